@@ -1,0 +1,69 @@
+"""What can go wrong with I/O, by what the caller must do next. A driver's own exception never leaves its layer.
+
+A *rejection* is a value (``ledger.outcomes``), a *bug* is a failed ``assert``; everything else that goes wrong is
+one of these.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Fault(Exception):
+    """I/O went wrong. The subclass says what to do; the text says what, where, and the next step."""
+
+
+class Retryable(Fault):
+    """Nothing was changed; the same step may be tried again (a deadlock, a lock wait, a lost connection before COMMIT)."""
+
+
+class UnknownOutcome(Fault):
+    """It may or may not have happened: read the state again before anything else (L5, L6)."""
+
+
+class Fenced(Fault):
+    """Another owner took over: drop the lane, change nothing, publish nothing (L1, L5)."""
+
+
+class Undecodable(Fault):
+    """Bytes that are no valid record of ours. ``cause`` is one of ``wire.dead_letters.Cause``."""
+
+    def __init__(self, cause: str, detail: str) -> None:
+        super().__init__(f"{cause}: {detail}")
+        self.cause = cause
+        self.detail = detail
+
+
+class Misconfigured(Fault):
+    """A server, a schema or a setting is not what the service needs; waiting does not help."""
+
+
+class Unavailable(Fault):
+    """A server did not answer within the deadline; it may come back."""
+
+
+class StopCode(StrEnum):
+    """Why a lane stopped: stored in ``progress.stop_code`` and shown by ``balance status``. README has a line on each."""
+
+    LOG_GAP = "LOG_GAP"  # L2: the next record is not next_offset
+    LOG_TRUNCATED = "LOG_TRUNCATED"  # L3: the log begins after, or ends before, the position the lane needs
+    LOG_REWRITTEN = "LOG_REWRITTEN"  # L3: a record differs from its journal row, or its leader epoch is too high
+    TOPIC_CHANGED = "TOPIC_CHANGED"  # L3: another topic id under the same name
+    TIMESTAMP_TYPE = "TIMESTAMP_TYPE"  # I2: not LogAppendTime
+    CLOCK_AHEAD = "CLOCK_AHEAD"  # I2: a record's broker time is far ahead of this machine's clock
+    INGRESS_WENT_BACK = "INGRESS_WENT_BACK"  # L10: a redelivery with a higher ingress leader epoch
+    DIGEST_DIFFERS = "DIGEST_DIFFERS"  # L4: decided again, and not to what was published
+    RECALLS_DISAGREE = "RECALLS_DISAGREE"  # H3
+    UNKNOWN_VERSION = "UNKNOWN_VERSION"  # I6: rules or result schema of a later release
+    MISSING_SLICE = "MISSING_SLICE"  # A7: no journal partition for an id's time
+    MISCONFIGURED = "MISCONFIGURED"  # the database or a topic has a wrong setting
+    BUG = "BUG"  # L8, L11: an assertion failed or a count was not the expected one
+
+
+class LaneStopped(Fault):
+    """The lane must not go on until an operator has looked; the process's other lanes do."""
+
+    def __init__(self, code: StopCode, detail: str) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.code = code
+        self.detail = detail

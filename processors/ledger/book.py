@@ -1,0 +1,185 @@
+"""The rows a lane decides on: what was loaded from its shard, and what was decided since (L9).
+
+The one mutable thing in the core. A key that maps to None is known to be absent; a key that is not there was not
+loaded, and asking for it is a bug.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from processors.ledger.commands import AccountStatus, CommandType, Policy
+from processors.ledger.outcomes import Contra, Status
+from processors.ledger.rules import Rules
+
+AccountKey = tuple[str, str]  # address, currency
+TransactionKey = tuple[str, bytes]  # root, id of the command that began it
+DecisionKey = tuple[str, bytes]  # root, command id
+SystemKey = tuple[int, Contra, str]  # level, name, currency
+
+
+@dataclass(slots=True)
+class Account:
+    """An account's row; amounts in minor units. ``open_count`` counts open holds, refunds and transfers (H5)."""
+
+    address: str
+    currency: str
+    balance: int = 0
+    held: int = 0
+    overdraft_limit: int = 0
+    policy: Policy = Policy.CHECKED
+    status: AccountStatus = AccountStatus.ACTIVE
+    sequence: int = 0
+    open_count: int = 0
+    metadata: bytes = b""
+
+    @property
+    def available(self) -> int:
+        """Return what may still be spent or held, in minor units."""
+        return self.balance - self.held + self.overdraft_limit
+
+
+@dataclass(slots=True)
+class Hold:
+    """An open hold. ``levels`` is the bit mask of the chain's levels it took from (H1)."""
+
+    address: str
+    currency: str
+    amount_minor: int
+    remaining_minor: int
+    levels: int
+    expires_at_ms: int
+
+
+@dataclass(slots=True)
+class OpenRefund:
+    """A refund that waits for its original from the archive (H4). ``levels`` are those whose ``open_count`` it raised."""
+
+    address: str
+    currency: str
+    original_id: bytes
+    amount_minor: int
+    levels: int
+
+
+@dataclass(slots=True)
+class Refunded:
+    """An original that has refunds: its amount and what was given back so far, minor units (H3)."""
+
+    amount_minor: int
+    refunded_minor: int
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A journal row as later commands see it: the answer to a duplicate (I3), and a refund's original (H4).
+
+    ``lane_offset`` and ``lane_index`` say which row it is.
+    """
+
+    body_hash: bytes
+    lane_offset: int
+    lane_index: int
+    type: CommandType
+    status: Status
+    address: str
+    currency: str
+    amount_minor: int
+    levels: int
+    result: bytes
+
+
+@dataclass(slots=True)
+class Keys:
+    """Which rows are meant: what a batch needs, or what it changed. Insertion-ordered sets, so that runs repeat."""
+
+    accounts: dict[AccountKey, None] = field(default_factory=dict)
+    holds: dict[TransactionKey, None] = field(default_factory=dict)
+    open_refunds: dict[TransactionKey, None] = field(default_factory=dict)
+    refunded: dict[TransactionKey, None] = field(default_factory=dict)
+    decisions: dict[DecisionKey, None] = field(default_factory=dict)
+    system: dict[SystemKey, None] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(
+            self.accounts or self.holds or self.open_refunds or self.refunded or self.decisions or self.system
+        )
+
+
+@dataclass(slots=True)
+class Rows:
+    """Rows found for some ``Keys``; a key that was asked for and is not here is absent."""
+
+    accounts: dict[AccountKey, Account] = field(default_factory=dict)
+    holds: dict[TransactionKey, Hold] = field(default_factory=dict)
+    open_refunds: dict[TransactionKey, OpenRefund] = field(default_factory=dict)
+    refunded: dict[TransactionKey, Refunded] = field(default_factory=dict)
+    decisions: dict[DecisionKey, Decision] = field(default_factory=dict)
+
+
+class Book:
+    """A lane's rows in memory, and which of them were changed since ``take_changes``."""
+
+    __slots__ = ("accounts", "changed", "decisions", "holds", "open_refunds", "refunded", "rules", "system")
+
+    def __init__(self, rules: Rules, system: dict[SystemKey, int]) -> None:
+        """Begin with no partner's rows; the lane's system accounts are few and are all held, always."""
+        self.rules = rules
+        self.system = dict(system)
+        self.accounts: dict[AccountKey, Account | None] = {}
+        self.holds: dict[TransactionKey, Hold | None] = {}
+        self.open_refunds: dict[TransactionKey, OpenRefund | None] = {}
+        self.refunded: dict[TransactionKey, Refunded | None] = {}
+        self.decisions: dict[DecisionKey, Decision | None] = {}
+        self.changed = Keys()
+
+    def missing(self, needed: Keys) -> Keys:
+        """Return which of the needed rows must be loaded first, and mark the accounts needed as recently used."""
+        accounts = self.accounts
+        absent: dict[AccountKey, None] = {}
+        for key in needed.accounts:
+            if key in accounts:
+                accounts[key] = accounts.pop(key)  # last in insertion order = last to be evicted
+            else:
+                absent[key] = None
+        return Keys(
+            accounts=absent,
+            holds={key: None for key in needed.holds if key not in self.holds},
+            open_refunds={key: None for key in needed.open_refunds if key not in self.open_refunds},
+            refunded={key: None for key in needed.refunded if key not in self.refunded},
+            decisions={key: None for key in needed.decisions if key not in self.decisions},
+        )
+
+    def add(self, asked: Keys, found: Rows) -> None:
+        """Take in rows that were loaded for ``missing``'s answer; what was not found is known to be absent."""
+        self.accounts.update((key, found.accounts.get(key)) for key in asked.accounts)
+        self.holds.update((key, found.holds.get(key)) for key in asked.holds)
+        self.open_refunds.update((key, found.open_refunds.get(key)) for key in asked.open_refunds)
+        self.refunded.update((key, found.refunded.get(key)) for key in asked.refunded)
+        self.decisions.update((key, found.decisions.get(key)) for key in asked.decisions)
+
+    def take_changes(self) -> Keys:
+        """Return which rows were changed since the last call."""
+        changed, self.changed = self.changed, Keys()
+        return changed
+
+    def forget(self, keep: Iterable[Keys], accounts_max: int) -> None:
+        """Let go of rows that no batch in flight names, so that the book stays bounded.
+
+        Args:
+            keep: The needed keys of the batches that are not committed yet, and of the one being decided.
+            accounts_max: Accounts above this number leave, the least recently used first.
+        """
+        kept = list(keep)
+        self.holds = {key: self.holds[key] for keys in kept for key in keys.holds if key in self.holds}
+        self.open_refunds = {
+            key: self.open_refunds[key] for keys in kept for key in keys.open_refunds if key in self.open_refunds
+        }
+        self.refunded = {key: self.refunded[key] for keys in kept for key in keys.refunded if key in self.refunded}
+        self.decisions = {key: self.decisions[key] for keys in kept for key in keys.decisions if key in self.decisions}
+        excess = len(self.accounts) - accounts_max
+        if excess > 0:
+            in_flight = {key for keys in kept for key in keys.accounts}
+            for key in [key for key in self.accounts if key not in in_flight][:excess]:
+                del self.accounts[key]

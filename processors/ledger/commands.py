@@ -1,0 +1,269 @@
+"""What can be asked of the ledger: one frozen value per command, named as the wire names it.
+
+A command holds what its record said, decoded but not yet judged: an amount may still be zero, an address malformed.
+``ledger.validity`` says what is wrong with it, as a rejection.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class CommandType(StrEnum):
+    """Every type of record that a lane decides; the order is the enum's on the wire and never changes."""
+
+    OPEN_ACCOUNT = "OPEN_ACCOUNT"
+    UPDATE_ACCOUNT = "UPDATE_ACCOUNT"
+    TOP_UP = "TOP_UP"
+    COLLECT = "COLLECT"
+    ADJUST = "ADJUST"
+    PAY = "PAY"
+    PLACE_HOLD = "PLACE_HOLD"
+    CAPTURE_HOLD = "CAPTURE_HOLD"
+    VOID_HOLD = "VOID_HOLD"
+    EXPIRE_HOLD = "EXPIRE_HOLD"
+    REFUND = "REFUND"
+    RECALL_ORIGINAL = "RECALL_ORIGINAL"
+    TRANSFER = "TRANSFER"
+    GET_BALANCE = "GET_BALANCE"
+    CONTROL = "CONTROL"  # journal rows of SET_RULES and SET_LANE_TIME (A1)
+
+
+class Policy(StrEnum):
+    CHECKED = "CHECKED"  # prepaid: available must cover the amount
+    UNCHECKED = "UNCHECKED"  # recorded, never refused for funds
+
+
+class AccountStatus(StrEnum):
+    ACTIVE = "ACTIVE"
+    FROZEN = "FROZEN"  # no new debits and holds
+    CLOSED = "CLOSED"  # final
+
+
+class Direction(StrEnum):
+    CREDIT = "CREDIT"
+    DEBIT = "DEBIT"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenAccount:
+    command_id: bytes
+    address: str
+    currency: str
+    overdraft_limit: int = 0
+    policy: Policy = Policy.CHECKED
+    metadata: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateAccount:
+    """None leaves a field as it is."""
+
+    command_id: bytes
+    address: str
+    currency: str
+    overdraft_limit: int | None = None
+    policy: Policy | None = None
+    status: AccountStatus | None = None
+    metadata: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopUp:
+    command_id: bytes
+    address: str
+    currency: str
+    amount_minor: int
+    metadata: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collect:
+    command_id: bytes
+    address: str
+    currency: str
+    amount_minor: int
+    metadata: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adjust:
+    command_id: bytes
+    address: str
+    currency: str
+    amount_minor: int
+    direction: Direction
+    explanation: str  # 1 to 256 characters: why the operator did it
+    metadata: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pay:
+    command_id: bytes
+    address: str
+    currency: str
+    amount_minor: int
+    metadata: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlaceHold:
+    command_id: bytes
+    address: str
+    currency: str
+    amount_minor: int
+    expires_in_ms: int
+    metadata: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaptureHold:
+    """``amount_minor`` None takes all that is left of the hold."""
+
+    command_id: bytes
+    address: str
+    currency: str
+    hold_id: bytes
+    amount_minor: int | None = None
+    final: bool = True
+    metadata: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VoidHold:
+    command_id: bytes
+    address: str
+    currency: str
+    hold_id: bytes
+    metadata: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpireHold:
+    """The service's own (I7); ``command_id`` is ``derived_id("EXPIRE_HOLD", hold_id)``."""
+
+    command_id: bytes
+    address: str
+    currency: str
+    hold_id: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refund:
+    command_id: bytes
+    address: str
+    currency: str
+    original_id: bytes  # command id of a PAY or a CAPTURE_HOLD (H3)
+    amount_minor: int
+    metadata: bytes = b""
+
+
+class Recalled(StrEnum):
+    FOUND = "FOUND"
+    NOT_FOUND = "NOT_FOUND"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecallOriginal:
+    """The service's own (I7), signed: what the archive says about a refund's original.
+
+    The ``original_*`` fields count only when FOUND. ``original_levels`` is a bit mask: bit 0 is the root's level 1.
+    """
+
+    command_id: bytes  # derived_id("RECALL_ORIGINAL", refund_id)
+    address: str
+    currency: str
+    refund_id: bytes
+    original_id: bytes
+    recalled: Recalled
+    original_type: str = ""  # CommandType of the original's row
+    original_accepted: bool = False
+    original_address: str = ""
+    original_currency: str = ""
+    original_amount_minor: int = 0
+    original_levels: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transfer:
+    command_id: bytes
+    address: str
+    currency: str
+    to_address: str
+    amount_minor: int
+    metadata: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GetBalance:
+    command_id: bytes
+    address: str
+    currency: str
+
+
+Command = (
+    OpenAccount
+    | UpdateAccount
+    | TopUp
+    | Collect
+    | Adjust
+    | Pay
+    | PlaceHold
+    | CaptureHold
+    | VoidHold
+    | ExpireHold
+    | Refund
+    | RecallOriginal
+    | Transfer
+    | GetBalance
+)
+
+TYPE_OF: dict[type[Command], CommandType] = {
+    OpenAccount: CommandType.OPEN_ACCOUNT,
+    UpdateAccount: CommandType.UPDATE_ACCOUNT,
+    TopUp: CommandType.TOP_UP,
+    Collect: CommandType.COLLECT,
+    Adjust: CommandType.ADJUST,
+    Pay: CommandType.PAY,
+    PlaceHold: CommandType.PLACE_HOLD,
+    CaptureHold: CommandType.CAPTURE_HOLD,
+    VoidHold: CommandType.VOID_HOLD,
+    ExpireHold: CommandType.EXPIRE_HOLD,
+    Refund: CommandType.REFUND,
+    RecallOriginal: CommandType.RECALL_ORIGINAL,
+    Transfer: CommandType.TRANSFER,
+    GetBalance: CommandType.GET_BALANCE,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tick:
+    """Moves an idle lane's time on; leaves no row and no result."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetRules:
+    """An operator's change of the rules, one record in every lane (I6). ``version`` must be the lane's plus one."""
+
+    command_id: bytes
+    version: int
+    release: int
+    window_ms: int
+    skew_ms: int
+    future_limit_ms: int
+    refund_period_ms: int
+    longest_hold_ms: int
+    result_version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetLaneTime:
+    """An operator's word on the time of one record whose broker clock was wrong (I2)."""
+
+    command_id: bytes
+    lane_offset: int
+    time_ms: int
+
+
+Control = Tick | SetRules | SetLaneTime

@@ -1,0 +1,118 @@
+"""What the ledger answers: a status, a reason in order of precedence, and the postings that were made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from processors.ledger.commands import AccountStatus, Policy
+
+
+class Status(StrEnum):
+    """How a command ended; the order is the enum's on the wire and never changes."""
+
+    ACCEPTED = "ACCEPTED"  # applied, a hold too
+    OPEN = "OPEN"  # a later result of the same transaction ends it
+    COMPLETED = "COMPLETED"  # ends an open transaction well
+    RETURNED = "RETURNED"  # ends a transfer, the money is back
+    REJECTED = "REJECTED"  # not applied; also ends an open refund
+    UNKNOWN = "UNKNOWN"  # not decided now, perhaps decided before: look it up (I4)
+
+
+class Contra(StrEnum):
+    """The lane's system account on the other side of a posting (DESIGN section 3)."""
+
+    NONE = "NONE"  # the posting moves nothing between accounts (holds, balance reads)
+    FUNDING = "FUNDING"
+    SETTLEMENT = "SETTLEMENT"
+    ADJUSTMENT = "ADJUSTMENT"
+    TRANSIT = "TRANSIT"
+    MOVED = "MOVED"
+
+
+@dataclass(slots=True)
+class Posting:
+    """One leg: what changed on one account, and what the account was after.
+
+    Amounts in minor units, signed; ``sequence`` after the change (H5). Not frozen and positional: built once
+    per level of every payment, freezing costs 0.6 µs each.
+    """
+
+    address: str
+    contra: Contra
+    balance_change: int
+    held_change: int
+    balance: int
+    held: int
+    overdraft_limit: int
+    sequence: int
+
+
+class Reason(StrEnum):
+    """Why not. The first that applies is given: the order here is the order of precedence.
+
+    Each has a sentence in README ("What each rejection means") and a golden scenario of the same name.
+    """
+
+    NONE = "NONE"
+    # who and when (I3 to I5, F3)
+    IMPLAUSIBLE_ID = "IMPLAUSIBLE_ID"
+    COMMAND_TOO_OLD = "COMMAND_TOO_OLD"
+    COMMAND_ID_REUSED = "COMMAND_ID_REUSED"
+    COMMAND_FROM_FUTURE = "COMMAND_FROM_FUTURE"
+    # what was asked, looked at alone
+    KEY_IS_NOT_ROOT = "KEY_IS_NOT_ROOT"
+    INVALID_ADDRESS = "INVALID_ADDRESS"
+    UNKNOWN_CURRENCY = "UNKNOWN_CURRENCY"
+    INVALID_AMOUNT = "INVALID_AMOUNT"
+    INVALID_OVERDRAFT_LIMIT = "INVALID_OVERDRAFT_LIMIT"
+    INVALID_EXPIRY = "INVALID_EXPIRY"
+    INVALID_EXPLANATION = "INVALID_EXPLANATION"
+    INVALID_METADATA = "INVALID_METADATA"
+    SAME_ACCOUNT = "SAME_ACCOUNT"
+    TRANSFER_BETWEEN_TREES = "TRANSFER_BETWEEN_TREES"  # not offered by this release
+    # what the accounts say
+    ACCOUNT_EXISTS = "ACCOUNT_EXISTS"
+    UNKNOWN_ACCOUNT = "UNKNOWN_ACCOUNT"
+    # what it refers to
+    UNKNOWN_HOLD = "UNKNOWN_HOLD"
+    HOLD_MISMATCH = "HOLD_MISMATCH"
+    HOLD_EXPIRED = "HOLD_EXPIRED"
+    CAPTURE_ABOVE_HOLD = "CAPTURE_ABOVE_HOLD"
+    ORIGINAL_TOO_OLD = "ORIGINAL_TOO_OLD"
+    UNKNOWN_ORIGINAL = "UNKNOWN_ORIGINAL"
+    ORIGINAL_NOT_REFUNDABLE = "ORIGINAL_NOT_REFUNDABLE"
+    ORIGINAL_MISMATCH = "ORIGINAL_MISMATCH"
+    REFUND_ABOVE_ORIGINAL = "REFUND_ABOVE_ORIGINAL"
+    # what the accounts allow, every level of the chain
+    ACCOUNT_CLOSED = "ACCOUNT_CLOSED"
+    ACCOUNT_FROZEN = "ACCOUNT_FROZEN"
+    ACCOUNT_NOT_EMPTY = "ACCOUNT_NOT_EMPTY"
+    INSUFFICIENT_FUNDS = "INSUFFICIENT_FUNDS"
+    BALANCE_OVERFLOW = "BALANCE_OVERFLOW"
+
+
+@dataclass(slots=True)
+class Outcome:
+    """A decision.
+
+    ``transaction_id`` is the id of the command that began the transaction. ``amount_minor`` is what was moved, held or
+    asked for. ``related_id`` is the hold captured or the original refunded, empty otherwise. ``remaining_minor`` is what is
+    left of the hold, or of the original to refund. ``levels`` is the bit mask of the chain's levels that were touched.
+    ``journalled`` is False where the answer leaves no journal row (I4, I5, a reused id). ``policy`` and ``account_status`` are
+    those of the named account after OPEN_ACCOUNT, UPDATE_ACCOUNT and GET_BALANCE, None otherwise.
+    Not frozen: one per command on the hot path.
+    """
+
+    status: Status
+    reason: Reason
+    transaction_id: bytes
+    amount_minor: int = 0
+    postings: tuple[Posting, ...] = ()
+    levels: int = 0
+    related_id: bytes = b""
+    remaining_minor: int = 0
+    expires_at_ms: int = 0
+    policy: Policy | None = None
+    account_status: AccountStatus | None = None
+    journalled: bool = True

@@ -1,0 +1,148 @@
+"""The values that pass between a lane and its shard's tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from processors.faults import StopCode
+from processors.ledger.book import (
+    Account,
+    Hold,
+    OpenRefund,
+    Refunded,
+    SystemKey,
+    TransactionKey,
+)
+from processors.ledger.rules import Rules
+
+SourceKey = tuple[int, int]  # ingress epoch, ingress partition
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourcePosition:
+    """The highest ingress offset a lane has met from one ingress partition, and its leader epoch there (L10)."""
+
+    offset: int
+    leader_epoch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """Where a lane stands: its row of ``progress``.
+
+    ``next_offset`` is D, the first record not decided. ``published_offset`` and ``published_time_ms`` are P as it was known
+    when the row was last written (L4). ``digest`` is 32 bytes, chained over the result bytes of all journal rows (L13).
+    ``leader_epoch`` is that of the last record decided, -1 before the first. ``version_us`` is the last row's version (A2).
+    """
+
+    lane: int
+    topic_id: bytes
+    next_offset: int
+    leader_epoch: int
+    owner_epoch: int
+    last_time_ms: int
+    version_us: int
+    digest: bytes
+    published_offset: int
+    published_time_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchDigest:
+    """A lane's state at a batch border (L13): what two databases, or a group commit, are compared by.
+
+    ``sources`` are the L10 positions there, so that records between P and D can be told from redeliveries again.
+    """
+
+    next_offset: int
+    digest: bytes
+    lane_time_ms: int
+    sources: dict[SourceKey, SourcePosition]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneState:
+    """All that a new owner of a lane must know before its first record."""
+
+    progress: Progress
+    sources: dict[SourceKey, SourcePosition]
+    rules: Rules
+    system: dict[SystemKey, int]
+    lane_times: dict[int, int]  # lane offset -> ms since the epoch (I2)
+    stop_code: StopCode | None
+    stop_detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fence:
+    """What the locking read must find, exactly, or the lane is no longer ours as we know it (L1)."""
+
+    next_offset: int
+    digest: bytes
+    owner_epoch: int
+
+
+@dataclass(slots=True)
+class JournalRow:
+    """One decision. ``slice`` is whole hours of the id's time, of lane time for the service's own records (I7).
+
+    Not frozen and positional: one per command on the hot path. Times in ms, amounts in minor units; ``source_partition``
+    and ``source_offset`` are -1 for records that came straight to the shard's topic.
+    """
+
+    slice: int
+    lane_offset: int
+    lane_index: int
+    command_id: bytes
+    root: str
+    transaction_id: bytes
+    type: str
+    status: str
+    reason: str
+    address: str
+    currency: str
+    amount_minor: int
+    body_hash: bytes
+    source_partition: int
+    source_offset: int
+    lane_time_ms: int
+    version_us: int
+    rules_version: int
+    result_version: int
+    metadata: bytes
+    result: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchWrite:
+    """Everything one batch changes, as absolute values. None as a row's value means: delete it.
+
+    ``opened`` are accounts to insert; ``accounts`` to update, each with the sequence its row must have before. ``holds``,
+    ``open_refunds`` and ``refunded`` carry a flag: True where the row exists in the table already.
+    The account, hold and other objects are the book's own: a store must take their values before ``begin`` returns.
+    """
+
+    progress: Progress
+    journal: list[JournalRow]
+    opened: list[Account]
+    accounts: list[tuple[Account, int]]
+    holds: list[tuple[TransactionKey, Hold | None, bool]] = field(default_factory=list)
+    open_refunds: list[tuple[TransactionKey, OpenRefund | None, bool]] = field(default_factory=list)
+    refunded: list[tuple[TransactionKey, Refunded, bool]] = field(default_factory=list)
+    system: dict[SystemKey, int] = field(default_factory=dict)
+    sources: dict[SourceKey, SourcePosition] = field(default_factory=dict)  # all of the lane's, for batch_digest
+    rules: Rules | None = None
+    lane_times: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredAnswer:
+    """A journal row as far as publishing it again needs it."""
+
+    lane_offset: int
+    lane_index: int
+    root: str
+    body_hash: bytes
+    result: bytes
+
+

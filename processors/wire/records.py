@@ -1,0 +1,37 @@
+"""Records as the workers see them: what came from a topic, and what goes to one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+Headers = list[tuple[str, bytes]]
+
+
+@dataclass(slots=True)
+class Record:
+    """A record as it was read. Not frozen and positional: one per command on the hot path.
+
+    ``timestamp_ms`` is the broker's time, ms since the epoch, where ``append_time`` is True (LogAppendTime); else the
+    producer's, which nothing may be decided on (I2). ``leader_epoch`` is -1 where the broker told none.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    leader_epoch: int
+    timestamp_ms: int
+    append_time: bool
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+
+
+@dataclass(slots=True)
+class OutRecord:
+    """A record to be written to an explicit partition (W3)."""
+
+    topic: str
+    partition: int
+    key: bytes | None
+    value: bytes
+    headers: Headers
