@@ -1,0 +1,1 @@
+"""Payment balances on Kafka, MySQL and Cassandra: every command decided once."""
