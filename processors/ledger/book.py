@@ -119,9 +119,26 @@ class Rows:
 
 
 class Book:
-    """A lane's rows in memory, and which of them were changed since ``take_changes``."""
+    """A lane's rows in memory, and which of them were changed since ``take_changes``.
 
-    __slots__ = ("accounts", "changed", "decisions", "holds", "open_refunds", "refunded", "rules", "system")
+    ``stored`` names the rows that the shard has, or will have once the batches decided so far are committed; for accounts
+    with the sequence of that row.
+    """
+
+    __slots__ = (
+        "accounts",
+        "changed",
+        "decisions",
+        "holds",
+        "open_refunds",
+        "refunded",
+        "rules",
+        "stored_accounts",
+        "stored_holds",
+        "stored_open_refunds",
+        "stored_refunded",
+        "system",
+    )
 
     def __init__(self, rules: Rules, system: dict[SystemKey, int]) -> None:
         """Begin with no partner's rows; the lane's system accounts are few and are all held, always."""
@@ -133,6 +150,10 @@ class Book:
         self.refunded: dict[TransactionKey, Refunded | None] = {}
         self.decisions: dict[DecisionKey, Decision | None] = {}
         self.changed = Keys()
+        self.stored_accounts: dict[AccountKey, int] = {}
+        self.stored_holds: set[TransactionKey] = set()
+        self.stored_open_refunds: set[TransactionKey] = set()
+        self.stored_refunded: set[TransactionKey] = set()
 
     def missing(self, needed: Keys) -> Keys:
         """Return which of the needed rows must be loaded first, and mark the accounts needed as recently used."""
@@ -158,6 +179,10 @@ class Book:
         self.open_refunds.update((key, found.open_refunds.get(key)) for key in asked.open_refunds)
         self.refunded.update((key, found.refunded.get(key)) for key in asked.refunded)
         self.decisions.update((key, found.decisions.get(key)) for key in asked.decisions)
+        self.stored_accounts.update((key, account.sequence) for key, account in found.accounts.items())
+        self.stored_holds.update(found.holds)
+        self.stored_open_refunds.update(found.open_refunds)
+        self.stored_refunded.update(found.refunded)
 
     def take_changes(self) -> Keys:
         """Return which rows were changed since the last call."""
@@ -183,3 +208,7 @@ class Book:
             in_flight = {key for keys in kept for key in keys.accounts}
             for key in [key for key in self.accounts if key not in in_flight][:excess]:
                 del self.accounts[key]
+                self.stored_accounts.pop(key, None)
+        self.stored_holds.intersection_update(self.holds)
+        self.stored_open_refunds.intersection_update(self.open_refunds)
+        self.stored_refunded.intersection_update(self.refunded)

@@ -62,11 +62,15 @@ class BatchDigest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaneState:
-    """All that a new owner of a lane must know before its first record."""
+    """All that a new owner of a lane must know before its first record.
+
+    ``rules`` are those in force; ``rules_since`` all versions by the lane offset from which they were, for answering again.
+    """
 
     progress: Progress
     sources: dict[SourceKey, SourcePosition]
     rules: Rules
+    rules_since: dict[int, Rules]
     system: dict[SystemKey, int]
     lane_times: dict[int, int]  # lane offset -> ms since the epoch (I2)
     stop_code: StopCode | None
