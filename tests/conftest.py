@@ -1,0 +1,122 @@
+"""What tests of every folder share: the real servers, and names on them that are this session's alone."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+
+import MySQLdb
+import pytest
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile
+from cassandra.policies import RoundRobinPolicy
+from confluent_kafka.admin import AdminClient
+
+from tests import servers as places
+from tests.servers import Servers
+
+_ADMIN_TIMEOUT_S = 30.0
+
+
+def unique_name(kind: str) -> str:
+    """Return a name that no other session uses; fit for a topic, a database or a keyspace."""
+    return f"balance_test_{kind}_{secrets.token_hex(4)}"
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Servers]:
+    """Return the servers' addresses: the environment's, else the running stack's, else containers started for this run.
+
+    A promised service that cannot be had fails the test; it is never skipped.
+    """
+    named = places.from_environment()
+    silent = places.silent(named)
+    if not silent:
+        yield named
+    elif places.docker_answers():
+        with places.containers() as started:
+            yield started
+    else:
+        pytest.fail(f"no answer from {', '.join(silent)}, and no Docker: start the stack with `make up`")
+
+
+@pytest.fixture(scope="session")
+def topic_prefix(servers: Servers) -> Iterator[Callable[[], str]]:
+    """Return a maker of topic prefixes; every topic that begins with one is deleted when the session ends."""
+    made: list[str] = []
+
+    def make() -> str:
+        made.append(f"t{secrets.token_hex(4)}.")
+        return made[-1]
+
+    yield make
+    _delete_topics(servers, tuple(made))
+
+
+def _delete_topics(servers: Servers, prefixes: tuple[str, ...]) -> None:
+    admin = AdminClient({"bootstrap.servers": servers.kafka_bootstrap_servers})
+    topics = [name for name in admin.list_topics(timeout=_ADMIN_TIMEOUT_S).topics if name.startswith(prefixes)]
+    if prefixes and topics:
+        for done in admin.delete_topics(topics, operation_timeout=_ADMIN_TIMEOUT_S).values():
+            done.result(timeout=_ADMIN_TIMEOUT_S)
+
+
+@pytest.fixture(scope="session")
+def fresh_database(servers: Servers) -> Iterator[Callable[[], str]]:
+    """Return a maker of empty MySQL databases, which are dropped when the session ends."""
+    made: list[str] = []
+
+    def make() -> str:
+        made.append(unique_name("db"))
+        _mysql(servers, [f"CREATE DATABASE {made[-1]}"])
+        return made[-1]
+
+    yield make
+    _mysql(servers, [f"DROP DATABASE IF EXISTS {name}" for name in made])
+
+
+def _mysql(servers: Servers, statements: list[str]) -> None:
+    connection = MySQLdb.connect(
+        host=servers.mysql_host,
+        port=servers.mysql_port,
+        user=servers.mysql_user,
+        password=servers.mysql_password,
+        connect_timeout=int(_ADMIN_TIMEOUT_S),
+    )
+    try:
+        for statement in statements:
+            connection.query(statement)
+    finally:
+        connection.close()
+
+
+@pytest.fixture(scope="session")
+def fresh_keyspace(servers: Servers) -> Iterator[Callable[[], str]]:
+    """Return a maker of keyspace names; the keyspaces made under them are dropped when the session ends."""
+    made: list[str] = []
+
+    def make() -> str:
+        made.append(unique_name("ks"))
+        return made[-1]
+
+    yield make
+    if made:
+        _drop_keyspaces(servers, made)
+
+
+def _drop_keyspaces(servers: Servers, names: list[str]) -> None:
+    cluster = Cluster(
+        [servers.cassandra_host],
+        port=servers.cassandra_port,
+        protocol_version=5,
+        execution_profiles={
+            EXEC_PROFILE_DEFAULT: ExecutionProfile(
+                load_balancing_policy=RoundRobinPolicy(), request_timeout=_ADMIN_TIMEOUT_S
+            )
+        },
+    )
+    try:
+        session = cluster.connect()
+        for name in names:
+            session.execute(f"DROP KEYSPACE IF EXISTS {name}")
+    finally:
+        cluster.shutdown()

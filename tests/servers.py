@@ -1,0 +1,112 @@
+"""Where the tests find real servers: the environment, else the running stack, else containers; never a fake."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+# Kafka's is Confluent's build: the only one whose start script testcontainers knows.
+KAFKA_IMAGE = "confluentinc/cp-kafka:8.0.0"
+MYSQL_IMAGE = "mysql:9.7"
+CASSANDRA_IMAGE = "cassandra:5.0"
+_CONNECT_TIMEOUT_S = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Servers:
+    """Addresses of the three servers; ``mysql_user`` may create and drop databases."""
+
+    kafka_bootstrap_servers: str
+    mysql_host: str
+    mysql_port: int
+    mysql_user: str
+    mysql_password: str
+    cassandra_host: str
+    cassandra_port: int
+
+    def environment(self) -> dict[str, str]:
+        """Return the settings that point a process of the service at these servers."""
+        return {
+            "BALANCE_KAFKA__BOOTSTRAP_SERVERS": self.kafka_bootstrap_servers,
+            "BALANCE_MYSQL__HOST": self.mysql_host,
+            "BALANCE_MYSQL__PORT": str(self.mysql_port),
+            "BALANCE_MYSQL__USER": self.mysql_user,
+            "BALANCE_MYSQL__PASSWORD": self.mysql_password,
+            "BALANCE_CASSANDRA__CONTACT_POINTS": f'["{self.cassandra_host}"]',
+            "BALANCE_CASSANDRA__PORT": str(self.cassandra_port),
+        }
+
+
+def from_environment() -> Servers:
+    """Return the addresses the environment names, the native stack's where it names none."""
+    env = os.environ
+    return Servers(
+        kafka_bootstrap_servers=env.get("BALANCE_KAFKA__BOOTSTRAP_SERVERS", "127.0.0.1:19092"),
+        mysql_host=env.get("BALANCE_MYSQL__HOST", "127.0.0.1"),
+        mysql_port=int(env.get("BALANCE_MYSQL__PORT", "13306")),
+        mysql_user=env.get("BALANCE_MYSQL__USER", "root"),
+        mysql_password=env.get("BALANCE_MYSQL__PASSWORD", ""),
+        cassandra_host=env.get("BALANCE_CASSANDRA__HOST", "127.0.0.1"),
+        cassandra_port=int(env.get("BALANCE_CASSANDRA__PORT", "19042")),
+    )
+
+
+def silent(servers: Servers) -> list[str]:
+    """Return which of the servers accept no connection, in words."""
+    kafka_host, _, kafka_port = servers.kafka_bootstrap_servers.partition(",")[0].rpartition(":")
+    places = [
+        ("Kafka", kafka_host, int(kafka_port)),
+        ("MySQL", servers.mysql_host, servers.mysql_port),
+        ("Cassandra", servers.cassandra_host, servers.cassandra_port),
+    ]
+    return [f"{name} at {host}:{port}" for name, host, port in places if not _accepts(host, port)]
+
+
+def _accepts(host: str, port: int) -> bool:
+    try:
+        with socket.create_connection((host, port), timeout=_CONNECT_TIMEOUT_S):
+            return True
+    except OSError:
+        return False
+
+
+def docker_answers() -> bool:
+    """Say whether containers can be started here."""
+    import docker  # noqa: PLC0415 - needed only where no stack runs
+
+    try:
+        client = docker.from_env(timeout=int(_CONNECT_TIMEOUT_S))
+    except docker.errors.DockerException:
+        return False
+    client.close()
+    return True
+
+
+@contextmanager
+def containers() -> Iterator[Servers]:
+    """Start the three servers as containers and stop them at the end."""
+    from testcontainers.community.cassandra import CassandraContainer  # noqa: PLC0415 - needed only where no stack runs
+    from testcontainers.community.kafka import KafkaContainer  # noqa: PLC0415
+    from testcontainers.community.mysql import MySqlContainer  # noqa: PLC0415
+
+    with (
+        KafkaContainer(KAFKA_IMAGE)
+        .with_kraft()
+        .with_env("KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR", "1")
+        .with_env("KAFKA_TRANSACTION_STATE_LOG_MIN_ISR", "1") as kafka,
+        MySqlContainer(MYSQL_IMAGE, username="root", root_password="balance", password="balance") as mysql,
+        CassandraContainer(CASSANDRA_IMAGE) as cassandra,
+    ):
+        host, port = cassandra.get_contact_points()[0]
+        yield Servers(
+            kafka_bootstrap_servers=kafka.get_bootstrap_server(),
+            mysql_host=mysql.get_container_host_ip(),
+            mysql_port=int(mysql.get_exposed_port(3306)),
+            mysql_user="root",
+            mysql_password="balance",
+            cassandra_host=host,
+            cassandra_port=port,
+        )
