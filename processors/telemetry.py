@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TextIO
+from typing import Literal, TextIO
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -110,12 +110,15 @@ FINDINGS = Counter("balance_findings_total", "Findings raised", ("kind",), regis
 FAULTS = Counter("balance_faults_total", "Faults met, by class", ("process", "fault"), registry=REGISTRY)
 
 
-def configure_logging(process: str, *, level: str = "INFO", stream: TextIO | None = None) -> None:
+def configure_logging(
+    process: str, *, level: str = "info", form: Literal["json", "console"] = "json", stream: TextIO | None = None
+) -> None:
     """Make this process write one JSON object per line, its own events and its drivers' alike.
 
     Args:
         process: Name of the process, on every line: ``router``, ``shard-s1``, ...
-        level: ``DEBUG``, ``INFO``, ``WARNING`` or ``ERROR``.
+        level: ``debug``, ``info``, ``warning`` or ``error``.
+        form: ``json``, or ``console`` for a person who watches.
         stream: Where the lines go; standard error where None.
 
     Keys that may hold amounts, metadata or secrets are removed from every line, at every level.
@@ -140,17 +143,20 @@ def configure_logging(process: str, *, level: str = "INFO", stream: TextIO | Non
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,
     )
+    renderer: structlog.typing.Processor = structlog.processors.JSONRenderer(sort_keys=True)
+    if form == "console":
+        renderer = structlog.dev.ConsoleRenderer(colors=False, timestamp_key="time")
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.JSONRenderer(sort_keys=True),
+                renderer,
             ],
         )
     )
-    logging.basicConfig(level=level, handlers=[handler], force=True)
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # The driver tells of every reconnection at WARNING; its INFO is the topology, at every start.
     logging.getLogger("cassandra").setLevel(logging.WARNING)
 

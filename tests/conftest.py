@@ -28,9 +28,9 @@ def servers() -> Iterator[Servers]:
 
     A promised service that cannot be had fails the test; it is never skipped.
     """
-    named = places.from_environment()
-    silent = places.silent(named)
-    if not silent:
+    named = places.from_settings()
+    silent = ["the native stack"] if named is None else places.silent(named)
+    if named is not None and not silent:
         yield named
     elif places.docker_answers():
         with places.containers() as started:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+
+from processors.settings import load_settings
 
 # Kafka's is Confluent's build: the only one whose start script testcontainers knows.
 KAFKA_IMAGE = "confluentinc/cp-kafka:8.0.0"
@@ -28,29 +29,32 @@ class Servers:
     cassandra_port: int
 
     def environment(self) -> dict[str, str]:
-        """Return the settings that point a process of the service at these servers."""
+        """Return the settings that point a process of the service, with the one shard ``s1``, at these servers."""
         return {
             "BALANCE_KAFKA__BOOTSTRAP_SERVERS": self.kafka_bootstrap_servers,
-            "BALANCE_MYSQL__HOST": self.mysql_host,
-            "BALANCE_MYSQL__PORT": str(self.mysql_port),
-            "BALANCE_MYSQL__USER": self.mysql_user,
-            "BALANCE_MYSQL__PASSWORD": self.mysql_password,
-            "BALANCE_CASSANDRA__CONTACT_POINTS": f'["{self.cassandra_host}"]',
+            "BALANCE_SHARDS__S1__HOST": self.mysql_host,
+            "BALANCE_SHARDS__S1__PORT": str(self.mysql_port),
+            "BALANCE_SHARDS__S1__USER": self.mysql_user,
+            "BALANCE_SHARDS__S1__PASSWORD": self.mysql_password,
+            "BALANCE_CASSANDRA__HOSTS": self.cassandra_host,
             "BALANCE_CASSANDRA__PORT": str(self.cassandra_port),
         }
 
 
-def from_environment() -> Servers:
-    """Return the addresses the environment names, the native stack's where it names none."""
-    env = os.environ
+def from_settings() -> Servers | None:
+    """Return the addresses of the service's own settings; None before the native stack was ever started."""
+    settings = load_settings()
+    shard = settings.shards[settings.home_shard]
+    if shard.password is None and shard.password_file is not None and not shard.password_file.exists():
+        return None
     return Servers(
-        kafka_bootstrap_servers=env.get("BALANCE_KAFKA__BOOTSTRAP_SERVERS", "127.0.0.1:19092"),
-        mysql_host=env.get("BALANCE_MYSQL__HOST", "127.0.0.1"),
-        mysql_port=int(env.get("BALANCE_MYSQL__PORT", "13306")),
-        mysql_user=env.get("BALANCE_MYSQL__USER", "root"),
-        mysql_password=env.get("BALANCE_MYSQL__PASSWORD", ""),
-        cassandra_host=env.get("BALANCE_CASSANDRA__HOST", "127.0.0.1"),
-        cassandra_port=int(env.get("BALANCE_CASSANDRA__PORT", "19042")),
+        kafka_bootstrap_servers=settings.kafka.bootstrap_servers,
+        mysql_host=shard.host,
+        mysql_port=shard.port,
+        mysql_user=shard.user,
+        mysql_password=shard.read_password(),
+        cassandra_host=settings.cassandra.hosts[0],
+        cassandra_port=settings.cassandra.port,
     )
 
 

@@ -12,7 +12,7 @@ from processors import telemetry
 @pytest.fixture
 def lines() -> io.StringIO:
     stream = io.StringIO()
-    telemetry.configure_logging("router", level="DEBUG", stream=stream)
+    telemetry.configure_logging("router", level="debug", stream=stream)
     return stream
 
 
