@@ -11,8 +11,9 @@ from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile
 from cassandra.policies import RoundRobinPolicy
 from confluent_kafka.admin import AdminClient
 
+from processors.settings import load_settings
 from tests import servers as places
-from tests.servers import Servers
+from tests.servers import Place, Servers
 
 _ADMIN_TIMEOUT_S = 30.0
 
@@ -101,6 +102,31 @@ def fresh_keyspace(servers: Servers) -> Iterator[Callable[[], str]]:
     yield make
     if made:
         _drop_keyspaces(servers, made)
+
+
+@pytest.fixture(scope="session")
+def fresh_place(
+    servers: Servers,
+    topic_prefix: Callable[[], str],
+    fresh_database: Callable[[], str],
+    fresh_keyspace: Callable[[], str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[..., Place]:
+    """Return a maker of places for a whole service; further settings are given as ``BALANCE_...`` variables."""
+
+    def make(**variables: str) -> Place:
+        environment = {
+            **servers.environment(),
+            "BALANCE_KAFKA__TOPIC_PREFIX": topic_prefix(),
+            "BALANCE_SHARDS__S1__DATABASE": fresh_database(),
+            "BALANCE_CASSANDRA__KEYSPACE": fresh_keyspace(),
+            "BALANCE_KEYS_FILE": str(tmp_path_factory.mktemp("keys") / "signing-keys.json"),
+            "BALANCE_LOG_FORMAT": "json",
+            **variables,
+        }
+        return Place(environment=environment, settings=load_settings(environment=environment))
+
+    return make
 
 
 def _drop_keyspaces(servers: Servers, names: list[str]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from processors.settings import load_settings
+from processors.settings import Settings, load_settings
 
 # Kafka's is Confluent's build: the only one whose start script testcontainers knows.
 KAFKA_IMAGE = "confluentinc/cp-kafka:8.0.0"
@@ -39,6 +39,17 @@ class Servers:
             "BALANCE_CASSANDRA__HOSTS": self.cassandra_host,
             "BALANCE_CASSANDRA__PORT": str(self.cassandra_port),
         }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A whole service's own names on the servers: topics, database, keyspace, keys.
+
+    ``environment`` holds the settings as variables, for child processes; ``settings`` are the same, read.
+    """
+
+    environment: dict[str, str]
+    settings: Settings
 
 
 def from_settings() -> Servers | None:
