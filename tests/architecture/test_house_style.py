@@ -1,0 +1,110 @@
+"""Limits of size, and words, of the house style."""
+
+from __future__ import annotations
+
+import ast
+import re
+
+import pytest
+
+from tests.architecture.source_tree import Module, functions, imports, modules
+
+FUNCTION_LINES_MAX = 50
+MODULE_LINES_MAX = 500
+SERVICE = modules("processors")
+TESTS = modules("tests")
+EVERYTHING = SERVICE + TESTS
+
+NAMES_THAT_SAY_NOTHING = {"utils", "util", "helpers", "helper", "common", "base", "manager", "misc"}
+# Left column: what the words table of the house style says instead.
+WORDS_NOT_OURS = {
+    "tenant": "partner", "merchant": "partner", "wallet": "partner or account", "authorize": "hold",
+    "archiver": "sink", "cleaner": "remover", "sweeper": "expirer", "watchdog": "supervisor",
+    "msg": "record", "txn": "transaction", "amt": "amount", "acct": "account", "cfg": "settings", "mgr": "a noun",
+    "cmd": "command", "req": "command", "resp": "result", "cnt": "count", "idx": "index", "tmp": "what it is",
+}  # fmt: skip
+
+
+def named_things(module: Module) -> set[str]:
+    """Return every name that a module gives: to functions, classes, arguments and variables."""
+    names = {node.name for node in ast.walk(module.tree) if isinstance(node, ast.ClassDef)}
+    names |= {function.name for function in functions(module)}
+    names |= {node.arg for node in ast.walk(module.tree) if isinstance(node, ast.arg)}
+    names |= {
+        node.id for node in ast.walk(module.tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    }
+    return names
+
+
+def words_of(name: str) -> set[str]:
+    """Split ``snake_case`` and ``CamelCase`` into lower-case words."""
+    return {word.lower() for word in re.findall(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])", name)}
+
+
+@pytest.mark.parametrize("module", SERVICE, ids=lambda module: module.name)
+def test_a_function_stops_at_fifty_lines(module: Module) -> None:
+    long = [
+        f"{module.place}:{each.lineno} {each.name}: {each.end_lineno - each.lineno + 1} lines"
+        for each in functions(module)
+        if each.end_lineno is not None and each.end_lineno - each.lineno + 1 > FUNCTION_LINES_MAX
+    ]
+
+    assert not long
+
+
+@pytest.mark.parametrize("module", EVERYTHING, ids=lambda module: module.name)
+def test_a_module_stops_at_five_hundred_lines(module: Module) -> None:
+    assert len(module.text.splitlines()) <= MODULE_LINES_MAX, module.place
+
+
+@pytest.mark.parametrize("module", SERVICE, ids=lambda module: module.name)
+def test_a_module_begins_with_a_sentence(module: Module) -> None:
+    if module.text.strip():
+        first = (ast.get_docstring(module.tree) or "").partition("\n\n")[0]
+        assert first.rstrip().endswith((".", "?", ":")), f"{module.place} does not say in one sentence what it is"
+
+
+@pytest.mark.parametrize("module", SERVICE, ids=lambda module: module.name)
+def test_a_module_is_named_for_what_it_holds(module: Module) -> None:
+    assert not NAMES_THAT_SAY_NOTHING & set(module.name.split("."))
+
+
+@pytest.mark.parametrize("module", SERVICE, ids=lambda module: module.name)
+def test_names_use_the_words_of_the_field(module: Module) -> None:
+    strange = {
+        f"{name}: say {WORDS_NOT_OURS[word]}"
+        for name in named_things(module)
+        for word in words_of(name) & set(WORDS_NOT_OURS)
+    }
+
+    assert not strange, module.place
+
+
+@pytest.mark.parametrize("module", EVERYTHING, ids=lambda module: module.name)
+def test_nothing_is_left_for_later(module: Module) -> None:
+    left = [
+        f"{module.place}:{number}"
+        for number, line in enumerate(module.text.splitlines(), 1)
+        if re.search(r"#.*\b(TO" r"DO|FIX" r"ME|XX" r"X|HA" r"CK)\b", line)
+    ]
+
+    assert not left
+
+
+@pytest.mark.parametrize("module", TESTS, ids=lambda module: module.name)
+def test_our_own_code_is_never_replaced_in_a_test(module: Module) -> None:
+    assert not any(name.startswith("unittest.mock") for name in imports(module)), module.place
+    assert not any(
+        argument.arg in {"monkeypatch", "mocker"} for each in functions(module) for argument in each.args.args
+    ), module.place
+
+
+@pytest.mark.parametrize("module", SERVICE, ids=lambda module: module.name)
+def test_money_meets_no_float(module: Module) -> None:
+    strange = [
+        f"{module.place}:{node.lineno}"
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div) and "minor" in ast.unparse(node)
+    ]
+
+    assert not strange

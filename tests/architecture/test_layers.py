@@ -1,0 +1,95 @@
+"""Who may import whom: the table of the house style, checked against the source."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from tests.architecture.source_tree import Module, imports, modules
+
+FLOOR = {"ids", "faults"}
+PURE = FLOOR | {"ledger", "routing", "wire"}
+
+# Arrows point down only. `settings` is read in ops and passed down.
+MAY_IMPORT: dict[str, set[str]] = {
+    "ids": set(),
+    "faults": set(),
+    "telemetry": FLOOR,
+    "settings": FLOOR,
+    "ledger": FLOOR,
+    "routing": FLOOR,
+    "wire": FLOOR | {"ledger", "routing"},
+    "stores": FLOOR | {"telemetry", "ledger", "routing", "wire"},
+    "streams": FLOOR | {"telemetry", "ledger", "routing", "wire"},
+    "client": FLOOR | {"telemetry", "ledger", "routing", "wire", "stores", "streams"},
+    "workers": FLOOR | {"telemetry", "ledger", "routing", "wire", "stores", "streams"},
+    "recovery": FLOOR | {"telemetry", "ledger", "routing", "wire", "stores", "streams", "workers", "client"},
+    "ops": FLOOR
+    | {"telemetry", "settings", "ledger", "routing", "wire", "stores", "streams", "workers", "client", "recovery"},
+}
+
+# A driver's type or exception never leaves the layer that knows the driver.
+HOME_OF_PACKAGE: dict[str, set[str]] = {
+    "fastavro": {"wire"},
+    "MySQLdb": {"stores"},
+    "cassandra": {"stores"},
+    "confluent_kafka": {"streams"},
+    "structlog": {"telemetry"},
+    "prometheus_client": {"telemetry"},
+    "pydantic": {"settings"},
+    "pydantic_settings": {"settings"},
+    "typer": {"ops"},
+    "rich": {"ops"},
+}
+
+# What would make a decision depend on something that is not in the log.
+IMPURE = {
+    "asyncio", "concurrent", "datetime", "http", "logging", "multiprocessing", "os", "random", "secrets", "select",
+    "signal", "socket", "ssl", "subprocess", "tempfile", "threading", "time", "urllib", "uuid", "zoneinfo",
+}  # fmt: skip
+
+SERVICE = modules("processors")
+
+
+def layer_of(name: str) -> str:
+    """Return the layer of a dotted name below ``processors``; the package itself is its own reading guide."""
+    return name.split(".")[1] if "." in name else "processors"
+
+
+def outside_packages(module: Module) -> set[str]:
+    return {name.split(".")[0] for name in imports(module)} - set(sys.stdlib_module_names) - {"processors"}
+
+
+@pytest.mark.parametrize("module", SERVICE, ids=lambda module: module.name)
+def test_a_layer_imports_only_the_layers_below_it(module: Module) -> None:
+    layer = layer_of(module.name)
+    ours = {layer_of(name) for name in imports(module) if name.startswith("processors.")}
+
+    if layer == "processors":
+        assert ours == set()
+    else:
+        assert ours - {layer} <= MAY_IMPORT[layer], f"{module.place} reaches up or sideways"
+
+
+@pytest.mark.parametrize("module", SERVICE, ids=lambda module: module.name)
+def test_a_package_from_outside_is_known_to_one_layer(module: Module) -> None:
+    layer = layer_of(module.name)
+    for package in outside_packages(module):
+        assert package in HOME_OF_PACKAGE, f"{module.place} imports {package}, which has no layer yet"
+        assert layer in HOME_OF_PACKAGE[package], f"{module.place} imports {package} outside {HOME_OF_PACKAGE[package]}"
+
+
+@pytest.mark.parametrize(
+    "module", [each for each in SERVICE if layer_of(each.name) in PURE], ids=lambda module: module.name
+)
+def test_a_pure_layer_imports_no_clock_no_chance_no_environment_and_no_socket(module: Module) -> None:
+    reached = {name.split(".")[0] for name in imports(module)} & IMPURE
+
+    assert not reached, f"{module.place} imports {sorted(reached)}"
+
+
+def test_every_layer_of_the_table_exists_and_every_folder_is_in_it() -> None:
+    found = {layer_of(module.name) for module in SERVICE} - {"processors"}
+
+    assert found <= set(MAY_IMPORT)
