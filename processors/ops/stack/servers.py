@@ -1,0 +1,282 @@
+"""The three servers: what each needs before it starts, the command that starts it, and how one sees that it serves."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import secrets
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from string import Template
+
+from processors.faults import Misconfigured
+from processors.ops.prerequisites import find_java
+from processors.ops.stack import probes
+from processors.ops.stack.packages import Progress, fetch_jars, fetch_mysql
+from processors.settings import LOOPBACK, Settings
+
+INITIALIZE_MS = 120_000  # MySQL's first start takes 3 s, Kafka's format 1 s, on two idle cores
+PASSWORD_BYTES = 24
+
+
+class Server(StrEnum):
+    """The servers of the native stack, by the names that commands use."""
+
+    KAFKA = "kafka"
+    MYSQL = "mysql"
+    CASSANDRA = "cassandra"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """Where a server's things are, below the stack's directory, and where its templates come from."""
+
+    server: Server
+    directory: Path
+    templates: Path
+
+    @property
+    def configuration(self) -> Path:
+        """Return the folder of rendered configuration files."""
+        return self.directory / "etc" / self.server
+
+    @property
+    def data(self) -> Path:
+        """Return the folder of the server's data; removing it makes the server new."""
+        return self.directory / "data" / self.server
+
+    @property
+    def temporary(self) -> Path:
+        """Return the folder for the server's temporary files."""
+        return self.directory / "tmp" / self.server
+
+    @property
+    def log(self) -> Path:
+        """Return the file with the server's standard output and error."""
+        return self.directory / "log" / f"{self.server}.log"
+
+    @property
+    def pid_file(self) -> Path:
+        """Return the file that names the server's process."""
+        return self.directory / "run" / f"{self.server}.pid"
+
+    def render(self, name: str, **values: object) -> str:
+        """Write a template of ``config/stack`` with its values filled in; return its text."""
+        text = Template((self.templates / name).read_text(encoding="utf-8")).substitute(
+            {key: str(value) for key, value in values.items()}
+        )
+        _write(self.configuration / name, text)
+        return text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """A server ready to start. ``made_from`` is the text of its configuration."""
+
+    command: tuple[str, ...]
+    made_from: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How one server is started and asked.
+
+    ``ports`` are by setting, the one that clients use first; ``prepare`` fetches the program, writes the
+    configuration, and initializes an empty data folder.
+    """
+
+    ports: dict[str, int]
+    prepare: Callable[[Settings, Layout, Progress], Launch]
+    answers: Callable[[int], bool]
+    ready_ms: int
+    stop_ms: int
+
+
+def layout(settings: Settings, server: Server) -> Layout:
+    """Return where a server's things are."""
+    return Layout(server=server, directory=settings.stack.directory, templates=settings.root / "config" / "stack")
+
+
+def plan(settings: Settings, server: Server) -> Plan:
+    """Return how to start a server. Deadlines are ten times what an idle machine of two cores needs."""
+    stack = settings.stack
+    match server:
+        case Server.KAFKA:
+            return Plan(
+                ports={"kafka_port": stack.kafka_port, "kafka_controller_port": stack.kafka_controller_port},
+                prepare=_prepare_kafka,
+                answers=probes.kafka_answers,
+                ready_ms=60_000,
+                stop_ms=30_000,
+            )
+        case Server.MYSQL:
+            return Plan(
+                ports={"mysql_port": stack.mysql_port},
+                prepare=_prepare_mysql,
+                answers=probes.mysql_answers,
+                ready_ms=60_000,
+                stop_ms=60_000,
+            )
+        case Server.CASSANDRA:
+            return Plan(
+                ports={
+                    "cassandra_port": stack.cassandra_port,
+                    "cassandra_storage_port": stack.cassandra_storage_port,
+                },
+                prepare=_prepare_cassandra,
+                answers=probes.cassandra_answers,
+                ready_ms=120_000,
+                stop_ms=60_000,
+            )
+
+
+def _prepare_kafka(settings: Settings, place: Layout, progress: Progress) -> Launch:
+    jars = fetch_jars("kafka", place.templates / "pom.xml", progress)
+    text = place.render(
+        "server.properties",
+        port=settings.stack.kafka_port,
+        controller_port=settings.stack.kafka_controller_port,
+        data=place.data,
+    )
+    text += place.render("log4j2.properties")
+    properties = str(place.configuration / "server.properties")
+    java = (str(find_java()), *_java_options(place), "-cp", f"{place.configuration}:{jars}/*")
+    if not (place.data / "meta.properties").exists():
+        progress("formatting Kafka's log")
+        tool = (*java, "kafka.tools.StorageTool", "format", "--ignore-formatted", "-t", _kafka_id(), "-c", properties)
+        _run_once(tool, place, what="Kafka's log could not be formatted")
+    memory = ("-Xms256m", "-Xmx768m", "-XX:+UseG1GC")
+    return Launch(command=(java[0], *memory, *java[1:], "kafka.Kafka", properties), made_from=text)
+
+
+def _prepare_cassandra(settings: Settings, place: Layout, progress: Progress) -> Launch:
+    jars = fetch_jars("cassandra", place.templates / "pom.xml", progress)
+    text = place.render(
+        "cassandra.yaml",
+        port=settings.stack.cassandra_port,
+        storage_port=settings.stack.cassandra_storage_port,
+        data=place.data,
+    )
+    text += place.render("cassandra.options") + place.render("logback.xml")
+    agent = next(jars.glob("jamm-*.jar"))
+    command = (
+        str(find_java()),
+        f"-javaagent:{agent}",
+        *("-Xms512m", "-Xmx1g", "-XX:+UseG1GC"),
+        f"@{place.configuration}/cassandra.options",
+        *_java_options(place),
+        f"-Djna.tmpdir={place.temporary}",
+        "-Dcassandra-foreground=true",
+        f"-Dcassandra.config=file://{place.configuration}/cassandra.yaml",
+        f"-Dcassandra.storagedir={place.data}",
+        "-Dcassandra.ring_delay_ms=0",  # there is no ring to wait for
+        "-Dcassandra.skip_wait_for_gossip_to_settle=0",
+        *("-cp", f"{place.configuration}:{jars}/*", "org.apache.cassandra.service.CassandraDaemon"),
+    )
+    return Launch(command=command, made_from=text)
+
+
+def _prepare_mysql(settings: Settings, place: Layout, progress: Progress) -> Launch:
+    program = fetch_mysql(progress)
+    usr = program.base / "usr"
+    user = pwd.getpwuid(os.getuid()).pw_name
+    init_file = place.configuration / "users.sql"
+    _write(init_file, _users(settings), mode=0o600)
+    text = place.render(
+        "my.cnf",
+        user=user,
+        base=usr,
+        data=place.data,
+        temporary=place.temporary,
+        init_file=init_file,
+        port=settings.stack.mysql_port,
+    )
+    if not (place.data / "mysql.ibd").exists() or (place.data / UNFINISHED).exists():
+        progress("initializing MySQL's data folder")
+        _initialize_mysql(program.command, usr, user, place)
+    return Launch(command=(*program.command, f"--defaults-file={place.configuration}/my.cnf"), made_from=text)
+
+
+UNFINISHED = "initialization-unfinished"  # in a data folder whose making was cut off
+
+
+def _initialize_mysql(program: tuple[str, ...], usr: Path, user: str, place: Layout) -> None:
+    """Make the data folder beside its place and rename it, since mysqld refuses a folder that is half done."""
+    new = place.data.with_name("mysql.new")
+    shutil.rmtree(new, ignore_errors=True)
+    options = (
+        "--no-defaults",
+        "--initialize-insecure",  # root has no password, and is reached only through the socket in the data folder
+        f"--user={user}",
+        f"--basedir={usr}",
+        f"--datadir={new}",
+        f"--tmpdir={place.temporary}",
+        f"--lc-messages-dir={usr}/share/mysql",
+        "--secure-file-priv=NULL",
+    )
+    _run_once((*program, *options), place, what="MySQL's data folder could not be made")
+    shutil.rmtree(place.data)
+    new.rename(place.data)
+
+
+def _users(settings: Settings) -> str:
+    """Return the SQL that mysqld runs at each start: the users of the shards that live here.
+
+    Their rights end at databases whose names begin with ``balance``; PROCESS is for reading transactions' ages (A7).
+    """
+    lines: list[str] = []
+    for shard in settings.shards.values():
+        if shard.host != LOOPBACK or shard.port != settings.stack.mysql_port:
+            continue
+        if shard.password is None and shard.password_file is not None and not shard.password_file.exists():
+            _write(shard.password_file, secrets.token_urlsafe(PASSWORD_BYTES) + "\n", mode=0o600)
+        user, password = f"{_quoted(shard.user)}@'%'", _quoted(shard.read_password())
+        lines += [
+            f"CREATE USER IF NOT EXISTS {user} IDENTIFIED BY {password};",
+            f"ALTER USER {user} IDENTIFIED BY {password};",
+            f"GRANT ALL ON `balance%`.* TO {user};",
+            f"GRANT PROCESS ON *.* TO {user};",
+            f"GRANT SELECT ON performance_schema.* TO {user};",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(text: str) -> str:
+    if "\n" in text:
+        raise Misconfigured("a user or password of MySQL holds a line break")
+    return "'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
+
+
+def _kafka_id() -> str:
+    """Return a cluster id as Kafka makes them: 16 random bytes in URL-safe base 64, not beginning with a dash."""
+    while True:
+        made = secrets.token_urlsafe(16)
+        if not made.startswith("-"):
+            return made
+
+
+def _java_options(place: Layout) -> tuple[str, ...]:
+    """Keep a virtual machine's files within the checkout."""
+    return ("-XX:-UsePerfData", f"-Djava.io.tmpdir={place.temporary}")
+
+
+def _run_once(command: tuple[str, ...], place: Layout, *, what: str) -> None:
+    with place.log.open("ab") as log:
+        done = subprocess.run(
+            command, check=False, stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=INITIALIZE_MS / 1000
+        )
+    if done.returncode != 0:
+        raise Misconfigured(f"{what}; see {place.log}")
+
+
+def _write(file: Path, text: str, *, mode: int = 0o644) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    new = file.with_name(f".{file.name}.new")
+    new.unlink(missing_ok=True)
+    new.touch(mode=mode)
+    new.write_text(text, encoding="utf-8")
+    new.rename(file)
