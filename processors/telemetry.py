@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
+from collections.abc import Callable
 from typing import Literal, TextIO
 
 import structlog
@@ -108,6 +110,39 @@ FINDINGS = Counter("balance_findings_total", "Findings raised", ("kind",), regis
 
 # Every process
 FAULTS = Counter("balance_faults_total", "Faults met, by class", ("process", "fault"), registry=REGISTRY)
+
+
+class Pulse:
+    """Whether this process is at work: its main loop beats it, the health page reads it.
+
+    Any thread may read. ``clock`` gives seconds that never go back.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._last_s: float | None = None
+        self._stopping = False
+
+    def beat(self) -> None:
+        """Say that the main loop went round once more; the first beat says that the process is ready."""
+        self._last_s = self._clock()
+
+    def stop(self) -> None:
+        """Say that the process takes on no more work."""
+        self._stopping = True
+
+    @property
+    def silent_s(self) -> float:
+        """Return the seconds since the last beat, 0 before the first."""
+        return 0.0 if self._last_s is None else self._clock() - self._last_s
+
+    @property
+    def ready(self) -> bool:
+        """Say whether the process has begun its work and has not been told to end it."""
+        return self._last_s is not None and not self._stopping
+
+
+PULSE = Pulse()
 
 
 def configure_logging(

@@ -1,0 +1,104 @@
+"""``/healthz``, ``/readyz`` and ``/metrics`` of a process, answered by a thread beside its work."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any, Self
+
+from processors import telemetry
+from processors.faults import Misconfigured
+from processors.telemetry import Pulse
+
+# A loop that is silent for longer hangs: the longest thing one waits for is a MySQL lock (5 s, L7), the Kafka
+# transaction and the archive's request (10 s each), and each may be tried again once.
+SILENT_MAX_S = 60.0
+# A probe that does not send its request is dropped, so that probes cannot pile up.
+_REQUEST_TIMEOUT_S = 5.0
+_JSON = "application/json"
+
+
+class HealthServer:
+    """Answers for one process until it is closed. Port 0 takes a free one; ``port`` tells which."""
+
+    def __init__(self, host: str, port: int, *, process: str, pulse: Pulse = telemetry.PULSE) -> None:
+        """Begin to answer.
+
+        Raises:
+            Misconfigured: The port is taken, or the host is not one of this machine's.
+        """
+        try:
+            self._server = ThreadingHTTPServer((host, port), _handler(process, pulse))
+        except OSError as error:
+            raise Misconfigured(
+                f"{process} cannot answer health probes on {host}:{port}: {error.strerror}; choose another health.port"
+            ) from error
+        self._server.daemon_threads = True
+        self.host = host
+        self.port = int(self._server.server_address[1])
+        self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop answering."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+Answer = tuple[HTTPStatus, str, bytes]
+
+
+def _handler(process: str, pulse: Pulse) -> type[BaseHTTPRequestHandler]:
+    pages: dict[str, Callable[[], Answer]] = {
+        "/healthz": lambda: _healthz(process, pulse),
+        "/readyz": lambda: _readyz(process, pulse),
+        "/metrics": lambda: (HTTPStatus.OK, telemetry.METRICS_CONTENT_TYPE, telemetry.metrics_page()),
+    }
+
+    class Handler(BaseHTTPRequestHandler):
+        timeout = _REQUEST_TIMEOUT_S
+
+        def do_GET(self) -> None:
+            page = pages.get(self.path.partition("?")[0], _unknown)
+            status, kind, body = page()
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - http.server's own name
+            """Keep probes out of the log: there is one every few seconds."""
+
+    return Handler
+
+
+def _healthz(process: str, pulse: Pulse) -> Answer:
+    alive = pulse.silent_s <= SILENT_MAX_S
+    return _said(alive, process=process, alive=alive, silent_s=round(pulse.silent_s, 1))
+
+
+def _readyz(process: str, pulse: Pulse) -> Answer:
+    return _said(pulse.ready, process=process, ready=pulse.ready)
+
+
+def _said(good: bool, **fields: object) -> Answer:
+    status = HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE
+    return status, _JSON, json.dumps(fields).encode() + b"\n"
+
+
+def _unknown() -> Answer:
+    return HTTPStatus.NOT_FOUND, _JSON, b'{"pages": ["/healthz", "/readyz", "/metrics"]}\n'
