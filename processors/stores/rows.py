@@ -135,7 +135,7 @@ class BatchWrite:
     refunded: list[tuple[TransactionKey, Refunded, bool]] = field(default_factory=list)
     system: dict[SystemKey, int] = field(default_factory=dict)
     sources: dict[SourceKey, SourcePosition] = field(default_factory=dict)  # all of the lane's, for batch_digest
-    rules: Rules | None = None
+    rules: dict[int, Rules] = field(default_factory=dict)  # by the lane offset from which they are in force
     lane_times: dict[int, int] = field(default_factory=dict)
 
 

@@ -1,0 +1,527 @@
+"""Decides a lane's records one after the other, and says what that writes and what it publishes. No I/O.
+
+The standing is how far the lane has *decided*, which may be one batch ahead of what it has committed: the book answers from
+the loaded rows and from what was decided since (L9).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from processors.faults import LaneStopped, StopCode
+from processors.ids import derived_id, slice_of, uuid7_time_ms
+from processors.ledger.addresses import chain
+from processors.ledger.book import Book, Decision, Keys, TransactionKey
+from processors.ledger.commands import (
+    TYPE_OF,
+    Command,
+    CommandType,
+    Control,
+    ExpireHold,
+    RecallOriginal,
+    SetLaneTime,
+    SetRules,
+    Tick,
+)
+from processors.ledger.control import next_rules
+from processors.ledger.decide import Duplicate, decide
+from processors.ledger.needs import collect_needs
+from processors.ledger.outcomes import Outcome, Reason, Status
+from processors.ledger.rules import Rules
+from processors.ledger.validity import canonical_metadata
+from processors.routing.units import partition_of
+from processors.stores.rows import BatchWrite, JournalRow, LaneState, Progress, SourceKey, SourcePosition
+from processors.wire.admission import Admission
+from processors.wire.dead_letters import encode_dead_letter
+from processors.wire.positions import GroupPosition
+from processors.wire.records import OutRecord, Record
+from processors.wire.results import (
+    LaneIdentity,
+    encode_control,
+    encode_duplicate,
+    encode_result,
+    headers_of,
+    result_headers,
+)
+from processors.wire.route import Route
+
+CONTROL_TYPES = (Tick, SetRules, SetLaneTime)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneContext:
+    """What is fixed for a lane while it is owned.
+
+    ``clock_ahead_max_ms`` is how far a record's broker time may be ahead of this machine's clock (I2).
+    """
+
+    identity: LaneIdentity
+    lanes: int
+    results_topic: str
+    results_partitions: int
+    dead_letters_topic: str
+    clock_ahead_max_ms: int = 60_000
+
+    @property
+    def lane(self) -> int:
+        return self.identity.lane
+
+
+@dataclass(slots=True)
+class Standing:
+    """How far a lane has decided. ``digest`` is chained over the result bytes of the journal's rows (L13)."""
+
+    next_offset: int
+    leader_epoch: int
+    lane_time_ms: int
+    version_us: int
+    digest: bytes
+    sources: dict[SourceKey, SourcePosition]
+
+    def position(self, context: LaneContext) -> GroupPosition:
+        """Return what the group commit says once everything so far is published (L4)."""
+        return GroupPosition(
+            next_offset=self.next_offset,
+            topic_id=context.identity.incarnation,
+            lane=context.lane,
+            lane_time_ms=self.lane_time_ms,
+            digest=self.digest,
+            leader_epoch=self.leader_epoch,
+        )
+
+
+@dataclass(slots=True)
+class Decided:
+    """A batch that was decided: what it writes, what it publishes once that is committed, and which rows it named."""
+
+    needs: Keys
+    write: BatchWrite
+    out: list[OutRecord]
+    position: GroupPosition
+    silent: int = 0  # redeliveries and service records without effect (L10, I7): no answer, only a metric
+
+
+class Undecided(Exception):
+    """A record could not be decided, and ``stop`` says why. What came before it can: the lane cuts its batch there."""
+
+    def __init__(self, offset: int, stop: LaneStopped) -> None:
+        super().__init__(str(stop))
+        self.offset = offset
+        self.stop = stop
+
+
+@dataclass(slots=True)
+class _Batch:
+    journal: list[JournalRow] = field(default_factory=list)
+    out: list[OutRecord] = field(default_factory=list)
+    silent: int = 0
+    rules: dict[int, Rules] = field(default_factory=dict)
+    lane_times: dict[int, int] = field(default_factory=dict)
+
+
+def needs_of(admissions: list[Admission]) -> Keys:
+    """Return every row that deciding these records may read."""
+    needs = Keys()
+    for admission in admissions:
+        command = admission.command
+        if command is not None and not isinstance(command, CONTROL_TYPES):
+            collect_needs(command, admission.root, needs)
+    return needs
+
+
+def meet(
+    standing: Standing,
+    record: Record,
+    *,
+    context: LaneContext,
+    lane_times: Mapping[int, int],
+    clock_ms: Callable[[], int],
+) -> None:
+    """Step over one record: prove that it is the next of the same log, and take its time.
+
+    Raises:
+        LaneStopped: LOG_GAP (L2), LOG_REWRITTEN (L3), TIMESTAMP_TYPE or CLOCK_AHEAD (I2). The standing is unchanged then.
+    """
+    offset = record.offset
+    if offset != standing.next_offset:  # L2
+        raise LaneStopped(
+            StopCode.LOG_GAP, f"the record after offset {standing.next_offset - 1} has offset {offset} in {record.topic}"
+        )
+    if record.leader_epoch < standing.leader_epoch:  # L3
+        raise LaneStopped(
+            StopCode.LOG_REWRITTEN,
+            f"offset {offset} has leader epoch {record.leader_epoch}, the one before it {standing.leader_epoch}",
+        )
+    time_ms = lane_times.get(offset)
+    if time_ms is None:
+        if not record.append_time:  # I2
+            raise LaneStopped(StopCode.TIMESTAMP_TYPE, f"offset {offset} carries its producer's time, not the broker's")
+        time_ms = record.timestamp_ms
+        if time_ms > standing.lane_time_ms and time_ms - clock_ms() > context.clock_ahead_max_ms:  # I2
+            raise LaneStopped(
+                StopCode.CLOCK_AHEAD, f"offset {offset} has broker time {time_ms} ms, {time_ms - clock_ms()} ms ahead"
+            )
+    standing.next_offset = offset + 1
+    standing.leader_epoch = record.leader_epoch
+    if time_ms > standing.lane_time_ms:
+        standing.lane_time_ms = time_ms
+
+
+def is_redelivery(standing: Standing, route: Route) -> bool:
+    """Say whether the router sent this ingress record before, and remember it where not (L10).
+
+    Raises:
+        LaneStopped: INGRESS_WENT_BACK: a known ingress offset with a later leader epoch.
+    """
+    key = (route.ingress_epoch, route.ingress_partition)
+    met = standing.sources.get(key)
+    if met is not None and route.ingress_offset <= met.offset:
+        if route.ingress_leader_epoch > met.leader_epoch:
+            raise LaneStopped(
+                StopCode.INGRESS_WENT_BACK,
+                f"ingress partition {route.ingress_partition} offset {route.ingress_offset} came again with leader epoch "
+                f"{route.ingress_leader_epoch}, after {met.offset} with {met.leader_epoch}",
+            )
+        return True
+    standing.sources[key] = SourcePosition(offset=route.ingress_offset, leader_epoch=route.ingress_leader_epoch)
+    return False
+
+
+def dead_letter(context: LaneContext, admission: Admission) -> OutRecord:
+    """Return the dead letter of a record that was refused before it could be a command."""
+    refusal = admission.refusal
+    assert refusal is not None
+    record = admission.record
+    return OutRecord(
+        context.dead_letters_topic,
+        0,
+        record.key,
+        encode_dead_letter(record, refusal.cause, refusal.detail, route=admission.route),
+        [],
+    )
+
+
+def result_record(context: LaneContext, root: str, result: bytes) -> OutRecord:
+    """Return a stored result's record, in the partition of its root, under headers made from its bytes."""
+    if not root:  # a control row: it concerns no partner (A1)
+        return OutRecord(
+            context.results_topic, context.lane % context.results_partitions, None, result, headers_of(result)
+        )
+    partition = partition_of(root, context.results_partitions)
+    return OutRecord(context.results_topic, partition, root.encode(), result, headers_of(result))
+
+
+class Decider:
+    """A lane's standing and book: the only place where anything is decided (DESIGN section 4)."""
+
+    def __init__(self, context: LaneContext, state: LaneState, *, clock_ms: Callable[[], int]) -> None:
+        """Begin at the lane's committed state.
+
+        Args:
+            context: The lane's fixed surroundings.
+            state: What ``take_over`` returned; its system accounts and rules begin the book.
+            clock_ms: This machine's time, only to notice a broker's clock that is far ahead (I2).
+        """
+        progress = state.progress
+        self.book = Book(state.rules, state.system)
+        self.standing = Standing(
+            next_offset=progress.next_offset,
+            leader_epoch=progress.leader_epoch,
+            lane_time_ms=progress.last_time_ms,
+            version_us=progress.version_us,
+            digest=progress.digest,
+            sources=dict(state.sources),
+        )
+        self.lane_times = dict(state.lane_times)
+        self._stored_lane_times = set(state.lane_times)
+        self._context = context
+        self._clock_ms = clock_ms
+        self._progress = progress
+
+    def decide(self, admissions: list[Admission], needs: Keys, *, published: tuple[int, int]) -> Decided:
+        """Decide records in order; every row they need is in the book.
+
+        Args:
+            admissions: The next records of the lane, without a gap.
+            needs: ``needs_of(admissions)``; kept with the batch until it is committed.
+            published: P as known now, and the lane time there, to be written with this batch (L4).
+
+        Raises:
+            Undecided: The log is not what it was, H3, or a bug (L11). The book is spoilt then, and nothing may be written.
+        """
+        batch = _Batch()
+        try:
+            for admission in admissions:
+                self._one(admission, batch)
+        except LaneStopped as stop:
+            raise Undecided(admission.record.offset, stop) from stop
+        except Exception as bug:  # L11: whatever it is, a release that refuses the record would decide differently
+            stop = LaneStopped(StopCode.BUG, f"offset {admission.record.offset}: {type(bug).__name__}: {bug}")
+            raise Undecided(admission.record.offset, stop) from bug
+        standing = self.standing
+        self._progress = Progress(
+            lane=self._context.lane,
+            topic_id=self._progress.topic_id,
+            next_offset=standing.next_offset,
+            leader_epoch=standing.leader_epoch,
+            owner_epoch=self._progress.owner_epoch,
+            last_time_ms=standing.lane_time_ms,
+            version_us=standing.version_us,
+            digest=standing.digest,
+            published_offset=published[0],
+            published_time_ms=published[1],
+        )
+        return Decided(
+            needs=needs,
+            write=_batch_write(self.book, batch, self._progress, standing.sources),
+            out=batch.out,
+            position=standing.position(self._context),
+            silent=batch.silent,
+        )
+
+    def _one(self, admission: Admission, batch: _Batch) -> None:
+        record = admission.record
+        offset = record.offset
+        meet(
+            self.standing, record, context=self._context, lane_times=self.lane_times, clock_ms=self._clock_ms
+        )
+        if offset in self.lane_times:
+            self._keep_lane_time(offset, batch)
+        if admission.route is not None and is_redelivery(self.standing, admission.route):
+            batch.silent += 1
+            return
+        command = admission.command
+        if command is None:
+            batch.out.append(dead_letter(self._context, admission))
+        elif isinstance(command, CONTROL_TYPES):
+            self._control(record, command, batch)
+        else:
+            self._command(admission, command, batch)
+
+    def _command(self, admission: Admission, command: Command, batch: _Batch) -> None:
+        standing = self.standing
+        answer = decide(
+            self.book,
+            command,
+            root=admission.root,
+            body_hash=admission.body_hash,
+            now_ms=standing.lane_time_ms,
+        )
+        if answer is None:
+            batch.silent += 1
+            return
+        root = admission.root
+        offset = admission.record.offset
+        if isinstance(answer, Duplicate):
+            result = encode_duplicate(
+                self._context.identity,
+                answer.first.result,
+                offset=offset,
+                index=0,
+                lane_time_ms=standing.lane_time_ms,
+                admission=admission,
+            )
+            batch.out.append(result_record(self._context, root, result))
+            return
+        version_us = max(standing.version_us + 1, standing.lane_time_ms * 1000) if answer.journalled else 0  # A2
+        result = encode_result(
+            self._context.identity,
+            offset=offset,
+            index=0,
+            lane_time_ms=standing.lane_time_ms,
+            version_us=version_us,
+            rules_version=self.book.rules.version,
+            admission=admission,
+            outcome=answer,
+        )
+        command_type = TYPE_OF[type(command)]
+        batch.out.append(
+            OutRecord(
+                self._context.results_topic,
+                partition_of(root, self._context.results_partitions),
+                root.encode(),
+                result,
+                result_headers(command_type, answer.status, root),
+            )
+        )
+        if answer.journalled:
+            self._journal(admission, command, command_type, answer, result, version_us, batch)
+
+    def _journal(
+        self,
+        admission: Admission,
+        command: Command,
+        command_type: CommandType,
+        outcome: Outcome,
+        result: bytes,
+        version_us: int,
+        batch: _Batch,
+    ) -> None:
+        standing = self.standing
+        record = admission.record
+        route = admission.route
+        # What a refusal quotes may be anything; columns hold only what is well-formed. The result bytes have the rest.
+        address = command.address if chain(command.address) else ""
+        currency = command.currency if len(command.currency) == 3 else ""
+        metadata = getattr(command, "metadata", None)
+        internal = isinstance(command, ExpireHold | RecallOriginal)
+        id_time_ms = None if internal else uuid7_time_ms(command.command_id)
+        batch.journal.append(
+            JournalRow(
+                slice_of(standing.lane_time_ms if id_time_ms is None else id_time_ms),  # I7
+                record.offset,
+                0,
+                command.command_id,
+                admission.root,
+                outcome.transaction_id,
+                command_type,
+                outcome.status,
+                outcome.reason,
+                address,
+                currency,
+                outcome.amount_minor,
+                admission.body_hash,
+                -1 if route is None else route.ingress_partition,
+                -1 if route is None else route.ingress_offset,
+                standing.lane_time_ms,
+                version_us,
+                self.book.rules.version,
+                self.book.rules.result_version,
+                (canonical_metadata(metadata) or b"") if metadata else b"",
+                result,
+            )
+        )
+        if not internal:
+            self.book.decisions[admission.root, command.command_id] = Decision(
+                admission.body_hash,
+                record.offset,
+                0,
+                command_type,
+                outcome.status,
+                address,
+                currency,
+                outcome.amount_minor,
+                outcome.levels,
+                result,
+            )
+        standing.version_us = version_us
+        standing.digest = chain_digest(standing.digest, result)
+
+    def _control(self, record: Record, control: Control, batch: _Batch) -> None:
+        """Apply a control record; a change of rules leaves a row with its bytes (M9), a tick only its time."""
+        if isinstance(control, SetRules):
+            rules = next_rules(self.book.rules, control, now_ms=self.standing.lane_time_ms)
+            if rules is None:  # sent again by the operator, or out of order: no effect
+                batch.silent += 1
+                return
+            self.book.rules = batch.rules[record.offset + 1] = rules
+        elif isinstance(control, SetLaneTime):
+            if control.lane_offset > record.offset:  # told ahead of time; the first word counts (I2)
+                self.lane_times.setdefault(control.lane_offset, control.time_ms)
+                self._keep_lane_time(control.lane_offset, batch)
+        else:
+            return
+        standing = self.standing
+        # Not the operator's id: he may send the same record twice, and each has a row.
+        row_id = derived_id("CONTROL", b"%d.%d" % (self._context.lane, record.offset))
+        version_us = max(standing.version_us + 1, standing.lane_time_ms * 1000)
+        result = encode_control(
+            self._context.identity,
+            offset=record.offset,
+            index=0,
+            lane_time_ms=standing.lane_time_ms,
+            version_us=version_us,
+            rules_version=self.book.rules.version,
+            record=record,
+            control=control,
+        )
+        batch.journal.append(
+            JournalRow(
+                slice_of(standing.lane_time_ms),
+                record.offset,
+                0,
+                row_id,
+                "",
+                row_id,
+                CommandType.CONTROL,
+                Status.ACCEPTED,
+                Reason.NONE,
+                "",
+                "",
+                0,
+                bytes(16),
+                -1,
+                -1,
+                standing.lane_time_ms,
+                version_us,
+                self.book.rules.version,
+                self.book.rules.result_version,
+                b"",
+                result,
+            )
+        )
+        batch.out.append(result_record(self._context, "", result))
+        standing.version_us = version_us
+        standing.digest = chain_digest(standing.digest, result)
+
+
+    def _keep_lane_time(self, offset: int, batch: _Batch) -> None:
+        if offset not in self._stored_lane_times:
+            batch.lane_times[offset] = self.lane_times[offset]
+            self._stored_lane_times.add(offset)
+
+
+def chain_digest(digest: bytes, result: bytes) -> bytes:
+    """Return the lane's digest after one more journal row: SHA-256 of the last digest and the row's result (L13)."""
+    return hashlib.sha256(digest + result).digest()
+
+
+def _batch_write(
+    book: Book, batch: _Batch, progress: Progress, sources: dict[SourceKey, SourcePosition]
+) -> BatchWrite:
+    """Gather what changed as absolute values, and note in the book that it will be stored."""
+    changed = book.take_changes()
+    opened, updated = [], []
+    for key in changed.accounts:
+        account = book.accounts[key]
+        assert account is not None  # accounts are never deleted
+        before = book.stored_accounts.get(key)
+        if before is None:
+            opened.append(account)
+        else:
+            updated.append((account, before))
+        book.stored_accounts[key] = account.sequence
+    holds = [(key, book.holds[key], key in book.stored_holds) for key in changed.holds]
+    open_refunds = [(key, book.open_refunds[key], key in book.stored_open_refunds) for key in changed.open_refunds]
+    refunded = []
+    for refunded_key in changed.refunded:
+        row = book.refunded[refunded_key]
+        assert row is not None  # deleted by the remover only, long after its last use (H3)
+        refunded.append((refunded_key, row, refunded_key in book.stored_refunded))
+    _note_stored(book.stored_holds, holds)
+    _note_stored(book.stored_open_refunds, open_refunds)
+    book.stored_refunded.update(changed.refunded)
+    return BatchWrite(
+        progress=progress,
+        journal=batch.journal,
+        opened=opened,
+        accounts=updated,
+        # a row that came and went within the batch was never stored and needs no statement
+        holds=[row for row in holds if row[1] is not None or row[2]],
+        open_refunds=[row for row in open_refunds if row[1] is not None or row[2]],
+        refunded=refunded,
+        system={system_key: book.system[system_key] for system_key in changed.system},
+        sources=dict(sources),
+        rules=batch.rules,
+        lane_times=batch.lane_times,
+    )
+
+
+def _note_stored(stored: set[TransactionKey], rows: Sequence[tuple[TransactionKey, object, bool]]) -> None:
+    for key, row, _ in rows:
+        if row is None:
+            stored.discard(key)
+        else:
+            stored.add(key)

@@ -1,0 +1,427 @@
+"""One lane of a shard: from its assignment to its results, exactly once (DESIGN section 5).
+
+It reads top to bottom as a record's story. ``assign`` takes the lane over and finds where to start; ``turn`` meets the next
+records: those below D are answered again, those from D on are decided while the batch before them is being committed; what
+is committed goes to the publish stage. There is no thread and no clock in here, so that the simulation can drive it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from processors.faults import Fenced, LaneStopped, Retryable, StopCode
+from processors.ledger.book import Book, Keys, Rows
+from processors.ledger.commands import Command, ExpireHold, RecallOriginal
+from processors.ledger.decide import Duplicate
+from processors.ledger.identity import identify
+from processors.stores.rows import BatchDigest, BatchWrite, Fence, LaneState, StoredAnswer
+from processors.wire.admission import Admission
+from processors.wire.positions import GroupPosition, decode_metadata
+from processors.wire.records import OutRecord
+from processors.wire.results import encode_duplicate, encode_result
+from processors.workers.deciding import (
+    CONTROL_TYPES,
+    Decided,
+    Decider,
+    LaneContext,
+    Standing,
+    Undecided,
+    chain_digest,
+    dead_letter,
+    is_redelivery,
+    meet,
+    needs_of,
+    result_record,
+)
+from processors.workers.publishing import Committed, Publisher, PublishStage
+
+
+class LaneStore(Protocol):
+    """The lane's rows in its shard, over one connection (``stores.lane_store``). After a fault: ``take_over`` again."""
+
+    def take_over(self, topic_id: bytes) -> LaneState:
+        """Become the owner: the owner epoch rises by one, and every older owner is fenced."""
+
+    def owner_epoch(self) -> int:
+        """Read the owner epoch as it is now (L5)."""
+
+    def begin(self, fence: Fence, write: BatchWrite | None, load: Keys) -> Rows:
+        """Start a transaction: check the fence, return the rows asked for, write and commit meanwhile."""
+
+    def finish(self) -> None:
+        """Wait until what ``begin`` started is committed."""
+
+    def answers(self, from_offset: int, to_offset: int) -> list[StoredAnswer]:
+        """Return the journal's rows of a stretch of the lane, by offset and index."""
+
+    def digest_at(self, next_offset: int) -> BatchDigest | None:
+        """Return the lane's state at a batch border, if it is still known."""
+
+    def stop(self, code: StopCode, detail: str) -> None:
+        """Store why the lane stopped."""
+
+    def clear_stop(self) -> None:
+        """Let a stopped lane go on."""
+
+
+class LaneLog(Protocol):
+    """The lane's partition of the shard's topic, and the group's commit for it."""
+
+    def topic_id(self) -> bytes:
+        """Return the id of the topic as it is now (L3)."""
+
+    def committed(self) -> tuple[int, str] | None:
+        """Return the group's offset and metadata, or None where there is none."""
+
+    def start(self, offset: int, leader_epoch: int) -> None:
+        """Have records come from an offset on; what was queued before is dropped."""
+
+    def lane_times_ahead(self, from_offset: int) -> dict[int, int]:
+        """Read ahead to the end for SET_LANE_TIME: lane offset -> time, the first word on each (I2)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneParts:
+    """What a lane works with; ``make_publisher`` returns a new, unopened producer each time (L5)."""
+
+    context: LaneContext
+    store: LaneStore
+    log: LaneLog
+    make_publisher: Callable[[], Publisher]
+    clock_ms: Callable[[], int]
+    book_accounts_max: int
+    observe_published: Callable[[int], None]
+
+
+class Lane:
+    """A lane while this process owns it."""
+
+    def __init__(self, parts: LaneParts) -> None:
+        """Hold the parts; nothing is read before ``assign``."""
+        self._parts = parts
+        self._publisher: Publisher | None = None
+        self._cut_before: int | None = None  # a record that could not be decided: what precedes it is committed first
+
+    # ------------------------------------------------------------------ assignment
+
+    def assign(self) -> None:
+        """Take the lane over and start its records at min(P, D) (L3, L4, L5).
+
+        Raises:
+            LaneStopped: The lane is, or must be, stopped.
+            Fenced: Another owner took it meanwhile.
+            Fault: A server did not do its part; assign again.
+        """
+        parts = self._parts
+        context = parts.context
+        self.close()
+        topic_id = parts.log.topic_id()
+        state = parts.store.take_over(topic_id)
+        self._refuse_stopped(state, topic_id)
+        progress = state.progress
+        self._publisher = parts.make_publisher()
+        self._publisher.open()
+        if parts.store.owner_epoch() != progress.owner_epoch:  # L5
+            raise Fenced(f"lane {context.lane}: another worker took it over during the assignment")
+        published = self._published_position(state)
+        self._decider = Decider(context, state, clock_ms=parts.clock_ms)
+        self._fence = Fence(
+            next_offset=progress.next_offset, digest=progress.digest, owner_epoch=progress.owner_epoch
+        )
+        self._pending: Decided | None = None
+        self._rules_since = state.rules_since
+        self._decided_before = progress.next_offset  # D at the assignment
+        self._stored_epoch = progress.leader_epoch
+        self._published_at = published  # P at the assignment
+        self.publishing = PublishStage(self._publisher, published, parts.observe_published)
+        start = min(published.next_offset, progress.next_offset)
+        self._again = self._standing_at(published, state) if start < progress.next_offset else None
+        self._again_out: list[OutRecord] = []
+        self._read_times_ahead(state, published)
+        epoch = progress.leader_epoch if start == progress.next_offset else published.leader_epoch
+        parts.log.start(start, epoch)
+
+    def _refuse_stopped(self, state: LaneState, topic_id: bytes) -> None:
+        """Refuse a lane that an operator must look at first, and one whose topic is another (L3)."""
+        if state.progress.topic_id != topic_id:
+            raise LaneStopped(
+                StopCode.TOPIC_CHANGED,
+                f"the shard's topic has id {topic_id.hex()}, the lane was applied from {state.progress.topic_id.hex()}",
+            )
+        if state.stop_code is None:
+            return
+        if state.stop_code is StopCode.CLOCK_AHEAD:
+            times = self._parts.log.lane_times_ahead(state.progress.next_offset)
+            if times:
+                self._parts.store.clear_stop()
+                return
+        raise LaneStopped(state.stop_code, state.stop_detail)
+
+    def _published_position(self, state: LaneState) -> GroupPosition:
+        """Return P: the group's commit where it is ours and not behind, else what ``progress`` says (L4)."""
+        context = self._parts.context
+        progress = state.progress
+        committed = self._parts.log.committed()
+        ours = _our_position(committed, context)
+        if ours is not None and ours.next_offset >= progress.published_offset:
+            known = self._parts.store.digest_at(ours.next_offset)
+            if known is not None and known.digest != ours.digest:
+                raise LaneStopped(
+                    StopCode.DIGEST_DIFFERS,
+                    f"published up to {ours.next_offset} with digest {ours.digest.hex()}, "
+                    f"the database has {known.digest.hex()} there",
+                )
+            return ours
+        border = self._border(state, progress.published_offset)
+        return GroupPosition(
+            next_offset=progress.published_offset,
+            topic_id=context.identity.incarnation,
+            lane=context.lane,
+            lane_time_ms=progress.published_time_ms,
+            digest=border.digest,
+            leader_epoch=-1,
+        )
+
+    def _border(self, state: LaneState, offset: int) -> BatchDigest:
+        """Return the lane's state at a batch border at or below D."""
+        progress = state.progress
+        if offset == progress.next_offset:
+            return BatchDigest(
+                next_offset=offset, digest=progress.digest, lane_time_ms=progress.last_time_ms, sources=state.sources
+            )
+        if offset == 0:
+            return BatchDigest(next_offset=0, digest=bytes(32), lane_time_ms=0, sources={})
+        border = self._parts.store.digest_at(offset)
+        if border is None:
+            raise LaneStopped(
+                StopCode.DIGEST_DIFFERS, f"results were published up to offset {offset}, where the database had no batch end"
+            )
+        return border
+
+    def _standing_at(self, published: GroupPosition, state: LaneState) -> Standing:
+        """Return the lane's state at P, from which the records below D are answered again."""
+        border = self._border(state, published.next_offset)
+        return Standing(
+            next_offset=published.next_offset,
+            leader_epoch=-1,
+            lane_time_ms=published.lane_time_ms,
+            version_us=0,
+            digest=border.digest,
+            sources=dict(border.sources),
+        )
+
+    def _read_times_ahead(self, state: LaneState, published: GroupPosition) -> None:
+        """Know the operator's word on times before the first record, where decisions repeat or were stopped (I2)."""
+        repeating = published.next_offset > state.progress.next_offset
+        if repeating or state.stop_code is StopCode.CLOCK_AHEAD:
+            for offset, time_ms in self._parts.log.lane_times_ahead(state.progress.next_offset).items():
+                self._decider.lane_times.setdefault(offset, time_ms)
+
+    def close(self) -> None:
+        """Let go of the producer; what it has not committed was never visible."""
+        if self._publisher is not None:
+            self._publisher.close()
+            self._publisher = None
+
+    # ------------------------------------------------------------------ records
+
+    @property
+    def idle(self) -> bool:
+        """Say whether everything decided is committed."""
+        return self._pending is None
+
+    def turn(self, admissions: list[Admission]) -> int:
+        """Meet the next records, commit the batch before them, and hand that one to the publish stage.
+
+        Args:
+            admissions: The next records in order; may be empty, to commit what was decided.
+
+        Returns:
+            How many of them were taken; the caller offers the rest again.
+
+        Raises:
+            LaneStopped, Fenced, Fault: Nothing of these records is committed; assign again or stop.
+        """
+        if self._again is not None and admissions:
+            return self._answer_again(admissions, self._again)
+        for border in (self._published_at.next_offset, self._cut_before):  # at P the digests are compared (L4)
+            if border is not None and self._decider.standing.next_offset < border:
+                admissions = _up_to(admissions, border)
+        needs = needs_of(admissions)
+        book = self._decider.book
+        missing = book.missing(needs)
+        pending = self._pending
+        if pending is None and not admissions:
+            return 0
+        rows = self._parts.store.begin(self._fence, None if pending is None else pending.write, missing)
+        book.add(missing, rows)
+        decided = None
+        try:
+            if admissions:
+                decided = self._decider.decide(admissions, needs, published=self.publishing.published)
+                self._check_at_published()
+        except Undecided as undecided:
+            if undecided.offset == admissions[0].record.offset:
+                raise undecided.stop from undecided
+            self._cut_before = undecided.offset
+            raise Retryable(f"offset {undecided.offset} cannot be decided; what precedes it comes first") from undecided
+        finally:
+            # Whatever became of the new records, the batch before them is committed and may be published.
+            self._parts.store.finish()
+            self._settle(pending)
+        self._pending = decided
+        book.forget([needs], self._parts.book_accounts_max)
+        return len(admissions)
+
+    def _settle(self, pending: Decided | None) -> None:
+        """Move the fence past a committed batch and pass it on, unless it was published before (L4)."""
+        self._pending = None
+        if pending is None:
+            return
+        progress = pending.write.progress
+        self._fence = Fence(next_offset=progress.next_offset, digest=progress.digest, owner_epoch=progress.owner_epoch)
+        if progress.next_offset > self._published_at.next_offset:
+            self.publishing.offer(Committed(pending.out, pending.position))
+
+    def _check_at_published(self) -> None:
+        """Prove, on reaching P with a database from before, that it was decided the same again (L4)."""
+        standing = self._decider.standing
+        published = self._published_at
+        if standing.next_offset == published.next_offset and standing.digest != published.digest:
+            raise LaneStopped(
+                StopCode.DIGEST_DIFFERS,
+                f"offset {published.next_offset} was published with digest {published.digest.hex()}, "
+                f"deciding again gave {standing.digest.hex()}",
+            )
+
+    # ------------------------------------------------------------------ answering again
+
+    def _answer_again(self, admissions: list[Admission], standing: Standing) -> int:
+        """Answer again what was decided but perhaps not published: from the journal, or recomputed (L4).
+
+        All of [P, D) is published in one transaction: in between there is no batch border whose digest and sources the
+        next owner could start from. It is a few batches at most, since the lane waits while as many are unpublished.
+        """
+        admissions = _up_to(admissions, self._decided_before)
+        stored: dict[int, list[StoredAnswer]] = {}
+        for answer in self._parts.store.answers(standing.next_offset, admissions[-1].record.offset + 1):
+            stored.setdefault(answer.lane_offset, []).append(answer)
+        book = self._load_first_decisions(admissions, stored)
+        for admission in admissions:
+            self._again_out.extend(self._one_again(admission, standing, stored.get(admission.record.offset, []), book))
+        if standing.next_offset == self._decided_before:
+            if standing.digest != self._fence.digest:
+                raise LaneStopped(
+                    StopCode.DIGEST_DIFFERS, f"the journal's rows below offset {standing.next_offset} do not give its digest"
+                )
+            self.publishing.offer(Committed(self._again_out, standing.position(self._parts.context)))
+            self._again, self._again_out = None, []
+        return len(admissions)
+
+    def _load_first_decisions(self, admissions: list[Admission], stored: dict[int, list[StoredAnswer]]) -> Book:
+        needs = needs_of([admission for admission in admissions if admission.record.offset not in stored])
+        keys = Keys(decisions=needs.decisions)
+        rows = self._parts.store.begin(self._fence, None, keys)
+        self._parts.store.finish()
+        book = Book(self._decider.book.rules, {})
+        book.add(keys, rows)
+        return book
+
+    def _one_again(
+        self, admission: Admission, standing: Standing, rows: list[StoredAnswer], book: Book
+    ) -> list[OutRecord]:
+        parts = self._parts
+        context = parts.context
+        record = admission.record
+        meet(standing, record, context=context, lane_times=self._decider.lane_times, clock_ms=parts.clock_ms)
+        self._refuse_rewritten(admission, rows)
+        if admission.route is not None and is_redelivery(standing, admission.route):
+            return []
+        if rows:
+            for row in rows:
+                standing.digest = chain_digest(standing.digest, row.result)
+            return [result_record(context, row.root, row.result) for row in rows]
+        command = admission.command
+        if command is None:
+            return [dead_letter(context, admission)]
+        if isinstance(command, (*CONTROL_TYPES, ExpireHold, RecallOriginal)):
+            return []
+        return [self._recomputed(admission, command, standing, book)]
+
+    def _refuse_rewritten(self, admission: Admission, rows: list[StoredAnswer]) -> None:
+        """Stop where a record below D is not the one that was decided there (L3)."""
+        record = admission.record
+        if record.leader_epoch > self._stored_epoch:
+            raise LaneStopped(
+                StopCode.LOG_REWRITTEN,
+                f"offset {record.offset} has leader epoch {record.leader_epoch}, it was decided with at most "
+                f"{self._stored_epoch}",
+            )
+        command = admission.command
+        for row in rows:
+            if isinstance(command, CONTROL_TYPES) and not row.root:
+                continue
+            if command is None or row.body_hash != admission.body_hash or row.root != admission.root:
+                raise LaneStopped(
+                    StopCode.LOG_REWRITTEN, f"offset {record.offset} is not the record that was decided there"
+                )
+
+    def _recomputed(self, admission: Admission, command: Command, standing: Standing, book: Book) -> OutRecord:
+        """Return the answer of a command that left no row: a function of record, lane time and journal (L4)."""
+        context = self._parts.context
+        offset = admission.record.offset
+        book.rules = self._rules_since[max(since for since in self._rules_since if since <= offset)]
+        key = (admission.root, command.command_id)
+        first = book.decisions.get(key)
+        if first is not None and first.lane_offset > offset:
+            book.decisions[key] = None
+        answer = identify(
+            book,
+            root=admission.root,
+            command_id=command.command_id,
+            body_hash=admission.body_hash,
+            now_ms=standing.lane_time_ms,
+        )
+        if isinstance(answer, Duplicate):
+            result = encode_duplicate(
+                context.identity,
+                answer.first.result,
+                offset=offset,
+                index=0,
+                lane_time_ms=standing.lane_time_ms,
+                admission=admission,
+            )
+        elif answer is None or answer.journalled:
+            raise LaneStopped(StopCode.LOG_REWRITTEN, f"offset {offset} was decided, but has no journal row")
+        else:
+            result = encode_result(
+                context.identity,
+                offset=offset,
+                index=0,
+                lane_time_ms=standing.lane_time_ms,
+                version_us=0,
+                rules_version=book.rules.version,
+                admission=admission,
+                outcome=answer,
+            )
+        return result_record(context, admission.root, result)
+
+
+def _our_position(committed: tuple[int, str] | None, context: LaneContext) -> GroupPosition | None:
+    """Return the group's commit where this service wrote it for this lane and topic, else None (L4)."""
+    if committed is None:
+        return None
+    offset, metadata = committed
+    position = decode_metadata(offset, metadata)
+    if position is None or position.topic_id != context.identity.incarnation or position.lane != context.lane:
+        return None
+    return position
+
+
+def _up_to(admissions: list[Admission], offset: int) -> list[Admission]:
+    """Return the records below an offset."""
+    if not admissions or admissions[-1].record.offset < offset:
+        return admissions
+    return [admission for admission in admissions if admission.record.offset < offset]

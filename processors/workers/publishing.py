@@ -1,0 +1,81 @@
+"""The publish stage: results, dead letters and the group's position, in one Kafka transaction after the commit (P1)."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from processors.wire.positions import GroupPosition
+from processors.wire.records import OutRecord
+
+# One Kafka transaction takes what waits, up to this many records: two full batches, so that a lane that decides faster than
+# the broker commits is not held up by small transactions, and a reader's stall stays well below a second.
+TRANSACTION_RECORDS_MAX = 8_000
+
+
+class Publisher(Protocol):
+    """A transactional producer of one lane (L5). After any fault it is unusable."""
+
+    def open(self) -> None:
+        """Fence every earlier producer of the lane."""
+
+    def publish(self, records: list[OutRecord], position: GroupPosition) -> None:
+        """Make records and position visible together, or raise a fault."""
+
+    def close(self) -> None:
+        """Let go of it, without waiting for anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A batch that is durable in MySQL and may be published."""
+
+    out: list[OutRecord]
+    position: GroupPosition
+
+
+class PublishStage:
+    """Publishes committed batches in order. ``published`` is P and the lane time there, as far as this owner knows."""
+
+    def __init__(self, publisher: Publisher, published: GroupPosition, observe: Callable[[int], None]) -> None:
+        """Begin after what was published before.
+
+        Args:
+            publisher: Opened already, in L5's order.
+            published: P.
+            observe: Told the number of records of each transaction.
+        """
+        self._publisher = publisher
+        self._waiting: deque[Committed] = deque()
+        self._observe = observe
+        self.published = (published.next_offset, published.lane_time_ms)
+
+    @property
+    def waiting(self) -> int:
+        """Return how many batches wait."""
+        return len(self._waiting)
+
+    def offer(self, committed: Committed) -> None:
+        """Queue a batch; the caller bounds how many wait."""
+        self._waiting.append(committed)
+
+    def step(self) -> bool:
+        """Publish what waits in one transaction, and say whether there was anything.
+
+        Raises:
+            Fault: What happened is unknown or did not happen; the lane must be assigned again (L5).
+        """
+        if not self._waiting:
+            return False
+        batch = self._waiting.popleft()
+        records = list(batch.out)
+        while self._waiting and len(records) + len(self._waiting[0].out) <= TRANSACTION_RECORDS_MAX:
+            batch = self._waiting.popleft()
+            records.extend(batch.out)
+        position = batch.position
+        self._publisher.publish(records, position)
+        self.published = (position.next_offset, position.lane_time_ms)
+        self._observe(len(records))
+        return True
