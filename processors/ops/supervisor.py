@@ -1,0 +1,249 @@
+"""Runs the service's processes as children: starts them, starts them again, ends them, and leaves none behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from types import FrameType
+
+from processors.faults import Fault
+from processors.telemetry import get_logger
+
+# A crash is met at once, one that repeats is not met 100 times a second.
+BACKOFF_S = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+# A process that has run this long was well; its next crash begins a new count.
+WELL_AFTER_S = 30.0
+# With the backoff above, some three minutes: time for an operator to read `balance status` and start a stopped lane.
+RESTARTS_MAX = 20
+# Above every process's own deadline after SIGTERM (settings: at most 30 s), so that SIGKILL meets only what hangs.
+STOP_DEADLINE_S = 40.0
+# How often children are looked at; a crashed one is back within this and its backoff.
+_LOOK_S = 0.1
+# A log that reached this size is set aside at the next start: two of them a process at most.
+_LOG_BYTES_MAX = 16 * 1024 * 1024
+
+
+class Condition(StrEnum):
+    """What a supervised process is doing."""
+
+    RUNNING = "running"
+    WAITING = "waiting"  # crashed, will be started again
+    STOPPED = "stopped"
+
+
+class RestartedTooOften(Fault):
+    """A process ended again and again; the text names it, its exit status and its log."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """A process to run: its name, its whole command line, and what its environment has besides ours."""
+
+    name: str
+    command: Sequence[str]
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+class Child:
+    """One program under supervision. Its standard input is our life line: it ends when we do, however we end."""
+
+    def __init__(self, program: Program, log_folder: Path, clock: Callable[[], float]) -> None:
+        self.program = program
+        self.log_file = log_folder / f"{program.name}.log"
+        self.restarts = 0  # in a row, without being well between
+        self.condition = Condition.STOPPED
+        self._clock = clock
+        self._process: subprocess.Popen[bytes] | None = None
+        self._started_s = 0.0
+        self._next_start_s = 0.0
+
+    @property
+    def pid(self) -> int | None:
+        """Return the process's id while it runs."""
+        return self._process.pid if self._process is not None and self.condition is Condition.RUNNING else None
+
+    def start(self) -> None:
+        """Start the program in a process group of its own, so that Ctrl-C in a terminal meets the supervisor only."""
+        _set_aside(self.log_file)
+        with self.log_file.open("ab") as log:
+            self._process = subprocess.Popen(
+                list(self.program.command),
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **self.program.environment},
+                process_group=0,
+            )
+        self._started_s = self._clock()
+        self.condition = Condition.RUNNING
+
+    def look(self) -> None:
+        """Notice an end, and start again when the backoff is over.
+
+        Raises:
+            RestartedTooOften: It ended ``RESTARTS_MAX`` times in a row.
+        """
+        if self.condition is Condition.WAITING and self._clock() >= self._next_start_s:
+            self.start()
+        elif self.condition is Condition.RUNNING and self._process is not None and self._process.poll() is not None:
+            self._ended(self._process.returncode)
+
+    def _ended(self, status: int) -> None:
+        self._close_input()
+        if self._clock() - self._started_s >= WELL_AFTER_S:
+            self.restarts = 0
+        if self.restarts >= RESTARTS_MAX:
+            self.condition = Condition.STOPPED
+            raise RestartedTooOften(
+                f"{self.program.name} ended {self.restarts + 1} times in a row, the last time with "
+                f"{_in_words(status)}; its log is {self.log_file}"
+            )
+        wait_s = BACKOFF_S[min(self.restarts, len(BACKOFF_S) - 1)]
+        get_logger(__name__).warning(
+            "process_ended", name=self.program.name, status=_in_words(status), again_in_s=wait_s
+        )
+        self.restarts += 1
+        self._next_start_s = self._clock() + wait_s
+        self.condition = Condition.WAITING
+
+    def terminate(self) -> None:
+        """Ask the process to finish its batch, publish and stop."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+
+    def end(self, deadline_s: float) -> bool:
+        """Wait for the process until ``deadline_s`` on our clock, then kill it; say whether it ended by itself."""
+        by_itself = True
+        if self._process is not None:
+            try:
+                self._process.wait(timeout=max(0.0, deadline_s - self._clock()))
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+                by_itself = False
+            self._close_input()
+        self.condition = Condition.STOPPED
+        return by_itself
+
+    def _close_input(self) -> None:
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
+
+
+class Supervisor:
+    """Holds children until it is told to stop. Not for threads: one loop looks at all of them."""
+
+    def __init__(
+        self,
+        programs: Sequence[Program],
+        log_folder: Path,
+        *,
+        stop_deadline_s: float = STOP_DEADLINE_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Prepare; nothing is started yet.
+
+        Args:
+            programs: Started in this order, asked to stop in the opposite one.
+            log_folder: Gets one file a process, made where it is missing.
+            stop_deadline_s: From SIGTERM to SIGKILL.
+            clock: Seconds that never go back.
+        """
+        log_folder.mkdir(parents=True, exist_ok=True)
+        self.children = [Child(program, log_folder, clock) for program in programs]
+        self._stop_deadline_s = stop_deadline_s
+        self._clock = clock
+        self._stop = threading.Event()
+
+    def start(self) -> None:
+        """Start every process."""
+        for child in self.children:
+            child.start()
+
+    def stop_on_signals(self) -> None:
+        """Let SIGTERM and SIGINT end ``watch``; for the main thread only."""
+
+        def stop(_number: int, _frame: FrameType | None) -> None:
+            self._stop.set()
+
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, stop)
+
+    def stop(self) -> None:
+        """End ``watch``; any thread may call it."""
+        self._stop.set()
+
+    def look(self) -> None:
+        """Meet whatever ended since the last look.
+
+        Raises:
+            RestartedTooOften: One of them is beyond help.
+        """
+        for child in self.children:
+            child.look()
+
+    def watch(self, show: Callable[[str], None]) -> None:
+        """Keep the children running until ``stop``; ``show`` gets the status line whenever it changes.
+
+        Raises:
+            RestartedTooOften: One of them is beyond help; the others still run, ``close`` ends them.
+        """
+        shown = ""
+        while not self._stop.is_set():
+            self.look()
+            if (line := self.status_line()) != shown:
+                show(line)
+                shown = line
+            self._stop.wait(_LOOK_S)
+
+    def status_line(self) -> str:
+        """Return every process's condition, in one line."""
+        return "  ".join(
+            f"{child.program.name} {child.condition}" + (f" (restart {child.restarts})" if child.restarts else "")
+            for child in self.children
+        )
+
+    def close(self) -> list[str]:
+        """End every process within the deadline, and return the names of those that had to be killed."""
+        for child in reversed(self.children):
+            child.terminate()
+        deadline_s = self._clock() + self._stop_deadline_s
+        return [child.program.name for child in reversed(self.children) if not child.end(deadline_s)]
+
+
+def end_with_parent(stop: Callable[[], None]) -> None:
+    """In a child: call ``stop`` when standard input ends, which is when the supervisor is gone, SIGKILL included.
+
+    A thread waits for it; a pipe, other than a signal at the parent's death, is the same on every system.
+    """
+
+    def wait() -> None:
+        while os.read(sys.stdin.fileno(), 1):
+            pass
+        stop()
+
+    threading.Thread(target=wait, name="life-line", daemon=True).start()
+
+
+def _set_aside(log_file: Path) -> None:
+    if log_file.exists() and log_file.stat().st_size > _LOG_BYTES_MAX:
+        log_file.replace(log_file.with_suffix(".log.1"))
+
+
+def _in_words(status: int) -> str:
+    """Say how a process ended.
+
+    >>> _in_words(-9)
+    'SIGKILL'
+    >>> _in_words(3)
+    'exit status 3'
+    """
+    return signal.Signals(-status).name if status < 0 else f"exit status {status}"

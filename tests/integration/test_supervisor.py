@@ -1,0 +1,140 @@
+"""The supervisor with real child processes: small Python programs instead of the service's own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from processors.ops import supervisor
+from processors.ops.supervisor import Condition, Program, RestartedTooOften, Supervisor
+
+DEADLINE_S = 20.0
+
+OBEDIENT = """
+    import signal, sys, time
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    time.sleep(60)
+"""
+DEAF = """
+    import signal, time
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    print("deaf", flush=True)
+    time.sleep(60)
+"""
+SUPERVISED = """
+    import os, time
+    from processors.ops.supervisor import end_with_parent
+    end_with_parent(lambda: os._exit(0))
+    time.sleep(60)
+"""
+
+
+def python(code: str) -> list[str]:
+    return [sys.executable, "-c", textwrap.dedent(code)]
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline, "did not happen in time"
+        time.sleep(0.02)
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def looks_and_goes_on(supervised: Supervisor) -> bool:
+    supervised.look()
+    return False
+
+
+@pytest.fixture
+def supervise(tmp_path: Path) -> Iterator[Callable[..., Supervisor]]:
+    made: list[Supervisor] = []
+
+    def make(*codes: str, stop_deadline_s: float = 5.0) -> Supervisor:
+        programs = [Program(name=f"p{number}", command=python(code)) for number, code in enumerate(codes)]
+        made.append(Supervisor(programs, tmp_path / "logs", stop_deadline_s=stop_deadline_s))
+        made[-1].start()
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def test_a_killed_process_is_started_again(supervise: Callable[..., Supervisor]) -> None:
+    supervised = supervise(OBEDIENT, OBEDIENT)
+    first, second = supervised.children
+    killed, other = first.pid, second.pid
+    assert killed is not None
+    os.kill(killed, signal.SIGKILL)
+
+    def back() -> bool:
+        supervised.look()
+        return first.pid not in {None, killed}
+
+    wait_until(back)
+    assert first.restarts == 1
+    assert second.pid == other
+    assert supervised.status_line() == "p0 running (restart 1)  p1 running"
+
+
+def test_a_process_that_ends_again_and_again_is_given_up_by_name(
+    supervise: Callable[..., Supervisor], tmp_path: Path
+) -> None:
+    supervised = supervise("raise SystemExit(7)")
+    (child,) = supervised.children
+    child.restarts = supervisor.RESTARTS_MAX
+
+    with pytest.raises(RestartedTooOften) as given_up:
+        wait_until(lambda: looks_and_goes_on(supervised))
+
+    assert f"p0 ended {supervisor.RESTARTS_MAX + 1} times in a row" in str(given_up.value)
+    assert "exit status 7" in str(given_up.value)
+    assert str(tmp_path / "logs" / "p0.log") in str(given_up.value)
+    assert child.condition is Condition.STOPPED
+
+
+def test_what_stops_in_time_is_not_killed_and_what_does_not_is(
+    supervise: Callable[..., Supervisor], tmp_path: Path
+) -> None:
+    supervised = supervise(OBEDIENT, DEAF, stop_deadline_s=1.0)
+    pids = [child.pid for child in supervised.children]
+    wait_until(lambda: "deaf" in (tmp_path / "logs" / "p1.log").read_text())
+
+    assert supervised.close() == ["p1"]
+    assert not any(alive(pid) for pid in pids if pid)
+
+
+def test_no_process_is_left_when_the_supervisor_is_killed(tmp_path: Path) -> None:
+    program = f"""
+        import sys, time
+        from pathlib import Path
+        from processors.ops.supervisor import Program, Supervisor
+        program = Program(name="p0", command=[sys.executable, "-c", {textwrap.dedent(SUPERVISED)!r}])
+        supervised = Supervisor([program], Path({str(tmp_path)!r}))
+        supervised.start()
+        print(supervised.children[0].pid, flush=True)
+        time.sleep(60)
+    """
+    with subprocess.Popen(python(program), stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        assert alive(child)
+        parent.kill()
+
+    wait_until(lambda: not alive(child))
