@@ -1,0 +1,312 @@
+"""A lane's threads: they feed it, publish what it committed, and deal with its faults.
+
+The poll thread (``shard``) admits records (decode, signature, guard) into the intake; the lane's own thread decides them and
+builds SQL; the store's thread waits for MySQL; the publish thread waits for Kafka. Between them are bounded queues. Only one of
+them runs Python for long at any moment, which is why a shard scales by processes and not by threads.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from processors.faults import Fault, Fenced, LaneStopped, StopCode
+from processors.telemetry import FAULTS, LANE_NEXT_OFFSET, LANE_PUBLISHED_OFFSET, LANE_RETRIES, LANE_STOPPED, get_logger
+from processors.wire.admission import Admission
+from processors.workers.lane import Lane, LaneParts
+from processors.workers.publishing import PublishStage
+
+log = get_logger(__name__)
+
+# A batch's SQL is bounded by what its records can grow to, so that it stays below 4 MiB (L8): hex doubles the result, which
+# repeats the payload's text, and the columns and the statement's own words take some 700 bytes.
+SQL_BYTES_PER_RECORD = 700
+SQL_BYTES_PER_PAYLOAD_BYTE = 4
+# Batches decided and committed but not yet published: enough that MySQL never waits for one slow Kafka transaction, and few
+# enough that what must be answered again after a crash is read in a second.
+UNPUBLISHED_BATCHES_MAX = 4
+# Records admitted and waiting for the lane, in batches: the next batch is ready while one is decided.
+WAITING_BATCHES_MAX = 3
+BACKOFF_S = (0.1, 0.3, 1.0, 2.0, 5.0)
+STOPPED_LOOK_S = 2.0  # how often a stopped lane looks whether an operator let it go on
+FENCED_WAIT_S = 5.0  # longer than a consumer that woke up needs to learn that it lost its lanes (heartbeats: 2 s)
+IDLE_WAIT_S = 0.5
+
+
+class LaneCondition(StrEnum):
+    """What a lane is doing, for metrics and for the process's exit status."""
+
+    ASSIGNING = "ASSIGNING"
+    RUNNING = "RUNNING"
+    STOPPED = "STOPPED"
+    DROPPED = "DROPPED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneLimits:
+    """Bounds of one lane's work; see DESIGN section 5 and L8."""
+
+    batch_commands_max: int = 4_000
+    batch_sql_bytes_max: int = 4 * 1024 * 1024
+    stop_deadline_s: float = 10.0
+
+
+class Intake:
+    """Admitted records that wait for their lane; filled by the poll thread, emptied by the lane's."""
+
+    def __init__(self, limits: LaneLimits) -> None:
+        """Begin empty; ``full`` from ``WAITING_BATCHES_MAX`` batches on."""
+        self._limits = limits
+        self._waiting: deque[Admission] = deque()
+        self._changed = threading.Condition()
+
+    @property
+    def full(self) -> bool:
+        """Say whether the poll thread should pause the lane's partition."""
+        return len(self._waiting) >= self._limits.batch_commands_max * WAITING_BATCHES_MAX
+
+    @property
+    def hungry(self) -> bool:
+        """Say whether a paused partition should come again."""
+        return len(self._waiting) < self._limits.batch_commands_max
+
+    def offer(self, admissions: list[Admission]) -> None:
+        """Queue records; the caller looks at ``full``."""
+        with self._changed:
+            self._waiting.extend(admissions)
+            self._changed.notify()
+
+    def take(self, wait_s: float) -> list[Admission]:
+        """Return the next batch's records, waiting for the first one at most ``wait_s``; within L8's limits."""
+        limits = self._limits
+        with self._changed:
+            if not self._waiting and wait_s > 0:
+                self._changed.wait(wait_s)
+            taken: list[Admission] = []
+            sql_bytes = 0
+            while self._waiting and len(taken) < limits.batch_commands_max:
+                value = self._waiting[0].record.value
+                sql_bytes += SQL_BYTES_PER_RECORD + SQL_BYTES_PER_PAYLOAD_BYTE * (len(value) if value else 0)
+                if taken and sql_bytes > limits.batch_sql_bytes_max:
+                    break
+                taken.append(self._waiting.popleft())
+            return taken
+
+    def give_back(self, admissions: list[Admission]) -> None:
+        """Put records that a batch did not take in front again."""
+        with self._changed:
+            self._waiting.extendleft(reversed(admissions))
+
+    def clear(self) -> None:
+        """Drop everything: the position changed (L12)."""
+        with self._changed:
+            self._waiting.clear()
+
+    def wake(self) -> None:
+        """End a ``take`` that waits."""
+        with self._changed:
+            self._changed.notify_all()
+
+
+class PublishThread:
+    """Runs a publish stage until it is closed or a fault ends it; one per assignment."""
+
+    def __init__(self, stage: PublishStage, name: str, on_change: Callable[[], None]) -> None:
+        """Start at once; ``on_change`` is told after each transaction and at the end."""
+        self.fault: Exception | None = None
+        self._stage = stage
+        self._on_change = on_change
+        self._wanted = threading.Event()
+        self._closing = False
+        self._busy = False
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    @property
+    def drained(self) -> bool:
+        """Say whether everything offered is published."""
+        return not self._busy and self._stage.waiting == 0
+
+    def wake(self) -> None:
+        """Say that a batch was offered."""
+        self._busy = True
+        self._wanted.set()
+
+    def close(self, deadline_s: float) -> None:
+        """End the thread; what waits stays unpublished and is answered again by the next owner."""
+        self._closing = True
+        self._wanted.set()
+        self._thread.join(deadline_s)
+
+    def _run(self) -> None:
+        try:
+            while not self._closing:
+                self._wanted.wait()
+                self._wanted.clear()
+                while not self._closing and self._stage.step():
+                    self._on_change()
+                self._busy = self._stage.waiting > 0
+                self._on_change()
+        except Exception as fault:  # handed to the lane's thread, which decides: raised there, never passed over
+            self.fault = fault
+            self._on_change()
+
+
+class LaneRunner:
+    """A lane's thread: assigns it, feeds it, and deals with its faults."""
+
+    def __init__(self, shard: str, lane_number: int, make_parts: Callable[[], LaneParts], limits: LaneLimits) -> None:
+        """Start the lane's thread.
+
+        Args:
+            shard: The shard's id, for logs and metrics.
+            lane_number: The partition.
+            make_parts: Connects what the lane works with; called in the lane's thread (L12).
+            limits: Bounds.
+        """
+        self.lane_number = lane_number
+        self._labels = (shard, str(lane_number))
+        self.intake = Intake(limits)
+        self.condition = LaneCondition.ASSIGNING
+        self.paused = False
+        self._make_parts = make_parts
+        self._limits = limits
+        self._ending = threading.Event()
+        self._dropping = False
+        self._trouble: Fault | None = None
+        self._published = threading.Event()
+        self._publishing: PublishThread | None = None
+        self._parts: LaneParts | None = None
+        self._log = log.bind(shard=shard, lane=lane_number)
+        self._thread = threading.Thread(target=self._run, name=f"lane-{lane_number}", daemon=True)
+        self._thread.start()
+
+    def end(self, *, drop: bool) -> None:
+        """Ask the lane to end: after publishing what it decided, or at once where it was revoked (``drop``)."""
+        self._dropping = self._dropping or drop
+        self._ending.set()
+        self.intake.wake()
+        self._published.set()
+
+    def interrupt(self, trouble: Fault) -> None:
+        """Have the lane's thread meet a fault that the poll thread saw."""
+        self._trouble = trouble
+        self.intake.wake()
+
+    def join(self, deadline_s: float) -> bool:
+        """Wait for the end; False where the deadline passed first."""
+        self._thread.join(deadline_s)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        failures = 0
+        lane: Lane | None = None
+        while not self._ending.is_set():
+            try:
+                if lane is None:
+                    self._parts = self._make_parts()
+                    lane = Lane(self._parts)
+                self._enter(LaneCondition.ASSIGNING)
+                lane.assign()
+                self._enter(LaneCondition.RUNNING)
+                self._serve(lane)
+                failures = 0
+            except LaneStopped as stop:
+                self._stop(lane, stop)
+                self._ending.wait(STOPPED_LOOK_S)
+            except Fenced as fenced:
+                # Another worker took the lane over. If the group gave it away, the consumer says so meanwhile and this
+                # runner is ended; if not, the other one is the zombie, and the lane is ours to take back.
+                LANE_RETRIES.labels(*self._labels, "Fenced").inc()
+                self._log.warning("lane_fenced", detail=str(fenced))
+                self._ending.wait(FENCED_WAIT_S)
+            except Fault as fault:
+                LANE_RETRIES.labels(*self._labels, type(fault).__name__).inc()
+                self._log.warning("lane_fault", fault=type(fault).__name__, detail=str(fault))
+                self._ending.wait(BACKOFF_S[min(failures, len(BACKOFF_S) - 1)])
+                failures += 1
+            except Exception as bug:
+                self._log.exception("lane_bug")
+                self._stop(lane, LaneStopped(StopCode.BUG, f"{type(bug).__name__}: {bug}"))
+                self._ending.wait(STOPPED_LOOK_S)
+            finally:
+                self._close_publishing()
+        if lane is not None:
+            lane.close()
+        if self._parts is not None:
+            self._parts.store.close()
+        self._enter(LaneCondition.DROPPED)
+
+    def _serve(self, lane: Lane) -> None:
+        """Feed the lane until it is to end; then publish what it decided, within the deadline."""
+        publishing = self._publishing = PublishThread(
+            lane.publishing, f"publish-{self.lane_number}", self._published.set
+        )
+        while not self._ending.is_set():
+            self._await_room(lane, publishing)
+            admissions = self.intake.take(IDLE_WAIT_S if lane.idle else 0)
+            self._turn(lane, publishing, admissions)
+        if self._dropping:
+            return
+        deadline = time.monotonic() + self._limits.stop_deadline_s
+        if not lane.idle:
+            self._turn(lane, publishing, [])
+        while not publishing.drained and publishing.fault is None and time.monotonic() < deadline:
+            self._published.wait(0.1)
+            self._published.clear()
+
+    def _turn(self, lane: Lane, publishing: PublishThread, admissions: list[Admission]) -> None:
+        trouble, self._trouble = self._trouble or publishing.fault, None
+        if trouble is not None:
+            raise trouble
+        if not admissions and lane.idle:
+            return
+        try:
+            taken = lane.turn(admissions)
+        finally:
+            publishing.wake()
+        LANE_NEXT_OFFSET.labels(*self._labels).set(lane.next_offset)
+        LANE_PUBLISHED_OFFSET.labels(*self._labels).set(lane.publishing.published[0])
+        if taken < len(admissions):
+            self.intake.give_back(admissions[taken:])
+
+    def _await_room(self, lane: Lane, publishing: PublishThread) -> None:
+        while lane.publishing.waiting >= UNPUBLISHED_BATCHES_MAX and not self._ending.is_set():
+            if publishing.fault is not None:
+                raise publishing.fault
+            self._published.wait(IDLE_WAIT_S)
+            self._published.clear()
+
+    def _stop(self, lane: Lane | None, stop: LaneStopped) -> None:
+        """Publish what is committed, then store why the lane stopped, until that is stored."""
+        if self.condition is not LaneCondition.STOPPED:
+            self._log.error("lane_stopped", code=stop.code, detail=stop.detail)
+        self._drain_publishing()
+        if self._parts is not None:
+            try:
+                self._parts.store.stop(stop.code, stop.detail)
+            except Fault as fault:  # the code is stored at the next look; the lane does not go on meanwhile
+                FAULTS.labels("shard", type(fault).__name__).inc()
+        LANE_STOPPED.labels(*self._labels, stop.code).set(1)
+        self._enter(LaneCondition.STOPPED)
+
+    def _drain_publishing(self) -> None:
+        deadline = time.monotonic() + self._limits.stop_deadline_s
+        publishing = self._publishing
+        while publishing is not None and not publishing.drained and publishing.fault is None:
+            if time.monotonic() > deadline:
+                break
+            self._published.wait(0.1)
+            self._published.clear()
+
+    def _close_publishing(self) -> None:
+        if self._publishing is not None:
+            self._publishing.close(self._limits.stop_deadline_s)
+            self._publishing = None
+
+    def _enter(self, condition: LaneCondition) -> None:
+        self.condition = condition

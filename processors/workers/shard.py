@@ -1,0 +1,177 @@
+"""The shard worker: one process and one consumer, which runs the lanes it is assigned (DESIGN section 5)."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Protocol
+
+from processors.faults import LaneStopped, Retryable
+from processors.telemetry import PULSE, get_logger
+from processors.wire.admission import admit
+from processors.wire.records import Record
+from processors.wire.signature import KeyRing
+from processors.workers.lane import LaneParts
+from processors.workers.lane_runner import LaneCondition, LaneLimits, LaneRunner
+
+log = get_logger(__name__)
+
+POLL_S = 0.1
+# Read at once at most: two batches, so that a lane's queue is never refilled by more than it may hold.
+POLL_RECORDS_MAX = 8_000
+# A lane that was revoked ends its step and lets go; it is fenced inside MySQL in any case, so this is courtesy (L12).
+REVOKE_DEADLINE_S = 3.0
+TOPIC_LOOK_S = 1.0  # how often the topic's id is compared (L3)
+# Python's default of 5 ms lets one thread hold another up: at 5,000 commands a second the median latency was 7 times that of
+# 0.2 ms in a prototype; below half a millisecond the switches themselves cost throughput.
+SWITCH_INTERVAL_S = 0.0005
+
+
+class ShardConsumer(Protocol):
+    """The shard's consumer group member (``streams.consumer``)."""
+
+    def poll(self, max_records: int, timeout_s: float) -> tuple[dict[int, list[Record]], dict[int, LaneStopped]]:
+        """Return records by lane, and the lanes whose log is not what it was."""
+
+    def pause(self, lane: int) -> None:
+        """Have no more records of a lane come."""
+
+    def resume(self, lane: int) -> None:
+        """Have a paused lane's records come again."""
+
+    def close(self) -> None:
+        """Leave; a static member's lanes wait for its return or for the session's end (P4)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardConfig:
+    """One worker of one shard."""
+
+    shard: str
+    lanes: int
+    limits: LaneLimits
+    keyring: KeyRing
+    topic_id: bytes
+
+
+class ShardWorker:
+    """Runs the lanes that the consumer group assigns to this process."""
+
+    def __init__(
+        self,
+        config: ShardConfig,
+        make_parts: Callable[[int], LaneParts],
+        read_topic_id: Callable[[], bytes],
+    ) -> None:
+        """Hold the parts.
+
+        Args:
+            config: The worker's surroundings.
+            make_parts: Makes one lane's store, log and publisher; called in the lane's thread.
+            read_topic_id: Asks the broker for the id of the shard's topic as it is now.
+        """
+        self._config = config
+        self._make_parts = make_parts
+        self._read_topic_id = read_topic_id
+        self._runners: dict[int, LaneRunner] = {}
+        self._topic_looked_s = time.monotonic()
+
+    # -------------------------------------------------- told by the consumer, in the poll thread
+
+    def assigned(self, lanes: Collection[int]) -> None:
+        """Start the lanes' threads; the work of the assignment is done in there (L12)."""
+        for lane in lanes:
+            config = self._config
+            self._runners[lane] = LaneRunner(
+                config.shard, lane, lambda lane=lane: self._make_parts(lane), config.limits
+            )
+
+    def revoked(self, lanes: Collection[int]) -> None:
+        """End the lanes' threads; what they have not committed is dropped (L12)."""
+        ending = [self._runners.pop(lane) for lane in lanes if lane in self._runners]
+        for runner in ending:
+            runner.end(drop=True)
+        deadline = time.monotonic() + REVOKE_DEADLINE_S
+        for runner in ending:
+            runner.join(max(0.0, deadline - time.monotonic()))
+
+    def started(self, lane: int) -> None:
+        """Drop what was read before a lane's position was set (L12)."""
+        runner = self._runners.get(lane)
+        if runner is not None:
+            runner.intake.clear()
+
+    # -------------------------------------------------- the process
+
+    def run(self, consumer: ShardConsumer, stopping: threading.Event) -> int:
+        """Poll until told to stop.
+
+        Returns:
+            0 after ``stopping``; 1 when no lane is left running: each is stopped, and an operator must look.
+        """
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
+        while not stopping.is_set():
+            records, stopped = consumer.poll(POLL_RECORDS_MAX, POLL_S)
+            for lane, batch in records.items():
+                self._admit(consumer, lane, batch)
+            for lane, stop in stopped.items():
+                self._interrupt(lane, stop)
+            self._resume_hungry(consumer)
+            self._look_at_topic()
+            PULSE.beat()
+            if self._all_stopped():
+                log.error("no_lane_left", shard=self._config.shard)
+                self._end()
+                return 1
+        PULSE.stop()
+        self._end()
+        return 0
+
+    def _admit(self, consumer: ShardConsumer, lane: int, records: list[Record]) -> None:
+        runner = self._runners.get(lane)
+        if runner is None:  # revoked between two polls: whoever owns it now reads them too
+            return
+        keyring, lanes = self._config.keyring, self._config.lanes
+        runner.intake.offer([admit(record, keyring=keyring, lane=lane, lanes=lanes) for record in records])
+        if runner.intake.full and not runner.paused:
+            consumer.pause(lane)
+            runner.paused = True
+
+    def _interrupt(self, lane: int, stop: LaneStopped) -> None:
+        runner = self._runners.get(lane)
+        if runner is not None:
+            runner.interrupt(stop)
+
+    def _resume_hungry(self, consumer: ShardConsumer) -> None:
+        for lane, runner in self._runners.items():
+            if runner.paused and runner.intake.hungry:
+                consumer.resume(lane)
+                runner.paused = False
+
+    def _look_at_topic(self) -> None:
+        """Notice a topic that was made again under the same name (L3)."""
+        now_s = time.monotonic()
+        if now_s - self._topic_looked_s < TOPIC_LOOK_S:
+            return
+        self._topic_looked_s = now_s
+        if self._read_topic_id() != self._config.topic_id:
+            for runner in self._runners.values():
+                runner.interrupt(Retryable("the shard's topic has another id than before"))
+
+    def _all_stopped(self) -> bool:
+        runners = self._runners.values()
+        return bool(runners) and all(
+            runner.condition in (LaneCondition.STOPPED, LaneCondition.DROPPED) for runner in runners
+        )
+
+    def _end(self) -> None:
+        """Publish what the lanes decided, within the deadline, and let go of them."""
+        for runner in self._runners.values():
+            runner.end(drop=False)
+        deadline = time.monotonic() + self._config.limits.stop_deadline_s
+        for runner in self._runners.values():
+            if not runner.join(max(0.0, deadline - time.monotonic())):
+                log.warning("lane_not_ended", lane=runner.lane_number)
