@@ -294,10 +294,16 @@ class Settings(BaseSettings):
         return self
 
     @classmethod
-    def settings_customise_sources(  # noqa: D102 - pydantic's hook
-        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, **_: PydanticBaseSettingsSource
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        del settings_cls  # load_settings has merged every source already
+        """Take what ``load_settings`` has merged and nothing else (pydantic's hook)."""
+        del settings_cls, env_settings, dotenv_settings, file_secret_settings
         return (init_settings,)
 
     def changed(self, **sections: Any) -> Settings:
@@ -408,7 +414,8 @@ def _sentence(location: tuple[int | str, ...], kind: str, message: str) -> str:
     path = tuple(str(part) for part in location if part != "[key]")
     name = ".".join(path) or "settings"
     if kind == "extra_forbidden":
-        return f"{name}: there is no such setting{_nearest(path[-1], _known(path))} (in the environment: {_variable(path)})"
+        near = _nearest(path[-1], _known(path))
+        return f"{name}: there is no such setting{near} (in the environment: {_variable(path)})"
     return f"{name}: {message.removeprefix('Value error, ')}"
 
 

@@ -1,4 +1,4 @@
-"""Kafka, MySQL and Cassandra of one checkout, native, below ``.stack``: started, asked, stopped, one by one or together.
+"""Kafka, MySQL and Cassandra of one checkout, native, below ``.stack``: start them, ask them, stop them.
 
 The servers outlive the command that starts them. Everything they write is below the settings' ``stack.directory``.
 """
@@ -26,7 +26,21 @@ from processors.settings import Settings
 READY_POLL_MS = 100
 LOG_TAIL_LINES = 8  # of a server that did not start, in the error
 
-__all__ = ["Addresses", "Server", "ServerStatus", "down", "kill", "logs", "pid", "start", "status", "stop", "up"]
+__all__ = [
+    "Addresses",
+    "Server",
+    "ServerStatus",
+    "addresses",
+    "borrowed",
+    "down",
+    "kill",
+    "logs",
+    "pid",
+    "start",
+    "status",
+    "stop",
+    "up",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +88,17 @@ def down(settings: Settings, progress: Progress = silent) -> None:
     _together(lambda server: stop(settings, server, progress), list(Server))
 
 
+@contextmanager
+def borrowed(settings: Settings, progress: Progress = silent, *, keep: bool = False) -> Iterator[Addresses]:
+    """Have all three for a while: start what does not run and, unless ``keep``, stop at the end what was started."""
+    ours = [server for server in Server if pid(settings, server) is None]
+    try:
+        yield up(settings, progress)
+    finally:
+        if not keep:
+            _together(lambda server: stop(settings, server, progress), ours)
+
+
 def status(settings: Settings) -> list[ServerStatus]:
     """Return the state of each server, asked now."""
     return [_status(settings, server) for server in Server]
@@ -94,7 +119,7 @@ def start(settings: Settings, server: Server, progress: Progress = silent) -> No
     _make_folders(place)
     with _alone(place):
         launch = how.prepare(settings, place, progress)
-        made_from = hashlib.sha256(launch.made_from.encode()).hexdigest()
+        made_from = hashlib.sha256("\n".join((*launch.command, launch.configuration)).encode()).hexdigest()
         running = processes.find(place.pid_file)
         if running is None:
             _refuse_busy_ports(server, how)
@@ -115,13 +140,14 @@ def start(settings: Settings, server: Server, progress: Progress = silent) -> No
 def stop(settings: Settings, server: Server, progress: Progress = silent) -> None:
     """Stop one server as an operator would: asked, given time, then forced. Does nothing if it does not run."""
     place, how = layout(settings, server), plan(settings, server)
-    running = _running(place)
-    if running is None:
+    if not place.pid_file.exists():
         return
-    progress(f"stopping {server}")
     with _alone(place):
-        if not processes.end(running, deadline_ms=how.stop_ms):
-            progress(f"{server} did not stop within {how.stop_ms} ms and was killed")
+        running = _running(place)
+        if running is not None:
+            progress(f"stopping {server}")
+            if not processes.end(running, deadline_ms=how.stop_ms):
+                progress(f"{server} did not stop within {how.stop_ms} ms and was killed")
         place.pid_file.unlink(missing_ok=True)
 
 
@@ -210,7 +236,7 @@ def _alone(place: Layout) -> Iterator[None]:
 
 def _together(act: Callable[[Server], None], servers: Sequence[Server]) -> None:
     """Act on several servers at once; when some fail, all are waited for and every fault is told."""
-    with ThreadPoolExecutor(len(servers)) as pool:
+    with ThreadPoolExecutor(len(Server)) as pool:
         faults = [future.exception() for future in [pool.submit(act, server) for server in servers]]
     found = [fault for fault in faults if fault is not None]
     if len(found) == 1:

@@ -1,44 +1,63 @@
-"""``python -m processors.ops.stack up|down|status|logs``: the stack for scripts that start before there is a CLI."""
+"""``python -m processors.ops.stack up|down|status|logs|with``: the stack for the Makefile, which has no CLI yet."""
 
 from __future__ import annotations
 
 import argparse
+import os
+import subprocess
 import sys
 
 from processors.faults import Fault
 from processors.ops import stack
 from processors.settings import Settings, load_settings
 
+FAULT = 3  # exit status, as everywhere in the command line
+
 
 def main() -> int:
-    """Do what the arguments say. Return 0, or 3 on a fault."""
-    parser = argparse.ArgumentParser(prog="python -m processors.ops.stack", description="Kafka, MySQL and Cassandra, native.")
-    parser.add_argument("action", choices=["up", "down", "status", "logs"])
-    parser.add_argument("server", nargs="?", choices=list(stack.Server), help="for logs")
+    """Do what the arguments say. Return 0, 3 on a fault, or the exit status of ``with``'s command."""
+    parser = argparse.ArgumentParser(prog="python -m processors.ops.stack", description=__doc__)
+    parser.add_argument("action", choices=["up", "down", "status", "logs", "with"])
+    parser.add_argument("rest", nargs=argparse.REMAINDER, help="logs: the server; with: the command to run")
     chosen = parser.parse_args()
     try:
-        return _act(load_settings(), chosen.action, stack.Server(chosen.server or stack.Server.KAFKA))
+        return _act(load_settings(), chosen.action, chosen.rest)
     except Fault as fault:
         _say(str(fault))
-        return 3
+        return FAULT
 
 
-def _act(settings: Settings, action: str, server: stack.Server) -> int:
+def _act(settings: Settings, action: str, rest: list[str]) -> int:
     match action:
         case "up":
             stack.up(settings, _say)
         case "down":
             stack.down(settings, _say)
         case "logs":
-            sys.stdout.writelines(f"{line}\n" for line in stack.logs(settings, server))
+            for server in rest or list(stack.Server):
+                sys.stdout.writelines(f"{line}\n" for line in stack.logs(settings, stack.Server(server)))
+        case "with":
+            return _run_with(settings, rest)
         case _:
-            states = stack.status(settings)
-            sys.stdout.writelines(
-                f"{each.server:<10} {each.address:<16} {'ready' if each.ready else 'not ready':<10} pid {each.pid}\n"
-                for each in states
-            )
-            return 0 if all(each.ready for each in states) else 3
+            return _show(stack.status(settings))
     return 0
+
+
+def _run_with(settings: Settings, command: list[str]) -> int:
+    """Run a command while the servers are up; what was started for it is stopped, unless KEEP=1."""
+    with stack.borrowed(settings, _say, keep=os.environ.get("KEEP") == "1"):
+        try:
+            return subprocess.run(command, check=False).returncode
+        except KeyboardInterrupt:
+            return 130  # as a shell reports it; the command got the same signal
+
+
+def _show(states: list[stack.ServerStatus]) -> int:
+    for each in states:
+        sys.stdout.write(
+            f"{each.server:<10} {each.address:<16} {'ready' if each.ready else 'down':<6} pid {each.pid}\n"
+        )
+    return 0 if all(each.ready for each in states) else FAULT
 
 
 def _say(line: str) -> None:

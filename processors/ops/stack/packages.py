@@ -108,7 +108,7 @@ def _unpack_mysql(machine: str, progress: Progress) -> Path:
 
 
 def _download_debian(package: str, work: Path) -> list[Path]:
-    """Fetch a package of Debian sid with all it depends on, through folders of our own: the system's apt stays as it is."""
+    """Fetch a package of Debian sid and all it depends on, by folders of our own: the system's apt stays as it is."""
     lists, archives, status = work / "lists", work / "cache/archives", work / "status"
     for each in (lists / "partial", archives / "partial"):
         each.mkdir(parents=True)

@@ -66,7 +66,9 @@ def cassandra_answers(port: int) -> bool:
 
     Source: CQL binary protocol, version 4.
     """
-    options = struct.pack(">H", 1) + b"".join(struct.pack(">H", len(each)) + each for each in (b"CQL_VERSION", b"3.0.0"))
+    options = struct.pack(">H", 1) + b"".join(
+        struct.pack(">H", len(each)) + each for each in (b"CQL_VERSION", b"3.0.0")
+    )
     query = b"SELECT release_version FROM system.local"
     body = struct.pack(">i", len(query)) + query + struct.pack(">HB", CASSANDRA_ONE, 0)
     try:

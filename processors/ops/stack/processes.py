@@ -23,7 +23,7 @@ KILL_MS = 10_000  # SIGKILL takes effect at once, but the kernel may have pages 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Process:
-    """A process that we started. ``started`` in clock ticks since ``boot``; ``made_from`` hashes its command and files."""
+    """A process of ours. ``started`` in clock ticks since ``boot``; ``made_from`` hashes its command and files."""
 
     pid: int
     started: int
@@ -63,7 +63,9 @@ def find(pid_file: Path) -> Process | None:
     except FileNotFoundError:
         return None
     except (ValueError, TypeError) as error:
-        raise Misconfigured(f"{pid_file} is damaged; look for the server with ps, end it, and delete the file") from error
+        raise Misconfigured(
+            f"{pid_file} is damaged; look for the server with ps, end it, and delete the file"
+        ) from error
     return process if _runs(process) else None
 
 
@@ -111,7 +113,7 @@ def _runs(process: Process) -> bool:
 
 
 def _start_time(pid: int) -> int | None:
-    """Return when a process started, in clock ticks since boot; None if there is none, or only its remains (a zombie)."""
+    """Return when a process started, in clock ticks since boot; None if there is none, or only a zombie."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, ProcessLookupError):

@@ -75,10 +75,10 @@ class Layout:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
-    """A server ready to start. ``made_from`` is the text of its configuration."""
+    """A server ready to start: its command, and the text of its configuration files."""
 
     command: tuple[str, ...]
-    made_from: str
+    configuration: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +150,7 @@ def _prepare_kafka(settings: Settings, place: Layout, progress: Progress) -> Lau
         tool = (*java, "kafka.tools.StorageTool", "format", "--ignore-formatted", "-t", _kafka_id(), "-c", properties)
         _run_once(tool, place, what="Kafka's log could not be formatted")
     memory = ("-Xms256m", "-Xmx768m", "-XX:+UseG1GC")
-    return Launch(command=(java[0], *memory, *java[1:], "kafka.Kafka", properties), made_from=text)
+    return Launch(command=(java[0], *memory, *java[1:], "kafka.Kafka", properties), configuration=text)
 
 
 def _prepare_cassandra(settings: Settings, place: Layout, progress: Progress) -> Launch:
@@ -177,7 +177,7 @@ def _prepare_cassandra(settings: Settings, place: Layout, progress: Progress) ->
         "-Dcassandra.skip_wait_for_gossip_to_settle=0",
         *("-cp", f"{place.configuration}:{jars}/*", "org.apache.cassandra.service.CassandraDaemon"),
     )
-    return Launch(command=command, made_from=text)
+    return Launch(command=command, configuration=text)
 
 
 def _prepare_mysql(settings: Settings, place: Layout, progress: Progress) -> Launch:
@@ -195,13 +195,10 @@ def _prepare_mysql(settings: Settings, place: Layout, progress: Progress) -> Lau
         init_file=init_file,
         port=settings.stack.mysql_port,
     )
-    if not (place.data / "mysql.ibd").exists() or (place.data / UNFINISHED).exists():
+    if not (place.data / "mysql.ibd").exists():
         progress("initializing MySQL's data folder")
         _initialize_mysql(program.command, usr, user, place)
-    return Launch(command=(*program.command, f"--defaults-file={place.configuration}/my.cnf"), made_from=text)
-
-
-UNFINISHED = "initialization-unfinished"  # in a data folder whose making was cut off
+    return Launch(command=(*program.command, f"--defaults-file={place.configuration}/my.cnf"), configuration=text)
 
 
 def _initialize_mysql(program: tuple[str, ...], usr: Path, user: str, place: Layout) -> None:
@@ -260,8 +257,8 @@ def _kafka_id() -> str:
 
 
 def _java_options(place: Layout) -> tuple[str, ...]:
-    """Keep a virtual machine's files within the checkout."""
-    return ("-XX:-UsePerfData", f"-Djava.io.tmpdir={place.temporary}")
+    """Keep a virtual machine's files within the checkout, and let it rather end than go on without memory."""
+    return ("-XX:-UsePerfData", "-XX:+ExitOnOutOfMemoryError", f"-Djava.io.tmpdir={place.temporary}")
 
 
 def _run_once(command: tuple[str, ...], place: Layout, *, what: str) -> None:
