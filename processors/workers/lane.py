@@ -65,6 +65,9 @@ class LaneStore(Protocol):
     def clear_stop(self) -> None:
         """Let a stopped lane go on."""
 
+    def close(self) -> None:
+        """Give the connection back."""
+
 
 class LaneLog(Protocol):
     """The lane's partition of the shard's topic, and the group's commit for it."""
@@ -231,6 +234,11 @@ class Lane:
     def idle(self) -> bool:
         """Say whether everything decided is committed."""
         return self._pending is None
+
+    @property
+    def next_offset(self) -> int:
+        """Return D: the first record that is not committed."""
+        return self._fence.next_offset
 
     def turn(self, admissions: list[Admission]) -> int:
         """Meet the next records, commit the batch before them, and hand that one to the publish stage.
