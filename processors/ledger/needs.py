@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from processors.ledger.addresses import chain
 from processors.ledger.book import Keys
-from processors.ledger.commands import CaptureHold, Command, ExpireHold, RecallOriginal, Refund, Transfer, VoidHold
+from processors.ledger.commands import (
+    CaptureHold,
+    Command,
+    ExpireHold,
+    PlaceHold,
+    RecallOriginal,
+    Refund,
+    Transfer,
+    VoidHold,
+)
 
 
 def collect_needs(command: Command, root: str, needs: Keys) -> None:
@@ -13,7 +22,8 @@ def collect_needs(command: Command, root: str, needs: Keys) -> None:
     Args:
         command: Decoded, not judged: an address may be malformed, and then needs no account.
         root: The record's key, under which the command's id is known (I1).
-        needs: Grows by the chain's accounts (all levels, H1), the hold, the original and the id's first decision.
+        needs: Grows by the chain's accounts (all levels, H1), the hold, the original and the id's first decision; also by
+            the row that the command may open, so that the book keeps it while it is decided but not committed (L9).
     """
     currency = command.currency
     for address in chain(command.address):
@@ -21,9 +31,12 @@ def collect_needs(command: Command, root: str, needs: Keys) -> None:
     if not isinstance(command, ExpireHold | RecallOriginal):  # the service's own act on open rows, not on ids (I7)
         needs.decisions[root, command.command_id] = None
     match command:
+        case PlaceHold():
+            needs.holds[root, command.command_id] = None
         case CaptureHold() | VoidHold() | ExpireHold():
             needs.holds[root, command.hold_id] = None
         case Refund():
+            needs.open_refunds[root, command.command_id] = None
             needs.decisions[root, command.original_id] = None
             needs.refunded[root, command.original_id] = None
         case RecallOriginal():

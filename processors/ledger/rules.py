@@ -11,6 +11,8 @@ METADATA_BYTES_MAX = 4096
 METADATA_DEPTH_MAX = 16
 RULES_RELEASE = 1
 """The newest meaning of ``Rules`` that this code knows; a larger ``release`` in the log stops the lane (I6)."""
+RESULT_VERSION = 1
+"""The newest result schema that this code can encode with; a larger ``result_version`` in the log stops the lane (I6)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +21,7 @@ class Rules:
 
     Times are milliseconds. ``version`` counts from 1, up by one with each SET_RULES. ``window_floor_ms`` is the
     earliest id time that may count as within the window after the window was grown (I6): ``t0 - w1`` then, else 0.
+    ``refund_floor_ms`` is the same for the refund period: what was given back of older originals may be forgotten (H3).
     """
 
     version: int
@@ -30,7 +33,16 @@ class Rules:
     longest_hold_ms: int = 30 * 86_400_000
     result_version: int = 1
     window_floor_ms: int = 0
+    refund_floor_ms: int = 0
 
     def window_start_ms(self, now_ms: int) -> int:
         """Return the earliest id time that is within the window at lane time ``now_ms`` (I3, I6)."""
         return max(now_ms - self.window_ms, self.window_floor_ms)
+
+    def refund_start_ms(self, now_ms: int) -> int:
+        """Return the earliest id time of an original that may be refunded at lane time ``now_ms`` (H3)."""
+        return max(now_ms - self.refund_period_ms, self.refund_floor_ms)
+
+    def recall_start_ms(self, now_ms: int) -> int:
+        """Return the earliest id time of an original of which ``refunded`` is surely still kept: a window longer (H3)."""
+        return max(now_ms - self.refund_period_ms - self.window_ms, self.refund_floor_ms)
