@@ -1,0 +1,47 @@
+# make run   sets up what is missing, plays a sample business day on real servers, and proves that no cent is missing
+# make test  sets up the same and runs every test
+# Servers that were started for a target are stopped again, unless KEEP=1. Ports: config/default.toml, section stack.
+
+.DEFAULT_GOAL := help
+.PHONY: help run test bench lint up down stack clean venv lock
+
+PYTHON := .venv/bin/python
+STACK := $(PYTHON) -m processors.ops.stack
+PYTEST_ARGS ?=
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
+
+run: venv ## a sample business day, from set-up to verdict
+	@.venv/bin/balance demo
+
+test: venv ## every test, real servers included
+	@$(STACK) with $(PYTHON) -m pytest $(PYTEST_ARGS)
+
+bench: venv ## measure; prints a table and writes bench-results.json
+	@$(STACK) with $(PYTHON) -m tests.bench
+
+lint: venv ## ruff and mypy
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+
+up: stack ## the servers and every process of the service stay up, until Ctrl-C or make down
+	@.venv/bin/balance up
+
+down: venv ## stop the servers
+	@$(STACK) down
+
+stack: venv ## the servers only
+	@$(STACK) up
+
+venv: ## .venv with the locked packages
+	@bin/setup
+
+lock: venv ## renew requirements/*.txt from pyproject.toml
+	@bin/lock
+
+clean: ## remove the servers' data and logs, .venv, and what tools left
+	@test ! -x $(PYTHON) || $(STACK) down
+	@rm -rf .stack .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache balance.egg-info build bench-results.json
+	@find processors tests -name __pycache__ -type d -prune -exec rm -rf {} +
