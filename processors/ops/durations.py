@@ -1,0 +1,37 @@
+"""Spans of time as people type and read them: ``15m``, ``6h``, to and from milliseconds."""
+
+from __future__ import annotations
+
+import re
+
+_UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_DURATION = re.compile(r"(\d{1,12})\s*(ms|s|m|h|d)", re.ASCII)
+
+
+class DurationError(ValueError):
+    """A text that names no span of time; the message says how to write one."""
+
+
+def parse_duration(text: str) -> int:
+    """Read a span of time, in milliseconds.
+
+    Raises:
+        DurationError: It is not a whole number with one of the units ms, s, m, h, d.
+
+    >>> parse_duration("15m")
+    900000
+    """
+    found = _DURATION.fullmatch(text.strip())
+    if found is None:
+        raise DurationError(f"{text!r} is not a span of time: write it like 90s, 15m, 6h or 30d")
+    return int(found[1]) * _UNITS_MS[found[2]]
+
+
+def show_duration(duration_ms: int) -> str:
+    """Write a span of time in the largest unit that leaves no remainder.
+
+    >>> show_duration(21_600_000), show_duration(1_500)
+    ('6h', '1500ms')
+    """
+    unit = next(unit for unit in reversed(_UNITS_MS) if duration_ms % _UNITS_MS[unit] == 0)
+    return f"{duration_ms // _UNITS_MS[unit]}{unit}"
