@@ -12,22 +12,22 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from processors.faults import Fenced, LaneStopped, Retryable, StopCode
-from processors.ledger.book import Book, Keys, Rows
+from processors.ledger.book import Book, Keys
 from processors.ledger.commands import Command, ExpireHold, RecallOriginal
 from processors.ledger.decide import Duplicate
 from processors.ledger.identity import identify
-from processors.stores.rows import BatchDigest, BatchWrite, Fence, LaneState, StoredAnswer
+from processors.stores.rows import BatchDigest, LaneState, StoredAnswer
 from processors.wire.admission import Admission
 from processors.wire.positions import GroupPosition, decode_metadata
 from processors.wire.records import OutRecord
 from processors.wire.results import encode_duplicate, encode_result
+from processors.workers.committing import BatchStore, Committer
 from processors.workers.deciding import (
     CONTROL_TYPES,
     Decided,
     Decider,
     LaneContext,
     Standing,
-    Undecided,
     chain_digest,
     dead_letter,
     is_redelivery,
@@ -38,7 +38,7 @@ from processors.workers.deciding import (
 from processors.workers.publishing import Committed, Publisher, PublishStage
 
 
-class LaneStore(Protocol):
+class LaneStore(BatchStore, Protocol):
     """The lane's rows in its shard, over one connection (``stores.lane_store``). After a fault: ``take_over`` again."""
 
     def take_over(self, topic_id: bytes) -> LaneState:
@@ -46,12 +46,6 @@ class LaneStore(Protocol):
 
     def owner_epoch(self) -> int:
         """Read the owner epoch as it is now (L5)."""
-
-    def begin(self, fence: Fence, write: BatchWrite | None, load: Keys) -> Rows:
-        """Start a transaction: check the fence, return the rows asked for, write and commit meanwhile."""
-
-    def finish(self) -> None:
-        """Wait until what ``begin`` started is committed."""
 
     def answers(self, from_offset: int, to_offset: int) -> list[StoredAnswer]:
         """Return the journal's rows of a stretch of the lane, by offset and index."""
@@ -130,10 +124,13 @@ class Lane:
             raise Fenced(f"lane {context.lane}: another worker took it over during the assignment")
         published = self._published_position(state)
         self._decider = Decider(context, state, clock_ms=parts.clock_ms)
-        self._fence = Fence(
-            next_offset=progress.next_offset, digest=progress.digest, owner_epoch=progress.owner_epoch
+        self._committer = Committer(
+            parts.store,
+            self._decider,
+            state,
+            book_accounts_max=parts.book_accounts_max,
+            on_committed=self._committed,
         )
-        self._pending: Decided | None = None
         self._rules_since = state.rules_since
         self._decided_before = progress.next_offset  # D at the assignment
         self._stored_epoch = progress.leader_epoch
@@ -233,12 +230,12 @@ class Lane:
     @property
     def idle(self) -> bool:
         """Say whether everything decided is committed."""
-        return self._pending is None
+        return self._committer.idle
 
     @property
     def next_offset(self) -> int:
         """Return D: the first record that is not committed."""
-        return self._fence.next_offset
+        return self._committer.fence.next_offset
 
     def turn(self, admissions: list[Admission]) -> int:
         """Meet the next records, commit the batch before them, and hand that one to the publish stage.
@@ -257,41 +254,19 @@ class Lane:
         for border in (self._published_at.next_offset, self._cut_before):  # at P the digests are compared (L4)
             if border is not None and self._decider.standing.next_offset < border:
                 admissions = _up_to(admissions, border)
-        needs = needs_of(admissions)
-        book = self._decider.book
-        missing = book.missing(needs)
-        pending = self._pending
-        if pending is None and not admissions:
-            return 0
-        rows = self._parts.store.begin(self._fence, None if pending is None else pending.write, missing)
-        book.add(missing, rows)
-        decided = None
         try:
-            if admissions:
-                decided = self._decider.decide(admissions, needs, published=self.publishing.published)
-                self._check_at_published()
-        except Undecided as undecided:
-            if undecided.offset == admissions[0].record.offset:
-                raise undecided.stop from undecided
-            self._cut_before = undecided.offset
-            raise Retryable(f"offset {undecided.offset} cannot be decided; what precedes it comes first") from undecided
-        finally:
-            # Whatever became of the new records, the batch before them is committed and may be published.
-            self._parts.store.finish()
-            self._settle(pending)
-        self._pending = decided
-        book.forget([needs], self._parts.book_accounts_max)
+            self._committer.advance(
+                admissions, published=self.publishing.published, check=self._check_at_published
+            )
+        except Retryable:
+            self._cut_before = self._committer.cut_before or self._cut_before
+            raise
         return len(admissions)
 
-    def _settle(self, pending: Decided | None) -> None:
-        """Move the fence past a committed batch and pass it on, unless it was published before (L4)."""
-        self._pending = None
-        if pending is None:
-            return
-        progress = pending.write.progress
-        self._fence = Fence(next_offset=progress.next_offset, digest=progress.digest, owner_epoch=progress.owner_epoch)
-        if progress.next_offset > self._published_at.next_offset:
-            self.publishing.offer(Committed(pending.out, pending.position))
+    def _committed(self, batch: Decided) -> None:
+        """Pass a durable batch on, unless it was published before (L4)."""
+        if batch.position.next_offset > self._published_at.next_offset:
+            self.publishing.offer(Committed(batch.out, batch.position))
 
     def _check_at_published(self) -> None:
         """Prove, on reaching P with a database from before, that it was decided the same again (L4)."""
@@ -320,7 +295,7 @@ class Lane:
         for admission in admissions:
             self._again_out.extend(self._one_again(admission, standing, stored.get(admission.record.offset, []), book))
         if standing.next_offset == self._decided_before:
-            if standing.digest != self._fence.digest:
+            if standing.digest != self._committer.fence.digest:
                 raise LaneStopped(
                     StopCode.DIGEST_DIFFERS, f"the journal's rows below offset {standing.next_offset} do not give its digest"
                 )
@@ -331,7 +306,7 @@ class Lane:
     def _load_first_decisions(self, admissions: list[Admission], stored: dict[int, list[StoredAnswer]]) -> Book:
         needs = needs_of([admission for admission in admissions if admission.record.offset not in stored])
         keys = Keys(decisions=needs.decisions)
-        rows = self._parts.store.begin(self._fence, None, keys)
+        rows = self._parts.store.begin(self._committer.fence, None, keys)
         self._parts.store.finish()
         book = Book(self._decider.book.rules, {})
         book.add(keys, rows)
