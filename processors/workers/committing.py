@@ -9,7 +9,7 @@ from processors.faults import Retryable
 from processors.ledger.book import Keys, Rows
 from processors.stores.rows import BatchWrite, Fence, LaneState
 from processors.wire.admission import Admission
-from processors.workers.deciding import Decided, Decider, Undecided, needs_of
+from processors.workers.deciding import Decided, Decider, UndecidedError, needs_of
 
 
 class BatchStore(Protocol):
@@ -47,9 +47,7 @@ class Committer:
             on_committed: Told each batch once it is durable, in order.
         """
         progress = state.progress
-        self.fence = Fence(
-            next_offset=progress.next_offset, digest=progress.digest, owner_epoch=progress.owner_epoch
-        )
+        self.fence = Fence(next_offset=progress.next_offset, digest=progress.digest, owner_epoch=progress.owner_epoch)
         self.cut_before: int | None = None
         self._store = store
         self._decider = decider
@@ -62,9 +60,7 @@ class Committer:
         """Say whether everything decided is committed."""
         return self._pending is None
 
-    def advance(
-        self, admissions: list[Admission], *, published: tuple[int, int], check: Callable[[], None]
-    ) -> None:
+    def advance(self, admissions: list[Admission], *, published: tuple[int, int], check: Callable[[], None]) -> None:
         """Decide some records, and commit the batch that was decided before them.
 
         Args:
@@ -90,7 +86,7 @@ class Committer:
             if admissions:
                 decided = self._decider.decide(admissions, needs, published=published)
                 check()
-        except Undecided as undecided:
+        except UndecidedError as undecided:
             if undecided.offset == admissions[0].record.offset:
                 raise undecided.stop from undecided
             self.cut_before = undecided.offset

@@ -1,7 +1,7 @@
 """Decides a lane's records one after the other, and says what that writes and what it publishes. No I/O.
 
-The standing is how far the lane has *decided*, which may be one batch ahead of what it has committed: the book answers from
-the loaded rows and from what was decided since (L9).
+The standing is how far the lane has *decided*, which may be one batch ahead of what it has committed: the book
+answers from the loaded rows and from what was decided since (L9).
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ from processors.wire.results import (
 from processors.wire.route import Route
 
 CONTROL_TYPES = (Tick, SetRules, SetLaneTime)
+CURRENCY_CHARACTERS = 3  # ISO 4217
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +67,7 @@ class LaneContext:
 
     @property
     def lane(self) -> int:
+        """Return the lane's number."""
         return self.identity.lane
 
 
@@ -103,7 +105,7 @@ class Decided:
     silent: int = 0  # redeliveries and service records without effect (L10, I7): no answer, only a metric
 
 
-class Undecided(Exception):
+class UndecidedError(Exception):
     """A record could not be decided, and ``stop`` says why. What came before it can: the lane cuts its batch there."""
 
     def __init__(self, offset: int, stop: LaneStopped) -> None:
@@ -142,12 +144,14 @@ def meet(
     """Step over one record: prove that it is the next of the same log, and take its time.
 
     Raises:
-        LaneStopped: LOG_GAP (L2), LOG_REWRITTEN (L3), TIMESTAMP_TYPE or CLOCK_AHEAD (I2). The standing is unchanged then.
+        LaneStopped: LOG_GAP (L2), LOG_REWRITTEN (L3), TIMESTAMP_TYPE or CLOCK_AHEAD (I2). The standing is unchanged
+        then.
     """
     offset = record.offset
     if offset != standing.next_offset:  # L2
         raise LaneStopped(
-            StopCode.LOG_GAP, f"the record after offset {standing.next_offset - 1} has offset {offset} in {record.topic}"
+            StopCode.LOG_GAP,
+            f"the record after offset {standing.next_offset - 1} has offset {offset} in {record.topic}",
         )
     if record.leader_epoch < standing.leader_epoch:  # L3
         raise LaneStopped(
@@ -165,8 +169,7 @@ def meet(
             )
     standing.next_offset = offset + 1
     standing.leader_epoch = record.leader_epoch
-    if time_ms > standing.lane_time_ms:
-        standing.lane_time_ms = time_ms
+    standing.lane_time_ms = max(standing.lane_time_ms, time_ms)
 
 
 def is_redelivery(standing: Standing, route: Route) -> bool:
@@ -249,17 +252,18 @@ class Decider:
             published: P as known now, and the lane time there, to be written with this batch (L4).
 
         Raises:
-            Undecided: The log is not what it was, H3, or a bug (L11). The book is spoilt then, and nothing may be written.
+            UndecidedError: The log is not what it was, H3, or a bug (L11). The book is spoilt then, and nothing may be
+            written.
         """
         batch = _Batch()
         try:
             for admission in admissions:
                 self._one(admission, batch)
         except LaneStopped as stop:
-            raise Undecided(admission.record.offset, stop) from stop
+            raise UndecidedError(admission.record.offset, stop) from stop
         except Exception as bug:  # L11: whatever it is, a release that refuses the record would decide differently
             stop = LaneStopped(StopCode.BUG, f"offset {admission.record.offset}: {type(bug).__name__}: {bug}")
-            raise Undecided(admission.record.offset, stop) from bug
+            raise UndecidedError(admission.record.offset, stop) from bug
         standing = self.standing
         self._progress = Progress(
             lane=self._context.lane,
@@ -284,9 +288,7 @@ class Decider:
     def _one(self, admission: Admission, batch: _Batch) -> None:
         record = admission.record
         offset = record.offset
-        meet(
-            self.standing, record, context=self._context, lane_times=self.lane_times, clock_ms=self._clock_ms
-        )
+        meet(self.standing, record, context=self._context, lane_times=self.lane_times, clock_ms=self._clock_ms)
         if offset in self.lane_times:
             self._keep_lane_time(offset, batch)
         if admission.route is not None and is_redelivery(self.standing, admission.route):
@@ -347,67 +349,63 @@ class Decider:
             )
         )
         if answer.journalled:
-            self._journal(admission, command, command_type, answer, result, version_us, batch)
+            self._journal(batch, self._row(admission, command, answer, result=result, version_us=version_us))
+            if not isinstance(command, ExpireHold | RecallOriginal):
+                self._remember(batch.journal[-1], answer.levels)
 
-    def _journal(
-        self,
-        admission: Admission,
-        command: Command,
-        command_type: CommandType,
-        outcome: Outcome,
-        result: bytes,
-        version_us: int,
-        batch: _Batch,
-    ) -> None:
+    def _row(
+        self, admission: Admission, command: Command, outcome: Outcome, *, result: bytes, version_us: int
+    ) -> JournalRow:
         standing = self.standing
-        record = admission.record
         route = admission.route
-        # What a refusal quotes may be anything; columns hold only what is well-formed. The result bytes have the rest.
-        address = command.address if chain(command.address) else ""
-        currency = command.currency if len(command.currency) == 3 else ""
         metadata = getattr(command, "metadata", None)
         internal = isinstance(command, ExpireHold | RecallOriginal)
         id_time_ms = None if internal else uuid7_time_ms(command.command_id)
-        batch.journal.append(
-            JournalRow(
-                slice_of(standing.lane_time_ms if id_time_ms is None else id_time_ms),  # I7
-                record.offset,
-                0,
-                command.command_id,
-                admission.root,
-                outcome.transaction_id,
-                command_type,
-                outcome.status,
-                outcome.reason,
-                address,
-                currency,
-                outcome.amount_minor,
-                admission.body_hash,
-                -1 if route is None else route.ingress_partition,
-                -1 if route is None else route.ingress_offset,
-                standing.lane_time_ms,
-                version_us,
-                self.book.rules.version,
-                self.book.rules.result_version,
-                (canonical_metadata(metadata) or b"") if metadata else b"",
-                result,
-            )
+        rules = self.book.rules
+        return JournalRow(
+            slice_of(standing.lane_time_ms if id_time_ms is None else id_time_ms),  # I7
+            admission.record.offset,
+            0,
+            command.command_id,
+            admission.root,
+            outcome.transaction_id,
+            TYPE_OF[type(command)],
+            outcome.status,
+            outcome.reason,
+            # What a refusal quotes may be anything; columns hold only what is well-formed. The result has the rest.
+            command.address if chain(command.address) else "",
+            command.currency if len(command.currency) == CURRENCY_CHARACTERS else "",
+            outcome.amount_minor,
+            admission.body_hash,
+            -1 if route is None else route.ingress_partition,
+            -1 if route is None else route.ingress_offset,
+            standing.lane_time_ms,
+            version_us,
+            rules.version,
+            rules.result_version,
+            (canonical_metadata(metadata) or b"") if metadata else b"",
+            result,
         )
-        if not internal:
-            self.book.decisions[admission.root, command.command_id] = Decision(
-                admission.body_hash,
-                record.offset,
-                0,
-                command_type,
-                outcome.status,
-                address,
-                currency,
-                outcome.amount_minor,
-                outcome.levels,
-                result,
-            )
-        standing.version_us = version_us
-        standing.digest = chain_digest(standing.digest, result)
+
+    def _journal(self, batch: _Batch, row: JournalRow) -> None:
+        batch.journal.append(row)
+        self.standing.version_us = row.version_us
+        self.standing.digest = chain_digest(self.standing.digest, row.result)
+
+    def _remember(self, row: JournalRow, levels: int) -> None:
+        """Have a duplicate, or a refund, find this decision before it is committed (L9)."""
+        self.book.decisions[row.root, row.command_id] = Decision(
+            row.body_hash,
+            row.lane_offset,
+            row.lane_index,
+            CommandType(row.type),
+            Status(row.status),
+            row.address,
+            row.currency,
+            row.amount_minor,
+            levels,
+            row.result,
+        )
 
     def _control(self, record: Record, control: Control, batch: _Batch) -> None:
         """Apply a control record; a change of rules leaves a row with its bytes (M9), a tick only its time."""
@@ -437,35 +435,31 @@ class Decider:
             record=record,
             control=control,
         )
-        batch.journal.append(
-            JournalRow(
-                slice_of(standing.lane_time_ms),
-                record.offset,
-                0,
-                row_id,
-                "",
-                row_id,
-                CommandType.CONTROL,
-                Status.ACCEPTED,
-                Reason.NONE,
-                "",
-                "",
-                0,
-                bytes(16),
-                -1,
-                -1,
-                standing.lane_time_ms,
-                version_us,
-                self.book.rules.version,
-                self.book.rules.result_version,
-                b"",
-                result,
-            )
+        row = JournalRow(
+            slice_of(standing.lane_time_ms),
+            record.offset,
+            0,
+            row_id,
+            "",
+            row_id,
+            CommandType.CONTROL,
+            Status.ACCEPTED,
+            Reason.NONE,
+            "",
+            "",
+            0,
+            bytes(16),
+            -1,
+            -1,
+            standing.lane_time_ms,
+            version_us,
+            self.book.rules.version,
+            self.book.rules.result_version,
+            b"",
+            result,
         )
+        self._journal(batch, row)
         batch.out.append(result_record(self._context, "", result))
-        standing.version_us = version_us
-        standing.digest = chain_digest(standing.digest, result)
-
 
     def _keep_lane_time(self, offset: int, batch: _Batch) -> None:
         if offset not in self._stored_lane_times:
@@ -478,9 +472,7 @@ def chain_digest(digest: bytes, result: bytes) -> bytes:
     return hashlib.sha256(digest + result).digest()
 
 
-def _batch_write(
-    book: Book, batch: _Batch, progress: Progress, sources: dict[SourceKey, SourcePosition]
-) -> BatchWrite:
+def _batch_write(book: Book, batch: _Batch, progress: Progress, sources: dict[SourceKey, SourcePosition]) -> BatchWrite:
     """Gather what changed as absolute values, and note in the book that it will be stored."""
     changed = book.take_changes()
     opened, updated = [], []

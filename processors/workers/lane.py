@@ -1,8 +1,9 @@
 """One lane of a shard: from its assignment to its results, exactly once (DESIGN section 5).
 
-It reads top to bottom as a record's story. ``assign`` takes the lane over and finds where to start; ``turn`` meets the next
-records: those below D are answered again, those from D on are decided while the batch before them is being committed; what
-is committed goes to the publish stage. There is no thread and no clock in here, so that the simulation can drive it.
+It reads top to bottom as a record's story. ``assign`` takes the lane over and finds where to start; ``turn`` meets
+the next records: those below D are answered again, those from D on are decided while the batch before them is being
+committed; what is committed goes to the publish stage. There is no thread and no clock in here, so that the
+simulation can drive it.
 """
 
 from __future__ import annotations
@@ -196,7 +197,8 @@ class Lane:
         border = self._parts.store.digest_at(offset)
         if border is None:
             raise LaneStopped(
-                StopCode.DIGEST_DIFFERS, f"results were published up to offset {offset}, where the database had no batch end"
+                StopCode.DIGEST_DIFFERS,
+                f"results were published up to offset {offset}, where the database had no batch end",
             )
         return border
 
@@ -255,9 +257,7 @@ class Lane:
             if border is not None and self._decider.standing.next_offset < border:
                 admissions = _up_to(admissions, border)
         try:
-            self._committer.advance(
-                admissions, published=self.publishing.published, check=self._check_at_published
-            )
+            self._committer.advance(admissions, published=self.publishing.published, check=self._check_at_published)
         except Retryable:
             self._cut_before = self._committer.cut_before or self._cut_before
             raise
@@ -297,7 +297,8 @@ class Lane:
         if standing.next_offset == self._decided_before:
             if standing.digest != self._committer.fence.digest:
                 raise LaneStopped(
-                    StopCode.DIGEST_DIFFERS, f"the journal's rows below offset {standing.next_offset} do not give its digest"
+                    StopCode.DIGEST_DIFFERS,
+                    f"the journal's rows below offset {standing.next_offset} do not give its digest",
                 )
             self.publishing.offer(Committed(self._again_out, standing.position(self._parts.context)))
             self._again, self._again_out = None, []

@@ -1,8 +1,9 @@
 """A lane's threads: they feed it, publish what it committed, and deal with its faults.
 
-The poll thread (``shard``) admits records (decode, signature, guard) into the intake; the lane's own thread decides them and
-builds SQL; the store's thread waits for MySQL; the publish thread waits for Kafka. Between them are bounded queues. Only one of
-them runs Python for long at any moment, which is why a shard scales by processes and not by threads.
+The poll thread (``shard``) admits records (decode, signature, guard) into the intake; the lane's own thread decides
+them and builds SQL; the store's thread waits for MySQL; the publish thread waits for Kafka. Between them are bounded
+queues. Only one of them runs Python for long at any moment, which is why a shard scales by processes and not by
+threads.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from processors.workers.publishing import PublishStage
 
 log = get_logger(__name__)
 
-# A batch's SQL is bounded by what its records can grow to, so that it stays below 4 MiB (L8): hex doubles the result, which
-# repeats the payload's text, and the columns and the statement's own words take some 700 bytes.
+# A batch's SQL is bounded by what its records can grow to, so that it stays below 4 MiB (L8): hex doubles the result,
+# which repeats the payload's text, and the columns and the statement's own words take some 700 bytes.
 SQL_BYTES_PER_RECORD = 700
 SQL_BYTES_PER_PAYLOAD_BYTE = 4
-# Batches decided and committed but not yet published: enough that MySQL never waits for one slow Kafka transaction, and few
-# enough that what must be answered again after a crash is read in a second.
+# Batches decided and committed but not yet published: enough that MySQL never waits for one slow Kafka transaction,
+# and few enough that what must be answered again after a crash is read in a second.
 UNPUBLISHED_BATCHES_MAX = 4
 # Records admitted and waiting for the lane, in batches: the next batch is ready while one is decided.
 WAITING_BATCHES_MAX = 3
@@ -151,7 +152,7 @@ class PublishThread:
                     self._on_change()
                 self._busy = self._stage.waiting > 0
                 self._on_change()
-        except Exception as fault:  # handed to the lane's thread, which decides: raised there, never passed over
+        except Exception as fault:  # noqa: BLE001 - handed to the lane's thread, which decides: raised there, never passed over
             self.fault = fault
             self._on_change()
 
@@ -216,7 +217,7 @@ class LaneRunner:
                 self._serve(lane)
                 failures = 0
             except LaneStopped as stop:
-                self._stop(lane, stop)
+                self._stop(stop)
                 self._ending.wait(STOPPED_LOOK_S)
             except Fenced as fenced:
                 # Another worker took the lane over. If the group gave it away, the consumer says so meanwhile and this
@@ -229,9 +230,9 @@ class LaneRunner:
                 self._log.warning("lane_fault", fault=type(fault).__name__, detail=str(fault))
                 self._ending.wait(BACKOFF_S[min(failures, len(BACKOFF_S) - 1)])
                 failures += 1
-            except Exception as bug:
+            except Exception as bug:  # noqa: BLE001 - L11: whatever it is, the lane stops and says so
                 self._log.exception("lane_bug")
-                self._stop(lane, LaneStopped(StopCode.BUG, f"{type(bug).__name__}: {bug}"))
+                self._stop(LaneStopped(StopCode.BUG, f"{type(bug).__name__}: {bug}"))
                 self._ending.wait(STOPPED_LOOK_S)
             finally:
                 self._close_publishing()
@@ -281,7 +282,7 @@ class LaneRunner:
             self._published.wait(IDLE_WAIT_S)
             self._published.clear()
 
-    def _stop(self, lane: Lane | None, stop: LaneStopped) -> None:
+    def _stop(self, stop: LaneStopped) -> None:
         """Publish what is committed, then store why the lane stopped, until that is stored."""
         if self.condition is not LaneCondition.STOPPED:
             self._log.error("lane_stopped", code=stop.code, detail=stop.detail)

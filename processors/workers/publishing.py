@@ -10,8 +10,8 @@ from typing import Protocol
 from processors.wire.positions import GroupPosition
 from processors.wire.records import OutRecord
 
-# One Kafka transaction takes what waits, up to this many records: two full batches, so that a lane that decides faster than
-# the broker commits is not held up by small transactions, and a reader's stall stays well below a second.
+# One Kafka transaction takes what waits, up to this many records: two full batches, so that a lane that decides
+# faster than the broker commits is not held up by small transactions, and a reader's stall stays well below a second.
 TRANSACTION_RECORDS_MAX = 8_000
 
 

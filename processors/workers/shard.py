@@ -25,8 +25,8 @@ POLL_RECORDS_MAX = 8_000
 # A lane that was revoked ends its step and lets go; it is fenced inside MySQL in any case, so this is courtesy (L12).
 REVOKE_DEADLINE_S = 3.0
 TOPIC_LOOK_S = 1.0  # how often the topic's id is compared (L3)
-# Python's default of 5 ms lets one thread hold another up: at 5,000 commands a second the median latency was 7 times that of
-# 0.2 ms in a prototype; below half a millisecond the switches themselves cost throughput.
+# Python's default of 5 ms lets one thread hold another up: at 5,000 commands a second the median latency was 7 times
+# that of 0.2 ms in a prototype; below half a millisecond the switches themselves cost throughput.
 SWITCH_INTERVAL_S = 0.0005
 
 
