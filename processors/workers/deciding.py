@@ -7,7 +7,7 @@ answers from the loaded rows and from what was decided since (L9).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from processors.faults import LaneStopped, StopCode
@@ -33,7 +33,8 @@ from processors.ledger.rules import Rules
 from processors.ledger.validity import canonical_metadata
 from processors.routing.units import partition_of
 from processors.stores.rows import BatchWrite, JournalRow, LaneState, Progress, SourceKey, SourcePosition
-from processors.wire.admission import Admission
+from processors.wire.admission import Admission, admit
+from processors.wire.commands import type_of_payload
 from processors.wire.dead_letters import encode_dead_letter
 from processors.wire.positions import GroupPosition
 from processors.wire.records import OutRecord, Record
@@ -46,6 +47,7 @@ from processors.wire.results import (
     result_headers,
 )
 from processors.wire.route import Route
+from processors.wire.signature import KeyRing
 
 CONTROL_TYPES = (Tick, SetRules, SetLaneTime)
 CURRENCY_CHARACTERS = 3  # ISO 4217
@@ -184,8 +186,8 @@ def is_redelivery(standing: Standing, route: Route) -> bool:
         if route.ingress_leader_epoch > met.leader_epoch:
             raise LaneStopped(
                 StopCode.INGRESS_WENT_BACK,
-                f"ingress partition {route.ingress_partition} offset {route.ingress_offset} came again with leader epoch "
-                f"{route.ingress_leader_epoch}, after {met.offset} with {met.leader_epoch}",
+                f"ingress partition {route.ingress_partition} offset {route.ingress_offset} came again with "
+                f"leader epoch {route.ingress_leader_epoch}, after {met.offset} with {met.leader_epoch}",
             )
         return True
     standing.sources[key] = SourcePosition(offset=route.ingress_offset, leader_epoch=route.ingress_leader_epoch)
@@ -214,6 +216,21 @@ def result_record(context: LaneContext, root: str, result: bytes) -> OutRecord:
         )
     partition = partition_of(root, context.results_partitions)
     return OutRecord(context.results_topic, partition, root.encode(), result, headers_of(result))
+
+
+def times_told(records: Iterable[Record], *, keyring: KeyRing, lane: int, lanes: int) -> dict[int, int]:
+    """Return the operator's word on the times of records of a lane: offset -> ms; the first word on each counts (I2).
+
+    For reading ahead: only records that could be SET_LANE_TIME are decoded, and only signed ones count.
+    """
+    times: dict[int, int] = {}
+    for record in records:
+        if record.value is None or type_of_payload(record.value) != "SET_LANE_TIME":
+            continue
+        told = admit(record, keyring=keyring, lane=lane, lanes=lanes).command
+        if isinstance(told, SetLaneTime):
+            times.setdefault(told.lane_offset, told.time_ms)
+    return times
 
 
 class Decider:

@@ -1,0 +1,204 @@
+"""Rebuilds a shard from its topic into an empty database, and proves it equal to the live one (DESIGN section 10).
+
+The replay decides the same records with the same core and the same tables, and publishes nothing. It goes up to where
+the live shard stood when it began, then to where a snapshot of the live shard stands, and compares there: every lane's
+digest, then every balance. It may be killed at any moment: the target's own ``progress`` says where to go on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from typing import Protocol
+
+from processors.faults import Misconfigured
+from processors.ledger.book import Account
+from processors.stores.rows import LaneState, Progress
+from processors.wire.admission import Admission, admit
+from processors.wire.records import Record
+from processors.wire.signature import KeyRing
+from processors.workers.committing import BatchStore, Committer
+from processors.workers.deciding import Decided, Decider, LaneContext, times_told
+
+BATCH_RECORDS = 4_000  # L8
+BOOK_ACCOUNTS_MAX = 100_000
+
+
+class ReplayStore(BatchStore, Protocol):
+    """A lane's rows in the target database."""
+
+    def take_over(self, topic_id: bytes) -> LaneState:
+        """Become the lane's owner there, and return where it stands."""
+
+    def close(self) -> None:
+        """Give the connection back."""
+
+
+class ShardTopic(Protocol):
+    """The shard's topic, read without a consumer group."""
+
+    def topic_id(self) -> bytes:
+        """Return the topic's id as it is now."""
+
+    def bounds(self, lane: int) -> tuple[int, int]:
+        """Return a lane's first offset that is still there, and the one after its last."""
+
+    def read(self, lane: int, from_offset: int, to_offset: int) -> Iterator[list[Record]]:
+        """Yield the records of a stretch in order."""
+
+
+class LiveShard(Protocol):
+    """The live database, in one consistent snapshot."""
+
+    def positions(self) -> dict[int, Progress]:
+        """Return each lane's progress."""
+
+    def accounts(self) -> Iterator[Account]:
+        """Yield every account in key order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayProgress:
+    """How far a lane's replay is: offsets, and records a second since it began."""
+
+    lane: int
+    offset: int
+    target: int
+    records_per_s: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """The first thing that is not equal."""
+
+    what: str
+    live: str
+    replayed: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayParts:
+    """What a replay of one shard works with."""
+
+    topic: ShardTopic
+    keyring: KeyRing
+    make_store: Callable[[int], ReplayStore]
+    make_context: Callable[[int], LaneContext]
+    clock_ms: Callable[[], int]
+    lanes: int
+
+
+def replay_lane(
+    parts: ReplayParts, lane: int, target: int, *, on_progress: Callable[[ReplayProgress], None]
+) -> Progress:
+    """Decide a lane's records from where the target database stands up to ``target``.
+
+    Args:
+        parts: The shard's topic and the target's tables.
+        lane: Partition of the shard's topic.
+        target: Offset to stop before, a batch border of the live shard, so that digests can be compared there.
+        on_progress: Told after each batch.
+
+    Returns:
+        The lane's progress in the target afterwards; above ``target`` where it was replayed further before.
+
+    Raises:
+        Misconfigured: The topic no longer reaches back to where the target stands, or is another one.
+        LaneStopped: A record cannot be decided; the text says which and why.
+    """
+    store = parts.make_store(lane)
+    try:
+        state = store.take_over(parts.topic.topic_id())
+        _refuse_other_topic(parts, lane, state)
+        decider = Decider(parts.make_context(lane), state, clock_ms=parts.clock_ms)
+        ahead = chain.from_iterable(parts.topic.read(lane, state.progress.next_offset, target))
+        told = times_told(ahead, keyring=parts.keyring, lane=lane, lanes=parts.lanes)
+        decider.lane_times = {**told, **decider.lane_times}
+        last = state.progress
+        reached: list[Progress] = [last]
+        committer = Committer(
+            store,
+            decider,
+            state,
+            book_accounts_max=BOOK_ACCOUNTS_MAX,
+            on_committed=lambda batch: reached.append(_committed(batch)),
+        )
+        began_s = time.monotonic()
+        for admissions in _admitted(parts, lane, last.next_offset, target):
+            committer.advance(admissions, published=(0, 0), check=_nothing)
+            elapsed_s = max(time.monotonic() - began_s, 0.001)
+            done = committer.fence.next_offset - last.next_offset
+            on_progress(
+                ReplayProgress(
+                    lane=lane,
+                    offset=committer.fence.next_offset,
+                    target=target,
+                    records_per_s=int(done / elapsed_s),
+                )
+            )
+        committer.advance([], published=(0, 0), check=_nothing)
+        return reached[-1]
+    finally:
+        store.close()
+
+
+def compare(live: LiveShard, replayed: LiveShard) -> Difference | None:
+    """Return the first difference between two shards that stand at the same offsets, or None.
+
+    Digests first: they cover every decision (L13). Then every account's row, in key order.
+    """
+    positions, replayed_positions = live.positions(), replayed.positions()
+    for lane, position in sorted(positions.items()):
+        other = replayed_positions[lane]
+        if (position.next_offset, position.digest) != (other.next_offset, other.digest):
+            return Difference(
+                what=f"lane {lane}",
+                live=f"offset {position.next_offset} digest {position.digest.hex()}",
+                replayed=f"offset {other.next_offset} digest {other.digest.hex()}",
+            )
+    accounts, replayed_accounts = live.accounts(), replayed.accounts()
+    while True:
+        account, other_account = next(accounts, None), next(replayed_accounts, None)
+        if account != other_account:
+            named = account or other_account
+            assert named is not None
+            return Difference(
+                what=f"account {named.address} {named.currency}", live=str(account), replayed=str(other_account)
+            )
+        if account is None:
+            return None
+
+
+def _refuse_other_topic(parts: ReplayParts, lane: int, state: LaneState) -> None:
+    progress = state.progress
+    first, _ = parts.topic.bounds(lane)
+    if progress.topic_id != parts.topic.topic_id():
+        raise Misconfigured(
+            f"the target was replayed from the topic with id {progress.topic_id.hex()}; give an empty database"
+        )
+    if first > progress.next_offset:
+        raise Misconfigured(
+            f"lane {lane}: the topic begins at offset {first}, the target needs {progress.next_offset}: its retention "
+            "has passed, and the shard can no longer be rebuilt from the topic alone"
+        )
+
+
+def _admitted(parts: ReplayParts, lane: int, from_offset: int, to_offset: int) -> Iterator[list[Admission]]:
+    waiting: list[Admission] = []
+    for records in parts.topic.read(lane, from_offset, to_offset):
+        waiting += [admit(record, keyring=parts.keyring, lane=lane, lanes=parts.lanes) for record in records]
+        while len(waiting) >= BATCH_RECORDS:
+            yield waiting[:BATCH_RECORDS]
+            waiting = waiting[BATCH_RECORDS:]
+    if waiting:
+        yield waiting
+
+
+def _committed(batch: Decided) -> Progress:
+    return batch.write.progress
+
+
+def _nothing() -> None:
+    """Check nothing: what was published is not known to a replay."""
