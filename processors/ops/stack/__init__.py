@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from fcntl import LOCK_EX, flock
 from pathlib import Path
 
-from processors.faults import Misconfigured, Unavailable
+from processors.faults import Fault, Misconfigured, Unavailable
 from processors.ops.stack import processes
 from processors.ops.stack.packages import Progress
 from processors.ops.stack.probes import LOOPBACK, is_port_free
@@ -123,6 +123,8 @@ def start(settings: Settings, server: Server, progress: Progress = silent) -> No
         running = processes.find(place.pid_file)
         if running is None:
             _refuse_busy_ports(server, how)
+            for name in how.leftovers:
+                (place.data / name).unlink(missing_ok=True)
             progress(f"starting {server}")
             began = time.monotonic()
             variables = {"LC_ALL": "C.UTF-8", "PATH": "/usr/bin:/bin", "TMPDIR": str(place.temporary)}
@@ -239,6 +241,8 @@ def _together(act: Callable[[Server], None], servers: Sequence[Server]) -> None:
     with ThreadPoolExecutor(len(Server)) as pool:
         faults = [future.exception() for future in [pool.submit(act, server) for server in servers]]
     found = [fault for fault in faults if fault is not None]
+    for bug in (each for each in found if not isinstance(each, Fault)):
+        raise bug
     if len(found) == 1:
         raise found[0]
     if found:

@@ -65,10 +65,10 @@ def fetch_jars(profile: str, pom: Path, progress: Progress) -> Path:
     def fill(folder: Path) -> None:
         progress(f"fetching {profile} {version} (60 MB)")
         maven = [str(find_maven()), "-B", "-q", "-f", str(pom), f"-P{profile}", "dependency:copy-dependencies"]
-        with _locked("maven"):  # Maven 3 does not guard its own cache against a second Maven
+        with _locked(cache_directory() / ".maven.lock"):  # Maven 3 does not guard its own cache against a second Maven
             _run([*maven, f"-DoutputDirectory={folder}"], what=f"{profile} {version} could not be fetched by Maven")
 
-    return _made(place, fill)
+    return fill_once(place, fill)
 
 
 def fetch_mysql(progress: Progress) -> MysqlProgram:
@@ -104,7 +104,7 @@ def _unpack_mysql(machine: str, progress: Progress) -> Path:
             with ThreadPoolExecutor(os.cpu_count()) as pool:
                 list(pool.map(lambda package: _unpack(package, folder), packages))
 
-        return _made(cache_directory() / f"mysql-{version}-{machine}", fill)
+        return fill_once(cache_directory() / f"mysql-{version}-{machine}", fill)
 
 
 def _download_debian(package: str, work: Path) -> list[Path]:
@@ -149,12 +149,16 @@ def _unpack(package: Path, folder: Path) -> None:
     _run(["dpkg", "-x", str(package), str(folder)], what=f"{package.name} could not be unpacked")
 
 
-def _made(place: Path, fill: Callable[[Path], None]) -> Path:
-    """Return ``place``, filled in a folder beside it and renamed if it is not there yet."""
+def fill_once(place: Path, fill: Callable[[Path], None]) -> Path:
+    """Return a folder of the cache; if it is not there yet, let ``fill`` fill one beside it, and rename that.
+
+    Whoever else asks for the same folder meanwhile, in this process or another, waits. When ``fill`` fails, nothing
+    is left.
+    """
     if place.is_dir():
         return place
     place.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(place.name):
+    with _locked(place.with_name(f".{place.name}.lock")):
         if place.is_dir():  # another checkout was first
             return place
         folder = Path(tempfile.mkdtemp(dir=place.parent, prefix=".new-"))
@@ -170,11 +174,10 @@ def _made(place: Path, fill: Callable[[Path], None]) -> Path:
 class _locked:  # noqa: N801 - reads as a word of the with statement
     """Hold a lock file of the cache, against other processes and other threads."""
 
-    def __init__(self, name: str) -> None:
-        self._path = cache_directory() / f".{name}.lock"
+    def __init__(self, path: Path) -> None:
+        self._path = path
 
     def __enter__(self) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self._path.open("w")
         flock(self._file, LOCK_EX)
 

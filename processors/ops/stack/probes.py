@@ -17,7 +17,7 @@ KAFKA_METADATA_VERSION = 4
 CASSANDRA_PROTOCOL = 4
 CASSANDRA_STARTUP, CASSANDRA_READY, CASSANDRA_QUERY, CASSANDRA_RESULT = 1, 2, 7, 8
 CASSANDRA_ONE = 1  # consistency
-MYSQL_GREETING = 10  # the protocol version, first byte of the server's first packet
+MYSQL_GREETING = b"\x0a"  # the protocol version, first byte of the server's first packet
 
 
 def is_port_free(port: int) -> bool:
@@ -41,9 +41,9 @@ def kafka_answers(port: int) -> bool:
         with _connection(port) as server:
             server.sendall(struct.pack(">i", len(request)) + request)
             answer = _read(server, struct.unpack(">i", _read(server, 4))[0])
-    except (OSError, ValueError):
+            _correlation, _throttle_ms, brokers = struct.unpack_from(">iii", answer)
+    except (OSError, ValueError, struct.error):
         return False
-    _correlation, _throttle_ms, brokers = struct.unpack_from(">iii", answer)
     return int(brokers) > 0
 
 
@@ -58,7 +58,7 @@ def mysql_answers(port: int) -> bool:
             greeting = _read(server, int.from_bytes(header[:3], "little"))
     except (OSError, ValueError):
         return False
-    return greeting[0] == MYSQL_GREETING
+    return greeting[:1] == MYSQL_GREETING
 
 
 def cassandra_answers(port: int) -> bool:

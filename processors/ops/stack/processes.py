@@ -113,13 +113,17 @@ def _runs(process: Process) -> bool:
 
 
 def _start_time(pid: int) -> int | None:
-    """Return when a process started, in clock ticks since boot; None if there is none, or only a zombie."""
+    """Return when a process started, in clock ticks since boot; None if there is none any more.
+
+    A killed process's first thread may be a zombie while others still hold its ports: it is gone when all are.
+    """
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, ProcessLookupError):
         return None
     fields = text.rpartition(")")[2].split()  # after the name, which may hold spaces: field 3 is the state
-    return None if fields[0] in {"Z", "X"} else int(fields[19])  # field 22, proc(5)
+    state, threads, started = fields[0], int(fields[17]), int(fields[19])  # fields 3, 20, 22 of proc(5)
+    return None if state in {"Z", "X"} and threads <= 1 else started
 
 
 def _boot() -> str:

@@ -86,7 +86,8 @@ class Plan:
     """How one server is started and asked.
 
     ``ports`` are by setting, the one that clients use first; ``prepare`` fetches the program, writes the
-    configuration, and initializes an empty data folder.
+    configuration, and initializes an empty data folder. ``leftovers`` of a killed server, in its data folder, are
+    removed before the next start.
     """
 
     ports: dict[str, int]
@@ -94,6 +95,7 @@ class Plan:
     answers: Callable[[int], bool]
     ready_ms: int
     stop_ms: int
+    leftovers: tuple[str, ...] = ()
 
 
 def layout(settings: Settings, server: Server) -> Layout:
@@ -120,6 +122,8 @@ def plan(settings: Settings, server: Server) -> Plan:
                 answers=probes.mysql_answers,
                 ready_ms=60_000,
                 stop_ms=60_000,
+                # Names a pid that mysqld takes for a second server, be it another program's by now, or a zombie.
+                leftovers=("mysql.sock.lock",),
             )
         case Server.CASSANDRA:
             return Plan(
