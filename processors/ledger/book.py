@@ -54,7 +54,7 @@ class Hold:
 
 @dataclass(slots=True)
 class OpenRefund:
-    """A refund that waits for its original from the archive (H4). ``levels`` are those whose ``open_count`` it raised."""
+    """A refund that waits for its original (H4). ``levels`` are those whose ``open_count`` it raised."""
 
     address: str
     currency: str
@@ -102,9 +102,7 @@ class Keys:
     system: dict[SystemKey, None] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        return bool(
-            self.accounts or self.holds or self.open_refunds or self.refunded or self.decisions or self.system
-        )
+        return bool(self.accounts or self.holds or self.open_refunds or self.refunded or self.decisions or self.system)
 
 
 @dataclass(slots=True)
@@ -121,8 +119,8 @@ class Rows:
 class Book:
     """A lane's rows in memory, and which of them were changed since ``take_changes``.
 
-    ``stored`` names the rows that the shard has, or will have once the batches decided so far are committed; for accounts
-    with the sequence of that row.
+    ``stored`` names the rows that the shard has, or will have once the batches decided so far are committed; for
+    accounts with the sequence of that row.
     """
 
     __slots__ = (

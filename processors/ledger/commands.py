@@ -31,23 +31,31 @@ class CommandType(StrEnum):
 
 
 class Policy(StrEnum):
+    """What an account does where available funds do not cover an amount."""
+
     CHECKED = "CHECKED"  # prepaid: available must cover the amount
     UNCHECKED = "UNCHECKED"  # recorded, never refused for funds
 
 
 class AccountStatus(StrEnum):
+    """What an account still takes part in (H5)."""
+
     ACTIVE = "ACTIVE"
     FROZEN = "FROZEN"  # no new debits and holds
     CLOSED = "CLOSED"  # final
 
 
 class Direction(StrEnum):
+    """Which way an operator's correction goes."""
+
     CREDIT = "CREDIT"
     DEBIT = "DEBIT"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenAccount:
+    """Open an account with a balance of zero. ``overdraft_limit`` in minor units, 0 to 2**63 - 1."""
+
     command_id: bytes
     address: str
     currency: str
@@ -71,6 +79,8 @@ class UpdateAccount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TopUp:
+    """Money in, on the named account alone. ``amount_minor`` 1 to 2**63 - 1, here and everywhere."""
+
     command_id: bytes
     address: str
     currency: str
@@ -80,6 +90,8 @@ class TopUp:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collect:
+    """Money collected for the partner, on the named account alone."""
+
     command_id: bytes
     address: str
     currency: str
@@ -89,6 +101,8 @@ class Collect:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adjust:
+    """An operator's correction of the named account alone, signed (W1)."""
+
     command_id: bytes
     address: str
     currency: str
@@ -100,6 +114,8 @@ class Adjust:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pay:
+    """Check and take an amount, on every level of the chain."""
+
     command_id: bytes
     address: str
     currency: str
@@ -109,6 +125,8 @@ class Pay:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlaceHold:
+    """Check and reserve an amount, on every level. ``expires_in_ms`` 1 to the rules' longest hold."""
+
     command_id: bytes
     address: str
     currency: str
@@ -132,6 +150,8 @@ class CaptureHold:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VoidHold:
+    """Release all that is left of a hold."""
+
     command_id: bytes
     address: str
     currency: str
@@ -151,6 +171,8 @@ class ExpireHold:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refund:
+    """Give back part or all of a payment or of a capture."""
+
     command_id: bytes
     address: str
     currency: str
@@ -160,6 +182,8 @@ class Refund:
 
 
 class Recalled(StrEnum):
+    """Whether the archive has a refund's original (H4)."""
+
     FOUND = "FOUND"
     NOT_FOUND = "NOT_FOUND"
 
@@ -187,6 +211,8 @@ class RecallOriginal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transfer:
+    """Move an amount between two accounts of one currency; in this release of one tree."""
+
     command_id: bytes
     address: str
     currency: str
@@ -197,6 +223,8 @@ class Transfer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GetBalance:
+    """Read the balances of a chain, in order with the writes."""
+
     command_id: bytes
     address: str
     currency: str

@@ -22,8 +22,8 @@ def collect_needs(command: Command, root: str, needs: Keys) -> None:
     Args:
         command: Decoded, not judged: an address may be malformed, and then needs no account.
         root: The record's key, under which the command's id is known (I1).
-        needs: Grows by the chain's accounts (all levels, H1), the hold, the original and the id's first decision; also by
-            the row that the command may open, so that the book keeps it while it is decided but not committed (L9).
+        needs: Grows by the chain's accounts (all levels, H1), the hold, the original and the id's first decision; also
+            by the row that the command may open, so that the book keeps it while it is decided but not committed (L9).
     """
     currency = command.currency
     for address in chain(command.address):

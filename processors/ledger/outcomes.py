@@ -92,16 +92,21 @@ class Reason(StrEnum):
     BALANCE_OVERFLOW = "BALANCE_OVERFLOW"
 
 
+PRECEDENCE: dict[Reason, int] = {reason: place for place, reason in enumerate(Reason)}
+"""A reason's place in the order; where several apply, the lowest is given."""
+
+
 @dataclass(slots=True)
 class Outcome:
     """A decision.
 
-    ``transaction_id`` is the id of the command that began the transaction. ``amount_minor`` is what was moved, held or
-    asked for. ``related_id`` is the hold captured or the original refunded, empty otherwise. ``remaining_minor`` is what is
-    left of the hold, or of the original to refund. ``levels`` is the bit mask of the chain's levels that were touched.
-    ``journalled`` is False where the answer leaves no journal row (I4, I5, a reused id). ``policy`` and ``account_status`` are
-    those of the named account after OPEN_ACCOUNT, UPDATE_ACCOUNT and GET_BALANCE, None otherwise.
-    Not frozen: one per command on the hot path.
+    ``transaction_id`` is the id of the command that began the transaction; a refused command began none but its own.
+    ``amount_minor`` is what was moved, held or released, or asked for where it was refused; 0 where the command names
+    none. ``related_id`` is the hold or the original that the command names, empty where it names none.
+    ``remaining_minor`` is what is left of the hold, or of the original to refund. ``levels`` is the bit mask of the
+    levels of the named address that were touched. ``journalled`` is False where the answer leaves no journal row (I4,
+    I5, a reused id). ``policy`` and ``account_status`` are those of the named account after OPEN_ACCOUNT,
+    UPDATE_ACCOUNT and GET_BALANCE, None otherwise. Not frozen: one per command on the hot path.
     """
 
     status: Status

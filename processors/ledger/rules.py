@@ -12,7 +12,7 @@ METADATA_DEPTH_MAX = 16
 RULES_RELEASE = 1
 """The newest meaning of ``Rules`` that this code knows; a larger ``release`` in the log stops the lane (I6)."""
 RESULT_VERSION = 1
-"""The newest result schema that this code can encode with; a larger ``result_version`` in the log stops the lane (I6)."""
+"""The newest result schema that this code encodes with; a larger ``result_version`` in the log stops the lane (I6)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,5 +44,5 @@ class Rules:
         return max(now_ms - self.refund_period_ms, self.refund_floor_ms)
 
     def recall_start_ms(self, now_ms: int) -> int:
-        """Return the earliest id time of an original of which ``refunded`` is surely still kept: a window longer (H3)."""
+        """Return the earliest id time of originals whose ``refunded`` row is kept: a window longer (H3)."""
         return max(now_ms - self.refund_period_ms - self.window_ms, self.refund_floor_ms)

@@ -1,0 +1,66 @@
+"""Changes of the rules: records of the log like any other, one in every lane (I6)."""
+
+from __future__ import annotations
+
+from processors.faults import LaneStopped, StopCode
+from processors.ids import SLICE_MS
+from processors.ledger.commands import SetRules
+from processors.ledger.rules import RESULT_VERSION, RULES_RELEASE, Rules
+
+# The journal keeps a partition for each slice from the window behind to twice the future limit ahead, fewer than 1,000
+# in all (A7); a tenth of them is left for slices that wait for the archive.
+_SLICES_MAX = 900
+# Periods are added to lane time, and the sums are ids' times of 48 bits and columns: a century leaves room for both.
+_PERIOD_MS_MAX = 100 * 365 * 86_400_000
+
+
+def next_rules(current: Rules, wish: SetRules, *, now_ms: int) -> Rules | None:
+    """Return the rules after an operator's record.
+
+    Args:
+        current: The lane's rules in force.
+        wish: Verified and decoded, not judged. Times in milliseconds.
+        now_ms: Lane time of the record, ms since the epoch.
+
+    Returns:
+        The new rules, in force from the next record on; None where the record has no effect, because its version is not
+        the next one (it was sent again, or out of order) or its values are out of range. The floors make sure that a
+        longer window or refund period does not reach back to rows that may be gone already.
+
+    Raises:
+        LaneStopped: UNKNOWN_VERSION: the record is of a later release, whose meaning this code cannot know.
+
+    Source: rules I6, H3, A7.
+    """
+    if wish.release > RULES_RELEASE or wish.result_version > RESULT_VERSION:
+        raise LaneStopped(
+            StopCode.UNKNOWN_VERSION,
+            f"rules release {wish.release} and result version {wish.result_version} are in the log, this release knows "
+            f"{RULES_RELEASE} and {RESULT_VERSION}: start the newer release again",
+        )
+    if wish.version != current.version + 1 or not _in_range(current, wish):
+        return None
+    return Rules(
+        version=wish.version,
+        release=wish.release,
+        window_ms=wish.window_ms,
+        skew_ms=wish.skew_ms,
+        future_limit_ms=wish.future_limit_ms,
+        refund_period_ms=wish.refund_period_ms,
+        longest_hold_ms=wish.longest_hold_ms,
+        result_version=wish.result_version,
+        window_floor_ms=current.window_start_ms(now_ms),
+        refund_floor_ms=current.refund_start_ms(now_ms),
+    )
+
+
+def _in_range(current: Rules, wish: SetRules) -> bool:
+    return (
+        current.release <= wish.release
+        and current.result_version <= wish.result_version
+        and wish.window_ms >= 1
+        and 0 <= wish.skew_ms <= wish.future_limit_ms
+        and wish.window_ms + 2 * wish.future_limit_ms <= _SLICES_MAX * SLICE_MS
+        and wish.window_ms <= wish.refund_period_ms <= _PERIOD_MS_MAX
+        and 1 <= wish.longest_hold_ms <= _PERIOD_MS_MAX
+    )

@@ -1,0 +1,169 @@
+"""The life of a reservation: placed, captured in parts, voided or expired (H1, H2)."""
+
+from __future__ import annotations
+
+from processors.ids import derived_id, root_of
+from processors.ledger.book import Book, Hold
+from processors.ledger.commands import CaptureHold, ExpireHold, PlaceHold, VoidHold
+from processors.ledger.outcomes import Contra, Outcome, Posting, Reason, Status
+from processors.ledger.postings import (
+    NEW_DEBITS,
+    Effect,
+    accounts_at,
+    accounts_of,
+    count_open,
+    fits,
+    mask_of,
+    post,
+    post_all,
+    why_not,
+)
+from processors.ledger.refusals import refused
+
+PLACE_HOLD = Effect(contra=Contra.NONE, held_sign=1, refused_by=NEW_DEBITS, checks_funds=True)
+
+
+def place_hold(book: Book, command: PlaceHold, now_ms: int) -> Outcome:
+    """Reserve part of an account's available balance, on every level of its chain.
+
+    A hold lowers what is available and leaves the balance alone, so that a capture can never fail for want of funds.
+
+    Args:
+        book: Holds every account of the chain that exists.
+        command: Valid; ``amount_minor`` 1 to AMOUNT_MINOR_MAX, ``expires_in_ms`` 1 to the longest hold.
+        now_ms: Lane time, ms since the epoch, UTC. The hold is expired from ``now_ms + expires_in_ms`` on.
+
+    Returns:
+        Accepted with one posting per level, root first; or rejected with the first that applies, on any level, of
+        UNKNOWN_ACCOUNT, ACCOUNT_CLOSED, ACCOUNT_FROZEN, INSUFFICIENT_FUNDS, BALANCE_OVERFLOW.
+
+    Source: DESIGN section 3; rules H1, H5.
+    """
+    accounts = accounts_of(book, command.address, command.currency)
+    if not accounts:
+        return refused(command, Reason.UNKNOWN_ACCOUNT)
+    amount_minor = command.amount_minor
+    reason = why_not(accounts, amount_minor, PLACE_HOLD)
+    if reason is not Reason.NONE:
+        return refused(command, reason)
+    levels = mask_of(accounts)
+    expires_at_ms = now_ms + command.expires_in_ms
+    key = (root_of(command.address), command.command_id)
+    book.holds[key] = Hold(command.address, command.currency, amount_minor, amount_minor, levels, expires_at_ms)
+    book.changed.holds[key] = None
+    count_open(book, accounts, 1)
+    return Outcome(
+        Status.ACCEPTED,
+        Reason.NONE,
+        command.command_id,
+        amount_minor,
+        post_all(book, accounts, amount_minor, PLACE_HOLD),
+        levels,
+        remaining_minor=amount_minor,
+        expires_at_ms=expires_at_ms,
+    )
+
+
+def capture_hold(book: Book, command: CaptureHold, now_ms: int) -> Outcome:
+    """Take all or part of a hold, from exactly the levels it was placed on, frozen ones too.
+
+    Args:
+        book: Holds the hold, or knows that there is none.
+        command: Valid; ``amount_minor`` None takes all that is left. ``final`` releases the rest; a capture that is not
+            final leaves the hold open with what remains, unless nothing does.
+        now_ms: Lane time: from the hold's expiry on it is HOLD_EXPIRED, seen by the expirer or not (H2).
+
+    Returns:
+        Accepted, one posting per level of the hold; or rejected with the first that applies of UNKNOWN_ACCOUNT,
+        UNKNOWN_HOLD, HOLD_MISMATCH, HOLD_EXPIRED, CAPTURE_ABOVE_HOLD, BALANCE_OVERFLOW.
+
+    Source: DESIGN section 3; rules H1, H2, H5.
+    """
+    hold = _open_hold(book, command, now_ms)
+    if isinstance(hold, Reason):
+        return refused(command, hold)
+    amount_minor = hold.remaining_minor if command.amount_minor is None else command.amount_minor
+    if amount_minor > hold.remaining_minor:
+        return refused(command, Reason.CAPTURE_ABOVE_HOLD)
+    accounts = accounts_at(book, hold.address, hold.currency, hold.levels)
+    if not all(fits(account.balance - amount_minor) for account in accounts):
+        return refused(command, Reason.BALANCE_OVERFLOW)
+    released_minor = hold.remaining_minor if command.final else amount_minor
+    postings = _release(book, command, hold, released_minor, captured_minor=amount_minor)
+    return Outcome(
+        Status.ACCEPTED,
+        Reason.NONE,
+        command.hold_id,
+        amount_minor,
+        postings,
+        hold.levels,
+        related_id=command.hold_id,
+        remaining_minor=hold.remaining_minor,
+    )
+
+
+def void_hold(book: Book, command: VoidHold, now_ms: int) -> Outcome:
+    """Release all that is left of a hold; refused as a capture is, but for amounts."""
+    hold = _open_hold(book, command, now_ms)
+    if isinstance(hold, Reason):
+        return refused(command, hold)
+    return _released(book, command, hold)
+
+
+def expire_hold(book: Book, command: ExpireHold, root: str, now_ms: int) -> Outcome | None:
+    """Release a hold whose time has come; None where there is nothing to do (I7).
+
+    That is: no such open hold, or before its time, or a record that is not the service's own about just that hold.
+    """
+    hold = book.holds[root, command.hold_id]
+    if hold is None or now_ms < hold.expires_at_ms or not _is_about(command, hold):  # H2
+        return None
+    if command.command_id != derived_id("EXPIRE_HOLD", command.hold_id):  # I7: else its row might meet another's
+        return None
+    return _released(book, command, hold)
+
+
+def _open_hold(book: Book, command: CaptureHold | VoidHold, now_ms: int) -> Hold | Reason:
+    if book.accounts[command.address, command.currency] is None:
+        return Reason.UNKNOWN_ACCOUNT
+    hold = book.holds[root_of(command.address), command.hold_id]
+    if hold is None:
+        return Reason.UNKNOWN_HOLD
+    if not _is_about(command, hold):
+        return Reason.HOLD_MISMATCH
+    if now_ms >= hold.expires_at_ms:  # H2
+        return Reason.HOLD_EXPIRED
+    return hold
+
+
+def _is_about(command: CaptureHold | VoidHold | ExpireHold, hold: Hold) -> bool:
+    return command.address == hold.address and command.currency == hold.currency
+
+
+def _released(book: Book, command: VoidHold | ExpireHold, hold: Hold) -> Outcome:
+    amount_minor = hold.remaining_minor
+    postings = _release(book, command, hold, amount_minor, captured_minor=0)
+    return Outcome(
+        Status.ACCEPTED,
+        Reason.NONE,
+        command.hold_id,
+        amount_minor,
+        postings,
+        hold.levels,
+        related_id=command.hold_id,
+    )
+
+
+def _release(
+    book: Book, command: CaptureHold | VoidHold | ExpireHold, hold: Hold, released_minor: int, *, captured_minor: int
+) -> tuple[Posting, ...]:
+    """Lower the held amount, and the balance by what was captured; a hold of which nothing is left is closed."""
+    accounts = accounts_at(book, hold.address, hold.currency, hold.levels)
+    key = (root_of(hold.address), command.hold_id)
+    hold.remaining_minor -= released_minor
+    book.changed.holds[key] = None
+    if hold.remaining_minor == 0:
+        book.holds[key] = None
+        count_open(book, accounts, -1)
+    contra = Contra.SETTLEMENT if captured_minor else Contra.NONE
+    return tuple([post(book, account, contra, -captured_minor, -released_minor) for account in accounts])

@@ -1,0 +1,160 @@
+"""Giving back part or all of a payment or capture (H3, H4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from processors.ids import root_of, uuid7_time_ms
+from processors.ledger.book import Account, Book, Decision, OpenRefund, Refunded, TransactionKey
+from processors.ledger.commands import AccountStatus, CommandType, Refund
+from processors.ledger.outcomes import Contra, Outcome, Posting, Reason, Status
+from processors.ledger.postings import CREDITS, Effect, accounts_at, accounts_of, count_open, mask_of, post_all, why_not
+from processors.ledger.refusals import refused
+
+REFUND = Effect(contra=Contra.SETTLEMENT, balance_sign=1, refused_by=CREDITS)
+REFUNDABLE = {CommandType.PAY.value, CommandType.CAPTURE_HOLD.value}  # H3: a hold's own id is refused
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Original:
+    """What a refund refers to, as the journal or the archive has it; the rules are the same for both.
+
+    ``type`` is a ``CommandType``'s name; ``levels`` the bit mask of the levels it took from (H1).
+    """
+
+    type: str
+    accepted: bool
+    address: str
+    currency: str
+    amount_minor: int
+    levels: int
+
+
+def refund(book: Book, command: Refund, now_ms: int) -> Outcome:
+    """Give back part or all of an original, to exactly the levels it took from.
+
+    What is looked up is decided by the original's age: one within the window is looked up in the journal, an older one
+    never, even if its row is still there; the refund then stays open until the original is recalled.
+
+    Args:
+        book: Holds the original's decision where the journal has it, and what was given back of it so far.
+        command: Valid; ``original_id`` 16 bytes that may be anything.
+        now_ms: Lane time, ms since the epoch.
+
+    Returns:
+        Accepted, with what is left to refund; OPEN where the original is older than the window; or rejected with the
+        first that applies of UNKNOWN_ACCOUNT, ORIGINAL_TOO_OLD, UNKNOWN_ORIGINAL, ORIGINAL_NOT_REFUNDABLE,
+        ORIGINAL_MISMATCH, REFUND_ABOVE_ORIGINAL, ACCOUNT_CLOSED, BALANCE_OVERFLOW.
+
+    Source: DESIGN section 3; rules H1, H3, H4, H5.
+    """
+    named = book.accounts[command.address, command.currency]
+    if named is None:
+        return refused(command, Reason.UNKNOWN_ACCOUNT)
+    original_time_ms = uuid7_time_ms(command.original_id)
+    if original_time_ms is None:
+        return refused(command, Reason.UNKNOWN_ORIGINAL)
+    if original_time_ms < book.rules.refund_start_ms(now_ms):  # H3
+        return refused(command, Reason.ORIGINAL_TOO_OLD)
+    if original_time_ms < book.rules.window_start_ms(now_ms):  # H4
+        return _left_open(book, command, named)
+    key = (root_of(command.address), command.original_id)
+    decision = book.decisions[key]
+    if decision is None:
+        return refused(command, Reason.UNKNOWN_ORIGINAL)
+    original = _decided(decision)
+    reason = why_not_given_back(book, command, original, key)
+    if reason is not Reason.NONE:
+        return refused(command, reason)
+    postings, remaining_minor = give_back(book, command, original, key)
+    return Outcome(
+        Status.ACCEPTED,
+        Reason.NONE,
+        command.command_id,
+        command.amount_minor,
+        postings,
+        original.levels,
+        related_id=command.original_id,
+        remaining_minor=remaining_minor,
+    )
+
+
+def why_not_given_back(book: Book, wish: Refund | OpenRefund, original: Original, key: TransactionKey) -> Reason:
+    """Return the first reason why an original cannot be given back by a refund's amount, or NONE.
+
+    Args:
+        book: Holds the original's accounts and its ``refunded`` row, if it has one.
+        wish: The refund, asked for now or open since.
+        original: As it was found.
+        key: The original's root and id.
+    """
+    reason = why_not_refundable(wish, original)
+    if reason is not Reason.NONE:
+        return reason
+    known = book.refunded[key]
+    refunded_minor = 0 if known is None else known.refunded_minor
+    if refunded_minor + wish.amount_minor > original.amount_minor:
+        return Reason.REFUND_ABOVE_ORIGINAL
+    return why_not(accounts_at(book, wish.address, wish.currency, original.levels), wish.amount_minor, REFUND)
+
+
+def why_not_refundable(wish: Refund | OpenRefund, original: Original) -> Reason:
+    """Return why an original can never be refunded by a wish of this address and currency, or NONE (H3)."""
+    if original.type not in REFUNDABLE or not original.accepted:
+        return Reason.ORIGINAL_NOT_REFUNDABLE
+    if original.address != wish.address or original.currency != wish.currency:
+        return Reason.ORIGINAL_MISMATCH
+    return Reason.NONE
+
+
+def give_back(
+    book: Book, wish: Refund | OpenRefund, original: Original, key: TransactionKey
+) -> tuple[tuple[Posting, ...], int]:
+    """Credit an original's levels; ``why_not_given_back`` found nothing against it.
+
+    Returns:
+        One posting per level, root first, and what is left of the original to refund, in minor units.
+    """
+    known = book.refunded[key]
+    if known is None:
+        known = book.refunded[key] = Refunded(original.amount_minor, 0)
+    assert known.amount_minor == original.amount_minor  # a recall that disagrees stopped the lane before (H3)
+    known.refunded_minor += wish.amount_minor
+    book.changed.refunded[key] = None
+    accounts = accounts_at(book, wish.address, wish.currency, original.levels)
+    return post_all(book, accounts, wish.amount_minor, REFUND), known.amount_minor - known.refunded_minor
+
+
+def _left_open(book: Book, command: Refund, named: Account) -> Outcome:
+    """Keep the refund until its original is recalled; the accounts that it may credit stay open meanwhile (H4, H5)."""
+    if named.status is AccountStatus.CLOSED:  # the original took from it, whatever else the archive says
+        return refused(command, Reason.ACCOUNT_CLOSED)
+    chain_accounts = accounts_of(book, command.address, command.currency)
+    # A closed parent counts nothing open, for ever; if the original took from it, the recall is refused.
+    accounts = [account for account in chain_accounts if account.status is not AccountStatus.CLOSED]
+    levels = mask_of(accounts)
+    key = (root_of(command.address), command.command_id)
+    book.open_refunds[key] = OpenRefund(
+        command.address, command.currency, command.original_id, command.amount_minor, levels
+    )
+    book.changed.open_refunds[key] = None
+    count_open(book, accounts, 1)
+    return Outcome(
+        Status.OPEN,
+        Reason.NONE,
+        command.command_id,
+        command.amount_minor,
+        levels=levels,
+        related_id=command.original_id,
+    )
+
+
+def _decided(decision: Decision) -> Original:
+    return Original(
+        type=decision.type.value,
+        accepted=decision.status is Status.ACCEPTED,
+        address=decision.address,
+        currency=decision.currency,
+        amount_minor=decision.amount_minor,
+        levels=decision.levels,
+    )
