@@ -27,10 +27,10 @@ from processors.ledger.commands import (
 )
 from processors.ledger.control import next_rules
 from processors.ledger.decide import Duplicate, decide
+from processors.ledger.metadata import canonical_metadata
 from processors.ledger.needs import collect_needs
 from processors.ledger.outcomes import Outcome, Reason, Status
 from processors.ledger.rules import Rules
-from processors.ledger.validity import canonical_metadata
 from processors.routing.units import partition_of
 from processors.stores.rows import BatchWrite, JournalRow, LaneState, Progress, SourceKey, SourcePosition
 from processors.wire.admission import Admission, admit
@@ -273,14 +273,14 @@ class Decider:
             written.
         """
         batch = _Batch()
-        try:
-            for admission in admissions:
+        for admission in admissions:
+            try:
                 self._one(admission, batch)
-        except LaneStopped as stop:
-            raise UndecidedError(admission.record.offset, stop) from stop
-        except Exception as bug:  # L11: whatever it is, a release that refuses the record would decide differently
-            stop = LaneStopped(StopCode.BUG, f"offset {admission.record.offset}: {type(bug).__name__}: {bug}")
-            raise UndecidedError(admission.record.offset, stop) from bug
+            except LaneStopped as stop:
+                raise UndecidedError(admission.record.offset, stop) from stop
+            except Exception as bug:  # L11: whatever it is, another release would decide the record differently
+                told = f"offset {admission.record.offset}: {type(bug).__name__}: {bug}"
+                raise UndecidedError(admission.record.offset, LaneStopped(StopCode.BUG, told)) from bug
         standing = self.standing
         self._progress = Progress(
             lane=self._context.lane,
