@@ -30,7 +30,7 @@ from processors.ledger.commands import (
 from processors.ledger.holds import capture_hold, expire_hold, place_hold, void_hold
 from processors.ledger.identity import Duplicate, identify
 from processors.ledger.movements import adjust, collect, pay, top_up, transfer
-from processors.ledger.outcomes import Outcome, Reason
+from processors.ledger.outcomes import Outcome
 from processors.ledger.recalls import recall_original
 from processors.ledger.refunds import refund
 from processors.ledger.refusals import refused
@@ -77,7 +77,7 @@ def decide(book: Book, command: Command, *, root: str, body_hash: bytes, now_ms:
     if known is not None:
         return known
     reason = why_invalid(command, root, book.rules)
-    if reason is not Reason.NONE:
+    if reason is not None:
         return refused(command, reason)
     if kind in _OF_ANY_TIME:
         return _OF_ANY_TIME[kind](book, command)

@@ -44,7 +44,7 @@ def place_hold(book: Book, command: PlaceHold, now_ms: int) -> Outcome:
         return refused(command, Reason.UNKNOWN_ACCOUNT)
     amount_minor = command.amount_minor
     reason = why_not(accounts, amount_minor, PLACE_HOLD)
-    if reason is not Reason.NONE:
+    if reason is not None:
         return refused(command, reason)
     levels = mask_of(accounts)
     expires_at_ms = now_ms + command.expires_in_ms

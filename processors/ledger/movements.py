@@ -78,7 +78,7 @@ def transfer(book: Book, command: Transfer) -> Outcome:
     amount_minor = command.amount_minor
     legs = (((payer,), TRANSFER_OUT), ((payee,), TRANSFER_IN))
     reason = first_of(why_not(accounts, amount_minor, effect) for accounts, effect in legs)
-    if reason is not Reason.NONE:
+    if reason is not None:
         return refused(command, reason)
     postings = [post_all(book, accounts, amount_minor, effect) for accounts, effect in legs]
     return Outcome(
@@ -96,7 +96,7 @@ def _move(book: Book, command: TopUp | Collect | Adjust | Pay, accounts: Sequenc
         return refused(command, Reason.UNKNOWN_ACCOUNT)
     amount_minor = command.amount_minor
     reason = why_not(accounts, amount_minor, effect)
-    if reason is not Reason.NONE:
+    if reason is not None:
         return refused(command, reason)
     postings = post_all(book, accounts, amount_minor, effect)
     return Outcome(Status.ACCEPTED, Reason.NONE, command.command_id, amount_minor, postings, mask_of(accounts))

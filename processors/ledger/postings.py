@@ -57,24 +57,25 @@ def accounts_at(book: Book, address: str, currency: str, levels: int) -> list[Ac
     return found
 
 
-def why_not(accounts: Sequence[Account], amount_minor: int, effect: Effect) -> Reason:
-    """Return the first reason, by precedence and not by level, why an effect cannot be had on all accounts; or NONE.
+def why_not(accounts: Sequence[Account], amount_minor: int, effect: Effect) -> Reason | None:
+    """Return the first reason, by precedence and not by level, why an effect cannot be had on all accounts; or None.
 
     Source: rules H5 (status, policy and limit of each level), L15 (overflow).
     """
-    if len(accounts) == 1:  # most payments: 0.4 µs less than by way of first_of
-        return _why_not_on(accounts[0], amount_minor, effect)
-    return first_of([_why_not_on(account, amount_minor, effect) for account in accounts])
+    found = []
+    for account in accounts:
+        reason = _why_not_on(account, amount_minor, effect)
+        if reason is not None:
+            found.append(reason)
+    return first_of(found) if found else None
 
 
-def first_of(reasons: Iterable[Reason]) -> Reason:
-    """Return the first of several reasons in order of precedence, or NONE where all are NONE."""
-    return min(
-        (reason for reason in reasons if reason is not Reason.NONE), key=PRECEDENCE.__getitem__, default=Reason.NONE
-    )
+def first_of(reasons: Iterable[Reason | None]) -> Reason | None:
+    """Return the first of several reasons in order of precedence; None where there is none."""
+    return min((reason for reason in reasons if reason is not None), key=PRECEDENCE.__getitem__, default=None)
 
 
-def _why_not_on(account: Account, amount_minor: int, effect: Effect) -> Reason:
+def _why_not_on(account: Account, amount_minor: int, effect: Effect) -> Reason | None:
     if account.status in effect.refused_by:
         return effect.refused_by[account.status]
     balance, held = account.balance, account.held
@@ -85,7 +86,7 @@ def _why_not_on(account: Account, amount_minor: int, effect: Effect) -> Reason:
     ):
         return Reason.INSUFFICIENT_FUNDS
     if fits(balance + effect.balance_sign * amount_minor) and fits(held + effect.held_sign * amount_minor):
-        return Reason.NONE
+        return None
     return Reason.BALANCE_OVERFLOW
 
 

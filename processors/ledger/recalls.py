@@ -41,15 +41,22 @@ def recall_original(book: Book, command: RecallOriginal, root: str, now_ms: int)
     book.open_refunds[open_key] = None
     book.changed.open_refunds[open_key] = None
     count_open(book, accounts_at(book, row.address, row.currency, row.levels), -1)
-    outcome = Outcome(
-        Status.REJECTED, reason, command.refund_id, amount_minor=row.amount_minor, related_id=row.original_id
+    if reason is not None:
+        return Outcome(
+            Status.REJECTED, reason, command.refund_id, amount_minor=row.amount_minor, related_id=row.original_id
+        )
+    assert original is not None  # else UNKNOWN_ORIGINAL
+    postings, remaining_minor = give_back(book, row, original, key)
+    return Outcome(
+        Status.COMPLETED,
+        Reason.NONE,
+        command.refund_id,
+        row.amount_minor,
+        postings,
+        original.levels,
+        related_id=row.original_id,
+        remaining_minor=remaining_minor,
     )
-    if reason is Reason.NONE:
-        assert original is not None  # else UNKNOWN_ORIGINAL
-        outcome.status = Status.COMPLETED
-        outcome.levels = original.levels
-        outcome.postings, outcome.remaining_minor = give_back(book, row, original, key)
-    return outcome
 
 
 def _is_about(command: RecallOriginal, row: OpenRefund) -> bool:
@@ -64,7 +71,7 @@ def _is_about(command: RecallOriginal, row: OpenRefund) -> bool:
 
 def _why_not_completed(
     book: Book, row: OpenRefund, original: Original | None, key: TransactionKey, now_ms: int
-) -> Reason:
+) -> Reason | None:
     original_time_ms = uuid7_time_ms(row.original_id)
     assert original_time_ms is not None  # else the refund was never opened
     if original_time_ms < book.rules.recall_start_ms(now_ms):  # H3: its `refunded` row is not read, there or not
@@ -88,7 +95,7 @@ def _recalled(command: RecallOriginal) -> Original | None:
 
 def _refuse_disagreement(book: Book, row: OpenRefund, original: Original | None, key: TransactionKey) -> None:
     """Stop where what was recalled cannot be, by what the ledger knows itself; before anything changes (H3)."""
-    refundable = original is not None and why_not_refundable(row, original) is Reason.NONE
+    refundable = original is not None and why_not_refundable(row, original) is None
     known = book.refunded[key]
     if known is not None:
         recalled_minor = original.amount_minor if original is not None and refundable else None

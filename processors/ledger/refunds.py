@@ -64,7 +64,7 @@ def refund(book: Book, command: Refund, now_ms: int) -> Outcome:
         return refused(command, Reason.UNKNOWN_ORIGINAL)
     original = _decided(decision)
     reason = why_not_given_back(book, command, original, key)
-    if reason is not Reason.NONE:
+    if reason is not None:
         return refused(command, reason)
     postings, remaining_minor = give_back(book, command, original, key)
     return Outcome(
@@ -79,8 +79,8 @@ def refund(book: Book, command: Refund, now_ms: int) -> Outcome:
     )
 
 
-def why_not_given_back(book: Book, wish: Refund | OpenRefund, original: Original, key: TransactionKey) -> Reason:
-    """Return the first reason why an original cannot be given back by a refund's amount, or NONE.
+def why_not_given_back(book: Book, wish: Refund | OpenRefund, original: Original, key: TransactionKey) -> Reason | None:
+    """Return the first reason why an original cannot be given back by a refund's amount, or None.
 
     Args:
         book: Holds the original's accounts and its ``refunded`` row, if it has one.
@@ -89,7 +89,7 @@ def why_not_given_back(book: Book, wish: Refund | OpenRefund, original: Original
         key: The original's root and id.
     """
     reason = why_not_refundable(wish, original)
-    if reason is not Reason.NONE:
+    if reason is not None:
         return reason
     known = book.refunded[key]
     refunded_minor = 0 if known is None else known.refunded_minor
@@ -98,13 +98,13 @@ def why_not_given_back(book: Book, wish: Refund | OpenRefund, original: Original
     return why_not(accounts_at(book, wish.address, wish.currency, original.levels), wish.amount_minor, REFUND)
 
 
-def why_not_refundable(wish: Refund | OpenRefund, original: Original) -> Reason:
-    """Return why an original can never be refunded by a wish of this address and currency, or NONE (H3)."""
+def why_not_refundable(wish: Refund | OpenRefund, original: Original) -> Reason | None:
+    """Return why an original can never be refunded by a wish of this address and currency, or None (H3)."""
     if original.type not in REFUNDABLE or not original.accepted:
         return Reason.ORIGINAL_NOT_REFUNDABLE
     if original.address != wish.address or original.currency != wish.currency:
         return Reason.ORIGINAL_MISMATCH
-    return Reason.NONE
+    return None
 
 
 def give_back(

@@ -32,11 +32,11 @@ __all__ = ["EXPLANATION_CHARACTERS_MAX", "canonical_metadata", "why_invalid"]
 EXPLANATION_CHARACTERS_MAX = 256
 
 _C = TypeVar("_C", bound=Command)
-_Check = Callable[[Command, Rules], Reason]
+_Check = Callable[[Command, Rules], Reason | None]
 
 
-def why_invalid(command: Command, root: str, rules: Rules) -> Reason:
-    """Return the first thing that is wrong with a partner's command, or NONE.
+def why_invalid(command: Command, root: str, rules: Rules) -> Reason | None:
+    """Return the first thing that is wrong with a partner's command, or None.
 
     Args:
         command: Decoded; any values its fields' types allow.
@@ -55,32 +55,32 @@ def why_invalid(command: Command, root: str, rules: Rules) -> Reason:
         return Reason.UNKNOWN_CURRENCY
     for check in _CHECKS[type(command)]:
         reason = check(command, rules)
-        if reason is not Reason.NONE:
+        if reason is not None:
             return reason
-    return Reason.NONE
+    return None
 
 
-def _amount(command: TopUp | Collect | Adjust | Pay | PlaceHold | Refund | Transfer, _rules: Rules) -> Reason:
-    return Reason.NONE if 1 <= command.amount_minor <= AMOUNT_MINOR_MAX else Reason.INVALID_AMOUNT
+def _amount(command: TopUp | Collect | Adjust | Pay | PlaceHold | Refund | Transfer, _rules: Rules) -> Reason | None:
+    return None if 1 <= command.amount_minor <= AMOUNT_MINOR_MAX else Reason.INVALID_AMOUNT
 
 
-def _amount_or_all(command: CaptureHold, _rules: Rules) -> Reason:
+def _amount_or_all(command: CaptureHold, _rules: Rules) -> Reason | None:
     amount_minor = command.amount_minor
-    return Reason.NONE if amount_minor is None or 1 <= amount_minor <= AMOUNT_MINOR_MAX else Reason.INVALID_AMOUNT
+    return None if amount_minor is None or 1 <= amount_minor <= AMOUNT_MINOR_MAX else Reason.INVALID_AMOUNT
 
 
-def _overdraft_limit(command: OpenAccount | UpdateAccount, _rules: Rules) -> Reason:
+def _overdraft_limit(command: OpenAccount | UpdateAccount, _rules: Rules) -> Reason | None:
     limit = command.overdraft_limit
-    return Reason.NONE if limit is None or 0 <= limit <= AMOUNT_MINOR_MAX else Reason.INVALID_OVERDRAFT_LIMIT
+    return None if limit is None or 0 <= limit <= AMOUNT_MINOR_MAX else Reason.INVALID_OVERDRAFT_LIMIT
 
 
-def _expiry(command: PlaceHold, rules: Rules) -> Reason:
-    return Reason.NONE if 1 <= command.expires_in_ms <= rules.longest_hold_ms else Reason.INVALID_EXPIRY
+def _expiry(command: PlaceHold, rules: Rules) -> Reason | None:
+    return None if 1 <= command.expires_in_ms <= rules.longest_hold_ms else Reason.INVALID_EXPIRY
 
 
-def _explanation(command: Adjust, _rules: Rules) -> Reason:
+def _explanation(command: Adjust, _rules: Rules) -> Reason | None:
     fits = 1 <= len(command.explanation) <= EXPLANATION_CHARACTERS_MAX
-    return Reason.NONE if fits else Reason.INVALID_EXPLANATION
+    return None if fits else Reason.INVALID_EXPLANATION
 
 
 def _metadata(
@@ -96,21 +96,21 @@ def _metadata(
     | Refund
     | Transfer,
     _rules: Rules,
-) -> Reason:
+) -> Reason | None:
     if not command.metadata or canonical_metadata(command.metadata) is not None:
-        return Reason.NONE
+        return None
     return Reason.INVALID_METADATA  # L14
 
 
-def _two_accounts_of_a_tree(command: Transfer, _rules: Rules) -> Reason:
+def _two_accounts_of_a_tree(command: Transfer, _rules: Rules) -> Reason | None:
     if command.to_address == command.address:
         return Reason.SAME_ACCOUNT
     if root_of(command.to_address) != root_of(command.address):
         return Reason.TRANSFER_BETWEEN_TREES
-    return Reason.NONE
+    return None
 
 
-def _checks(kind: type[_C], *checks: Callable[[_C, Rules], Reason]) -> tuple[type[object], tuple[_Check, ...]]:
+def _checks(kind: type[_C], *checks: Callable[[_C, Rules], Reason | None]) -> tuple[type[object], tuple[_Check, ...]]:
     """Pair a type with checks of just that type: the table is looked up by a command's own type."""
     return kind, tuple(cast("_Check", check) for check in checks)
 
