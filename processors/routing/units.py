@@ -1,0 +1,53 @@
+"""Where a root belongs: its bucket, and from the bucket every partition and lane (W3).
+
+Partition counts are powers of two and a partition is the bucket's low bits, so a bucket lies in one ingress partition and,
+per shard, in one lane. The hash is that of Kafka's default partitioner, so that any producer that uses it agrees.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+BUCKETS = 65_536
+_SEED = 0x9747B28C
+_M = 0x5BD1E995
+_MASK = 0xFFFFFFFF
+# The roots of one process's books are what is worth remembering.
+_ROOTS_MAX = 200_000
+
+
+def murmur2(key: bytes) -> int:
+    """Return the 32-bit hash that Kafka's Java clients, and librdkafka's ``murmur2_random``, give a key.
+
+    Source: Kafka's ``org.apache.kafka.common.utils.Utils.murmur2``; here unsigned.
+
+    >>> murmur2(b"21") - 2**32
+    -973932308
+    """
+    length = len(key)
+    digest = _SEED ^ length
+    whole = length & ~3
+    for start in range(0, whole, 4):
+        word = int.from_bytes(key[start : start + 4], "little") * _M & _MASK
+        word = (word ^ word >> 24) * _M & _MASK
+        digest = (digest * _M & _MASK) ^ word
+    if whole < length:
+        digest = (digest ^ int.from_bytes(key[whole:], "little")) * _M & _MASK
+    digest = (digest ^ digest >> 13) * _M & _MASK
+    return digest ^ digest >> 15
+
+
+@lru_cache(maxsize=_ROOTS_MAX)
+def bucket_of(root: str) -> int:
+    """Return a root's bucket, 0 to 65,535: the hash's low 16 bits (W3)."""
+    return murmur2(root.encode()) & (BUCKETS - 1)
+
+
+def partition_of(root: str, partitions: int) -> int:
+    """Return a root's partition of a topic with ``partitions`` partitions, a power of two up to 65,536 (W3)."""
+    return bucket_of(root) & (partitions - 1)
+
+
+def unit_of(root: str) -> str:
+    """Return the unit that a root is placed with: its bucket, since no root is placed by hand in this release (R2)."""
+    return f"bucket:{bucket_of(root)}"
