@@ -61,7 +61,7 @@ def read_secret(value: SecretStr | None, file: Path | None, *, name: str) -> str
     Args:
         value: From the environment; goes before ``file``.
         file: A file whose whole text, without the line end, is the secret.
-        name: The setting's full name, for the error.
+        name: What it is, for the error.
 
     Raises:
         Misconfigured: The file is named but cannot be read.
@@ -73,7 +73,7 @@ def read_secret(value: SecretStr | None, file: Path | None, *, name: str) -> str
     try:
         return file.read_text(encoding="utf-8").rstrip("\r\n")
     except OSError as error:
-        raise Misconfigured(f"{name}_file names {file}, which cannot be read: {error.strerror}") from error
+        raise Misconfigured(f"{name} cannot be read from {file}: {error.strerror}") from error
 
 
 class Kafka(Section):
@@ -93,7 +93,7 @@ class Kafka(Section):
 
     def read_sasl_password(self) -> str:
         """Return the SASL password; empty where none is set."""
-        return read_secret(self.sasl_password, self.sasl_password_file, name="kafka.sasl_password")
+        return read_secret(self.sasl_password, self.sasl_password_file, name="Kafka's sasl_password")
 
     @model_validator(mode="after")
     def _replicas_suffice(self) -> Self:
@@ -139,7 +139,7 @@ class Shard(Section):
 
     def read_password(self) -> str:
         """Return the database user's password; empty where none is set."""
-        return read_secret(self.password, self.password_file, name=f"shards.*.password (database {self.database})")
+        return read_secret(self.password, self.password_file, name=f"the password of database {self.database}")
 
 
 class Cassandra(Section):
@@ -157,7 +157,7 @@ class Cassandra(Section):
 
     def read_password(self) -> str:
         """Return the password; empty where none is set."""
-        return read_secret(self.password, self.password_file, name="cassandra.password")
+        return read_secret(self.password, self.password_file, name="Cassandra's password")
 
 
 class Rules(Section):

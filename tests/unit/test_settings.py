@@ -154,7 +154,9 @@ def test_a_secret_in_a_file_of_settings_is_refused_unseen(tmp_path: Path) -> Non
 
 def test_a_secrets_file_is_read_when_it_is_needed(tmp_path: Path) -> None:
     shard = settings(BALANCE_SHARDS__S1__PASSWORD_FILE=str(tmp_path / "password")).shards["s1"]
-    with pytest.raises(Misconfigured, match=r"database balance_s1.*password, which cannot be read: No such file"):
+    with pytest.raises(
+        Misconfigured, match=r"the password of database balance_s1 cannot be read from .*password: No such file"
+    ):
         shard.read_password()
     (tmp_path / "password").write_text("hunter2\n")
     assert shard.read_password() == "hunter2"

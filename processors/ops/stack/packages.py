@@ -26,6 +26,8 @@ from processors.ops.prerequisites import find_maven
 Progress = Callable[[str], None]
 
 FETCH_MS = 600_000  # 60 MB each; minutes on a slow line
+# By its whole name: by the short one, Maven does not say why it cannot fetch the plugin.
+COPY_JARS = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
 OUTPUT_LINES = 12  # of a failed tool's output, in the error
 ARCHITECTURES = {"x86_64": "x86_64-linux-gnu", "aarch64": "aarch64-linux-gnu"}
 LOADERS = {"x86_64": "ld-linux-x86-64.so.2", "aarch64": "ld-linux-aarch64.so.1"}
@@ -64,7 +66,7 @@ def fetch_jars(profile: str, pom: Path, progress: Progress) -> Path:
 
     def fill(folder: Path) -> None:
         progress(f"fetching {profile} {version} (60 MB)")
-        maven = [str(find_maven()), "-B", "-q", "-f", str(pom), f"-P{profile}", "dependency:copy-dependencies"]
+        maven = [str(find_maven()), "-B", "-q", "-f", str(pom), f"-P{profile}", COPY_JARS]
         with _locked(cache_directory() / ".maven.lock"):  # Maven 3 does not guard its own cache against a second Maven
             _run([*maven, f"-DoutputDirectory={folder}"], what=f"{profile} {version} could not be fetched by Maven")
 
