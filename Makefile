@@ -13,7 +13,7 @@ help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
 
 run: venv ## a sample business day, from set-up to verdict
-	@.venv/bin/balance demo
+	@$(STACK) with .venv/bin/balance demo
 
 test: venv ## every test, real servers included
 	@$(STACK) with $(PYTHON) -m pytest $(PYTEST_ARGS)

@@ -87,7 +87,7 @@ def ask(settings: Settings, statement: str) -> tuple[tuple[object, ...], ...]:
         cursor.execute(statement)
         return tuple(cursor.fetchall())
     finally:
-        connection.close()  # type: ignore[no-untyped-call] # of the driver's stubs
+        connection.close()
 
 
 def release_of_cassandra(settings: Settings) -> str:
