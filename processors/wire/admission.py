@@ -1,0 +1,129 @@
+"""The lane's first stage, pure: from a record to a command, or to the reason why it is none (W1 to W4, F3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from processors.faults import Undecodable
+from processors.ledger.addresses import is_root
+from processors.ledger.commands import Adjust, Command, Control, ExpireHold, RecallOriginal, SetLaneTime, SetRules, Tick
+from processors.routing.units import bucket_of
+from processors.wire.causes import Cause, bounded
+from processors.wire.commands import BODY_HASH_BYTES, body_hash, decode_command
+from processors.wire.records import Record
+from processors.wire.route import ROUTE_HEADER, Route, RouteKind, decode_route, decode_stub
+from processors.wire.signature import SIGNATURE_HEADER, KeyRing, verify
+
+# W1, as a table: what goes straight to the shard's topic, what an operator or the service signs, what has no key.
+STRAIGHT = frozenset({Tick, SetRules, SetLaneTime, ExpireHold})
+SIGNED = frozenset({Adjust, RecallOriginal, SetRules, SetLaneTime})
+CONTROL = frozenset({Tick, SetRules, SetLaneTime})
+_NO_HASH = bytes(BODY_HASH_BYTES)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a record is no command; it becomes a dead letter."""
+
+    cause: Cause
+    detail: str
+
+
+@dataclass(slots=True)
+class Admission:
+    """A record and what it asks for: exactly one of ``command`` and ``refusal`` is there.
+
+    ``route`` is given also with a refusal, if it could be read: a redelivery is silent whatever it holds (L10). ``root`` is
+    the key, empty for control records and refusals; ``body_hash`` has 16 bytes, zeros where there is no command of a
+    partner. Not frozen and positional: one per command on the hot path.
+    """
+
+    record: Record
+    route: Route | None
+    root: str
+    command: Command | Control | None
+    body_hash: bytes
+    refusal: Refusal | None
+
+
+def admit(record: Record, *, keyring: KeyRing, lane: int, lanes: int) -> Admission:
+    """Decode a record of a shard's topic, and check what it must carry to be believed.
+
+    Args:
+        record: Any record: whoever can write to the topic may have written it.
+        keyring: Verifies what must be signed.
+        lane: The partition it was read from.
+        lanes: Partitions of the shard's topic, a power of two.
+
+    Returns:
+        A command, not judged: an address under another root than the key's is the ledger's to refuse (F3). Or a refusal.
+
+    Source: rules W1 to W4, F3, M1.
+    """
+    route = None
+    try:
+        route = _route_of(record)
+        command = _command_of(record, route)
+        kind = type(command)
+        if kind in SIGNED:
+            _refuse_unsigned(record, keyring)
+        if kind in CONTROL:
+            if record.key:
+                raise Undecodable(Cause.BAD_KEY, "a control record has no key")
+            return Admission(record, None, "", command, _NO_HASH, None)
+        root = _root_of(record.key, lane, lanes)
+        return Admission(record, route, root, command, body_hash(command), None)  # type: ignore[arg-type]
+    except Undecodable as fault:
+        return Admission(record, route, "", None, _NO_HASH, Refusal(Cause(fault.cause), bounded(fault.detail)))
+
+
+def _route_of(record: Record) -> Route | None:
+    values = [value for name, value in record.headers if name == ROUTE_HEADER]
+    if not values:
+        return None
+    if len(values) > 1:  # W2
+        raise Undecodable(Cause.BAD_ROUTE, f"{len(values)} headers {ROUTE_HEADER}")
+    return decode_route(values[0] or b"")
+
+
+def _command_of(record: Record, route: Route | None) -> Command | Control:
+    """Decode the payload, and hold what it is against the way it came (W1)."""
+    payload = record.value
+    if route is not None and route.kind is not RouteKind.COMMAND:
+        raise _no_command(route, payload or b"")
+    command = decode_command(payload or b"")
+    if type(command) in STRAIGHT:
+        if route is not None:
+            raise Undecodable(Cause.UNEXPECTED_ROUTE, f"{type(command).__name__} does not come through the router")
+        return command
+    if route is None:
+        raise Undecodable(Cause.MISSING_ROUTE, f"{type(command).__name__} comes through the router only")
+    if route.generation != 0:  # M1: this release moves nothing
+        raise Undecodable(Cause.UNEXPECTED_GENERATION, f"generation {route.generation} of unit {route.unit}")
+    return command
+
+
+def _no_command(route: Route, payload: bytes) -> Undecodable:
+    if route.kind is RouteKind.STUB:  # W4
+        stub = decode_stub(payload)
+        return Undecodable(Cause.TOO_LARGE, f"{stub.size} bytes with SHA-256 {stub.sha256.hex()}")
+    return Undecodable(Cause.UNEXPECTED_ROUTE, f"{route.kind.name} is not known to this release")
+
+
+def _refuse_unsigned(record: Record, keyring: KeyRing) -> None:
+    values = [value for name, value in record.headers if name == SIGNATURE_HEADER]
+    if len(values) != 1 or not verify(keyring, record.key, record.value or b"", values[0] or b""):
+        raise Undecodable(Cause.BAD_SIGNATURE, f"{len(values)} headers {SIGNATURE_HEADER}, none that is right")
+
+
+def _root_of(key: bytes | None, lane: int, lanes: int) -> str:
+    """Return the key as a root of this lane (W3)."""
+    try:
+        root = (key or b"").decode("ascii")
+    except UnicodeDecodeError:
+        root = ""
+    if not is_root(root):
+        raise Undecodable(Cause.BAD_KEY, f"{(key or b'')[:64]!r} is no root")
+    if bucket_of(root) & (lanes - 1) != lane:
+        raise Undecodable(Cause.WRONG_PARTITION, f"{root} belongs to lane {bucket_of(root) & (lanes - 1)}, not {lane}")
+    return root

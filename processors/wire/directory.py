@@ -1,0 +1,83 @@
+"""The records of ``balance.directory``: its head, shards, and where each unit lives (R2, R8)."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from processors.wire import guard
+from processors.wire.schemas import encode, schema_of
+
+HEAD_KEY = b"head"
+# A unit of 64 bytes, a shard's id and a topic's name of 249 characters, and numbers, with room.
+_RECORD_BYTES_MAX = 1_024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DirectoryHead:
+    """The directory's first record. Ids have 16 bytes; ``ingress_epoch`` counts the lives of ``balance.commands`` from 1."""
+
+    directory_id: bytes
+    ingress_topic_id: bytes
+    ingress_epoch: int
+
+    @property
+    def key(self) -> bytes:
+        """Return its record's key."""
+        return HEAD_KEY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacementRecord:
+    """Where a unit lives from an ingress offset on: one record a generation, never overwritten (R2)."""
+
+    unit: str
+    generation: int
+    shard: str
+    ingress_partition: int
+    since: int
+
+    @property
+    def key(self) -> bytes:
+        """Return its record's key: one for each unit and generation."""
+        return b"placement/%b/%d" % (self.unit.encode(), self.generation)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardRecord:
+    """A shard: its id, its topic, and the topic's id (16 bytes), which is the shard's incarnation."""
+
+    shard: str
+    topic: str
+    topic_id: bytes
+
+    @property
+    def key(self) -> bytes:
+        """Return its record's key."""
+        return b"shard/" + self.shard.encode()
+
+
+DirectoryRecord = DirectoryHead | PlacementRecord | ShardRecord
+
+_SCHEMA_OF = {
+    DirectoryHead: schema_of("directory_head"),
+    PlacementRecord: schema_of("placement"),
+    ShardRecord: schema_of("shard"),
+}
+_KIND_OF = {schema.name: kind for kind, schema in _SCHEMA_OF.items()}
+_KNOWN = {schema.prefix: schema for schema in _SCHEMA_OF.values()}
+
+
+def encode_directory(record: DirectoryRecord) -> bytes:
+    """Encode a record of the directory; its key is ``record.key``."""
+    return encode(_SCHEMA_OF[type(record)], asdict(record))
+
+
+def decode_directory(payload: bytes) -> DirectoryRecord:
+    """Decode a record of the directory.
+
+    Raises:
+        Undecodable: It is none; see ``guard.decode``.
+    """
+    schema, values = guard.decode(payload, _KNOWN, bytes_max=_RECORD_BYTES_MAX)
+    kind: type[DirectoryRecord] = _KIND_OF[schema.name]
+    return kind(**values)

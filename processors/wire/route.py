@@ -1,0 +1,126 @@
+"""The router's one header: where a record came from, and who owns its unit there (W2)."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+
+from processors.faults import Undecodable
+from processors.wire.causes import Cause
+from processors.wire.records import Headers
+
+ROUTE_HEADER = "balance-route"
+RESERVED_PREFIX = "balance-"
+UNIT_BYTES_MAX = 64  # a root: one segment of an address
+
+
+class RouteKind(IntEnum):
+    """What the router did with the record; the number is the one on the wire."""
+
+    COMMAND = 1  # forwarded as it was
+    STUB = 2  # too large: its size and hash instead (W4)
+    MOVE_OUT = 3  # a move's marker, for the old shard (R4)
+    MOVE_REFUSED = 4  # a marker that was not accepted (R3)
+
+
+@dataclass(slots=True)
+class Route:
+    """Where a record stood in the ingress topic, and its unit's owner there.
+
+    Not frozen: one per command on the hot path, freezing costs 1 µs. ``broker_time_ms`` is the ingress record's, ms since
+    the epoch; ``ingress_leader_epoch`` is -1 where the broker told none.
+    """
+
+    kind: RouteKind
+    ingress_epoch: int
+    ingress_partition: int
+    ingress_offset: int
+    ingress_leader_epoch: int
+    broker_time_ms: int
+    unit: str
+    generation: int
+
+
+# layout version, kind, epoch, partition, offset, leader epoch, broker time, generation, bytes of the unit
+_LAYOUT = struct.Struct(">BBIIqiqIB")
+_LAYOUT_VERSION = 1
+_KINDS = {int(kind): kind for kind in RouteKind}
+
+
+def encode_route(route: Route) -> bytes:
+    """Encode a route: big endian, 35 bytes and the unit in UTF-8.
+
+    Raises:
+        ValueError: A number or the unit is out of its range.
+    """
+    unit = route.unit.encode()
+    if not 1 <= len(unit) <= UNIT_BYTES_MAX:
+        raise ValueError(f"a unit has 1 to {UNIT_BYTES_MAX} bytes, not {len(unit)}")
+    try:
+        fixed = _LAYOUT.pack(
+            _LAYOUT_VERSION,
+            route.kind,
+            route.ingress_epoch,
+            route.ingress_partition,
+            route.ingress_offset,
+            route.ingress_leader_epoch,
+            route.broker_time_ms,
+            route.generation,
+            len(unit),
+        )
+    except struct.error as error:
+        raise ValueError(f"{route}: {error}") from error
+    return fixed + unit
+
+
+def decode_route(value: bytes) -> Route:
+    """Decode a route.
+
+    Raises:
+        Undecodable: BAD_ROUTE: cut short, too long, or of an unknown layout or kind.
+    """
+    if len(value) < _LAYOUT.size:
+        raise Undecodable(Cause.BAD_ROUTE, f"cut short: {len(value)} bytes")
+    version, kind_number, epoch, partition, offset, leader_epoch, time_ms, generation, size = _LAYOUT.unpack_from(value)
+    kind = _KINDS.get(kind_number)
+    if version != _LAYOUT_VERSION or kind is None:
+        raise Undecodable(Cause.BAD_ROUTE, f"layout {version}, kind {kind_number}")
+    unit = value[_LAYOUT.size :]
+    if len(unit) != size or not 1 <= size <= UNIT_BYTES_MAX or offset < 0 or not unit.isascii():
+        raise Undecodable(Cause.BAD_ROUTE, f"{len(value)} bytes, a unit of {size}, offset {offset}")
+    return Route(kind, epoch, partition, offset, leader_epoch, time_ms, unit.decode("ascii"), generation)
+
+
+def strip_reserved(headers: Headers) -> Headers:
+    """Return the headers that a producer may set: those whose name does not begin with ``balance-``, in any case (W2)."""
+    return [header for header in headers if not header[0][: len(RESERVED_PREFIX)].lower() == RESERVED_PREFIX]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stub:
+    """What is forwarded of a record that is too large (W4): its payload's size in bytes, and SHA-256."""
+
+    size: int
+    sha256: bytes
+
+
+_STUB = struct.Struct(">Q32s")
+
+
+def encode_stub(payload: bytes) -> bytes:
+    """Return the stub of a payload: 40 bytes."""
+    return _STUB.pack(len(payload), hashlib.sha256(payload).digest())
+
+
+def decode_stub(value: bytes) -> Stub:
+    """Decode a stub.
+
+    Raises:
+        Undecodable: MALFORMED: it has not 40 bytes.
+    """
+    if len(value) != _STUB.size:
+        raise Undecodable(Cause.MALFORMED, f"a stub of {len(value)} bytes")
+    size, sha256 = _STUB.unpack(value)
+    return Stub(size=size, sha256=sha256)

@@ -1,0 +1,116 @@
+"""The header ``signature``: what only operators and the service itself may send (W1)."""
+
+from __future__ import annotations
+
+import hmac
+import json
+import re
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from processors.faults import Misconfigured
+
+SIGNATURE_HEADER = "signature"
+SECRET_BYTES_MIN = 32  # as long as the HMAC's hash (RFC 2104 section 3)
+_MAC_BYTES = 32
+_KEY_ID = re.compile(r"[a-z0-9._-]{1,32}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyRing:
+    """Secrets by key id. ``signing`` names the one that signs; all of them verify, since a replay meets old records."""
+
+    signing: str
+    keys: Mapping[str, bytes]
+
+    def __repr__(self) -> str:
+        return f"KeyRing(signing={self.signing!r}, keys={sorted(self.keys)})"  # never a secret in a log
+
+
+def load_keyring(text: str) -> KeyRing:
+    """Read a keys file: ``{"signing": "k2", "keys": {"k1": "<hex>", "k2": "<hex>"}}``.
+
+    Raises:
+        Misconfigured: It is not that; the text of the fault holds no secret.
+    """
+    try:
+        values = json.loads(text)
+        signing, keys = values["signing"], {name: bytes.fromhex(secret) for name, secret in values["keys"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise Misconfigured(
+            'the keys file is not {"signing": ID, "keys": {ID: HEX, ...}}: `balance init` makes one'
+        ) from None
+    for name, secret in keys.items():
+        _refuse(name, secret)
+    if signing not in keys:
+        raise Misconfigured(f"the keys file signs with {signing!r}, which is not among its keys {sorted(keys)}")
+    return KeyRing(signing=signing, keys=MappingProxyType(keys))
+
+
+def dump_keyring(keyring: KeyRing) -> str:
+    """Return the keys file's text, secrets and all."""
+    keys = {name: secret.hex() for name, secret in keyring.keys.items()}
+    return json.dumps({"signing": keyring.signing, "keys": keys}, indent=2) + "\n"
+
+
+def add_key(keyring: KeyRing | None, key_id: str, secret: bytes) -> KeyRing:
+    """Return a ring that has one key more, last. It only verifies until the key that signs is retired.
+
+    So the file can reach every process before the first record is signed with it. The first key of a ring signs.
+
+    Raises:
+        Misconfigured: The id is taken or malformed, or the secret is shorter than SECRET_BYTES_MIN.
+    """
+    _refuse(key_id, secret)
+    if keyring is None:
+        return KeyRing(signing=key_id, keys=MappingProxyType({key_id: secret}))
+    if key_id in keyring.keys:
+        raise Misconfigured(f"key {key_id} is there already; keys are never replaced, old records need them")
+    return KeyRing(signing=keyring.signing, keys=MappingProxyType({**keyring.keys, key_id: secret}))
+
+
+def retire_key(keyring: KeyRing, key_id: str) -> KeyRing:
+    """Return a ring in which a key no longer signs, but the newest other one; it still verifies, for replays.
+
+    Raises:
+        Misconfigured: The key does not sign, or there is no other.
+    """
+    if key_id != keyring.signing:
+        raise Misconfigured(f"{key_id} does not sign; {keyring.signing} does")
+    others = [name for name in keyring.keys if name != key_id]
+    if not others:
+        raise Misconfigured(f"{key_id} is the only key: add another first, and bring the file to every process")
+    return KeyRing(signing=others[-1], keys=keyring.keys)
+
+
+def sign(keyring: KeyRing, key: bytes | None, payload: bytes) -> bytes:
+    """Return the header's value for a record.
+
+    Returns:
+        Key id (one byte of length, then the id), then 32 bytes of HMAC-SHA-256 over record key and payload, each after its
+        length in four bytes, big endian. No key counts as an empty one.
+    """
+    name = keyring.signing.encode()
+    return bytes([len(name)]) + name + _mac(keyring.keys[keyring.signing], key, payload)
+
+
+def verify(keyring: KeyRing, key: bytes | None, payload: bytes, signature: bytes) -> bool:
+    """Say whether a signature was made for this record with a key of the ring; any bytes may be asked about."""
+    size = signature[0] if signature else 0
+    name, mac = signature[1 : 1 + size], signature[1 + size :]
+    secret = keyring.keys.get(name.decode("ascii", "replace"))
+    return secret is not None and len(mac) == _MAC_BYTES and hmac.compare_digest(mac, _mac(secret, key, payload))
+
+
+def _mac(secret: bytes, key: bytes | None, payload: bytes) -> bytes:
+    key = key or b""
+    return hmac.digest(secret, struct.pack(">I", len(key)) + key + struct.pack(">I", len(payload)) + payload, "sha256")
+
+
+def _refuse(key_id: str, secret: bytes) -> None:
+    if not _KEY_ID.fullmatch(key_id):
+        raise Misconfigured(f"{key_id!r} is no key id: 1 to 32 of a-z, 0-9, '.', '_' and '-'")
+    if len(secret) < SECRET_BYTES_MIN:
+        raise Misconfigured(f"the secret of key {key_id} has {len(secret)} bytes, it needs {SECRET_BYTES_MIN}")
