@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from processors.faults import LaneStopped, StopCode
-from processors.ids import derived_id, slice_of, uuid7_time_ms
+from processors.ids import slice_of, uuid7_time_ms
 from processors.ledger.addresses import chain
 from processors.ledger.book import Book, Decision, Keys, TransactionKey
 from processors.ledger.commands import (
@@ -40,6 +40,7 @@ from processors.wire.positions import GroupPosition
 from processors.wire.records import OutRecord, Record
 from processors.wire.results import (
     LaneIdentity,
+    control_id,
     encode_control,
     encode_duplicate,
     encode_result,
@@ -440,7 +441,7 @@ class Decider:
             return
         standing = self.standing
         # Not the operator's id: he may send the same record twice, and each has a row.
-        row_id = derived_id("CONTROL", b"%d.%d" % (self._context.lane, record.offset))
+        row_id = control_id(self._context.identity, record.offset)
         version_us = max(standing.version_us + 1, standing.lane_time_ms * 1000)
         result = encode_control(
             self._context.identity,
