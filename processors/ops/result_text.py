@@ -1,0 +1,95 @@
+"""Results for people and programs: as JSON objects, and as exit statuses."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any, assert_never
+
+from processors.ids import id_text
+from processors.ledger.outcomes import Posting, Status
+from processors.ops.money import show_amount
+from processors.wire.results import Result
+
+EXIT_GOOD = 0  # accepted, open or completed
+EXIT_REJECTED = 1  # rejected or returned
+EXIT_USAGE = 2
+EXIT_FAULT = 3  # a fault, UNKNOWN, or no answer in time
+
+
+def exit_status(status: Status) -> int:
+    """Return the exit status that a result's status stands for."""
+    match status:
+        case Status.ACCEPTED | Status.OPEN | Status.COMPLETED:
+            return EXIT_GOOD
+        case Status.REJECTED | Status.RETURNED:
+            return EXIT_REJECTED
+        case Status.UNKNOWN:
+            return EXIT_FAULT
+        case _ as never:
+            assert_never(never)
+
+
+def show_id(identifier: bytes) -> str:
+    """Write an id with hyphens; nothing for no id."""
+    return id_text(identifier) if identifier else ""
+
+
+def show_time(time_ms: int) -> str:
+    """Write a time, ms since the epoch, as ISO 8601 in UTC; nothing for 0.
+
+    >>> show_time(1_700_000_000_123)
+    '2023-11-14T22:13:20.123Z'
+    """
+    if not time_ms:
+        return ""
+    moment = datetime.fromtimestamp(time_ms // 1000, tz=UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{time_ms % 1000:03d}Z"
+
+
+def result_as_json(result: Result) -> dict[str, Any]:
+    """Return all that a result says to a partner or an operator.
+
+    Amounts are minor units in ``*_minor`` and as they are written in ``amount``; ids are text, times ISO 8601, metadata
+    an object. What is empty is left out.
+    """
+    values: dict[str, Any] = {
+        "type": result.type,
+        "status": result.status,
+        "reason": "" if result.reason == "NONE" else result.reason,
+        "address": result.address,
+        "currency": result.currency,
+        "amount_minor": result.amount_minor,
+        "amount": show_amount(result.amount_minor, result.currency),
+        "command_id": show_id(result.command_id),
+        "transaction_id": show_id(result.transaction_id),
+        "related_id": show_id(result.related_id),
+        "to_address": result.to_address,
+        "remaining_minor": result.remaining_minor,
+        "expires_at": show_time(result.expires_at_ms),
+        "direction": str(result.direction or ""),
+        "explanation": result.explanation,
+        "policy": str(result.policy or ""),
+        "account_status": str(result.account_status or ""),
+        "postings": [_posting_as_json(posting) for posting in result.postings],
+        "metadata": json.loads(result.metadata) if result.metadata else None,
+        "lane_time": show_time(result.lane_time_ms),
+        "shard": result.shard,
+    }
+    kept = {name: value for name, value in values.items() if value not in ("", None, [], 0)}
+    duplicate = {} if result.duplicate_of is None else {"duplicate": True}
+    return {**kept, **duplicate, "lane": result.lane, "offset": result.lane_offset, "index": result.lane_index}
+
+
+def _posting_as_json(posting: Posting) -> dict[str, Any]:
+    return {
+        "address": posting.address,
+        "contra": posting.contra,
+        "balance_change_minor": posting.balance_change,
+        "held_change_minor": posting.held_change,
+        "balance_minor": posting.balance,
+        "held_minor": posting.held,
+        "available_minor": posting.balance - posting.held + posting.overdraft_limit,
+        "overdraft_limit_minor": posting.overdraft_limit,
+        "sequence": posting.sequence,
+    }
