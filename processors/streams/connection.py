@@ -1,0 +1,101 @@
+"""How Kafka is reached, and what a client's error means for the caller (DESIGN section 5)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from confluent_kafka import KafkaError, KafkaException
+
+from processors.faults import Fault, Fenced, Misconfigured, Retryable, Unavailable
+
+# Sizes rise downstream (W4): what a client takes at most, ingress below the shard's topic below results.
+MESSAGE_BYTES_MAX = 4 * 1024 * 1024
+
+_FENCED = frozenset(
+    {
+        KafkaError._FENCED,
+        KafkaError.PRODUCER_FENCED,
+        KafkaError.INVALID_PRODUCER_EPOCH,
+        KafkaError.FENCED_INSTANCE_ID,
+    }
+)
+_MISCONFIGURED = frozenset(
+    {
+        KafkaError._AUTHENTICATION,
+        KafkaError.SASL_AUTHENTICATION_FAILED,
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError._UNKNOWN_TOPIC,
+        KafkaError._UNKNOWN_PARTITION,
+        KafkaError.MSG_SIZE_TOO_LARGE,
+    }
+)
+_UNAVAILABLE = frozenset(
+    {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT, KafkaError.REQUEST_TIMED_OUT}
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KafkaAddress:
+    """Where the brokers are and how to log in; ``topic_prefix`` goes before topics, groups and transactional ids."""
+
+    bootstrap_servers: str
+    topic_prefix: str = ""
+    security_protocol: str = "PLAINTEXT"
+    sasl_mechanism: str = ""
+    sasl_username: str = ""
+    sasl_password: str = field(default="", repr=False)
+    ssl_ca_file: str = ""
+
+    def options(self) -> dict[str, str | int | bool]:
+        """Return the options that every client of ours has."""
+        options: dict[str, str | int | bool] = {
+            "bootstrap.servers": self.bootstrap_servers,
+            "security.protocol": self.security_protocol,
+            "client.id": "balance",
+            "socket.keepalive.enable": True,
+            "socket.nagle.disable": True,
+            # A broker that was restarted is found again within a second, not ten.
+            "reconnect.backoff.ms": 50,
+            "reconnect.backoff.max.ms": 1_000,
+            "topic.metadata.refresh.interval.ms": 30_000,
+            "allow.auto.create.topics": False,
+            "log.connection.close": False,
+        }
+        if self.sasl_mechanism:
+            options |= {
+                "sasl.mechanism": self.sasl_mechanism,
+                "sasl.username": self.sasl_username,
+                "sasl.password": self.sasl_password,
+            }
+        if self.ssl_ca_file:
+            options["ssl.ca.location"] = self.ssl_ca_file
+        return options
+
+
+def fault_of(error: KafkaError, doing: str) -> Fault:
+    """Return the fault that a client's error is, by what the caller must do next.
+
+    Args:
+        error: From an exception's first argument, a message, or a callback.
+        doing: What was tried, for the text: "commit of transaction s1.0".
+    """
+    code = error.code()
+    text = f"{doing}: {error.name()}: {error.str()}"
+    if code in _FENCED:
+        return Fenced(text)
+    if code in _MISCONFIGURED:
+        return Misconfigured(text)
+    if code in _UNAVAILABLE:
+        return Unavailable(text)
+    return Retryable(text)
+
+
+def error_of(exception: KafkaException) -> KafkaError:
+    """Return the error inside a client's exception."""
+    error = exception.args[0]
+    assert isinstance(error, KafkaError)
+    return error

@@ -1,0 +1,199 @@
+"""The service's topics: each setting spelled out, made by ``balance init``, and checked by each process at its start."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from confluent_kafka import KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import (
+    AdminClient,
+    ConfigResource,
+    NewTopic,
+    OffsetSpec,
+    ResourceType,
+)
+
+from processors.faults import Misconfigured
+from processors.streams.connection import KafkaAddress, error_of, fault_of
+
+DEADLINE_S = 30.0
+DAY_MS = 86_400_000
+KIB = 1024
+# W4: an ingress record is 64 KiB of payload and its headers at most before it becomes a stub; what a gateway may write is
+# bounded by the topic. Downstream each limit is above what the one before can grow to.
+COMMANDS_BYTES_MAX = 1024 * KIB
+SHARD_BYTES_MAX = 1280 * KIB
+RESULTS_BYTES_MAX = 2048 * KIB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopicSpec:
+    """A topic as it must be. ``name`` has no prefix yet; ``settings`` are the broker's own names."""
+
+    name: str
+    partitions: int
+    settings: dict[str, str]
+
+
+def service_topics(
+    *,
+    commands: int,
+    results: int,
+    lanes: int,
+    dead_letters: int,
+    archived: int,
+    shards: list[str],
+    days: dict[str, int],
+    min_insync_replicas: int,
+) -> list[TopicSpec]:
+    """Return every topic of the service.
+
+    Args:
+        commands: Partitions of ``balance.commands``; this and the next are powers of two (W3).
+        results: Partitions of ``balance.results``.
+        lanes: Partitions of each shard's topic.
+        dead_letters: Partitions of ``balance.dead-letters``.
+        archived: Partitions of ``balance.archived``.
+        shards: The shards' ids.
+        days: Retention in days by ``commands``, ``shard``, ``results``, ``dead_letters``, ``archived``.
+        min_insync_replicas: Copies that acknowledge a record.
+    """
+
+    def kept(name: str, partitions: int, bytes_max: int, retention_days: int) -> TopicSpec:
+        return TopicSpec(
+            name=name,
+            partitions=partitions,
+            settings={
+                "cleanup.policy": "delete",
+                "retention.ms": str(retention_days * DAY_MS),
+                "retention.bytes": "-1",
+                "max.message.bytes": str(bytes_max),
+                "message.timestamp.type": "LogAppendTime",
+                "min.insync.replicas": str(min_insync_replicas),
+                "compression.type": "producer",
+                "unclean.leader.election.enable": "false",
+            },
+        )
+
+    directory = TopicSpec(
+        name="balance.directory",
+        partitions=1,
+        settings={
+            "cleanup.policy": "compact",
+            "max.message.bytes": str(COMMANDS_BYTES_MAX),
+            "message.timestamp.type": "LogAppendTime",
+            "min.insync.replicas": str(min_insync_replicas),
+            "compression.type": "producer",
+            "unclean.leader.election.enable": "false",
+        },
+    )
+    return [
+        directory,
+        kept("balance.commands", commands, COMMANDS_BYTES_MAX, days["commands"]),
+        *(kept(shard_topic(shard), lanes, SHARD_BYTES_MAX, days["shard"]) for shard in shards),
+        kept("balance.results", results, RESULTS_BYTES_MAX, days["results"]),
+        kept("balance.dead-letters", dead_letters, COMMANDS_BYTES_MAX, days["dead_letters"]),
+        kept("balance.archived", archived, COMMANDS_BYTES_MAX, days["archived"]),
+    ]
+
+
+def shard_topic(shard: str) -> str:
+    """Return the name of a shard's topic, without prefix."""
+    return f"balance.shard.{shard}"
+
+
+class Topics:
+    """Makes topics, checks them, and asks the broker about them."""
+
+    def __init__(self, address: KafkaAddress) -> None:
+        """Connect lazily: the first question does."""
+        self._admin = AdminClient(address.options())
+        self._prefix = address.topic_prefix
+
+    def create(self, specs: list[TopicSpec], *, replication_factor: int) -> list[str]:
+        """Make the topics that are missing, and check all of them.
+
+        Returns:
+            The names of those that were made.
+
+        Raises:
+            Misconfigured: One exists with another partition count or another setting; the text says which.
+        """
+        existing = self._names()
+        missing = [spec for spec in specs if self._prefix + spec.name not in existing]
+        new = [
+            NewTopic(
+                self._prefix + spec.name,
+                num_partitions=spec.partitions,
+                replication_factor=replication_factor,
+                config=spec.settings,
+            )
+            for spec in missing
+        ]
+        if new:
+            for name, done in self._admin.create_topics(new, operation_timeout=DEADLINE_S).items():
+                try:
+                    done.result(DEADLINE_S)
+                except KafkaException as exception:
+                    raise fault_of(error_of(exception), f"making topic {name}") from exception
+        for spec in specs:
+            self.check(spec)
+        return [spec.name for spec in missing]
+
+    def check(self, spec: TopicSpec) -> None:
+        """Refuse a topic that is missing, or is not as it must be.
+
+        Raises:
+            Misconfigured: What is wrong, and what to type.
+        """
+        name = self._prefix + spec.name
+        partitions = self._names().get(name)
+        if partitions is None:
+            raise Misconfigured(f"there is no topic {name}: run `balance init`")
+        if partitions != spec.partitions:
+            raise Misconfigured(
+                f"topic {name} has {partitions} partitions and the settings say {spec.partitions}: a count never changes, "
+                "since a key's partition is its order guarantee; correct the settings"
+            )
+        resource = ConfigResource(ResourceType.TOPIC, name)
+        try:
+            found = self._admin.describe_configs([resource], request_timeout=DEADLINE_S)[resource].result(DEADLINE_S)
+        except KafkaException as exception:
+            raise fault_of(error_of(exception), f"settings of topic {name}") from exception
+        wrong = [
+            f"{key} is {found[key].value}, must be {value}"
+            for key, value in spec.settings.items()
+            if found[key].value != value
+        ]
+        if wrong:
+            raise Misconfigured(f"topic {name}: {'; '.join(wrong)}: change it with kafka-configs --alter")
+
+    def topic_id(self, name: str) -> bytes:
+        """Return a topic's id, 16 bytes: another one means another topic under the same name (L3)."""
+        full = self._prefix + name
+        try:
+            described = self._admin.describe_topics(TopicCollection([full]), request_timeout=DEADLINE_S)
+            uuid = described[full].result(DEADLINE_S).topic_id
+        except KafkaException as exception:
+            raise fault_of(error_of(exception), f"id of topic {full}") from exception
+        high, low = uuid.get_most_significant_bits(), uuid.get_least_significant_bits()
+        return (high % 2**64).to_bytes(8, "big") + (low % 2**64).to_bytes(8, "big")
+
+    def bounds(self, name: str, partition: int) -> tuple[int, int]:
+        """Return a partition's first offset that is still there, and the one after its last."""
+        place = TopicPartition(self._prefix + name, partition)
+        return self._offset(place, OffsetSpec.earliest()), self._offset(place, OffsetSpec.latest())
+
+    def _offset(self, place: TopicPartition, spec: OffsetSpec) -> int:
+        try:
+            answer = self._admin.list_offsets({place: spec}, request_timeout=DEADLINE_S)
+            return int(answer[place].result(DEADLINE_S).offset)
+        except KafkaException as exception:
+            raise fault_of(error_of(exception), f"offsets of {place.topic} {place.partition}") from exception
+
+    def _names(self) -> dict[str, int]:
+        try:
+            listed = self._admin.list_topics(timeout=DEADLINE_S).topics
+        except KafkaException as exception:
+            raise fault_of(error_of(exception), "list of topics") from exception
+        return {name: len(topic.partitions) for name, topic in listed.items()}
