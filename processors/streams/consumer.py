@@ -1,4 +1,4 @@
-"""The shard worker's member of its consumer group: static, cooperative, positioned by the lanes and not by the group."""
+"""The shard worker's consumer: static, cooperative, and positioned by the lanes, not by the group."""
 
 from __future__ import annotations
 

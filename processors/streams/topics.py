@@ -1,4 +1,4 @@
-"""The service's topics: each setting spelled out, made by ``balance init``, and checked by each process at its start."""
+"""The service's topics: every setting spelled out, made by ``balance init``, checked at each process start."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from processors.streams.connection import KafkaAddress, error_of, fault_of
 DEADLINE_S = 30.0
 DAY_MS = 86_400_000
 KIB = 1024
-# W4: an ingress record is 64 KiB of payload and its headers at most before it becomes a stub; what a gateway may write is
-# bounded by the topic. Downstream each limit is above what the one before can grow to.
+# W4: an ingress record is 64 KiB of payload and its headers at most before it becomes a stub; what a gateway may
+# write is bounded by the topic. Downstream each limit is above what the one before can grow to.
 COMMANDS_BYTES_MAX = 1024 * KIB
 SHARD_BYTES_MAX = 1280 * KIB
 RESULTS_BYTES_MAX = 2048 * KIB
@@ -152,8 +152,8 @@ class Topics:
             raise Misconfigured(f"there is no topic {name}: run `balance init`")
         if partitions != spec.partitions:
             raise Misconfigured(
-                f"topic {name} has {partitions} partitions and the settings say {spec.partitions}: a count never changes, "
-                "since a key's partition is its order guarantee; correct the settings"
+                f"topic {name} has {partitions} partitions and the settings say {spec.partitions}: a count never "
+                "changes, since a key's partition is its order guarantee; correct the settings"
             )
         resource = ConfigResource(ResourceType.TOPIC, name)
         try:
