@@ -1,0 +1,208 @@
+"""What is true of every story, whatever happens in it."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from processors.faults import LaneStopped, StopCode
+from processors.ledger.book import Account, Hold, OpenRefund, Refunded
+from processors.ledger.commands import Adjust, Policy, RecallOriginal, UpdateAccount
+from processors.ledger.decide import Answer, Duplicate
+from processors.ledger.outcomes import Outcome, Status
+from tests.properties.reference import Again, Reference, StoppedError
+from tests.properties.reference_fields import METADATA, mask
+from tests.properties.stories import STORIES, ReferenceAnswer, Step, Told, tell
+from tests.unit.ledger.lane import Sent, StraightLane
+
+# Together below five seconds on one core: every rule about money is tried whenever someone saves a file.
+whole_stories = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+some_stories = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+def sent_to(lane: StraightLane, told: Told) -> Answer | StoppedError:
+    """Send a record; a stop is told apart, and the lane goes on as if the record had not been."""
+    try:
+        return lane.send(told.sent.command, now_ms=told.sent.now_ms, root=told.sent.root)
+    except LaneStopped as stop:
+        if stop.code is not StopCode.RECALLS_DISAGREE:
+            raise
+        return StoppedError()
+
+
+def agrees(answer: Answer | StoppedError, reference: ReferenceAnswer) -> bool:
+    if isinstance(answer, Duplicate):
+        return isinstance(reference, Again) and answer.first.result == repr(reference.first).encode()
+    if isinstance(answer, StoppedError):
+        return isinstance(reference, StoppedError)
+    return answer == reference
+
+
+def rows_of(reference: Reference) -> tuple[object, ...]:
+    """Return the rows that a shard should have after what the reference remembers."""
+    accounts = {}
+    for key, opened in reference.accounts.items():
+        accounts[key] = Account(
+            key[0],
+            key[1],
+            reference.balance(key),
+            reference.held(key),
+            opened.overdraft_limit,
+            opened.policy,
+            reference.status[key],
+            reference.sequence(key),
+            reference.open_count(key),
+            METADATA[opened.metadata] or b"",
+        )
+    holds = {}
+    for name, hold in reference.holds.items():
+        placed = reference.decided[name].outcome.amount_minor
+        holds[name] = Hold(*hold.key, placed, hold.remaining, mask(hold.addresses), hold.expires_at_ms)
+    waiting = {
+        name: OpenRefund(*row.key, row.original_id, row.amount, mask(row.addresses))
+        for name, row in reference.waiting.items()
+    }
+    refunded = {name: Refunded(whole, sum(reference.given_back[name])) for name, whole in reference.whole.items()}
+    return accounts, holds, waiting, refunded
+
+
+@given(steps=STORIES)
+@whole_stories
+@pytest.mark.rule("I3")
+@pytest.mark.rule("I4")
+@pytest.mark.rule("I5")
+@pytest.mark.rule("I7")
+@pytest.mark.rule("H1")
+@pytest.mark.rule("H2")
+@pytest.mark.rule("H3")
+@pytest.mark.rule("H5")
+def test_the_core_answers_as_the_naive_reference_does(steps: list[Step]) -> None:
+    story = tell(steps)
+    lane = StraightLane()
+
+    for told in story.told:
+        answer = sent_to(lane, told)
+        assert agrees(answer, told.answer), f"{told.sent}\n  the core: {answer}\n  the reference: {told.answer}"
+
+    rows = lane.rows
+    assert (rows.accounts, rows.holds, rows.open_refunds, rows.refunded) == rows_of(story.reference)
+    assert {key: change for key, change in lane.system.items() if change} == {
+        key: change for key, change in story.reference.system().items() if change
+    }
+
+
+@given(steps=STORIES)
+@some_stories
+@pytest.mark.rule("L15")
+def test_the_trial_balance_of_every_level_and_currency_is_zero_after_every_command(steps: list[Step]) -> None:
+    lane = StraightLane()
+
+    for told in tell(steps).told:
+        sent_to(lane, told)
+        sums: dict[tuple[int, str], int] = {}
+        for account in lane.rows.accounts.values():
+            place = (account.address.count(":") + 1, account.currency)
+            sums[place] = sums.get(place, 0) + account.balance
+        for (level, _, currency), balance in lane.system.items():
+            sums[level, currency] = sums.get((level, currency), 0) + balance
+        assert not any(sums.values())
+
+
+@given(steps=STORIES)
+@some_stories
+@pytest.mark.rule("H5")
+def test_what_is_held_and_counted_open_is_what_the_open_rows_say(steps: list[Step]) -> None:
+    lane = StraightLane()
+
+    for told in tell(steps).told:
+        sent_to(lane, told)
+        for (address, currency), account in lane.rows.accounts.items():
+            bit = 1 << address.count(":")
+
+            def touches(
+                row: Hold | OpenRefund, bit: int = bit, address: str = address, currency: str = currency
+            ) -> bool:
+                on_chain = row.address == address or row.address.startswith(f"{address}:")
+                return on_chain and row.currency == currency and bool(row.levels & bit)
+
+            holds = [hold for hold in lane.rows.holds.values() if touches(hold)]
+            refunds = [refund for refund in lane.rows.open_refunds.values() if touches(refund)]
+            assert account.held == sum(hold.remaining_minor for hold in holds)
+            assert account.open_count == len(holds) + len(refunds)
+
+
+@given(steps=STORIES)
+@some_stories
+@pytest.mark.rule("H5")
+def test_available_of_a_checked_account_falls_below_zero_only_by_an_operator(steps: list[Step]) -> None:
+    lane = StraightLane()
+
+    for told in tell(steps).told:
+        before = {key: account.available for key, account in lane.rows.accounts.items()}
+        sent_to(lane, told)
+        if isinstance(told.sent.command, Adjust | UpdateAccount):  # a correction, a limit lowered, a policy changed
+            continue
+        for key, account in lane.rows.accounts.items():
+            if account.policy is Policy.CHECKED and account.available < 0:
+                assert account.available >= before[key], f"{told.sent} overspent {key}"
+
+
+@given(steps=STORIES)
+@some_stories
+@pytest.mark.rule("L11")
+def test_a_refusal_leaves_everything_as_it_was(steps: list[Step]) -> None:
+    lane = StraightLane()
+
+    for told in tell(steps).told:
+        before = deepcopy(
+            (lane.rows.accounts, lane.rows.holds, lane.rows.open_refunds, lane.rows.refunded, lane.system)
+        )
+        answer = sent_to(lane, told)
+        no = isinstance(answer, Outcome) and answer.status in (Status.REJECTED, Status.UNKNOWN)
+        ends_a_refund = isinstance(told.sent.command, RecallOriginal)  # its refusal is the refund's end
+        if not isinstance(answer, Outcome) or (no and not ends_a_refund):
+            rows = lane.rows
+            assert (rows.accounts, rows.holds, rows.open_refunds, rows.refunded, lane.system) == before
+
+
+@given(steps=STORIES)
+@some_stories
+@pytest.mark.rule("H5")
+def test_an_accounts_sequence_rises_by_one_with_each_change_and_only_then(steps: list[Step]) -> None:
+    lane = StraightLane()
+    last: dict[tuple[str, str], int] = {}
+
+    for told in tell(steps).told:
+        answer = sent_to(lane, told)
+        for posting in answer.postings if isinstance(answer, Outcome) else ():
+            key = (posting.address, told.sent.command.currency)
+            changes = bool(posting.balance_change or posting.held_change)
+            assert posting.sequence == last.get(key, 0) + changes
+            last[key] = posting.sequence
+    assert {key: account.sequence for key, account in lane.rows.accounts.items() if account.sequence} == {
+        key: sequence for key, sequence in last.items() if sequence
+    }
+
+
+@given(steps=STORIES, cuts=st.lists(st.tuples(st.integers(1, 9), st.booleans()), min_size=1, max_size=9))
+@some_stories
+@pytest.mark.rule("L9")
+def test_outcomes_do_not_depend_on_where_batches_are_cut(steps: list[Step], cuts: list[tuple[int, bool]]) -> None:
+    log = [told.sent for told in tell(steps).told if not isinstance(told.answer, StoppedError)]
+    one_by_one, cut = StraightLane(), StraightLane()
+
+    answers = [one_by_one.batch([record])[0] for record in log]
+
+    again: list[Answer] = []
+    rest: list[Sent] = log
+    for turn in range(len(log)):
+        size, new_owner = cuts[turn % len(cuts)]
+        if new_owner:
+            cut.forget()
+        again += cut.batch(rest[:size])
+        rest = rest[size:]
+    assert again == answers
+    assert (cut.rows, cut.system) == (one_by_one.rows, one_by_one.system)
