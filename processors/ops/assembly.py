@@ -1,0 +1,198 @@
+"""Builds what each process works with from the settings: the only place where settings meet the layers below."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from processors.faults import Misconfigured
+from processors.settings import Settings
+from processors.stores.lane_store import MysqlLaneStore
+from processors.stores.mysql import MysqlAddress
+from processors.streams.connection import KafkaAddress
+from processors.streams.consumer import AssignmentEvents, GroupOptions, RecordConsumer
+from processors.streams.publisher import TransactionalPublisher
+from processors.streams.topics import Topics, TopicSpec, service_topics, shard_topic
+from processors.telemetry import LANE_BATCH_RECORDS
+from processors.wire.results import LaneIdentity, decision_of
+from processors.wire.signature import KeyRing, load_keyring
+from processors.workers.deciding import LaneContext
+from processors.workers.lane import LaneParts
+from processors.workers.lane_log import TopicLaneLog
+from processors.workers.lane_runner import LaneLimits
+from processors.workers.shard import ShardConfig, ShardWorker
+
+RESULTS_TOPIC = "balance.results"
+DEAD_LETTERS_TOPIC = "balance.dead-letters"
+COMMANDS_TOPIC = "balance.commands"
+
+
+def kafka_address(settings: Settings) -> KafkaAddress:
+    """Return where the brokers are."""
+    kafka = settings.kafka
+    return KafkaAddress(
+        bootstrap_servers=kafka.bootstrap_servers,
+        topic_prefix=kafka.topic_prefix,
+        security_protocol=kafka.security_protocol,
+        sasl_mechanism=kafka.sasl_mechanism,
+        sasl_username=kafka.sasl_username,
+        sasl_password=kafka.read_sasl_password(),
+        ssl_ca_file=str(kafka.ssl_ca_file or ""),
+    )
+
+
+def mysql_address(settings: Settings, shard: str) -> MysqlAddress:
+    """Return where a shard's database is.
+
+    Raises:
+        Misconfigured: The settings know no such shard.
+    """
+    if shard not in settings.shards:
+        raise Misconfigured(f"there is no shard {shard} in the settings; known: {', '.join(settings.shards)}")
+    place = settings.shards[shard]
+    return MysqlAddress(
+        host=place.host,
+        port=place.port,
+        user=place.user,
+        password=place.read_password(),
+        database=place.database,
+        ssl_mode=place.ssl_mode,
+        ssl_ca_file=str(place.ssl_ca_file) if place.ssl_ca_file else None,
+    )
+
+
+def keyring(settings: Settings) -> KeyRing:
+    """Return the signing keys (W1).
+
+    Raises:
+        Misconfigured: The file cannot be read, or is not as ``balance init`` makes it.
+    """
+    file: Path = settings.keys_file
+    try:
+        return load_keyring(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise Misconfigured(f"keys_file {file} cannot be read ({error.strerror}): run `balance init`") from error
+
+
+def topic_specs(settings: Settings) -> list[TopicSpec]:
+    """Return every topic as the settings want it."""
+    topics = settings.topics
+    return service_topics(
+        commands=topics.commands_partitions,
+        results=topics.results_partitions,
+        lanes=topics.lanes,
+        dead_letters=topics.dead_letters_partitions,
+        archived=topics.archived_partitions,
+        shards=list(settings.shards),
+        days={
+            "commands": topics.commands_retention_days,
+            "shard": topics.shard_retention_days,
+            "results": topics.results_retention_days,
+            "dead_letters": topics.dead_letters_retention_days,
+            "archived": topics.archived_retention_days,
+        },
+        min_insync_replicas=settings.kafka.min_insync_replicas,
+    )
+
+
+def check_topics(settings: Settings, *names: str) -> Topics:
+    """Check the topics that a process uses, and return a way to ask about topics.
+
+    Raises:
+        Misconfigured: One is missing or not as it must be.
+    """
+    topics = Topics(kafka_address(settings))
+    for spec in topic_specs(settings):
+        if spec.name in names:
+            topics.check(spec)
+    return topics
+
+
+def lane_context(settings: Settings, shard: str, lane: int, topic_id: bytes) -> LaneContext:
+    """Return a lane's fixed surroundings."""
+    prefix = settings.kafka.topic_prefix
+    return LaneContext(
+        identity=LaneIdentity(shard=shard, incarnation=topic_id, lane=lane),
+        lanes=settings.topics.lanes,
+        results_topic=prefix + RESULTS_TOPIC,
+        results_partitions=settings.topics.results_partitions,
+        dead_letters_topic=prefix + DEAD_LETTERS_TOPIC,
+        clock_ahead_max_ms=settings.worker.clock_ahead_max_ms,
+    )
+
+
+def lane_store(settings: Settings, shard: str, lane: int) -> MysqlLaneStore:
+    """Return a lane's rows, not yet taken over."""
+    return MysqlLaneStore(
+        mysql_address(settings, shard),
+        lane,
+        decision_of=decision_of,
+        statement_keys_max=settings.worker.statement_keys_max,
+    )
+
+
+def clock_ms() -> int:
+    """Return this machine's time, ms since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
+def run_shard(settings: Settings, shard: str, stopping: threading.Event) -> int:
+    """Run one worker of a shard until ``stopping``.
+
+    Returns:
+        0, or 1 when every lane of this process is stopped.
+
+    Raises:
+        Misconfigured: A topic, a key or a database is not as it must be.
+        Fenced: Another process runs with this one's ``instance``.
+    """
+    address, keys, worker_settings = kafka_address(settings), keyring(settings), settings.worker
+    topics = check_topics(settings, shard_topic(shard), RESULTS_TOPIC, DEAD_LETTERS_TOPIC)
+    topic_id = topics.topic_id(shard_topic(shard))
+
+    def make_parts(lane: int) -> LaneParts:
+        return LaneParts(
+            context=lane_context(settings, shard, lane, topic_id),
+            store=lane_store(settings, shard, lane),
+            log=TopicLaneLog(address, consumer, shard=shard, lane=lane, lanes=settings.topics.lanes, keyring=keys),
+            make_publisher=lambda: TransactionalPublisher(
+                address, f"{shard}.{lane}", address.topic_prefix + shard_topic(shard), consumer.group_metadata
+            ),
+            clock_ms=clock_ms,
+            book_accounts_max=worker_settings.book_accounts_max,
+            observe_published=_observer(shard, lane),
+        )
+
+    config = ShardConfig(
+        shard=shard,
+        lanes=settings.topics.lanes,
+        limits=LaneLimits(
+            batch_commands_max=worker_settings.batch_commands_max,
+            batch_sql_bytes_max=worker_settings.batch_sql_bytes_max,
+            stop_deadline_s=worker_settings.stop_deadline_ms / 1000,
+        ),
+        keyring=keys,
+        topic_id=topic_id,
+    )
+    worker = ShardWorker(config, make_parts, lambda: topics.topic_id(shard_topic(shard)))
+    consumer = RecordConsumer(
+        address,
+        address.topic_prefix + shard_topic(shard),
+        GroupOptions(
+            group=f"balance-shard-{shard}",
+            instance=f"{settings.instance}-{shard}",
+            session_timeout_ms=worker_settings.session_timeout_ms,
+        ),
+        AssignmentEvents(assigned=worker.assigned, revoked=worker.revoked, started=worker.started),
+    )
+    try:
+        return worker.run(consumer, stopping)
+    finally:
+        consumer.close()
+
+
+def _observer(shard: str, lane: int) -> Callable[[int], None]:
+    metric = LANE_BATCH_RECORDS.labels(shard, str(lane))
+    return metric.observe
