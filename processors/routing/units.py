@@ -1,7 +1,7 @@
 """Where a root belongs: its bucket, and from the bucket every partition and lane (W3).
 
-Partition counts are powers of two and a partition is the bucket's low bits, so a bucket lies in one ingress partition and,
-per shard, in one lane. The hash is that of Kafka's default partitioner, so that any producer that uses it agrees.
+Partition counts are powers of two and a partition is the bucket's low bits, so a bucket lies in one ingress partition
+and, per shard, in one lane. The hash is that of Kafka's default partitioner, so that any producer that uses it agrees.
 """
 
 from __future__ import annotations
@@ -49,5 +49,5 @@ def partition_of(root: str, partitions: int) -> int:
 
 
 def unit_of(root: str) -> str:
-    """Return the unit that a root is placed with: its bucket, since no root is placed by hand in this release (R2)."""
+    """Return the unit that a root is placed with as long as it is not placed by hand: its bucket (R2)."""
     return f"bucket:{bucket_of(root)}"
