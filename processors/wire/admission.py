@@ -15,9 +15,9 @@ from processors.wire.route import ROUTE_HEADER, Route, RouteKind, decode_route, 
 from processors.wire.signature import SIGNATURE_HEADER, KeyRing, verify
 
 # W1, as a table: what goes straight to the shard's topic, what an operator or the service signs, what has no key.
-STRAIGHT = frozenset({Tick, SetRules, SetLaneTime, ExpireHold})
-SIGNED = frozenset({Adjust, RecallOriginal, SetRules, SetLaneTime})
-CONTROL = frozenset({Tick, SetRules, SetLaneTime})
+STRAIGHT = (Tick, SetRules, SetLaneTime, ExpireHold)
+SIGNED = (Adjust, RecallOriginal, SetRules, SetLaneTime)
+CONTROL = (Tick, SetRules, SetLaneTime)
 _NO_HASH = bytes(BODY_HASH_BYTES)
 
 
@@ -33,9 +33,9 @@ class Refusal:
 class Admission:
     """A record and what it asks for: exactly one of ``command`` and ``refusal`` is there.
 
-    ``route`` is given also with a refusal, if it could be read: a redelivery is silent whatever it holds (L10). ``root`` is
-    the key, empty for control records and refusals; ``body_hash`` has 16 bytes, zeros where there is no command of a
-    partner. Not frozen and positional: one per command on the hot path.
+    ``route`` is given also with a refusal, if it could be read: a redelivery is silent whatever it holds (L10).
+    ``root`` is the key, empty for control records and refusals; ``body_hash`` has 16 bytes, zeros where there is no
+    command of a partner. Not frozen and positional: one per command on the hot path.
     """
 
     record: Record
@@ -56,7 +56,8 @@ def admit(record: Record, *, keyring: KeyRing, lane: int, lanes: int) -> Admissi
         lanes: Partitions of the shard's topic, a power of two.
 
     Returns:
-        A command, not judged: an address under another root than the key's is the ledger's to refuse (F3). Or a refusal.
+        A command, not judged: an address under another root than the key's is the ledger's to refuse (F3); or a
+        refusal.
 
     Source: rules W1 to W4, F3, M1.
     """
@@ -64,15 +65,13 @@ def admit(record: Record, *, keyring: KeyRing, lane: int, lanes: int) -> Admissi
     try:
         route = _route_of(record)
         command = _command_of(record, route)
-        kind = type(command)
-        if kind in SIGNED:
+        if isinstance(command, SIGNED):
             _refuse_unsigned(record, keyring)
-        if kind in CONTROL:
-            if record.key:
-                raise Undecodable(Cause.BAD_KEY, "a control record has no key")
+        if isinstance(command, CONTROL):
+            _refuse_key(record.key)
             return Admission(record, None, "", command, _NO_HASH, None)
         root = _root_of(record.key, lane, lanes)
-        return Admission(record, route, root, command, body_hash(command), None)  # type: ignore[arg-type]
+        return Admission(record, route, root, command, body_hash(command), None)
     except Undecodable as fault:
         return Admission(record, route, "", None, _NO_HASH, Refusal(Cause(fault.cause), bounded(fault.detail)))
 
@@ -92,7 +91,7 @@ def _command_of(record: Record, route: Route | None) -> Command | Control:
     if route is not None and route.kind is not RouteKind.COMMAND:
         raise _no_command(route, payload or b"")
     command = decode_command(payload or b"")
-    if type(command) in STRAIGHT:
+    if isinstance(command, STRAIGHT):
         if route is not None:
             raise Undecodable(Cause.UNEXPECTED_ROUTE, f"{type(command).__name__} does not come through the router")
         return command
@@ -114,6 +113,11 @@ def _refuse_unsigned(record: Record, keyring: KeyRing) -> None:
     values = [value for name, value in record.headers if name == SIGNATURE_HEADER]
     if len(values) != 1 or not verify(keyring, record.key, record.value or b"", values[0] or b""):
         raise Undecodable(Cause.BAD_SIGNATURE, f"{len(values)} headers {SIGNATURE_HEADER}, none that is right")
+
+
+def _refuse_key(key: bytes | None) -> None:
+    if key:
+        raise Undecodable(Cause.BAD_KEY, "a control record has no key")
 
 
 def _root_of(key: bytes | None, lane: int, lanes: int) -> str:

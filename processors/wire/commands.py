@@ -1,11 +1,10 @@
-"""Commands and the records of operators and service, to bytes and back, and the hash that tells a repetition from another body."""
+"""Commands to bytes and back, and the hash that tells a repetition from another body (F1, I3)."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, fields
-from enum import StrEnum
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from hashlib import sha256
 from operator import attrgetter
 from types import MappingProxyType
 from typing import Any
@@ -24,7 +23,7 @@ from processors.ledger.commands import (
 )
 from processors.ledger.metadata import canonical_metadata
 from processors.wire import guard
-from processors.wire.schemas import ALL, PREFIX_BYTES, Schema, encode, refuse_unsafe, schema_of
+from processors.wire.schemas import ALL, PREFIX_BYTES, Schema, encode, refuse_unsafe
 
 PAYLOAD_BYTES_MAX = 65_536  # W4
 BODY_HASH_BYTES = 16
@@ -35,44 +34,30 @@ _CLASS_OF: dict[str, type[Command | Control]] = {
     "SET_RULES": SetRules,
     "SET_LANE_TIME": SetLaneTime,
 }
+_ENUM_CLASSES = (Policy, AccountStatus, Direction, Recalled)
 _NAME_OF: dict[type[Command | Control], str] = {kind: name for name, kind in _CLASS_OF.items()}
-_ENUMS: Mapping[str, type[StrEnum]] = MappingProxyType(
-    {"policy": Policy, "status": AccountStatus, "direction": Direction, "recalled": Recalled}
+_MEMBERS: guard.Enums = MappingProxyType(
+    {f"balance.{kind.__name__}": {str(member): member for member in kind} for kind in _ENUM_CLASSES}
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Format(Schema):
-    """A command's schema and the value it becomes; ``enums`` turn symbols into members."""
-
-    type_name: str
-    kind: type[Command | Control]
-    enums: tuple[tuple[str, Mapping[str, StrEnum]], ...]
-
-
-def _format(schema: Schema, type_name: str) -> _Format:
-    refuse_unsafe(schema.parsed)  # F1: at import, so that no release can start with such a schema
-    kind = _CLASS_OF[type_name]
-    return _Format(
-        name=schema.name,
-        version=schema.version,
-        text=schema.text,
-        parsed=schema.parsed,
-        prefix=schema.prefix,
-        type_name=type_name,
-        kind=kind,
-        enums=tuple(
-            (field.name, {str(member): member for member in _ENUMS[field.name]})
-            for field in fields(kind)
-            if field.name in _ENUMS
-        ),
-    )
+def _schemas() -> dict[str, list[Schema]]:
+    """Return the versions of each command's schema by type name, oldest first; each is safe to decode (F1)."""
+    found: dict[str, list[Schema]] = {type_name: [] for type_name in _CLASS_OF}
+    for schema in sorted(ALL.values(), key=lambda each: each.version):
+        if schema.name.upper() in found:
+            refuse_unsafe(schema.parsed)
+            found[schema.name.upper()].append(schema)
+    return found
 
 
-_FORMATS: dict[bytes, _Format] = {
-    schema.prefix: _format(schema, schema.name.upper()) for schema in ALL.values() if schema.name.upper() in _CLASS_OF
+_SCHEMAS = _schemas()
+_FORMATS = {
+    schema.prefix: guard.format_of(schema, _CLASS_OF[type_name], _MEMBERS)
+    for type_name, versions in _SCHEMAS.items()
+    for schema in versions
 }
-_TYPE_OF_PREFIX = {prefix: each.type_name for prefix, each in _FORMATS.items()}
+_TYPE_OF_PREFIX = {schema.prefix: type_name for type_name, versions in _SCHEMAS.items() for schema in versions}
 
 
 def type_of_payload(payload: bytes) -> str | None:
@@ -108,11 +93,8 @@ def decode_command(payload: bytes) -> Command | Control:
     Raises:
         Undecodable: See ``guard.decode``.
     """
-    schema, values = guard.decode(payload, _FORMATS, bytes_max=PAYLOAD_BYTES_MAX)
-    for name, members in schema.enums:
-        symbol = values[name]
-        values[name] = None if symbol is None else members[symbol]
-    return schema.kind(**values)
+    command: Command | Control = guard.decode(payload, _FORMATS, bytes_max=PAYLOAD_BYTES_MAX)
+    return command
 
 
 # ------------------------------------------------------------------ body hash
@@ -120,7 +102,7 @@ def decode_command(payload: bytes) -> Command | Control:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Shape:
-    """How a command's fields are read: all of them in order for encoding, all but its id for hashing."""
+    """How a command's fields are read: all of them for encoding, all but its id for hashing."""
 
     schema: Schema
     names: tuple[str, ...]
@@ -131,20 +113,15 @@ class _Shape:
 
 
 def _values_of(names: tuple[str, ...]) -> Callable[[Any], tuple[Any, ...]]:
-    if not names:
-        return lambda command: ()
-    if len(names) == 1:
-        getter = attrgetter(names[0])
-        return lambda command: (getter(command),)
-    return attrgetter(*names)
+    """Return what reads these attributes of a command; ``attrgetter`` of several is one call of C."""
+    return attrgetter(*names) if len(names) > 1 else lambda command: tuple(getattr(command, name) for name in names)
 
 
 def _shape(kind: type[Command | Control]) -> _Shape:
-    versions = {schema.version: schema for schema in ALL.values() if schema.name.upper() == _NAME_OF[kind]}
     every = fields(kind)
     body = [field for field in every if field.name != "command_id"]
     return _Shape(
-        schema=schema_of(_NAME_OF[kind].lower(), max(versions)),
+        schema=_SCHEMAS[_NAME_OF[kind]][-1],
         names=tuple(field.name for field in every),
         values=_values_of(tuple(field.name for field in every)),
         head=_NAME_OF[kind].encode(),
@@ -154,24 +131,24 @@ def _shape(kind: type[Command | Control]) -> _Shape:
 
 
 _SHAPES = {kind: _shape(kind) for kind in _NAME_OF}
-
+_METADATA = b" metadata "
 _RAW: dict[type, Callable[[Any], bytes]] = {
     bytes: lambda value: value,
     str: str.encode,
     bool: lambda value: b"1" if value else b"0",
     int: b"%d".__mod__,
     type(None): lambda _: b"null",
-    **{kind: str.encode for kind in _ENUMS.values()},
+    **dict.fromkeys(_ENUM_CLASSES, str.encode),
 }
 
 
 def body_hash(command: Command) -> bytes:
     """Return the hash by which a repeated id is told from a reused one.
 
-    Hashed are the type and, in the order of the command's fields, each that is not its default: name, and value as a
-    netstring (length, colon, bytes). Integers are decimal, texts UTF-8, enums their names, metadata canonical where it is
-    valid. The id is left out, as are schema version, encoding and headers: the same wish in a later version of the schema
-    is still the same wish.
+    Hashed are the type and, in the order of the command's fields, each that is not its default: its name, and its
+    value as a netstring (length, colon, bytes). Integers are decimal, texts UTF-8, enums their names, metadata
+    canonical where it is valid. The id is left out, as are schema version, encoding and headers: the same wish in a
+    later version of the schema is still the same wish.
 
     Returns:
         16 bytes of SHA-256.
@@ -179,17 +156,11 @@ def body_hash(command: Command) -> bytes:
     Source: rule I3.
     """
     shape = _SHAPES[type(command)]
-    parts = [shape.head]
+    text = shape.head
     for (label, default), value in zip(shape.hashed, shape.body(command), strict=True):
         if value != default:
             raw = _RAW[type(value)](value)
             if label == _METADATA:
                 raw = canonical_metadata(raw) or raw
-            parts.append(b"%b%d:%b" % (label, len(raw), raw))
-    return hashlib.sha256(b"".join(parts)).digest()[:BODY_HASH_BYTES]
-
-
-_METADATA = b" metadata "
-assert all(
-    default is MISSING or default is None or type(default) in _RAW for s in _SHAPES.values() for _, default in s.hashed
-)
+            text += b"%b%d:%b" % (label, len(raw), raw)
+    return sha256(text).digest()[:BODY_HASH_BYTES]

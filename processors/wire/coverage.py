@@ -40,8 +40,7 @@ class SliceRemoved:
 ArchivedRecord = Coverage | SliceRemoved
 
 _SCHEMA_OF = {Coverage: schema_of("coverage"), SliceRemoved: schema_of("slice_removed")}
-_KIND_OF = {schema.name: kind for kind, schema in _SCHEMA_OF.items()}
-_KNOWN = {schema.prefix: schema for schema in _SCHEMA_OF.values()}
+_KNOWN = {schema.prefix: guard.format_of(schema, kind) for kind, schema in _SCHEMA_OF.items()}
 
 
 def encode_archived(record: ArchivedRecord) -> bytes:
@@ -55,6 +54,5 @@ def decode_archived(payload: bytes) -> ArchivedRecord:
     Raises:
         Undecodable: It is none; see ``guard.decode``.
     """
-    schema, values = guard.decode(payload, _KNOWN, bytes_max=_RECORD_BYTES_MAX)
-    kind: type[ArchivedRecord] = _KIND_OF[schema.name]
-    return kind(**values)
+    record: ArchivedRecord = guard.decode(payload, _KNOWN, bytes_max=_RECORD_BYTES_MAX)
+    return record

@@ -18,7 +18,6 @@ PAYLOAD_BYTES_MAX = 1_024  # W4
 # The two above, the detail in UTF-8, a topic's name of 249 characters, and numbers, with room.
 _LETTER_BYTES_MAX = 8_192
 _SCHEMA = schema_of("dead_letter")
-_KNOWN = {_SCHEMA.prefix: _SCHEMA}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,5 +81,8 @@ def decode_dead_letter(payload: bytes) -> DeadLetter:
     Raises:
         Undecodable: It is none; see ``guard.decode``.
     """
-    _, values = guard.decode(payload, _KNOWN, bytes_max=_LETTER_BYTES_MAX)
-    return DeadLetter(**values)
+    letter: DeadLetter = guard.decode(payload, _KNOWN, bytes_max=_LETTER_BYTES_MAX)
+    return letter
+
+
+_KNOWN = {_SCHEMA.prefix: guard.format_of(_SCHEMA, DeadLetter)}

@@ -14,7 +14,7 @@ _RECORD_BYTES_MAX = 1_024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DirectoryHead:
-    """The directory's first record. Ids have 16 bytes; ``ingress_epoch`` counts the lives of ``balance.commands`` from 1."""
+    """The directory's first record. Ids have 16 bytes; ``ingress_epoch`` counts the lives of the ingress."""
 
     directory_id: bytes
     ingress_topic_id: bytes
@@ -63,8 +63,7 @@ _SCHEMA_OF = {
     PlacementRecord: schema_of("placement"),
     ShardRecord: schema_of("shard"),
 }
-_KIND_OF = {schema.name: kind for kind, schema in _SCHEMA_OF.items()}
-_KNOWN = {schema.prefix: schema for schema in _SCHEMA_OF.values()}
+_KNOWN = {schema.prefix: guard.format_of(schema, kind) for kind, schema in _SCHEMA_OF.items()}
 
 
 def encode_directory(record: DirectoryRecord) -> bytes:
@@ -78,6 +77,5 @@ def decode_directory(payload: bytes) -> DirectoryRecord:
     Raises:
         Undecodable: It is none; see ``guard.decode``.
     """
-    schema, values = guard.decode(payload, _KNOWN, bytes_max=_RECORD_BYTES_MAX)
-    kind: type[DirectoryRecord] = _KIND_OF[schema.name]
-    return kind(**values)
+    record: DirectoryRecord = guard.decode(payload, _KNOWN, bytes_max=_RECORD_BYTES_MAX)
+    return record

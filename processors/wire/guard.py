@@ -3,57 +3,72 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from io import BytesIO
-from typing import Any, TypeVar
-
-from fastavro import schemaless_reader, schemaless_writer
+from dataclasses import dataclass, fields
+from typing import Any
 
 from processors.faults import Undecodable
-from processors.wire.causes import Cause, bounded
+from processors.wire.avro import Reader, reader_of
+from processors.wire.causes import Cause
 from processors.wire.schemas import PREFIX_BYTES, Schema
 
-Format = TypeVar("Format", bound=Schema)
+Enums = Mapping[str, Mapping[str, Any]]
 
 
-def decode(payload: bytes, known: Mapping[bytes, Format], *, bytes_max: int) -> tuple[Format, dict[str, Any]]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Format:
+    """A schema, and what reads its payloads into a value."""
+
+    schema: Schema
+    read: Reader
+
+
+def format_of(schema: Schema, kind: type, enums: Enums | None = None) -> Format:
+    """Return the format that builds a dataclass, field by field, of what a schema describes.
+
+    Args:
+        schema: Its fields are named as the dataclass's.
+        kind: The dataclass.
+        enums: By full name of an enum: what its symbols stand for.
+
+    Raises:
+        ValueError: The schema's fields are not the dataclass's.
+    """
+    names = [field["name"] for field in schema.parsed["fields"]]
+    if sorted(names) != sorted(field.name for field in fields(kind)):
+        raise ValueError(f"{schema.name}.v{schema.version} has other fields than {kind.__name__}: {names}")
+
+    def build(values: list[Any]) -> Any:
+        return kind(**dict(zip(names, values, strict=True)))
+
+    read = reader_of(schema.parsed, {schema.parsed["name"]: build}, enums or {})
+    return Format(schema=schema, read=read)
+
+
+def decode(payload: bytes, known: Mapping[bytes, Format], *, bytes_max: int) -> Any:
     """Decode a payload in single-object encoding, and prove that it is the one encoding of what was decoded.
 
-    fastavro trusts its input: an enum's index of -1 is the last symbol, a string of negative length is tried, bytes after
-    the last field are ignored, an integer of 80 bits wraps. Encoding again shows all of these at the price of a second
-    pass, and whatever fastavro raises is the payload's fault. Work and memory are bounded by ``bytes_max``, because no
-    schema has a type of no bytes in an array (F1), and reading from memory allocates what is there, not what is declared.
+    Work and memory are bounded by the payload's size: each byte is read once, and what is declared is held against
+    what is there before anything is made of it.
 
     Args:
         payload: Any bytes.
-        known: The schemas that may be met, by prefix.
+        known: The formats that may be met, by prefix.
         bytes_max: The longest payload to look at.
-
-    Returns:
-        The payload's schema and its fields by name.
 
     Raises:
         Undecodable: EMPTY, TOO_LARGE, UNKNOWN_SCHEMA, MALFORMED, TRAILING_BYTES or NOT_CANONICAL.
     """
-    schema = known.get(payload[:PREFIX_BYTES])
-    if schema is None or len(payload) > bytes_max:
+    known_format = known.get(payload[:PREFIX_BYTES])
+    if known_format is None or len(payload) > bytes_max:
         raise _no_format(payload, bytes_max)
-    source = BytesIO(payload)
-    source.seek(PREFIX_BYTES)
-    again = BytesIO()
-    again.write(schema.prefix)
     try:
-        values: dict[str, Any] = schemaless_reader(source, schema.parsed, None)  # type: ignore[assignment]
-        if source.tell() != len(payload):
-            raise Undecodable(Cause.TRAILING_BYTES, f"{len(payload) - source.tell()} bytes after the last field")
-        schemaless_writer(again, schema.parsed, values)
-    except Undecodable:
-        raise
-    except Exception as error:  # IndexError, EOFError, UnicodeDecodeError, OverflowError and more: it does not say
-        detail = bounded(f"{type(error).__name__} in {schema.name}.v{schema.version}: {error}")
-        raise Undecodable(Cause.MALFORMED, detail) from error
-    if again.getvalue() != payload:
-        raise Undecodable(Cause.NOT_CANONICAL, f"{schema.name}.v{schema.version} would be encoded in other bytes")
-    return schema, values
+        value, end = known_format.read(payload, PREFIX_BYTES)
+    except IndexError:
+        schema = known_format.schema
+        raise Undecodable(Cause.MALFORMED, f"{len(payload)} bytes end within {schema.name}.v{schema.version}") from None
+    if end != len(payload):
+        raise Undecodable(Cause.TRAILING_BYTES, f"{len(payload) - end} bytes after the last field")
+    return value
 
 
 def _no_format(payload: bytes, bytes_max: int) -> Undecodable:

@@ -39,8 +39,8 @@ def encode_metadata(position: GroupPosition) -> str:
     'b1 offset=7 index=0 topic=0000000000000000000000'
     """
     return (
-        f"b1 offset={position.next_offset} index={position.index} topic={position.topic_id.hex()} "
-        f"lane={position.lane} time={position.lane_time_ms} epoch={position.leader_epoch} digest={position.digest.hex()}"
+        f"b1 offset={position.next_offset} index={position.index} topic={position.topic_id.hex()} lane={position.lane} "
+        f"time={position.lane_time_ms} epoch={position.leader_epoch} digest={position.digest.hex()}"
     )
 
 

@@ -29,8 +29,8 @@ class RouteKind(IntEnum):
 class Route:
     """Where a record stood in the ingress topic, and its unit's owner there.
 
-    Not frozen: one per command on the hot path, freezing costs 1 µs. ``broker_time_ms`` is the ingress record's, ms since
-    the epoch; ``ingress_leader_epoch`` is -1 where the broker told none.
+    ``broker_time_ms`` is the ingress record's, ms since the epoch; ``ingress_leader_epoch`` is -1 where the broker told
+    none. Not frozen: one per command on the hot path, freezing costs 1 µs.
     """
 
     kind: RouteKind
@@ -94,8 +94,8 @@ def decode_route(value: bytes) -> Route:
 
 
 def strip_reserved(headers: Headers) -> Headers:
-    """Return the headers that a producer may set: those whose name does not begin with ``balance-``, in any case (W2)."""
-    return [header for header in headers if not header[0][: len(RESERVED_PREFIX)].lower() == RESERVED_PREFIX]
+    """Return the headers that a producer may set: those that do not begin with ``balance-``, in any case (W2)."""
+    return [header for header in headers if header[0][: len(RESERVED_PREFIX)].lower() != RESERVED_PREFIX]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

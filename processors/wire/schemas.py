@@ -39,8 +39,8 @@ class UnsafeSchema(ValueError):  # noqa: N818 - named as what it says
 def refuse_unsafe(definition: Any) -> None:
     """Refuse a command schema that the guard could not bound.
 
-    Fields are of primitive types, enums, fixed of at least one byte, or a union of null and one of these. So each byte of
-    a payload is read once, nothing is decoded from no bytes, and every valid encoder writes the same bytes.
+    Fields are of primitive types, enums, fixed of at least one byte, or a union of null and one of these. So each
+    byte of a payload is read once, nothing is decoded from no bytes, and every valid encoder writes the same bytes.
 
     Args:
         definition: A record schema as JSON reads it. It may have no fields at all: its payloads are then empty.
@@ -48,15 +48,15 @@ def refuse_unsafe(definition: Any) -> None:
     Raises:
         UnsafeSchema: It has an array, map, nested record, wider union, null or float, and where.
 
-    Source: rule F1. fastavro reads 2**62 items of no bytes for as long as that takes, and an encoder may write the blocks
-    of an array with negative counts.
+    Source: rule F1. fastavro reads 2**62 items of no bytes for as long as that takes, and an encoder may write the
+    blocks of an array with negative counts.
     """
     names: set[str] = set()
     for field in definition["fields"]:
         _refuse_unsafe_type(field["type"], f"{definition['name']}.{field['name']}", names)
 
 
-_SAFE_PRIMITIVES = {"boolean", "int", "long", "bytes", "string"}
+_SAFE_PRIMITIVES = {"boolean", "long", "bytes", "string"}
 
 
 def _refuse_unsafe_type(kind: Any, place: str, names: set[str]) -> None:

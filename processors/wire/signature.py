@@ -89,8 +89,8 @@ def sign(keyring: KeyRing, key: bytes | None, payload: bytes) -> bytes:
     """Return the header's value for a record.
 
     Returns:
-        Key id (one byte of length, then the id), then 32 bytes of HMAC-SHA-256 over record key and payload, each after its
-        length in four bytes, big endian. No key counts as an empty one.
+        Key id (one byte of length, then the id), then 32 bytes of HMAC-SHA-256 over record key and payload, each
+        after its length in four bytes, big endian. No key counts as an empty one.
     """
     name = keyring.signing.encode()
     return bytes([len(name)]) + name + _mac(keyring.keys[keyring.signing], key, payload)
