@@ -1,0 +1,108 @@
+"""Follows a whole topic from its end on, without a consumer group: for those who wait for results, or watch."""
+
+from __future__ import annotations
+
+import time
+
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from processors.faults import Misconfigured, Retryable
+from processors.streams.connection import MESSAGE_BYTES_MAX, KafkaAddress, error_of, fault_of
+from processors.streams.consumer import record_of
+from processors.wire.records import Record
+
+DEADLINE_S = 30.0
+READ_RECORDS = 4_000
+# Over all partitions: some 60,000 results read ahead.
+QUEUE_KBYTES = 32 * 1024
+_RETRY_S = 0.1
+
+
+class TopicTail:
+    """Every partition of a topic, ``read_committed``. For one thread; close it after use."""
+
+    def __init__(self, address: KafkaAddress, topic: str) -> None:
+        """Begin at each partition's end as it is now: whatever is committed later will be read.
+
+        Args:
+            address: The brokers.
+            topic: Name without prefix.
+
+        Raises:
+            Misconfigured: There is no such topic.
+            Fault: The brokers cannot be reached.
+        """
+        self._topic = address.topic_prefix + topic
+        places = _ends(address, self._topic)
+        self.partitions = len(places)
+        self._consumer = Consumer(
+            address.options()
+            | {
+                "group.id": address.topic_prefix + "balance-tail",  # never joined, never committed
+                "enable.auto.commit": False,
+                "enable.auto.offset.store": False,
+                # Only where retention or a recreated topic overtakes the reader: what is gone cannot be waited for.
+                "auto.offset.reset": "earliest",
+                "isolation.level": "read_committed",
+                "enable.partition.eof": False,
+                "check.crcs": True,
+                "fetch.message.max.bytes": MESSAGE_BYTES_MAX,
+                "queued.max.messages.kbytes": QUEUE_KBYTES,
+                "fetch.wait.max.ms": 50,
+                "fetch.error.backoff.ms": 100,
+            }
+        )
+        self._consumer.assign(places)
+
+    def read(self, timeout_s: float) -> list[Record]:
+        """Return the next records, each partition's in order, waiting at most ``timeout_s`` for the first.
+
+        Raises:
+            Fault: Something that waiting does not mend; a broker that is away for a while is waited for.
+        """
+        first = self._consumer.poll(timeout_s)
+        if first is None:
+            return []
+        records = []
+        for message in [first, *self._consumer.consume(READ_RECORDS - 1, 0)]:
+            error = message.error()
+            if error is None:
+                records.append(record_of(message))
+            elif not _passes(error):
+                raise fault_of(error, f"read of {self._topic}")
+        return records
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._consumer.close()
+
+
+def _passes(error: KafkaError) -> bool:
+    away = (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._RESOLVE)
+    return not error.fatal() and (error.retriable() or error.code() in away)
+
+
+def _ends(address: KafkaAddress, topic: str) -> list[TopicPartition]:
+    admin = AdminClient(address.options())
+    ends_s = time.monotonic() + DEADLINE_S
+    while True:
+        try:
+            return _ends_now(admin, topic)
+        except KafkaException as exception:
+            fault = fault_of(error_of(exception), f"end of {topic}")
+            if not isinstance(fault, Retryable) or time.monotonic() > ends_s:
+                raise fault from exception
+            time.sleep(_RETRY_S)  # a new topic's leader is elected, but does not know it yet
+
+
+def _ends_now(admin: AdminClient, topic: str) -> list[TopicPartition]:
+    found = admin.list_topics(topic, timeout=DEADLINE_S).topics[topic]
+    if found.error is not None:
+        raise Misconfigured(f"there is no topic {topic}: run `balance init`")
+    wanted = {TopicPartition(topic, partition): OffsetSpec.latest() for partition in found.partitions}
+    answers = admin.list_offsets(wanted, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=DEADLINE_S)
+    return [
+        TopicPartition(place.topic, place.partition, answer.result(DEADLINE_S).offset)
+        for place, answer in answers.items()
+    ]
