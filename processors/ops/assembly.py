@@ -129,7 +129,8 @@ def lane_store(settings: Settings, shard: str, lane: int) -> MysqlLaneStore:
         mysql_address(settings, shard),
         lane,
         decision_of=decision_of,
-        statement_keys_max=settings.worker.statement_keys_max,
+        clock_ms=clock_ms,
+        keys_max=settings.worker.statement_keys_max,
     )
 
 

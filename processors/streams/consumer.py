@@ -121,7 +121,7 @@ class RecordConsumer:
             Fenced: The partition was revoked meanwhile.
             Unavailable: The poll thread did not come to it within the deadline.
         """
-        wish = _Wish(TopicPartition(self._topic, partition, offset, None, leader_epoch), threading.Event())
+        wish = _Wish(TopicPartition(self._topic, partition, offset, "", leader_epoch), threading.Event())
         with self._lock:
             self._wanted.append(wish)
         if not wish.done.wait(deadline_s):

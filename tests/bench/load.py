@@ -1,0 +1,194 @@
+"""Commands for the benchmarks, made ahead of time so that a backlog is written faster than anything reads it."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from processors.ids import make_command_id
+from processors.ledger.commands import Command, OpenAccount, Pay, TopUp
+from processors.routing.units import bucket_of, partition_of
+from processors.streams.connection import KafkaAddress
+from processors.wire.commands import encode_command
+from processors.wire.route import ROUTE_HEADER, Route, RouteKind, encode_route
+
+PLENTY = 10**15  # minor units: no payment of a benchmark is refused
+
+
+def new_id() -> bytes:
+    """Return a UUIDv7 of now."""
+    return make_command_id(time.time_ns() // 1_000_000, secrets.token_bytes(10))
+
+
+def roots(count: int, *, lane: int, lanes: int) -> list[str]:
+    """Return partners that all live in one lane."""
+    names = (f"p{number}" for number in range(10**9))
+    return [name for name, _ in zip((n for n in names if bucket_of(n) & (lanes - 1) == lane), range(count), strict=False)]
+
+
+def openings(addresses: list[str]) -> Iterator[Command]:
+    """Yield what makes accounts that can pay."""
+    for address in addresses:
+        yield OpenAccount(command_id=new_id(), address=address, currency="USD")
+        yield TopUp(command_id=new_id(), address=address, currency="USD", amount_minor=PLENTY)
+
+
+def payments(addresses: list[str], count: int) -> Iterator[Command]:
+    """Yield payments over some addresses in turn."""
+    for number in range(count):
+        address = addresses[number % len(addresses)]
+        yield Pay(command_id=new_id(), address=address, currency="USD", amount_minor=1 + number % 100)
+
+
+class ShardBacklog:
+    """Writes commands to a shard's topic as the router would, with the route header."""
+
+    def __init__(self, address: KafkaAddress, topic: str, lanes: int) -> None:
+        self._topic = address.topic_prefix + topic
+        self._lanes = lanes
+        self._offset = 0
+        self._producer = _producer(address)
+
+    def write(self, commands: Iterator[Command]) -> int:
+        """Write commands and wait until they are acknowledged; return how many."""
+        count = 0
+        for command in commands:
+            root = command.address.partition(":")[0]
+            route = Route(RouteKind.COMMAND, 1, 0, self._offset, 0, 0, f"bucket:{bucket_of(root)}", 0)
+            _produce(
+                self._producer,
+                self._topic,
+                encode_command(command),
+                root.encode(),
+                partition_of(root, self._lanes),
+                [(ROUTE_HEADER, encode_route(route))],
+            )
+            self._offset += 1
+            count += 1
+        self._producer.flush(120)
+        return count
+
+
+class Ingress:
+    """Writes commands to ``balance.commands``, as a gateway does."""
+
+    def __init__(self, address: KafkaAddress, topic: str) -> None:
+        self._topic = address.topic_prefix + topic
+        self._producer = _producer(address)
+
+    def write(self, commands: Iterator[Command]) -> int:
+        """Write commands and wait until they are acknowledged; return how many."""
+        count = 0
+        for command in commands:
+            self.send(command)
+            count += 1
+        self._producer.flush(120)
+        return count
+
+    def send(self, command: Command) -> None:
+        """Write one command, without waiting."""
+        root = command.address.partition(":")[0]
+        _produce(self._producer, self._topic, encode_command(command), root.encode(), -1, [])
+
+    def flush(self) -> None:
+        """Wait until everything is acknowledged."""
+        self._producer.flush(60)
+
+
+def _producer(address: KafkaAddress) -> Producer:
+    return Producer(
+        address.options()
+        | {
+            "enable.idempotence": True,
+            "acks": "all",
+            "partitioner": "murmur2_random",
+            "linger.ms": 1,
+            "batch.size": 1024 * 1024,
+            "compression.type": "lz4",
+            "queue.buffering.max.messages": 500_000,
+        }
+    )
+
+
+def _produce(
+    producer: Producer, topic: str, value: bytes, key: bytes, partition: int, headers: list[tuple[str, bytes]]
+) -> None:
+    while True:
+        try:
+            producer.produce(topic, value, key, partition, headers=headers)
+        except BufferError:
+            producer.poll(0.1)
+        else:
+            producer.poll(0)
+            return
+
+
+@dataclass(slots=True)
+class Seen:
+    """How many results were seen by when; ``first_s`` and ``first`` are those of the first read that had any."""
+
+    count: int = 0
+    first: int = 0
+    first_s: float = 0.0
+    last_s: float = 0.0
+
+    @property
+    def per_s(self) -> int:
+        """Return results a second between the first read and the last."""
+        return int((self.count - self.first) / max(self.last_s - self.first_s, 1e-9))
+
+
+class Results:
+    """A ``read_committed`` reader of every results partition, from their ends on."""
+
+    def __init__(self, address: KafkaAddress, topic: str, partitions: int) -> None:
+        name = address.topic_prefix + topic
+        self._consumer = Consumer(
+            address.options()
+            | {
+                "group.id": f"bench-{secrets.token_hex(4)}",
+                "enable.auto.commit": False,
+                "auto.offset.reset": "error",
+                "isolation.level": "read_committed",
+                "fetch.wait.max.ms": 5,
+                "queued.max.messages.kbytes": 64 * 1024,
+            }
+        )
+        places = []
+        for partition in range(partitions):
+            _, end = self._consumer.get_watermark_offsets(TopicPartition(name, partition), timeout=30)
+            places.append(TopicPartition(name, partition, end))
+        self._consumer.assign(places)
+
+    def await_count(self, count: int, deadline_s: float = 600.0) -> Seen:
+        """Read until so many results were seen."""
+        seen = Seen()
+        ends_s = time.monotonic() + deadline_s
+        while seen.count < count:
+            if time.monotonic() > ends_s:
+                raise TimeoutError(f"{seen.count} of {count} results within {deadline_s} s")
+            found = len(self._consumer.consume(10_000, 0.02))
+            now_s = time.monotonic()
+            if found and not seen.count:
+                seen.first, seen.first_s = found, now_s
+            if found:
+                seen.count += found
+                seen.last_s = now_s
+        return seen
+
+    def follow(self, on_result: Callable[[bytes, float], None], stopping: threading.Event) -> None:
+        """Tell of each result's bytes and when it was seen, until told to stop."""
+        while not stopping.is_set():
+            message = self._consumer.poll(0.05)
+            if message is None or message.error() is not None:
+                continue
+            on_result(message.value(), time.monotonic())
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._consumer.close()
