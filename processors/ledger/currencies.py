@@ -7,7 +7,7 @@ a list that shipped is never edited (I6). Exponents only show and read amounts; 
 from __future__ import annotations
 
 # ISO 4217 List One, the codes in use in 2025, those that end within the year included. Codes without a minor unit
-# (metals, drawing rights, testing: XAG XAU XBA XBB XBC XBD XDR XPD XPT XSU XTS XUA XXX) are no money to pay with.
+# (metals, drawing rights, units of the bond market, codes for testing) are no money to pay with.
 _WHOLE = "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF"
 _HUNDREDTHS = """
     AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BGN BMD BND BOB BOV BRL BSD BTN BWP BYN BZD CAD

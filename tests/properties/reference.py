@@ -405,8 +405,10 @@ class Reference:
             never = {Reason.UNKNOWN_ORIGINAL, Reason.ORIGINAL_NOT_REFUNDABLE, Reason.ORIGINAL_MISMATCH}
             if original_key in self.whole and (never & set(reasons) or self.whole[original_key] != known_amount(known)):
                 raise StoppedError
-            if not never & set(reasons) and (command.address not in addresses or not self._all_there(addresses, row)):
-                raise StoppedError
+            if not never & set(reasons):
+                whole_chain = command.address in addresses and mask(addresses) == command.original_levels
+                if not (whole_chain and self._all_there(addresses, row)):
+                    raise StoppedError
         del self.waiting[root, command.refund_id]
         if reasons:
             reason = min(reasons, key=list(Reason).index)

@@ -84,7 +84,7 @@ STEPS = st.builds(
     twist=st.sampled_from(TWISTS),
     pick=st.integers(0, 11),
 )
-STORIES = st.lists(STEPS, min_size=1, max_size=40)
+STORIES = st.lists(STEPS, min_size=10, max_size=60)
 
 ReferenceAnswer = Outcome | Again | StoppedError | None
 

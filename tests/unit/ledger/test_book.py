@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import pytest
+
+from processors.ledger.book import Account, Book, Decision, Keys, Rows
+from processors.ledger.commands import Command
+from processors.ledger.decide import decide
+from processors.ledger.needs import collect_needs
+from tests.unit.ledger import build
+from tests.unit.ledger.lane import RULES, START_MS, Sent, StraightLane
+
+
+def needs_of(command: Command, root: str = "acme") -> Keys:
+    needs = Keys()
+    collect_needs(command, root, needs)
+    return needs
+
+
+@pytest.mark.rule("H1")
+def test_a_payment_needs_its_whole_chain_and_its_own_id() -> None:
+    command = build.pay(address="acme:vn:shop")
+
+    assert needs_of(command) == Keys(
+        accounts={(address, "USD"): None for address in ("acme", "acme:vn", "acme:vn:shop")},
+        decisions={("acme", command.command_id): None},
+    )
+
+
+@pytest.mark.rule("L9")
+def test_a_command_needs_the_row_that_it_opens() -> None:
+    hold, refund = build.place_hold(), build.refund()
+
+    assert needs_of(hold).holds == {("acme", hold.command_id): None}
+    assert needs_of(refund).open_refunds == {("acme", refund.command_id): None}
+    assert needs_of(refund).decisions == {
+        ("acme", refund.command_id): None,
+        ("acme", refund.original_id): None,
+    }
+
+
+@pytest.mark.rule("I7")
+def test_the_services_own_commands_look_for_no_first_decision() -> None:
+    assert not needs_of(build.expire_hold(build.place_hold())).decisions
+    assert not needs_of(build.recall(build.refund())).decisions
+
+
+def test_a_malformed_address_needs_no_account() -> None:
+    assert not needs_of(build.pay(address="acme::")).accounts
+
+
+def test_a_row_that_was_not_loaded_is_a_bug() -> None:
+    command = build.pay()
+    book = Book(RULES, {})
+    book.decisions["acme", command.command_id] = None
+
+    with pytest.raises(KeyError):
+        decide(book, command, root="acme", body_hash=bytes(16), now_ms=START_MS)
+
+
+@pytest.mark.rule("L9")
+def test_what_a_batch_opened_stays_while_the_batch_is_not_committed() -> None:
+    lane = build.lane_with()
+    hold, refund = build.place_hold(), build.refund(original_id=build.IDS.at(START_MS - RULES.window_ms - 1))
+    in_flight = Keys()
+    for command in (hold, refund):
+        collect_needs(command, "acme", in_flight)
+    lane.batch([Sent(command=hold), Sent(command=refund)])
+
+    lane.book.forget([in_flight], accounts_max=1_000)
+
+    next_needs = needs_of(build.capture_hold(hold))
+    collect_needs(build.recall(refund), "acme", next_needs)
+    missing = lane.book.missing(next_needs)
+    assert not missing.holds
+    assert not missing.open_refunds
+
+
+def test_the_book_lets_go_of_what_no_batch_names() -> None:
+    lane = StraightLane()
+    for address in ("a", "b", "c"):
+        lane.send(build.open_account(address=address))
+    kept = needs_of(build.pay(address="a"), "a")
+
+    lane.book.forget([kept], accounts_max=2)
+
+    assert set(lane.book.accounts) == {("a", "USD"), ("c", "USD")}  # "b" is the oldest that nobody names
+    assert not lane.book.decisions
+
+
+def test_a_row_asked_for_and_not_found_is_known_to_be_absent() -> None:
+    book = Book(RULES, {})
+    asked = Keys(accounts={("acme", "USD"): None}, decisions={("acme", b"x"): None})
+
+    book.add(asked, Rows(accounts={("other", "USD"): Account("other", "USD")}))
+
+    assert book.accounts == {("acme", "USD"): None}
+    assert not book.missing(asked)
+
+
+def test_changes_are_taken_once() -> None:
+    lane = build.lane_with()
+    lane.book.changed.accounts["acme", "USD"] = None
+
+    assert lane.book.take_changes()
+    assert not lane.book.take_changes()
+
+
+def test_a_first_decision_is_found_under_its_root() -> None:
+    lane = build.lane_with()
+    command = build.pay()
+    lane.send(command)
+
+    decision = lane.book.decisions["acme", command.command_id]
+
+    assert isinstance(decision, Decision)
+    assert (decision.amount_minor, decision.levels, decision.address) == (10, 1, "acme")

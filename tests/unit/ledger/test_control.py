@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from processors.faults import LaneStopped, StopCode
+from processors.ledger.commands import SetRules
+from processors.ledger.control import next_rules
+from processors.ledger.rules import RESULT_VERSION, RULES_RELEASE, Rules
+from tests.unit.ledger.lane import DAY_MS, HOUR_MS, START_MS
+
+pytestmark = pytest.mark.rule("I6")
+
+NOW = Rules(version=3)
+WISH = SetRules(
+    command_id=bytes(16),
+    version=4,
+    release=1,
+    window_ms=12 * HOUR_MS,
+    skew_ms=60_000,
+    future_limit_ms=2 * DAY_MS,
+    refund_period_ms=365 * DAY_MS,
+    longest_hold_ms=7 * DAY_MS,
+    result_version=1,
+)
+
+
+def test_rules_change_to_the_next_version_and_do_not_reach_back() -> None:
+    assert next_rules(NOW, WISH, now_ms=START_MS) == Rules(
+        version=4,
+        release=1,
+        window_ms=12 * HOUR_MS,
+        skew_ms=60_000,
+        future_limit_ms=2 * DAY_MS,
+        refund_period_ms=365 * DAY_MS,
+        longest_hold_ms=7 * DAY_MS,
+        result_version=1,
+        window_floor_ms=START_MS - 6 * HOUR_MS,
+        refund_floor_ms=START_MS - 180 * DAY_MS,
+    )
+
+
+def test_a_grown_window_reaches_back_further_as_time_passes_and_no_faster() -> None:
+    grown = next_rules(NOW, WISH, now_ms=START_MS)
+    assert grown is not None
+
+    assert grown.window_start_ms(START_MS) == START_MS - 6 * HOUR_MS
+    assert grown.window_start_ms(START_MS + HOUR_MS) == START_MS - 6 * HOUR_MS
+    assert grown.window_start_ms(START_MS + 6 * HOUR_MS) == START_MS - 6 * HOUR_MS
+    assert grown.window_start_ms(START_MS + 7 * HOUR_MS) == START_MS - 5 * HOUR_MS
+
+
+def test_the_floor_of_a_window_that_grew_twice_is_the_first_ones() -> None:
+    once = next_rules(NOW, WISH, now_ms=START_MS)
+    assert once is not None
+    twice = next_rules(once, replace(WISH, version=5, window_ms=24 * HOUR_MS), now_ms=START_MS + HOUR_MS)
+    assert twice is not None
+
+    assert twice.window_start_ms(START_MS + HOUR_MS) == START_MS - 6 * HOUR_MS
+
+
+@pytest.mark.rule("H3")
+def test_a_grown_refund_period_does_not_reach_back() -> None:
+    grown = next_rules(NOW, WISH, now_ms=START_MS)
+    assert grown is not None
+
+    assert grown.refund_start_ms(START_MS + DAY_MS) == START_MS - 180 * DAY_MS
+    assert grown.recall_start_ms(START_MS + DAY_MS) == START_MS - 180 * DAY_MS
+
+
+@pytest.mark.parametrize("version", [2, 3, 5, 0, -1])
+def test_a_version_that_is_not_the_next_has_no_effect(version: int) -> None:
+    assert next_rules(NOW, replace(WISH, version=version), now_ms=START_MS) is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"window_ms": 0},
+        {"window_ms": 366 * DAY_MS},
+        {"skew_ms": -1},
+        {"skew_ms": 2 * DAY_MS + 1},
+        {"future_limit_ms": 20 * DAY_MS},  # twice that, and the window, are more slices than a table has room for
+        {"refund_period_ms": 12 * HOUR_MS - 1},
+        {"refund_period_ms": 2**62},
+        {"longest_hold_ms": 0},
+        {"longest_hold_ms": 2**62},
+        {"release": 0},
+        {"result_version": 0},
+    ],
+)
+def test_values_out_of_range_have_no_effect(change: dict[str, int]) -> None:
+    assert next_rules(NOW, replace(WISH, **change), now_ms=START_MS) is None  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("change", [{"release": RULES_RELEASE + 1}, {"result_version": RESULT_VERSION + 1}])
+@pytest.mark.parametrize("version", [4, 9])
+def test_a_later_release_in_the_log_stops_the_lane(change: dict[str, int], version: int) -> None:
+    with pytest.raises(LaneStopped) as stopped:
+        next_rules(NOW, replace(WISH, version=version, **change), now_ms=START_MS)  # type: ignore[arg-type]
+
+    assert stopped.value.code is StopCode.UNKNOWN_VERSION
