@@ -9,6 +9,7 @@ from typing import Any, assert_never
 from processors.ids import id_text
 from processors.ledger.outcomes import Posting, Status
 from processors.ops.money import show_amount
+from processors.wire.dead_letters import DeadLetter
 from processors.wire.results import Result
 
 EXIT_GOOD = 0  # accepted, open or completed
@@ -93,3 +94,29 @@ def _posting_as_json(posting: Posting) -> dict[str, Any]:
         "overdraft_limit_minor": posting.overdraft_limit,
         "sequence": posting.sequence,
     }
+
+
+def dead_letter_as_json(letter: DeadLetter, name: str) -> dict[str, Any]:
+    """Return all that a dead letter says; bytes are shown as text where they are, else as hexadecimal digits."""
+    return {
+        "name": name,
+        "cause": letter.cause,
+        "detail": letter.detail,
+        "topic": letter.topic,
+        "partition": letter.partition,
+        "offset": letter.offset,
+        "time": show_time(letter.timestamp_ms),
+        "ingress_epoch": letter.ingress_epoch,
+        "ingress_partition": letter.ingress_partition,
+        "ingress_offset": letter.ingress_offset,
+        "key": _readable(letter.key),
+        "key_bytes": letter.key_size,
+        "payload": _readable(letter.payload),
+        "payload_bytes": letter.payload_size,
+        "payload_sha256": letter.payload_sha256.hex(),
+    }
+
+
+def _readable(content: bytes) -> str:
+    text = content.decode("utf-8", "replace")
+    return text if text.isprintable() and "\ufffd" not in text else content.hex()

@@ -1,0 +1,78 @@
+"""Sends one command, waits for its result and shows it; the result's status is the exit status."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import typer
+
+from processors.ledger.commands import Command
+from processors.ledger.outcomes import Reason
+from processors.ops.cli.terminal import open_client, page, print_json, print_table
+from processors.ops.money import show_amount, show_money
+from processors.ops.result_text import exit_status, result_as_json, show_id, show_time
+from processors.wire.results import Result
+
+
+def ask(
+    make: Callable[[bytes], Command],
+    command_id: bytes | None,
+    *,
+    within_s: int,
+    as_json: bool,
+    until_final: bool = False,
+) -> None:
+    """Send what ``make`` builds for the id, show its result, and end with its exit status.
+
+    Args:
+        make: Gets the command's id.
+        command_id: The operator's own, to repeat a command; a new one where None.
+        within_s: Seconds to wait for the result.
+        as_json: Print one JSON object instead of a table.
+        until_final: Wait on while the result is OPEN.
+
+    Raises:
+        NoAnswer: There was none in time; the text names the id to repeat with.
+    """
+    with open_client(within_s=within_s) as client:
+        result = client.send(make(command_id or client.new_id()), until_final=until_final)
+    show_result(result, as_json=as_json)
+    raise typer.Exit(exit_status(result.status))
+
+
+def show_result(result: Result, *, as_json: bool) -> None:
+    """Print a result: a line that says how it ended, and what each level holds afterwards."""
+    if as_json:
+        print_json(result_as_json(result))
+        return
+    page.print(headline(result), markup=False)
+    if result.postings:
+        columns = ("account", "change", "balance", "held", "available", "limit")
+        rows = [
+            (
+                posting.address,
+                show_amount(posting.balance_change, result.currency),
+                show_amount(posting.balance, result.currency),
+                show_amount(posting.held, result.currency),
+                show_amount(posting.balance - posting.held + posting.overdraft_limit, result.currency),
+                show_amount(posting.overdraft_limit, result.currency),
+            )
+            for posting in result.postings
+        ]
+        print_table("", columns, rows, right=columns[1:])
+
+
+def headline(result: Result) -> str:
+    """Say in one line how a command ended."""
+    words = [result.status if result.reason is Reason.NONE else f"{result.status} {result.reason}", result.type]
+    words.append(result.address)
+    if result.amount_minor:
+        words.append(show_money(result.amount_minor, result.currency))
+    if result.remaining_minor:
+        words.append(f"(left: {show_money(result.remaining_minor, result.currency)})")
+    if result.expires_at_ms:
+        words.append(f"until {show_time(result.expires_at_ms)}")
+    if result.duplicate_of is not None:
+        words.append("(already answered before, nothing changed)")
+    words.append(show_id(result.command_id))
+    return "  ".join(words)

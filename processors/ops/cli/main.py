@@ -1,0 +1,55 @@
+"""Puts the commands together, and turns faults into one clear line and an exit status."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from processors.faults import Fault
+from processors.ops.cli import accounts, payments, processes, results, sending, stack
+from processors.ops.cli.terminal import notes, use_profile
+from processors.ops.result_text import EXIT_FAULT
+
+EPILOG = (
+    "Exit status: 0 accepted, open or completed; 1 rejected or returned; 2 wrong usage; "
+    "3 a fault, an UNKNOWN answer, or none in time."
+)
+_INTERRUPTED = 130  # as a shell says of a program that Ctrl-C ended
+
+app = typer.Typer(
+    name="balance",
+    help="Payment balances on Kafka, MySQL and Cassandra. Amounts are typed as they are written: 12.50 USD.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def begin(
+    profile: Annotated[
+        str | None,
+        typer.Option("--profile", help="Settings: config/NAME.toml.", show_default="BALANCE_PROFILE, else local"),
+    ] = None,
+) -> None:
+    """Payment balances on Kafka, MySQL and Cassandra."""
+    use_profile(profile)
+
+
+for part in (processes, payments, accounts, results, sending, stack):
+    part.register(app)
+
+
+def main() -> None:
+    """Run the command line; never a traceback for a fault: what went wrong, where, and what to do."""
+    try:
+        app()
+    except Fault as fault:
+        notes.print(f"balance: {fault}", style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(EXIT_FAULT)
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)

@@ -1,0 +1,63 @@
+"""The processes: each alone, or all of them under one supervisor."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from processors.ops import processes
+from processors.ops.cli.stack import say
+from processors.ops.cli.terminal import notes, settings
+from processors.ops.result_text import EXIT_FAULT
+from processors.ops.supervisor import Supervisor
+
+_PANEL = "Processes"
+Supervised = Annotated[bool, typer.Option("--supervised", hidden=True, help="Stop when standard input ends.")]
+ShardOption = Annotated[str | None, typer.Option("--shard", help="Which shard.", show_default="home_shard")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    app.command(rich_help_panel=_PANEL)(up)
+    for name, kind in processes.KINDS.items():
+        group = typer.Typer(help=kind.what, no_args_is_help=True)
+        group.callback()(_nothing)  # so that `run` stays a word of its own
+        group.command("run", help=kind.what)(_runner(name, per_shard=kind.per_shard))
+        app.add_typer(group, name=name, rich_help_panel=_PANEL)
+
+
+def up(
+    *,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Shard workers of each shard; they share its lanes.")] = 1,
+) -> None:
+    """Run every process of the service under one supervisor, until Ctrl-C or SIGTERM."""
+    chosen = settings()
+    log_folder = chosen.stack.directory / "log"
+    supervisor = Supervisor(processes.programs(chosen, workers=workers), log_folder)
+    supervisor.stop_on_signals()
+    say(f"logs are in {log_folder}; Ctrl-C stops all")
+    try:
+        supervisor.start()
+        supervisor.watch(say)
+    finally:
+        if killed := supervisor.close():
+            notes.print(f"killed, since they did not stop in time: {', '.join(killed)}", style="red")
+            sys.exit(EXIT_FAULT)
+
+
+def _runner(kind: str, *, per_shard: bool) -> Callable[..., None]:
+    def run_for_shard(*, shard: ShardOption = None, supervised: Supervised = False) -> None:
+        chosen = settings()
+        raise typer.Exit(processes.run(kind, chosen, shard or chosen.home_shard, supervised=supervised))
+
+    def run_for_all(*, supervised: Supervised = False) -> None:
+        raise typer.Exit(processes.run(kind, settings(), "", supervised=supervised))
+
+    return run_for_shard if per_shard else run_for_all
+
+
+def _nothing() -> None:
+    """Do nothing."""

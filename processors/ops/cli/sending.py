@@ -1,0 +1,96 @@
+"""Many commands at once: JSON lines in, results as JSON lines out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from processors.client import NoAnswer
+from processors.ledger.commands import Command
+from processors.ops.cli.terminal import notes, open_client, print_json
+from processors.ops.command_text import CommandTextError, command_from_json
+from processors.ops.result_text import EXIT_FAULT, EXIT_GOOD, exit_status, result_as_json, show_id
+
+# Longer than for one command: thousands wait for their turn.
+WITHIN_S = 60
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    app.command(rich_help_panel="Money")(send)
+
+
+def send(
+    file: Annotated[
+        Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="JSON lines, one command each.")
+    ],
+    until_final: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Wait for what follows a result that is OPEN.")
+    ] = False,
+    within_s: Annotated[
+        int, typer.Option("--within", min=1, max=3_600, help="Seconds to wait for each result.")
+    ] = WITHIN_S,
+) -> None:
+    """Send a file of commands and print each result as a JSON line, in the order of the file.
+
+    A line is {"type": "PAY", "address": "acme:vn", "amount": "12.50 USD", "command_id": "...", "metadata": {...}},
+    with the command's own fields. Give each line its command_id: then the same file can be sent again safely. The
+    whole file is checked before anything is sent. The exit status is the worst of the results'.
+    """
+    count = sum(1 for _ in _commands(file, lambda: bytes(16)))
+    worst = EXIT_GOOD
+    with open_client(within_s=within_s) as client, progress_bar() as bar:
+        task = bar.add_task("commands", total=count)
+        for command, answer in client.exchange(_commands(file, client.new_id), until_final=until_final):
+            if isinstance(answer, NoAnswer):
+                print_json({"command_id": show_id(command.command_id), "status": "", "error": str(answer)})
+                worst = max(worst, EXIT_FAULT)
+            else:
+                print_json(result_as_json(answer))
+                worst = max(worst, exit_status(answer.status))
+            bar.advance(task)
+    raise typer.Exit(worst)
+
+
+def _commands(file: Path, make_id: Callable[[], bytes]) -> Iterator[Command]:
+    with file.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                yield _command(file, number, line, make_id)
+
+
+def _command(file: Path, number: int, line: str, make_id: Callable[[], bytes]) -> Command:
+    try:
+        values: Any = json.loads(line)
+        if not isinstance(values, dict):
+            raise CommandTextError("a line is one JSON object")
+        return command_from_json(values, make_id)
+    except ValueError as error:
+        raise typer.BadParameter(f"{file}, line {number}: {error}") from None
+
+
+class _Rate(ProgressColumn):
+    """Steps a second."""
+
+    def render(self, task: Task) -> Text:
+        """Show the rate once there is one."""
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:,.0f}/s")
+
+
+def progress_bar() -> Progress:
+    """Return a bar on standard error with count, rate and time left."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeRemainingColumn(),
+        console=notes,
+    )

@@ -1,0 +1,137 @@
+"""What every command shares: settings, output for people or programs, and the options that many take."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Any, TypeVar
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from processors.client import Client, ClientConfig
+from processors.ops import assembly
+from processors.ops.command_text import CommandTextError, metadata_bytes, parse_id
+from processors.ops.durations import parse_duration
+from processors.ops.money import Money, known_currency, parse_money
+from processors.settings import Settings, load_settings
+
+page = Console(highlight=False)  # what was asked for
+notes = Console(stderr=True, highlight=False)  # progress and faults, so that output can be piped
+_profile: list[str] = []
+Value = TypeVar("Value")
+
+
+def use_profile(name: str | None) -> None:
+    """Let ``settings`` read another profile than the environment's."""
+    _profile[:] = [name] if name else []
+
+
+def settings() -> Settings:
+    """Read the settings of the chosen profile."""
+    return load_settings(_profile[0] if _profile else None)
+
+
+@contextmanager
+def open_client(*, within_s: int) -> Iterator[Client]:
+    """Give a client whose commands wait so long for their results; it signs what must be signed (W1)."""
+    chosen = settings()
+    keys = assembly.keyring(chosen) if chosen.keys_file.exists() else None
+    config = ClientConfig(kafka=assembly.kafka_address(chosen), keyring=keys, deadline_ms=within_s * 1_000)
+    with Client(config) as client:
+        yield client
+
+
+def print_json(value: Any) -> None:
+    """Write one JSON value on one line."""
+    typer.echo(json.dumps(value, ensure_ascii=False))
+
+
+def print_table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = ()
+) -> None:
+    """Write a table; ``right`` names the columns of figures."""
+    table = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(str(cell) for cell in row))
+    page.print(table)
+
+
+# ------------------------------------------------------------------ arguments and options that many commands take
+
+
+def amount_of(words: Sequence[str]) -> Money:
+    """Read the words of an AMOUNT argument, quoted or not."""
+    return _reads(parse_money)(" ".join(words))
+
+
+def limit_of(text: str, currency: str) -> int:
+    """Read a limit, with or without its currency, in minor units; zero is one."""
+    money = _reads(lambda limit: parse_money(limit, zero=True))(text if text[-1:].isalpha() else f"{text} {currency}")
+    if money.currency != currency:
+        raise typer.BadParameter(f"the limit is in {money.currency}, the account in {currency}")
+    return money.amount_minor
+
+
+def read_currency(text: str) -> str:
+    """Read a currency's code, in any case."""
+    return _reads(known_currency)(text)
+
+
+def _reads(read: Callable[[str], Value]) -> Callable[[Any], Value]:
+    """Turn a reader's ValueError into wrong usage. A default is no text and passes as it is."""
+
+    def parse(text: Any) -> Any:
+        if not isinstance(text, str):
+            return text
+        try:
+            return read(text)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+
+    return parse
+
+
+def read_metadata(text: str) -> bytes:
+    """Read metadata as an operator types it."""
+    return _reads(_metadata)(text)
+
+
+def _metadata(text: str) -> bytes:
+    value = json.loads(text)
+    if isinstance(value, dict):
+        return metadata_bytes(value)
+    raise CommandTextError("metadata is a JSON object, such as '{\"order\": 17}'")
+
+
+Address = Annotated[str, typer.Argument(help="A partner's path, such as acme:vn:shop-17.", show_default=False)]
+AmountWords = Annotated[list[str], typer.Argument(metavar="AMOUNT", help="Such as 12.50 USD.", show_default=False)]
+Currency = Annotated[
+    str,
+    typer.Argument(
+        parser=_reads(known_currency), metavar="CURRENCY", help="ISO 4217, such as USD.", show_default=False
+    ),
+]
+IdArgument = Annotated[bytes, typer.Argument(parser=_reads(parse_id), metavar="ID", show_default=False)]
+IdOption = Annotated[
+    bytes | None,
+    typer.Option(
+        "--id",
+        parser=_reads(parse_id),
+        metavar="ID",
+        help="The command's id; give the same one again to repeat a command safely.",
+        show_default="a new UUIDv7",
+    ),
+]
+MetadataOption = Annotated[
+    bytes,
+    typer.Option("--metadata", parser=_reads(_metadata), metavar="JSON", help="A JSON object, up to 4 KiB."),
+]
+DurationOption = Annotated[int, typer.Option(parser=_reads(parse_duration), metavar="SPAN")]
+WithinOption = Annotated[int, typer.Option("--within", min=1, max=600, help="Seconds to wait for the result.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+WITHIN_S = 15

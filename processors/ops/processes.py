@@ -1,0 +1,84 @@
+"""Which processes the service consists of, and how each is run: its work, its name, its deadline."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from processors.ops import assembly
+from processors.ops.process import run_process
+from processors.ops.supervisor import Program
+from processors.settings import Settings
+
+Work = Callable[[Settings, str, threading.Event], int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """A kind of process. ``work`` takes the settings, a shard (empty where it serves all), and the stop event."""
+
+    what: str
+    work: Work
+    per_shard: bool
+    stop_deadline_ms: Callable[[Settings], int]
+
+
+KINDS: dict[str, Kind] = {
+    "shard": Kind(
+        what="Decides one shard's commands.",
+        work=assembly.run_shard,
+        per_shard=True,
+        stop_deadline_ms=lambda settings: settings.worker.stop_deadline_ms,
+    ),
+}
+
+
+def run(kind: str, settings: Settings, shard: str, *, supervised: bool = False) -> int:
+    """Run one process until it ends or is told to stop, and return its exit status."""
+    chosen = KINDS[kind]
+    return run_process(
+        name_of(kind, shard),
+        settings,
+        lambda stopping: chosen.work(settings, shard, stopping),
+        stop_deadline_ms=chosen.stop_deadline_ms(settings),
+        supervised=supervised,
+    )
+
+
+def name_of(kind: str, shard: str) -> str:
+    """Return a process's name: ``router``, ``shard-s1``."""
+    return f"{kind}-{shard}" if shard else kind
+
+
+def programs(settings: Settings, *, workers: int = 1) -> list[Program]:
+    """Return every process of the service as a program for the supervisor.
+
+    Args:
+        settings: Each process reads the same profile; its health port follows ``health.port`` unless that is 0.
+        workers: Shard workers of each shard; they share its lanes.
+    """
+    wanted: list[tuple[str, str, str]] = []  # kind, shard, what tells workers of one shard apart
+    for kind, chosen in KINDS.items():
+        for shard in settings.shards if chosen.per_shard else ("",):
+            wanted += [(kind, shard, f"-{n}" if n else "") for n in range(workers if kind == "shard" else 1)]
+    return [
+        _program(settings, kind, shard, suffix, settings.health.port + n if settings.health.port else 0)
+        for n, (kind, shard, suffix) in enumerate(wanted)
+    ]
+
+
+def _program(settings: Settings, kind: str, shard: str, suffix: str, health_port: int) -> Program:
+    command = [sys.executable, "-m", "processors.ops.cli", "--profile", settings.profile, kind, "run", "--supervised"]
+    return Program(
+        name=name_of(kind, shard) + suffix,
+        command=[*command, "--shard", shard] if shard else command,
+        environment={
+            "BALANCE_ROOT": str(settings.root),
+            "BALANCE_INSTANCE": settings.instance + suffix,
+            "BALANCE_HEALTH__PORT": str(health_port),
+            "BALANCE_LOG_FORMAT": "json",
+            "PYTHONUNBUFFERED": "1",
+        },
+    )

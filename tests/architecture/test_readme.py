@@ -1,0 +1,73 @@
+"""README names what there is: every setting, every reason a lane stops, every command and its first ten bytes."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from pydantic import BaseModel
+
+from processors.faults import StopCode
+from processors.ledger.commands import TYPE_OF
+from processors.ledger.outcomes import Reason, Status
+from processors.settings import Settings, Shard
+from processors.wire.schemas import ALL
+from tests.architecture.source_tree import ROOT
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def setting_names(model: type[BaseModel], before: str = "") -> list[str]:
+    names: list[str] = []
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            names += setting_names(kind, f"{before}{name}.")
+        else:
+            names.append(before + name)
+    return names
+
+
+SETTINGS = [name for name in setting_names(Settings) if name not in {"root", "profile", "shards"}]
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_every_setting_is_explained(name: str) -> None:
+    assert f"`{name}`" in README
+
+
+@pytest.mark.parametrize("name", list(Shard.model_fields))
+def test_every_setting_of_a_shard_is_explained(name: str) -> None:
+    assert re.search(rf"`(shards\.<id>)?\.{name}`", README)
+
+
+def test_no_setting_is_explained_that_is_not_there() -> None:
+    sections = {name.partition(".")[0] for name in SETTINGS if "." in name}
+    mentioned = set(re.findall(rf"`((?:{'|'.join(sections)})\.[a-z_]+)`", README))
+
+    assert mentioned <= set(SETTINGS)
+
+
+@pytest.mark.parametrize("code", list(StopCode))
+def test_every_stop_code_has_a_line(code: StopCode) -> None:
+    (line,) = [line for line in README.splitlines() if line.startswith(f"| `{code}` |")]
+    assert "balance " in line.rpartition(" | ")[2] or "balance " in line, "the command that starts the lane again"
+
+
+@pytest.mark.parametrize("reason", [reason for reason in Reason if reason is not Reason.NONE])
+def test_every_rejection_has_a_line(reason: Reason) -> None:
+    assert f"| `{reason}` |" in (ROOT / "docs" / "rejections.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("status", [status for status in Status if status is not Status.RETURNED])
+def test_every_status_has_a_line(status: Status) -> None:
+    assert f"\n| {status} |" in README
+
+
+THE_SERVICES_OWN = {"expire_hold", "recall_original"}
+
+
+@pytest.mark.parametrize("name", sorted({name.lower() for name in TYPE_OF.values()} - THE_SERVICES_OWN))
+def test_a_partners_command_is_given_with_its_first_ten_bytes(name: str) -> None:
+    newest = max((schema for schema in ALL.values() if schema.name == name), key=lambda schema: schema.version)
+    assert re.search(rf"`{name}`( \(signed\))? \| `{newest.prefix.hex()}`", README)
