@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 from confluent_kafka import KafkaException, TopicCollection, TopicPartition
@@ -13,7 +14,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from processors.faults import Misconfigured
+from processors.faults import Misconfigured, Unavailable
 from processors.streams.connection import KafkaAddress, error_of, fault_of
 
 DEADLINE_S = 30.0
@@ -136,9 +137,18 @@ class Topics:
                     done.result(DEADLINE_S)
                 except KafkaException as exception:
                     raise fault_of(error_of(exception), f"making topic {name}") from exception
+        self._await_listed({self._prefix + spec.name for spec in missing})
         for spec in specs:
             self.check(spec)
         return [spec.name for spec in missing]
+
+    def _await_listed(self, names: set[str]) -> None:
+        """Wait until new topics are listed: the controller makes them, each broker learns of them a little later."""
+        ends_s = time.monotonic() + DEADLINE_S
+        while not names <= self._names().keys():
+            if time.monotonic() > ends_s:
+                raise Unavailable(f"topics {sorted(names)} were made, but are not listed after {DEADLINE_S} s")
+            time.sleep(0.05)  # nothing tells when a broker has learnt of a topic
 
     def check(self, spec: TopicSpec) -> None:
         """Refuse a topic that is missing, or is not as it must be.

@@ -7,7 +7,9 @@ import threading
 import time
 from typing import Any
 
-from processors.stores.mysql import MysqlAddress, connect
+import MySQLdb
+
+from processors.stores.mysql import MysqlAddress
 
 BATCH = 4_000
 ROW_LOCK_THREADS = 8
@@ -43,6 +45,21 @@ def raw_insert_rows_per_s(address: MysqlAddress, rows_max: int = 100_000) -> int
     connection.query("DROP TABLE journal_raw")
     connection.close()
     return int(len(rows) / elapsed_s)
+
+
+def connect(address: MysqlAddress) -> Any:
+    """Open a plain connection, with the server's own durable settings."""
+    connection = MySQLdb.connect(
+        host=address.host,
+        port=address.port,
+        user=address.user,
+        password=address.password,
+        database=address.database,
+        use_unicode=False,
+        autocommit=False,
+    )
+    connection.query("SET SESSION transaction_isolation = 'READ-COMMITTED'")
+    return connection
 
 
 def _literal(value: Any) -> str:
