@@ -9,7 +9,7 @@ from processors.ledger.addresses import is_root
 from processors.ledger.commands import Adjust, Command, Control, ExpireHold, RecallOriginal, SetLaneTime, SetRules, Tick
 from processors.routing.units import bucket_of
 from processors.wire.causes import Cause, bounded
-from processors.wire.commands import BODY_HASH_BYTES, body_hash, decode_command
+from processors.wire.commands import BODY_HASH_BYTES, NO_REGISTRY, ConfluentIds, body_hash, decode_command
 from processors.wire.records import Record
 from processors.wire.route import ROUTE_HEADER, Route, RouteKind, decode_route, decode_stub
 from processors.wire.signature import SIGNATURE_HEADER, KeyRing, verify
@@ -46,7 +46,9 @@ class Admission:
     refusal: Refusal | None
 
 
-def admit(record: Record, *, keyring: KeyRing, lane: int, lanes: int) -> Admission:
+def admit(
+    record: Record, *, keyring: KeyRing, lane: int, lanes: int, confluent: ConfluentIds = NO_REGISTRY
+) -> Admission:
     """Decode a record of a shard's topic, and check what it must carry to be believed.
 
     Args:
@@ -54,6 +56,7 @@ def admit(record: Record, *, keyring: KeyRing, lane: int, lanes: int) -> Admissi
         keyring: Verifies what must be signed.
         lane: The partition it was read from.
         lanes: Partitions of the shard's topic, a power of two.
+        confluent: A schema registry's ids, where producers use one; see ``decode_command``.
 
     Returns:
         A command, not judged: an address under another root than the key's is the ledger's to refuse (F3); or a
@@ -64,7 +67,7 @@ def admit(record: Record, *, keyring: KeyRing, lane: int, lanes: int) -> Admissi
     route = None
     try:
         route = _route_of(record)
-        command = _command_of(record, route)
+        command = _command_of(record, route, confluent)
         if isinstance(command, SIGNED):
             _refuse_unsigned(record, keyring)
         if isinstance(command, CONTROL):
@@ -85,12 +88,12 @@ def _route_of(record: Record) -> Route | None:
     return decode_route(values[0] or b"")
 
 
-def _command_of(record: Record, route: Route | None) -> Command | Control:
+def _command_of(record: Record, route: Route | None, confluent: ConfluentIds) -> Command | Control:
     """Decode the payload, and hold what it is against the way it came (W1)."""
     payload = record.value
     if route is not None and route.kind is not RouteKind.COMMAND:
         raise _no_command(route, payload or b"")
-    command = decode_command(payload or b"")
+    command = decode_command(payload or b"", confluent)
     if isinstance(command, STRAIGHT):
         if route is not None:
             raise Undecodable(Cause.UNEXPECTED_ROUTE, f"{type(command).__name__} does not come through the router")

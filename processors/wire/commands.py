@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from hashlib import sha256
 from operator import attrgetter
@@ -27,6 +27,14 @@ from processors.wire.schemas import ALL, PREFIX_BYTES, Schema, encode, refuse_un
 
 PAYLOAD_BYTES_MAX = 65_536  # W4
 BODY_HASH_BYTES = 16
+
+ConfluentIds = Mapping[int, Schema]
+"""A schema registry's ids of the commands' schemas (``schemas.schema_of``)."""
+
+NO_REGISTRY: ConfluentIds = MappingProxyType({})
+_CONFLUENT_MARKER = b"\x00"
+_CONFLUENT_ID_BYTES = 4
+_SERVICE_TYPES = {"TICK", "SET_RULES", "SET_LANE_TIME", "EXPIRE_HOLD", "RECALL_ORIGINAL"}
 
 _CLASS_OF: dict[str, type[Command | Control]] = {
     **{type_name: kind for kind, type_name in TYPE_OF.items()},
@@ -84,8 +92,15 @@ def encode_command(command: Command | Control) -> bytes:
     return payload
 
 
-def decode_command(payload: bytes) -> Command | Control:
+def decode_command(payload: bytes, confluent: ConfluentIds = NO_REGISTRY) -> Command | Control:
     """Decode a payload that anybody may have written.
+
+    Args:
+        payload: In single-object encoding; or, from producers with a schema registry, in its framing: a zero, the
+            schema's id in four bytes, big endian, and the fields. The latter for partners' commands only, since the
+            service tells its own by their first ten bytes.
+        confluent: The registry's ids. They decide what is a command, so every worker and every replay needs the same;
+            a registry never gives an id twice.
 
     Returns:
         The command as its record said it, not judged: an amount may be zero, an address malformed.
@@ -93,8 +108,25 @@ def decode_command(payload: bytes) -> Command | Control:
     Raises:
         Undecodable: See ``guard.decode``.
     """
+    if confluent:
+        payload = _unframed(payload, confluent)
     command: Command | Control = guard.decode(payload, _FORMATS, bytes_max=PAYLOAD_BYTES_MAX)
     return command
+
+
+def confluent_framed(payload: bytes, schema_id: int) -> bytes:
+    """Return a payload of single-object encoding in a schema registry's framing, under its schema's id there."""
+    return _CONFLUENT_MARKER + schema_id.to_bytes(_CONFLUENT_ID_BYTES, "big") + payload[PREFIX_BYTES:]
+
+
+def _unframed(payload: bytes, confluent: ConfluentIds) -> bytes:
+    end = len(_CONFLUENT_MARKER) + _CONFLUENT_ID_BYTES
+    if not payload.startswith(_CONFLUENT_MARKER) or len(payload) < end:
+        return payload
+    schema = confluent.get(int.from_bytes(payload[len(_CONFLUENT_MARKER) : end], "big"))
+    if schema is None or _TYPE_OF_PREFIX.get(schema.prefix) in _SERVICE_TYPES:
+        return payload
+    return schema.prefix + payload[end:]
 
 
 # ------------------------------------------------------------------ body hash

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
+from sys import intern
 from typing import Any
 
 from processors.faults import Undecodable
@@ -26,16 +27,18 @@ def format_of(schema: Schema, kind: type, enums: Enums | None = None) -> Format:
     """Return the format that builds a dataclass, field by field, of what a schema describes.
 
     Args:
-        schema: Its fields are named as the dataclass's.
+        schema: Its fields are named as the dataclass's. An older version may lack some that have a default.
         kind: The dataclass.
         enums: By full name of an enum: what its symbols stand for.
 
     Raises:
-        ValueError: The schema's fields are not the dataclass's.
+        ValueError: The schema has a field that the dataclass has not, or lacks one that must be given.
     """
-    names = [field["name"] for field in schema.parsed["fields"]]
-    if sorted(names) != sorted(field.name for field in fields(kind)):
-        raise ValueError(f"{schema.name}.v{schema.version} has other fields than {kind.__name__}: {names}")
+    names = [intern(field["name"]) for field in schema.parsed["fields"]]
+    known = {field.name for field in fields(kind)}
+    must = {field.name for field in fields(kind) if field.default is MISSING}
+    if not must <= set(names) <= known:
+        raise ValueError(f"{schema.name}.v{schema.version} does not fit {kind.__name__}: it has {names}")
 
     def build(values: list[Any]) -> Any:
         return kind(**dict(zip(names, values, strict=True)))

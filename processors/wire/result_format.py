@@ -12,9 +12,9 @@ from processors.faults import Undecodable
 from processors.ledger.commands import AccountStatus, CommandType, Direction, Policy
 from processors.ledger.outcomes import Contra, Posting, Reason, Status
 from processors.wire import guard
-from processors.wire.avro import long_bytes, reader_of, sized_bytes, text_bytes
+from processors.wire.avro import UNLISTED, long_bytes, reader_of, sized_bytes, text_bytes
 from processors.wire.causes import Cause
-from processors.wire.schemas import schema_of
+from processors.wire.schemas import schema_of, symbols_of
 
 # Twice a command of 64 KiB: a result repeats its texts once, and adds at most 8 postings and numbers (W4).
 RESULT_BYTES_MAX = 131_072
@@ -186,25 +186,44 @@ def _pointer_bytes(pointer: ResultPointer) -> bytes:
     return b"\x02" + long_bytes(pointer.lane_offset) + long_bytes(pointer.lane_index) + b"\x00"
 
 
-def _indexes(members: list[Any]) -> dict[Any, bytes]:
-    return {member: long_bytes(index) for index, member in enumerate(members)}
+def _members(name: str, kind: type[StrEnum]) -> Mapping[str, Any]:
+    """Return what each symbol of the schema stands for, in its order; NONE is None where the enum has none so named.
+
+    Raises:
+        ValueError: The schema lacks a member, or has a symbol that is none: a release like that may not start.
+    """
+    known = {str(member): member for member in kind}
+    symbols = [symbol for symbol in symbols_of(_SCHEMA)[name] if symbol != UNLISTED]
+    if set(symbols) | {"NONE"} != set(known) | {"NONE"}:
+        odd = sorted(set(symbols) ^ set(known))
+        raise ValueError(f"{kind.__name__} and {name} in {_SCHEMA.name}.v{_SCHEMA.version}.avsc differ: {odd}")
+    return {symbol: known.get(symbol) for symbol in symbols}
 
 
-_TYPES = _indexes([*CommandType])
-_STATUSES = _indexes([*Status])
-_REASONS = _indexes([*Reason])
-_CONTRAS = _indexes([*Contra])
-_POLICIES = _indexes([None, *Policy])
-_ACCOUNT_STATUSES = _indexes([None, *AccountStatus])
-_DIRECTIONS = _indexes([None, *Direction])
-
-
-def _members(kind: type[StrEnum]) -> Mapping[str, StrEnum | None]:
-    """Return what the schema's symbols stand for; NONE stands for no member where the enum has none of that name."""
-    return {"NONE": None, **{str(member): member for member in kind}}
+def _indexes(name: str) -> Mapping[Any, bytes]:
+    return {member: long_bytes(index) for index, member in enumerate(_ENUMS[name].values())}
 
 
 _SCHEMA = schema_of("result", 1)
+_ENUMS = {
+    name: _members(name, kind)
+    for name, kind in (
+        ("balance.CommandType", CommandType),
+        ("balance.Status", Status),
+        ("balance.Reason", Reason),
+        ("balance.Contra", Contra),
+        ("balance.ResultPolicy", Policy),
+        ("balance.ResultAccountStatus", AccountStatus),
+        ("balance.ResultDirection", Direction),
+    )
+}
+_TYPES = _indexes("balance.CommandType")
+_STATUSES = _indexes("balance.Status")
+_REASONS = _indexes("balance.Reason")
+_CONTRAS = _indexes("balance.Contra")
+_POLICIES = _indexes("balance.ResultPolicy")
+_ACCOUNT_STATUSES = _indexes("balance.ResultAccountStatus")
+_DIRECTIONS = _indexes("balance.ResultDirection")
 _FIELDS = [field.name for field in fields(Result)]
 _POSTINGS = _FIELDS.index("postings")
 _DUPLICATE_OF = _FIELDS.index("duplicate_of")
@@ -230,15 +249,7 @@ _FORMATS = {
                 "balance.Posting": lambda values: Posting(*values),
                 "balance.ResultPointer": lambda values: ResultPointer(*values),
             },
-            {
-                "balance.CommandType": _members(CommandType),
-                "balance.Status": _members(Status),
-                "balance.Reason": _members(Reason),
-                "balance.Contra": _members(Contra),
-                "balance.ResultPolicy": _members(Policy),
-                "balance.ResultAccountStatus": _members(AccountStatus),
-                "balance.ResultDirection": _members(Direction),
-            },
+            _ENUMS,
         ),
     )
 }

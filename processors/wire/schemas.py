@@ -110,6 +110,25 @@ def schema_of(name: str, version: int = 1) -> Schema:
     return ALL[name, version]
 
 
+def symbols_of(schema: Schema) -> dict[str, list[str]]:
+    """Return the symbols of every enum that a schema defines, by full name."""
+    found: dict[str, list[str]] = {}
+    waiting = [schema.parsed]
+    while waiting:
+        match waiting.pop():
+            case {"type": "enum", "name": name, "symbols": symbols}:
+                found[name] = symbols
+            case {"fields": parts}:
+                waiting.extend(part["type"] for part in parts)
+            case {"items": items}:
+                waiting.append(items)
+            case [*branches]:
+                waiting.extend(branches)
+            case _:
+                pass
+    return found
+
+
 def encode(schema: Schema, values: dict[str, Any]) -> bytes:
     """Encode values by a schema, in single-object encoding.
 
