@@ -26,7 +26,6 @@ from processors.ops.cli.terminal import (
     Address,
     AmountWords,
     Currency,
-    DurationOption,
     IdArgument,
     IdOption,
     JsonOption,
@@ -34,6 +33,7 @@ from processors.ops.cli.terminal import (
     WithinOption,
     amount_of,
     read_currency,
+    read_duration,
 )
 
 _PANEL = "Money"
@@ -132,7 +132,10 @@ def hold(
     address: Address,
     amount: AmountWords,
     expires_in_ms: Annotated[
-        DurationOption, typer.Option("--expires-in", help="Such as 90s, 15m, 2h.", show_default="15m")
+        int,
+        typer.Option(
+            "--expires-in", parser=read_duration, metavar="SPAN", help="Such as 90s, 15m, 2h.", show_default="15m"
+        ),
     ] = _HOLD_MS,
     command_id: IdOption = None,
     metadata: MetadataOption = b"",

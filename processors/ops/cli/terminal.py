@@ -108,7 +108,9 @@ def _metadata(text: str) -> bytes:
     raise CommandTextError("metadata is a JSON object, such as '{\"order\": 17}'")
 
 
-Address = Annotated[str, typer.Argument(help="A partner's path, such as acme:vn:shop-17.", show_default=False)]
+Address = Annotated[
+    str, typer.Argument(metavar="ADDRESS", help="A partner's path, such as acme:vn:shop-17.", show_default=False)
+]
 AmountWords = Annotated[list[str], typer.Argument(metavar="AMOUNT", help="Such as 12.50 USD.", show_default=False)]
 Currency = Annotated[
     str,
@@ -129,9 +131,11 @@ IdOption = Annotated[
 ]
 MetadataOption = Annotated[
     bytes,
-    typer.Option("--metadata", parser=_reads(_metadata), metavar="JSON", help="A JSON object, up to 4 KiB."),
+    typer.Option(
+        "--metadata", parser=_reads(_metadata), metavar="JSON", help="A JSON object, up to 4 KiB.", show_default="none"
+    ),
 ]
-DurationOption = Annotated[int, typer.Option(parser=_reads(parse_duration), metavar="SPAN")]
+read_duration = _reads(parse_duration)
 WithinOption = Annotated[int, typer.Option("--within", min=1, max=600, help="Seconds to wait for the result.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 WITHIN_S = 15
