@@ -1,0 +1,110 @@
+"""Turns a lane's rows, as MySQL returns them, into the values the core knows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from processors.faults import StopCode
+from processors.ledger.book import Account, Decision, Hold, OpenRefund, Refunded, Rows, SystemKey
+from processors.ledger.commands import AccountStatus, Policy
+from processors.ledger.outcomes import Contra
+from processors.stores.mysql import Row, Session
+from processors.stores.rows import Progress, SourceKey, SourcePosition
+
+PROGRESS_COLUMNS = (
+    "lane, topic_id, next_offset, leader_epoch, owner_epoch, last_time_ms, version_us, digest, published_offset, "
+    "published_time_ms"
+)
+_POLICIES = {policy.value.encode(): policy for policy in Policy}
+_STATUSES = {status.value.encode(): status for status in AccountStatus}
+
+
+def add_rows(found: Rows, table: str, rows: Iterable[Row], decision_of: Callable[[bytes], Decision]) -> None:
+    """Add what a ``lane_sql.Load`` returned."""
+    match table:
+        case "account":
+            for row in rows:
+                account = account_of(row)
+                found.accounts[account.address, account.currency] = account
+        case "hold":
+            for root, id_, address, currency, *amounts in rows:
+                found.holds[root.decode(), id_] = Hold(address.decode(), currency.decode(), *amounts)
+        case "open_refund":
+            for root, id_, address, currency, *values in rows:
+                found.open_refunds[root.decode(), id_] = OpenRefund(address.decode(), currency.decode(), *values)
+        case "refunded":
+            for root, id_, amount_minor, refunded_minor in rows:
+                found.refunded[root.decode(), id_] = Refunded(amount_minor, refunded_minor)
+        case "journal":
+            for root, id_, result in rows:
+                found.decisions[root.decode(), id_] = decision_of(result)
+        case _:
+            raise AssertionError(f"no rows are loaded from {table}")
+
+
+def account_of(row: Row) -> Account:
+    """Return an account from ``lane_sql.ACCOUNT_COLUMNS``."""
+    address, currency, balance, held, overdraft_limit, policy, status, sequence, open_count, metadata = row
+    return Account(
+        address.decode(),
+        currency.decode(),
+        balance,
+        held,
+        overdraft_limit,
+        _POLICIES[policy],
+        _STATUSES[status],
+        sequence,
+        open_count,
+        metadata,
+    )
+
+
+def progress_of(row: Row) -> Progress:
+    """Return a lane's progress from ``PROGRESS_COLUMNS``."""
+    return Progress(
+        lane=row[0],
+        topic_id=row[1],
+        next_offset=row[2],
+        leader_epoch=row[3],
+        owner_epoch=row[4],
+        last_time_ms=row[5],
+        version_us=row[6],
+        digest=row[7],
+        published_offset=row[8],
+        published_time_ms=row[9],
+    )
+
+
+def stop_of(code: bytes | None, detail: bytes | None) -> tuple[StopCode | None, str]:
+    """Return why a lane stopped; None for one that runs."""
+    return (None if code is None else StopCode(code.decode()), "" if detail is None else detail.decode())
+
+
+def select_sources(session: Session, lane: int) -> dict[SourceKey, SourcePosition]:
+    """Return a lane's rows of ``progress_source`` (L10)."""
+    rows = session.query(
+        "SELECT ingress_epoch, ingress_partition, ingress_offset, ingress_leader_epoch FROM progress_source "
+        f"WHERE lane = {lane} ORDER BY ingress_epoch, ingress_partition",
+        "reading source positions",
+    )
+    return {
+        (epoch, partition): SourcePosition(offset=offset, leader_epoch=leader_epoch)
+        for epoch, partition, offset, leader_epoch in rows
+    }
+
+
+def select_system_accounts(session: Session, lane: int) -> dict[SystemKey, int]:
+    """Return the balances of a lane's system accounts, minor units, unbounded (L15)."""
+    rows = session.query(
+        f"SELECT level, name, currency, balance FROM system_account WHERE lane = {lane} ORDER BY level, name, currency",
+        "reading system accounts",
+    )
+    return {(level, Contra(name.decode()), currency.decode()): int(balance) for level, name, currency, balance in rows}
+
+
+def select_lane_times(session: Session, lane: int) -> dict[int, int]:
+    """Return the operators' word on the time of single records: offset -> ms (I2)."""
+    rows = session.query(
+        f"SELECT lane_offset, time_ms FROM lane_time WHERE lane = {lane} ORDER BY lane_offset", "reading lane times"
+    )
+    return dict(rows)

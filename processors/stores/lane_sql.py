@@ -1,0 +1,301 @@
+"""What a lane says to its tables: the statements that load a batch's rows, and those that write a batch. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from processors.ids import root_of, slice_of, uuid7_time_ms
+from processors.ledger.book import Account, Hold, Keys, OpenRefund, Refunded, SystemKey, TransactionKey
+from processors.ledger.commands import CommandType
+from processors.ledger.outcomes import Reason, Status
+from processors.routing.units import bucket_of
+from processors.stores.packing import pack_sources
+from processors.stores.rows import BatchWrite, Fence, JournalRow, SourceKey, SourcePosition
+from processors.stores.rules_rows import insert_rules
+from processors.stores.sql_text import (
+    chunks,
+    delete_by_keys,
+    hex_literal,
+    row_chunks,
+    select_by_keys,
+    text_literal,
+    update_by_keys,
+)
+
+JOURNAL_COLUMNS = (
+    "slice, lane, lane_offset, lane_index, command_id, root, bucket, transaction_id, type, status, reason, address, "
+    "currency, amount_minor, body_hash, source_partition, source_offset, lane_time_ms, version_us, rules_version, "
+    "result_version, metadata, result"
+)
+ACCOUNT_COLUMNS = "address, currency, balance, held, overdraft_limit, policy, status, sequence, open_count, metadata"
+HOLD_COLUMNS = "root, transaction_id, address, currency, amount_minor, remaining_minor, levels, expires_at_ms"
+OPEN_REFUND_COLUMNS = "root, transaction_id, address, currency, original_id, amount_minor, levels"
+REFUNDED_COLUMNS = "root, transaction_id, amount_minor, refunded_minor"
+_ACCOUNT_KEY = ("address", "currency")
+_TRANSACTION_KEY = ("root", "transaction_id")
+# A row that names anything else is a bug, and fails here instead of in the journal.
+_NAMES: dict[str, str] = {name: f"'{name}'" for name in (*CommandType, *Status, *Reason)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statement:
+    """A statement that writes, and how many rows it must insert, match or delete (L8)."""
+
+    what: str
+    sql: str
+    rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """A SELECT of some of a batch's rows; ``table`` says how to read them."""
+
+    table: str
+    sql: str
+
+
+def select_progress(lane: int) -> str:
+    """Return the locking read that fences (L1)."""
+    return f"SELECT next_offset, digest, owner_epoch FROM progress WHERE lane = {lane} FOR UPDATE"
+
+
+def loads(keys: Keys, keys_max: int) -> list[Load]:
+    """Return the SELECTs of a batch's rows, each for at most ``keys_max`` keys (L8), in key order.
+
+    Rows that may change are locked, always in the same order of tables and keys; the journal's never change.
+    """
+    found: list[Load] = []
+    for accounts in chunks(sorted(keys.accounts), keys_max):
+        rows = ",".join(f"ROW({text_literal(address)},{text_literal(currency)})" for address, currency in accounts)
+        sql = select_by_keys("account", ACCOUNT_COLUMNS, _ACCOUNT_KEY, rows, lock=True)
+        found.append(Load(table="account", sql=sql))
+    for table, columns, wanted in (
+        ("hold", HOLD_COLUMNS, keys.holds),
+        ("open_refund", OPEN_REFUND_COLUMNS, keys.open_refunds),
+        ("refunded", REFUNDED_COLUMNS, keys.refunded),
+    ):
+        for transactions in chunks(sorted(wanted), keys_max):
+            rows = ",".join(f"ROW({_transaction_key(key)})" for key in transactions)
+            found.append(Load(table=table, sql=select_by_keys(table, columns, _TRANSACTION_KEY, rows, lock=True)))
+    found.extend(Load(table="journal", sql=sql) for sql in _select_decisions(keys, keys_max))
+    return found
+
+
+def _select_decisions(keys: Keys, keys_max: int) -> Iterator[str]:
+    """Yield SELECTs by id: its time tells the slice, so that one partition is looked into (I1)."""
+    places = []
+    for root, command_id in keys.decisions:
+        time_ms = uuid7_time_ms(command_id)
+        if time_ms is not None:  # what is no UUIDv7 was never decided (I5)
+            places.append((command_id, root, slice_of(time_ms)))
+    places.sort()
+    for chunk in chunks(places, keys_max):
+        rows = ",".join(f"ROW({hex_literal(id_)},{text_literal(root)},{number})" for id_, root, number in chunk)
+        yield select_by_keys(
+            "journal",
+            "root, command_id, result",
+            ("command_id", "root", "slice"),
+            rows,
+            lock=False,
+            index="by_command",
+        )
+
+
+def writes(
+    write: BatchWrite,
+    fence: Fence,
+    stored_system: Iterable[SystemKey],
+    stored_sources: dict[SourceKey, SourcePosition],
+    keys_max: int,
+) -> list[Statement]:
+    """Return the statements that make a batch durable; ``progress`` last.
+
+    Args:
+        write: What the batch changes.
+        fence: What ``progress`` still says.
+        stored_system: Keys of the lane's system accounts that have a row.
+        stored_sources: The lane's rows of ``progress_source``.
+        keys_max: Rows of a statement that finds rows by key (L8).
+    """
+    lane = write.progress.lane
+    found = [
+        Statement(
+            what="inserting journal rows", sql=f"INSERT INTO journal ({JOURNAL_COLUMNS}) VALUES {text}", rows=rows
+        )
+        for rows, text in row_chunks(write.journal, lambda row: _journal_row(lane, row))
+    ]
+    found += _accounts(write, keys_max)
+    found += _holds(write, keys_max)
+    found += _open_refunds(write, keys_max)
+    found += _refunded(write, keys_max)
+    found += _system_accounts(write, stored_system)
+    found += _sources(write, stored_sources)
+    if write.rules:
+        sql = insert_rules(lane, write.rules, since_time_ms=write.progress.last_time_ms)
+        found.append(Statement(what="inserting rules", sql=sql, rows=len(write.rules)))
+    if write.lane_times:
+        times = ",".join(f"({lane},{offset},{time_ms})" for offset, time_ms in write.lane_times.items())
+        sql = f"INSERT INTO lane_time (lane, lane_offset, time_ms) VALUES {times}"
+        found.append(Statement(what="inserting lane times", sql=sql, rows=len(write.lane_times)))
+    return [*found, _batch_digest(write), _progress(write, fence)]
+
+
+def _journal_row(lane: int, row: JournalRow) -> str:
+    # One expression, 4,000 times a batch: 2.6 us a row with a result of 220 bytes.
+    return (
+        f"({row.slice},{lane},{row.lane_offset},{row.lane_index},X'{row.command_id.hex()}',{text_literal(row.root)},"
+        f"{bucket_of(row.root) if row.root else 0},X'{row.transaction_id.hex()}',{_NAMES[row.type]},"
+        f"{_NAMES[row.status]},{_NAMES[row.reason]},{text_literal(row.address)},{text_literal(row.currency)},"
+        f"{row.amount_minor},X'{row.body_hash.hex()}',{row.source_partition},{row.source_offset},{row.lane_time_ms},"
+        f"{row.version_us},{row.rules_version},{row.result_version},X'{row.metadata.hex()}',X'{row.result.hex()}')"
+    )
+
+
+def _account_values(account: Account) -> str:
+    return (
+        f"{text_literal(account.address)},{text_literal(account.currency)},{account.balance},{account.held},"
+        f"{account.overdraft_limit},'{account.policy.value}','{account.status.value}',{account.sequence},"
+        f"{account.open_count},{hex_literal(account.metadata)}"
+    )
+
+
+def _accounts(write: BatchWrite, keys_max: int) -> Iterator[Statement]:
+    def inserted(account: Account) -> str:
+        return f"({_account_values(account)},{bucket_of(root_of(account.address))})"
+
+    opened = sorted(write.opened, key=lambda account: (account.address, account.currency))
+    for rows, text in row_chunks(opened, inserted):
+        sql = f"INSERT INTO account ({ACCOUNT_COLUMNS}, bucket) VALUES {text}"
+        yield Statement(what="inserting accounts", sql=sql, rows=rows)
+    columns = ACCOUNT_COLUMNS.split(", ")[len(_ACCOUNT_KEY) :]
+    changed = sorted(write.accounts, key=lambda row: (row[0].address, row[0].currency))
+    for chunk in chunks(changed, keys_max):
+        for rows, text in row_chunks(chunk, lambda row: f"ROW({_account_values(row[0])},{row[1]})"):
+            sql = update_by_keys("account", _ACCOUNT_KEY, columns, text, where="t.sequence = v.`before`")
+            yield Statement(what="updating accounts", sql=sql, rows=rows)
+
+
+def _holds(write: BatchWrite, keys_max: int) -> Iterator[Statement]:
+    lane = write.progress.lane
+
+    def values(key: TransactionKey, hold: Hold) -> str:
+        return (
+            f"{_transaction_key(key)},{text_literal(hold.address)},{text_literal(hold.currency)},{hold.amount_minor},"
+            f"{hold.remaining_minor},{hold.levels},{hold.expires_at_ms}"
+        )
+
+    new = [(key, hold) for key, hold, stored in write.holds if hold is not None and not stored]
+    for rows, text in row_chunks(new, lambda row: f"({values(*row)},{lane},{bucket_of(row[0][0])})"):
+        sql = f"INSERT INTO hold ({HOLD_COLUMNS}, lane, bucket) VALUES {text}"
+        yield Statement(what="inserting holds", sql=sql, rows=rows)
+    changed = sorted((key, hold.remaining_minor) for key, hold, stored in write.holds if hold is not None and stored)
+    for chunk in chunks(changed, keys_max):
+        text = ",".join(f"ROW({_transaction_key(key)},{remaining})" for key, remaining in chunk)
+        sql = update_by_keys("hold", _TRANSACTION_KEY, ["remaining_minor"], text)
+        yield Statement(what="updating holds", sql=sql, rows=len(chunk))
+    yield from _deletes("hold", [key for key, hold, _ in write.holds if hold is None], keys_max)
+
+
+def _open_refunds(write: BatchWrite, keys_max: int) -> Iterator[Statement]:
+    def values(key: TransactionKey, row: OpenRefund) -> str:
+        return (
+            f"({_transaction_key(key)},{text_literal(row.address)},{text_literal(row.currency)},"
+            f"{hex_literal(row.original_id)},{row.amount_minor},{row.levels},{bucket_of(key[0])})"
+        )
+
+    new = [(key, row) for key, row, stored in write.open_refunds if row is not None and not stored]
+    assert len(new) == sum(row is not None for _, row, _ in write.open_refunds)  # an open refund never changes
+    for rows, text in row_chunks(new, lambda row: values(*row)):
+        sql = f"INSERT INTO open_refund ({OPEN_REFUND_COLUMNS}, bucket) VALUES {text}"
+        yield Statement(what="inserting open refunds", sql=sql, rows=rows)
+    yield from _deletes("open_refund", [key for key, row, _ in write.open_refunds if row is None], keys_max)
+
+
+def _refunded(write: BatchWrite, keys_max: int) -> Iterator[Statement]:
+    def values(key: TransactionKey, row: Refunded) -> str:
+        return f"{_transaction_key(key)},{row.amount_minor},{row.refunded_minor}"
+
+    new = [(key, row) for key, row, stored in write.refunded if not stored]
+    for rows, text in row_chunks(new, lambda row: f"({values(*row)},{bucket_of(row[0][0])})"):
+        sql = f"INSERT INTO refunded ({REFUNDED_COLUMNS}, bucket) VALUES {text}"
+        yield Statement(what="inserting refunded originals", sql=sql, rows=rows)
+    changed = [(key, row) for key, row, stored in write.refunded if stored]
+    for chunk in chunks(changed, keys_max):
+        text = ",".join(f"ROW({values(key, row)})" for key, row in chunk)
+        sql = update_by_keys("refunded", _TRANSACTION_KEY, ["amount_minor", "refunded_minor"], text)
+        yield Statement(what="updating refunded originals", sql=sql, rows=len(chunk))
+
+
+def _deletes(table: str, keys: list[TransactionKey], keys_max: int) -> Iterator[Statement]:
+    for chunk in chunks(sorted(keys), keys_max):
+        text = ",".join(f"ROW({_transaction_key(key)})" for key in chunk)
+        sql = delete_by_keys(table, _TRANSACTION_KEY, text)
+        yield Statement(what=f"deleting from {table}", sql=sql, rows=len(chunk))
+
+
+def _transaction_key(key: TransactionKey) -> str:
+    return f"{text_literal(key[0])},{hex_literal(key[1])}"
+
+
+def _system_accounts(write: BatchWrite, stored: Iterable[SystemKey]) -> Iterator[Statement]:
+    lane = write.progress.lane
+    stored = set(stored)
+
+    def values(row: tuple[SystemKey, int]) -> str:
+        (level, name, currency), balance = row
+        return f"{lane},{level},{text_literal(name.value)},{text_literal(currency)},{balance}"
+
+    for rows, text in row_chunks(
+        [row for row in write.system.items() if row[0] not in stored], lambda row: f"({values(row)})"
+    ):
+        sql = f"INSERT INTO system_account (lane, level, name, currency, balance) VALUES {text}"
+        yield Statement(what="inserting system accounts", sql=sql, rows=rows)
+    key = ("lane", "level", "name", "currency")
+    for rows, text in row_chunks(
+        [row for row in write.system.items() if row[0] in stored], lambda row: f"ROW({values(row)})"
+    ):
+        sql = update_by_keys("system_account", key, ["balance"], text)
+        yield Statement(what="updating system accounts", sql=sql, rows=rows)
+
+
+def _sources(write: BatchWrite, stored: dict[SourceKey, SourcePosition]) -> Iterator[Statement]:
+    lane = write.progress.lane
+
+    def values(row: tuple[SourceKey, SourcePosition]) -> str:
+        (epoch, partition), position = row
+        return f"{lane},{epoch},{partition},{position.offset},{position.leader_epoch}"
+
+    columns = ["ingress_offset", "ingress_leader_epoch"]
+    key = ("lane", "ingress_epoch", "ingress_partition")
+    new = [row for row in write.sources.items() if row[0] not in stored]
+    for rows, text in row_chunks(new, lambda row: f"({values(row)})"):
+        sql = f"INSERT INTO progress_source ({', '.join([*key, *columns])}) VALUES {text}"
+        yield Statement(what="inserting source positions", sql=sql, rows=rows)
+    changed = [row for row in write.sources.items() if row[0] in stored and row[1] != stored[row[0]]]
+    for rows, text in row_chunks(changed, lambda row: f"ROW({values(row)})"):
+        yield Statement(
+            what="updating source positions", sql=update_by_keys("progress_source", key, columns, text), rows=rows
+        )
+
+
+def _batch_digest(write: BatchWrite) -> Statement:
+    progress = write.progress
+    sql = (
+        "INSERT INTO batch_digest (lane, next_offset, digest, lane_time_ms, sources) "
+        f"VALUES ({progress.lane},{progress.next_offset},{hex_literal(progress.digest)},{progress.last_time_ms},"
+        f"{hex_literal(pack_sources(write.sources))})"
+    )
+    return Statement(what="inserting the batch's digest", sql=sql, rows=1)
+
+
+def _progress(write: BatchWrite, fence: Fence) -> Statement:
+    progress = write.progress
+    sql = (
+        f"UPDATE progress SET next_offset = {progress.next_offset}, leader_epoch = {progress.leader_epoch}, "
+        f"last_time_ms = {progress.last_time_ms}, version_us = {progress.version_us}, "
+        f"digest = {hex_literal(progress.digest)}, published_offset = {progress.published_offset}, "
+        f"published_time_ms = {progress.published_time_ms} "
+        f"WHERE lane = {progress.lane} AND owner_epoch = {fence.owner_epoch} AND next_offset = {fence.next_offset}"
+    )
+    return Statement(what="updating progress", sql=sql, rows=1)

@@ -1,0 +1,331 @@
+"""A lane's rows in its shard's MySQL: one connection, one transaction at a time, fenced (DESIGN section 5)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from processors.faults import Fenced, Misconfigured, Retryable, StopCode
+from processors.ledger.book import Decision, Keys, Rows, SystemKey
+from processors.stores import lane_sql
+from processors.stores.lane_rows import (
+    PROGRESS_COLUMNS,
+    add_rows,
+    progress_of,
+    select_lane_times,
+    select_sources,
+    select_system_accounts,
+    stop_of,
+)
+from processors.stores.lane_thread import SqlThread, Transaction
+from processors.stores.mysql import LOCK_WAIT_TIMEOUT_S, WAIT_TIMEOUT_S, MysqlAddress, Row, Session
+from processors.stores.packing import unpack_sources
+from processors.stores.partitions import slices
+from processors.stores.rows import BatchDigest, BatchWrite, Fence, LaneState, SourceKey, SourcePosition, StoredAnswer
+from processors.stores.rules_rows import select_rules
+from processors.stores.sql_text import cut_literal, hex_literal, text_literal
+
+T = TypeVar("T")
+
+KEYS_MAX = 2_000  # L8
+# L6: the transaction that is in doubt may hold the row until its client was silent for wait_timeout; one lock wait more
+# for the one that began just before, and air.
+TAKE_OVER_DEADLINE_S = WAIT_TIMEOUT_S + LOCK_WAIT_TIMEOUT_S + 10
+# A connection that was idle for longer may be gone with the next packet (wait_timeout): it is replaced before BEGIN,
+# when nothing is in doubt.
+IDLE_MAX_S = WAIT_TIMEOUT_S / 2
+STOP_DETAIL_BYTES_MAX = 2_000
+
+
+class MysqlLaneStore:
+    """The lane's tables. Methods are called by the lane's thread; SQL of a batch runs in a thread of its own.
+
+    After any fault nothing is known but what ``take_over`` reads again; until then only ``stop`` and ``close`` work.
+    """
+
+    def __init__(
+        self,
+        address: MysqlAddress,
+        lane: int,
+        *,
+        decision_of: Callable[[bytes], Decision],
+        clock_ms: Callable[[], int],
+        keys_max: int = KEYS_MAX,
+    ) -> None:
+        """Nothing is connected before ``take_over``.
+
+        Args:
+            address: The shard's database.
+            lane: The partition of the shard's topic.
+            decision_of: Reads a journal row's result (``wire.results``).
+            clock_ms: Wall clock, for ``stopped_at_ms``, which only people read.
+            keys_max: Rows that one statement names (L8).
+        """
+        assert 1 <= keys_max <= KEYS_MAX, f"keys_max is {keys_max}"
+        self._address = address
+        self._lane = lane
+        self._decision_of = decision_of
+        self._clock_ms = clock_ms
+        self._keys_max = keys_max
+        self._session: Session | None = None
+        self._used_s = 0.0
+        self._thread: SqlThread | None = None
+        self._running: Transaction | None = None
+        self._running_write: BatchWrite | None = None
+        self._owner_epoch: int | None = None
+        self._stored_system: set[SystemKey] = set()
+        self._stored_sources: dict[SourceKey, SourcePosition] = {}
+
+    # ------------------------------------------------------------------ ownership
+
+    def take_over(self, topic_id: bytes) -> LaneState:
+        """Become the lane's owner: its owner epoch rises by one, which fences every older owner (L1).
+
+        Args:
+            topic_id: 16 bytes; stored where the lane is new. The caller compares it with the state's (L3).
+
+        Returns:
+            Where the lane stands, read in the transaction that took it over.
+
+        Raises:
+            Retryable: The lane's row stayed locked for longer than any transaction in doubt can hold it (L6).
+            Misconfigured: The database has no such lane; the text says what to do.
+            Unavailable, UnknownOutcome: The server; take over again.
+        """
+        self._drop_session()
+        deadline_s = time.monotonic() + TAKE_OVER_DEADLINE_S
+        while True:
+            session = Session(self._address, lane=True)
+            try:
+                state = self._take_over(session, topic_id)
+            except Retryable:
+                session.abandon()
+                if time.monotonic() > deadline_s:  # L6
+                    raise
+                continue
+            except BaseException:
+                session.abandon()
+                raise
+            self._use(session, state)
+            return state
+
+    def _take_over(self, session: Session, topic_id: bytes) -> LaneState:
+        lane = self._lane
+        session.begin()
+        rules_since = select_rules(session, lane).get(lane)
+        if rules_since is None:
+            raise Misconfigured(f"{self._address} has no rules for lane {lane}: run `balance migrate`")
+        # Made here and not by `migrate`, since only now the topic's id is known. Whoever else does the same waits.
+        session.execute(
+            f"INSERT INTO progress ({PROGRESS_COLUMNS}) "
+            f"VALUES ({lane},{hex_literal(topic_id)},0,-1,0,0,0,{hex_literal(bytes(32))},0,0) "
+            "ON DUPLICATE KEY UPDATE lane = progress.lane",
+            "making the lane's row",
+        )
+        raised = session.execute(
+            f"UPDATE progress SET owner_epoch = owner_epoch + 1 WHERE lane = {lane}", "raising the owner epoch"
+        )
+        assert raised == 1, f"lane {lane}: {raised} rows of progress"
+        ((*progress, code, detail),) = session.query(
+            f"SELECT {PROGRESS_COLUMNS}, stop_code, stop_detail FROM progress WHERE lane = {lane} FOR UPDATE",
+            "reading progress",
+        )
+        stop_code, stop_detail = stop_of(code, detail)
+        state = LaneState(
+            progress=progress_of(tuple(progress)),
+            sources=select_sources(session, lane),
+            rules=next(reversed(rules_since.values())),  # by version, ascending
+            rules_since=rules_since,
+            system=select_system_accounts(session, lane),
+            lane_times=select_lane_times(session, lane),
+            stop_code=stop_code,
+            stop_detail=stop_detail,
+        )
+        session.commit()
+        return state
+
+    def _use(self, session: Session, state: LaneState) -> None:
+        self._session = session
+        self._used_s = time.monotonic()
+        self._owner_epoch = state.progress.owner_epoch
+        self._stored_system = set(state.system)
+        self._stored_sources = dict(state.sources)
+
+    def owner_epoch(self) -> int:
+        """Return the owner epoch as it is now (L5)."""
+        sql = f"SELECT owner_epoch FROM progress WHERE lane = {self._lane}"
+        rows = self._ask(lambda session: session.query(sql, "reading the owner epoch"))
+        if not rows:
+            raise Fenced(f"lane {self._lane} has no row of progress any more")
+        return int(rows[0][0])
+
+    # ------------------------------------------------------------------ batches
+
+    def begin(self, fence: Fence, write: BatchWrite | None, load: Keys) -> Rows:
+        """Start a transaction: check the fence, return the rows asked for, and write and commit meanwhile.
+
+        Args:
+            fence: The state of the last commit; anything else in ``progress`` means that the lane is not ours (L1).
+            write: The batch to make durable, or None to load only. Its values are taken before this returns.
+            load: Keys of the rows to return; what is not returned does not exist.
+
+        Raises:
+            Fenced: Another owner, or another past, of the lane.
+            LaneStopped: BUG, or MISSING_SLICE (A7).
+            Retryable, Unavailable, UnknownOutcome, Misconfigured: The server.
+        """
+        assert self._running is None, "the transaction before was not finished"
+        session = self._fresh_session()
+        running = Transaction(self._lane, fence, lane_sql.loads(load, self._keys_max))
+        self._running, self._running_write = running, write
+        if self._thread is None:
+            self._thread = SqlThread(f"sql-{self._lane}")
+        self._thread.submit(lambda: running.run(session))
+        # The server looks up the rows while this thread makes the SQL of the writes.
+        try:
+            statements = [] if write is None else self._statements(write, fence)
+        except BaseException:
+            running.to_write.set_result(None)
+            self._drop_session()
+            raise
+        running.to_write.set_result(statements)
+        if running.loaded.exception() is not None:
+            self.finish()  # raises it
+        found = Rows()
+        for table, rows in running.loaded.result():
+            add_rows(found, table, rows, self._decision_of)
+        return found
+
+    def _statements(self, write: BatchWrite, fence: Fence) -> list[lane_sql.Statement]:
+        return lane_sql.writes(write, fence, self._stored_system, self._stored_sources, self._keys_max)
+
+    def finish(self) -> None:
+        """Wait until what ``begin`` started is committed; at once where nothing runs.
+
+        Raises:
+            UnknownOutcome: COMMIT was sent and not answered (L6).
+            Fault: As ``begin``. Nothing was changed then.
+        """
+        running, write = self._running, self._running_write
+        if running is None:
+            return
+        self._running = self._running_write = None
+        try:
+            running.done.result()
+        except Exception:
+            self._session = None
+            raise
+        self._used_s = time.monotonic()
+        if write is not None:
+            self._stored_system.update(write.system)
+            self._stored_sources.update(write.sources)
+
+    # ------------------------------------------------------------------ single questions
+
+    def answers(self, from_offset: int, to_offset: int) -> list[StoredAnswer]:
+        """Return the journal's rows of offsets ``from_offset`` to below ``to_offset``, in their order."""
+        rows = self._ask(lambda session: self._select_answers(session, from_offset, to_offset))
+        return [
+            StoredAnswer(lane_offset=offset, lane_index=index, root=root.decode(), body_hash=body_hash, result=result)
+            for offset, index, root, body_hash, result in rows
+        ]
+
+    def _select_answers(self, session: Session, from_offset: int, to_offset: int) -> list[Row]:
+        # Named one by one, each slice is a short range of the primary key instead of a scan of its partition.
+        known = ",".join(str(number) for number in slices(session))
+        if not known:
+            return []
+        return session.query(
+            "SELECT lane_offset, lane_index, root, body_hash, result FROM journal "
+            f"WHERE slice IN ({known}) AND lane = {self._lane} AND lane_offset >= {from_offset} "
+            f"AND lane_offset < {to_offset} ORDER BY lane_offset, lane_index",
+            "reading answers",
+        )
+
+    def digest_at(self, next_offset: int) -> BatchDigest | None:
+        """Return the lane's state at a batch border, if it is still known (L13)."""
+        sql = (
+            f"SELECT digest, lane_time_ms, sources FROM batch_digest WHERE lane = {self._lane} "
+            f"AND next_offset = {next_offset}"
+        )
+        rows = self._ask(lambda session: session.query(sql, "reading a batch's digest"))
+        if not rows:
+            return None
+        ((digest, lane_time_ms, sources),) = rows
+        return BatchDigest(
+            next_offset=next_offset, digest=digest, lane_time_ms=lane_time_ms, sources=unpack_sources(sources)
+        )
+
+    def stop(self, code: StopCode, detail: str) -> None:
+        """Store why the lane stopped, as long as it is ours.
+
+        Raises:
+            Fenced: Another owner has it: he goes on.
+            Fault: The server; stop again.
+        """
+        self._set_stop(
+            f"{text_literal(code.value)}, stop_detail = {cut_literal(detail, STOP_DETAIL_BYTES_MAX)}, "
+            f"stopped_at_ms = {self._clock_ms()}"
+        )
+
+    def clear_stop(self) -> None:
+        """Let a stopped lane go on. Raises as ``stop``."""
+        self._set_stop("NULL, stop_detail = NULL, stopped_at_ms = NULL")
+
+    def _set_stop(self, values: str) -> None:
+        if self._owner_epoch is None:
+            raise Fenced(f"lane {self._lane} was never taken over")
+        if self._running is not None:
+            self._drop_session()
+        # A connection of its own: the lane's may be what went wrong.
+        session = Session(self._address, lane=True)
+        try:
+            told = session.execute(
+                f"UPDATE progress SET stop_code = {values} "
+                f"WHERE lane = {self._lane} AND owner_epoch = {self._owner_epoch}",
+                "storing the stop",
+            )
+        finally:
+            session.close()
+        if told != 1:
+            raise Fenced(f"lane {self._lane} has another owner")
+
+    def close(self) -> None:
+        """Give the connection back and end the thread; what was not committed is rolled back."""
+        self._drop_session()
+        if self._thread is not None:
+            self._thread.close()
+            self._thread = None
+
+    # ------------------------------------------------------------------ the connection
+
+    def _ask(self, question: Callable[[Session], T]) -> T:
+        """Ask something outside a batch; after a fault the connection is gone."""
+        session = self._fresh_session()
+        try:
+            answer = question(session)
+        except BaseException:
+            self._drop_session()
+            raise
+        self._used_s = time.monotonic()
+        return answer
+
+    def _fresh_session(self) -> Session:
+        assert self._running is None, "the transaction before was not finished"
+        if self._session is None:
+            raise Retryable(f"lane {self._lane} must be taken over again")
+        if time.monotonic() - self._used_s > IDLE_MAX_S:
+            self._drop_session()
+            self._session = Session(self._address, lane=True)
+            self._used_s = time.monotonic()
+        return self._session
+
+    def _drop_session(self) -> None:
+        """Let go of the connection; a transaction that still runs is waited for, so that its thread is free."""
+        if self._running is not None:
+            self._running.done.exception()
+            self._running = self._running_write = None
+        if self._session is not None:
+            self._session.abandon()
+            self._session = None

@@ -1,0 +1,98 @@
+"""The thread that executes a lane's SQL, so that the interpreter is free for deciding while MySQL works."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from queue import SimpleQueue
+from typing import TypeVar
+
+from processors.faults import Fault, Fenced, LaneStopped, StopCode
+from processors.stores.lane_sql import Load, Statement, select_progress
+from processors.stores.mysql import Row, Session
+from processors.stores.rows import Fence
+
+T = TypeVar("T")
+
+
+class Transaction:
+    """One transaction under way. The fence is checked and the rows are read first; then the writes, and COMMIT.
+
+    The two threads meet in futures: ``loaded`` is set by the SQL thread once the rows are read; ``to_write`` by the
+    lane's thread once it has made the SQL (None: it could not, roll back); ``done`` by the SQL thread after the commit.
+    """
+
+    def __init__(self, lane: int, fence: Fence, loads: list[Load]) -> None:
+        """Nothing runs before ``run``."""
+        self.loaded: Future[list[tuple[str, list[Row]]]] = Future()
+        self.to_write: Future[list[Statement] | None] = Future()
+        self.done: Future[None] = Future()
+        self._lane = lane
+        self._fence = fence
+        self._loads = loads
+
+    def run(self, session: Session) -> None:
+        """Run it to its end; what goes wrong is told to whoever waits. Afterwards the session is unusable if it did."""
+        try:
+            self._run(session)
+        except Exception as error:  # noqa: BLE001 - handed to the lane's thread, which raises it: never passed over
+            session.abandon()
+            trouble = _told(error)
+            if not self.loaded.done():
+                self.loaded.set_exception(trouble)
+            self.done.set_exception(trouble)
+        else:
+            self.done.set_result(None)
+
+    def _run(self, session: Session) -> None:
+        session.begin()
+        self._check_fence(session)
+        self.loaded.set_result(
+            [(load.table, session.query(load.sql, f"loading from {load.table}")) for load in self._loads]
+        )
+        statements = self.to_write.result()
+        if statements is None:
+            raise AssertionError("the batch could not be written as SQL")
+        for statement in statements:
+            rows = session.execute(statement.sql, statement.what)
+            if rows != statement.rows:  # L8
+                raise AssertionError(f"{statement.what}: {rows} rows, not {statement.rows}")
+        session.commit()
+
+    def _check_fence(self, session: Session) -> None:
+        found = session.query(select_progress(self._lane), "locking progress")
+        fence = self._fence
+        if found != [(fence.next_offset, fence.digest, fence.owner_epoch)]:  # L1
+            stands = "gone" if not found else f"at {found[0][0]} with owner epoch {found[0][2]}"
+            raise Fenced(
+                f"lane {self._lane} is {stands}, it was at {fence.next_offset} with owner epoch {fence.owner_epoch}"
+            )
+
+
+def _told(error: Exception) -> Exception:
+    if isinstance(error, Fault):
+        return error
+    return LaneStopped(StopCode.BUG, f"{type(error).__name__}: {error}")
+
+
+class SqlThread:
+    """Runs one job after the other; ended by ``close``."""
+
+    def __init__(self, name: str) -> None:
+        """Start at once."""
+        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def submit(self, job: Callable[[], None]) -> None:
+        """Queue a job, which must not raise."""
+        self._jobs.put(job)
+
+    def close(self) -> None:
+        """End after what is queued; does not wait for it."""
+        self._jobs.put(None)
+
+    def _run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            job()

@@ -1,0 +1,182 @@
+"""Applies schemas/mysql to a shard's database, and enters the shard into it. Safe to run twice, and at once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from processors.faults import Misconfigured, Retryable
+from processors.ledger.rules import Rules
+from processors.stores.mysql import MysqlAddress, Session
+from processors.stores.partitions import ensure_slices, slices_needed
+from processors.stores.rules_rows import insert_rules, select_rules
+from processors.stores.sql_text import text_literal
+
+FOLDER = Path(__file__).parents[2] / "schemas" / "mysql"
+# Another migration may be making a thousand partitions, at 5 ms each; below mysql.READ_TIMEOUT_S.
+LOCK_WAIT_S = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardRow:
+    """What is fixed for a shard when it is created: its row of ``shard``. Counts are powers of two (W3)."""
+
+    shard: str
+    lanes: int
+    results_partitions: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Migration:
+    """A file of schemas/mysql; ``digest`` is SHA-256 over its bytes, 32 bytes."""
+
+    number: int
+    name: str
+    statements: tuple[str, ...]
+    digest: bytes
+
+
+def migrate(address: MysqlAddress, shard: ShardRow, rules: dict[int, Rules], *, now_ms: int) -> list[str]:
+    """Bring a database to this release's schema, enter the shard and its first rules, and make the journal's slices.
+
+    Args:
+        address: An existing database, empty or an earlier state of this shard.
+        shard: Entered where the database has none; it must agree where it has one.
+        rules: The lanes' first rules, by the offset from which they are in force, entered where a shard is new; later
+            only SET_RULES changes them (I6).
+        now_ms: Wall clock, ms since the epoch; partitions are made around it (A7).
+
+    Returns:
+        What was done, in words; empty where there was nothing to do.
+
+    Raises:
+        Misconfigured: A file was edited after it was applied, the database is of a later release, or of another shard.
+        Retryable: Another migration is running.
+    """
+    session = Session(address, lane=False)
+    try:
+        with _alone(session):
+            done = [f"applied {migration.name}" for migration in _apply(session)]
+            if _enter_shard(session, shard, rules, now_ms):
+                done.append(f"entered shard {shard.shard} with {shard.lanes} lanes")
+            known = [each for of_lane in select_rules(session).values() for each in of_lane.values()]
+            made = ensure_slices(session, slices_needed(known, from_ms=now_ms, to_ms=now_ms))
+            return done + ([f"made {len(made)} slices of the journal"] if made else [])
+    finally:
+        session.close()
+
+
+def check_schema(session: Session, shard: str) -> ShardRow:
+    """Return the shard that a database holds, proven to be of this release's schema.
+
+    Raises:
+        Misconfigured: The schema is missing, older or newer, or it is another shard's; the text says what to do.
+    """
+    ((known,),) = session.query(
+        "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = 'migration'",
+        "looking for the schema",
+    )
+    applied = _applied(session) if known else {}
+    wanted = {migration.number: migration for migration in read_migrations()}
+    if max(applied, default=0) < max(wanted):
+        raise Misconfigured(f"{session.address}: the schema is at {max(applied, default=0)}: run `balance migrate`")
+    _refuse_other_release(session, applied, wanted)
+    found = read_shard(session)
+    if found is None:
+        raise Misconfigured(f"{session.address}: no shard was entered here: run `balance migrate`")
+    if found.shard != shard:
+        raise Misconfigured(f"{session.address} holds shard {found.shard}, not {shard}: look at the settings")
+    return found
+
+
+def read_shard(session: Session) -> ShardRow | None:
+    """Return the shard that was entered, or None in a database that is new."""
+    rows = session.query("SELECT shard, lanes, results_partitions FROM shard", "reading the shard")
+    if not rows:
+        return None
+    ((shard, lanes, results_partitions),) = rows
+    return ShardRow(shard=shard.decode(), lanes=lanes, results_partitions=results_partitions)
+
+
+def read_migrations() -> list[Migration]:
+    """Return the files of schemas/mysql by their numbers, which have no gap."""
+    found = [_read(path) for path in sorted(FOLDER.glob("*.sql"))]
+    assert [migration.number for migration in found] == list(range(1, len(found) + 1)), "schemas/mysql has a gap"
+    return found
+
+
+def _read(path: Path) -> Migration:
+    content = path.read_bytes()
+    lines = [line.partition("--")[0].rstrip() for line in content.decode().splitlines()]
+    statements = (statement.strip() for statement in "\n".join(lines).split(";"))
+    return Migration(
+        number=int(path.name.partition("_")[0]),
+        name=path.stem,
+        statements=tuple(statement for statement in statements if statement),
+        digest=hashlib.sha256(content).digest(),
+    )
+
+
+@contextmanager
+def _alone(session: Session) -> Iterator[None]:
+    """Hold the database's migration lock, which the server gives back when the connection ends, too."""
+    name = "CONCAT('balance.migrate.', LEFT(SHA2(DATABASE(), 256), 40))"  # a lock's name has 64 characters at most
+    ((taken,),) = session.query(f"SELECT GET_LOCK({name}, {LOCK_WAIT_S})", "waiting for other migrations")
+    if taken != 1:
+        raise Retryable(f"{session.address}: another migration has been running for {LOCK_WAIT_S} s")
+    yield
+    session.query(f"SELECT RELEASE_LOCK({name})", "ending the migration")
+
+
+def _apply(session: Session) -> list[Migration]:
+    session.execute(
+        "CREATE TABLE IF NOT EXISTS migration (number INT UNSIGNED NOT NULL PRIMARY KEY, name VARBINARY(64) NOT NULL, "
+        "digest BINARY(32) NOT NULL) ENGINE = InnoDB",
+        "making the table of migrations",
+    )
+    applied = _applied(session)
+    wanted = read_migrations()
+    _refuse_other_release(session, applied, {migration.number: migration for migration in wanted})
+    new = [migration for migration in wanted if migration.number not in applied]
+    for migration in new:
+        # DDL commits by itself: after a crash in between, the file's statements are run again, which they allow.
+        for statement in migration.statements:
+            session.execute(statement, f"applying {migration.name}")
+        session.execute(
+            f"INSERT INTO migration (number, name, digest) "
+            f"VALUES ({migration.number}, {text_literal(migration.name)}, X'{migration.digest.hex()}')",
+            f"noting {migration.name}",
+        )
+    return new
+
+
+def _applied(session: Session) -> dict[int, bytes]:
+    return dict(session.query("SELECT number, digest FROM migration ORDER BY number", "reading migrations"))
+
+
+def _refuse_other_release(session: Session, applied: dict[int, bytes], wanted: dict[int, Migration]) -> None:
+    for number, digest in applied.items():
+        if number not in wanted:
+            raise Misconfigured(f"{session.address}: migration {number} is of a later release than this one")
+        if wanted[number].digest != digest:
+            raise Misconfigured(f"{session.address}: {wanted[number].name} was edited after it was applied")
+
+
+def _enter_shard(session: Session, shard: ShardRow, rules: dict[int, Rules], now_ms: int) -> bool:
+    found = read_shard(session)
+    if found is None:
+        session.begin()
+        session.execute(
+            "INSERT INTO shard (shard, lanes, results_partitions, created_at_ms) "
+            f"VALUES ({text_literal(shard.shard)}, {shard.lanes}, {shard.results_partitions}, {now_ms})",
+            "entering the shard",
+        )
+        for lane in range(shard.lanes):
+            session.execute(insert_rules(lane, rules, since_time_ms=0), "entering the rules")
+        session.commit()
+    elif found != shard:
+        raise Misconfigured(f"{session.address} holds {found}, the settings say {shard}")
+    return found is None

@@ -1,0 +1,343 @@
+"""Connections to a shard's MySQL: every option spelled out, every error of the driver told as a fault."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Any
+
+import MySQLdb
+from MySQLdb.constants import CLIENT
+
+from processors.faults import Fault, LaneStopped, Misconfigured, Retryable, StopCode, Unavailable, UnknownOutcome
+
+Row = tuple[Any, ...]
+
+WAIT_TIMEOUT_S = 20  # L7: how long the server keeps the locks of a client that fell silent
+LOCK_WAIT_TIMEOUT_S = 5  # L7
+CONNECT_TIMEOUT_S = 5
+# A lane waits this long for one answer: a lock (5 s), 4 MiB of rows and their sync on a busy disk. Longer than
+# `wait_timeout`, so that a server which lost us has let go of our locks before we give up on it.
+LANE_READ_TIMEOUT_S = 30
+# Others read ranges of some thousand rows and drop partitions.
+READ_TIMEOUT_S = 60
+# 4 MiB of SQL (L8), and one row above it: a record of 64 KiB in its result, in hex, with all levels' postings.
+PACKET_BYTES_MIN = 16 * 1024 * 1024
+# 8.0.19 is the first with VALUES ROW(...) as a table.
+VERSION_MIN = (8, 0, 19)
+SQL_MODE = "STRICT_ALL_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MysqlAddress:
+    """Where a shard's database is. ``ssl_mode`` is DISABLED, REQUIRED, VERIFY_CA or VERIFY_IDENTITY, always sent.
+
+    ``read_timeout_s`` is how long one answer may take; None: the lane's or the reader's own.
+    """
+
+    host: str
+    port: int
+    user: str
+    password: str = field(repr=False)
+    database: str
+    ssl_mode: str = "DISABLED"
+    ssl_ca_file: str | None = None
+    read_timeout_s: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.database} at {self.host}:{self.port}"
+
+
+class Phase(Enum):
+    """How far a transaction was when something went wrong."""
+
+    CONNECTING = auto()
+    BEFORE_COMMIT = auto()
+    COMMIT_SENT = auto()
+
+
+class LockWaitTimeout(Retryable):
+    """A lock was not given in time. The server keeps the transaction open: roll it back."""
+
+
+# The server, or the way to it, is gone; what it was doing is rolled back if it was not committed.
+LOST = frozenset(
+    {
+        0,  # the driver: the connection is closed
+        1053,  # server shutdown in progress
+        1077,  # normal shutdown
+        1079,  # shutdown complete
+        1152,  # aborted connection
+        1158,  # network read error
+        1159,  # network read interrupted
+        1160,  # network write error
+        1161,  # network write interrupted
+        1927,  # connection was killed
+        2006,  # server has gone away
+        2013,  # lost connection during query, and the driver's read timeout
+        2014,  # commands out of sync: a reply got lost
+        2027,  # malformed packet
+        2055,  # lost connection, system error
+        3169,  # session was killed
+        4031,  # disconnected for inactivity: wait_timeout
+    }
+)
+# Nothing was changed, or it is about to be rolled back; the same again may work.
+AGAIN = frozenset(
+    {
+        1206,  # lock table full
+        1213,  # deadlock: the server rolled back
+        1317,  # query interrupted
+        1412,  # table definition has changed: a partition was dropped since the transaction began
+        1613,  # XA rolled back: took too long
+        1614,  # XA rolled back: deadlock
+        3024,  # max_execution_time
+        3572,  # NOWAIT
+    }
+)
+# The server answers, but cannot do its part for now.
+BUSY = frozenset(
+    {
+        1021,  # disk full
+        1026,  # error writing file
+        1030,  # error from the storage engine
+        1037,  # out of memory
+        1040,  # too many connections
+        1041,  # out of resources
+        1114,  # table is full
+        1180,  # error during commit
+        1203,  # user has too many connections
+        1226,  # resource limit of the user
+        1290,  # --read-only, --super-read-only: a replica, or a primary that was demoted
+        1637,  # too many active transactions
+        1792,  # read-only transaction
+        1836,  # read-only mode
+        2002,  # cannot connect through the socket
+        2003,  # cannot connect
+        2005,  # unknown host: name servers fail, too
+        2012,  # error in the handshake
+        3032,  # the server is in offline mode
+        3100,  # a replication plugin refused to commit
+        3101,  # a replication plugin rolled back
+        3168,  # server isn't available
+    }
+)
+# Waiting does not help: an operator must change something.
+WRONG = frozenset(
+    {
+        1044,  # no right to the database
+        1045,  # wrong user or password
+        1049,  # no such database
+        1054,  # no such column: schemas/mysql is not applied
+        1130,  # host not allowed
+        1142,  # no right to the table
+        1143,  # no right to the column
+        1146,  # no such table
+        1153,  # packet above max_allowed_packet
+        1193,  # no such variable: not the server we know
+        1227,  # a right is missing
+        1231,  # a variable refuses our value
+        1698,  # wrong user
+        2026,  # TLS
+        2059,  # authentication plugin
+        2061,  # authentication plugin
+        3118,  # account locked
+        3159,  # the server insists on TLS
+    }
+)
+MISSING_PARTITION = 1526
+LOCK_WAIT = 1205  # of rows and of metadata
+
+
+def fault_of(error: MySQLdb.MySQLError, phase: Phase, what: str) -> Fault | AssertionError:
+    """Return what the caller must do about the driver's error.
+
+    Args:
+        error: As the driver raised it; its first argument is MySQL's error number.
+        phase: Once COMMIT was sent, no answer but "done" tells whether it is done (L6).
+        what: The statement in words. The server's own text is left out where it could quote rows.
+
+    Returns:
+        Retryable, UnknownOutcome, Unavailable or Misconfigured; LaneStopped for a slice without a partition (A7); an
+        AssertionError for everything that only a bug can cause.
+    """
+    number = error.args[0] if error.args and isinstance(error.args[0], int) else -1
+    text = f"{what}: MySQL error {number}"
+    if phase is Phase.COMMIT_SENT:
+        return UnknownOutcome(text)
+    if number == MISSING_PARTITION:
+        return LaneStopped(StopCode.MISSING_SLICE, f"{text}: the journal has no partition for an id's hour")
+    if number == LOCK_WAIT:
+        return LockWaitTimeout(text)
+    if number in LOST:
+        return (Unavailable if phase is Phase.CONNECTING else Retryable)(text)
+    if number in AGAIN:
+        return Retryable(text)
+    if number in BUSY:
+        return Unavailable(f"{text}: {_said(error)}")
+    if number in WRONG:
+        return Misconfigured(f"{text}: {_said(error)}")
+    return AssertionError(text)
+
+
+def _said(error: MySQLdb.MySQLError) -> str:
+    return str(error.args[1])[:200] if len(error.args) > 1 else ""
+
+
+class Session:
+    """One connection. Used by one thread at a time; no transaction unless ``begin``; after a fault: close it."""
+
+    def __init__(self, address: MysqlAddress, *, lane: bool) -> None:
+        """Connect, and set everything that matters for the session (L7).
+
+        Args:
+            address: The database.
+            lane: A lane's connection: short timeouts, and a server that would lose a commit is refused.
+
+        Raises:
+            Unavailable: No answer within ``CONNECT_TIMEOUT_S``, or the server is not taking connections.
+            Misconfigured: Address, rights, or the server's settings are wrong; the text says which.
+        """
+        self.address = address
+        self._in_transaction = False
+        timeout_s = address.read_timeout_s or (LANE_READ_TIMEOUT_S if lane else READ_TIMEOUT_S)
+        try:
+            self._connection = MySQLdb.connect(
+                host=address.host,
+                port=address.port,
+                user=address.user,
+                password=address.password,
+                database=address.database,
+                connect_timeout=CONNECT_TIMEOUT_S,
+                read_timeout=timeout_s,
+                write_timeout=timeout_s,
+                compress=False,
+                charset="utf8mb4",
+                use_unicode=True,
+                autocommit=True,  # a transaction is always begun and ended in words
+                client_flag=CLIENT.FOUND_ROWS,  # L7: an UPDATE counts the rows it matched, changed or not
+                multi_statements=False,
+                local_infile=0,
+                ssl_mode=address.ssl_mode,
+                **({"ssl": {"ca": address.ssl_ca_file}} if address.ssl_ca_file else {}),
+            )
+        except MySQLdb.MySQLError as error:
+            raise fault_of(error, Phase.CONNECTING, f"connecting to {address}") from error
+        try:
+            self._set_session(timeout_s)
+            check_server(self, lane=lane)
+        except BaseException:
+            self.close()
+            raise
+
+    def _set_session(self, timeout_s: int) -> None:
+        self.execute(
+            "SET SESSION transaction_isolation = 'READ-COMMITTED'"
+            f", sql_mode = '{SQL_MODE}'"
+            f", wait_timeout = {WAIT_TIMEOUT_S}"
+            f", innodb_lock_wait_timeout = {LOCK_WAIT_TIMEOUT_S}"
+            f", lock_wait_timeout = {LOCK_WAIT_TIMEOUT_S}"  # of metadata: a statement behind partition DDL (A7)
+            f", net_read_timeout = {timeout_s}, net_write_timeout = {timeout_s}"
+            ", max_execution_time = 0"
+            ", time_zone = '+00:00'"
+            ", unique_checks = 1, foreign_key_checks = 1",
+            "setting the session",
+        )
+
+    def query(self, sql: str, what: str) -> list[Row]:
+        """Return a SELECT's rows, all of them: the statement bounds how many there can be."""
+        try:
+            self._connection.query(sql.encode())
+            result = self._connection.store_result()
+            # Read here and not later: a result belongs to its connection, and to the thread that uses it.
+            return list(result.fetch_row(0, 0))
+        except MySQLdb.MySQLError as error:
+            raise fault_of(error, Phase.BEFORE_COMMIT, what) from error
+
+    def execute(self, sql: str, what: str) -> int:
+        """Run a statement that returns no rows, and return how many rows it inserted, matched or deleted."""
+        try:
+            self._connection.query(sql.encode())
+            return int(self._connection.affected_rows())
+        except MySQLdb.MySQLError as error:
+            raise fault_of(error, Phase.BEFORE_COMMIT, what) from error
+
+    def begin(self) -> None:
+        """Begin a transaction."""
+        self.execute("START TRANSACTION", "beginning a transaction")
+        self._in_transaction = True
+
+    def commit(self) -> None:
+        """Commit.
+
+        Raises:
+            UnknownOutcome: Any answer but "done", or none: read the state again before anything else (L6).
+        """
+        try:
+            self._connection.query(b"COMMIT")
+        except MySQLdb.MySQLError as error:
+            raise fault_of(error, Phase.COMMIT_SENT, "committing") from error
+        self._in_transaction = False
+
+    def abandon(self) -> None:
+        """Give the connection up, whatever state it is in: what was not committed is rolled back.
+
+        ROLLBACK is sent first, so that locks are gone when this returns; where it cannot be, closing does the same,
+        or the server does after ``wait_timeout``.
+        """
+        if self._in_transaction:
+            try:
+                self._connection.query(b"ROLLBACK")
+            except MySQLdb.MySQLError:
+                self._in_transaction = False  # the connection is gone, and with it the transaction
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; once is enough."""
+        try:
+            self._connection.close()
+        except MySQLdb.MySQLError:
+            return  # it was closed already
+
+
+def check_server(session: Session, *, lane: bool) -> None:
+    """Refuse a server on which a commit could be lost, or statements would mean something else.
+
+    Raises:
+        Misconfigured: Names every setting that is wrong, what it is and what it must be.
+
+    Source: DESIGN section 5; rule L7.
+    """
+    (row,) = session.query(
+        "SELECT VERSION(), @@innodb_flush_log_at_trx_commit, @@sync_binlog, @@transaction_isolation, @@sql_mode, "
+        "@@max_allowed_packet",
+        "reading the server's settings",
+    )
+    version, flush_log, sync_binlog, isolation, sql_mode, packet_bytes = row
+    wrong = [] if _new_enough(version) else [f"the server is {version}, it must be MySQL 8.0.19 or later"]
+    must_be: list[tuple[str, Any, Any, Callable[[Any, Any], bool]]] = [
+        ("transaction_isolation", isolation, "READ-COMMITTED", _equal),
+        ("sql_mode", set(sql_mode.split(",")), set(SQL_MODE.split(",")), set.issuperset),
+    ]
+    if lane:
+        must_be += [
+            ("innodb_flush_log_at_trx_commit", flush_log, 1, _equal),
+            ("sync_binlog", sync_binlog, 1, _equal),
+            ("max_allowed_packet", packet_bytes, PACKET_BYTES_MIN, int.__ge__),
+        ]
+    wrong += [
+        f"{name} is {found}, it must be {wanted}" for name, found, wanted, fits in must_be if not fits(found, wanted)
+    ]
+    if wrong:
+        raise Misconfigured(f"{session.address}: " + "; ".join(wrong))
+
+
+def _equal(found: Any, wanted: Any) -> bool:
+    return bool(found == wanted)
+
+
+def _new_enough(version: str) -> bool:
+    if "MariaDB" in version:
+        return False
+    return tuple(int(part) for part in version.split("-", maxsplit=1)[0].split(".")[:3]) >= VERSION_MIN

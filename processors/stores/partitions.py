@@ -1,0 +1,118 @@
+"""The journal's partitions, one a slice: made ahead, dropped when proven in the archive (A7)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+
+from processors.faults import Misconfigured, Retryable
+from processors.ids import SLICE_MS, slice_of
+from processors.ledger.rules import Rules
+from processors.stores.mysql import LockWaitTimeout, Session
+
+SLICES_MAX = 1_000  # A7
+# DDL waits at most this long for the table, since every statement behind it waits, too.
+DDL_LOCK_WAIT_S = 1
+TRANSACTION_AGE_MAX_S = 1
+# Doubling from 50 ms this is 13 s in all: many batches, and a transaction that takes longer is someone else's.
+ATTEMPTS_MAX = 9
+FIRST_BACKOFF_S = 0.05
+_PLACE_KEEPER = 0  # the partition that the table was made with
+
+
+def slices(session: Session) -> list[int]:
+    """Return the slices that have a partition, ascending."""
+    rows = session.query(
+        "SELECT CAST(partition_description AS UNSIGNED) FROM information_schema.partitions "
+        "WHERE table_schema = DATABASE() AND table_name = 'journal' AND partition_name IS NOT NULL",
+        "reading the journal's partitions",
+    )
+    return sorted(int(number) for (number,) in rows if int(number) != _PLACE_KEEPER)
+
+
+def slices_needed(rules: Iterable[Rules], *, from_ms: int, to_ms: int) -> range:
+    """Return the slices that ids may lie in which are decided between two lane times.
+
+    From a window before the first (I3) to twice the future limit after the last (I5, A7), by the widest of the rules.
+    """
+    rules = list(rules)
+    first = slice_of(max(from_ms - max(each.window_ms for each in rules), SLICE_MS))
+    last = slice_of(to_ms + 2 * max(each.future_limit_ms for each in rules))
+    return range(first, last + 1)
+
+
+def ensure_slices(session: Session, needed: range) -> list[int]:
+    """Make the partitions that are missing, in one statement.
+
+    Args:
+        session: Without a transaction.
+        needed: As ``slices_needed`` says.
+
+    Returns:
+        The slices made.
+
+    Raises:
+        Misconfigured: The journal would have ``SLICES_MAX`` partitions or more.
+        Retryable: The table was in use each time; nothing was changed.
+    """
+    present = slices(session)
+    missing = sorted(set(needed) - set(present))
+    if len(present) + len(missing) >= SLICES_MAX:
+        raise Misconfigured(
+            f"{session.address}: the journal has {len(present)} slices and needs {len(missing)} more; {SLICES_MAX} are "
+            "too many: is the remover running, and the window within reason?"
+        )
+    if missing:
+        parts = ", ".join(f"PARTITION p{number} VALUES IN ({number})" for number in missing)
+        change_partitions(session, f"ALTER TABLE journal ADD PARTITION ({parts})", f"adding {len(missing)} slices")
+    return missing
+
+
+def drop_slice(session: Session, number: int) -> None:
+    """Remove a slice with all its rows; without a trace where it is gone already.
+
+    The caller has proven that nothing of it is needed any more (A6).
+
+    Raises:
+        Retryable: The table was in use each time; nothing was changed.
+    """
+    if number in slices(session):
+        change_partitions(session, f"ALTER TABLE journal DROP PARTITION p{number}", f"dropping slice {number}")
+
+
+def change_partitions(
+    session: Session, statement: str, what: str, *, sleep: Callable[[float], None] = time.sleep
+) -> None:
+    """Run partition DDL when it harms nobody: no old transaction, a short wait, and back off (A7).
+
+    A DDL that waits for an old transaction makes every later statement on the table wait behind it.
+    """
+    session.execute(f"SET SESSION lock_wait_timeout = {DDL_LOCK_WAIT_S}", "setting the DDL's patience")
+    backoff_s = FIRST_BACKOFF_S
+    for _ in range(ATTEMPTS_MAX):
+        if _changed(session, statement, what):
+            return
+        sleep(backoff_s)
+        backoff_s *= 2
+    raise Retryable(f"{session.address}: {what}: the journal was in use {ATTEMPTS_MAX} times")
+
+
+def _changed(session: Session, statement: str, what: str) -> bool:
+    if oldest_transaction_s(session) > TRANSACTION_AGE_MAX_S:
+        return False
+    try:
+        session.execute(statement, what)
+    except LockWaitTimeout:  # it leaves no transaction open: DDL has none
+        return False
+    return True
+
+
+def oldest_transaction_s(session: Session) -> int:
+    """Return the age of the server's oldest transaction in seconds, 0 where there is none (needs PROCESS)."""
+    ((age,),) = session.query(
+        # trx_started is in the time zone of the server's machine, whatever the session's is
+        "SELECT COALESCE(MAX(TIMESTAMPDIFF(SECOND, trx_started, CONVERT_TZ(UTC_TIMESTAMP(), '+00:00', 'SYSTEM'))), 0) "
+        "FROM information_schema.innodb_trx",
+        "reading transactions' ages",
+    )
+    return int(age)
