@@ -1,0 +1,187 @@
+"""``balance.directory``: made by ``balance init``, read by the router before its first record (R1, R2, R8)."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from processors.faults import Misconfigured, Undecodable
+from processors.routing.directory import HOME_UNIT, Directory
+from processors.streams.connection import KafkaAddress
+from processors.streams.producer import IdempotentProducer
+from processors.streams.reader import read_range
+from processors.streams.topics import Topics, shard_topic
+from processors.wire.directory import (
+    DirectoryHead,
+    DirectoryRecord,
+    PlacementRecord,
+    ShardRecord,
+    decode_directory,
+    encode_directory,
+)
+from processors.wire.records import OutRecord
+
+DIRECTORY_TOPIC = "balance.directory"
+INGRESS_TOPIC = "balance.commands"
+_DIRECTORY_PARTITION = 0  # it has one: R1 reads it up to one end offset
+_DIRECTORY_ID_BYTES = 16
+# A few records, all of them acknowledged before `balance init` says that it is done.
+_WRITE_DEADLINE_S = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DirectoryContents:
+    """The directory up to ``end_offset``: its head, who owns what, and each shard's topic by the shard's id."""
+
+    head: DirectoryHead
+    directory: Directory
+    shards: dict[str, ShardRecord]
+    end_offset: int
+
+
+def read_directory(address: KafkaAddress) -> DirectoryContents:
+    """Read the directory up to its end as it is now.
+
+    Raises:
+        Misconfigured: It has no head, two heads that cannot both be, a record of no known kind, or two placements of
+            one generation (R8).
+        Fault: Kafka cannot be reached.
+    """
+    contents = _read(address)
+    if contents is None:
+        raise Misconfigured(
+            f"{address.topic_prefix}{DIRECTORY_TOPIC} does not say whose directory it is: run `balance init`, or, if "
+            "there was one before, `balance directory rebuild`"
+        )
+    return contents
+
+
+def write_directory_head(address: KafkaAddress, *, home_shard: str, shards: Sequence[str]) -> DirectoryContents:
+    """Write the directory's head, its shards, and the home shard; what is there already stays as it is.
+
+    Args:
+        address: The brokers; the topics are there.
+        home_shard: Owns generation 0 of every unit.
+        shards: Every shard's id, the home shard's too.
+
+    Returns:
+        The directory afterwards.
+
+    Raises:
+        Misconfigured: The ingress topic, or a shard's, was made again since the directory was written; or the
+            directory has another home shard.
+        Fault: Kafka cannot be reached; do it again.
+
+    Source: R8.
+    """
+    topics = Topics(address)
+    known = _read(address)
+    ingress_topic_id = topics.topic_id(INGRESS_TOPIC)
+    missing: list[DirectoryRecord] = []
+    if known is None:
+        head = DirectoryHead(
+            directory_id=secrets.token_bytes(_DIRECTORY_ID_BYTES), ingress_topic_id=ingress_topic_id, ingress_epoch=1
+        )
+        missing.append(head)
+    else:
+        head = known.head
+        refuse_other_ingress(head, ingress_topic_id)
+    for shard in shards:
+        wanted = ShardRecord(shard=shard, topic=shard_topic(shard), topic_id=topics.topic_id(shard_topic(shard)))
+        found = known.shards.get(shard) if known is not None else None
+        if found is None:
+            missing.append(wanted)
+        elif found != wanted:
+            raise Misconfigured(
+                f"the directory knows shard {shard} by topic {found.topic} with id {found.topic_id.hex()}, and its "
+                f"topic now has id {wanted.topic_id.hex()}: it was made again, and what it held is gone; restore it, "
+                "or recover the shard under another id"
+            )
+    home = known.directory.home_shard if known is not None else None
+    if home is None:
+        missing.append(PlacementRecord(unit=HOME_UNIT, generation=0, shard=home_shard, ingress_partition=0, since=0))
+    elif home != home_shard:
+        raise Misconfigured(
+            f"the directory's home shard is {home} and the settings say {home_shard}: it never changes, since partners "
+            "that were never moved live there; correct the settings, and move partners by `balance partner move`"
+        )
+    _write(address, missing)
+    written = read_directory(address)
+    if written.head != head:
+        raise Misconfigured("another `balance init` ran at the same time: run it again")
+    return written
+
+
+def refuse_other_ingress(head: DirectoryHead, ingress_topic_id: bytes) -> None:
+    """Refuse an ingress topic that is not the one the directory's offsets speak of (R8).
+
+    Raises:
+        Misconfigured: It was made again under the same name.
+    """
+    if head.ingress_topic_id != ingress_topic_id:
+        raise Misconfigured(
+            f"{INGRESS_TOPIC} has id {ingress_topic_id.hex()} and the directory was made for "
+            f"{head.ingress_topic_id.hex()}: the topic was made again, so every offset means another record. A new "
+            "ingress epoch is needed before anything is routed; nothing was written or read"
+        )
+
+
+def _read(address: KafkaAddress) -> DirectoryContents | None:
+    start, end = Topics(address).bounds(DIRECTORY_TOPIC, _DIRECTORY_PARTITION)
+    head: DirectoryHead | None = None
+    directory = Directory()
+    shards: dict[str, ShardRecord] = {}
+    for records in read_range(address, DIRECTORY_TOPIC, _DIRECTORY_PARTITION, start, end):
+        for record in records:
+            try:
+                entry = decode_directory(record.value or b"")
+            except Undecodable as fault:
+                raise Misconfigured(
+                    f"record {record.offset} of {DIRECTORY_TOPIC} is none of this release's: {fault}"
+                ) from fault
+            if isinstance(entry, DirectoryHead):
+                head = _later(head, entry)
+            elif isinstance(entry, PlacementRecord):
+                directory.add(
+                    unit=entry.unit,
+                    generation=entry.generation,
+                    shard=entry.shard,
+                    ingress_partition=entry.ingress_partition,
+                    since=entry.since,
+                )
+            else:
+                shards[entry.shard] = entry
+    return None if head is None else DirectoryContents(head=head, directory=directory, shards=shards, end_offset=end)
+
+
+def _later(known: DirectoryHead | None, met: DirectoryHead) -> DirectoryHead:
+    """Return the head that holds: the one with the higher ingress epoch, of one and the same directory (R8)."""
+    if known is None or known == met:
+        return met
+    if known.directory_id != met.directory_id or met.ingress_epoch <= known.ingress_epoch:
+        raise Misconfigured(
+            f"{DIRECTORY_TOPIC} has two heads: directory {known.directory_id.hex()} at ingress epoch "
+            f"{known.ingress_epoch}, then {met.directory_id.hex()} at {met.ingress_epoch}"
+        )
+    return met
+
+
+def _write(address: KafkaAddress, records: Sequence[DirectoryRecord]) -> None:
+    if not records:
+        return
+    producer = IdempotentProducer(address)
+    try:
+        for record in records:
+            producer.send(
+                OutRecord(
+                    address.topic_prefix + DIRECTORY_TOPIC,
+                    _DIRECTORY_PARTITION,
+                    record.key,
+                    encode_directory(record),
+                    [],
+                )
+            )
+        producer.flush(_WRITE_DEADLINE_S)
+    finally:
+        producer.close()

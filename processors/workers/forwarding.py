@@ -1,0 +1,129 @@
+"""What becomes of one record of the ingress: forwarded as it is, as a stub, or refused (W2 to W4, R2). No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+from processors.faults import Misconfigured
+from processors.ledger.addresses import is_root
+from processors.routing.directory import Directory
+from processors.routing.units import bucket_of, partition_of
+from processors.wire.admission import Refusal
+from processors.wire.causes import Cause
+from processors.wire.commands import PAYLOAD_BYTES_MAX
+from processors.wire.dead_letters import KEY_BYTES_MAX, encode_dead_letter
+from processors.wire.records import Headers, OutRecord, Record
+from processors.wire.route import ROUTE_HEADER, Route, RouteKind, encode_route, encode_stub, strip_reserved
+
+# The gateway's own headers: tracing, signature, a few of its own. With the payload's 64 KiB they stay far below what
+# the shard's topic takes (W4).
+HEADERS_MAX = 32
+HEADERS_BYTES_MAX = 16 * 1024
+# The roots that one router meets often are what is worth remembering.
+_KEYS_MAX = 200_000
+_DEAD_LETTERS_PARTITION = 0  # where the lanes write theirs, too
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoutingContext:
+    """What a record's way depends on beside the record: the directory, and the topics' fixed sizes.
+
+    ``topic_of`` maps a shard's id to its topic and ``dead_letters_topic`` is one, both whole names; partition counts
+    are powers of two (W3).
+    """
+
+    directory: Directory
+    ingress_epoch: int
+    ingress_partitions: int
+    lanes: int
+    topic_of: Mapping[str, str]
+    dead_letters_topic: str
+
+
+def refusal_of(record: Record, context: RoutingContext) -> Refusal | None:
+    """Say why a record cannot be forwarded; None where it can.
+
+    Returns:
+        The first that applies of BAD_KEY, WRONG_PARTITION (a producer with another partitioner, W3), EMPTY,
+        TOO_MANY_HEADERS.
+    """
+    root = root_of_key(record.key)
+    if not root:
+        return Refusal(Cause.BAD_KEY, f"{(record.key or b'')[:KEY_BYTES_MAX]!r} is no root")
+    partition = partition_of(root, context.ingress_partitions)
+    if partition != record.partition:  # W3
+        return Refusal(
+            Cause.WRONG_PARTITION,
+            f"{root} belongs to partition {partition} of {context.ingress_partitions}, not {record.partition}: the "
+            "producer needs the partitioner murmur2_random",
+        )
+    if not record.value:
+        return Refusal(Cause.EMPTY, "no payload")
+    if record.headers and _above_limits(record.headers):
+        return Refusal(
+            Cause.TOO_MANY_HEADERS, f"more than {HEADERS_MAX} headers or {HEADERS_BYTES_MAX} bytes of headers"
+        )
+    return None
+
+
+def forward(record: Record, context: RoutingContext) -> tuple[str, OutRecord]:
+    """Return a record's owner and what goes to its lane: the same bytes whenever the same record is met.
+
+    Args:
+        record: One that ``refusal_of`` lets pass.
+        context: Its directory holds every placement up to the record.
+
+    Raises:
+        Misconfigured: The directory does not say where the record goes.
+
+    Source: R2, W2, W4.
+    """
+    root, payload = root_of_key(record.key), record.value or b""
+    placement = context.directory.place(root, ingress_partition=record.partition, ingress_offset=record.offset)
+    topic = context.topic_of.get(placement.shard)
+    if topic is None:
+        raise Misconfigured(f"unit {placement.unit} is placed on shard {placement.shard}, which the directory lacks")
+    kind = RouteKind.COMMAND
+    if len(payload) > PAYLOAD_BYTES_MAX:  # W4
+        kind, payload = RouteKind.STUB, encode_stub(payload)
+    route = Route(
+        kind,
+        context.ingress_epoch,
+        record.partition,
+        record.offset,
+        record.leader_epoch,
+        record.timestamp_ms,
+        placement.unit,
+        placement.generation,
+    )
+    headers = strip_reserved(record.headers)  # W2
+    headers.append((ROUTE_HEADER, encode_route(route)))
+    return placement.shard, OutRecord(topic, bucket_of(root) & (context.lanes - 1), record.key, payload, headers)
+
+
+def dead_letter(record: Record, refusal: Refusal, context: RoutingContext) -> OutRecord:
+    """Return a refused record's dead letter, the same on every repeat; its key is cut, too: any size may come in."""
+    key = None if record.key is None else record.key[:KEY_BYTES_MAX]
+    letter = encode_dead_letter(record, refusal.cause, refusal.detail)
+    return OutRecord(context.dead_letters_topic, _DEAD_LETTERS_PARTITION, key, letter, [])
+
+
+def root_of_key(key: bytes | None) -> str:
+    """Return a key as a root; the empty string where it is none."""
+    # A key longer than any root is not worth remembering: it may have a megabyte.
+    return _root_of_key(key) if key and len(key) <= KEY_BYTES_MAX else ""
+
+
+@lru_cache(maxsize=_KEYS_MAX)
+def _root_of_key(key: bytes) -> str:
+    text = key.decode("ascii", "replace")
+    return text if is_root(text) else ""
+
+
+def _above_limits(headers: Headers) -> bool:
+    return (
+        len(headers) > HEADERS_MAX
+        or sum(len(name.encode()) + len(value or b"") for name, value in headers) > HEADERS_BYTES_MAX
+    )

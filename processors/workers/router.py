@@ -1,0 +1,279 @@
+"""The router: takes each record of the ingress to its owner's lane, in order, at least once (DESIGN section 6).
+
+It reads the directory before its first record (R1), forwards each record without reading it (W2), and commits what is
+acknowledged with everything before it (R6). A crash anywhere has a stretch forwarded again, byte for byte the same, and
+the lane knows each of those by its source offset (L10); so no Kafka transaction is needed.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from processors.faults import Fault, Fenced, Misconfigured, Retryable, Unavailable
+from processors.streams.directory import DirectoryContents, refuse_other_ingress
+from processors.telemetry import FAULTS, PULSE, ROUTED, ROUTER_DEAD_LETTERS, ROUTER_STUBS, get_logger
+from processors.wire.commands import PAYLOAD_BYTES_MAX
+from processors.wire.records import OutRecord, Record
+from processors.workers.forwarding import RoutingContext, dead_letter, forward, refusal_of
+
+log = get_logger(__name__)
+
+POLL_S = 0.1
+# What may be on its way to the brokers: a second at full speed. With more, a slow broker would only fill memory.
+IN_FLIGHT_RECORDS_MAX = 50_000
+# A crash has at most this much forwarded again, which the lanes drop for 5 µs a record.
+COMMIT_INTERVAL_S = 0.5
+# Commits that fail for this long end the process: a group's lag that stands still looks like an outage.
+COMMIT_PATIENCE_S = 60.0
+# On giving partitions away: courtesy only, the next owner would forward what is not committed again.
+REVOKE_DEADLINE_S = 3.0
+
+
+class IngressConsumer(Protocol):
+    """The router's membership in its group (``streams.group``)."""
+
+    def poll(self, max_records: int, timeout_s: float) -> list[Record]:
+        """Return the next records, in order within each partition."""
+
+    def commit(self, offsets: Mapping[int, int], metadata: str = "") -> None:
+        """Commit the next offset of some partitions."""
+
+    def committed(self, partitions: Collection[int]) -> dict[int, tuple[int, str]]:
+        """Return the group's offset and metadata of those partitions that have any."""
+
+
+class LaneProducer(Protocol):
+    """Writes in order and without gaps; any delivery that fails ends it (R7, ``streams.producer``)."""
+
+    @property
+    def undelivered(self) -> int:
+        """Return how many records are not acknowledged yet."""
+
+    def send(self, record: OutRecord, on_delivered: Callable[[], None] | None = None) -> None:
+        """Queue a record; ``on_delivered`` is called from ``poll`` or ``flush``."""
+
+    def poll(self, timeout_s: float) -> None:
+        """Learn of deliveries."""
+
+    def flush(self, deadline_s: float) -> None:
+        """Wait until everything queued is acknowledged."""
+
+
+Told = Callable[[Collection[int]], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouterConfig:
+    """Sizes and names, from the settings; ``topic_prefix`` goes before the names of topics."""
+
+    ingress_partitions: int
+    lanes: int
+    topic_prefix: str
+    dead_letters_topic: str
+    batch_records_max: int
+    stop_deadline_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouterParts:
+    """What the router works with.
+
+    ``join`` makes the consumer, which tells of partitions assigned (before their first record) and revoked, from within
+    its ``poll``. ``clock_s`` gives seconds that never go back.
+    """
+
+    join: Callable[[Told, Told], IngressConsumer]
+    producer: LaneProducer
+    read_directory: Callable[[], DirectoryContents]
+    read_ingress_id: Callable[[], bytes]
+    clock_s: Callable[[], float]
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Records that were sent together: how many are not acknowledged, and the next offset of each partition."""
+
+    waiting: int = 0
+    next_offsets: dict[int, int] = field(default_factory=dict)
+
+    def delivered(self) -> None:
+        self.waiting -= 1
+
+
+class Router:
+    """Forwards the ingress partitions that the consumer group assigns to this process. For one thread."""
+
+    def __init__(self, config: RouterConfig, parts: RouterParts) -> None:
+        """Join the group; nothing is read before ``step``."""
+        self._config = config
+        self._parts = parts
+        self._context: RoutingContext | None = None
+        self._contents: DirectoryContents | None = None
+        self._owned: set[int] = set()
+        self._in_flight: deque[_Batch] = deque()  # oldest first
+        self._acknowledged: dict[int, int] = {}  # what may be committed, and is not
+        self._committed_s = parts.clock_s()
+        self._consumer = parts.join(self._assigned, self._revoked)
+
+    def run(self, stopping: threading.Event) -> int:
+        """Forward until told to stop; then wait for what is on its way, and commit it.
+
+        Returns:
+            0.
+
+        Raises:
+            Misconfigured: The directory or the ingress is not what it was (R8).
+            Fault: A record cannot be delivered, or Kafka did not answer for too long; start the process again.
+        """
+        while not stopping.is_set():
+            self.step()
+            PULSE.beat()
+        PULSE.stop()
+        self.finish()
+        return 0
+
+    def step(self, timeout_s: float = POLL_S) -> int:
+        """Forward the next records, and commit what is due.
+
+        Args:
+            timeout_s: How long to wait for the first record.
+
+        Returns:
+            How many records were met; 0 also where too much is on its way.
+        """
+        self._parts.producer.poll(0)
+        self._take_acknowledged()
+        if self._parts.clock_s() - self._committed_s >= COMMIT_INTERVAL_S:
+            self._commit()
+        if self._parts.producer.undelivered >= IN_FLIGHT_RECORDS_MAX:
+            self._parts.producer.poll(timeout_s)
+            return 0
+        records = self._consumer.poll(self._config.batch_records_max, timeout_s)
+        if records:
+            self._forward(records)
+        return len(records)
+
+    def finish(self) -> None:
+        """Wait for what is on its way, and commit it.
+
+        Raises:
+            Unavailable: It was not acknowledged in time; the next process forwards it again.
+        """
+        self._parts.producer.flush(self._config.stop_deadline_s)
+        self._take_acknowledged()
+        self._commit()
+
+    # -------------------------------------------------- told by the consumer, in its poll
+
+    def _assigned(self, partitions: Collection[int]) -> None:
+        committed = self._consumer.committed(partitions)
+        contents = self._parts.read_directory()  # R1: up to its end as it is after the assignment
+        refuse_other_ingress(contents.head, self._parts.read_ingress_id())
+        if self._contents is not None and contents.head != self._contents.head:
+            raise Misconfigured("the directory's head changed while the router ran: start it again")
+        for partition, (_, metadata) in committed.items():
+            _refuse_shorter(contents, partition, metadata)
+        config = self._config
+        self._contents = contents
+        self._context = RoutingContext(
+            directory=contents.directory,
+            ingress_epoch=contents.head.ingress_epoch,
+            ingress_partitions=config.ingress_partitions,
+            lanes=config.lanes,
+            topic_of={shard: config.topic_prefix + record.topic for shard, record in contents.shards.items()},
+            dead_letters_topic=config.topic_prefix + config.dead_letters_topic,
+        )
+        self._owned.update(partitions)
+        log.info("ingress_assigned", partitions=sorted(partitions), directory_end=contents.end_offset)
+
+    def _revoked(self, partitions: Collection[int]) -> None:
+        """Commit what is acknowledged soon, and forget the rest: its next owner forwards it again (R6)."""
+        try:
+            self._parts.producer.flush(REVOKE_DEADLINE_S)
+        except Unavailable as fault:
+            FAULTS.labels("router", type(fault).__name__).inc()
+        self._take_acknowledged()
+        self._commit()
+        self._owned.difference_update(partitions)
+        for waiting in (self._acknowledged, *(batch.next_offsets for batch in self._in_flight)):
+            for partition in partitions:
+                waiting.pop(partition, None)
+
+    # -------------------------------------------------- forwarding, committing
+
+    def _forward(self, records: list[Record]) -> None:
+        context, owned, send = self._context, self._owned, self._parts.producer.send
+        batch = _Batch()
+        self._in_flight.append(batch)
+        routed: Counter[str] = Counter()
+        for record in records:
+            if record.partition not in owned:  # revoked while it was read
+                continue
+            assert context is not None  # R1: read on assignment, before the first record
+            refusal = refusal_of(record, context)
+            if refusal is None:
+                shard, out = forward(record, context)
+                routed[shard] += 1
+                if len(record.value or b"") > PAYLOAD_BYTES_MAX:
+                    ROUTER_STUBS.inc()
+            else:
+                out = dead_letter(record, refusal, context)
+                ROUTER_DEAD_LETTERS.labels(refusal.cause).inc()
+            batch.waiting += 1
+            send(out, batch.delivered)
+            batch.next_offsets[record.partition] = record.offset + 1
+        for shard, count in routed.items():
+            ROUTED.labels(shard).inc(count)
+
+    def _take_acknowledged(self) -> None:
+        """Move on over the oldest batches that are acknowledged whole: everything before them is (R6)."""
+        while self._in_flight and not self._in_flight[0].waiting:
+            self._acknowledged.update(self._in_flight.popleft().next_offsets)
+
+    def _commit(self) -> None:
+        now_s = self._parts.clock_s()
+        if not self._acknowledged:
+            self._committed_s = now_s
+            return
+        assert self._contents is not None
+        try:
+            # R8: nothing that was read from another topic under the same name is ever committed.
+            refuse_other_ingress(self._contents.head, self._parts.read_ingress_id())
+            self._consumer.commit(self._acknowledged, _metadata(self._contents))
+        except (Fenced, Retryable, Unavailable) as fault:
+            self._bear(fault, now_s)
+            return
+        self._acknowledged = {}
+        self._committed_s = now_s
+
+    def _bear(self, fault: Fault, now_s: float) -> None:
+        """Commit again with the next step: offsets are absolute, and a lost partition's are dropped on its loss."""
+        FAULTS.labels("router", type(fault).__name__).inc()
+        if now_s - self._committed_s > COMMIT_PATIENCE_S:
+            raise fault
+
+
+_METADATA = re.compile(r"r1 directory=([0-9a-f]{32}) end=(0|[1-9][0-9]{0,18})", re.ASCII)
+
+
+def _metadata(contents: DirectoryContents) -> str:
+    """Return what a commit says beside the offset: which directory it was routed by, and how far that reached (R8)."""
+    return f"r1 directory={contents.head.directory_id.hex()} end={contents.end_offset}"
+
+
+def _refuse_shorter(contents: DirectoryContents, partition: int, metadata: str) -> None:
+    """Refuse a directory that is not the one, or ends before the one, that an earlier commit was routed by (R8)."""
+    match = _METADATA.fullmatch(metadata)
+    if match is None:  # an operator's reset, with a tool that writes none
+        return
+    if match[1] != contents.head.directory_id.hex() or int(match[2]) > contents.end_offset:
+        raise Misconfigured(
+            f"ingress partition {partition} was routed by directory {match[1]} up to its offset {match[2]}, and this "
+            f"is {contents.head.directory_id.hex()} up to {contents.end_offset}: placements are lost; restore the "
+            "topic, or run `balance directory rebuild`"
+        )
