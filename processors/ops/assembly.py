@@ -9,6 +9,7 @@ from pathlib import Path
 
 from processors.faults import Misconfigured
 from processors.settings import Settings
+from processors.stores.cassandra import CassandraAddress
 from processors.stores.lane_store import MysqlLaneStore
 from processors.stores.mysql import MysqlAddress
 from processors.streams.connection import KafkaAddress
@@ -60,6 +61,20 @@ def mysql_address(settings: Settings, shard: str) -> MysqlAddress:
         database=place.database,
         ssl_mode=place.ssl_mode,
         ssl_ca_file=str(place.ssl_ca_file) if place.ssl_ca_file else None,
+    )
+
+
+def cassandra_address(settings: Settings) -> CassandraAddress:
+    """Return where the archive is."""
+    cassandra = settings.cassandra
+    return CassandraAddress(
+        hosts=cassandra.hosts,
+        port=cassandra.port,
+        keyspace=cassandra.keyspace,
+        local_dc=cassandra.local_dc,
+        username=cassandra.username,
+        password=cassandra.read_password(),
+        tls_ca_file=str(cassandra.tls_ca_file or ""),
     )
 
 
