@@ -25,8 +25,8 @@ class GroupPosition:
 
 _NUMBER = r"(0|-?[1-9][0-9]{0,18})"
 _METADATA = re.compile(
-    rf"b1 offset={_NUMBER} index={_NUMBER} topic=([0-9a-f]{{32}}) lane={_NUMBER} time={_NUMBER} epoch={_NUMBER} "
-    r"digest=([0-9a-f]{64})",
+    rf"b1 offset={_NUMBER} index={_NUMBER} topic=([0-9a-f]{{32}}) lane={_NUMBER} ms={_NUMBER} epoch={_NUMBER} "
+    r"sha=([0-9a-f]{64})",
     re.ASCII,
 )
 
@@ -40,7 +40,7 @@ def encode_metadata(position: GroupPosition) -> str:
     """
     return (
         f"b1 offset={position.next_offset} index={position.index} topic={position.topic_id.hex()} lane={position.lane} "
-        f"time={position.lane_time_ms} epoch={position.leader_epoch} digest={position.digest.hex()}"
+        f"ms={position.lane_time_ms} epoch={position.leader_epoch} sha={position.digest.hex()}"
     )
 
 

@@ -37,7 +37,8 @@ def load_keyring(text: str) -> KeyRing:
     """
     try:
         values = json.loads(text)
-        signing, keys = values["signing"], {name: bytes.fromhex(secret) for name, secret in values["keys"].items()}
+        signing = str(values["signing"])
+        keys = {name: bytes.fromhex(secret) for name, secret in values["keys"].items()}
     except (ValueError, KeyError, TypeError, AttributeError):
         raise Misconfigured(
             'the keys file is not {"signing": ID, "keys": {ID: HEX, ...}}: `balance init` makes one'

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from io import BytesIO
+
+import fastavro
+import pytest
+
+from processors.faults import Undecodable
+from processors.wire.avro import long_bytes, read_boolean, read_bytes, read_long, read_text, sized_bytes, text_bytes
+from processors.wire.causes import Cause
+
+EDGES = sorted({sign * (1 << bits) + off for bits in range(64) for sign in (1, -1) for off in (-1, 0, 1)})
+LONGS = [value for value in EDGES if -(2**63) <= value < 2**63]
+
+
+def by_fastavro(kind: str, value: object) -> bytes:
+    out = BytesIO()
+    fastavro.schemaless_writer(out, {"type": kind}, value)  # type: ignore[arg-type]
+    return out.getvalue()
+
+
+def test_an_integer_is_written_as_fastavro_writes_it_and_read_back() -> None:
+    for value in LONGS:
+        encoded = long_bytes(value)
+        assert encoded == by_fastavro("long", value)
+        assert read_long(b"." + encoded + b".", 1) == (value, 1 + len(encoded))
+
+
+@pytest.mark.parametrize("value", [2**63, -(2**63) - 1, 2**64, -(2**80)])
+def test_an_integer_beyond_64_bits_is_not_written(value: int) -> None:
+    with pytest.raises(OverflowError):
+        long_bytes(value)
+
+
+@pytest.mark.parametrize(
+    ("payload", "cause"),
+    [
+        (b"\x80\x00", Cause.NOT_CANONICAL),  # zero in two bytes
+        (b"\x82\x80\x00", Cause.NOT_CANONICAL),
+        (b"\xff" * 9 + b"\x02", Cause.MALFORMED),  # 65 bits
+        (b"\xff" * 10 + b"\x01", Cause.MALFORMED),  # eleven bytes
+        (b"\x80" * 65_000, Cause.MALFORMED),
+    ],
+)
+def test_an_integer_in_other_than_its_fewest_bytes_is_refused(payload: bytes, cause: Cause) -> None:
+    with pytest.raises(Undecodable) as refused:
+        read_long(payload, 0)
+
+    assert refused.value.cause == cause
+
+
+@pytest.mark.parametrize("text", ["", "acme", "đồng", "x" * 63, "x" * 64, "é" * 32, "x" * 9_000])
+def test_a_text_is_written_as_fastavro_writes_it_and_read_back(text: str) -> None:
+    encoded = text_bytes(text)
+
+    assert encoded == by_fastavro("string", text) == sized_bytes(text.encode())
+    assert read_text(encoded, 0) == (text, len(encoded))
+
+
+@pytest.mark.parametrize("size", [-1, -64, -(2**63), 1, 64, 2**31, 2**62, 2**63 - 1])
+def test_a_length_that_is_not_there_costs_nothing(size: int) -> None:
+    with pytest.raises(Undecodable) as refused:
+        read_bytes(long_bytes(size), 0)
+
+    assert refused.value.cause == Cause.MALFORMED
+
+
+@pytest.mark.parametrize("raw", [b"\xff", b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xe2\x82"])
+def test_a_text_that_is_not_utf_8_is_refused(raw: bytes) -> None:
+    with pytest.raises(Undecodable) as refused:
+        read_text(sized_bytes(raw), 0)
+
+    assert refused.value.cause == Cause.MALFORMED
+
+
+def test_a_boolean_is_zero_or_one() -> None:
+    assert read_boolean(b"\x00\x01", 0) == (False, 1)
+    assert read_boolean(b"\x00\x01", 1) == (True, 2)
+    with pytest.raises(Undecodable):
+        read_boolean(b"\x02", 0)
