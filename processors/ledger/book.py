@@ -71,11 +71,11 @@ class Refunded:
     refunded_minor: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Decision:
     """A journal row as later commands see it: the answer to a duplicate (I3), and a refund's original (H4).
 
-    ``lane_offset`` and ``lane_index`` say which row it is.
+    ``lane_offset`` and ``lane_index`` say which row it is. Not frozen: one per command on the hot path.
     """
 
     body_hash: bytes

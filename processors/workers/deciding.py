@@ -369,7 +369,7 @@ class Decider:
         if answer.journalled:
             self._journal(batch, self._row(admission, command, answer, result=result, version_us=version_us))
             if not isinstance(command, ExpireHold | RecallOriginal):
-                self._remember(batch.journal[-1], answer.levels)
+                self._remember(batch.journal[-1], command_type, answer)
 
     def _row(
         self, admission: Admission, command: Command, outcome: Outcome, *, result: bytes, version_us: int
@@ -410,18 +410,18 @@ class Decider:
         self.standing.version_us = row.version_us
         self.standing.digest = chain_digest(self.standing.digest, row.result)
 
-    def _remember(self, row: JournalRow, levels: int) -> None:
+    def _remember(self, row: JournalRow, command_type: CommandType, outcome: Outcome) -> None:
         """Have a duplicate, or a refund, find this decision before it is committed (L9)."""
         self.book.decisions[row.root, row.command_id] = Decision(
             row.body_hash,
             row.lane_offset,
             row.lane_index,
-            CommandType(row.type),
-            Status(row.status),
+            command_type,
+            outcome.status,
             row.address,
             row.currency,
             row.amount_minor,
-            levels,
+            outcome.levels,
             row.result,
         )
 

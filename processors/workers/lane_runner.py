@@ -59,9 +59,10 @@ class LaneLimits:
 class Intake:
     """Admitted records that wait for their lane; filled by the poll thread, emptied by the lane's."""
 
-    def __init__(self, limits: LaneLimits) -> None:
-        """Begin empty; ``full`` from ``WAITING_BATCHES_MAX`` batches on."""
+    def __init__(self, limits: LaneLimits, on_taken: Callable[[], None]) -> None:
+        """Begin empty; ``full`` from ``WAITING_BATCHES_MAX`` batches on; ``on_taken`` is told after each take."""
         self._limits = limits
+        self._on_taken = on_taken
         self._waiting: deque[Admission] = deque()
         self._changed = threading.Condition()
 
@@ -95,7 +96,8 @@ class Intake:
                 if taken and sql_bytes > limits.batch_sql_bytes_max:
                     break
                 taken.append(self._waiting.popleft())
-            return taken
+        self._on_taken()
+        return taken
 
     def give_back(self, admissions: list[Admission]) -> None:
         """Put records that a batch did not take in front again."""
@@ -148,7 +150,7 @@ class PublishThread:
             while not self._closing:
                 self._wanted.wait()
                 self._wanted.clear()
-                while not self._closing and self._stage.step():
+                while self._stage.step():
                     self._on_change()
                 self._busy = self._stage.waiting > 0
                 self._on_change()
@@ -160,7 +162,15 @@ class PublishThread:
 class LaneRunner:
     """A lane's thread: assigns it, feeds it, and deals with its faults."""
 
-    def __init__(self, shard: str, lane_number: int, make_parts: Callable[[], LaneParts], limits: LaneLimits) -> None:
+    def __init__(
+        self,
+        shard: str,
+        lane_number: int,
+        make_parts: Callable[[], LaneParts],
+        limits: LaneLimits,
+        *,
+        on_taken: Callable[[], None],
+    ) -> None:
         """Start the lane's thread.
 
         Args:
@@ -168,10 +178,11 @@ class LaneRunner:
             lane_number: The partition.
             make_parts: Connects what the lane works with; called in the lane's thread (L12).
             limits: Bounds.
+            on_taken: Told whenever the lane took records from its intake.
         """
         self.lane_number = lane_number
         self._labels = (shard, str(lane_number))
-        self.intake = Intake(limits)
+        self.intake = Intake(limits, on_taken)
         self.condition = LaneCondition.ASSIGNING
         self.paused = False
         self._make_parts = make_parts

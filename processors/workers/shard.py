@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import threading
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from processors.faults import LaneStopped, Retryable
@@ -20,6 +22,8 @@ from processors.workers.lane_runner import LaneCondition, LaneLimits, LaneRunner
 log = get_logger(__name__)
 
 POLL_S = 0.1
+# How long the poll thread waits for a full lane: longer than any batch takes, far below what the group allows.
+HOLD_S = 2.0
 # Read at once at most: two batches, so that a lane's queue is never refilled by more than it may hold.
 POLL_RECORDS_MAX = 8_000
 # A lane that was revoked ends its step and lets go; it is fenced inside MySQL in any case, so this is courtesy (L12).
@@ -28,6 +32,9 @@ TOPIC_LOOK_S = 1.0  # how often the topic's id is compared (L3)
 # Python's default of 5 ms lets one thread hold another up: at 5,000 commands a second the median latency was 7 times
 # that of 0.2 ms in a prototype; below half a millisecond the switches themselves cost throughput.
 SWITCH_INTERVAL_S = 0.0005
+# A batch makes some 100,000 objects, and none in a cycle: collecting after every 700, Python's default, only scans the
+# book again and again. Cycles come from exceptions; they may wait.
+COLLECT_AFTER = (200_000, 20, 100)
 
 
 class ShardConsumer(Protocol):
@@ -78,6 +85,7 @@ class ShardWorker:
         self._read_topic_id = read_topic_id
         self._runners: dict[int, LaneRunner] = {}
         self._topic_looked_s = time.monotonic()
+        self._taken = threading.Event()
 
     # -------------------------------------------------- told by the consumer, in the poll thread
 
@@ -86,7 +94,7 @@ class ShardWorker:
         for lane in lanes:
             config = self._config
             self._runners[lane] = LaneRunner(
-                config.shard, lane, lambda lane=lane: self._make_parts(lane), config.limits
+                config.shard, lane, partial(self._make_parts, lane), config.limits, on_taken=self._taken.set
             )
 
     def revoked(self, lanes: Collection[int]) -> None:
@@ -113,10 +121,13 @@ class ShardWorker:
             0 after ``stopping``; 1 when no lane is left running: each is stopped, and an operator must look.
         """
         sys.setswitchinterval(SWITCH_INTERVAL_S)
+        gc.freeze()
+        gc.set_threshold(*COLLECT_AFTER)
         while not stopping.is_set():
+            self._hold(consumer)
             records, stopped = consumer.poll(POLL_RECORDS_MAX, POLL_S)
             for lane, batch in records.items():
-                self._admit(consumer, lane, batch)
+                self._admit(lane, batch)
             for lane, stop in stopped.items():
                 self._interrupt(lane, stop)
             self._resume_hungry(consumer)
@@ -130,15 +141,32 @@ class ShardWorker:
         self._end()
         return 0
 
-    def _admit(self, consumer: ShardConsumer, lane: int, records: list[Record]) -> None:
+    def _admit(self, lane: int, records: list[Record]) -> None:
         runner = self._runners.get(lane)
         if runner is None:  # revoked between two polls: whoever owns it now reads them too
             return
         keyring, lanes = self._config.keyring, self._config.lanes
         runner.intake.offer([admit(record, keyring=keyring, lane=lane, lanes=lanes) for record in records])
-        if runner.intake.full and not runner.paused:
-            consumer.pause(lane)
-            runner.paused = True
+
+    def _hold(self, consumer: ShardConsumer) -> None:
+        """Read no more while lanes have enough; pause a full lane only where it would hold others up.
+
+        A pause makes the client throw away what it has read ahead, and a resume read it again: under a backlog that
+        costs half the throughput.
+        """
+        ends_s = time.monotonic() + HOLD_S
+        while any(runner.intake.full for runner in self._reading()):
+            if any(runner.intake.hungry for runner in self._reading()) or time.monotonic() > ends_s:
+                break
+            self._taken.wait(POLL_S)
+            self._taken.clear()
+        for runner in self._reading():
+            if runner.intake.full:
+                consumer.pause(runner.lane_number)
+                runner.paused = True
+
+    def _reading(self) -> list[LaneRunner]:
+        return [runner for runner in self._runners.values() if not runner.paused]
 
     def _interrupt(self, lane: int, stop: LaneStopped) -> None:
         runner = self._runners.get(lane)
