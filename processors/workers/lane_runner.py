@@ -124,7 +124,7 @@ class PublishThread:
         self._stage = stage
         self._on_change = on_change
         self._wanted = threading.Event()
-        self._closing = False
+        self._closing = threading.Event()
         self._busy = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -141,20 +141,20 @@ class PublishThread:
 
     def close(self, deadline_s: float) -> None:
         """End the thread; what waits stays unpublished and is answered again by the next owner."""
-        self._closing = True
+        self._closing.set()
         self._wanted.set()
         self._thread.join(deadline_s)
 
     def _run(self) -> None:
         try:
-            while not self._closing:
+            while not self._closing.is_set():
                 self._wanted.wait()
                 self._wanted.clear()
-                while self._stage.step():
+                while not self._closing.is_set() and self._stage.step():
                     self._on_change()
                 self._busy = self._stage.waiting > 0
                 self._on_change()
-        except Exception as fault:  # noqa: BLE001 - handed to the lane's thread, which decides: raised there, never passed over
+        except Exception as fault:  # noqa: BLE001 - raised again in the lane's thread, which decides
             self.fault = fault
             self._on_change()
 
