@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import Any
+from typing import Any, TypeVar
 
 import MySQLdb
 from MySQLdb.constants import CLIENT
 
 from processors.faults import Fault, LaneStopped, Misconfigured, Retryable, StopCode, Unavailable, UnknownOutcome
 
+T = TypeVar("T")
 Row = tuple[Any, ...]
 
-WAIT_TIMEOUT_S = 20  # L7: how long the server keeps the locks of a client that fell silent
+WAIT_TIMEOUT_S = 20  # L7: how long the server keeps the locks of a lane that fell silent
+READER_WAIT_TIMEOUT_S = 600  # of the others, which hold no lock while they are silent
 LOCK_WAIT_TIMEOUT_S = 5  # L7
 CONNECT_TIMEOUT_S = 5
 # A lane waits this long for one answer: a lock (5 s), 4 MiB of rows and their sync on a busy disk. Longer than
@@ -225,21 +228,22 @@ class Session:
         except MySQLdb.MySQLError as error:
             raise fault_of(error, Phase.CONNECTING, f"connecting to {address}") from error
         try:
-            self._set_session(timeout_s)
+            self._set_session(timeout_s, lane=lane)
             check_server(self, lane=lane)
         except BaseException:
             self.close()
             raise
 
-    def _set_session(self, timeout_s: int) -> None:
+    def _set_session(self, timeout_s: int, *, lane: bool) -> None:
         self.execute(
             "SET SESSION transaction_isolation = 'READ-COMMITTED'"
             f", sql_mode = '{SQL_MODE}'"
-            f", wait_timeout = {WAIT_TIMEOUT_S}"
+            f", wait_timeout = {WAIT_TIMEOUT_S if lane else READER_WAIT_TIMEOUT_S}"
             f", innodb_lock_wait_timeout = {LOCK_WAIT_TIMEOUT_S}"
             f", lock_wait_timeout = {LOCK_WAIT_TIMEOUT_S}"  # of metadata: a statement behind partition DDL (A7)
             f", net_read_timeout = {timeout_s}, net_write_timeout = {timeout_s}"
             ", max_execution_time = 0"
+            ", information_schema_stats_expiry = 0"  # row counts as they are, not as they were yesterday
             ", time_zone = '+00:00'"
             ", unique_checks = 1, foreign_key_checks = 1",
             "setting the session",
@@ -263,9 +267,10 @@ class Session:
         except MySQLdb.MySQLError as error:
             raise fault_of(error, Phase.BEFORE_COMMIT, what) from error
 
-    def begin(self) -> None:
-        """Begin a transaction."""
-        self.execute("START TRANSACTION", "beginning a transaction")
+    def begin(self, *, consistent_snapshot: bool = False) -> None:
+        """Begin a transaction; with ``consistent_snapshot`` one that only reads, all of it as of now."""
+        snapshot = " WITH CONSISTENT SNAPSHOT, READ ONLY" if consistent_snapshot else ""
+        self.execute(f"START TRANSACTION{snapshot}", "beginning a transaction")
         self._in_transaction = True
 
     def commit(self) -> None:
@@ -299,6 +304,37 @@ class Session:
             self._connection.close()
         except MySQLdb.MySQLError:
             return  # it was closed already
+
+
+class Reconnecting:
+    """A reader's connection: made when it is needed, made anew after a fault or a long silence. For one thread."""
+
+    def __init__(self, address: MysqlAddress) -> None:
+        """Nothing is connected yet."""
+        self._address = address
+        self._session: Session | None = None
+        self._used_s = 0.0
+
+    def ask(self, question: Callable[[Session], T]) -> T:
+        """Return the question's answer; a fault is the caller's, and the next question has a new connection."""
+        if self._session is not None and time.monotonic() - self._used_s > READER_WAIT_TIMEOUT_S / 2:
+            self.close()
+        if self._session is None:
+            self._session = Session(self._address, lane=False)
+        try:
+            answer = question(self._session)
+        except BaseException:
+            self._session.abandon()
+            self._session = None
+            raise
+        self._used_s = time.monotonic()
+        return answer
+
+    def close(self) -> None:
+        """Give the connection back."""
+        if self._session is not None:
+            self._session.close()
+            self._session = None
 
 
 def check_server(session: Session, *, lane: bool) -> None:

@@ -50,7 +50,10 @@ def make_shard(servers: Servers, fresh_database: Callable[[], str]) -> MysqlAddr
 
 def empty_shard(address: MysqlAddress) -> None:
     """Take a shard back to the state just after ``migrate``: much quicker than another database."""
-    tables = "progress progress_source batch_digest lane_time account hold open_refund refunded system_account journal finding"
+    tables = (
+        "progress progress_source batch_digest lane_time account hold open_refund refunded system_account journal "
+        "finding"
+    )
     session = Session(address, lane=False)
     for table in tables.split():
         session.execute(f"DELETE FROM {table}", f"emptying {table}")

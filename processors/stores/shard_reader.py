@@ -1,0 +1,382 @@
+"""Read-only questions about a shard, over a connection of their own: for the command line, expirer, remover, verify.
+
+Answers are bounded: whatever could be long is read in ranges, by the key that the last answer ended with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from processors.faults import StopCode
+from processors.ids import slice_of, uuid7_time_ms
+from processors.ledger.book import Account, AccountKey, Hold, OpenRefund, SystemKey, TransactionKey
+from processors.ledger.rules import Rules
+from processors.stores.lane_rows import (
+    PROGRESS_COLUMNS,
+    account_of,
+    progress_of,
+    select_system_accounts,
+    stop_of,
+)
+from processors.stores.lane_sql import ACCOUNT_COLUMNS, HOLD_COLUMNS, OPEN_REFUND_COLUMNS
+from processors.stores.migrations import ShardRow, check_schema
+from processors.stores.mysql import MysqlAddress, Reconnecting, Row, Session
+from processors.stores.partitions import slices
+from processors.stores.rows import Progress
+from processors.stores.rules_rows import select_rules
+from processors.stores.sql_text import hex_literal, text_literal
+
+T = TypeVar("T")
+
+RANGE_ROWS = 5_000  # a few megabytes, and well below a second
+TRANSACTION_STEPS_MAX = 1_000  # a hold that was captured in more parts is shown in part
+# Offsets that one statement groups: a second's work, however large the slice is.
+GROUPED_OFFSETS = 200_000
+_INDEXES = 2**32  # that one offset may have: lane_index is INT UNSIGNED
+
+_JOURNAL_COLUMNS = "slice, lane, lane_offset, lane_index, command_id, root, transaction_id, body_hash, result"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LanePosition:
+    """Where a lane stands, for people and for the remover; ``stopped_at_ms`` is 0 for a lane that runs."""
+
+    progress: Progress
+    stop_code: StopCode | None
+    stop_detail: str
+    stopped_at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OverdueHold:
+    """A hold past its expiry, as far as EXPIRE_HOLD needs it."""
+
+    root: str
+    transaction_id: bytes
+    address: str
+    currency: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalRecord:
+    """A row of the journal, as far as proofs and people need it; ``result`` holds the rest."""
+
+    slice: int
+    lane: int
+    lane_offset: int
+    lane_index: int
+    command_id: bytes
+    root: str
+    transaction_id: bytes
+    body_hash: bytes
+    result: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """How much a shard holds. ``journal_rows`` is the server's estimate; the others are exact."""
+
+    journal_rows: int
+    slices: int
+    open_holds: int
+    open_refunds: int
+
+
+class Connection(Protocol):
+    """Something that answers questions over a session: ``Reconnecting``, or a snapshot's."""
+
+    def ask(self, question: Callable[[Session], T]) -> T:
+        """Return the question's answer."""
+
+    def close(self) -> None:
+        """Give the connection back."""
+
+
+class _OneMoment:
+    """A session inside one consistent read; a fault ends it."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def ask(self, question: Callable[[Session], T]) -> T:
+        return question(self._session)
+
+    def close(self) -> None:
+        self._session.abandon()
+
+
+def open_reader(address: MysqlAddress) -> ShardReader:
+    """Return a reader that answers each question as of its own moment, and connects when it is first asked."""
+    return ShardReader(Reconnecting(address))
+
+
+def open_snapshot(address: MysqlAddress) -> ShardReader:
+    """Return a reader that answers every question as of now. After a fault it is unusable.
+
+    Its transaction keeps partition DDL waiting (A7): it is for comparing, not for keeping. A slice that is dropped
+    meanwhile reads as too few rows, without an error (tried): who reads the journal compares ``slices`` before
+    and after.
+    """
+    session = Session(address, lane=False)
+    try:
+        session.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", "beginning a snapshot")
+        session.begin(consistent_snapshot=True)
+    except BaseException:
+        session.close()
+        raise
+    return ShardReader(_OneMoment(session))
+
+
+class ShardReader:
+    """Questions to a shard: ``open_reader`` or ``open_snapshot`` makes it. For one thread."""
+
+    def __init__(self, connection: Connection) -> None:
+        """Ask over a connection."""
+        self._connection = connection
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._connection.close()
+
+    def _query(self, sql: str, what: str) -> list[Row]:
+        return self._connection.ask(lambda session: session.query(sql, what))
+
+    # ------------------------------------------------------------------ the shard and its lanes
+
+    def check(self, shard: str) -> ShardRow:
+        """Return the shard this database holds; Misconfigured where it is another one's, or of another release."""
+        return self._connection.ask(lambda session: check_schema(session, shard))
+
+    def positions(self) -> dict[int, Progress]:
+        """Return lane -> its progress, as one moment saw them; a lane that was never owned is missing."""
+        return {lane: position.progress for lane, position in self.lane_positions().items()}
+
+    def lane_positions(self) -> dict[int, LanePosition]:
+        """Return lane -> where it stands, as one moment saw them; a lane that was never owned is missing."""
+        rows = self._query(
+            f"SELECT {PROGRESS_COLUMNS}, stop_code, stop_detail, COALESCE(stopped_at_ms, 0) FROM progress "
+            "ORDER BY lane",
+            "reading the lanes",
+        )
+        found = {}
+        for *progress, code, detail, stopped_at_ms in rows:
+            stop_code, stop_detail = stop_of(code, detail)
+            found[progress[0]] = LanePosition(
+                progress=progress_of(tuple(progress)),
+                stop_code=stop_code,
+                stop_detail=stop_detail,
+                stopped_at_ms=stopped_at_ms,
+            )
+        return found
+
+    def rules(self) -> dict[int, dict[int, Rules]]:
+        """Return lane -> offset -> the rules in force from that offset on, in the order of their versions (I6)."""
+        return self._connection.ask(select_rules)
+
+    def counts(self) -> Counts:
+        """Return how much the shard holds."""
+        ((journal_rows, holds, refunds),) = self._query(
+            "SELECT (SELECT COALESCE(SUM(table_rows), 0) FROM information_schema.partitions "
+            "WHERE table_schema = DATABASE() AND table_name = 'journal'), "
+            "(SELECT COUNT(*) FROM hold), (SELECT COUNT(*) FROM open_refund)",
+            "counting rows",
+        )
+        return Counts(journal_rows=int(journal_rows), slices=len(self.slices()), open_holds=holds, open_refunds=refunds)
+
+    def overdue_holds(self, lane: int, *, now_ms: int, holds_max: int) -> list[OverdueHold]:
+        """Return the lane's holds that expired at or before ``now_ms``, the longest overdue first (H2).
+
+        Args:
+            lane: Partition of the shard's topic.
+            now_ms: The lane's own time, ms since the epoch, as ``lane_positions`` gives it; never the wall clock.
+            holds_max: At most so many.
+        """
+        rows = self._query(
+            "SELECT root, transaction_id, address, currency FROM hold FORCE INDEX (by_expiry) "
+            f"WHERE lane = {lane} AND expires_at_ms <= {now_ms} ORDER BY expires_at_ms LIMIT {holds_max}",
+            "reading overdue holds",
+        )
+        return [
+            OverdueHold(root=root.decode(), transaction_id=id_, address=address.decode(), currency=currency.decode())
+            for root, id_, address, currency in rows
+        ]
+
+    # ------------------------------------------------------------------ money
+
+    def account(self, address: str, currency: str) -> Account | None:
+        """Return one account."""
+        rows = self._query(
+            f"SELECT {ACCOUNT_COLUMNS} FROM account "
+            f"WHERE address = {text_literal(address)} AND currency = {text_literal(currency)}",
+            "reading an account",
+        )
+        return account_of(rows[0]) if rows else None
+
+    def accounts(self, after: AccountKey = ("", "")) -> Iterator[Account]:
+        """Yield every account in key order, from the one after ``after`` on, read in ranges."""
+        while True:
+            address, currency = text_literal(after[0]), text_literal(after[1])
+            rows = self._query(
+                f"SELECT {ACCOUNT_COLUMNS} FROM account WHERE address > {address} "
+                f"OR (address = {address} AND currency > {currency}) ORDER BY address, currency LIMIT {RANGE_ROWS}",
+                "reading accounts",
+            )
+            for row in rows:
+                account = account_of(row)
+                after = (account.address, account.currency)
+                yield account
+            if len(rows) < RANGE_ROWS:
+                return
+
+    def accounts_below(self, address: str, *, rows_max: int = RANGE_ROWS) -> list[Account]:
+        """Return the accounts of an address and of everything below it, in key order."""
+        # ';' follows ':', so that all addresses which begin with "<address>:" lie between the two.
+        rows = self._query(
+            f"SELECT {ACCOUNT_COLUMNS} FROM account WHERE address = {text_literal(address)} OR "
+            f"(address > {text_literal(address + ':')} AND address < {text_literal(address + ';')}) "
+            f"ORDER BY address, currency LIMIT {rows_max}",
+            "reading a partner's accounts",
+        )
+        return [account_of(row) for row in rows]
+
+    def holds(self) -> Iterator[tuple[TransactionKey, Hold]]:
+        """Yield every open hold in key order, read in ranges."""
+        for root, id_, address, currency, *amounts in self._open_rows("hold", HOLD_COLUMNS):
+            yield (root.decode(), id_), Hold(address.decode(), currency.decode(), *amounts)
+
+    def open_refunds(self) -> Iterator[tuple[TransactionKey, OpenRefund]]:
+        """Yield every open refund in key order, read in ranges."""
+        for root, id_, address, currency, *values in self._open_rows("open_refund", OPEN_REFUND_COLUMNS):
+            yield (root.decode(), id_), OpenRefund(address.decode(), currency.decode(), *values)
+
+    def _open_rows(self, table: str, columns: str) -> Iterator[Row]:
+        root, id_ = hex_literal(b""), hex_literal(b"")
+        while True:
+            rows = self._query(
+                f"SELECT {columns} FROM {table} WHERE root > {root} OR (root = {root} AND transaction_id > {id_}) "
+                f"ORDER BY root, transaction_id LIMIT {RANGE_ROWS}",
+                f"reading {table}",
+            )
+            yield from rows
+            if len(rows) < RANGE_ROWS:
+                return
+            root, id_ = hex_literal(rows[-1][0]), hex_literal(rows[-1][1])
+
+    def open_transactions(self, transaction_id: bytes) -> list[tuple[str, Hold | OpenRefund]]:
+        """Return what is open under an id: root and row; of each partner who uses the id (I1)."""
+        found: list[tuple[str, Hold | OpenRefund]] = []
+        where = f"WHERE transaction_id = {hex_literal(transaction_id)} LIMIT {TRANSACTION_STEPS_MAX}"
+        for root, _, address, currency, *amounts in self._query(f"SELECT {HOLD_COLUMNS} FROM hold {where}", "a hold"):
+            found.append((root.decode(), Hold(address.decode(), currency.decode(), *amounts)))
+        for root, _, address, currency, *values in self._query(
+            f"SELECT {OPEN_REFUND_COLUMNS} FROM open_refund {where}", "an open refund"
+        ):
+            found.append((root.decode(), OpenRefund(address.decode(), currency.decode(), *values)))
+        return found
+
+    def system_accounts(self, lane: int) -> dict[SystemKey, int]:
+        """Return the balances of a lane's system accounts, minor units, unbounded (L15)."""
+        return self._connection.ask(lambda session: select_system_accounts(session, lane))
+
+    def trial_balance(self, lanes: int) -> dict[tuple[int, int, str], int]:
+        """Return (lane, level, currency) -> the sum of partners' and system accounts: zero, each of them.
+
+        One statement, so that it sees one moment; it reads every account.
+        """
+        rows = self._query(
+            "SELECT lane, level, currency, SUM(balance) FROM ("
+            f"SELECT bucket & {lanes - 1} AS lane, LENGTH(address) - LENGTH(REPLACE(address, ':', '')) + 1 AS level, "
+            "currency, balance FROM account "
+            "UNION ALL SELECT lane, level, currency, balance FROM system_account) AS every "
+            "GROUP BY lane, level, currency ORDER BY lane, level, currency",
+            "adding up all balances",
+        )
+        return {(lane, level, currency.decode()): int(total) for lane, level, currency, total in rows}
+
+    # ------------------------------------------------------------------ the journal
+
+    def slices(self) -> list[int]:
+        """Return the slices that have a partition, ascending."""
+        return self._connection.ask(slices)
+
+    def journal_row(self, root: str, command_id: bytes) -> JournalRecord | None:
+        """Return a command's row, if its slice is still here; the service's own rows are not found by id (I7)."""
+        time_ms = uuid7_time_ms(command_id)
+        if time_ms is None:
+            return None
+        rows = self._journal(
+            f"FORCE INDEX (by_command) WHERE command_id = {hex_literal(command_id)} AND root = {text_literal(root)} "
+            f"AND slice = {slice_of(time_ms)}"
+        )
+        return rows[0] if rows else None
+
+    def transaction(self, transaction_id: bytes) -> list[JournalRecord]:
+        """Return the steps of a transaction that are still here, and the command of that id, in order (A8).
+
+        The id alone is asked for: the rows of different partners who use the same id (I1) all come.
+        """
+        literal = hex_literal(transaction_id)
+        found = {
+            (row.lane, row.lane_offset, row.lane_index): row
+            for index, column in (("by_transaction", "transaction_id"), ("by_command", "command_id"))
+            for row in self._journal(f"FORCE INDEX ({index}) WHERE {column} = {literal} LIMIT {TRANSACTION_STEPS_MAX}")
+        }
+        return [found[place] for place in sorted(found)]
+
+    def slice_rows(
+        self, number: int, lane: int, after: tuple[int, int] = (-1, 0), *, rows_max: int = RANGE_ROWS
+    ) -> list[JournalRecord]:
+        """Return a slice's rows of one lane in order, from the one after ``after`` (offset, index) on."""
+        offset, index = after
+        return self._journal(
+            f"FORCE INDEX (PRIMARY) WHERE slice = {number} AND lane = {lane} AND lane_offset >= {offset} "
+            f"AND (lane_offset > {offset} OR lane_index > {index}) ORDER BY lane_offset, lane_index LIMIT {rows_max}"
+        )
+
+    def _journal(self, where: str) -> list[JournalRecord]:
+        return [
+            JournalRecord(
+                slice=number,
+                lane=lane,
+                lane_offset=offset,
+                lane_index=index,
+                command_id=command_id,
+                root=root.decode(),
+                transaction_id=transaction_id,
+                body_hash=body_hash,
+                result=result,
+            )
+            for number, lane, offset, index, command_id, root, transaction_id, body_hash, result in self._query(
+                f"SELECT {_JOURNAL_COLUMNS} FROM journal {where}", "reading the journal"
+            )
+        ]
+
+    def slice_bounds(self, number: int) -> dict[int, tuple[int, int]]:
+        """Return lane -> its first and last offset in a slice; a lane without a row there is missing."""
+        rows = self._query(
+            f"SELECT lane, MIN(lane_offset), MAX(lane_offset) FROM journal WHERE slice = {number} GROUP BY lane",
+            "reading a slice's bounds",
+        )
+        return {lane: (first, last) for lane, first, last in rows}
+
+    def slice_last_rows(self, number: int, results_partitions: int) -> dict[tuple[int, int], tuple[int, int]]:
+        """Return (lane, results partition) -> offset and index of the slice's last row there (A6).
+
+        Args:
+            number: The slice.
+            results_partitions: A power of two; a row's partition is its bucket's low bits, a control row's its lane's.
+        """
+        last: dict[tuple[int, int], tuple[int, int]] = {}
+        for lane, (first, end) in self.slice_bounds(number).items():
+            for start in range(first, end + 1, GROUPED_OFFSETS):
+                rows = self._query(
+                    f"SELECT IF(root = '', lane, bucket) & {results_partitions - 1} AS results_partition, "
+                    f"MAX(lane_offset * CAST({_INDEXES} AS DECIMAL(38)) + lane_index) FROM journal "
+                    f"WHERE slice = {number} AND lane = {lane} AND lane_offset >= {start} "
+                    f"AND lane_offset < {start + GROUPED_OFFSETS} GROUP BY results_partition",
+                    "reading a slice's last rows",
+                )
+                last.update({(lane, partition): divmod(int(place), _INDEXES) for partition, place in rows})
+        return last

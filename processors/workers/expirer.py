@@ -1,0 +1,162 @@
+"""The expirer: moves idle lanes' time on, and asks for holds to be expired that are overdue by their lane's own time.
+
+It decides nothing. A hold is over when its lane says so (H2); what the expirer writes only has the lane look, so a
+record too many does nothing, and one that is lost is written again.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from processors.faults import Fault, Retryable, Unavailable
+from processors.ids import derived_id
+from processors.ledger.commands import ExpireHold, Tick
+from processors.stores.shard_reader import LanePosition, OverdueHold
+from processors.telemetry import EXPIRIES_SENT, FAULTS, PULSE, TICKS_SENT, get_logger
+from processors.wire.commands import encode_command
+from processors.wire.records import OutRecord
+
+log = get_logger(__name__)
+
+TICK = encode_command(Tick())
+# All lanes' records of one step; a broker that takes longer is away, and the next step begins anew.
+FLUSH_DEADLINE_S = 30.0
+# After a step that found all the holds it may ask for at once: long enough for the lane to expire 2,000.
+FULL_STEP_WAIT_S = 0.25
+
+
+class HoldReader(Protocol):
+    """The shard's rows (``stores.shard_reader``)."""
+
+    def lane_positions(self) -> Mapping[int, LanePosition]:
+        """Return lane -> where it stands."""
+
+    def overdue_holds(self, lane: int, *, now_ms: int, holds_max: int) -> list[OverdueHold]:
+        """Return the lane's holds that expired by ``now_ms``, the longest overdue first."""
+
+
+class LaneWriter(Protocol):
+    """An idempotent producer (``streams.producer``)."""
+
+    def send(self, record: OutRecord) -> None:
+        """Queue a record."""
+
+    def flush(self, deadline_s: float) -> None:
+        """Wait until everything queued is acknowledged."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpirerParts:
+    """What an expirer works with.
+
+    ``topic`` is the shard's, with its prefix. ``end_offset`` returns a lane's end, at or after everything acknowledged.
+    ``holds_max`` bounds the EXPIRE_HOLD records of a lane and step.
+    """
+
+    shard: str
+    topic: str
+    lanes: int
+    reader: HoldReader
+    writer: LaneWriter
+    end_offset: Callable[[int], int]
+    holds_max: int
+
+
+class Expirer:
+    """One shard's expirer; ``step`` is all it does, again and again."""
+
+    def __init__(self, parts: ExpirerParts) -> None:
+        """Begin without a memory: what was asked for before a restart is at worst asked for again."""
+        self._parts = parts
+        self.holds_max = parts.holds_max
+        self._asked_up_to: dict[int, int] = {}  # lane -> the offset behind its last requests
+
+    def step(self) -> int:
+        """Write a TICK to every lane, and EXPIRE_HOLD for the overdue holds of those that passed the last requests.
+
+        Returns:
+            How many holds were asked for.
+
+        Raises:
+            Fault: The shard or the broker. What was written is harmless; step again.
+        """
+        parts = self._parts
+        asked: dict[int, int] = {}
+        for lane, position in parts.reader.lane_positions().items():
+            asked[lane] = self._ask_lane(lane, position)
+        for lane in range(parts.lanes):  # idle or not, owned or not: A6 waits for every lane's time
+            parts.writer.send(OutRecord(parts.topic, lane, None, TICK, []))
+        parts.writer.flush(FLUSH_DEADLINE_S)
+        for lane in (lane for lane, holds in asked.items() if holds):
+            self._asked_up_to[lane] = parts.end_offset(lane)
+        TICKS_SENT.labels(parts.shard).inc(parts.lanes)
+        EXPIRIES_SENT.labels(parts.shard).inc(sum(asked.values()))
+        return sum(asked.values())
+
+    def _ask_lane(self, lane: int, position: LanePosition) -> int:
+        parts = self._parts
+        progress = position.progress
+        if progress.next_offset < self._asked_up_to.get(lane, 0):  # H2
+            return 0
+        overdue = parts.reader.overdue_holds(lane, now_ms=progress.last_time_ms, holds_max=parts.holds_max)
+        for hold in overdue:
+            parts.writer.send(OutRecord(parts.topic, lane, hold.root.encode(), expiry_of(hold), []))
+        return len(overdue)
+
+
+def expiry_of(hold: OverdueHold) -> bytes:
+    """Return the EXPIRE_HOLD of a hold: the same bytes on every repeat (I7)."""
+    return encode_command(
+        ExpireHold(
+            command_id=derived_id("EXPIRE_HOLD", hold.transaction_id),
+            address=hold.address,
+            currency=hold.currency,
+            hold_id=hold.transaction_id,
+        )
+    )
+
+
+def run(
+    make_expirer: Callable[[], tuple[Expirer, Callable[[], None]]],
+    stopping: threading.Event,
+    *,
+    tick_ms: int,
+) -> int:
+    """Step every ``tick_ms`` until told to stop; a fault that may pass is waited out.
+
+    Args:
+        make_expirer: Connects an expirer, and returns it with what closes its connections.
+        stopping: Ends it after the step under way.
+        tick_ms: From one step's begin to the next.
+
+    Returns:
+        0.
+
+    Raises:
+        Fault: One that waiting does not cure.
+    """
+    while not stopping.is_set():
+        expirer, close = make_expirer()
+        try:
+            while not stopping.is_set():
+                began_s = time.monotonic()
+                full = expirer.step() >= expirer.holds_max
+                PULSE.beat()
+                wait_s = FULL_STEP_WAIT_S if full else tick_ms / 1000
+                stopping.wait(max(0.0, wait_s - (time.monotonic() - began_s)))
+        except (Retryable, Unavailable) as fault:
+            _note(fault)
+            stopping.wait(tick_ms / 1000)
+        finally:
+            close()
+    PULSE.stop()
+    return 0
+
+
+def _note(fault: Fault) -> None:
+    FAULTS.labels("expirer", type(fault).__name__).inc()
+    log.warning("expirer_fault", fault=type(fault).__name__, detail=str(fault))
