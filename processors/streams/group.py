@@ -26,6 +26,7 @@ class GroupConsumer:
         *,
         on_assigned: Callable[[Collection[int]], None] | None = None,
         on_revoked: Callable[[Collection[int]], None] | None = None,
+        start_at: Callable[[Collection[int]], Mapping[int, int]] | None = None,
     ) -> None:
         """Join the group.
 
@@ -35,10 +36,14 @@ class GroupConsumer:
             group: The group and this member's place in it (P4).
             on_assigned: Called before the first record of these partitions (R1).
             on_revoked: Called when they are given away; what is not committed is read again by their next owner.
+            start_at: Says from which offset each is read, for a process that keeps its positions elsewhere than in the
+                group; ``poll`` then raises where the log no longer has that offset, instead of moving on.
         """
         self._topic = address.topic_prefix + topic
         self._on_assigned = on_assigned
         self._on_revoked = on_revoked
+        self._start_at = start_at
+        self._paused = False
         self._consumer = Consumer(
             address.options()
             | {
@@ -51,7 +56,7 @@ class GroupConsumer:
                 "max.poll.interval.ms": MAX_POLL_INTERVAL_MS,
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
-                "auto.offset.reset": "earliest",
+                "auto.offset.reset": "earliest" if start_at is None else "error",
                 "isolation.level": "read_committed",
                 "enable.partition.eof": False,
                 "check.crcs": True,
@@ -107,6 +112,16 @@ class GroupConsumer:
                 raise Fenced(f"commit of {self._topic}: {error.str()}") from exception
             raise fault_of(error, f"commit of {self._topic}") from exception
 
+    def pause(self) -> None:
+        """Have no more records come, until ``resume``: ``poll`` only keeps the membership."""
+        self._paused = True
+        self._consumer.pause(self._consumer.assignment())
+
+    def resume(self) -> None:
+        """Have records come again, after the last that came."""
+        self._paused = False
+        self._consumer.resume(self._consumer.assignment())
+
     def rewind(self, offsets: Mapping[int, int]) -> None:
         """Read some partitions again from an offset on."""
         for partition, offset in offsets.items():
@@ -131,7 +146,12 @@ class GroupConsumer:
     def _assigned(self, consumer: Consumer, places: list[TopicPartition]) -> None:
         if self._on_assigned is not None:
             self._on_assigned([place.partition for place in places])
+        if self._start_at is not None:
+            for partition, offset in self._start_at([place.partition for place in places]).items():
+                next(place for place in places if place.partition == partition).offset = offset
         consumer.incremental_assign(places)
+        if self._paused:
+            consumer.pause(places)
 
     def _revoked(self, consumer: Consumer, places: list[TopicPartition]) -> None:
         if self._on_revoked is not None:
