@@ -1,0 +1,359 @@
+"""Proves a shard's books: double entry, balances, holds, sequences, and that journal, results and archive agree.
+
+Everything in MySQL is read as of one moment; results and archive are compared for the rows that were published, or are
+covered, at that moment. What is found is named; nothing is changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from processors.ids import slice_of, uuid7_time_ms
+from processors.ledger.addresses import at_levels
+from processors.ledger.book import Account, AccountKey, Hold, OpenRefund, TransactionKey
+from processors.ledger.commands import CommandType
+from processors.ledger.outcomes import Posting
+from processors.routing.units import partition_of
+from processors.stores.archive_reader import StatementRow
+from processors.stores.archive_rows import Covered
+from processors.stores.rows import Progress
+from processors.stores.shard_reader import JournalRecord
+from processors.wire.journal_chunk import ChunkRow
+from processors.wire.records import Record
+from processors.wire.results import Result, decode_result
+
+DETAILS_MAX = 10  # findings named per check; the count is of all
+ARCHIVE_OFFSETS = 20_000  # rows of one read from the archive: some 6 MB
+_SUM_MASK = 2**256 - 1
+
+
+class Books(Protocol):
+    """A shard's database as of one moment (``stores.shard_reader.open_snapshot``)."""
+
+    def positions(self) -> dict[int, Progress]:
+        """Return lane -> progress."""
+
+    def trial_balance(self, lanes: int) -> dict[tuple[int, int, str], int]:
+        """Return (lane, level, currency) -> sum of all accounts."""
+
+    def accounts(self) -> Iterator[Account]:
+        """Yield every account."""
+
+    def holds(self) -> Iterator[tuple[TransactionKey, Hold]]:
+        """Yield every open hold."""
+
+    def open_refunds(self) -> Iterator[tuple[TransactionKey, OpenRefund]]:
+        """Yield every open refund."""
+
+    def slices(self) -> list[int]:
+        """Return the journal's slices."""
+
+    def slice_bounds(self, number: int) -> dict[int, tuple[int, int]]:
+        """Return lane -> first and last offset in a slice."""
+
+    def slice_rows(self, number: int, lane: int, after: tuple[int, int] = (-1, 0)) -> list[JournalRecord]:
+        """Return a slice's rows of a lane after an offset and index, in ranges."""
+
+
+class Archive(Protocol):
+    """The archive (``stores.archive_reader``)."""
+
+    def coverage(self, shard: bytes) -> dict[tuple[int, int], Covered]:
+        """Return (lane, results partition) -> how far it reaches."""
+
+    def journal(self, shard: bytes, lane: int, from_offset: int, to_offset: int) -> list[ChunkRow]:
+        """Return the rows of a stretch."""
+
+    def statement(
+        self, address: str, currency: str, *, from_sequence: int = 1, to_sequence: int | None = None
+    ) -> Iterator[StatementRow]:
+        """Yield an account's changes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One thing that was proven or refuted. ``counted`` says over how many rows."""
+
+    name: str
+    counted: int
+    wrong: int
+    details: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Say whether nothing was wrong."""
+        return self.wrong == 0
+
+
+@dataclass(slots=True)
+class _Tally:
+    """Counts what a check looked at and what it found."""
+
+    name: str
+    counted: int = 0
+    wrong: int = 0
+    details: list[str] = field(default_factory=list)
+
+    def refute(self, told: str) -> None:
+        self.wrong += 1
+        if len(self.details) < DETAILS_MAX:
+            self.details.append(told)
+
+    def check(self) -> Check:
+        return Check(name=self.name, counted=self.counted, wrong=self.wrong, details=tuple(self.details))
+
+
+@dataclass(slots=True)
+class _Trail:
+    """What the journal says of one account: enough to prove its sequences gapless in any order of reading."""
+
+    count: int = 0
+    sequences: int = 0  # their sum
+    first: int = 0
+    last: int = 0
+    before: int = 0  # the balance before the first
+    held_before: int = 0
+    balance_change: int = 0  # the sum of all
+    held_change: int = 0
+
+    def add(self, posting: Posting) -> None:
+        if not self.count or posting.sequence < self.first:
+            self.first = posting.sequence
+            self.before = posting.balance - posting.balance_change
+            self.held_before = posting.held - posting.held_change
+        self.last = max(self.last, posting.sequence)
+        self.count += 1
+        self.sequences += posting.sequence
+        self.balance_change += posting.balance_change
+        self.held_change += posting.held_change
+
+    @property
+    def is_gapless(self) -> bool:
+        """Say whether each sequence from first to last is there once."""
+        return self.count == self.last - self.first + 1 and 2 * self.sequences == (self.first + self.last) * self.count
+
+
+@dataclass(slots=True)
+class _Sum:
+    """A sum over rows that does not depend on their order, and that another row, or one twice, changes."""
+
+    count: int = 0
+    total: int = 0
+
+    def add(self, payload: bytes) -> None:
+        self.count += 1
+        self.total = self.total + int.from_bytes(hashlib.sha256(payload).digest(), "big") & _SUM_MASK
+
+
+Progressing = Callable[[str, int], None]  # which check, how many rows so far
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyParts:
+    """What is compared. ``results`` yields the records of every results partition; None leaves that comparison out."""
+
+    books: Books
+    lanes: int
+    results_partitions: int
+    archive: Archive | None
+    results: Callable[[], Iterable[Record]] | None
+    on_progress: Progressing
+
+
+def verify(parts: VerifyParts) -> list[Check]:
+    """Prove a shard's books.
+
+    Returns:
+        One entry a check, each with what it found. An account whose first remaining row is not its first is opened by
+        that row's balance before it (V4); a gap left by a removed slice is filled from the archive.
+    """
+    positions = parts.books.positions()
+    slices = parts.books.slices()
+    trails, journal, archived = _read_journal(parts, positions)
+    checks = [
+        _trial_balance(parts),
+        _holds(parts),
+        _balances(parts, trails),
+    ]
+    if parts.results is not None:
+        checks.append(_results(parts, positions, set(slices), journal))
+    if parts.archive is not None:
+        checks.append(_archive(parts, parts.archive, positions, set(slices), archived))
+    return checks
+
+
+def _trial_balance(parts: VerifyParts) -> Check:
+    tally = _Tally("trial balance is zero in each lane, level and currency")
+    for (lane, level, currency), total in parts.books.trial_balance(parts.lanes).items():
+        tally.counted += 1
+        if total:
+            tally.refute(f"lane {lane} level {level} {currency}: {total}")
+    return tally.check()
+
+
+def _holds(parts: VerifyParts) -> Check:
+    """Prove that what accounts hold is what open holds say, and that they count what is open."""
+    tally = _Tally("held is the sum of open holds, and open rows are counted")
+    held: dict[AccountKey, int] = defaultdict(int)
+    opened: dict[AccountKey, int] = defaultdict(int)
+    for _, hold in parts.books.holds():
+        for address in at_levels(hold.address, hold.levels):
+            held[address, hold.currency] += hold.remaining_minor
+            opened[address, hold.currency] += 1
+    for _, refund in parts.books.open_refunds():
+        for address in at_levels(refund.address, refund.levels):
+            opened[address, refund.currency] += 1
+    for account in parts.books.accounts():
+        key = (account.address, account.currency)
+        said, found = (account.held, account.open_count), (held.pop(key, 0), opened.pop(key, 0))
+        tally.counted += 1
+        if said != found:
+            tally.refute(f"{key}: held and open count are {said}, open rows say {found}")
+    for key in opened:
+        tally.refute(f"{key}: something is open on an account that is not there")
+    return tally.check()
+
+
+def _balances(parts: VerifyParts, trails: dict[AccountKey, _Trail]) -> Check:
+    """Prove that each account is where its postings lead, without a gap (V4)."""
+    tally = _Tally("balances are the sum of postings, sequences without a gap")
+    for account in parts.books.accounts():
+        key = (account.address, account.currency)
+        trail = trails.pop(key, None)
+        if trail is not None and not trail.is_gapless and parts.archive is not None:
+            trail = _trail_of(parts.archive.statement(*key, from_sequence=trail.first, to_sequence=trail.last))
+        tally.counted += 1
+        if not _leads_to(trail, account):
+            tally.refute(f"{key}: the account is {account}, its postings lead to {trail}")
+    for key in trails:
+        tally.refute(f"{key}: postings on an account that is not there")
+    return tally.check()
+
+
+def _leads_to(trail: _Trail | None, account: Account) -> bool:
+    if trail is None:  # every row of it has left with its slice, or it never changed
+        return account.sequence > 0 or (account.balance, account.held) == (0, 0)
+    opened_right = trail.first > 1 or (trail.before, trail.held_before) == (0, 0)
+    return (
+        opened_right
+        and trail.is_gapless
+        and trail.last == account.sequence
+        and trail.before + trail.balance_change == account.balance
+        and trail.held_before + trail.held_change == account.held
+    )
+
+
+def _trail_of(rows: Iterable[StatementRow]) -> _Trail:
+    trail = _Trail()
+    for row in rows:
+        if not trail.count:
+            trail.first, trail.before = row.sequence, row.balance - row.balance_change
+            trail.held_before = row.held - row.held_change
+        trail.last = row.sequence
+        trail.count += 1
+        trail.sequences += row.sequence
+        trail.balance_change += row.balance_change
+        trail.held_change += row.held_change
+    return trail
+
+
+def _read_journal(
+    parts: VerifyParts, positions: dict[int, Progress]
+) -> tuple[dict[AccountKey, _Trail], dict[int, _Sum], dict[int, _Sum]]:
+    """Read the journal once; return trails, and by lane the sums of the rows published, and of those covered."""
+    trails: dict[AccountKey, _Trail] = {}
+    published: dict[int, _Sum] = defaultdict(_Sum)
+    covered: dict[int, _Sum] = defaultdict(_Sum)
+    coverage = _coverage(parts, positions)
+    for count, (lane, row, result) in enumerate(_journal_rows(parts), 1):
+        for posting in result.postings:
+            if posting.balance_change or posting.held_change:
+                trails.setdefault((posting.address, result.currency), _Trail()).add(posting)
+        if row.lane_offset < positions[lane].published_offset:
+            published[lane].add(row.result)
+        if _is_covered(parts, coverage.get(lane, {}), row.root, lane, (row.lane_offset, row.lane_index)):
+            covered[lane].add(row.result)
+        parts.on_progress("journal", count)
+    return trails, published, covered
+
+
+def _journal_rows(parts: VerifyParts) -> Iterator[tuple[int, JournalRecord, Result]]:
+    for number in parts.books.slices():
+        for lane in parts.books.slice_bounds(number):
+            after = (-1, 0)
+            while rows := parts.books.slice_rows(number, lane, after):
+                for row in rows:
+                    yield lane, row, decode_result(row.result)
+                after = (rows[-1].lane_offset, rows[-1].lane_index)
+
+
+def _slice(result: Result) -> int:
+    """Return a row's slice: its id's hour, of the service's own records the lane time's (I7)."""
+    internal = result.type in (CommandType.EXPIRE_HOLD, CommandType.RECALL_ORIGINAL, CommandType.CONTROL)
+    time_ms = None if internal else uuid7_time_ms(result.command_id)
+    return slice_of(result.lane_time_ms if time_ms is None else time_ms)
+
+
+def _coverage(parts: VerifyParts, positions: dict[int, Progress]) -> dict[int, dict[int, Covered]]:
+    """Return lane -> results partition -> how far the archive reaches."""
+    if parts.archive is None or not positions:
+        return {}
+    found: dict[int, dict[int, Covered]] = defaultdict(dict)
+    (incarnation,) = {progress.topic_id for progress in positions.values()}
+    for (lane, partition), covered in parts.archive.coverage(incarnation).items():
+        found[lane][partition] = covered
+    return found
+
+
+def _is_covered(parts: VerifyParts, coverage: dict[int, Covered], root: str, lane: int, place: tuple[int, int]) -> bool:
+    count = parts.results_partitions
+    covered = coverage.get(partition_of(root, count) if root else lane % count)
+    return covered is not None and place <= (covered.lane_offset, covered.lane_index)
+
+
+def _results(parts: VerifyParts, positions: dict[int, Progress], slices: set[int], journal: dict[int, _Sum]) -> Check:
+    """Prove that each published row is on the results topic once, byte for byte."""
+    assert parts.results is not None
+    tally = _Tally("each journal row was published once, byte for byte")
+    found: dict[int, _Sum] = defaultdict(_Sum)
+    for record in parts.results():
+        if record.value is None:
+            continue
+        result = decode_result(record.value)
+        progress = positions.get(result.lane)
+        if progress is None or result.incarnation != progress.topic_id or not result.journalled:
+            continue
+        if result.lane_offset < progress.published_offset and _slice(result) in slices:
+            found[result.lane].add(record.value)
+        tally.counted += 1
+        parts.on_progress("results", tally.counted)
+    for lane in positions:
+        if journal.get(lane, _Sum()) != found[lane]:
+            tally.refute(f"lane {lane}: {journal[lane].count} rows in the journal, {found[lane].count} published")
+    return tally.check()
+
+
+def _archive(
+    parts: VerifyParts, archive: Archive, positions: dict[int, Progress], slices: set[int], journal: dict[int, _Sum]
+) -> Check:
+    """Prove that each covered row is in the archive's journal, byte for byte."""
+    tally = _Tally("each covered journal row is in the archive, byte for byte")
+    coverage = _coverage(parts, positions)
+    for lane, progress in positions.items():
+        found = _Sum()
+        for start in range(0, progress.next_offset, ARCHIVE_OFFSETS):
+            for offset, index, payload in archive.journal(progress.topic_id, lane, start, start + ARCHIVE_OFFSETS - 1):
+                result = decode_result(payload)
+                if _slice(result) in slices and _is_covered(
+                    parts, coverage.get(lane, {}), result.root, lane, (offset, index)
+                ):
+                    found.add(payload)
+                tally.counted += 1
+                parts.on_progress("archive", tally.counted)
+        if journal.get(lane, _Sum()) != found:
+            tally.refute(f"lane {lane}: {journal[lane].count} rows covered, {found.count} archived")
+    return tally.check()
