@@ -1,8 +1,9 @@
-"""Spans of time as people type and read them: ``15m``, ``6h``, to and from milliseconds."""
+"""Spans and points of time as people type and read them, to and from milliseconds."""
 
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 
 _UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _DURATION = re.compile(r"(\d{1,12})\s*(ms|s|m|h|d)", re.ASCII)
@@ -35,3 +36,28 @@ def show_duration(duration_ms: int) -> str:
     """
     unit = next(unit for unit in reversed(_UNITS_MS) if duration_ms % _UNITS_MS[unit] == 0)
     return f"{duration_ms // _UNITS_MS[unit]}{unit}"
+
+
+def parse_time(text: str) -> int:
+    """Read a point of time, in milliseconds since the epoch.
+
+    Args:
+        text: ISO 8601 with an offset or Z, or the milliseconds themselves.
+
+    Raises:
+        DurationError: It is neither.
+
+    >>> parse_time("2023-11-14T22:13:20.123Z")
+    1700000000123
+    """
+    if text.strip().isdecimal():
+        return int(text)
+    moment: datetime | None
+    try:
+        moment = datetime.fromisoformat(text.strip())
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise DurationError(f"{text!r} is not a time: write it like 2026-11-23T00:10:00Z, or as ms since the epoch")
+    whole = int(moment.astimezone(UTC).replace(microsecond=0).timestamp())
+    return whole * 1_000 + moment.microsecond // 1_000

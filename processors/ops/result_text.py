@@ -1,4 +1,4 @@
-"""Results for people and programs: as JSON objects, and as exit statuses."""
+"""What commands say to people and programs: results, accounts and changes as JSON objects, and exit statuses."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from datetime import UTC, datetime
 from typing import Any, assert_never
 
 from processors.ids import id_text
+from processors.ledger.book import Account, Hold, OpenRefund
 from processors.ledger.outcomes import Posting, Status
 from processors.ops.money import show_amount
+from processors.stores.archive_reader import StatementRow
 from processors.wire.dead_letters import DeadLetter
 from processors.wire.results import Result
 
@@ -120,3 +122,48 @@ def dead_letter_as_json(letter: DeadLetter, name: str) -> dict[str, Any]:
 def _readable(content: bytes) -> str:
     text = content.decode("utf-8", "replace")
     return text if text.isprintable() and "\ufffd" not in text else content.hex()
+
+
+def account_as_json(account: Account) -> dict[str, Any]:
+    """Return an account as it is; amounts in minor units."""
+    return {
+        "address": account.address,
+        "currency": account.currency,
+        "balance_minor": account.balance,
+        "held_minor": account.held,
+        "available_minor": account.available,
+        "overdraft_limit_minor": account.overdraft_limit,
+        "policy": account.policy,
+        "status": account.status,
+        "sequence": account.sequence,
+        "open_count": account.open_count,
+        "metadata": json.loads(account.metadata) if account.metadata else None,
+    }
+
+
+def open_row_as_json(root: str, row: Hold | OpenRefund) -> dict[str, Any]:
+    """Return what is open of a transaction; amounts in minor units."""
+    values = {"root": root, "address": row.address, "currency": row.currency, "amount_minor": row.amount_minor}
+    if isinstance(row, Hold):
+        rest = {"remaining_minor": row.remaining_minor, "expires_at": show_time(row.expires_at_ms)}
+        return {"what": "hold", **values, **rest}
+    return {"what": "refund", **values, "original_id": show_id(row.original_id)}
+
+
+def statement_row_as_json(row: StatementRow, currency: str) -> dict[str, Any]:
+    """Return one change of an account; amounts in minor units."""
+    return {
+        "sequence": row.sequence,
+        "time": show_time(row.lane_time_ms),
+        "type": row.type,
+        "currency": currency,
+        "balance_change_minor": row.balance_change,
+        "held_change_minor": row.held_change,
+        "balance_minor": row.balance,
+        "held_minor": row.held,
+        "overdraft_limit_minor": row.overdraft_limit,
+        "contra": row.contra,
+        "transaction_id": show_id(row.transaction_id),
+        "command_id": show_id(row.command_id),
+        "metadata": json.loads(row.metadata) if row.metadata else None,
+    }

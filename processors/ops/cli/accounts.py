@@ -24,14 +24,15 @@ LimitOption = Annotated[str, typer.Option("--limit", help="Overdraft limit, such
 PolicyOption = Annotated[Policy, typer.Option(case_sensitive=False, help="CHECKED: available must cover a payment.")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add these commands."""
+def register(app: typer.Typer) -> typer.Typer:
+    """Add these commands, and return the group of those about accounts."""
     account = typer.Typer(help="Open, change, close and look at accounts.", no_args_is_help=True)
     account.command("open")(open_account)
     for command in (update, freeze, close):
         account.command()(command)
     app.add_typer(account, name="account", rich_help_panel="Accounts")
     app.command(rich_help_panel="Accounts")(balance)
+    return account
 
 
 def open_account(

@@ -14,7 +14,7 @@ from rich.table import Table
 from processors.client import Client, ClientConfig
 from processors.ops import assembly
 from processors.ops.command_text import CommandTextError, metadata_bytes, parse_id
-from processors.ops.durations import parse_duration
+from processors.ops.durations import parse_duration, parse_time
 from processors.ops.money import Money, known_currency, parse_money
 from processors.settings import Settings, load_settings
 
@@ -136,6 +136,7 @@ MetadataOption = Annotated[
     ),
 ]
 read_duration = _reads(parse_duration)
+read_time = _reads(parse_time)
 WithinOption = Annotated[int, typer.Option("--within", min=1, max=600, help="Seconds to wait for the result.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 WITHIN_S = 15

@@ -1,0 +1,215 @@
+"""What happened: a transaction by its id, and an account's statement; and accounts as they are now."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Annotated
+
+import typer
+
+from processors.ledger.book import Account, Hold, OpenRefund
+from processors.ops import assembly
+from processors.ops.cli.asking import headline
+from processors.ops.cli.terminal import (
+    Address,
+    Currency,
+    IdArgument,
+    JsonOption,
+    notes,
+    page,
+    print_json,
+    print_table,
+    settings,
+)
+from processors.ops.lookup import Lookup
+from processors.ops.money import show_amount, show_money
+from processors.ops.result_text import (
+    EXIT_FAULT,
+    EXIT_REJECTED,
+    account_as_json,
+    open_row_as_json,
+    result_as_json,
+    show_id,
+    show_time,
+    statement_row_as_json,
+)
+from processors.settings import Settings
+from processors.stores.archive_reader import StatementRow
+from processors.stores.shard_reader import RANGE_ROWS, ShardReader, open_reader
+
+_PANEL = "Looking"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_ACCOUNT_COLUMNS = ("account", "currency", "balance", "held", "available", "limit", "policy", "status")
+_FIGURES = ("balance", "held", "available", "limit", "change", "held change")
+
+
+def register(app: typer.Typer, account: typer.Typer) -> None:
+    """Add these commands; ``account`` is the group that those about accounts belong to."""
+    group = typer.Typer(help="Look a transaction up.", no_args_is_help=True)
+    group.callback()(_nothing)  # so that `get` stays a word of its own
+    group.command("get")(get_transaction)
+    app.add_typer(group, name="tx", rich_help_panel=_PANEL)
+    app.command(rich_help_panel=_PANEL)(statement)
+    account.command("show")(show_account)
+    account.command("list")(list_accounts)
+
+
+def get_transaction(*, transaction_id: IdArgument, as_json: JsonOption = False) -> None:
+    """Show every step of a transaction, from the store that has it by its age; exit status 1 if nobody knows it."""
+    chosen = settings()
+    steps, still_open = [], []
+    for shard in chosen.shards:
+        with open_lookup(chosen, shard) as lookup:
+            found = lookup.transaction(transaction_id)
+        steps += found.steps
+        still_open += found.open
+    if as_json:
+        print_json(
+            {
+                "steps": [result_as_json(step) for step in steps],
+                "open": [open_row_as_json(root, row) for root, row in still_open],
+            }
+        )
+    else:
+        for step in steps:
+            page.print(f"{show_time(step.lane_time_ms)}  {headline(step)}", markup=False)
+        for root, row in still_open:
+            page.print(_open_line(root, row), markup=False)
+    if not steps and not still_open:
+        notes.print(f"nobody knows {show_id(transaction_id)}", markup=False)
+        raise typer.Exit(EXIT_REJECTED)
+
+
+def _open_line(root: str, row: Hold | OpenRefund) -> str:
+    if isinstance(row, Hold):
+        left = show_money(row.remaining_minor, row.currency)
+        return f"open hold of {root} at {row.address}: {left} left, until {show_time(row.expires_at_ms)}"
+    return (
+        f"open refund of {root} at {row.address}: {show_money(row.amount_minor, row.currency)}, waits for the archive"
+    )
+
+
+def statement(
+    *,
+    address: Address,
+    currency: Currency,
+    since: Annotated[
+        datetime | None, typer.Option("--since", formats=["%Y-%m-%d"], help="From this day on, UTC.")
+    ] = None,
+    last: Annotated[int | None, typer.Option("--last", "-n", min=1, help="Only so many, the newest.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print an account's changes, archived ones from Cassandra and the newest from MySQL."""
+    chosen = settings()
+    from_day = None if since is None else (since.replace(tzinfo=UTC) - _EPOCH).days
+    with open_lookup(chosen, chosen.home_shard) as lookup:
+        found = lookup.statement(address, currency, from_day=from_day, last=last)
+    if as_json:
+        for row in found.rows:
+            print_json(statement_row_as_json(row, currency))
+    else:
+        print_statement(f"{address} {currency}", found.rows, currency)
+    if not found.complete:
+        notes.print("some changes are missing: the sink is behind; see `balance status`", style="red")
+        raise typer.Exit(EXIT_FAULT)
+
+
+def print_statement(title: str, rows: list[StatementRow], currency: str) -> None:
+    """Write an account's changes as a table."""
+    columns = ("sequence", "time", "type", "change", "held change", "balance", "held", "available", "transaction")
+    cells = (
+        (
+            row.sequence,
+            show_time(row.lane_time_ms),
+            row.type,
+            show_amount(row.balance_change, currency),
+            show_amount(row.held_change, currency),
+            show_amount(row.balance, currency),
+            show_amount(row.held, currency),
+            show_amount(row.balance - row.held + row.overdraft_limit, currency),
+            show_id(row.transaction_id),
+        )
+        for row in rows
+    )
+    print_table(title, columns, cells, right=(*_FIGURES, "sequence"))
+
+
+def show_account(*, address: Address, as_json: JsonOption = False) -> None:
+    """Show the accounts of an address, each currency's; exit status 1 if there is none."""
+    found = [account for account in _below(address) if account.address == address]
+    _print_accounts(found, as_json=as_json)
+    if not found:
+        raise typer.Exit(EXIT_REJECTED)
+
+
+def list_accounts(
+    *,
+    address: Annotated[str | None, typer.Argument(metavar="[ADDRESS]", help="This one and those below.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=RANGE_ROWS, help="At most so many.")] = 100,
+    as_json: JsonOption = False,
+) -> None:
+    """List accounts in the order of their addresses."""
+    found = _below(address) if address else _first(limit)
+    _print_accounts(found[:limit], as_json=as_json)
+
+
+def _below(address: str) -> list[Account]:
+    reader = _home_reader()
+    try:
+        return reader.accounts_below(address)
+    finally:
+        reader.close()
+
+
+def _first(limit: int) -> list[Account]:
+    reader = _home_reader()
+    try:
+        return list(islice(reader.accounts(), limit))
+    finally:
+        reader.close()
+
+
+def _home_reader() -> ShardReader:
+    chosen = settings()
+    return open_reader(assembly.mysql_address(chosen, chosen.home_shard))
+
+
+def _print_accounts(accounts: list[Account], *, as_json: bool) -> None:
+    if as_json:
+        for account in accounts:
+            print_json(account_as_json(account))
+    else:
+        print_accounts("", accounts)
+
+
+def print_accounts(title: str, accounts: list[Account]) -> None:
+    """Write accounts as a table."""
+    rows = (
+        (
+            account.address,
+            account.currency,
+            show_amount(account.balance, account.currency),
+            show_amount(account.held, account.currency),
+            show_amount(account.available, account.currency),
+            show_amount(account.overdraft_limit, account.currency),
+            account.policy,
+            account.status,
+        )
+        for account in accounts
+    )
+    print_table(title, _ACCOUNT_COLUMNS, rows, right=_FIGURES)
+
+
+def open_lookup(chosen: Settings, shard: str) -> Lookup:
+    """Return a way to look things up in a shard and the archive."""
+    return Lookup(
+        assembly.mysql_address(chosen, shard),
+        assembly.cassandra_address(chosen),
+        lanes=chosen.topics.lanes,
+        results_partitions=chosen.topics.results_partitions,
+    )
+
+
+def _nothing() -> None:
+    """Do nothing."""

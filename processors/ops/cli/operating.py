@@ -1,0 +1,293 @@
+"""The operators' tools: how the service is doing, lanes, rules, keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from typing import Annotated, Any
+
+import typer
+
+from processors.ledger.commands import SetLaneTime, SetRules
+from processors.ledger.control import next_rules
+from processors.ledger.rules import Rules
+from processors.ops import assembly, keys
+from processors.ops.cli.terminal import (
+    WITHIN_S,
+    JsonOption,
+    WithinOption,
+    open_client,
+    page,
+    print_json,
+    print_table,
+    read_duration,
+    read_time,
+    settings,
+)
+from processors.ops.durations import show_duration
+from processors.ops.result_text import EXIT_FAULT, show_time
+from processors.ops.status import LaneStatus, Status, read_status
+from processors.settings import Settings
+from processors.stores.shard_reader import open_reader
+from processors.stores.shard_upkeep import ShardUpkeep
+
+Commands = dict[str, Callable[..., None]]
+_PANEL = "Operating"
+ShardOption = Annotated[str | None, typer.Option("--shard", help="Which shard.", show_default="home_shard")]
+LaneArgument = Annotated[int, typer.Argument(metavar="LANE", min=0, help="A partition of the shard's topic.")]
+_COUNTS_RIGHT = ("lane", "next", "undecided", "unpublished", "waiting", "rows", "slices", "holds", "refunds")
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    app.command(rich_help_panel=_PANEL)(status)
+    lanes: Commands = {"show": show_lanes, "release": release, "restart": restart}
+    _group(app, "lane", "Look at lanes, and start stopped ones again.", lanes)
+    rules: Commands = {"show": show_rules, "set": set_rules}
+    _group(app, "rules", "The numbers that decide: window, skew, periods.", rules)
+    signing: Commands = {"add": add_key, "retire": retire_key}
+    _group(app, "key", "Keys that sign what operators and the service itself send.", signing)
+
+
+def _group(app: typer.Typer, name: str, what: str, commands: Commands) -> None:
+    group = typer.Typer(help=what, no_args_is_help=True)
+    for word, command in commands.items():
+        group.command(word)(command)
+    app.add_typer(group, name=name, rich_help_panel=_PANEL)
+
+
+# ---------------------------------------------------------------------- status
+
+
+def status(*, as_json: JsonOption = False) -> None:
+    """Show each lane's lag, the sink's, what MySQL holds and what went wrong; exit status 3 unless all is well."""
+    found = read_status(settings())
+    if as_json:
+        print_json(_status_as_json(found))
+    else:
+        _print_status(found)
+    if not found.good:
+        raise typer.Exit(EXIT_FAULT)
+
+
+def _status_as_json(found: Status) -> dict[str, Any]:
+    return {**asdict(found), "good": found.good}
+
+
+def _print_status(found: Status) -> None:
+    _print_lanes(found.lanes)
+    rows = (
+        (
+            shard.shard,
+            shard.counts.journal_rows,
+            shard.counts.slices,
+            shard.counts.open_holds,
+            shard.counts.open_refunds,
+        )
+        for shard in found.shards
+    )
+    print_table(
+        "MySQL (journal rows are estimated)", ("shard", "rows", "slices", "holds", "refunds"), rows, right=_COUNTS_RIGHT
+    )
+    waiting = ((each.partition, "unknown" if each.waiting is None else each.waiting) for each in found.sink)
+    print_table("sink", ("results partition", "waiting"), waiting, right=_COUNTS_RIGHT)
+    if found.archive_fault:
+        page.print(f"Cassandra: {found.archive_fault}", style="red", markup=False)
+    for shard in found.shards:
+        for finding in shard.findings:
+            text = f"{shard.shard} {show_time(finding.raised_at_ms)} {finding.kind} {finding.subject}: {finding.detail}"
+            page.print(text, style="red", markup=False)
+
+
+def _print_lanes(lanes: list[LaneStatus]) -> None:
+    columns = ("shard", "lane", "next", "undecided", "unpublished", "lane time", "state")
+    rows = (
+        (
+            lane.shard,
+            lane.lane,
+            lane.next_offset,
+            lane.undecided,
+            lane.unpublished,
+            show_time(lane.lane_time_ms),
+            lane.stop_code or "runs",
+        )
+        for lane in lanes
+    )
+    print_table("lanes", columns, rows, right=_COUNTS_RIGHT)
+    for lane in lanes:
+        if lane.stop_code:
+            when = show_time(lane.stopped_at_ms)
+            text = f"{lane.shard} lane {lane.lane} stopped at {when}: {lane.stop_code}: {lane.stop_detail}"
+            page.print(text, style="red", markup=False)
+
+
+# ---------------------------------------------------------------------- lanes
+
+
+def show_lanes(
+    *,
+    lane: Annotated[int | None, typer.Argument(metavar="[LANE]", min=0, help="Only this one.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show where lanes stand, and why stopped ones stopped."""
+    lanes = [each for each in read_status(settings()).lanes if lane in {None, each.lane}]
+    if as_json:
+        print_json([asdict(each) for each in lanes])
+    else:
+        _print_lanes(lanes)
+
+
+def release(
+    *,
+    lane: LaneArgument,
+    offset: Annotated[int, typer.Argument(min=0, help="The record that stopped the lane, as `lane show` tells.")],
+    time_ms: Annotated[
+        int,
+        typer.Argument(
+            parser=read_time, metavar="TIME", help="Its true time: 2026-11-23T00:10:00Z, or ms since the epoch."
+        ),
+    ],
+    shard: ShardOption = None,
+) -> None:
+    """Tell a lane the time of a record whose broker clock was wrong (CLOCK_AHEAD); the lane then goes on by itself."""
+    chosen = settings()
+    with open_client(within_s=WITHIN_S) as client:
+        word = SetLaneTime(command_id=client.new_id(), lane_offset=offset, time_ms=time_ms)
+        client.send_control(word, shard=shard or chosen.home_shard, lane=_known_lane(chosen, lane))
+    page.print(f"lane {lane} knows the time of offset {offset}")
+
+
+def restart(*, lane: LaneArgument, shard: ShardOption = None) -> None:
+    """Let a stopped lane go on, after what stopped it was mended."""
+    chosen = settings()
+    upkeep = ShardUpkeep(assembly.mysql_address(chosen, shard or chosen.home_shard))
+    try:
+        cleared = upkeep.clear_stop(_known_lane(chosen, lane))
+    finally:
+        upkeep.close()
+    page.print(f"lane {lane} may go on" if cleared else f"lane {lane} was not stopped")
+
+
+def _known_lane(chosen: Settings, lane: int) -> int:
+    if lane >= chosen.topics.lanes:
+        raise typer.BadParameter(f"there are lanes 0 to {chosen.topics.lanes - 1}")
+    return lane
+
+
+# ---------------------------------------------------------------------- rules
+
+
+def show_rules(*, shard: ShardOption = None, as_json: JsonOption = False) -> None:
+    """Show the rules in force in each lane."""
+    every = _rules_by_lane(settings(), shard)
+    if as_json:
+        print_json({lane: asdict(rules) for lane, rules in every.items()})
+        return
+    columns = ("lane", "version", "window", "skew", "future limit", "refund period", "longest hold")
+    rows = (
+        (
+            lane,
+            rules.version,
+            show_duration(rules.window_ms),
+            show_duration(rules.skew_ms),
+            show_duration(rules.future_limit_ms),
+            show_duration(rules.refund_period_ms),
+            show_duration(rules.longest_hold_ms),
+        )
+        for lane, rules in every.items()
+    )
+    print_table("", columns, rows, right=("lane", "version"))
+
+
+Span = Annotated[int | None, typer.Option(parser=read_duration, metavar="SPAN", help="Such as 6h or 30d.")]
+
+
+def set_rules(
+    *,
+    window: Span = None,
+    skew: Span = None,
+    future_limit: Span = None,
+    refund_period: Span = None,
+    longest_hold: Span = None,
+    shard: ShardOption = None,
+    within_s: WithinOption = WITHIN_S,
+) -> None:
+    """Change the rules: one signed record into every lane; what is not named stays. Safe to run again."""
+    wished = {
+        "window_ms": window,
+        "skew_ms": skew,
+        "future_limit_ms": future_limit,
+        "refund_period_ms": refund_period,
+        "longest_hold_ms": longest_hold,
+    }
+    changes = {name: value for name, value in wished.items() if value is not None}
+    if not changes:
+        raise typer.BadParameter("name at least one rule to change")
+    chosen = settings()
+    name = shard or chosen.home_shard
+    wishes = {
+        lane: replace(rules, version=rules.version + 1, **changes)
+        for lane, rules in _rules_by_lane(chosen, shard).items()
+        if any(getattr(rules, each) != value for each, value in changes.items())
+    }
+    for rules in wishes.values():
+        _make_room(chosen, name, rules)
+    with open_client(within_s=within_s) as client:
+        for lane, rules in wishes.items():
+            client.send_control(_wish(rules, client.new_id()), shard=name, lane=lane)
+            page.print(f"lane {lane} has rules {rules.version}")
+    if not wishes:
+        page.print("every lane has these rules already")
+
+
+def _make_room(chosen: Settings, shard: str, rules: Rules) -> None:
+    """Refuse rules that a lane would not take, and make the journal's slices for those that it will (A7)."""
+    now_ms = assembly.clock_ms()
+    if next_rules(replace(rules, version=rules.version - 1), _wish(rules, bytes(16)), now_ms=now_ms) is None:
+        raise typer.BadParameter("these values do not fit together, or are out of range; see config/default.toml")
+    upkeep = ShardUpkeep(assembly.mysql_address(chosen, shard))
+    try:
+        upkeep.ensure_slices(rules, from_ms=now_ms, to_ms=now_ms)
+    finally:
+        upkeep.close()
+
+
+def _wish(rules: Rules, command_id: bytes) -> SetRules:
+    return SetRules(
+        command_id=command_id,
+        version=rules.version,
+        release=rules.release,
+        window_ms=rules.window_ms,
+        skew_ms=rules.skew_ms,
+        future_limit_ms=rules.future_limit_ms,
+        refund_period_ms=rules.refund_period_ms,
+        longest_hold_ms=rules.longest_hold_ms,
+        result_version=rules.result_version,
+    )
+
+
+def _rules_by_lane(chosen: Settings, shard: str | None) -> dict[int, Rules]:
+    reader = open_reader(assembly.mysql_address(chosen, shard or chosen.home_shard))
+    try:
+        return {
+            lane: max(of_lane.values(), key=lambda rules: rules.version) for lane, of_lane in reader.rules().items()
+        }
+    finally:
+        reader.close()
+
+
+# ---------------------------------------------------------------------- keys
+
+
+def add_key(*, key_id: Annotated[str, typer.Argument(metavar="ID", help="Such as k2.")]) -> None:
+    """Add a key. It verifies at once, and signs when the one before is retired: copy the file everywhere between."""
+    file = settings().keys_file
+    ring = keys.add_new_key(file, key_id)
+    page.print(f"{file}: keys {', '.join(ring.keys)}; {ring.signing} signs")
+
+
+def retire_key(*, key_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
+    """Let a key sign no more; it stays for verifying old records."""
+    file = settings().keys_file
+    ring = keys.retire_old_key(file, key_id)
+    page.print(f"{file}: keys {', '.join(ring.keys)}; {ring.signing} signs")

@@ -1,0 +1,196 @@
+"""What happened to a transaction, or on an account: read from MySQL and the archive, by age (A8).
+
+Rows move from MySQL to Cassandra while we look, so where the two stores have nothing, the first is asked again; what is
+open is always read from MySQL.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from processors.ids import root_of, uuid7_time_ms
+from processors.ledger.book import Hold, OpenRefund
+from processors.ledger.rules import Rules
+from processors.routing.units import partition_of
+from processors.stores.archive_reader import ArchiveReader, StatementRow
+from processors.stores.archive_schema import open_archive
+from processors.stores.cassandra import CassandraAddress, CassandraSession
+from processors.stores.mysql import MysqlAddress
+from processors.stores.shard_reader import open_reader
+from processors.wire.results import Result, decode_result
+
+# A statement's tail that is not archived yet is read from the journal of its lane: at most this many rows are looked
+# through, some two seconds; a sink that is further behind is said to be.
+TAIL_ROWS_MAX = 100_000
+DAY_MS = 86_400_000
+# Lane time lies between the brokers' clock and ours by no more than this where clocks are set.
+_CLOCK_MS = 60_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transaction:
+    """All that is known of a transaction: its steps in order, and what of it is still open, by root."""
+
+    steps: list[Result]
+    open: list[tuple[str, Hold | OpenRefund]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statement:
+    """An account's changes in order of sequence. ``complete`` is False where the newest ones could not all be read."""
+
+    rows: list[StatementRow]
+    complete: bool
+
+
+class Lookup:
+    """Connections to one shard and the archive, made when they are needed; close it after use."""
+
+    def __init__(self, shard: MysqlAddress, archive: CassandraAddress, *, lanes: int, results_partitions: int) -> None:
+        """Nothing is connected yet.
+
+        Args:
+            shard: The shard's database.
+            archive: The archive.
+            lanes: Partitions of the shard's topic.
+            results_partitions: Partitions of the results topic.
+        """
+        self._mysql = open_reader(shard)
+        self._archive_address = archive
+        self._session: CassandraSession | None = None
+        self._lanes = lanes
+        self._results_partitions = results_partitions
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._mysql.close()
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
+    def transaction(self, transaction_id: bytes) -> Transaction:
+        """Return what is known of an id, of whichever partner: a transaction's, or any of its commands'.
+
+        Raises:
+            Unavailable: A store that was needed does not answer. A transaction within the window needs MySQL alone.
+        """
+        recent = self._is_recent(transaction_id)
+        found = self._in_mysql(transaction_id)
+        if not (recent and found):
+            found |= self._in_archive(transaction_id)
+            if not found:
+                found |= self._in_mysql(transaction_id) if recent else self._in_archive(transaction_id)
+        steps = sorted(found.values(), key=lambda result: (result.version_us, result.lane_offset, result.lane_index))
+        return Transaction(steps=steps, open=self._mysql.open_transactions(transaction_id))
+
+    def statement(
+        self, address: str, currency: str, *, from_day: int | None = None, last: int | None = None
+    ) -> Statement:
+        """Return an account's changes.
+
+        Args:
+            address: The account's.
+            currency: The account's.
+            from_day: Days since the epoch, UTC: from that day's first change on; None begins with the first of all.
+            last: Only so many, the newest.
+
+        Raises:
+            Unavailable: MySQL or Cassandra does not answer.
+        """
+        account = self._mysql.account(address, currency)
+        newest = 0 if account is None else account.sequence
+        first = 1 if from_day is None else self._reader().first_sequence(address, currency, from_day)
+        if first is None:  # nothing archived from that day on: what there is, is in the tail
+            first = self._reader().newest_sequence(address, currency) + 1
+        if last is not None:
+            first = max(first, newest - last + 1)
+        # The tail first: what was covered when it was read is in the archive whenever that is read afterwards.
+        tail = self._tail(address, currency, first)
+        archived = {row.sequence: row for row in self._reader().statement(address, currency, from_sequence=first)}
+        rows = archived | tail
+        kept = [rows[sequence] for sequence in sorted(rows)]
+        if from_day is not None:
+            kept = [row for row in kept if row.lane_time_ms // DAY_MS >= from_day]
+        return Statement(rows=kept, complete=rows.keys() >= set(range(min(rows, default=newest + 1), newest + 1)))
+
+    def _is_recent(self, transaction_id: bytes) -> bool:
+        time_ms = uuid7_time_ms(transaction_id)
+        rules = self._newest_rules()
+        if time_ms is None or rules is None:
+            return False
+        return time_ms >= rules.window_start_ms(time.time_ns() // 1_000_000 + _CLOCK_MS)
+
+    def _newest_rules(self) -> Rules | None:
+        every = [rules for of_lane in self._mysql.rules().values() for rules in of_lane.values()]
+        return max(every, key=lambda rules: rules.version, default=None)
+
+    def _in_mysql(self, transaction_id: bytes) -> dict[tuple[bytes, int, int, int], Result]:
+        return _by_place(decode_result(row.result) for row in self._mysql.transaction(transaction_id))
+
+    def _in_archive(self, transaction_id: bytes) -> dict[tuple[bytes, int, int, int], Result]:
+        return _by_place(decode_result(step.result) for step in self._reader().steps(transaction_id))
+
+    def _reader(self) -> ArchiveReader:
+        if self._session is None:
+            self._session = open_archive(self._archive_address, requests_max=1)
+        return ArchiveReader(self._session)
+
+    def _tail(self, address: str, currency: str, first: int) -> dict[int, StatementRow]:
+        """Return the changes that the sink has not archived yet, from the journal of the account's lane."""
+        root = root_of(address)
+        lane, partition = partition_of(root, self._lanes), partition_of(root, self._results_partitions)
+        position = self._mysql.lane_positions().get(lane)
+        if position is None:
+            return {}
+        covered = self._reader().coverage(position.progress.topic_id).get((lane, partition))
+        after = (-1, 0) if covered is None else (covered.lane_offset, covered.lane_index)
+        rows: dict[int, StatementRow] = {}
+        looked = 0
+        for number in self._mysql.slices():
+            reached = after
+            while looked < TAIL_ROWS_MAX and (records := self._mysql.slice_rows(number, lane, reached)):
+                looked += len(records)
+                reached = (records[-1].lane_offset, records[-1].lane_index)
+                for record in records:
+                    if record.root == root:
+                        rows |= _changes(decode_result(record.result), address, currency, first)
+        return rows
+
+
+def _by_place(results: Iterable[Result]) -> dict[tuple[bytes, int, int, int], Result]:
+    return {(each.incarnation, each.lane, each.lane_offset, each.lane_index): each for each in results}
+
+
+def _changes(result: Result, address: str, currency: str, first: int) -> dict[int, StatementRow]:
+    if result.currency != currency:
+        return {}
+    return {
+        posting.sequence: StatementRow(
+            sequence=posting.sequence,
+            type=result.type,
+            transaction_id=result.transaction_id,
+            command_id=result.command_id,
+            contra=posting.contra,
+            balance_change=posting.balance_change,
+            held_change=posting.held_change,
+            balance=posting.balance,
+            held=posting.held,
+            overdraft_limit=posting.overdraft_limit,
+            lane_time_ms=result.lane_time_ms,
+            metadata=result.metadata,
+        )
+        for posting in result.postings
+        if posting.address == address and posting.sequence >= first and (posting.balance_change or posting.held_change)
+    }

@@ -1,0 +1,137 @@
+"""How the service is doing: each lane's lag, the sink's lag, what MySQL holds, what is open, what went wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from processors.faults import Fault, Unavailable
+from processors.ops import assembly
+from processors.settings import Settings
+from processors.stores.archive_reader import ArchiveReader
+from processors.stores.archive_schema import open_archive
+from processors.stores.shard_reader import Counts, LanePosition, open_reader
+from processors.stores.shard_upkeep import Finding, ShardUpkeep
+from processors.streams.topics import Topics, shard_topic
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneStatus:
+    """One lane. ``undecided`` records wait in Kafka; ``unpublished`` were decided since the last batch's note of P."""
+
+    shard: str
+    lane: int
+    next_offset: int
+    undecided: int
+    unpublished: int
+    lane_time_ms: int
+    stop_code: str
+    stop_detail: str
+    stopped_at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SinkStatus:
+    """A results partition: how many offsets the sink has still to copy; None where Cassandra does not answer."""
+
+    partition: int
+    waiting: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardStatus:
+    """One shard's database."""
+
+    shard: str
+    counts: Counts
+    findings: list[Finding]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """All of it. ``archive_fault`` is empty where Cassandra answers."""
+
+    lanes: list[LaneStatus]
+    shards: list[ShardStatus]
+    sink: list[SinkStatus]
+    archive_fault: str
+
+    @property
+    def good(self) -> bool:
+        """Say whether every lane runs, the archive answers, and no finding is open."""
+        stopped = any(lane.stop_code for lane in self.lanes)
+        return not stopped and not self.archive_fault and not any(shard.findings for shard in self.shards)
+
+
+def read_status(settings: Settings) -> Status:
+    """Ask every part how it is.
+
+    Raises:
+        Fault: Kafka or a shard's MySQL does not answer; Cassandra's silence is part of the answer.
+    """
+    topics = Topics(assembly.kafka_address(settings))
+    lanes: list[LaneStatus] = []
+    shards: list[ShardStatus] = []
+    for shard in settings.shards:
+        address = assembly.mysql_address(settings, shard)
+        reader, upkeep = open_reader(address), ShardUpkeep(address)
+        try:
+            positions = reader.lane_positions()
+            shards.append(ShardStatus(shard=shard, counts=reader.counts(), findings=upkeep.findings()))
+        finally:
+            reader.close()
+            upkeep.close()
+        lanes += [
+            _lane(shard, lane, positions.get(lane), topics.bounds(shard_topic(shard), lane)[1])
+            for lane in range(settings.topics.lanes)
+        ]
+    sink, fault = _sink(settings, topics)
+    return Status(lanes=lanes, shards=shards, sink=sink, archive_fault=fault)
+
+
+def _lane(shard: str, lane: int, position: LanePosition | None, end: int) -> LaneStatus:
+    if position is None:  # never owned
+        return LaneStatus(
+            shard=shard,
+            lane=lane,
+            next_offset=0,
+            undecided=end,
+            unpublished=0,
+            lane_time_ms=0,
+            stop_code="",
+            stop_detail="",
+            stopped_at_ms=0,
+        )
+    progress = position.progress
+    return LaneStatus(
+        shard=shard,
+        lane=lane,
+        next_offset=progress.next_offset,
+        undecided=max(0, end - progress.next_offset),
+        unpublished=max(0, progress.next_offset - progress.published_offset),
+        lane_time_ms=progress.last_time_ms,
+        stop_code=position.stop_code or "",
+        stop_detail=position.stop_detail,
+        stopped_at_ms=position.stopped_at_ms,
+    )
+
+
+def _sink(settings: Settings, topics: Topics) -> tuple[list[SinkStatus], str]:
+    partitions = range(settings.topics.results_partitions)
+    try:
+        session = open_archive(assembly.cassandra_address(settings), requests_max=1)
+    except Unavailable as fault:
+        return [SinkStatus(partition=partition, waiting=None) for partition in partitions], str(fault)
+    try:
+        reader, topic_id = ArchiveReader(session), topics.topic_id(assembly.RESULTS_TOPIC)
+        return [
+            SinkStatus(
+                partition=partition,
+                waiting=topics.bounds(assembly.RESULTS_TOPIC, partition)[1]
+                - (reader.position(topic_id, partition) or 0),
+            )
+            for partition in partitions
+        ], ""
+    except Fault as fault:
+        return [SinkStatus(partition=partition, waiting=None) for partition in partitions], str(fault)
+    finally:
+        session.close()
