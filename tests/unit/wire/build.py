@@ -26,11 +26,12 @@ from processors.wire.admission import Admission, admit
 from processors.wire.avro import long_bytes
 from processors.wire.commands import encode_command
 from processors.wire.records import Headers, Record
-from processors.wire.results import LaneIdentity
+from processors.wire.results import LaneIdentity, encode_result
 from processors.wire.route import ROUTE_HEADER, Route, RouteKind, encode_route
 from processors.wire.signature import SIGNATURE_HEADER, KeyRing, add_key, sign
 
 START_MS = 1_760_000_000_000
+NOW_MS = START_MS + 60_000
 LANES = 4
 RING: KeyRing = add_key(None, "k1", b"s" * 32)
 COMMAND_ID = make_command_id(START_MS, b"ten bytes!")
@@ -170,3 +171,17 @@ def outcome(**wishes: Any) -> Outcome:
         **wishes,
     }
     return Outcome(**given)
+
+
+def answered(command: Any, decided: Outcome, **wishes: Any) -> bytes:
+    """Return a result's bytes."""
+    given: dict[str, Any] = {
+        "offset": 500,
+        "index": 0,
+        "lane_time_ms": NOW_MS,
+        "version_us": NOW_MS * 1000,
+        "rules_version": 3,
+        **wishes,
+    }
+    given.setdefault("admission", admission(command))
+    return encode_result(LANE, **given, outcome=decided)

@@ -17,7 +17,7 @@ _PRIMITIVES = {"null", "boolean", "int", "long", "float", "double", "bytes", "st
 
 def full_transitive(versions: Iterable[Any]) -> list[str]:
     """Return what is incompatible between any two versions of a schema; nothing if all read each other."""
-    found = []
+    found: list[str] = []
     for writer, reader in permutations(versions, 2):
         found += misread(writer, reader, reader["name"], {}, {})
     return found

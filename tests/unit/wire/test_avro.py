@@ -15,7 +15,7 @@ LONGS = [value for value in EDGES if -(2**63) <= value < 2**63]
 
 def by_fastavro(kind: str, value: object) -> bytes:
     out = BytesIO()
-    fastavro.schemaless_writer(out, {"type": kind}, value)  # type: ignore[arg-type]
+    fastavro.schemaless_writer(out, {"type": kind}, value)
     return out.getvalue()
 
 

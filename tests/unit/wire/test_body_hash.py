@@ -25,7 +25,8 @@ def changed(value: Any) -> Any:
             return value + 1
         case bytes():
             return b'{"order":"B-2"}' if value.startswith(b"{") else bytes(reversed(value))
-    return value + "x"
+        case _:
+            return value + "x"
 
 
 def test_the_hash_is_over_type_and_fields_as_netstrings() -> None:

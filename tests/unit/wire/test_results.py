@@ -22,7 +22,7 @@ from processors.ledger.commands import (
     Tick,
     Transfer,
 )
-from processors.ledger.outcomes import Contra, Outcome, Reason, Status
+from processors.ledger.outcomes import Contra, Reason, Status
 from processors.routing.units import unit_of
 from processors.wire.avro import long_bytes
 from processors.wire.causes import Cause
@@ -37,7 +37,6 @@ from processors.wire.results import (
     decode_result,
     encode_control,
     encode_duplicate,
-    encode_result,
     headers_of,
     result_headers,
 )
@@ -45,11 +44,12 @@ from processors.wire.schemas import schema_of, symbols_of
 from tests.unit.wire.build import (
     COMMAND_ID,
     LANE,
+    NOW_MS,
     OTHER_ID,
     RING,
-    START_MS,
     admission,
     admitted,
+    answered,
     example,
     outcome,
     pay,
@@ -57,25 +57,6 @@ from tests.unit.wire.build import (
     record,
     signed,
 )
-
-NOW_MS = START_MS + 60_000
-
-
-def answered(command: Any, decided: Outcome, **wishes: Any) -> bytes:
-    return encode_result(
-        LANE,
-        **{
-            "offset": 500,
-            "index": 0,
-            "lane_time_ms": NOW_MS,
-            "version_us": NOW_MS * 1000,
-            "rules_version": 3,
-            "admission": admission(command),
-            "outcome": decided,
-            **wishes,
-        },
-    )
-
 
 FIRST = answered(pay(metadata=b'{ "b": 1, "a": "x" }'), outcome())
 

@@ -80,7 +80,8 @@ def test_no_name_is_used_twice_so_that_every_library_makes_the_same_canonical_fo
                 return references(items)
             case {"fields": parts}:
                 return [name for part in parts for name in references(part["type"])]
-        return []
+            case _:
+                return []
 
     assert references(definition(schema)) == []
 

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+
+from processors.ledger.commands import TYPE_OF, Command, Control
+from processors.wire.commands import PAYLOAD_BYTES_MAX, body_hash, decode_command, encode_command
+from processors.wire.result_format import decode_result, write_result
+from processors.wire.results import Result, ResultPointer, decision_of, encode_duplicate
+from processors.wire.schemas import encode, schema_of
+from tests.properties.wire_values import IDS, LONGS, RESULTS, TEXTS, by_fastavro, commands
+from tests.unit.wire.build import LANE, admission, pay
+
+RESULT = schema_of("result")
+
+
+def as_fastavro_writes(result: Result) -> dict[str, Any]:
+    """Return a result's values as the schema names them."""
+    pointer = result.duplicate_of
+    postings = [{name: getattr(each, name) for name in type(each).__slots__} for each in result.postings]
+    values = {field.name: getattr(result, field.name) for field in fields(Result)}
+    absent = {name: "NONE" for name in ("policy", "account_status", "direction") if values[name] is None}
+    pointers = [] if pointer is None else [{"lane_offset": pointer.lane_offset, "lane_index": pointer.lane_index}]
+    return {**values, **absent, "postings": postings, "duplicate_of": pointers}
+
+
+@settings(max_examples=300, deadline=None)
+@given(commands())
+def test_any_command_is_read_as_it_was_written(command: Command | Control) -> None:
+    payload = encode_command(command)
+
+    assert len(payload) <= PAYLOAD_BYTES_MAX
+    assert decode_command(payload) == command
+
+
+@pytest.mark.rule("I3")
+@settings(max_examples=200, deadline=None)
+@given(commands(tuple(TYPE_OF)), IDS)
+def test_the_body_hash_is_over_what_was_decoded_and_not_the_id(command: Any, command_id: bytes) -> None:
+    again: Any = decode_command(encode_command(command))
+
+    assert body_hash(again) == body_hash(command) == body_hash(replace(command, command_id=command_id))
+
+
+@pytest.mark.rule("I3")
+@settings(max_examples=200, deadline=None)
+@given(commands(tuple(TYPE_OF)), commands(tuple(TYPE_OF)))
+def test_two_commands_have_one_body_hash_only_where_they_say_the_same(one: Any, other: Any) -> None:
+    if replace(one, command_id=bytes(16)) != replace(other, command_id=bytes(16)):
+        assert body_hash(one) != body_hash(other)
+
+
+@settings(max_examples=300, deadline=None)
+@given(RESULTS)
+def test_any_result_is_written_as_fastavro_writes_it(result: Result) -> None:
+    payload = write_result(result)
+
+    assert payload == encode(RESULT, as_fastavro_writes(result))
+    assert by_fastavro(RESULT, payload) is not None
+
+
+@settings(max_examples=300, deadline=None)
+@given(RESULTS)
+def test_any_result_is_read_as_it_was_written_and_written_again_as_the_same_bytes(result: Result) -> None:
+    payload = write_result(result)
+
+    assert decode_result(payload) == result
+    assert write_result(decode_result(payload)) == payload
+    assert decision_of(payload).result is payload
+
+
+@pytest.mark.rule("I3")
+@settings(max_examples=100, deadline=None)
+@given(RESULTS, LONGS, LONGS)
+def test_a_duplicate_of_any_result_keeps_its_content(first: Result, offset: int, now_ms: int) -> None:
+    answer = encode_duplicate(
+        LANE, write_result(first), offset=offset, index=0, lane_time_ms=now_ms, admission=admission(pay())
+    )
+    result = decode_result(answer)
+    kept = {"type", "status", "reason", "root", "address", "currency", "command_id", "transaction_id", "body_hash",
+            "amount_minor", "postings", "levels", "related_id", "remaining_minor", "expires_at_ms", "policy",
+            "account_status", "final", "to_address", "direction", "explanation", "metadata", "control",
+            "rules_version"}  # fmt: skip
+
+    assert {name: getattr(result, name) for name in kept} == {name: getattr(first, name) for name in kept}
+    assert result.duplicate_of == ResultPointer(first.lane_offset, first.lane_index)
+    assert (result.journalled, result.version_us, result.lane_offset, result.lane_time_ms) == (False, 0, offset, now_ms)
+
+
+@pytest.mark.rule("A1")
+@settings(max_examples=50, deadline=None)
+@given(RESULTS, TEXTS)
+def test_two_results_that_differ_have_different_bytes(result: Result, text: str) -> None:
+    if text != result.address:
+        assert write_result(replace(result, address=text)) != write_result(result)

@@ -1,0 +1,105 @@
+"""Any command, result and record that the wire may carry, for property tests; and what fastavro makes of bytes."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from io import BytesIO
+from typing import Any
+
+import fastavro
+from hypothesis import strategies as st
+
+from processors.ledger.commands import (
+    TYPE_OF,
+    AccountStatus,
+    CaptureHold,
+    Command,
+    CommandType,
+    Control,
+    Direction,
+    Policy,
+    Recalled,
+    SetLaneTime,
+    SetRules,
+    Tick,
+    UpdateAccount,
+)
+from processors.ledger.outcomes import Contra, Posting, Reason, Status
+from processors.wire.results import Result, ResultPointer
+from processors.wire.schemas import PREFIX_BYTES, Schema
+
+KINDS: tuple[type[Command | Control], ...] = (*TYPE_OF, Tick, SetRules, SetLaneTime)
+LONGS = st.one_of(
+    st.integers(-(2**63), 2**63 - 1),
+    st.integers(-70, 70),
+    st.sampled_from([2**63 - 1, -(2**63), 8191, 8192, -8192, -8193, 2**53]),
+)
+TEXTS = st.one_of(st.text(max_size=80), st.sampled_from(["", "acme", "acme:vn:shop", "USD", "x" * 64, "é" * 32]))
+BYTES = st.one_of(st.binary(max_size=80), st.sampled_from([b"", b'{"a":1}', b"x" * 64, b"\x00" * 5_000]))
+IDS = st.binary(min_size=16, max_size=16)
+
+_OF_FIELD: dict[str, st.SearchStrategy[Any]] = {
+    "policy": st.sampled_from(Policy),
+    "status": st.sampled_from(AccountStatus),
+    "direction": st.sampled_from(Direction),
+    "recalled": st.sampled_from(Recalled),
+    "final": st.booleans(),
+    "original_accepted": st.booleans(),
+    "metadata": BYTES,
+    "explanation": TEXTS,
+    "original_type": TEXTS,
+}
+_MAY_BE_ABSENT = {
+    (UpdateAccount, name) for name in ("overdraft_limit", "policy", "status", "metadata")
+} | {(CaptureHold, "amount_minor")}  # fmt: skip
+
+
+def _of_field(kind: type, name: str) -> st.SearchStrategy[Any]:
+    values = _OF_FIELD.get(name)
+    if values is None:
+        values = IDS if name.endswith("_id") else TEXTS if name.endswith(("address", "currency")) else LONGS
+    return st.none() | values if (kind, name) in _MAY_BE_ABSENT else values
+
+
+def commands(kinds: tuple[type[Command | Control], ...] = KINDS) -> st.SearchStrategy[Any]:
+    """Return any command that its schema can hold, sensible or not."""
+    return st.one_of(
+        [st.builds(kind, **{field.name: _of_field(kind, field.name) for field in fields(kind)}) for kind in kinds]
+    )
+
+
+POSTINGS = st.builds(Posting, TEXTS, st.sampled_from(Contra), LONGS, LONGS, LONGS, LONGS, LONGS, LONGS)
+_OF_RESULT: dict[str, st.SearchStrategy[Any]] = {
+    "incarnation": IDS,
+    "body_hash": IDS,
+    "command_id": IDS,
+    "transaction_id": IDS,
+    "related_id": BYTES,
+    "metadata": BYTES,
+    "control": BYTES,
+    "type": st.sampled_from(CommandType),
+    "status": st.sampled_from(Status),
+    "reason": st.sampled_from(Reason),
+    "policy": st.none() | st.sampled_from(Policy),
+    "account_status": st.none() | st.sampled_from(AccountStatus),
+    "direction": st.none() | st.sampled_from(Direction),
+    "journalled": st.booleans(),
+    "final": st.booleans(),
+    "postings": st.lists(POSTINGS, max_size=9).map(tuple),
+    "duplicate_of": st.none() | st.builds(ResultPointer, LONGS, LONGS),
+    **dict.fromkeys(("shard", "root", "address", "currency", "to_address", "explanation", "unit"), TEXTS),
+}
+RESULTS = st.builds(Result, **{field.name: _OF_RESULT.get(field.name, LONGS) for field in fields(Result)})
+
+
+def by_fastavro(schema: Schema, payload: bytes) -> dict[str, Any] | None:
+    """Return what fastavro reads, where it uses every byte and writes the same ones again; else None."""
+    source, again = BytesIO(payload), BytesIO()
+    source.seek(PREFIX_BYTES)
+    again.write(payload[:PREFIX_BYTES])
+    try:
+        values: Any = fastavro.schemaless_reader(source, schema.parsed, None)
+        fastavro.schemaless_writer(again, schema.parsed, values)
+    except Exception:  # noqa: BLE001 - it raises whatever comes up: that is why it is not the guard
+        return None
+    return values if again.getvalue() == payload and source.tell() == len(payload) else None
