@@ -1,0 +1,179 @@
+"""Verify and replay, put together from the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import chain
+from urllib.parse import unquote, urlsplit
+
+from processors.faults import Misconfigured
+from processors.ops import assembly
+from processors.recovery.replay import Difference, ReplayParts, ReplayProgress, compare, replay_lane
+from processors.recovery.verify import Check, Progressing, VerifyParts, verify
+from processors.settings import Settings
+from processors.stores.archive_reader import ArchiveReader
+from processors.stores.cassandra import CassandraSession
+from processors.stores.lane_store import MysqlLaneStore
+from processors.stores.migrations import ShardRow, migrate
+from processors.stores.mysql import MysqlAddress
+from processors.stores.shard_reader import open_reader, open_snapshot
+from processors.stores.shard_upkeep import ShardUpkeep
+from processors.streams.reader import read_range
+from processors.streams.topics import Topics, shard_topic
+from processors.wire.records import Record
+from processors.wire.results import decision_of
+
+MYSQL_PORT = 3306
+
+
+def verify_shard(
+    settings: Settings, shard: str, *, on_progress: Progressing, with_results: bool = True, with_archive: bool = True
+) -> list[Check]:
+    """Prove a shard's books as of now; see ``recovery.verify``.
+
+    Args:
+        settings: Of the whole service.
+        shard: Its id.
+        on_progress: Told which comparison is at how many rows.
+        with_results: Read the results topic, too.
+        with_archive: Read Cassandra, too.
+    """
+    topics, partitions = settings.topics, range(settings.topics.results_partitions)
+    address = assembly.kafka_address(settings)
+
+    def results() -> Iterator[Record]:
+        admin = Topics(address)
+        for partition in partitions:
+            first, end = admin.bounds(assembly.RESULTS_TOPIC, partition)
+            yield from chain.from_iterable(read_range(address, assembly.RESULTS_TOPIC, partition, first, end))
+
+    books = open_snapshot(assembly.mysql_address(settings, shard))
+    session = None
+    try:
+        if with_archive:
+            session = CassandraSession(assembly.cassandra_address(settings), keyspace=settings.cassandra.keyspace)
+        return verify(
+            VerifyParts(
+                books=books,
+                lanes=topics.lanes,
+                results_partitions=topics.results_partitions,
+                archive=None if session is None else ArchiveReader(session),
+                results=results if with_results else None,
+                on_progress=on_progress,
+            )
+        )
+    finally:
+        books.close()
+        if session is not None:
+            session.close()
+
+
+def target_address(settings: Settings, shard: str, dsn: str) -> MysqlAddress:
+    """Read ``mysql://user:password@host:port/database``; user and password default to the shard's own.
+
+    Raises:
+        Misconfigured: It is no such text, or names the live database.
+    """
+    live = assembly.mysql_address(settings, shard)
+    parts = urlsplit(dsn)
+    database = parts.path.lstrip("/")
+    if parts.scheme != "mysql" or not parts.hostname or not database:
+        raise Misconfigured(f"{dsn.rsplit('@', maxsplit=1)[-1]} is no target: write mysql://user:password@host:port/database")
+    target = MysqlAddress(
+        host=parts.hostname,
+        port=parts.port or MYSQL_PORT,
+        user=unquote(parts.username or live.user),
+        password=unquote(parts.password or live.password),
+        database=database,
+        ssl_mode=live.ssl_mode,
+        ssl_ca_file=live.ssl_ca_file,
+    )
+    if (target.host, target.port, target.database) == (live.host, live.port, live.database):
+        raise Misconfigured(f"{database} is the live database of {shard}: give an empty one")
+    return target
+
+
+class _ShardTopic:
+    """The shard's topic, for a replay."""
+
+    def __init__(self, settings: Settings, shard: str) -> None:
+        self._address = assembly.kafka_address(settings)
+        self._topics = Topics(self._address)
+        self._topic = shard_topic(shard)
+
+    def topic_id(self) -> bytes:
+        return self._topics.topic_id(self._topic)
+
+    def bounds(self, lane: int) -> tuple[int, int]:
+        return self._topics.bounds(self._topic, lane)
+
+    def read(self, lane: int, from_offset: int, to_offset: int) -> Iterator[list[Record]]:
+        return read_range(self._address, self._topic, lane, from_offset, to_offset)
+
+
+def replay_shard(
+    settings: Settings, shard: str, target: MysqlAddress, *, on_progress: Callable[[ReplayProgress], None]
+) -> Difference | None:
+    """Decide a shard's topic from its beginning into another database, and compare it with the live one.
+
+    Returns:
+        The first difference at the same offsets, or None.
+
+    Raises:
+        Misconfigured: The topic no longer reaches back to where the target stands, or the target is another shard.
+    """
+    live_address = assembly.mysql_address(settings, shard)
+    topic = _ShardTopic(settings, shard)
+    live = open_reader(live_address)
+    try:
+        positions, rules = live.positions(), live.rules()
+    finally:
+        live.close()
+    row = ShardRow(shard=shard, lanes=settings.topics.lanes, results_partitions=settings.topics.results_partitions)
+    first_rules = next(iter(rules.values()))[0]
+    now_ms = assembly.clock_ms()
+    migrate(target, row, {0: first_rules}, now_ms=now_ms)
+    _make_slices(target, topic, list(positions), now_ms)
+    parts = ReplayParts(
+        topic=topic,
+        keyring=assembly.keyring(settings),
+        make_store=lambda lane: MysqlLaneStore(target, lane, decision_of=decision_of, clock_ms=assembly.clock_ms),
+        make_context=lambda lane: assembly.lane_context(settings, shard, lane, topic.topic_id()),
+        clock_ms=assembly.clock_ms,
+        lanes=settings.topics.lanes,
+    )
+    for lane, progress in positions.items():
+        replay_lane(parts, lane, progress.next_offset, on_progress=on_progress)
+    return _catch_up_and_compare(parts, live_address, target, on_progress)
+
+
+def _make_slices(target: MysqlAddress, topic: _ShardTopic, lanes: list[int], now_ms: int) -> None:
+    """Make the journal's partitions for every id that the topic may hold."""
+    first_ms = now_ms
+    for lane in lanes:
+        first, end = topic.bounds(lane)
+        for records in topic.read(lane, first, min(first + 1, end)):
+            first_ms = min(first_ms, records[0].timestamp_ms)
+    upkeep = ShardUpkeep(target)
+    try:
+        upkeep.ensure_slices(from_ms=first_ms, to_ms=now_ms)
+    finally:
+        upkeep.close()
+
+
+def _catch_up_and_compare(
+    parts: ReplayParts,
+    live_address: MysqlAddress,
+    target: MysqlAddress,
+    on_progress: Callable[[ReplayProgress], None],
+) -> Difference | None:
+    """Follow the live shard to one moment, and compare there: it may have gone on meanwhile."""
+    live = open_snapshot(live_address)
+    replayed = open_reader(target)
+    try:
+        for lane, progress in live.positions().items():
+            replay_lane(parts, lane, progress.next_offset, on_progress=on_progress)
+        return compare(live, replayed)
+    finally:
+        replayed.close()
+        live.close()
