@@ -65,7 +65,7 @@ def run_process(
         try:
             status = work(stopping)
         except Fault as fault:
-            log.error("process_failed", fault=type(fault).__name__, detail=str(fault))
+            log.error("process_failed", fault=type(fault).__name__, detail=str(fault))  # noqa: TRY400 - a fault says all
             status = EXIT_FAULT
     log.info("process_ended", status=status)
     return status

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from processors.ops import assembly
+from processors.ops import assembly, services
 from processors.ops.process import run_process
 from processors.ops.supervisor import Program
 from processors.settings import Settings
@@ -26,11 +26,29 @@ class Kind:
 
 
 KINDS: dict[str, Kind] = {
+    "router": Kind(
+        what="Forwards commands to the shards' lanes.",
+        work=services.run_router,
+        per_shard=False,
+        stop_deadline_ms=lambda settings: settings.router.stop_deadline_ms,
+    ),
     "shard": Kind(
         what="Decides one shard's commands.",
         work=assembly.run_shard,
         per_shard=True,
         stop_deadline_ms=lambda settings: settings.worker.stop_deadline_ms,
+    ),
+    "expirer": Kind(
+        what="Ends the holds of one shard whose time has come, and keeps idle lanes' time moving.",
+        work=services.run_expirer,
+        per_shard=True,
+        stop_deadline_ms=lambda settings: settings.worker.stop_deadline_ms,
+    ),
+    "sink": Kind(
+        what="Copies results to Cassandra.",
+        work=services.run_the_sink,
+        per_shard=False,
+        stop_deadline_ms=lambda settings: settings.sink.stop_deadline_ms,
     ),
 }
 

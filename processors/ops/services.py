@@ -1,0 +1,116 @@
+"""Builds the processes around the shard worker from the settings: router, expirer, sink, recaller, remover."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from processors.ops import assembly
+from processors.settings import Settings
+from processors.stores.shard_reader import open_reader
+from processors.streams.consumer import GroupOptions
+from processors.streams.directory import DIRECTORY_TOPIC, INGRESS_TOPIC, read_directory
+from processors.streams.group import GroupConsumer
+from processors.streams.producer import IdempotentProducer
+from processors.streams.topics import shard_topic
+from processors.workers import expirer as expirers
+from processors.workers.expirer import Expirer, ExpirerParts
+from processors.workers.router import Router, RouterConfig, RouterParts, Told
+from processors.workers.sink import ARCHIVED_TOPIC, run_sink
+
+ROUTER_GROUP = "balance-router"
+
+
+def run_router(settings: Settings, _shard: str, stopping: threading.Event) -> int:
+    """Run one router until ``stopping``, and return 0.
+
+    Raises:
+        Misconfigured: A topic or the directory is not as it must be.
+        Fault: What the router cannot mend; start it again.
+    """
+    address = assembly.kafka_address(settings)
+    shard_topics = [shard_topic(shard) for shard in settings.shards]
+    topics = assembly.check_topics(settings, INGRESS_TOPIC, DIRECTORY_TOPIC, assembly.DEAD_LETTERS_TOPIC, *shard_topics)
+    producer = IdempotentProducer(address)
+    joined: list[GroupConsumer] = []
+
+    def join(assigned: Told, revoked: Told) -> GroupConsumer:
+        group = _group(settings, ROUTER_GROUP)
+        joined.append(GroupConsumer(address, INGRESS_TOPIC, group, on_assigned=assigned, on_revoked=revoked))
+        return joined[-1]
+
+    config = RouterConfig(
+        ingress_partitions=settings.topics.commands_partitions,
+        lanes=settings.topics.lanes,
+        topic_prefix=address.topic_prefix,
+        dead_letters_topic=assembly.DEAD_LETTERS_TOPIC,
+        batch_records_max=settings.router.batch_records_max,
+        stop_deadline_s=settings.router.stop_deadline_ms / 1_000,
+    )
+    parts = RouterParts(
+        join=join,
+        producer=producer,
+        read_directory=lambda: read_directory(address),
+        read_ingress_id=lambda: topics.topic_id(INGRESS_TOPIC),
+        clock_s=time.monotonic,
+    )
+    try:
+        return Router(config, parts).run(stopping)
+    finally:
+        for consumer in joined:
+            consumer.close()
+        producer.close()
+
+
+def run_expirer(settings: Settings, shard: str, stopping: threading.Event) -> int:
+    """Run one shard's expirer until ``stopping``, and return 0.
+
+    Raises:
+        Fault: One that waiting does not mend.
+    """
+    address, topic = assembly.kafka_address(settings), shard_topic(shard)
+    topics = assembly.check_topics(settings, topic)
+
+    def make() -> tuple[Expirer, Callable[[], None]]:
+        reader, producer = open_reader(assembly.mysql_address(settings, shard)), IdempotentProducer(address)
+        parts = ExpirerParts(
+            shard=shard,
+            topic=address.topic_prefix + topic,
+            lanes=settings.topics.lanes,
+            reader=reader,
+            writer=producer,
+            end_offset=lambda lane: topics.bounds(topic, lane)[1],
+            holds_max=settings.expirer.holds_max,
+        )
+
+        def close() -> None:
+            reader.close()
+            producer.close()
+
+        return Expirer(parts), close
+
+    return expirers.run(make, stopping, tick_ms=settings.expirer.tick_ms)
+
+
+def run_the_sink(settings: Settings, _shard: str, stopping: threading.Event) -> int:
+    """Run one sink until ``stopping``, and return 0.
+
+    Raises:
+        Fault: One that waiting does not mend.
+    """
+    assembly.check_topics(settings, assembly.RESULTS_TOPIC, ARCHIVED_TOPIC)
+    return run_sink(
+        assembly.kafka_address(settings),
+        assembly.cassandra_address(settings),
+        group=_group(settings, "balance-sink"),
+        archived_partitions=settings.topics.archived_partitions,
+        batch_rows_max=settings.sink.batch_rows_max,
+        batch_wait_ms=settings.sink.batch_wait_ms,
+        requests_max=settings.sink.requests_max,
+        stopping=stopping,
+    )
+
+
+def _group(settings: Settings, group: str) -> GroupOptions:
+    return GroupOptions(group=group, instance=settings.instance, session_timeout_ms=settings.worker.session_timeout_ms)

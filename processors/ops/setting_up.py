@@ -1,0 +1,70 @@
+"""Makes what the service needs before its first command: keys, topics, directory, schemas. Safe to run twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from processors.ledger.rules import Rules
+from processors.ops import assembly
+from processors.ops.keys import make_keys
+from processors.settings import Settings
+from processors.stores.archive_schema import migrate_archive
+from processors.stores.databases import create_database
+from processors.stores.migrations import ShardRow, migrate
+from processors.streams.directory import write_directory_head
+from processors.streams.topics import Topics
+
+Progress = Callable[[str], None]
+
+
+def initialize(settings: Settings, say: Progress) -> None:
+    """Make keys, topics, directory and schemas, as far as they are missing.
+
+    Args:
+        settings: Partition counts and rules are taken from them once, and are checked ever after.
+        say: Told what was made.
+
+    Raises:
+        Misconfigured: Something is there, and is not as the settings say; nothing of it is changed.
+        Fault: A server does not answer; run it again.
+    """
+    if make_keys(settings.keys_file):
+        say(f"made a signing key: {settings.keys_file}")
+    address = assembly.kafka_address(settings)
+    specs = assembly.topic_specs(settings)
+    for name in Topics(address).create(specs, replication_factor=settings.kafka.replication_factor):
+        say(f"made topic {address.topic_prefix}{name}")
+    write_directory_head(address, home_shard=settings.home_shard, shards=list(settings.shards))
+    migrate_schemas(settings, say)
+
+
+def migrate_schemas(settings: Settings, say: Progress) -> None:
+    """Bring every shard's database, and the archive, to this release's schema.
+
+    Raises:
+        Misconfigured: A database is of a later release, or of another shard.
+        Fault: A server does not answer; run it again.
+    """
+    for shard in settings.shards:
+        address = assembly.mysql_address(settings, shard)
+        if create_database(address):
+            say(f"made database {address}")
+        row = ShardRow(shard=shard, lanes=settings.topics.lanes, results_partitions=settings.topics.results_partitions)
+        for done in migrate(address, row, {0: first_rules(settings)}, now_ms=assembly.clock_ms()):
+            say(f"{address}: {done}")
+    archive = assembly.cassandra_address(settings)
+    for name in migrate_archive(archive, replication_factor=settings.cassandra.replication_factor):
+        say(f"keyspace {archive.keyspace}: applied {name}")
+
+
+def first_rules(settings: Settings) -> Rules:
+    """Return the rules of a new shard (I6)."""
+    rules = settings.rules
+    return Rules(
+        version=1,
+        window_ms=rules.window_ms,
+        skew_ms=rules.skew_ms,
+        future_limit_ms=rules.future_limit_ms,
+        refund_period_ms=rules.refund_period_ms,
+        longest_hold_ms=rules.longest_hold_ms,
+    )
