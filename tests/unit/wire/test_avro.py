@@ -6,7 +6,18 @@ import fastavro
 import pytest
 
 from processors.faults import Undecodable
-from processors.wire.avro import long_bytes, read_boolean, read_bytes, read_long, read_text, sized_bytes, text_bytes
+from processors.wire.avro import (
+    array_reader,
+    long_bytes,
+    read_boolean,
+    read_bytes,
+    read_long,
+    read_null,
+    read_text,
+    sized_bytes,
+    text_bytes,
+    union_reader,
+)
 from processors.wire.causes import Cause
 
 EDGES = sorted({sign * (1 << bits) + off for bits in range(64) for sign in (1, -1) for off in (-1, 0, 1)})
@@ -78,3 +89,35 @@ def test_a_boolean_is_zero_or_one() -> None:
     assert read_boolean(b"\x00\x01", 1) == (True, 2)
     with pytest.raises(Undecodable):
         read_boolean(b"\x02", 0)
+
+
+def test_an_array_is_one_block_of_its_items_and_an_end() -> None:
+    assert array_reader(read_long)(b"\x00", 0) == ([], 1)
+    assert array_reader(read_long)(b"\x04\x02\x04\x00.", 0) == ([1, 2], 4)
+
+
+@pytest.mark.parametrize(
+    ("payload", "cause"),
+    [
+        (b"\x01\x00", Cause.NOT_CANONICAL),  # a negative count
+        (b"\x01\x02\x02\x00", Cause.NOT_CANONICAL),  # as some encoders write it, with the block's size
+        (b"\x02\x02\x02\x04\x00", Cause.NOT_CANONICAL),  # two blocks
+        (b"\x08\x02\x02\x00", Cause.MALFORMED),  # more items than bytes
+        (long_bytes(2**62) + b"\x02", Cause.MALFORMED),
+    ],
+)
+def test_an_array_in_other_than_one_block_is_refused(payload: bytes, cause: Cause) -> None:
+    with pytest.raises(Undecodable) as refused:
+        array_reader(read_long)(payload, 0)
+
+    assert refused.value.cause == cause
+
+
+@pytest.mark.parametrize("branch", [-1, -2, 2, 2**40])
+def test_a_branch_that_a_union_has_not_is_refused(branch: int) -> None:
+    read = union_reader([read_null, read_long])
+
+    assert read(b"\x00", 0) == (None, 1)
+    assert read(b"\x02\x0e", 0) == (7, 2)
+    with pytest.raises(Undecodable):
+        read(long_bytes(branch) + b"\x0e", 0)
