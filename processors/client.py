@@ -198,8 +198,12 @@ class _Desk:
 class Client:
     """Sends commands and waits for their results. Any number of threads may use one; close it after use."""
 
-    def __init__(self, config: ClientConfig) -> None:
+    def __init__(self, config: ClientConfig, *, observe: Callable[[Result], None] | None = None) -> None:
         """Connect, and begin to read results from their end.
+
+        Args:
+            config: Where, and within which limits.
+            observe: Told of every result, whoever's command it answers, each once; called by the reader's thread.
 
         Raises:
             Misconfigured: The topics are not there.
@@ -212,6 +216,7 @@ class Client:
         self._sending = threading.Lock()
         self._producer: IdempotentProducer | None = None
         self._closing = threading.Event()
+        self._observe = observe
         self._ended: str | None = None  # why nobody reads results any more
         self._tail = TopicTail(config.kafka, _RESULTS)
         self._reader = threading.Thread(target=self._read, name="results", daemon=True)
@@ -346,7 +351,7 @@ class Client:
                 for record in self._tail.read(_READ_S):
                     result = decode_result(record.value or b"")
                     if deduplication.is_new(record.partition, result):
-                        self._desk.answer(result)
+                        self._tell(result)
                 if time.monotonic() - looked_s >= _LOOK_S:
                     looked_s = time.monotonic()
                     self._look(looked_s)
@@ -356,6 +361,11 @@ class Client:
             self._ended = ended
             self._desk.give_up(ended)
             self._tail.close()
+
+    def _tell(self, result: Result) -> None:
+        if self._observe is not None:
+            self._observe(result)
+        self._desk.answer(result)
 
     def _look(self, now_s: float) -> None:
         self._desk.give_up("none came in time", until_s=now_s)

@@ -16,13 +16,12 @@ from processors.streams.topics import Topics, shard_topic
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaneStatus:
-    """One lane. ``undecided`` records wait in Kafka; ``unpublished`` were decided since the last batch's note of P."""
+    """One lane; ``undecided`` records wait in Kafka."""
 
     shard: str
     lane: int
     next_offset: int
     undecided: int
-    unpublished: int
     lane_time_ms: int
     stop_code: str
     stop_detail: str
@@ -95,7 +94,6 @@ def _lane(shard: str, lane: int, position: LanePosition | None, end: int) -> Lan
             lane=lane,
             next_offset=0,
             undecided=end,
-            unpublished=0,
             lane_time_ms=0,
             stop_code="",
             stop_detail="",
@@ -107,7 +105,6 @@ def _lane(shard: str, lane: int, position: LanePosition | None, end: int) -> Lan
         lane=lane,
         next_offset=progress.next_offset,
         undecided=max(0, end - progress.next_offset),
-        unpublished=max(0, progress.next_offset - progress.published_offset),
         lane_time_ms=progress.last_time_ms,
         stop_code=position.stop_code or "",
         stop_detail=position.stop_detail,

@@ -73,11 +73,11 @@ def get_transaction(*, transaction_id: IdArgument, as_json: JsonOption = False) 
         )
     else:
         for step in steps:
-            page.print(f"{show_time(step.lane_time_ms)}  {headline(step)}", markup=False)
+            page.print(f"{show_time(step.lane_time_ms)}  {headline(step)}", markup=False, soft_wrap=True)
         for root, row in still_open:
-            page.print(_open_line(root, row), markup=False)
+            page.print(_open_line(root, row), markup=False, soft_wrap=True)
     if not steps and not still_open:
-        notes.print(f"nobody knows {show_id(transaction_id)}", markup=False)
+        notes.print(f"nobody knows {show_id(transaction_id)}", markup=False, soft_wrap=True)
         raise typer.Exit(EXIT_REJECTED)
 
 

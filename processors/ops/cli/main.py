@@ -8,7 +8,18 @@ from typing import Annotated
 import typer
 
 from processors.faults import Fault
-from processors.ops.cli import accounts, history, operating, payments, processes, results, sending, setting_up, stack
+from processors.ops.cli import (
+    accounts,
+    history,
+    operating,
+    payments,
+    processes,
+    proving,
+    results,
+    sending,
+    setting_up,
+    stack,
+)
 from processors.ops.cli.terminal import notes, use_profile
 from processors.ops.result_text import EXIT_FAULT
 
@@ -40,7 +51,7 @@ def begin(
     use_profile(profile)
 
 
-for part in (processes, stack, payments, sending, setting_up, operating, results):
+for part in (processes, stack, payments, sending, setting_up, operating, proving, results):
     part.register(app)
 history.register(app, accounts.register(app))
 

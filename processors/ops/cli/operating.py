@@ -35,7 +35,7 @@ Commands = dict[str, Callable[..., None]]
 _PANEL = "Operating"
 ShardOption = Annotated[str | None, typer.Option("--shard", help="Which shard.", show_default="home_shard")]
 LaneArgument = Annotated[int, typer.Argument(metavar="LANE", min=0, help="A partition of the shard's topic.")]
-_COUNTS_RIGHT = ("lane", "next", "undecided", "unpublished", "waiting", "rows", "slices", "holds", "refunds")
+_COUNTS_RIGHT = ("lane", "next", "undecided", "waiting", "rows", "slices", "holds", "refunds")
 
 
 def register(app: typer.Typer) -> None:
@@ -92,22 +92,21 @@ def _print_status(found: Status) -> None:
     waiting = ((each.partition, "unknown" if each.waiting is None else each.waiting) for each in found.sink)
     print_table("sink", ("results partition", "waiting"), waiting, right=_COUNTS_RIGHT)
     if found.archive_fault:
-        page.print(f"Cassandra: {found.archive_fault}", style="red", markup=False)
+        page.print(f"Cassandra: {found.archive_fault}", style="red", markup=False, soft_wrap=True)
     for shard in found.shards:
         for finding in shard.findings:
             text = f"{shard.shard} {show_time(finding.raised_at_ms)} {finding.kind} {finding.subject}: {finding.detail}"
-            page.print(text, style="red", markup=False)
+            page.print(text, style="red", markup=False, soft_wrap=True)
 
 
 def _print_lanes(lanes: list[LaneStatus]) -> None:
-    columns = ("shard", "lane", "next", "undecided", "unpublished", "lane time", "state")
+    columns = ("shard", "lane", "next", "undecided", "lane time", "state")
     rows = (
         (
             lane.shard,
             lane.lane,
             lane.next_offset,
             lane.undecided,
-            lane.unpublished,
             show_time(lane.lane_time_ms),
             lane.stop_code or "runs",
         )
@@ -118,7 +117,7 @@ def _print_lanes(lanes: list[LaneStatus]) -> None:
         if lane.stop_code:
             when = show_time(lane.stopped_at_ms)
             text = f"{lane.shard} lane {lane.lane} stopped at {when}: {lane.stop_code}: {lane.stop_detail}"
-            page.print(text, style="red", markup=False)
+            page.print(text, style="red", markup=False, soft_wrap=True)
 
 
 # ---------------------------------------------------------------------- lanes

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
+from itertools import chain
 from typing import Annotated
 
 import typer
@@ -23,6 +25,7 @@ from processors.wire.results import Result, decode_result
 
 _PANEL = "Looking"
 _WAIT_S = 0.5
+_OFFSETS_A_RECORD = 3  # one ends each transaction, and now and then one is aborted
 LastOption = Annotated[int, typer.Option("--last", "-n", min=0, max=100_000, help="How many of the latest.")]
 
 
@@ -69,7 +72,7 @@ def _show(record: Record, once: Deduplication, root: str | None, status: Status 
     if as_json:
         print_json(result_as_json(result))
     else:
-        page.print(_line(result), markup=False)
+        page.print(_line(result), markup=False, soft_wrap=True)
 
 
 def _line(result: Result) -> str:
@@ -117,13 +120,14 @@ def _dead_letters(last: int) -> Iterator[Record]:
 
 
 def _latest(chosen: Settings, topic: str, partitions: int, last: int) -> Iterator[Record]:
-    """Yield the last records of each partition; offsets that hold no record (of transactions) count, too."""
+    """Yield the last records of each partition, fewer where transactions' ends take most of the offsets."""
     address = assembly.kafka_address(chosen)
     topics = Topics(address)
     for partition in range(partitions):
         first, end = topics.bounds(topic, partition)
-        for records in read_range(address, topic, partition, max(first, end - last), end):
-            yield from records
+        start = max(first, end - last * _OFFSETS_A_RECORD)
+        found = chain.from_iterable(read_range(address, topic, partition, start, end))
+        yield from deque(found, maxlen=last)
 
 
 def _name(record: Record) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any, TypeVar
@@ -18,7 +19,9 @@ from processors.ops.durations import parse_duration, parse_time
 from processors.ops.money import Money, known_currency, parse_money
 from processors.settings import Settings, load_settings
 
-page = Console(highlight=False)  # what was asked for
+_PIPE_COLUMNS = 240
+# Wide where it goes to a file or a pipe, so that no line of a table is broken there.
+page = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_COLUMNS)  # what was asked for
 notes = Console(stderr=True, highlight=False)  # progress and faults, so that output can be piped
 _profile: list[str] = []
 Value = TypeVar("Value")
