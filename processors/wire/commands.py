@@ -164,6 +164,7 @@ def _shape(kind: type[Command | Control]) -> _Shape:
 
 _SHAPES = {kind: _shape(kind) for kind in _NAME_OF}
 _METADATA = b" metadata "
+_SIZES = [b"%d:" % size for size in range(256)]  # formatting them anew takes a quarter of the hash's 2 µs
 _RAW: dict[type, Callable[[Any], bytes]] = {
     bytes: lambda value: value,
     str: str.encode,
@@ -188,11 +189,12 @@ def body_hash(command: Command) -> bytes:
     Source: rule I3.
     """
     shape = _SHAPES[type(command)]
-    text = shape.head
+    parts = [shape.head]
     for (label, default), value in zip(shape.hashed, shape.body(command), strict=True):
         if value != default:
             raw = _RAW[type(value)](value)
             if label == _METADATA:
                 raw = canonical_metadata(raw) or raw
-            text += b"%b%d:%b" % (label, len(raw), raw)
-    return sha256(text).digest()[:BODY_HASH_BYTES]
+            size = len(raw)
+            parts += (label, _SIZES[size] if size < len(_SIZES) else b"%d:" % size, raw)
+    return sha256(b"".join(parts)).digest()[:BODY_HASH_BYTES]

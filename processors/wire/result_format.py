@@ -110,7 +110,7 @@ def decode_result(payload: bytes) -> Result:
 def write_result(result: Result) -> bytes:
     """Encode a result by its schema, in single-object encoding.
 
-    By hand: fastavro takes 13 µs for these 39 fields, this 5; a property test holds the two to the same bytes.
+    By hand: fastavro takes 15 µs for these 39 fields, this 6; a property test holds the two to the same bytes.
     """
     assert len(result.command_id) == len(result.transaction_id) == len(result.body_hash) == ID_BYTES
     duplicate_of = result.duplicate_of
