@@ -154,8 +154,14 @@ def clock_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def run_shard(settings: Settings, shard: str, stopping: threading.Event) -> int:
-    """Run one worker of a shard until ``stopping``.
+def run_shard(
+    settings: Settings,
+    shard: str,
+    stopping: threading.Event,
+    *,
+    publisher: type[TransactionalPublisher] = TransactionalPublisher,
+) -> int:
+    """Run one worker of a shard until ``stopping``; chaos tests give a publisher that fails at a named step.
 
     Returns:
         0, or 1 when every lane of this process is stopped.
@@ -173,7 +179,7 @@ def run_shard(settings: Settings, shard: str, stopping: threading.Event) -> int:
             context=lane_context(settings, shard, lane, topic_id),
             store=lane_store(settings, shard, lane),
             log=TopicLaneLog(address, consumer, shard=shard, lane=lane, lanes=settings.topics.lanes, keyring=keys),
-            make_publisher=lambda: TransactionalPublisher(
+            make_publisher=lambda: publisher(
                 address, f"{shard}.{lane}", address.topic_prefix + shard_topic(shard), consumer.group_metadata
             ),
             clock_ms=clock_ms,
