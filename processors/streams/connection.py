@@ -36,6 +36,8 @@ _MISCONFIGURED = frozenset(
 _UNAVAILABLE = frozenset(
     {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT, KafkaError.REQUEST_TIMED_OUT}
 )
+# Told to a consumer, and healed by its next poll: it joins the group again, it finds the broker again.
+_MENDING = frozenset({KafkaError._MAX_POLL_EXCEEDED, KafkaError._RESOLVE})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,9 +52,9 @@ class KafkaAddress:
     sasl_password: str = field(default="", repr=False)
     ssl_ca_file: str = ""
 
-    def options(self) -> dict[str, str | int | bool]:
+    def options(self) -> dict[str, str | int | float | bool]:
         """Return the options that every client of ours has."""
-        options: dict[str, str | int | bool] = {
+        options: dict[str, str | int | float | bool] = {
             "bootstrap.servers": self.bootstrap_servers,
             "security.protocol": self.security_protocol,
             "client.id": "balance",
@@ -64,6 +66,7 @@ class KafkaAddress:
             "topic.metadata.refresh.interval.ms": 30_000,
             "allow.auto.create.topics": False,
             "log.connection.close": False,
+            "log_level": 3,  # errors; faults tell the rest, and its warnings about its own options are for us
         }
         if self.sasl_mechanism:
             options |= {
@@ -99,3 +102,16 @@ def error_of(exception: KafkaException) -> KafkaError:
     error = exception.args[0]
     assert isinstance(error, KafkaError)
     return error
+
+
+def passes(error: KafkaError) -> bool:
+    """Say whether a consumer's error mends itself while it polls on: a broker that is away, a rebalance, a retry."""
+    return not is_fatal(error) and (error.retriable() or error.code() in _UNAVAILABLE or error.code() in _MENDING)
+
+
+def is_fatal(error: KafkaError) -> bool:
+    """Say whether a consumer has ended for good: another member has its ``instance`` (L12).
+
+    Tried: it comes as ``_FATAL``, of which ``fatal()`` says no.
+    """
+    return error.fatal() or error.code() in (KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID)

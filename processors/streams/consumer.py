@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from processors.faults import Fenced, LaneStopped, StopCode, Unavailable
-from processors.streams.connection import MESSAGE_BYTES_MAX, KafkaAddress, error_of, fault_of
+from processors.faults import Fault, Fenced, LaneStopped, Retryable, StopCode, Unavailable
+from processors.streams.connection import MESSAGE_BYTES_MAX, KafkaAddress, error_of, fault_of, is_fatal, passes
 from processors.wire.records import Record
 
 COMMITTED_DEADLINE_S = 10.0
+# The poll thread comes round every 100 ms and may be held up for 3 s by lanes that are being revoked.
+START_DEADLINE_S = 30.0
 # Read ahead at most this much, in bytes, whatever the lanes do: three batches of ordinary commands.
 QUEUE_KBYTES = 16 * 1024
+# What is read ahead of a lane that pauses is thrown away and read again, so no more than two batches.
+QUEUE_RECORDS = 8_000
 MAX_POLL_INTERVAL_MS = 60_000
 
 
@@ -26,14 +31,32 @@ class GroupOptions:
     instance: str
     session_timeout_ms: int = 6_000
 
+    def options(self, address: KafkaAddress, *, max_poll_interval_ms: int) -> dict[str, str | int | bool]:
+        """Return a static member's options (P4), with nothing committed or moved by the client itself."""
+        return {
+            "group.id": address.topic_prefix + self.group,
+            "group.instance.id": self.instance,
+            "group.protocol": "classic",
+            "partition.assignment.strategy": "cooperative-sticky",
+            "session.timeout.ms": self.session_timeout_ms,
+            "heartbeat.interval.ms": self.session_timeout_ms // 3,
+            "max.poll.interval.ms": max_poll_interval_ms,
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "auto.offset.reset": "error",  # L3: any other value acts on a mismatch by moving
+            "isolation.level": "read_committed",
+            "enable.partition.eof": False,
+            "check.crcs": True,
+        }
 
-@dataclass(slots=True)
+
+@dataclass(slots=True, eq=False)
 class _Wish:
-    """A lane's wish to start at a place, for the poll thread to carry out."""
+    """A lane's wish to start at a place, for the poll thread to carry out; ``fault`` says why it did not."""
 
     place: TopicPartition
-    done: threading.Event
-    revoked: bool = False
+    fault: Fault | None = None
+    done: threading.Event = field(default_factory=threading.Event)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,38 +71,46 @@ class AssignmentEvents:
 class RecordConsumer:
     """Reads a shard's topic, each partition from where its lane says (L3, L12, P4).
 
-    ``poll`` and ``close`` belong to one thread; the rest may be called from any.
+    ``poll``, ``pause``, ``resume`` and ``close`` belong to one thread, the poll thread; any may call the rest. (Tried:
+    the client lets one thread in at a time, and another one that asks waits in vain while the first one polls.)
+
+    The group's callback fetches nothing (L12). Only when a lane says where it starts is the partition assigned, at
+    that offset, and then sought there once more, since only a seek asks the broker whether the log of that leader
+    epoch still reaches so far (L3). (Tried, both lose: assigned at offset 0 and paused, a fetch may be on its way
+    before the pause, and where the log no longer begins at 0 its error stops the partition for good; assigned at the
+    end and paused, an answer about the end that arrives after the seek moves the partition to the end without a word.)
     """
 
     def __init__(self, address: KafkaAddress, topic: str, group: GroupOptions, events: AssignmentEvents) -> None:
-        """Join the group; partitions come with the first polls."""
+        """Join the group; partitions come with the first polls.
+
+        Args:
+            address: The brokers.
+            topic: The shard's topic, its whole name.
+            group: The group, and this member's place in it.
+            events: Whom to tell of partitions that come, start, and go.
+        """
         self._topic = topic
         self._events = events
-        self._started: set[int] = set()
-        self._wanted: list[_Wish] = []
+        self._owned: set[int] = set()  # what the group gave us
+        self._fetching: set[int] = set()  # what the client was told to fetch
+        self._started: set[int] = set()  # whose records are wanted
+        self._wishes: list[_Wish] = []
         self._lock = threading.Lock()
+        self._group_metadata: object = None
+        member = address.options() | group.options(address, max_poll_interval_ms=MAX_POLL_INTERVAL_MS)
+        # Only asks the coordinator, never joins: an answer may take seconds, and the poll thread must not wait for it.
+        self._asking = Consumer({name: value for name, value in member.items() if name != "group.instance.id"})
         self._consumer = Consumer(
-            address.options()
+            member
             | {
-                "group.id": address.topic_prefix + group.group,
-                "group.instance.id": group.instance,
-                "group.protocol": "classic",
-                "partition.assignment.strategy": "cooperative-sticky",
-                "session.timeout.ms": group.session_timeout_ms,
-                "heartbeat.interval.ms": group.session_timeout_ms // 3,
-                "max.poll.interval.ms": MAX_POLL_INTERVAL_MS,
-                "enable.auto.commit": False,
-                "enable.auto.offset.store": False,
-                "auto.offset.reset": "error",  # L3: any other value acts on a mismatch by moving
-                "isolation.level": "read_committed",
-                "enable.partition.eof": False,
-                "check.crcs": True,
                 "queued.max.messages.kbytes": QUEUE_KBYTES,
-                "queued.min.messages": 20_000,
+                "queued.min.messages": QUEUE_RECORDS,
                 "fetch.message.max.bytes": MESSAGE_BYTES_MAX,
+                "fetch.min.bytes": 1,
                 "fetch.wait.max.ms": 100,
                 "fetch.error.backoff.ms": 100,
-                "fetch.queue.backoff.ms": 50,
+                "fetch.queue.backoff.ms": 10,
             }
         )
         self._consumer.subscribe([topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke)
@@ -92,125 +123,185 @@ class RecordConsumer:
             timeout_s: How long to wait for the first.
 
         Raises:
-            Fenced: Another process has this one's ``instance``: end it (L12).
-            Fault: The group cannot be reached; poll again.
+            Fenced: Another process has this one's ``instance``: end this one (L12).
+            Fault: The topic cannot be read; end the process, too.
         """
-        self._start_wanted()
-        first = self._consumer.poll(timeout_s)
+        self._grant_wishes()
+        self._group_metadata = self._consumer.consumer_group_metadata()
         records: dict[int, list[Record]] = {}
         stopped: dict[int, LaneStopped] = {}
-        if first is None:
-            return records, stopped
-        messages = [first]
-        if max_records > 1:
-            messages += self._consumer.consume(max_records - 1, 0)
-        for message in messages:
+        started = self._started
+        for message in consumed(self._consumer, max_records, timeout_s):
             error = message.error()
             if error is not None:
-                self._note_error(message, error, stopped)
+                self._meet_error(message, error, stopped)
                 continue
             partition = message.partition()
-            if partition in self._started:
+            if partition in started:
                 records.setdefault(partition, []).append(record_of(message))
         return records, stopped
 
-    def start(self, partition: int, offset: int, leader_epoch: int, deadline_s: float = 30.0) -> None:
+    def start(self, partition: int, offset: int, leader_epoch: int, deadline_s: float = START_DEADLINE_S) -> None:
         """Have records of a partition come from an offset on, as of a leader epoch; what was read before is dropped.
+
+        Waits for the poll thread, so never call it from there.
+
+        Args:
+            partition: One that was assigned.
+            offset: The first one wanted.
+            leader_epoch: That of the record before it; -1 where none is known.
+            deadline_s: How long to wait.
 
         Raises:
             Fenced: The partition was revoked meanwhile.
-            Unavailable: The poll thread did not come to it within the deadline.
+            LaneStopped: LOG_TRUNCATED: the log does not have that offset (L3). It may also come from a later ``poll``.
+            Unavailable: The poll thread did not come to it within the deadline; nothing will start.
         """
-        wish = _Wish(TopicPartition(self._topic, partition, offset, "", leader_epoch), threading.Event())
+        wish = _Wish(TopicPartition(self._topic, partition, offset, "", leader_epoch))
         with self._lock:
-            self._wanted.append(wish)
+            self._wishes.append(wish)
         if not wish.done.wait(deadline_s):
+            with self._lock:
+                self._wishes = [other for other in self._wishes if other is not wish]
             raise Unavailable(f"partition {partition} of {self._topic} was not positioned within {deadline_s} s")
-        if wish.revoked:
-            raise Fenced(f"partition {partition} of {self._topic} was revoked")
+        if wish.fault is not None:
+            raise wish.fault
+
+    def committed(self, partition: int) -> tuple[int, str] | None:
+        """Return the group's offset and metadata, none of an unfinished transaction; None where there is none (L4).
+
+        Raises:
+            Fault: The coordinator did not answer within ``COMMITTED_DEADLINE_S``, or a transaction stayed unfinished.
+        """
+        doing = f"committed offset of {self._topic} {partition}"
+        try:
+            (place,) = self._asking.committed([TopicPartition(self._topic, partition)], COMMITTED_DEADLINE_S)
+        except KafkaException as exception:
+            raise fault_of(error_of(exception), doing) from exception
+        except RuntimeError as exception:  # closed: a fault for a lane that has not ended yet, and no bug
+            raise Retryable(f"{doing}: {exception}") from exception
+        if place.error is not None:
+            raise fault_of(place.error, doing)
+        return None if place.offset < 0 else (place.offset, place.metadata or "")
+
+    def group_metadata(self) -> object:
+        """Return what a transaction needs to commit this group's offsets: this member as it was at the last poll.
+
+        Raises:
+            Retryable: There was no poll yet.
+        """
+        if self._group_metadata is None:
+            raise Retryable(f"this process has not joined the group of {self._topic} yet")
+        return self._group_metadata
+
+    # ------------------------------------------------------------------ in the poll thread
 
     def pause(self, partition: int) -> None:
-        """Have no more records of a partition come; those on the way still do."""
+        """Have no more records of a partition come, what was read ahead included, until ``resume``."""
         self._consumer.pause([TopicPartition(self._topic, partition)])
 
     def resume(self, partition: int) -> None:
         """Have a paused partition's records come again."""
         self._consumer.resume([TopicPartition(self._topic, partition)])
 
-    def committed(self, partition: int) -> tuple[int, str] | None:
-        """Return the group's offset and metadata, stable transactions only; None where there is none (L4)."""
-        try:
-            (place,) = self._consumer.committed([TopicPartition(self._topic, partition)], COMMITTED_DEADLINE_S)
-        except KafkaException as exception:
-            raise fault_of(error_of(exception), f"committed offset of {self._topic} {partition}") from exception
-        if place.error is not None:
-            raise fault_of(place.error, f"committed offset of {self._topic} {partition}")
-        return None if place.offset < 0 else (place.offset, place.metadata or "")
-
-    def group_metadata(self) -> object:
-        """Return what a transaction needs to commit this group's offsets."""
-        return self._consumer.consumer_group_metadata()
-
     def close(self) -> None:
         """Leave without telling the group: a static member's lanes wait for its return (P4)."""
         self._consumer.close()
+        self._asking.close()
 
-    def _start_wanted(self) -> None:
+    def _grant_wishes(self) -> None:
         with self._lock:
-            wanted, self._wanted = self._wanted, []
-        for wish in wanted:
-            place = wish.place
-            try:
-                self._consumer.seek(place)
-                self._consumer.resume([place])
-            except KafkaException as exception:
-                if error_of(exception).code() not in (KafkaError._STATE, KafkaError._UNKNOWN_PARTITION):
-                    raise fault_of(error_of(exception), f"seek to {place}") from exception
-                with self._lock:  # not fetching yet, or revoked meanwhile: the waiter's deadline ends it
-                    self._wanted.append(wish)
-                continue
-            self._events.started(place.partition)
-            self._started.add(place.partition)
+            wishes = list(self._wishes)
+        for wish in wishes:
+            if self._granted(wish):
+                self._end_wishes([wish], None)
+
+    def _granted(self, wish: _Wish) -> bool:
+        """Carry out a wish; False where the client is not ready for it, so that the next poll tries again."""
+        place = wish.place
+        partition = place.partition
+        if partition not in self._owned:
+            wish.fault = Fenced(f"partition {partition} of {self._topic} was revoked")
+            return True
+        try:
+            if partition not in self._fetching:
+                self._consumer.incremental_assign([place])
+                self._fetching.add(partition)
+            # Resumed first: a resume would make the answer about the leader epoch come too late, and be asked for again
+            # after half a second.
+            self._consumer.resume([place])
+            self._consumer.seek(place)  # L3: with the leader epoch
+        except KafkaException as exception:
+            if error_of(exception).code() in (KafkaError._STATE, KafkaError._PREV_IN_PROGRESS):
+                return False
+            raise fault_of(error_of(exception), f"start of {self._topic} {partition}") from exception
+        self._started.add(partition)
+        self._events.started(partition)  # L12
+        return True
+
+    def _end_wishes(self, ending: list[_Wish], fault: Fault | None) -> None:
+        with self._lock:
+            self._wishes = [wish for wish in self._wishes if wish not in ending]
+        for wish in ending:
+            wish.fault = wish.fault or fault
             wish.done.set()
 
-    def _note_error(self, message: Message, error: KafkaError, stopped: dict[int, LaneStopped]) -> None:
+    def _wishes_for(self, partitions: Collection[int]) -> list[_Wish]:
+        with self._lock:
+            return [wish for wish in self._wishes if wish.place.partition in partitions]
+
+    def _meet_error(self, message: Message, error: KafkaError, stopped: dict[int, LaneStopped]) -> None:
         partition = message.partition()
-        code = error.code()
-        if code in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._LOG_TRUNCATION):
-            if partition in self._started:
-                self._started.discard(partition)
-                stopped[partition] = LaneStopped(StopCode.LOG_TRUNCATED, f"{self._topic} {partition}: {error.str()}")
+        if error.code() == KafkaError._AUTO_OFFSET_RESET:
+            if partition in self._fetching:
+                self._meet_truncation(partition, error, stopped)
             return
-        fault = fault_of(error, f"read of {self._topic}")
-        if error.fatal() or isinstance(fault, Fenced):
-            raise Fenced(str(fault))
-        if not isinstance(fault, Unavailable) and not error.retriable():
-            raise fault
+        if is_fatal(error):
+            raise Fenced(f"read of {self._topic}: {error.name()}: {error.str()}")  # L12
+        if not passes(error):
+            raise fault_of(error, f"read of {self._topic}")
+
+    def _meet_truncation(self, partition: int, error: KafkaError, stopped: dict[int, LaneStopped]) -> None:
+        """Stop a partition whose log does not have the wanted offset (L3). The client fetches no more of it."""
+        stop = LaneStopped(StopCode.LOG_TRUNCATED, f"{self._topic} {partition}: {error.str()}")
+        self._consumer.incremental_unassign([TopicPartition(self._topic, partition)])
+        self._fetching.discard(partition)
+        if partition in self._started:
+            self._started.discard(partition)
+            stopped[partition] = stop
+        self._end_wishes(self._wishes_for([partition]), stop)
 
     def _on_assign(self, consumer: Consumer, places: list[TopicPartition]) -> None:
-        # L12: an absolute offset, so that nothing is looked up or reset before the lane says where it starts.
+        # L12: nothing is fetched, looked up or reset before the lane says where it starts.
+        consumer.incremental_assign([])
         partitions = [place.partition for place in places]
-        at_zero = [TopicPartition(self._topic, partition, 0) for partition in partitions]
-        consumer.incremental_assign(at_zero)
-        consumer.pause(at_zero)
+        self._owned.update(partitions)
+        self._group_metadata = consumer.consumer_group_metadata()
         self._events.assigned(partitions)
 
     def _on_revoke(self, consumer: Consumer, places: list[TopicPartition]) -> None:
         partitions = {place.partition for place in places}
+        self._owned -= partitions
         self._started -= partitions
-        with self._lock:
-            for wish in self._wanted:
-                wish.revoked = wish.place.partition in partitions
-            ended = [wish for wish in self._wanted if wish.revoked]
-            self._wanted = [wish for wish in self._wanted if not wish.revoked]
-        for wish in ended:
-            wish.done.set()
+        self._end_wishes(self._wishes_for(partitions), Fenced(f"partitions {sorted(partitions)} were revoked"))
         self._events.revoked(sorted(partitions))
-        consumer.incremental_unassign(places)
+        consumer.incremental_unassign([place for place in places if place.partition in self._fetching])
+        self._fetching -= partitions
 
 
-def record_of(message: Message) -> Record:
-    """Return a message as a record."""
+def consumed(consumer: Consumer, max_records: int, timeout_s: float) -> list[Message]:
+    """Return what a consumer has, at most ``max_records``, waiting for the first only.
+
+    (Tried: ``consume`` alone waits until it has as many as it may return.)
+    """
+    first = consumer.poll(timeout_s)
+    if first is None:
+        return []
+    return [first, *consumer.consume(max_records - 1, 0)] if max_records > 1 else [first]
+
+
+def record_of(message: Any) -> Record:
+    """Return a driver's message without an error as a record; its fields are all there then."""
     kind, time_ms = message.timestamp()
     epoch = message.leader_epoch()
     return Record(
