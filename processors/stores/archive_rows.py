@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from struct import Struct
 
@@ -51,8 +51,6 @@ INSERT_COVERAGE = (
 )
 INSERT_POSITION = "INSERT INTO $sink_position (topic_id, partition, next_offset) VALUES (?, ?, ?) USING TIMESTAMP ?"
 
-LaneKey = tuple[bytes, int]
-"""Shard incarnation and lane."""
 CoverageKey = tuple[bytes, str, int, int]
 """Shard incarnation, shard, lane, results partition."""
 DayKey = tuple[str, str, int]
@@ -81,33 +79,67 @@ class ArchiveRows:
     count: int = 0  # journal rows
 
 
-def collect(rows: ArchiveRows, results_partition: int, results: Iterable[tuple[Result, bytes]]) -> None:
-    """Add the rows of some results of one results partition.
+@dataclass(slots=True)
+class _LaneRows:
+    """What was collected of one lane in one results partition: its journal rows with their versions, and the last."""
 
-    Args:
-        rows: Is added to.
-        results_partition: Where they were read.
-        results: Decoded, each with its bytes, in the topic's order. Those without a journal row add nothing (A1).
-    """
-    by_lane: dict[LaneKey, list[tuple[Result, bytes]]] = {}
-    for result, payload in results:
-        if result.journalled:
-            by_lane.setdefault((result.incarnation, result.lane), []).append((result, payload))
-    for (incarnation, lane), mine in by_lane.items():
-        for result, payload in mine:
-            _add_steps(rows, result, payload)
-            for posting in result.postings:
-                if posting.balance_change or posting.held_change:  # H5: only then its sequence is a new one
-                    _add_movement(rows, result, posting)
-        _add_chunks(rows, incarnation, lane, mine)
-        last = max((result for result, _ in mine), key=lambda result: (result.lane_offset, result.lane_index))
-        rows.covered[incarnation, last.shard, lane, results_partition] = Covered(
-            lane_offset=last.lane_offset,
-            lane_index=last.lane_index,
-            lane_time_ms=last.lane_time_ms,
-            version_us=last.version_us,
-        )
-        rows.count += len(mine)
+    chunk_rows: set[ChunkRow] = field(default_factory=set)
+    versions: dict[int, int] = field(default_factory=dict)
+    last: Result | None = None
+
+
+class Collector:
+    """Makes rows of results as they are read; ``take`` ends a batch."""
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self._rows = ArchiveRows()
+        self._lanes: dict[CoverageKey, _LaneRows] = {}
+
+    def add(self, results_partition: int, result: Result, payload: bytes) -> None:
+        """Add a result's rows; one without a journal row has none (A1).
+
+        Args:
+            results_partition: Where it was read.
+            result: Decoded.
+            payload: Its bytes.
+        """
+        if not result.journalled:
+            return
+        rows = self._rows
+        rows.count += 1
+        _add_steps(rows, result, payload)
+        for posting in result.postings:
+            if posting.balance_change or posting.held_change:  # H5: only then its sequence is a new one
+                _add_movement(rows, result, posting)
+        key = (result.incarnation, result.shard, result.lane, results_partition)
+        lane = self._lanes.get(key)
+        if lane is None:
+            lane = self._lanes[key] = _LaneRows()
+        # A set: a stretch that was published twice is in the topic twice, byte for byte. Two results under one id would
+        # both be kept, for the remover to find.
+        lane.chunk_rows.add((result.lane_offset, result.lane_index, payload))
+        lane.versions[result.lane_offset] = result.version_us
+        last = lane.last
+        if last is None or (result.lane_offset, result.lane_index) > (last.lane_offset, last.lane_index):
+            lane.last = result
+
+    def take(self) -> ArchiveRows:
+        """Return the rows of all results added since the last call."""
+        rows = self._rows
+        for key, lane in self._lanes.items():
+            incarnation, _, number, _ = key
+            _add_chunks(rows, incarnation, number, lane)
+            last = lane.last
+            assert last is not None
+            rows.covered[key] = Covered(
+                lane_offset=last.lane_offset,
+                lane_index=last.lane_index,
+                lane_time_ms=last.lane_time_ms,
+                version_us=last.version_us,
+            )
+        self._rows, self._lanes = ArchiveRows(), {}
+        return rows
 
 
 def id_partition(transaction_id: bytes) -> tuple[int, int]:
@@ -204,17 +236,13 @@ def _add_movement(rows: ArchiveRows, result: Result, posting: Posting) -> None:
         rows.days[day] = sequence
 
 
-def _add_chunks(rows: ArchiveRows, incarnation: bytes, lane: int, mine: list[tuple[Result, bytes]]) -> None:
-    versions = {result.lane_offset: result.version_us for result, _ in mine}
-    # A set: a stretch that was published twice is in the topic twice, byte for byte. Two results under one id would be
-    # kept both, for the remover to find.
-    unique = {(result.lane_offset, result.lane_index, payload) for result, payload in mine}
-    for chunk in _cut(sorted(unique)):
+def _add_chunks(rows: ArchiveRows, incarnation: bytes, lane: int, mine: _LaneRows) -> None:
+    for chunk in _cut(sorted(mine.chunk_rows)):
         first, last = chunk[0][0], chunk[-1][0]
         key = (incarnation, integer(lane), bigint(bucket_of_offset(first)))
         blob = encode_chunk(chunk)
         digest = hashlib.sha256(blob).digest()
-        values = [*key, bigint(first), bigint(last), digest, blob, bigint(versions[last])]
+        values = [*key, bigint(first), bigint(last), digest, blob, bigint(mine.versions[last])]
         rows.journal.setdefault(key, []).append(values)
 
 

@@ -20,7 +20,7 @@ from processors.stores.archive_rows import (
     day_values,
     position_values,
 )
-from processors.stores.cassandra import BoundRow, CassandraSession
+from processors.stores.cassandra import BoundRow, CassandraSession, Meanwhile, nothing
 
 # A request costs the driver some 200 us whatever it carries. Rows of one partition are one mutation for the server,
 # which takes those up to 16 MiB; above 30 KiB nothing was gained.
@@ -50,8 +50,12 @@ class ArchiveWriter:
         self._coverage = session.prepare(INSERT_COVERAGE)
         self._position = session.prepare(INSERT_POSITION)
 
-    def write(self, rows: ArchiveRows) -> None:
+    def write(self, rows: ArchiveRows, meanwhile: Meanwhile = nothing) -> None:
         """Make rows durable, all but ``covered``. Again, in part or in another order: the outcome is the same (A2).
+
+        Args:
+            rows: All of them.
+            meanwhile: See ``CassandraSession.write``.
 
         Raises:
             Unavailable: Some may be missing; write all of them again.
@@ -66,7 +70,8 @@ class ArchiveWriter:
                 ([(self._chunk, row) for row in group] for group in groups(rows.journal.values())),
                 ([(self._statement, row) for row in group] for group in self._shared(rows.statement)),
                 ([(self._day, row) for row in group] for group in self._shared(day_partitions)),
-            )
+            ),
+            meanwhile,
         )
 
     def cover(self, rows: ArchiveRows) -> None:

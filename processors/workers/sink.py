@@ -1,0 +1,384 @@
+"""The sink: copies every result that left a journal row from balance.results to Cassandra, and says how far (A5).
+
+What it reads it writes, then covers, then tells, then notes its position; killed between any two of these it does them
+again from the position noted in Cassandra, and each row is the same as before (A2). Payments never wait for it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from processors.faults import Fault, Misconfigured, Unavailable
+from processors.stores.archive_reader import ArchiveReader
+from processors.stores.archive_rows import ArchiveRows, Collector
+from processors.stores.archive_schema import open_archive
+from processors.stores.archive_writer import ArchiveWriter
+from processors.stores.cassandra import CassandraAddress, CassandraSession
+from processors.streams.connection import KafkaAddress
+from processors.streams.consumer import GroupOptions
+from processors.streams.group import GroupConsumer
+from processors.streams.producer import IdempotentProducer
+from processors.streams.topics import Topics
+from processors.telemetry import FAULTS, PULSE, SINK_ROWS, SINK_WRITE_SECONDS, get_logger
+from processors.wire.coverage import Coverage, encode_archived
+from processors.wire.records import OutRecord, Record
+from processors.wire.results import decode_result
+from processors.workers.archive_wait import FIRST_PAUSE_S, ArchiveWait, until_answered
+
+log = get_logger(__name__)
+
+RESULTS_TOPIC = "balance.results"
+ARCHIVED_TOPIC = "balance.archived"
+GROUP = "balance-sink"
+# A batch is closed here, too: the rows made of it take some four times as much memory.
+BATCH_BYTES_MAX = 32 * 1024 * 1024
+# Taken in while requests are on the way: some 10 ms of work, which Cassandra spends on 32 requests.
+GATHER_RECORDS = 500
+# Accounts whose day is known to be noted already: 200 bytes each; forgetting one costs a row written again.
+KNOWN_DAYS_MAX = 50_000
+TELL_DEADLINE_S = 10.0
+# While partitions are handed over the group waits for this process; beyond it, better to begin anew.
+ASSIGNMENT_DEADLINE_S = 60.0
+
+
+class ResultsConsumer(Protocol):
+    """A member of the sink's group (``streams.group``), positioned by what Cassandra says."""
+
+    def poll(self, max_records: int, timeout_s: float) -> list[Record]:
+        """Return the next records."""
+
+    def pause(self) -> None:
+        """Have no more records come."""
+
+    def resume(self) -> None:
+        """Have records come again."""
+
+    def commit(self, offsets: Mapping[int, int], metadata: str = "") -> None:
+        """Commit the next offset of some partitions, and wait for it."""
+
+
+class RowsWriter(Protocol):
+    """The archive, as far as the sink writes it (``stores.archive_writer``)."""
+
+    def write(self, rows: ArchiveRows, meanwhile: Callable[[], bool] = ...) -> None:
+        """Make rows durable, all but their coverage; work on something else while there is nothing to do but wait."""
+
+    def cover(self, rows: ArchiveRows) -> None:
+        """Say that all up to these rows is durable."""
+
+    def note_positions(self, topic_id: bytes, positions: Mapping[int, int]) -> None:
+        """Note from which offsets to go on."""
+
+
+class Teller(Protocol):
+    """Writes to balance.archived (``streams.producer``)."""
+
+    def send(self, record: OutRecord) -> None:
+        """Queue a record."""
+
+    def flush(self, deadline_s: float) -> None:
+        """Wait until everything queued is acknowledged."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SinkOptions:
+    """One sink. ``topic_id`` is that of balance.results; ``archived_topic`` has its prefix."""
+
+    topic_id: bytes
+    archived_topic: str
+    archived_partitions: int
+    batch_rows_max: int
+    batch_wait_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """What was read at once: its rows, and where to go on in each results partition."""
+
+    rows: ArchiveRows
+    positions: dict[int, int]
+
+
+class _Intake:
+    """Gathers results: the more of them, the more rows share a request (DESIGN section 8)."""
+
+    def __init__(self, consumer: ResultsConsumer, records_max: int) -> None:
+        self._consumer = consumer
+        self._records_max = records_max
+        self._collector = Collector()
+        self._positions: dict[int, int] = {}
+        self._records = 0
+        self._bytes = 0
+
+    @property
+    def full(self) -> bool:
+        return self._records >= self._records_max or self._bytes >= BATCH_BYTES_MAX
+
+    def gather(self, timeout_s: float = 0.0) -> bool:
+        """Take some records in, waiting at most so long for the first, and say whether there were any."""
+        records = self._consumer.poll(GATHER_RECORDS, timeout_s)
+        for record in records:
+            payload = record.value or b""
+            self._collector.add(record.partition, decode_result(payload), payload)
+            self._positions[record.partition] = record.offset + 1
+            self._bytes += len(payload)
+        self._records += len(records)
+        return bool(records)
+
+    def gather_more(self) -> bool:
+        """Take some records in that are there already, unless enough are taken in."""
+        return not self.full and self.gather()
+
+    def take(self) -> _Batch | None:
+        if self._records == 0:
+            return None
+        batch = _Batch(self._collector.take(), self._positions)
+        self._positions, self._records, self._bytes = {}, 0, 0
+        return batch
+
+
+class Sink:
+    """Takes a large read, and does not take another before all of it is durable, covered and told."""
+
+    def __init__(
+        self,
+        options: SinkOptions,
+        consumer: ResultsConsumer,
+        writer: RowsWriter,
+        teller: Teller,
+        *,
+        now_ms: Callable[[], int],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Hold the parts.
+
+        Args:
+            options: Limits and names.
+            consumer: Positioned by ``sink_position``.
+            writer: The archive.
+            teller: For balance.archived.
+            now_ms: Wall clock, ms since the epoch: when coverage was noted.
+            clock: Seconds that never go back.
+        """
+        self._options = options
+        self._consumer = consumer
+        self._intake = _Intake(consumer, options.batch_rows_max)
+        self._writer = writer
+        self._teller = teller
+        self._now_ms = now_ms
+        self._clock = clock
+        self._batch: _Batch | None = None
+        self._known_days: dict[tuple[str, str], tuple[int, int]] = {}
+        self.wait = ArchiveWait(clock)
+
+    def step(self) -> bool:
+        """Archive what waits, or try again what Cassandra did not take, and say whether anything was archived.
+
+        Raises:
+            Undecodable: A record of balance.results is none of this release's: nothing is covered past it.
+            Fault: Kafka's, or one of Cassandra's that waiting does not mend.
+        """
+        batch = self._batch or self._read()
+        if batch is None:
+            return False
+        self._batch = batch
+        if self.wait.waiting:
+            self._intake.gather()  # keeps the membership; nothing comes while it is paused
+        try:
+            self._archive(batch)
+        except Unavailable as silent:
+            if not self.wait.waiting:
+                self._consumer.pause()
+            self.wait.failed(silent)
+            return False
+        if self.wait.waiting:
+            self._consumer.resume()
+        self.wait.answered()
+        self._remember(batch.rows)
+        self._batch = None
+        self._commit(batch)
+        return True
+
+    def run(self, stopping: threading.Event) -> None:
+        """Archive until told to stop. What is not covered by then is read again at the next start."""
+        while not stopping.is_set():
+            self.step()
+            PULSE.beat()
+            if self.wait.waiting:
+                stopping.wait(self.wait.pause_s)
+
+    def _read(self) -> _Batch | None:
+        """Gather for a while; what came while the last batch was written is there already."""
+        ends_s = self._clock() + self._options.batch_wait_ms / 1000
+        while not self._intake.full:
+            left_s = ends_s - self._clock()
+            if left_s <= 0:
+                break
+            self._intake.gather(left_s)
+        batch = self._intake.take()
+        if batch is not None:
+            batch.rows.days = {
+                (address, currency, day): first
+                for (address, currency, day), first in batch.rows.days.items()
+                if not self._day_is_noted(address, currency, day, first)
+            }
+        return batch
+
+    def _archive(self, batch: _Batch) -> None:
+        """Write, then cover, then tell, then note the position (A5): each speaks of what precedes it."""
+        started_s = self._clock()
+        self._writer.write(batch.rows, self._intake.gather_more)
+        self._writer.cover(batch.rows)
+        self._tell(batch.rows)
+        self._writer.note_positions(self._options.topic_id, batch.positions)
+        SINK_ROWS.inc(batch.rows.count)
+        SINK_WRITE_SECONDS.observe(self._clock() - started_s)
+
+    def _tell(self, rows: ArchiveRows) -> None:
+        for (incarnation, shard, lane, partition), covered in rows.covered.items():
+            coverage = Coverage(
+                incarnation=incarnation,
+                shard=shard,
+                lane=lane,
+                results_partition=partition,
+                lane_offset=covered.lane_offset,
+                lane_index=covered.lane_index,
+                time_ms=self._now_ms(),
+            )
+            self._teller.send(
+                OutRecord(
+                    self._options.archived_topic,
+                    partition % self._options.archived_partitions,
+                    shard.encode(),
+                    encode_archived(coverage),
+                    [],
+                )
+            )
+        self._teller.flush(TELL_DEADLINE_S)
+
+    def _commit(self, batch: _Batch) -> None:
+        """Commit to the group, too, so that its lag can be seen; the position that counts is in the archive."""
+        try:
+            self._consumer.commit(batch.positions)
+        except Fault as fault:  # fatal ones come again with the next poll
+            FAULTS.labels(process="sink", fault=type(fault).__name__).inc()
+
+    def _day_is_noted(self, address: str, currency: str, day: int, first: int) -> bool:
+        known = self._known_days.get((address, currency))
+        return known is not None and known[0] == day and known[1] <= first
+
+    def _remember(self, rows: ArchiveRows) -> None:
+        known = self._known_days
+        for (address, currency, day), first in sorted(rows.days.items(), key=lambda item: item[0][2]):
+            known.pop((address, currency), None)
+            known[address, currency] = (day, first)
+        for account in list(known)[: max(0, len(known) - KNOWN_DAYS_MAX)]:
+            del known[account]
+
+
+class SinkPositions:
+    """Where each results partition is read from: where the archive itself says that it ends."""
+
+    def __init__(self, reader: ArchiveReader, topics: Topics, topic_id: bytes, stopping: threading.Event) -> None:
+        """Hold the parts; ``topic_id`` is that of balance.results."""
+        self._reader = reader
+        self._topics = topics
+        self._topic_id = topic_id
+        self._stopping = stopping
+
+    def start_at(self, partitions: Collection[int]) -> dict[int, int]:
+        """Return the first offset to read of each partition.
+
+        Raises:
+            Misconfigured: The topic no longer has it: results would be left out in silence, and coverage be a lie.
+            Unavailable: Cassandra is silent for so long that the group should not wait any more.
+        """
+        return {partition: self._start_of(partition) for partition in partitions}
+
+    def _start_of(self, partition: int) -> int:
+        noted = self._noted(partition)
+        first, end = self._topics.bounds(RESULTS_TOPIC, partition)
+        if not first <= noted <= end:
+            raise Misconfigured(
+                f"{RESULTS_TOPIC} {partition} holds offsets {first} to {end}, and the archive goes on at {noted}: what "
+                "lies between is in MySQL only, whose slices stay; archive it from there, then set sink_position"
+            )
+        return noted
+
+    def _noted(self, partition: int) -> int:
+        ends_s = time.monotonic() + ASSIGNMENT_DEADLINE_S
+        while True:
+            try:
+                return self._reader.position(self._topic_id, partition) or 0
+            except Unavailable:
+                if time.monotonic() > ends_s or self._stopping.wait(FIRST_PAUSE_S):
+                    raise
+
+
+def run_sink(
+    kafka: KafkaAddress,
+    archive: CassandraAddress,
+    *,
+    group: GroupOptions,
+    archived_partitions: int,
+    batch_rows_max: int,
+    batch_wait_ms: int,
+    requests_max: int,
+    stopping: threading.Event,
+) -> int:
+    """Run one sink until told to stop; several share the results partitions.
+
+    Args:
+        kafka: The brokers.
+        archive: Cassandra; waited for at the start as later.
+        group: This member's place in ``GROUP``.
+        archived_partitions: Of balance.archived.
+        batch_rows_max: Results read at once.
+        batch_wait_ms: How long to gather them.
+        requests_max: Writes on the way at once.
+        stopping: Set to end.
+
+    Returns:
+        0.
+
+    Raises:
+        Fault: One that waiting does not mend.
+    """
+    session = until_answered(lambda: open_archive(archive, requests_max=requests_max), stopping)
+    if session is None:
+        return 0
+    try:
+        _run(session, kafka, group, _options(kafka, archived_partitions, batch_rows_max, batch_wait_ms), stopping)
+    finally:
+        session.close()
+    return 0
+
+
+def _options(kafka: KafkaAddress, archived_partitions: int, batch_rows_max: int, batch_wait_ms: int) -> SinkOptions:
+    return SinkOptions(
+        topic_id=Topics(kafka).topic_id(RESULTS_TOPIC),
+        archived_topic=kafka.topic_prefix + ARCHIVED_TOPIC,
+        archived_partitions=archived_partitions,
+        batch_rows_max=batch_rows_max,
+        batch_wait_ms=batch_wait_ms,
+    )
+
+
+def _run(
+    session: CassandraSession, kafka: KafkaAddress, group: GroupOptions, options: SinkOptions, stopping: threading.Event
+) -> None:
+    positions = SinkPositions(ArchiveReader(session), Topics(kafka), options.topic_id, stopping)
+    writer = until_answered(lambda: ArchiveWriter(session), stopping)
+    if writer is None:
+        return
+    teller = IdempotentProducer(kafka)
+    consumer = GroupConsumer(kafka, RESULTS_TOPIC, group, start_at=positions.start_at)
+    try:
+        Sink(options, consumer, writer, teller, now_ms=lambda: time.time_ns() // 1_000_000).run(stopping)
+    finally:
+        consumer.close()
+        teller.close()
