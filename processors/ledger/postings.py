@@ -85,9 +85,11 @@ def _why_not_on(account: Account, amount_minor: int, effect: Effect) -> Reason |
         and balance - held + account.overdraft_limit < amount_minor
     ):
         return Reason.INSUFFICIENT_FUNDS
-    if fits(balance + effect.balance_sign * amount_minor) and fits(held + effect.held_sign * amount_minor):
-        return None
-    return Reason.BALANCE_OVERFLOW
+    if effect.balance_sign and not fits(balance + effect.balance_sign * amount_minor):
+        return Reason.BALANCE_OVERFLOW
+    if effect.held_sign and not fits(held + effect.held_sign * amount_minor):
+        return Reason.BALANCE_OVERFLOW
+    return None
 
 
 def fits(amount_minor: int) -> bool:
