@@ -1,15 +1,19 @@
-"""Which processes the service consists of, and how each is run: its work, its name, its deadline."""
+"""Which processes the service consists of, how each is run, and how all of them run under one supervisor."""
 
 from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from fcntl import LOCK_EX, LOCK_NB, flock
+from pathlib import Path
 
+from processors.faults import Misconfigured, Unavailable
 from processors.ops import assembly, services
 from processors.ops.process import run_process
-from processors.ops.supervisor import Program
+from processors.ops.supervisor import Program, Supervisor
 from processors.settings import Settings
 
 Work = Callable[[Settings, str, threading.Event], int]
@@ -100,3 +104,36 @@ def _program(settings: Settings, kind: str, shard: str, suffix: str, health_port
             "PYTHONUNBUFFERED": "1",
         },
     )
+
+
+@contextmanager
+def supervised(settings: Settings, *, workers: int = 1) -> Iterator[Supervisor]:
+    """Have every process run while the block does; the caller's loop looks at them (``look`` or ``watch``).
+
+    Raises:
+        Misconfigured: They run already, from this checkout and under this instance's name.
+        Unavailable: At the end: some did not stop in time and were killed; the text names them.
+    """
+    place = log_folder(settings)
+    place.mkdir(parents=True, exist_ok=True)
+    with (place / f"{settings.instance}.lock").open("w", encoding="utf-8") as lock:
+        try:
+            flock(lock, LOCK_EX | LOCK_NB)
+        except BlockingIOError:
+            raise Misconfigured(
+                f"instance {settings.instance} of the service runs already (its logs are in {place}): stop it, or set "
+                "BALANCE_INSTANCE"
+            ) from None
+        supervisor = Supervisor(programs(settings, workers=workers), place)
+        try:
+            supervisor.start()
+            yield supervisor
+        finally:
+            killed = supervisor.close()
+        if killed:
+            raise Unavailable(f"killed, since they did not stop in time: {', '.join(killed)}")
+
+
+def log_folder(settings: Settings) -> Path:
+    """Return where the processes' logs are."""
+    return settings.stack.directory / "log" / f"{settings.kafka.topic_prefix}processes"

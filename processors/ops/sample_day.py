@@ -7,6 +7,7 @@ wrong or sent twice, so that the answers to those are seen too.
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
@@ -77,6 +78,11 @@ class Day:
     evening: list[Planned]
     roots: tuple[str, ...]
     left_holds: frozenset[bytes]
+
+    @property
+    def busiest(self) -> str:
+        """Return the address where most happens."""
+        return Counter(planned.command.address for planned in self.business).most_common(1)[0][0]
 
     def __iter__(self) -> Iterator[Planned]:
         yield from self.opening

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -16,6 +17,7 @@ from processors.ops.cli import (
     processes,
     proving,
     results,
+    sample,
     sending,
     setting_up,
     stack,
@@ -51,17 +53,22 @@ def begin(
     use_profile(profile)
 
 
-for part in (processes, stack, payments, sending, setting_up, operating, proving, results):
+for part in (processes, sample, stack, payments, sending, setting_up, operating, proving, results):
     part.register(app)
 history.register(app, accounts.register(app))
 
 
-def main() -> None:
-    """Run the command line; never a traceback for a fault: what went wrong, where, and what to do."""
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line, and exit; never a traceback for a fault: what went wrong, where, and what to do.
+
+    Args:
+        arguments: Instead of the process's own.
+    """
     try:
-        app()
+        app(args=arguments)
     except Fault as fault:
         notes.print(f"balance: {fault}", style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(EXIT_FAULT)
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
+    raise AssertionError("the application ends by exiting")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Annotated
 
@@ -10,9 +9,7 @@ import typer
 
 from processors.ops import processes
 from processors.ops.cli.stack import say
-from processors.ops.cli.terminal import notes, settings
-from processors.ops.result_text import EXIT_FAULT
-from processors.ops.supervisor import Supervisor
+from processors.ops.cli.terminal import settings
 
 _PANEL = "Processes"
 Supervised = Annotated[bool, typer.Option("--supervised", hidden=True, help="Stop when standard input ends.")]
@@ -35,17 +32,10 @@ def up(
 ) -> None:
     """Run every process of the service under one supervisor, until Ctrl-C or SIGTERM."""
     chosen = settings()
-    log_folder = chosen.stack.directory / "log"
-    supervisor = Supervisor(processes.programs(chosen, workers=workers), log_folder)
-    supervisor.stop_on_signals()
-    say(f"logs are in {log_folder}; Ctrl-C stops all")
-    try:
-        supervisor.start()
+    with processes.supervised(chosen, workers=workers) as supervisor:
+        supervisor.stop_on_signals()
+        say(f"logs are in {processes.log_folder(chosen)}; Ctrl-C stops all")
         supervisor.watch(say)
-    finally:
-        if killed := supervisor.close():
-            notes.print(f"killed, since they did not stop in time: {', '.join(killed)}", style="red")
-            sys.exit(EXIT_FAULT)
 
 
 def _runner(kind: str, *, per_shard: bool) -> Callable[..., None]:

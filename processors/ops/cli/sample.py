@@ -1,0 +1,160 @@
+"""``balance demo``: a business day on real servers, from set-up to verdict; what `make run` plays."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from types import FrameType
+from typing import Annotated
+
+import typer
+from rich.progress import Progress
+
+from processors.client import Client, ClientConfig, CommandIds
+from processors.ops import assembly, demo, processes, stack
+from processors.ops.cli.history import print_accounts, print_statement
+from processors.ops.cli.proving import counting, print_checks
+from processors.ops.cli.sending import progress_bar
+from processors.ops.cli.stack import say
+from processors.ops.cli.terminal import page, print_table, settings
+from processors.ops.demo import Daybook, Outcome
+from processors.ops.proving import verify_shard
+from processors.ops.result_text import EXIT_GOOD, EXIT_REJECTED
+from processors.ops.sample_day import CURRENCIES, Day, plan_day
+from processors.ops.setting_up import initialize
+from processors.ops.supervisor import Supervisor
+from processors.settings import Settings
+from processors.stores.archive_reader import ArchiveReader
+from processors.stores.archive_schema import open_archive
+from processors.stores.shard_reader import open_reader
+
+_STATEMENT_ROWS = 12
+_TERMINATED = 143  # as a shell says of a program that SIGTERM ended
+# The first commands wait for processes that are just starting, on a machine where everything starts at once.
+_DEADLINE_MS = 60_000
+_BASE36 = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    app.command("demo", rich_help_panel="Processes")(run_demo)
+
+
+def run_demo(
+    *,
+    seed: Annotated[int, typer.Option(help="The same seed plays the same day.")] = 1,
+    actions: Annotated[
+        int, typer.Option(min=1, max=100_000, help="How much happens; each is 1 to 4 commands.")
+    ] = 4_000,
+    keep: Annotated[bool, typer.Option("--keep", envvar="KEEP", help="Leave the servers running.")] = False,
+) -> None:
+    """Play a sample business day on real servers, and prove it; exit status 0 only if everything is as it must be."""
+    signal.signal(signal.SIGTERM, _leave)
+    chosen = settings()
+    with _servers(chosen, keep=keep):
+        initialize(chosen, say)
+        with processes.supervised(chosen) as supervisor:
+            say(f"the service runs; its logs are in {processes.log_folder(chosen)}")
+            clean = _play_and_prove(chosen, supervisor, seed, actions)
+    if keep:
+        say("the servers are left running: `make up` starts the service on them, `make down` stops them")
+    raise typer.Exit(EXIT_GOOD if clean else EXIT_REJECTED)
+
+
+def _servers(chosen: Settings, *, keep: bool) -> AbstractContextManager[object]:
+    """Have the native servers for a while, unless the settings point at others only."""
+    native, shard = stack.addresses(chosen), chosen.shards[chosen.home_shard]
+    wanted = (
+        chosen.kafka.bootstrap_servers == native.kafka
+        or (shard.host, shard.port) == (native.mysql_host, native.mysql_port)
+        or (chosen.cassandra.hosts, chosen.cassandra.port) == ((native.cassandra_host,), native.cassandra_port)
+    )
+    return stack.borrowed(chosen, say, keep=keep) if wanted else nullcontext()
+
+
+def _leave(_number: int, _frame: FrameType | None) -> None:
+    sys.exit(_TERMINATED)  # unwinds: processes and servers are stopped on the way
+
+
+def _play_and_prove(chosen: Settings, supervisor: Supervisor, seed: int, actions: int) -> bool:
+    now_ms = assembly.clock_ms()
+    tag = _short(now_ms // 1_000)
+    day = plan_day(seed=seed, actions=actions, tag=tag, now_ms=now_ms, new_id=CommandIds().next)
+    book = Daybook(frozenset(day.roots), chosen.topics.results_partitions)
+    config = ClientConfig(
+        kafka=assembly.kafka_address(chosen), keyring=assembly.keyring(chosen), deadline_ms=_DEADLINE_MS
+    )
+    with Client(config, observe=book.observe) as client, progress_bar() as bar:
+        outcome = _played(client, day, book, bar, supervisor)
+        _archived(chosen, book, bar, supervisor)
+    with counting() as count:
+        checks = verify_shard(chosen, chosen.home_shard, on_progress=count)
+    _show_partners(chosen, day)
+    _show_statement(chosen, day)
+    _show_answers(book, outcome)
+    print_checks(checks)
+    clean = not outcome.mistakes and all(check.passed for check in checks)
+    style = "bold green" if clean else "bold red"
+    verdict = "clean: every command answered as it must be, and no cent is missing" if clean else "NOT CLEAN"
+    page.print(verdict, style=style)
+    return clean
+
+
+def _played(client: Client, day: Day, book: Daybook, bar: Progress, supervisor: Supervisor) -> Outcome:
+    task = bar.add_task("commands", total=len(list(day)))
+    return demo.play(client, day, book, lambda count: bar.advance(task, count), supervisor.look)
+
+
+def _archived(chosen: Settings, book: Daybook, bar: Progress, supervisor: Supervisor) -> None:
+    task = bar.add_task("archived", total=len(book.journalled))
+    session = open_archive(assembly.cassandra_address(chosen), requests_max=1)
+    try:
+        reader = ArchiveReader(session)
+
+        def left() -> int:
+            waiting = book.uncovered(reader.coverage)
+            bar.update(task, completed=len(book.journalled) - waiting)
+            return waiting
+
+        demo.wait_for(left, demo.ARCHIVE_DEADLINE_S, "lanes were not archived", supervisor.look)
+    finally:
+        session.close()
+
+
+def _show_partners(chosen: Settings, day: Day) -> None:
+    reader = open_reader(assembly.mysql_address(chosen, chosen.home_shard))
+    try:
+        accounts = [account for root in day.roots for account in reader.accounts_below(root)]
+    finally:
+        reader.close()
+    print_accounts("partners", [account for account in accounts if ":" not in account.address])
+
+
+def _show_statement(chosen: Settings, day: Day) -> None:
+    address, currency = day.busiest, CURRENCIES[0]
+    session = open_archive(assembly.cassandra_address(chosen), requests_max=1)
+    try:
+        reader = ArchiveReader(session)
+        newest = reader.newest_sequence(address, currency)
+        first = max(1, newest - _STATEMENT_ROWS + 1)
+        rows = list(reader.statement(address, currency, from_sequence=first, to_sequence=newest))
+    finally:
+        session.close()
+    print_statement(f"{address}, the last {len(rows)} of {newest} changes, from Cassandra", rows, currency)
+
+
+def _show_answers(book: Daybook, outcome: Outcome) -> None:
+    print_table("answers", ("status", "reason", "results"), demo.counted(book.counts.items()), right=("results",))
+    rate = outcome.answered / outcome.seconds if outcome.seconds else 0
+    page.print(f"{outcome.answered:,} commands answered, {rate:,.0f} a second")
+    for mistake in outcome.mistakes[: demo.MISTAKES_SHOWN]:
+        page.print(mistake, style="red", markup=False, soft_wrap=True)
+
+
+def _short(number: int) -> str:
+    digits = ""
+    while number:
+        number, digit = divmod(number, 36)
+        digits = _BASE36[digit] + digits
+    return digits
