@@ -215,7 +215,7 @@ class Session:
                 connect_timeout=CONNECT_TIMEOUT_S,
                 read_timeout=timeout_s,
                 write_timeout=timeout_s,
-                compress=False,
+                # `compress` is not named: the driver compresses whatever its value is, False too (tried)
                 charset="utf8mb4",
                 use_unicode=True,
                 autocommit=True,  # a transaction is always begun and ended in words

@@ -108,11 +108,15 @@ def _changed(session: Session, statement: str, what: str) -> bool:
 
 
 def oldest_transaction_s(session: Session) -> int:
-    """Return the age of the server's oldest transaction in seconds, 0 where there is none (needs PROCESS)."""
+    """Return the age in seconds of the oldest transaction in this database, 0 where there is none.
+
+    Needs PROCESS, and SELECT on performance_schema. Other databases of the server never hold the journal.
+    """
     ((age,),) = session.query(
         # trx_started is in the time zone of the server's machine, whatever the session's is
         "SELECT COALESCE(MAX(TIMESTAMPDIFF(SECOND, trx_started, CONVERT_TZ(UTC_TIMESTAMP(), '+00:00', 'SYSTEM'))), 0) "
-        "FROM information_schema.innodb_trx",
+        "FROM information_schema.innodb_trx WHERE trx_mysql_thread_id IN "
+        "(SELECT processlist_id FROM performance_schema.threads WHERE processlist_db = DATABASE())",
         "reading transactions' ages",
     )
     return int(age)

@@ -1,0 +1,178 @@
+"""A TCP proxy that understands enough of MySQL's protocol to break a connection exactly at COMMIT.
+
+For clear-text connections (``ssl_mode`` DISABLED). Commands of a client are packets with sequence number 0 whose
+payload begins with the command's number. Source: MySQL client/server protocol, sections "Packets" and COM_QUERY.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from enum import Enum, auto
+from types import TracebackType
+from typing import Self
+
+_COM_QUERY = 3
+_CONNECT_TIMEOUT_S = 5.0
+_STALL_MAX_S = 120.0
+_POLL_S = 0.2
+
+
+class AtCommit(Enum):
+    """What happens to the next COMMIT that comes by; once."""
+
+    LOSE_REPLY = auto()  # the server commits, its reply is dropped, both sides are cut
+    CUT_BEFORE = auto()  # the server never sees it, both sides are cut
+    STALL = auto()  # nothing moves until ``release``; then it goes on to the server, whoever still listens
+
+
+class MysqlProxy:
+    """Listens on a free port of 127.0.0.1 and forwards to a server. A context manager."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._server = (host, port)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener.settimeout(_POLL_S)
+        self.port: int = self._listener.getsockname()[1]
+        self._lock = threading.Lock()
+        self._armed: AtCommit | None = None
+        self._links: list[_Link] = []
+        self._closing = False
+        self.met = threading.Event()
+        self.released = threading.Event()
+        self._acceptor = threading.Thread(target=self._accept, name="mysql-proxy", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._acceptor.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closing = True
+        self._acceptor.join()
+        self._listener.close()
+        self.cut()
+        self.released.set()
+
+    def arm(self, what: AtCommit) -> None:
+        """Have the next COMMIT meet its fate; ``met`` is set when it does."""
+        self.met.clear()
+        self.released.clear()
+        with self._lock:
+            self._armed = what
+
+    def release(self) -> None:
+        """Let a stalled COMMIT go on to the server."""
+        self.released.set()
+
+    def cut(self) -> None:
+        """Cut every connection."""
+        with self._lock:
+            links, self._links = self._links, []
+        for link in links:
+            link.cut()
+
+    def take_fate(self) -> AtCommit | None:
+        """Return what is to happen to a COMMIT that came by, once."""
+        with self._lock:
+            armed, self._armed = self._armed, None
+        return armed
+
+    def _accept(self) -> None:
+        while not self._closing:
+            try:
+                client, _ = self._listener.accept()
+            except TimeoutError:
+                continue
+            try:
+                server = socket.create_connection(self._server, timeout=_CONNECT_TIMEOUT_S)
+            except OSError:
+                client.close()
+                continue
+            server.settimeout(None)
+            client.settimeout(None)
+            link = _Link(self, client, server)
+            with self._lock:
+                self._links.append(link)
+            link.start()
+
+
+class _Link:
+    """One client's connection, and the one to the server."""
+
+    def __init__(self, proxy: MysqlProxy, client: socket.socket, server: socket.socket) -> None:
+        self._proxy = proxy
+        self._client = client
+        self._server = server
+        self._reply_wanted = threading.Event()
+        self._replied = threading.Event()
+
+    def start(self) -> None:
+        for target in (self._requests, self._replies):
+            threading.Thread(target=target, name="mysql-link", daemon=True).start()
+
+    def cut(self) -> None:
+        for side in (self._client, self._server):
+            try:
+                side.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                continue  # it was cut already
+        self._client.close()
+        self._server.close()
+
+    def _requests(self) -> None:
+        try:
+            while packet := _read_packet(self._client):
+                if not _is_commit(packet) or not self._meet(self._proxy.take_fate(), packet):
+                    self._server.sendall(packet)
+        except OSError:
+            pass  # one side is gone, and so is the link
+        self.cut()
+
+    def _meet(self, fate: AtCommit | None, packet: bytes) -> bool:
+        """Do to a COMMIT what was ordered; False where nothing was."""
+        if fate is None:
+            return False
+        if fate is AtCommit.CUT_BEFORE:
+            self.cut()
+        elif fate is AtCommit.LOSE_REPLY:
+            self._reply_wanted.set()
+            self._server.sendall(packet)
+            self._replied.wait(_STALL_MAX_S)
+            self.cut()
+        self._proxy.met.set()
+        if fate is AtCommit.STALL:
+            self._proxy.released.wait(_STALL_MAX_S)
+            self._server.sendall(packet)
+        return True
+
+    def _replies(self) -> None:
+        try:
+            while data := self._server.recv(65_536):
+                if self._reply_wanted.is_set():
+                    self._replied.set()  # the server has answered: the commit is done
+                    return
+                self._client.sendall(data)
+        except OSError:
+            pass  # one side is gone, and so is the link
+        self.cut()
+
+
+def _is_commit(packet: bytes) -> bool:
+    return packet[3:5] == bytes((0, _COM_QUERY)) and packet[5:].strip().upper() == b"COMMIT"
+
+
+def _read_packet(side: socket.socket) -> bytes:
+    header = _read_exactly(side, 4)
+    return header and header + _read_exactly(side, int.from_bytes(header[:3], "little"))
+
+
+def _read_exactly(side: socket.socket, size: int) -> bytes:
+    received = bytearray()
+    while len(received) < size:
+        data = side.recv(min(size - len(received), 1 << 20))
+        if not data:
+            return b""
+        received += data
+    return bytes(received)
