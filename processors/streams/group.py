@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from processors.faults import Fenced, Unavailable
-from processors.streams.connection import MESSAGE_BYTES_MAX, KafkaAddress, error_of, fault_of
-from processors.streams.consumer import GroupOptions, record_of
+from processors.faults import Fenced, Misconfigured
+from processors.streams.connection import MESSAGE_BYTES_MAX, KafkaAddress, error_of, fault_of, is_fatal, passes
+from processors.streams.consumer import GroupOptions, consumed, record_of
 from processors.wire.records import Record
 
 COMMIT_DEADLINE_S = 10.0
@@ -16,7 +16,11 @@ MAX_POLL_INTERVAL_MS = 300_000
 
 
 class GroupConsumer:
-    """Reads a topic from where its group committed, else from the beginning. For one thread."""
+    """Reads a topic from where its group committed, else from the beginning. For one thread.
+
+    A log that no longer has the committed offset, because retention or an accident took it, is a fault: the client's
+    own answer would be to go on elsewhere, and leave records out without a word.
+    """
 
     def __init__(
         self,
@@ -37,29 +41,18 @@ class GroupConsumer:
             on_assigned: Called before the first record of these partitions (R1).
             on_revoked: Called when they are given away; what is not committed is read again by their next owner.
             start_at: Says from which offset each is read, for a process that keeps its positions elsewhere than in the
-                group; ``poll`` then raises where the log no longer has that offset, instead of moving on.
+                group.
         """
         self._topic = address.topic_prefix + topic
         self._on_assigned = on_assigned
         self._on_revoked = on_revoked
         self._start_at = start_at
         self._paused = False
+        self._epochs: dict[int, int] = {}  # the leader epoch of each partition's last record
         self._consumer = Consumer(
             address.options()
+            | group.options(address, max_poll_interval_ms=MAX_POLL_INTERVAL_MS)
             | {
-                "group.id": address.topic_prefix + group.group,
-                "group.instance.id": group.instance,
-                "group.protocol": "classic",
-                "partition.assignment.strategy": "cooperative-sticky",
-                "session.timeout.ms": group.session_timeout_ms,
-                "heartbeat.interval.ms": group.session_timeout_ms // 3,
-                "max.poll.interval.ms": MAX_POLL_INTERVAL_MS,
-                "enable.auto.commit": False,
-                "enable.auto.offset.store": False,
-                "auto.offset.reset": "earliest" if start_at is None else "error",
-                "isolation.level": "read_committed",
-                "enable.partition.eof": False,
-                "check.crcs": True,
                 "queued.max.messages.kbytes": 32 * 1024,
                 "queued.min.messages": 50_000,
                 "fetch.message.max.bytes": MESSAGE_BYTES_MAX,
@@ -75,22 +68,18 @@ class GroupConsumer:
 
         Raises:
             Fenced: Another process has this one's ``instance``.
+            Misconfigured: The log does not have the offset to go on at.
             Fault: The topic cannot be read.
         """
-        first = self._consumer.poll(timeout_s)
-        if first is None:
-            return []
-        records = []
-        for message in [first, *self._consumer.consume(max_records - 1, 0)]:
+        records: list[Record] = []
+        for message in consumed(self._consumer, max_records, timeout_s):
             error = message.error()
             if error is None:
                 records.append(record_of(message))
-                continue
-            fault = fault_of(error, f"read of {self._topic}")
-            if error.fatal():
-                raise Fenced(str(fault))
-            if not isinstance(fault, Unavailable) and not error.retriable():
-                raise fault
+            else:
+                self._meet_error(message, error)
+        if records:
+            self._note_epochs(records)
         return records
 
     def commit(self, offsets: Mapping[int, int], metadata: str = "") -> None:
@@ -100,7 +89,10 @@ class GroupConsumer:
             Fenced: The partitions were given away meanwhile; nothing is lost, their owner reads again.
             Fault: It may or may not be committed; read again from what is.
         """
-        places = [TopicPartition(self._topic, partition, offset, metadata) for partition, offset in offsets.items()]
+        places = [
+            TopicPartition(self._topic, partition, offset, metadata, self._epochs.get(partition, -1))
+            for partition, offset in offsets.items()
+        ]
         try:
             for place in self._consumer.commit(offsets=places, asynchronous=False) or []:
                 if place.error is not None:
@@ -143,17 +135,57 @@ class GroupConsumer:
         """Leave without telling the group: a static member's partitions wait for its return (P4)."""
         self._consumer.close()
 
+    def _meet_error(self, message: Message, error: KafkaError) -> None:
+        if is_fatal(error):
+            raise Fenced(f"read of {self._topic}: {error.name()}: {error.str()}")
+        if error.code() == KafkaError._AUTO_OFFSET_RESET:
+            raise Misconfigured(
+                f"{self._topic} {message.partition()} does not have the offset that its reader goes on at, so records "
+                f"may be lost ({error.str()}): find out what took them before the group's offset is set by hand"
+            )
+        if not passes(error):
+            raise fault_of(error, f"read of {self._topic}")
+
+    def _note_epochs(self, records: list[Record]) -> None:
+        """Remember the leader epoch of each partition's last record, for its commit.
+
+        Where the log went back, the broker then refuses the position (L3). An epoch above the committed record's own
+        only makes that check milder.
+        """
+        for record in records:
+            self._epochs[record.partition] = record.leader_epoch
+
     def _assigned(self, consumer: Consumer, places: list[TopicPartition]) -> None:
+        partitions = [place.partition for place in places]
         if self._on_assigned is not None:
-            self._on_assigned([place.partition for place in places])
-        if self._start_at is not None:
-            for partition, offset in self._start_at([place.partition for place in places]).items():
-                next(place for place in places if place.partition == partition).offset = offset
-        consumer.incremental_assign(places)
+            self._on_assigned(partitions)
+        starts = self._committed_places(partitions) if self._start_at is None else self._told_places(partitions)
+        consumer.incremental_assign(starts)
         if self._paused:
-            consumer.pause(places)
+            consumer.pause(starts)
+
+    def _told_places(self, partitions: list[int]) -> list[TopicPartition]:
+        assert self._start_at is not None
+        told = self._start_at(partitions)
+        return [TopicPartition(self._topic, partition, told[partition]) for partition in partitions]
+
+    def _committed_places(self, partitions: list[int]) -> list[TopicPartition]:
+        """Return where the group committed, with its leader epoch; the beginning where it never did."""
+        places = [TopicPartition(self._topic, partition) for partition in partitions]
+        try:
+            found = self._consumer.committed(places, COMMIT_DEADLINE_S)
+        except KafkaException as exception:
+            raise fault_of(error_of(exception), f"committed offsets of {self._topic}") from exception
+        for place in found:
+            if place.error is not None:
+                raise fault_of(place.error, f"committed offset of {self._topic} {place.partition}")
+            if place.offset < 0:
+                place.offset = OFFSET_BEGINNING
+        return found
 
     def _revoked(self, consumer: Consumer, places: list[TopicPartition]) -> None:
         if self._on_revoked is not None:
             self._on_revoked([place.partition for place in places])
         consumer.incremental_unassign(places)
+        for place in places:
+            self._epochs.pop(place.partition, None)

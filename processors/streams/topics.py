@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from confluent_kafka import KafkaException, TopicCollection, TopicPartition
-from confluent_kafka.admin import (
+from confluent_kafka import KafkaException, TopicCollection, TopicPartition, Uuid
+from confluent_kafka.admin import (  # type: ignore[attr-defined] # of the driver's stubs
     AdminClient,
     ConfigResource,
     NewTopic,
@@ -14,10 +14,11 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from processors.faults import Misconfigured, Unavailable
+from processors.faults import Misconfigured, Retryable, Unavailable
 from processors.streams.connection import KafkaAddress, error_of, fault_of
 
 DEADLINE_S = 30.0
+_RETRY_S = 0.05
 DAY_MS = 86_400_000
 KIB = 1024
 # W4: an ingress record is 64 KiB of payload and its headers at most before it becomes a stub; what a gateway may
@@ -148,7 +149,7 @@ class Topics:
         while not names <= self._names().keys():
             if time.monotonic() > ends_s:
                 raise Unavailable(f"topics {sorted(names)} were made, but are not listed after {DEADLINE_S} s")
-            time.sleep(0.05)  # nothing tells when a broker has learnt of a topic
+            time.sleep(_RETRY_S)  # nothing tells when a broker has learnt of a topic
 
     def check(self, spec: TopicSpec) -> None:
         """Refuse a topic that is missing, or is not as it must be.
@@ -183,7 +184,7 @@ class Topics:
         full = self._prefix + name
         try:
             described = self._admin.describe_topics(TopicCollection([full]), request_timeout=DEADLINE_S)
-            uuid = described[full].result(DEADLINE_S).topic_id
+            uuid: Uuid = described[full].result(DEADLINE_S).topic_id
         except KafkaException as exception:
             raise fault_of(error_of(exception), f"id of topic {full}") from exception
         high, low = uuid.get_most_significant_bits(), uuid.get_least_significant_bits()
@@ -192,14 +193,20 @@ class Topics:
     def bounds(self, name: str, partition: int) -> tuple[int, int]:
         """Return a partition's first offset that is still there, and the one after its last."""
         place = TopicPartition(self._prefix + name, partition)
-        return self._offset(place, OffsetSpec.earliest()), self._offset(place, OffsetSpec.latest())
+        first = self._offset(place, OffsetSpec.earliest())  # type: ignore[no-untyped-call] # of the driver's stubs
+        return first, self._offset(place, OffsetSpec.latest())  # type: ignore[no-untyped-call]
 
     def _offset(self, place: TopicPartition, spec: OffsetSpec) -> int:
-        try:
-            answer = self._admin.list_offsets({place: spec}, request_timeout=DEADLINE_S)
-            return int(answer[place].result(DEADLINE_S).offset)
-        except KafkaException as exception:
-            raise fault_of(error_of(exception), f"offsets of {place.topic} {place.partition}") from exception
+        ends_s = time.monotonic() + DEADLINE_S
+        while True:
+            try:
+                answer = self._admin.list_offsets({place: spec}, request_timeout=DEADLINE_S)
+                return int(answer[place].result(DEADLINE_S).offset)
+            except KafkaException as exception:
+                fault = fault_of(error_of(exception), f"offsets of {place.topic} {place.partition}")
+                if not isinstance(fault, Retryable) or time.monotonic() > ends_s:
+                    raise fault from exception
+            time.sleep(_RETRY_S)  # a new topic's leader is elected, but does not know it yet
 
     def _names(self) -> dict[str, int]:
         try:

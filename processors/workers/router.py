@@ -120,6 +120,11 @@ class Router:
         self._committed_s = parts.clock_s()
         self._consumer = parts.join(self._assigned, self._revoked)
 
+    @property
+    def owned(self) -> Collection[int]:
+        """Return the ingress partitions that are this process's now."""
+        return frozenset(self._owned)
+
     def run(self, stopping: threading.Event) -> int:
         """Forward until told to stop; then wait for what is on its way, and commit it.
 
@@ -195,10 +200,10 @@ class Router:
         """Commit what is acknowledged soon, and forget the rest: its next owner forwards it again (R6)."""
         try:
             self._parts.producer.flush(REVOKE_DEADLINE_S)
-        except Unavailable as fault:
+            self._take_acknowledged()
+            self._commit()
+        except Fault as fault:  # its next owner meets the same; a failed delivery also ends this one's next step
             FAULTS.labels("router", type(fault).__name__).inc()
-        self._take_acknowledged()
-        self._commit()
         self._owned.difference_update(partitions)
         for waiting in (self._acknowledged, *(batch.next_offsets for batch in self._in_flight)):
             for partition in partitions:
