@@ -21,7 +21,7 @@ from processors.wire.results import Result
 EXPIRY_DEADLINE_S = 60.0
 # The sink gathers for half a second, and a busy Cassandra takes some seconds a round.
 ARCHIVE_DEADLINE_S = 120.0
-# The holds that are left last for SHORT_HOLD_MS of lane time; after this, a capture comes too late whoever sees it first.
+# Holds that are left last for SHORT_HOLD_MS of lane time: after this a capture comes too late, whoever looks first.
 EVENING_S = SHORT_HOLD_MS / 1_000 + 0.2
 MISTAKES_SHOWN = 10
 _LOOK_S = 0.1
