@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from processors.faults import Misconfigured, Undecodable
@@ -83,34 +83,43 @@ def write_directory_head(address: KafkaAddress, *, home_shard: str, shards: Sequ
         head = DirectoryHead(
             directory_id=secrets.token_bytes(_DIRECTORY_ID_BYTES), ingress_topic_id=ingress_topic_id, ingress_epoch=1
         )
-        missing.append(head)
+        missing.append(head)  # R8: the first record
     else:
         head = known.head
         refuse_other_ingress(head, ingress_topic_id)
-    for shard in shards:
-        wanted = ShardRecord(shard=shard, topic=shard_topic(shard), topic_id=topics.topic_id(shard_topic(shard)))
-        found = known.shards.get(shard) if known is not None else None
-        if found is None:
-            missing.append(wanted)
-        elif found != wanted:
-            raise Misconfigured(
-                f"the directory knows shard {shard} by topic {found.topic} with id {found.topic_id.hex()}, and its "
-                f"topic now has id {wanted.topic_id.hex()}: it was made again, and what it held is gone; restore it, "
-                "or recover the shard under another id"
-            )
-    home = known.directory.home_shard if known is not None else None
-    if home is None:
-        missing.append(PlacementRecord(unit=HOME_UNIT, generation=0, shard=home_shard, ingress_partition=0, since=0))
-    elif home != home_shard:
-        raise Misconfigured(
-            f"the directory's home shard is {home} and the settings say {home_shard}: it never changes, since partners "
-            "that were never moved live there; correct the settings, and move partners by `balance partner move`"
-        )
+    wanted = [
+        ShardRecord(shard=shard, topic=shard_topic(shard), topic_id=topics.topic_id(shard_topic(shard)))
+        for shard in shards
+    ]
+    missing += _missing_shards(known.shards if known else {}, wanted)
+    missing += _missing_home(known.directory.home_shard if known else None, home_shard)
     _write(address, missing)
     written = read_directory(address)
     if written.head != head:
         raise Misconfigured("another `balance init` ran at the same time: run it again")
     return written
+
+
+def _missing_shards(known: Mapping[str, ShardRecord], wanted: Sequence[ShardRecord]) -> list[ShardRecord]:
+    for shard in wanted:
+        found = known.get(shard.shard, shard)
+        if found != shard:
+            raise Misconfigured(
+                f"the directory knows shard {shard.shard} by topic {found.topic} with id {found.topic_id.hex()}, and "
+                f"the topic now has id {shard.topic_id.hex()}: it was made again, and what it held is gone; restore "
+                "it, or recover the shard under another id"
+            )
+    return [shard for shard in wanted if shard.shard not in known]
+
+
+def _missing_home(known: str | None, wanted: str) -> list[PlacementRecord]:
+    if known not in (None, wanted):
+        raise Misconfigured(
+            f"the directory's home shard is {known} and the settings say {wanted}: it never changes, since partners "
+            "that were never moved live there; correct the settings, and move partners by `balance partner move`"
+        )
+    home = PlacementRecord(unit=HOME_UNIT, generation=0, shard=wanted, ingress_partition=0, since=0)
+    return [home] if known is None else []
 
 
 def refuse_other_ingress(head: DirectoryHead, ingress_topic_id: bytes) -> None:

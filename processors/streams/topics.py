@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import time
 from dataclasses import dataclass
 
-from confluent_kafka import KafkaException, TopicCollection, TopicPartition, Uuid
+from confluent_kafka import KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined] # of the driver's stubs
     AdminClient,
     ConfigResource,
@@ -60,37 +61,25 @@ def service_topics(
         days: Retention in days by ``commands``, ``shard``, ``results``, ``dead_letters``, ``archived``.
         min_insync_replicas: Copies that acknowledge a record.
     """
+    everywhere = {
+        "message.timestamp.type": "LogAppendTime",  # I2
+        "min.insync.replicas": str(min_insync_replicas),
+        "compression.type": "producer",
+        "unclean.leader.election.enable": "false",
+    }
 
     def kept(name: str, partitions: int, bytes_max: int, retention_days: int) -> TopicSpec:
-        return TopicSpec(
-            name=name,
-            partitions=partitions,
-            settings={
-                "cleanup.policy": "delete",
-                "retention.ms": str(retention_days * DAY_MS),
-                "retention.bytes": "-1",
-                "max.message.bytes": str(bytes_max),
-                "message.timestamp.type": "LogAppendTime",
-                "min.insync.replicas": str(min_insync_replicas),
-                "compression.type": "producer",
-                "unclean.leader.election.enable": "false",
-            },
-        )
+        own = {
+            "cleanup.policy": "delete",
+            "retention.ms": str(retention_days * DAY_MS),
+            "retention.bytes": "-1",
+            "max.message.bytes": str(bytes_max),
+        }
+        return TopicSpec(name=name, partitions=partitions, settings=own | everywhere)
 
-    directory = TopicSpec(
-        name="balance.directory",
-        partitions=1,
-        settings={
-            "cleanup.policy": "compact",
-            "max.message.bytes": str(COMMANDS_BYTES_MAX),
-            "message.timestamp.type": "LogAppendTime",
-            "min.insync.replicas": str(min_insync_replicas),
-            "compression.type": "producer",
-            "unclean.leader.election.enable": "false",
-        },
-    )
+    compacted = {"cleanup.policy": "compact", "max.message.bytes": str(COMMANDS_BYTES_MAX)}
     return [
-        directory,
+        TopicSpec(name="balance.directory", partitions=1, settings=compacted | everywhere),
         kept("balance.commands", commands, COMMANDS_BYTES_MAX, days["commands"]),
         *(kept(shard_topic(shard), lanes, SHARD_BYTES_MAX, days["shard"]) for shard in shards),
         kept("balance.results", results, RESULTS_BYTES_MAX, days["results"]),
@@ -184,11 +173,10 @@ class Topics:
         full = self._prefix + name
         try:
             described = self._admin.describe_topics(TopicCollection([full]), request_timeout=DEADLINE_S)
-            uuid: Uuid = described[full].result(DEADLINE_S).topic_id
+            topic_id = described[full].result(DEADLINE_S).topic_id
         except KafkaException as exception:
             raise fault_of(error_of(exception), f"id of topic {full}") from exception
-        high, low = uuid.get_most_significant_bits(), uuid.get_least_significant_bits()
-        return (high % 2**64).to_bytes(8, "big") + (low % 2**64).to_bytes(8, "big")
+        return base64.urlsafe_b64decode(f"{topic_id}==")  # as Kafka writes it: 22 characters, unpadded
 
     def bounds(self, name: str, partition: int) -> tuple[int, int]:
         """Return a partition's first offset that is still there, and the one after its last."""
