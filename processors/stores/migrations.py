@@ -101,9 +101,9 @@ def read_shard(session: Session) -> ShardRow | None:
     return ShardRow(shard=shard.decode(), lanes=lanes, results_partitions=results_partitions)
 
 
-def read_migrations() -> list[Migration]:
+def read_migrations(folder: Path = FOLDER) -> list[Migration]:
     """Return the files of schemas/mysql by their numbers, which have no gap."""
-    found = [_read(path) for path in sorted(FOLDER.glob("*.sql"))]
+    found = [_read(path) for path in sorted(folder.glob("*.sql"))]
     assert [migration.number for migration in found] == list(range(1, len(found) + 1)), "schemas/mysql has a gap"
     return found
 

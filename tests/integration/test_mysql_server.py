@@ -1,0 +1,223 @@
+"""Which servers, settings and errors the service meets, and what it makes of them (L7)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import MySQLdb
+import pytest
+
+from processors.faults import Fault, LaneStopped, Misconfigured, Retryable, Unavailable, UnknownOutcome
+from processors.stores import mysql
+from processors.stores.mysql import MysqlAddress, Phase, Reconnecting, Session, check_server, fault_of
+from tests.integration.mysql_shard import address_of
+from tests.servers import Servers
+
+THREE_TO_THE_14TH = ", ".join(f"thing AS t{number}" for number in range(14))  # rows: some seconds' work
+
+
+@pytest.fixture(scope="module")
+def address(servers: Servers, fresh_database: Callable[[], str]) -> MysqlAddress:
+    address = address_of(servers, fresh_database())
+    session = Session(address, lane=False)
+    session.execute("CREATE TABLE thing (id INT PRIMARY KEY, small TINYINT NOT NULL) ENGINE = InnoDB", "making a table")
+    session.execute("INSERT INTO thing VALUES (1, 1), (2, 2), (3, 3)", "filling it")
+    session.close()
+    return address
+
+
+def error_of(address: MysqlAddress, *statements: str) -> BaseException:
+    session = Session(address, lane=True)
+    run = session.query if statements[-1].startswith("SELECT") else session.execute
+    try:
+        for statement in statements[:-1]:
+            session.execute(statement, "preparing")
+        with pytest.raises(BaseException) as raised:  # noqa: PT011 - which one it is, is what the tests look at
+            run(statements[-1], "a statement")
+    finally:
+        session.close()
+    return raised.value
+
+
+@pytest.mark.rule("L7")
+def test_a_lanes_connection_has_every_option_spelled_out(address: MysqlAddress) -> None:
+    session = Session(address, lane=True)
+    (row,) = session.query(
+        "SELECT @@transaction_isolation, @@wait_timeout, @@innodb_lock_wait_timeout, @@lock_wait_timeout, "
+        "@@autocommit, @@time_zone, @@character_set_client",
+        "looking",
+    )
+    ((mode,),) = session.query("SELECT @@sql_mode", "looking")
+
+    assert row == ("READ-COMMITTED", 20, 5, 5, 1, "+00:00", "utf8mb4")
+    assert "STRICT_ALL_TABLES" in mode
+
+
+@pytest.mark.rule("L7")
+def test_a_matched_row_counts_whether_it_changes_or_not(address: MysqlAddress) -> None:
+    session = Session(address, lane=True)
+    session.execute("REPLACE INTO thing VALUES (1, 1)", "inserting")
+
+    assert session.execute("UPDATE thing SET small = 1 WHERE id = 1", "updating") == 1
+
+
+@pytest.mark.rule("L7")
+@pytest.mark.parametrize(
+    ("setting", "named"),
+    [
+        ("transaction_isolation = 'REPEATABLE-READ'", "transaction_isolation is REPEATABLE-READ"),
+        ("sql_mode = 'NO_ENGINE_SUBSTITUTION'", "STRICT_ALL_TABLES"),
+    ],
+)
+def test_a_session_that_decides_otherwise_is_refused(address: MysqlAddress, setting: str, named: str) -> None:
+    session = Session(address, lane=True)
+    session.execute(f"SET SESSION {setting}", "spoiling the session")
+
+    with pytest.raises(Misconfigured, match=named):
+        check_server(session, lane=True)
+
+
+class Settings:
+    """Answers ``check_server``'s question with other settings: a server that loses commits is not to be had here."""
+
+    def __init__(self, **changed: Any) -> None:
+        self.address = "a server"
+        self._row = {
+            "version": "9.7.4",
+            "flush_log": 1,
+            "sync_binlog": 1,
+            "isolation": "READ-COMMITTED",
+            "sql_mode": mysql.SQL_MODE,
+            "packet": 1 << 28,
+        } | changed
+
+    def query(self, _sql: str, _what: str) -> list[tuple[Any, ...]]:
+        return [tuple(self._row.values())]
+
+
+@pytest.mark.rule("L7")
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"flush_log": 2}, "innodb_flush_log_at_trx_commit is 2, it must be 1"),
+        ({"sync_binlog": 0}, "sync_binlog is 0, it must be 1"),
+        ({"packet": 4 << 20}, "max_allowed_packet is 4194304, it must be 16777216"),
+        ({"version": "8.0.18"}, "the server is 8.0.18"),
+        ({"version": "11.4.2-MariaDB"}, "the server is 11.4.2-MariaDB"),
+    ],
+)
+def test_a_server_that_could_lose_a_commit_is_refused(changed: dict[str, Any], named: str) -> None:
+    with pytest.raises(Misconfigured, match=named):
+        check_server(Settings(**changed), lane=True)  # type: ignore[arg-type]
+
+
+def test_a_reader_does_not_ask_for_what_only_a_lane_needs() -> None:
+    check_server(Settings(flush_log=2, packet=1), lane=False)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("changed", "kind"),
+    [
+        ({"port": 1}, Unavailable),
+        ({"host": "no-such-host.invalid"}, Unavailable),
+        ({"password": "wrong"}, Misconfigured),
+        ({"database": "balance_no_such_database"}, Misconfigured),
+        ({"ssl_mode": "VERIFY_CA", "ssl_ca_file": "/no/such/file"}, Misconfigured),
+    ],
+)
+def test_what_a_failed_connection_means(address: MysqlAddress, changed: dict[str, Any], kind: type[Fault]) -> None:
+    with pytest.raises(kind):
+        Session(replace(address, **changed), lane=True)
+
+
+@pytest.mark.rule("L7")
+def test_tls_is_used_where_it_is_asked_for_and_not_where_it_is_not(address: MysqlAddress) -> None:
+    ciphers = [
+        Session(replace(address, ssl_mode=mode), lane=True).query("SHOW STATUS LIKE 'Ssl_cipher'", "looking")[0][1]
+        for mode in ("DISABLED", "REQUIRED")
+    ]
+
+    assert ciphers[0] == ""
+    assert ciphers[1] != ""
+
+
+@pytest.mark.parametrize(
+    ("statements", "kind"),
+    [
+        (["SELECT * FROM no_such_table"], Misconfigured),
+        (["SELECT no_such_column FROM thing"], Misconfigured),
+        (["CREATE USER nobody"], Misconfigured),
+        (["SET SESSION transaction_read_only = 1", "INSERT INTO thing VALUES (8, 8)"], Unavailable),
+        (["SET SESSION max_execution_time = 1", f"SELECT COUNT(*) FROM {THREE_TO_THE_14TH}"], Retryable),
+        (["SELECT * FORM thing"], AssertionError),
+        (["INSERT INTO thing VALUES (9, 1000)"], AssertionError),
+        (["INSERT INTO thing VALUES (9, NULL)"], AssertionError),
+        (["REPLACE INTO thing VALUES (9, 1)", "INSERT INTO thing VALUES (9, 1)"], AssertionError),
+    ],
+)
+def test_what_a_failed_statement_means(address: MysqlAddress, statements: list[str], kind: type[BaseException]) -> None:
+    assert type(error_of(address, *statements)) is kind
+
+
+def test_a_fault_does_not_quote_the_statement(address: MysqlAddress) -> None:
+    told = error_of(address, "SELECT 'confidential' FORM thing")
+
+    assert "confidential" not in str(told)
+    assert "1064" in str(told)
+
+
+def test_an_answer_that_does_not_come_in_time_is_a_lost_connection(address: MysqlAddress) -> None:
+    session = Session(replace(address, read_timeout_s=1), lane=True)
+
+    with pytest.raises(Retryable, match="2013"):
+        session.query("SELECT SLEEP(3)", "sleeping")
+
+
+@pytest.mark.rule("L6")
+@pytest.mark.parametrize("number", [0, 1030, 1180, 1205, 1213, 1290, 1526, 2006, 2013, 3100, 4031, 9999])
+def test_after_commit_was_sent_every_error_leaves_the_outcome_unknown(number: int) -> None:
+    fault = fault_of(MySQLdb.OperationalError(number, "text"), Phase.COMMIT_SENT, "committing")
+
+    assert type(fault) is UnknownOutcome
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [
+        (1205, mysql.LockWaitTimeout),
+        (1213, Retryable),
+        (2006, Retryable),
+        (2013, Retryable),
+        (4031, Retryable),
+        (1290, Unavailable),
+        (1114, Unavailable),
+        (1040, Unavailable),
+        (1146, Misconfigured),
+        (1153, Misconfigured),
+        (1526, LaneStopped),
+        (1062, AssertionError),
+        (9999, AssertionError),
+    ],
+)
+def test_before_commit_an_errors_number_says_what_to_do(number: int, kind: type[BaseException]) -> None:
+    assert type(fault_of(MySQLdb.OperationalError(number, "text"), Phase.BEFORE_COMMIT, "a statement")) is kind
+
+
+def test_each_error_number_means_one_thing() -> None:
+    tables = [mysql.LOST, mysql.AGAIN, mysql.BUSY, mysql.WRONG, {mysql.MISSING_PARTITION}, {mysql.LOCK_WAIT}]
+
+    assert sum(len(table) for table in tables) == len(frozenset().union(*tables))
+
+
+def test_a_reader_has_a_new_connection_after_a_fault(address: MysqlAddress) -> None:
+    reader = Reconnecting(address)
+    number = reader.ask(lambda session: session.query("SELECT CONNECTION_ID()", "looking"))[0][0]
+    assert reader.ask(lambda session: session.query("SELECT CONNECTION_ID()", "looking")) == [(number,)]
+
+    with pytest.raises(Misconfigured):
+        reader.ask(lambda session: session.query("SELECT * FROM no_such_table", "looking"))
+
+    assert reader.ask(lambda session: session.query("SELECT CONNECTION_ID()", "looking"))[0][0] != number
+    reader.close()

@@ -1,0 +1,488 @@
+"""Schema, slices, readers, upkeep: a shard's database beside its lanes' writes."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from processors.faults import Misconfigured, Retryable, StopCode
+from processors.ids import SLICE_MS, slice_of
+from processors.ledger.book import Hold, OpenRefund, Refunded
+from processors.ledger.outcomes import Contra
+from processors.ledger.rules import Rules
+from processors.routing.units import partition_of
+from processors.stores import partitions
+from processors.stores.migrations import FOLDER, check_schema, migrate, read_migrations
+from processors.stores.mysql import MysqlAddress, Session
+from processors.stores.partitions import ensure_slices, slices, slices_needed
+from processors.stores.shard_reader import OverdueHold, ShardReader, open_reader, open_snapshot
+from processors.stores.shard_upkeep import ShardUpkeep
+from tests.integration.mysql_shard import (
+    RULES,
+    SHARD,
+    TOPIC_ID,
+    account,
+    address_of,
+    clock_ms,
+    empty_shard,
+    journal_row,
+    make_shard,
+    new_id,
+    rows_of,
+    take_lane,
+)
+from tests.servers import Servers
+
+
+@pytest.fixture(scope="module")
+def shard(servers: Servers, fresh_database: Callable[[], str]) -> MysqlAddress:
+    return make_shard(servers, fresh_database)
+
+
+@pytest.fixture
+def address(shard: MysqlAddress) -> MysqlAddress:
+    empty_shard(shard)
+    return shard
+
+
+@pytest.fixture
+def reader(address: MysqlAddress) -> Iterator[ShardReader]:
+    reader = open_reader(address)
+    yield reader
+    reader.close()
+
+
+@pytest.fixture
+def upkeep(address: MysqlAddress) -> Iterator[ShardUpkeep]:
+    upkeep = ShardUpkeep(address)
+    yield upkeep
+    upkeep.close()
+
+
+@pytest.fixture
+def session(address: MysqlAddress) -> Iterator[Session]:
+    session = Session(address, lane=False)
+    yield session
+    session.close()
+
+
+# ---------------------------------------------------------------------- schema
+
+
+def test_migrating_twice_changes_nothing_the_second_time(address: MysqlAddress) -> None:
+    assert migrate(address, SHARD, {0: RULES}, now_ms=clock_ms()) == []
+
+
+def test_migrating_at_once_from_several_places_makes_one_shard(
+    servers: Servers, fresh_database: Callable[[], str]
+) -> None:
+    address = address_of(servers, fresh_database())
+    done: list[list[str]] = []
+    threads = [
+        threading.Thread(target=lambda: done.append(migrate(address, SHARD, {0: RULES}, now_ms=clock_ms())))
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert sorted(len(each) > 0 for each in done) == [False, False, False, True]
+    assert rows_of(address, "SELECT COUNT(*) FROM shard") == [(1,)]
+
+
+def test_a_migration_that_was_interrupted_goes_on(servers: Servers, fresh_database: Callable[[], str]) -> None:
+    address = address_of(servers, fresh_database())
+    session = Session(address, lane=False)
+    for statement in read_migrations()[0].statements[:3]:  # as if the process had been killed in the first file
+        session.execute(statement, "half a migration")
+    session.close()
+
+    migrate(address, SHARD, {0: RULES}, now_ms=clock_ms())
+
+    assert take_lane(address).state.rules == RULES
+
+
+def test_every_statement_of_the_schema_may_run_twice(address: MysqlAddress, session: Session) -> None:
+    before = take_lane(address).write(2)
+    for migration in read_migrations():
+        for statement in migration.statements:
+            session.execute(statement, migration.name)
+
+    assert take_lane(address).state.progress == replace(before.progress, owner_epoch=2)
+
+
+def test_a_file_that_was_edited_after_it_was_applied_is_refused(session: Session) -> None:
+    session.begin()
+    session.execute("UPDATE migration SET digest = X'" + 32 * "00" + "' WHERE number = 2", "as if edited")
+
+    with pytest.raises(Misconfigured, match="0002_accounts was edited after it was applied"):
+        check_schema(session, "s1")
+    session.abandon()
+
+
+def test_a_database_of_a_later_release_is_refused(session: Session) -> None:
+    session.begin()
+    session.execute("INSERT INTO migration VALUES (99, 'later', X'" + 32 * "00" + "')", "as if later")
+
+    with pytest.raises(Misconfigured, match="migration 99 is of a later release"):
+        check_schema(session, "s1")
+    session.abandon()
+
+
+def test_a_database_without_schema_says_what_to_do(servers: Servers, fresh_database: Callable[[], str]) -> None:
+    session = Session(address_of(servers, fresh_database()), lane=False)
+
+    with pytest.raises(Misconfigured, match="run `balance migrate`"):
+        check_schema(session, "s1")
+    session.close()
+
+
+def test_a_shard_keeps_what_it_was_made_with(address: MysqlAddress, reader: ShardReader) -> None:
+    assert reader.check("s1") == SHARD
+    with pytest.raises(Misconfigured, match="holds shard s1, not s2"):
+        reader.check("s2")
+    with pytest.raises(Misconfigured, match="the settings say"):
+        migrate(address, replace(SHARD, lanes=8), {0: RULES}, now_ms=clock_ms())
+
+
+@pytest.mark.rule("I6")
+def test_rules_of_a_shard_that_exists_are_left_alone(address: MysqlAddress, reader: ShardReader) -> None:
+    migrate(address, SHARD, {0: replace(RULES, skew_ms=1)}, now_ms=clock_ms())
+
+    assert reader.rules() == {lane: {0: RULES} for lane in range(SHARD.lanes)}
+
+
+def test_files_of_the_schema_are_numbered_without_a_gap(tmp_path: Path) -> None:
+    copied = shutil.copytree(FOLDER, tmp_path / "mysql")
+    (copied / "0002_accounts.sql").unlink()
+
+    assert len(read_migrations()) == len(list(FOLDER.glob("*.sql")))
+    with pytest.raises(AssertionError, match="gap"):
+        read_migrations(copied)
+
+
+# ---------------------------------------------------------------------- slices
+
+
+@pytest.mark.rule("A7")
+def test_slices_reach_from_a_window_back_to_twice_the_future_limit_ahead() -> None:
+    rules = Rules(version=1)
+    now_ms = 500_000 * SLICE_MS + 5
+
+    needed = slices_needed([rules], from_ms=now_ms, to_ms=now_ms)
+
+    assert (needed[0], needed[-1]) == (500_000 - 6, 500_000 + 48)
+    wider = replace(rules, version=2, window_ms=10 * SLICE_MS)
+    assert slices_needed([rules, wider], from_ms=now_ms, to_ms=now_ms)[0] == 500_000 - 10
+
+
+@pytest.mark.rule("A7")
+def test_a_new_shard_has_every_slice_that_an_id_may_lie_in(reader: ShardReader) -> None:
+    now_ms = clock_ms()
+    present = set(reader.slices())
+
+    for id_time_ms in (now_ms - RULES.window_ms, now_ms, now_ms + RULES.future_limit_ms):
+        assert slice_of(id_time_ms) in present
+
+
+@pytest.mark.rule("A7")
+def test_slices_are_made_for_a_replay_from_long_ago(address: MysqlAddress, upkeep: ShardUpkeep) -> None:
+    long_ago_ms = clock_ms() - 30 * SLICE_MS
+    before = set(open_reader(address).slices())
+
+    made = upkeep.ensure_slices(from_ms=long_ago_ms, to_ms=clock_ms())
+
+    assert made == sorted(set(range(slice_of(long_ago_ms - RULES.window_ms), max(before) + 1)) - before)
+    for number in made:
+        upkeep.drop_slice(number)
+
+
+@pytest.mark.rule("A7")
+def test_a_thousand_slices_are_too_many(upkeep: ShardUpkeep) -> None:
+    with pytest.raises(Misconfigured, match="1000 are too many"):
+        upkeep.ensure_slices(from_ms=clock_ms() - 1_000 * SLICE_MS, to_ms=clock_ms())
+
+
+@pytest.mark.rule("A7")
+def test_a_slice_goes_with_all_its_rows_and_no_others(address: MysqlAddress, upkeep: ShardUpkeep) -> None:
+    old_ms = clock_ms() - 10 * SLICE_MS
+    upkeep.ensure_slices(from_ms=old_ms, to_ms=clock_ms())
+    lane = take_lane(address)
+    lane.write(3, journal=[journal_row(0), journal_row(1, command_id=new_id(old_ms)), journal_row(2)])
+
+    upkeep.drop_slice(slice_of(old_ms))
+    upkeep.drop_slice(slice_of(old_ms))
+
+    assert rows_of(address, "SELECT lane_offset FROM journal ORDER BY 1") == [(0,), (2,)]
+    assert slice_of(old_ms) not in open_reader(address).slices()
+
+
+@pytest.mark.rule("A7")
+def test_partition_ddl_does_not_run_beside_an_old_transaction(address: MysqlAddress, session: Session) -> None:
+    # The DDL would wait for it, and every statement on the journal behind the DDL.
+    holder = Session(address, lane=True)
+    holder.begin()
+    holder.query("SELECT COUNT(*) FROM journal", "reading")
+    waits: list[float] = []
+
+    def let_go_after_three(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 3:
+            holder.commit()
+        time.sleep(1.1 if len(waits) == 1 else 0.15)  # the server looks at its transactions each 0.1 s only
+
+    number = slices(session)[-1] + 1
+    partitions.change_partitions(
+        session,
+        f"ALTER TABLE journal ADD PARTITION (PARTITION p{number} VALUES IN ({number}))",
+        "adding",
+        sleep=let_go_after_three,
+    )
+
+    assert waits == [0.05, 0.1, 0.2]
+    partitions.drop_slice(session, number)
+
+
+@pytest.mark.rule("A7")
+def test_partition_ddl_gives_up_when_the_journal_is_always_in_use(address: MysqlAddress, session: Session) -> None:
+    holder = Session(address, lane=True)
+    holder.begin()
+    holder.query("SELECT COUNT(*) FROM journal", "reading")
+    time.sleep(2.1)
+    before = slices(session)
+
+    with pytest.raises(Retryable, match="in use 9 times"):
+        partitions.change_partitions(
+            session, f"ALTER TABLE journal DROP PARTITION p{before[0]}", "dropping", sleep=lambda _: None
+        )
+
+    assert slices(session) == before
+    holder.abandon()
+
+
+@pytest.mark.rule("A7")
+def test_a_lane_does_not_wait_behind_ddl_for_long(address: MysqlAddress, session: Session) -> None:
+    lane = take_lane(address)
+    reader = Session(address, lane=True)
+    reader.begin()
+    reader.query("SELECT COUNT(*) FROM journal", "reading")  # young: the DDL is tried, and waits for it
+    number = slices(session)[-1] + 1
+    ddl = threading.Thread(target=lambda: ensure_slices(session, range(number, number + 1)))
+    ddl.start()
+    time.sleep(0.3)
+    began_s = time.monotonic()
+
+    lane.write(1)
+
+    assert time.monotonic() - began_s < 2
+    reader.commit()
+    ddl.join()
+    partitions.drop_slice(session, number)
+
+
+# ---------------------------------------------------------------------- readers
+
+
+def test_positions_show_each_lane_and_why_it_stopped(address: MysqlAddress, reader: ShardReader) -> None:
+    running, stopped = take_lane(address, 0), take_lane(address, 2)
+    running.write(3)
+    stopped.store.stop(StopCode.LOG_GAP, "offset 9 after 7")
+
+    positions = reader.lane_positions()
+
+    assert sorted(positions) == [0, 2]
+    assert positions[0].progress == running.progress
+    assert (positions[0].stop_code, positions[0].stopped_at_ms) == (None, 0)
+    assert (positions[2].stop_code, positions[2].stop_detail) == (StopCode.LOG_GAP, "offset 9 after 7")
+    assert positions[2].stopped_at_ms > 0
+    assert reader.positions()[0] == running.progress
+
+
+def test_an_operator_lets_a_stopped_lane_go_on(address: MysqlAddress, upkeep: ShardUpkeep) -> None:
+    lane = take_lane(address)
+    lane.store.stop(StopCode.BUG, "a bug")
+
+    assert upkeep.clear_stop(0)
+    assert not upkeep.clear_stop(0)
+    assert lane.store.take_over(TOPIC_ID).stop_code is None
+
+
+@pytest.mark.rule("H2")
+def test_overdue_holds_are_the_lanes_own_the_longest_overdue_first(address: MysqlAddress, reader: ShardReader) -> None:
+    lane, other = take_lane(address), take_lane(address, 1)
+    ids = [new_id() for _ in range(4)]
+    expiries = [300, 100, 200, 201]
+    lane.write(
+        1,
+        holds=[
+            (("acme", id_), Hold("acme:vn", "USD", 5, 5, 1, expires_at_ms), False)
+            for id_, expires_at_ms in zip(ids, expiries, strict=True)
+        ],
+    )
+    other.write(1, holds=[(("zeta", ids[0]), Hold("zeta", "USD", 5, 5, 1, 50), False)])
+
+    overdue = reader.overdue_holds(0, now_ms=200, holds_max=10)
+
+    assert overdue == [
+        OverdueHold(root="acme", transaction_id=ids[1], address="acme:vn", currency="USD"),
+        OverdueHold(root="acme", transaction_id=ids[2], address="acme:vn", currency="USD"),
+    ]
+    assert len(reader.overdue_holds(0, now_ms=10**13, holds_max=3)) == 3
+
+
+def test_accounts_are_read_whole_in_ranges_and_by_partner(address: MysqlAddress, reader: ShardReader) -> None:
+    lane = take_lane(address)
+    names = [
+        "acme",
+        "acme-2",
+        "acme:vn",
+        "acme:vn:shop",
+        "acme;",
+        "acmf",
+        *(f"p{number:05}" for number in range(6_000)),
+    ]
+    lane.write(1, opened=[account(name.replace(";", "."), balance=1) for name in names])
+
+    assert [each.address for each in reader.accounts()] == sorted(name.replace(";", ".") for name in names)
+    assert [each.address for each in reader.accounts_below("acme")] == ["acme", "acme:vn", "acme:vn:shop"]
+    assert [each.address for each in reader.accounts(("p05997", "USD"))] == ["p05998", "p05999"]
+    assert reader.account("acme:vn", "USD") == account("acme:vn", balance=1)
+    assert reader.account("acme:vn", "JPY") is None
+
+
+def test_open_rows_are_read_whole_in_ranges(address: MysqlAddress, reader: ShardReader) -> None:
+    lane = take_lane(address)
+    holds = {("acme", new_id()): Hold("acme", "USD", 5, number, 1, 77) for number in range(5_001)}
+    refunds = {("acme", new_id()): OpenRefund("acme", "USD", new_id(), 5, 1) for _ in range(2)}
+    lane.write(
+        1,
+        holds=[(key, hold, False) for key, hold in holds.items()],
+        open_refunds=[(key, refund, False) for key, refund in refunds.items()],
+    )
+
+    assert dict(reader.holds()) == holds
+    assert dict(reader.open_refunds()) == refunds
+    key, hold = next(iter(holds.items()))
+    assert reader.open_transactions(key[1]) == [("acme", hold)]
+    counts = reader.counts()
+    assert (counts.open_holds, counts.open_refunds) == (5_001, 2)
+
+
+def test_the_trial_balance_is_the_sum_of_partners_and_system_accounts(
+    address: MysqlAddress, reader: ShardReader
+) -> None:
+    names = [f"p{number}" for number in range(8)]
+    for number in range(4):
+        lane = take_lane(address, number)
+        ours = [name for name in names if partition_of(name, 4) == number]
+        lane.write(
+            1,
+            opened=[account(name, balance=2**62) for name in ours] + [account(f"{name}:a", balance=7) for name in ours],
+            system={(1, Contra.FUNDING, "USD"): -(2**62) * len(ours), (2, Contra.FUNDING, "USD"): -6 * len(ours)},
+        )
+
+    totals = reader.trial_balance(4)
+
+    assert {total for (_, level, _), total in totals.items() if level == 1} == {0}
+    assert sum(total for (_, level, _), total in totals.items() if level == 2) == len(names)
+
+
+def test_a_snapshot_sees_one_moment(address: MysqlAddress) -> None:
+    lane = take_lane(address)
+    lane.write(1, opened=[account("acme", balance=1)])
+    snapshot = open_snapshot(address)
+    before = snapshot.positions()
+    lane.write(1, opened=[account("beta", balance=1)])
+
+    assert snapshot.positions() == before
+    assert [each.address for each in snapshot.accounts()] == ["acme"]
+    snapshot.close()
+
+
+def test_a_transactions_steps_are_found_by_its_id(address: MysqlAddress, reader: ShardReader) -> None:
+    lane = take_lane(address)
+    hold_id = new_id()
+    place = journal_row(0, command_id=hold_id, type="PLACE_HOLD")
+    capture = journal_row(1, transaction_id=hold_id, type="CAPTURE_HOLD")
+    same_id = journal_row(2, command_id=hold_id, root="beta")
+    lane.write(4, journal=[place, capture, same_id, journal_row(3)])
+
+    assert [row.lane_offset for row in reader.transaction(hold_id)] == [0, 1, 2]
+    assert [row.lane_offset for row in reader.transaction(capture.command_id)] == [1]
+    found = reader.journal_row("beta", hold_id)
+    assert found is not None
+    assert (found.lane_offset, found.result) == (2, b"result of 2")
+    assert reader.journal_row("gamma", hold_id) is None
+    assert reader.journal_row("beta", bytes(16)) is None
+
+
+@pytest.mark.rule("A6")
+def test_a_slice_is_read_in_ranges_and_its_last_rows_are_known(address: MysqlAddress, reader: ShardReader) -> None:
+    lane, other = take_lane(address), take_lane(address, 3)
+    roots = [f"p{number % 16}" for number in range(40)]
+    lane.write(40, journal=[journal_row(number, root=root) for number, root in enumerate(roots)])
+    other.write(2, journal=[journal_row(1, root="", address="", currency="", type="CONTROL")])
+    number = journal_row(0).slice
+
+    rows = reader.slice_rows(number, 0, rows_max=25)
+    rows += reader.slice_rows(number, 0, (rows[-1].lane_offset, rows[-1].lane_index), rows_max=25)
+
+    assert [row.lane_offset for row in rows] == list(range(40))
+    assert reader.slice_bounds(number) == {0: (0, 39), 3: (1, 1)}
+    last = {(0, partition_of(root, 4)): (offset, 0) for offset, root in enumerate(roots)}
+    assert reader.slice_last_rows(number, 4) == {**last, (3, 3): (1, 0)}  # a control row's partition is its lane's
+
+
+# ---------------------------------------------------------------------- upkeep
+
+
+@pytest.mark.rule("L13")
+def test_old_batch_digests_go_but_what_is_perhaps_not_published_stays(
+    address: MysqlAddress, upkeep: ShardUpkeep
+) -> None:
+    lane, other = take_lane(address), take_lane(address, 1)
+    other.write(1)
+    for number in range(1, 6):
+        batch = lane.batch(1)
+        lane.commit(replace(batch, progress=replace(batch.progress, last_time_ms=number * 1_000, published_offset=3)))
+
+    assert upkeep.delete_old_digests(0, before_ms=2_000) == 1
+    assert upkeep.delete_old_digests(0, before_ms=10**15) == 1
+    assert rows_of(address, "SELECT next_offset FROM batch_digest WHERE lane = 0 ORDER BY 1") == [(3,), (4,), (5,)]
+    assert rows_of(address, "SELECT COUNT(*) FROM batch_digest WHERE lane = 1") == [(1,)]
+
+
+@pytest.mark.rule("L13")
+@pytest.mark.rule("H3")
+def test_refunded_originals_go_by_the_time_of_their_id(address: MysqlAddress, upkeep: ShardUpkeep) -> None:
+    lane = take_lane(address)
+    old, at, new = (new_id(time_ms) for time_ms in (999_999, 1_000_000, 1_000_001))
+    lane.write(
+        1, refunded=[((root, id_), Refunded(5, 1), False) for root, id_ in zip("zya", (old, at, new), strict=True)]
+    )
+
+    assert upkeep.delete_old_refunded(before_ms=1_000_000) == 1
+    assert rows_of(address, "SELECT root FROM refunded ORDER BY root") == [(b"a",), (b"y",)]
+
+
+def test_a_finding_has_one_row_until_it_is_resolved_and_raised_again(upkeep: ShardUpkeep) -> None:
+    upkeep.raise_finding("row_missing", "slice 5", "first", now_ms=10)
+    upkeep.raise_finding("row_missing", "slice 5", "seen again", now_ms=20)
+    upkeep.raise_finding("row_missing", "slice 6", "another", now_ms=30)
+
+    shown = [(found.subject, found.detail, found.raised_at_ms) for found in upkeep.findings()]
+    assert shown == [("slice 6", "another", 30), ("slice 5", "seen again", 10)]
+
+    assert upkeep.resolve_finding("row_missing", "slice 5", now_ms=40)
+    assert not upkeep.resolve_finding("row_missing", "slice 5", now_ms=50)
+    assert [found.subject for found in upkeep.findings()] == ["slice 6"]
+    assert [found.resolved_at_ms for found in upkeep.findings(resolved=True)] == [40]
+    upkeep.raise_finding("row_missing", "slice 5", "and again", now_ms=60)
+    assert [(found.subject, found.raised_at_ms) for found in upkeep.findings()] == [("slice 6", 30), ("slice 5", 60)]
