@@ -150,6 +150,7 @@ class _Sum:
 
 
 Progressing = Callable[[str, int], None]  # which check, how many rows so far
+LaneCoverage = dict[int, dict[int, Covered]]  # lane -> results partition -> how far the archive reaches
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,7 +174,8 @@ def verify(parts: VerifyParts) -> list[Check]:
     """
     positions = parts.books.positions()
     slices = parts.books.slices()
-    trails, journal, archived = _read_journal(parts, positions)
+    coverage = _coverage(parts, positions)  # once: the sink goes on while we read
+    trails, journal, archived = _read_journal(parts, positions, coverage)
     checks = [
         _trial_balance(parts),
         _holds(parts),
@@ -182,7 +184,9 @@ def verify(parts: VerifyParts) -> list[Check]:
     if parts.results is not None:
         checks.append(_results(parts, positions, set(slices), journal))
     if parts.archive is not None:
-        checks.append(_archive(parts, parts.archive, positions, set(slices), archived))
+        checks.append(
+            _archive(parts, parts.archive, positions, coverage=coverage, slices=set(slices), journal=archived)
+        )
     return checks
 
 
@@ -262,13 +266,12 @@ def _trail_of(rows: Iterable[StatementRow]) -> _Trail:
 
 
 def _read_journal(
-    parts: VerifyParts, positions: dict[int, Progress]
+    parts: VerifyParts, positions: dict[int, Progress], coverage: LaneCoverage
 ) -> tuple[dict[AccountKey, _Trail], dict[int, _Sum], dict[int, _Sum]]:
     """Read the journal once; return trails, and by lane the sums of the rows published, and of those covered."""
     trails: dict[AccountKey, _Trail] = {}
     published: dict[int, _Sum] = defaultdict(_Sum)
     covered: dict[int, _Sum] = defaultdict(_Sum)
-    coverage = _coverage(parts, positions)
     for count, (lane, row, result) in enumerate(_journal_rows(parts), 1):
         for posting in result.postings:
             if posting.balance_change or posting.held_change:
@@ -298,7 +301,7 @@ def _slice(result: Result) -> int:
     return slice_of(result.lane_time_ms if time_ms is None else time_ms)
 
 
-def _coverage(parts: VerifyParts, positions: dict[int, Progress]) -> dict[int, dict[int, Covered]]:
+def _coverage(parts: VerifyParts, positions: dict[int, Progress]) -> LaneCoverage:
     """Return lane -> results partition -> how far the archive reaches."""
     if parts.archive is None or not positions:
         return {}
@@ -338,15 +341,21 @@ def _results(parts: VerifyParts, positions: dict[int, Progress], slices: set[int
 
 
 def _archive(
-    parts: VerifyParts, archive: Archive, positions: dict[int, Progress], slices: set[int], journal: dict[int, _Sum]
+    parts: VerifyParts,
+    archive: Archive,
+    positions: dict[int, Progress],
+    *,
+    coverage: LaneCoverage,
+    slices: set[int],
+    journal: dict[int, _Sum],
 ) -> Check:
     """Prove that each covered row is in the archive's journal, byte for byte."""
     tally = _Tally("each covered journal row is in the archive, byte for byte")
-    coverage = _coverage(parts, positions)
     for lane, progress in positions.items():
         found = _Sum()
         for start in range(0, progress.next_offset, ARCHIVE_OFFSETS):
-            for offset, index, payload in archive.journal(progress.topic_id, lane, start, start + ARCHIVE_OFFSETS - 1):
+            end = min(start + ARCHIVE_OFFSETS, progress.next_offset)  # what came later is not in the books as they were
+            for offset, index, payload in archive.journal(progress.topic_id, lane, start, end - 1):
                 result = decode_result(payload)
                 if _slice(result) in slices and _is_covered(
                     parts, coverage.get(lane, {}), result.root, lane, (offset, index)
