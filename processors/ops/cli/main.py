@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         arguments: Instead of the process's own.
     """
     try:
-        app(args=arguments)
+        app(args=arguments, prog_name="balance")
     except Fault as fault:
         notes.print(f"balance: {fault}", style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(EXIT_FAULT)

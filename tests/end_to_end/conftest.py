@@ -1,0 +1,100 @@
+"""A whole service under its supervisor, on names of its own, and the command line as an operator types it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from processors.ops.cli import main
+from tests.servers import Place
+
+STOP_DEADLINE_S = 60.0
+ANSWER_DEADLINE_S = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """What a command printed, and its exit status."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """Return the one JSON value that was printed."""
+        return json.loads(self.out)
+
+    @property
+    def json_lines(self) -> list[Any]:
+        """Return the JSON values that were printed, one a line."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """A service that runs under ``balance up``."""
+
+    place: Place
+    process: subprocess.Popen[str]
+
+    def balance(self, *arguments: str) -> Said:
+        """Run a command line in this process, with the place's settings."""
+        return balance(self.place, *arguments)
+
+
+def balance(place: Place, *arguments: str) -> Said:
+    """Run a command line in this process, with a place's settings."""
+    out, err = io.StringIO(), io.StringIO()
+    before = dict(os.environ)
+    os.environ.update(place.environment)
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as end:
+            main(arguments)
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+    code = end.value.code
+    return Said(status=code if isinstance(code, int) else 0, out=out.getvalue(), err=err.getvalue())
+
+
+def start(place: Place, *arguments: str) -> subprocess.Popen[str]:
+    """Start a command line as a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "processors.ops.cli", *arguments],
+        env={**os.environ, **place.environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_until(true: Callable[[], bool], deadline_s: float = ANSWER_DEADLINE_S) -> None:
+    """Wait until something is true, and fail at the deadline."""
+    ends_s = time.monotonic() + deadline_s
+    while not true():
+        assert time.monotonic() < ends_s, f"did not happen within {deadline_s} s"
+        time.sleep(0.2)
+
+
+@pytest.fixture(scope="session")
+def running(fresh_place: Callable[..., Place]) -> Iterator[Running]:
+    place = fresh_place(BALANCE_EXPIRER__TICK_MS="1000", BALANCE_REMOVER__INTERVAL_MS="2000")
+    assert balance(place, "init").status == 0
+    process = start(place, "up")
+    try:
+        yield Running(place=place, process=process)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=STOP_DEADLINE_S)

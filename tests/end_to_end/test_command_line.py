@@ -1,0 +1,264 @@
+"""An operator's day at the terminal, on a running service: what each command says, and its exit status."""
+
+from __future__ import annotations
+
+import json
+import time
+from itertools import count
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Producer
+
+from processors.client import CommandIds
+from processors.ids import id_text, make_command_id
+from tests.end_to_end.conftest import Running, wait_until
+
+HOUR_MS = 3_600_000
+IDS = CommandIds()
+NUMBERS = count(1)
+COMMANDS = [
+    *("up", "demo", "router", "shard", "expirer", "sink", "recaller", "remover", "stack", "init", "migrate"),
+    *("account", "balance", "topup", "collect", "adjust", "pay", "hold", "capture", "void", "refund", "transfer"),
+    *("send", "results", "dead-letters", "tx", "statement", "status", "lane", "rules", "key", "verify", "replay"),
+]
+
+
+@pytest.fixture
+def partner(running: Running) -> str:
+    """Return a new partner with 100.00 USD at his root and 40.00 below it."""
+    root = f"acme-{next(NUMBERS)}"
+    for address, amount in ((root, "100.00"), (f"{root}:vn", "40.00")):
+        assert running.balance("account", "open", address, "USD").status == 0
+        assert running.balance("topup", address, amount, "USD").status == 0
+    return root
+
+
+def available(running: Running, address: str) -> dict[str, int]:
+    answer = running.balance("balance", address, "USD", "--json").json
+    return {posting["address"]: posting["available_minor"] for posting in answer["postings"]}
+
+
+def test_a_payment_is_taken_on_every_level(running: Running, partner: str) -> None:
+    said = running.balance("pay", f"{partner}:vn", "12.50", "USD", "--metadata", '{"order": 17}')
+    assert said.status == 0
+    assert said.out.startswith(f"ACCEPTED  PAY  {partner}:vn  12.50 USD")
+    assert available(running, f"{partner}:vn") == {partner: 8750, f"{partner}:vn": 2750}
+
+
+def test_a_rejection_is_exit_status_1_and_changes_nothing(running: Running, partner: str) -> None:
+    said = running.balance("pay", f"{partner}:vn", "40.01 USD", "--json")
+    assert (said.status, said.json["status"], said.json["reason"]) == (1, "REJECTED", "INSUFFICIENT_FUNDS")
+    assert available(running, f"{partner}:vn") == {partner: 10000, f"{partner}:vn": 4000}
+
+
+def test_the_same_id_again_is_answered_again_and_changes_nothing(running: Running, partner: str) -> None:
+    again = ("pay", partner, "10.00", "USD", "--id", id_text(IDS.next()), "--json")
+    first, second = running.balance(*again).json, running.balance(*again).json
+    assert second.pop("duplicate")
+    assert first["postings"] == second["postings"]
+    assert available(running, partner) == {partner: 9000}
+
+
+def test_an_id_older_than_the_window_is_unknown_and_exit_status_3(running: Running, partner: str) -> None:
+    old = make_command_id(time.time_ns() // 1_000_000 - 7 * HOUR_MS, bytes(10))
+    said = running.balance("pay", partner, "1 USD", "--id", id_text(old), "--json")
+    assert (said.status, said.json["status"], said.json["reason"]) == (3, "UNKNOWN", "COMMAND_TOO_OLD")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("pay", "acme", "12.505", "USD"),
+        ("pay", "acme", "12,50", "USD"),
+        ("pay", "acme", "12.50", "XYZ"),
+        ("pay", "acme", "12.50", "USD", "--id", "17"),
+        ("pay", "acme", "12.50", "USD", "--metadata", "17"),
+        ("hold", "acme", "12.50", "USD", "--expires-in", "soon"),
+        ("pay",),
+        ("fly",),
+    ],
+)
+def test_wrong_usage_is_exit_status_2_and_sends_nothing(running: Running, arguments: tuple[str, ...]) -> None:
+    said = running.balance(*arguments)
+    assert said.status == 2
+    assert said.out == ""
+    assert "Error" in said.err
+
+
+def test_a_hold_is_captured_in_parts_and_the_rest_released(running: Running, partner: str) -> None:
+    placed = running.balance("hold", f"{partner}:vn", "30.00", "USD", "--expires-in", "1h", "--json").json
+    hold_id = placed["transaction_id"]
+    assert available(running, f"{partner}:vn") == {partner: 7000, f"{partner}:vn": 1000}
+    part = running.balance("capture", f"{partner}:vn", hold_id, "5.00", "USD", "--keep-rest", "--json").json
+    assert part["remaining_minor"] == 2500
+    assert running.balance("capture", f"{partner}:vn", hold_id, "25.01", "USD").status == 1
+    assert running.balance("capture", f"{partner}:vn", hold_id, "20.00", "USD").status == 0
+    assert available(running, f"{partner}:vn") == {partner: 7500, f"{partner}:vn": 1500}
+    assert running.balance("void", f"{partner}:vn", hold_id, "USD").status == 1
+
+
+def test_a_hold_that_nobody_ends_expires(running: Running, partner: str) -> None:
+    placed = running.balance("hold", partner, "30.00", "USD", "--expires-in", "1s", "--json").json
+    wait_until(lambda: len(running.balance("tx", "get", placed["command_id"], "--json").json["steps"]) == 2)
+    found = running.balance("tx", "get", placed["command_id"], "--json").json
+    assert [step["type"] for step in found["steps"]] == ["PLACE_HOLD", "EXPIRE_HOLD"]
+    assert found["open"] == []
+    assert available(running, partner) == {partner: 10000}
+
+
+def test_a_refund_gives_back_no_more_than_was_paid(running: Running, partner: str) -> None:
+    paid = running.balance("pay", f"{partner}:vn", "10.00", "USD", "--json").json["command_id"]
+    assert running.balance("refund", f"{partner}:vn", paid, "4.00", "USD").status == 0
+    said = running.balance("refund", f"{partner}:vn", paid, "6.01", "USD", "--json")
+    assert (said.status, said.json["reason"]) == (1, "REFUND_ABOVE_ORIGINAL")
+    assert available(running, f"{partner}:vn") == {partner: 9400, f"{partner}:vn": 3400}
+
+
+def test_transfers_collections_and_adjustments_move_money(running: Running, partner: str) -> None:
+    assert running.balance("transfer", partner, f"{partner}:vn", "15", "USD").status == 0
+    assert running.balance("collect", partner, "1.00", "USD").status == 0
+    assert running.balance("adjust", partner, "debit", "0.50", "USD", "--because", "counted again").status == 0
+    assert available(running, f"{partner}:vn") == {partner: 8550, f"{partner}:vn": 5500}
+
+
+def test_an_account_is_changed_frozen_and_closed(running: Running, partner: str) -> None:
+    address = f"{partner}:pop-up"
+    assert running.balance("account", "open", address, "JPY", "--limit", "500", "--policy", "checked").status == 0
+    assert running.balance("account", "open", address, "JPY").status == 1
+    updated = running.balance(
+        "account", "update", address, "JPY", "--limit", "0 JPY", "--metadata", '{"a":1}', "--json"
+    )
+    assert updated.json["account_status"] == "ACTIVE"
+    assert running.balance("account", "freeze", address, "JPY").status == 0
+    assert running.balance("pay", address, "1", "JPY", "--json").json["reason"] == "ACCOUNT_FROZEN"
+    assert running.balance("account", "close", address, "JPY").status == 0
+    (shown,) = running.balance("account", "show", address, "--json").json_lines
+    assert (shown["status"], shown["overdraft_limit_minor"], shown["metadata"]) == ("CLOSED", 0, {"a": 1})
+    listed = [account["address"] for account in running.balance("account", "list", partner, "--json").json_lines]
+    assert listed == [partner, address, f"{partner}:vn"]
+    assert running.balance("account", "show", f"{partner}:nowhere").status == 1
+
+
+def test_a_file_is_sent_and_answered_line_by_line(running: Running, partner: str, tmp_path: Path) -> None:
+    file = tmp_path / "commands.jsonl"
+    lines = [
+        {"type": "PAY", "address": partner, "amount": "1.00 USD", "command_id": id_text(IDS.next())} for _ in range(20)
+    ]
+    lines.append({"type": "PAY", "address": partner, "amount": "1000.00 USD"})
+    file.write_text("\n".join(json.dumps(line) for line in lines) + "\n\n")
+    said = running.balance("send", str(file))
+    answers = said.json_lines
+    assert said.status == 1  # the last one
+    assert [answer["status"] for answer in answers] == ["ACCEPTED"] * 20 + ["REJECTED"]
+    assert [answer["command_id"] for answer in answers[:20]] == [line["command_id"] for line in lines[:20]]
+    assert all(answer.get("duplicate") for answer in running.balance("send", str(file)).json_lines[:20])
+
+
+def test_a_file_with_a_wrong_line_is_refused_before_anything_is_sent(
+    running: Running, partner: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "commands.jsonl"
+    file.write_text(json.dumps({"type": "PAY", "address": partner, "amount": "1 USD"}) + '\n{"type": "FLY"}\n')
+    said = running.balance("send", str(file))
+    assert (said.status, said.out) == (2, "")
+    assert "line 2" in said.err
+    assert available(running, partner) == {partner: 10000}
+
+
+def test_a_statement_has_every_change_archived_or_not(running: Running, partner: str) -> None:
+    for _ in range(3):
+        running.balance("pay", f"{partner}:vn", "1.00", "USD")
+    rows = running.balance("statement", partner, "USD", "--json").json_lines
+    assert [(row["sequence"], row["type"], row["balance_minor"]) for row in rows] == [
+        (1, "TOP_UP", 10000),
+        (2, "PAY", 9900),
+        (3, "PAY", 9800),
+        (4, "PAY", 9700),
+    ]
+    newest = running.balance("statement", partner, "USD", "--last", "2", "--json").json_lines
+    assert [row["sequence"] for row in newest] == [3, 4]
+    assert f"{partner} USD" in running.balance("statement", partner, "USD").out
+
+
+def test_an_id_that_nobody_knows_is_exit_status_1(running: Running) -> None:
+    said = running.balance("tx", "get", id_text(IDS.next()))
+    assert said.status == 1
+    assert "nobody knows" in said.err
+
+
+def test_results_are_shown_by_partner_and_status(running: Running, partner: str) -> None:
+    running.balance("pay", partner, "1000.00", "USD")
+    said = running.balance("results", "--last", "1000", "--root", partner, "--status", "rejected", "--json")
+    assert [(each["type"], each["reason"]) for each in said.json_lines] == [("PAY", "INSUFFICIENT_FUNDS")]
+
+
+def test_a_record_that_is_no_command_is_a_dead_letter(running: Running) -> None:
+    settings = running.place.settings
+    producer = Producer({"bootstrap.servers": settings.kafka.bootstrap_servers, "partitioner": "murmur2_random"})
+    producer.produce(settings.kafka.topic_prefix + "balance.commands", b"no command", b"garbage")
+    producer.flush(30)
+
+    def letters() -> list[dict[str, str]]:
+        return [
+            each for each in running.balance("dead-letters", "list", "--json").json_lines if each["key"] == "garbage"
+        ]
+
+    wait_until(lambda: bool(letters()))
+    (letter,) = letters()
+    assert (letter["cause"], letter["payload"]) == ("UNKNOWN_SCHEMA", "no command")
+    assert running.balance("dead-letters", "show", letter["name"], "--json").json == letter
+    assert running.balance("dead-letters", "show", "here").status == 2
+
+
+def test_rules_are_changed_in_every_lane_through_the_log(running: Running) -> None:
+    before = running.balance("rules", "show", "--json").json
+    assert running.balance("rules", "set", "--longest-hold", "29d").status == 0
+    after = running.balance("rules", "show", "--json").json
+    assert {lane: rules["longest_hold_ms"] for lane, rules in after.items()} == dict.fromkeys("0123", 29 * 24 * HOUR_MS)
+    assert all(after[lane]["version"] == before[lane]["version"] + 1 for lane in before)
+    assert "already" in running.balance("rules", "set", "--longest-hold", "29d").out
+    assert running.balance("rules", "set", "--window", "100000d").status == 2
+    assert running.balance("rules", "set").status == 2
+
+
+def test_a_lane_that_runs_needs_no_restart(running: Running) -> None:
+    assert "was not stopped" in running.balance("lane", "restart", "0").out
+    assert running.balance("lane", "restart", "4").status == 2
+    assert [lane["stop_code"] for lane in running.balance("lane", "show", "--json").json] == [""] * 4
+
+
+def test_status_says_that_all_is_well(running: Running, partner: str) -> None:
+    wait_until(lambda: running.balance("status", "--json").json["good"])
+    found = running.balance("status", "--json").json
+    assert partner
+    assert {lane["lane"] for lane in found["lanes"]} == {0, 1, 2, 3}
+    assert found["archive_fault"] == ""
+    assert "lanes" in running.balance("status").out
+
+
+def test_verify_proves_the_books(running: Running, partner: str) -> None:
+    assert partner
+    said = running.balance("verify", "--json")
+    assert said.status == 0
+    assert len(said.json) == 5
+    assert all(check["passed"] for check in said.json)
+
+
+def test_a_second_service_of_the_same_instance_is_refused(running: Running) -> None:
+    said = running.balance("up")
+    assert said.status == 3
+    assert "runs already" in said.err
+
+
+def test_keys_are_added_and_retired(running: Running) -> None:
+    assert "k1 signs" in running.balance("key", "add", "k2").out
+    assert running.balance("key", "add", "k2").status == 3
+
+
+def test_every_command_explains_itself(running: Running) -> None:
+    said = running.balance("--help")
+    assert said.status == 0
+    for command in COMMANDS:
+        assert f" {command} " in said.out
+        assert running.balance(command, "--help").status == 0
