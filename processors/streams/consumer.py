@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from operator import methodcaller
 from typing import Any
 
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from processors.faults import Fault, Fenced, LaneStopped, Retryable, StopCode, Unavailable
 from processors.streams.connection import MESSAGE_BYTES_MAX, KafkaAddress, error_of, fault_of, is_fatal, passes
-from processors.wire.records import Record
+from processors.wire.records import UNREADABLE_HEADERS, Record
 
 COMMITTED_DEADLINE_S = 10.0
 # The poll thread comes round every 100 ms and may be held up for 3 s by lanes that are being revoked.
@@ -300,10 +301,20 @@ def consumed(consumer: Consumer, max_records: int, timeout_s: float) -> list[Mes
     return [first, *consumer.consume(max_records - 1, 0)] if max_records > 1 else [first]
 
 
+# Of a header's name that is no UTF-8 the driver makes a hole in its list, which ends any process that looks at it, and
+# leaves an exception behind that a plain call of the method does not notice once the interpreter has specialised it
+# (tried). A call from C is always checked.
+_headers_of = methodcaller("headers")
+
+
 def record_of(message: Any) -> Record:
     """Return a driver's message without an error as a record; its fields are all there then."""
     kind, time_ms = message.timestamp()
     epoch = message.leader_epoch()
+    try:
+        headers = _headers_of(message) or []
+    except SystemError:
+        headers = UNREADABLE_HEADERS
     return Record(
         message.topic(),
         message.partition(),
@@ -313,5 +324,5 @@ def record_of(message: Any) -> Record:
         kind == TIMESTAMP_LOG_APPEND_TIME,
         message.key(),
         message.value(),
-        message.headers() or [],
+        headers,
     )

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 Headers = list[tuple[str, bytes]]
 
+# Stands for the headers of a record one of whose names is not UTF-8: the client cannot tell them.
+UNREADABLE_HEADERS: Headers = [("\ufffd", b"")]
+
 
 @dataclass(slots=True)
 class Record:

@@ -14,7 +14,7 @@ from processors.wire.admission import Refusal
 from processors.wire.causes import Cause
 from processors.wire.commands import PAYLOAD_BYTES_MAX
 from processors.wire.dead_letters import KEY_BYTES_MAX, encode_dead_letter
-from processors.wire.records import Headers, OutRecord, Record
+from processors.wire.records import UNREADABLE_HEADERS, Headers, OutRecord, Record
 from processors.wire.route import ROUTE_HEADER, Route, RouteKind, encode_route, encode_stub, strip_reserved
 
 # The gateway's own headers: tracing, signature, a few of its own. With the payload's 64 KiB they stay far below what
@@ -47,7 +47,7 @@ def refusal_of(record: Record, context: RoutingContext) -> Refusal | None:
 
     Returns:
         The first that applies of BAD_KEY, WRONG_PARTITION (a producer with another partitioner, W3), EMPTY,
-        TOO_MANY_HEADERS.
+        BAD_HEADERS, TOO_MANY_HEADERS.
     """
     root = root_of_key(record.key)
     if not root:
@@ -61,6 +61,8 @@ def refusal_of(record: Record, context: RoutingContext) -> Refusal | None:
         )
     if not record.value:
         return Refusal(Cause.EMPTY, "no payload")
+    if record.headers == UNREADABLE_HEADERS:
+        return Refusal(Cause.BAD_HEADERS, "a header's name is not UTF-8")
     if record.headers and _above_limits(record.headers):
         return Refusal(
             Cause.TOO_MANY_HEADERS, f"more than {HEADERS_MAX} headers or {HEADERS_BYTES_MAX} bytes of headers"
