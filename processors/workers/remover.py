@@ -1,0 +1,379 @@
+"""The remover: takes a slice of the journal out of MySQL once it is needed no more and proven to be archived (A6).
+
+Needed no more: every lane has published past the slice's end by the window, so that no decision and no repeated answer
+can ask for it. Proven: see ``slice_proof``. Anything else leaves the slice where it is.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from processors.faults import Retryable, Unavailable
+from processors.ids import SLICE_MS
+from processors.ledger.rules import Rules
+from processors.stores.archive_reader import ArchiveReader
+from processors.stores.archive_schema import open_archive
+from processors.stores.cassandra import CassandraAddress
+from processors.stores.mysql import MysqlAddress
+from processors.stores.shard_reader import LanePosition, open_reader
+from processors.stores.shard_upkeep import DELETE_ROWS, Finding, ShardUpkeep
+from processors.streams.connection import KafkaAddress
+from processors.streams.producer import IdempotentProducer
+from processors.telemetry import FAULTS, FINDINGS, PULSE, SLICES_REMOVED, SLICES_WAITING, get_logger
+from processors.wire.coverage import SliceRemoved, encode_archived
+from processors.wire.records import OutRecord
+from processors.workers.archive_wait import ArchiveWait, until_answered
+from processors.workers.slice_proof import Copies, Difference, SliceProver, SliceRows, slice_subject
+
+log = get_logger(__name__)
+
+ARCHIVED_TOPIC = "balance.archived"
+FINDINGS_A_SLICE_MAX = 20  # more of them have the same cause
+# A slice with a finding is read again only when someone may have looked.
+FINDING_PAUSE_MS = 600_000
+DIGEST_DAYS_MS = 7 * 86_400_000  # L13
+DELETES_A_STEP_MAX = 50  # of DELETE_ROWS each
+TELL_DEADLINE_S = 30.0
+PULSE_EVERY_S = 5.0  # well below what the health page takes for a process that hangs
+
+
+class Journal(SliceRows, Protocol):
+    """A shard, as far as the remover asks it (``stores.shard_reader``)."""
+
+    def lane_positions(self) -> dict[int, LanePosition]:
+        """Return lane -> where it stands."""
+
+    def rules(self) -> dict[int, dict[int, Rules]]:
+        """Return lane -> offset -> the rules in force from that offset on."""
+
+    def slices(self) -> list[int]:
+        """Return the slices that have a partition."""
+
+
+class Upkeep(Protocol):
+    """What the remover changes in a shard (``stores.shard_upkeep``)."""
+
+    def ensure_slices(self, *, from_ms: int, to_ms: int) -> list[int]:
+        """Make the journal's partitions for lane times between two."""
+
+    def drop_slice(self, number: int) -> None:
+        """Remove a slice with all its rows."""
+
+    def delete_old_digests(self, lane: int, *, before_ms: int) -> int:
+        """Delete some old batch digests, and return how many."""
+
+    def delete_old_refunded(self, *, before_ms: int) -> int:
+        """Delete some old rows of ``refunded``, and return how many."""
+
+    def raise_finding(self, kind: str, subject: str, detail: str, *, now_ms: int) -> None:
+        """Raise a finding, or raise it again."""
+
+    def resolve_finding(self, kind: str, subject: str, *, now_ms: int) -> bool:
+        """Say that a finding is no longer so."""
+
+    def findings(self) -> list[Finding]:
+        """Return the open findings."""
+
+
+class Teller(Protocol):
+    """Writes to balance.archived (``streams.producer``)."""
+
+    def send(self, record: OutRecord) -> None:
+        """Queue a record."""
+
+    def flush(self, deadline_s: float) -> None:
+        """Wait until everything queued is acknowledged."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoverOptions:
+    """One shard's remover. ``lanes`` and ``results_partitions`` are the shard's; ``archived_topic`` has its prefix."""
+
+    shard: str
+    lanes: int
+    results_partitions: int
+    archived_topic: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Lanes:
+    """What all lanes of the shard are past; None: some lane does not say.
+
+    No id before ``slice_floor_ms`` is decided, or answered from the journal, any more; no ``refunded`` row of an
+    original before ``refunded_floor_ms`` is read.
+    """
+
+    positions: Mapping[int, LanePosition]
+    incarnation: bytes | None
+    slice_floor_ms: int | None
+    refunded_floor_ms: int | None
+
+
+class Remover:
+    """Removes what one shard needs no more, and makes room ahead."""
+
+    def __init__(
+        self,
+        options: RemoverOptions,
+        journal: Journal,
+        upkeep: Upkeep,
+        archive: Copies,
+        teller: Teller,
+        *,
+        stopping: threading.Event,
+    ) -> None:
+        """Hold the parts.
+
+        Args:
+            options: The shard.
+            journal: Its database, read.
+            upkeep: Its database, changed.
+            archive: Cassandra.
+            teller: For balance.archived.
+            stopping: Set to end in the midst of a proof, which then counts for nothing.
+        """
+        self._options = options
+        self._journal = journal
+        self._upkeep = upkeep
+        self._teller = teller
+        self._stopping = stopping
+        self._prover = SliceProver(
+            journal,
+            archive,
+            lanes=options.lanes,
+            results_partitions=options.results_partitions,
+            stopping=stopping,
+        )
+        self._not_before_ms: dict[int, int] = {}
+
+    def step(self, now_ms: int) -> list[int]:
+        """Make slices ahead, remove those that may go, delete old rows; return the slices removed.
+
+        Args:
+            now_ms: Wall clock, ms since the epoch: for making slices ahead and for dates of findings. What goes is
+                decided by the lanes' times alone.
+
+        Raises:
+            Unavailable: Cassandra, MySQL or Kafka does not answer; nothing was removed without proof.
+            Retryable: The journal was in use; again later.
+        """
+        lanes = self._lanes()
+        self._make_slices(lanes, now_ms)
+        removed, waiting = [], 0
+        for number in self._past(lanes):
+            if self._stopping.is_set():
+                break
+            if self._remove(number, lanes, now_ms):
+                removed.append(number)
+            else:
+                waiting += 1
+        SLICES_WAITING.labels(shard=self._options.shard).set(waiting)
+        self._delete_old_rows(lanes)
+        return removed
+
+    # ------------------------------------------------------------------ what is needed no more
+
+    def _lanes(self) -> _Lanes:
+        """Look at every lane: one that is missing or stopped may still ask for anything (A6)."""
+        positions, rules = self._journal.lane_positions(), self._journal.rules()
+        wanted = range(self._options.lanes)
+        incarnations = {position.progress.topic_id for position in positions.values()}
+        incarnation = incarnations.pop() if len(incarnations) == 1 else None
+        if any(lane not in positions or lane not in rules for lane in wanted):
+            return _Lanes(positions=positions, incarnation=incarnation, slice_floor_ms=None, refunded_floor_ms=None)
+        published = [
+            (_rules_at(rules[lane], positions[lane].progress.published_offset), positions[lane].progress)
+            for lane in wanted
+        ]
+        stopped = any(positions[lane].stop_code is not None for lane in wanted)
+        return _Lanes(
+            positions=positions,
+            incarnation=incarnation,
+            slice_floor_ms=None
+            if stopped
+            else min(rule.window_start_ms(progress.published_time_ms) for rule, progress in published),
+            refunded_floor_ms=min(rule.recall_start_ms(progress.published_time_ms) for rule, progress in published),
+        )
+
+    def _past(self, lanes: _Lanes) -> list[int]:
+        """Return the slices that end before anything that any lane may still ask for (A6 a)."""
+        floor_ms = lanes.slice_floor_ms
+        if floor_ms is None or lanes.incarnation is None:
+            return []
+        return [number for number in self._journal.slices() if (number + 1) * SLICE_MS <= floor_ms]
+
+    # ------------------------------------------------------------------ one slice
+
+    def _remove(self, number: int, lanes: _Lanes, now_ms: int) -> bool:
+        """Prove a slice and remove it; False where it must stay."""
+        if self._not_before_ms.get(number, 0) > now_ms:
+            return False
+        assert lanes.incarnation is not None
+        proof = self._prover.prove(number, lanes.incarnation)
+        if proof.differences:
+            self._raise(proof.differences, now_ms)
+            self._not_before_ms[number] = now_ms + FINDING_PAUSE_MS
+            return False
+        if not proof.complete:
+            return False
+        self._upkeep.drop_slice(number)
+        self._not_before_ms.pop(number, None)
+        self._resolve(number, now_ms)
+        self._tell(number, lanes.incarnation, proof.rows, now_ms)
+        return True
+
+    # ------------------------------------------------------------------ telling
+
+    def _raise(self, differences: Sequence[Difference], now_ms: int) -> None:
+        for each in differences[:FINDINGS_A_SLICE_MAX]:
+            self._upkeep.raise_finding(each.kind, each.subject, each.detail, now_ms=now_ms)
+            FINDINGS.labels(kind=each.kind).inc()
+        log.error("slice_differs", shard=self._options.shard, slice=differences[0].slice, rows=len(differences))
+
+    def _resolve(self, number: int, now_ms: int) -> None:
+        for finding in self._upkeep.findings():
+            if finding.subject.startswith(slice_subject(number)):
+                self._upkeep.resolve_finding(finding.kind, finding.subject, now_ms=now_ms)
+
+    def _tell(self, number: int, incarnation: bytes, rows: int, now_ms: int) -> None:
+        shard = self._options.shard
+        removed = SliceRemoved(incarnation=incarnation, shard=shard, slice=number, rows=rows, time_ms=now_ms)
+        self._teller.send(OutRecord(self._options.archived_topic, 0, shard.encode(), encode_archived(removed), []))
+        self._teller.flush(TELL_DEADLINE_S)
+        SLICES_REMOVED.labels(shard=shard).inc()
+        log.info("slice_removed", shard=shard, slice=number, rows=rows)
+
+    # ------------------------------------------------------------------ upkeep
+
+    def _make_slices(self, lanes: _Lanes, now_ms: int) -> None:
+        """Have partitions ready up to twice the future limit ahead (A7), and back to what the slowest lane may need."""
+        rules = [each for of_lane in self._journal.rules().values() for each in of_lane.values()]
+        if not rules:
+            return
+        times = [now_ms, *(position.progress.last_time_ms for position in lanes.positions.values())]
+        # The widest window of all versions is counted from `from_ms`; where it was made smaller since, the slices
+        # between would be made again after each removal.
+        earliest_ms = min(time_ms for time_ms in times if time_ms > 0)
+        newest = max(rules, key=lambda each: each.version)
+        surplus_ms = max(each.window_ms for each in rules) - newest.window_ms
+        self._upkeep.ensure_slices(from_ms=earliest_ms + surplus_ms, to_ms=now_ms)
+
+    def _delete_old_rows(self, lanes: _Lanes) -> None:
+        for lane, position in lanes.positions.items():
+            before_ms = position.progress.last_time_ms - DIGEST_DAYS_MS
+            for _ in range(DELETES_A_STEP_MAX):
+                if self._upkeep.delete_old_digests(lane, before_ms=before_ms) < DELETE_ROWS:
+                    break
+        floor_ms = lanes.refunded_floor_ms
+        if floor_ms is None or floor_ms <= 0:
+            return
+        for _ in range(DELETES_A_STEP_MAX):
+            if self._upkeep.delete_old_refunded(before_ms=floor_ms) < DELETE_ROWS:
+                break
+
+
+def _rules_at(rules: Mapping[int, Rules], offset: int) -> Rules:
+    """Return the rules in force at a lane offset; later ones never let an older id in again (I6)."""
+    in_force = [each for since, each in rules.items() if since <= offset]
+    return max(in_force or rules.values(), key=lambda each: each.version)
+
+
+def run_remover(
+    kafka: KafkaAddress,
+    archive: CassandraAddress,
+    shards: Mapping[str, MysqlAddress],
+    *,
+    interval_ms: int,
+    requests_max: int,
+    stopping: threading.Event,
+) -> int:
+    """Look after the slices of some shards until told to stop.
+
+    Args:
+        kafka: The brokers.
+        archive: Cassandra; waited for at the start as later.
+        shards: Their databases, by id.
+        interval_ms: From look to look.
+        requests_max: Reads on the way at once.
+        stopping: Set to end.
+
+    Returns:
+        0.
+
+    Raises:
+        Misconfigured: A database or the archive is not of this release, or is another shard's.
+    """
+    session = until_answered(lambda: open_archive(archive, requests_max=requests_max), stopping)
+    if session is None:
+        return 0
+    teller = IdempotentProducer(kafka)
+    try:
+        removers = {
+            shard: _Tended(kafka, shard, address, archive=ArchiveReader(session), teller=teller, stopping=stopping)
+            for shard, address in shards.items()
+        }
+        while not stopping.is_set():
+            for remover in removers.values():
+                remover.look()
+            waits_s = [remover.wait.pause_s for remover in removers.values() if remover.wait.waiting]
+            _rest(min([interval_ms / 1000, *waits_s]), stopping)
+    finally:
+        teller.close()
+        session.close()
+    return 0
+
+
+def _rest(seconds: float, stopping: threading.Event) -> None:
+    """Wait, with a pulse that does not look like a process that hangs."""
+    ends_s = time.monotonic() + seconds
+    while (left_s := ends_s - time.monotonic()) > 0 and not stopping.is_set():
+        PULSE.beat()
+        stopping.wait(min(left_s, PULSE_EVERY_S))
+
+
+class _Tended:
+    """A shard's remover with its connections; a server that is away is waited for, the other shards go on."""
+
+    def __init__(
+        self,
+        kafka: KafkaAddress,
+        shard: str,
+        address: MysqlAddress,
+        *,
+        archive: ArchiveReader,
+        teller: IdempotentProducer,
+        stopping: threading.Event,
+    ) -> None:
+        self._kafka = kafka
+        self._shard = shard
+        self._reader = open_reader(address)
+        self._upkeep = ShardUpkeep(address)
+        self._archive = archive
+        self._teller = teller
+        self._stopping = stopping
+        self._remover: Remover | None = None
+        self.wait = ArchiveWait()
+
+    def look(self) -> None:
+        try:
+            if self._remover is None:
+                self._remover = self._made()
+            self._remover.step(time.time_ns() // 1_000_000)
+            self.wait.answered()
+        except (Unavailable, Retryable) as fault:
+            FAULTS.labels(process="remover", fault=type(fault).__name__).inc()
+            self.wait.failed(fault)
+
+    def _made(self) -> Remover:
+        row = self._reader.check(self._shard)
+        options = RemoverOptions(
+            shard=self._shard,
+            lanes=row.lanes,
+            results_partitions=row.results_partitions,
+            archived_topic=self._kafka.topic_prefix + ARCHIVED_TOPIC,
+        )
+        return Remover(options, self._reader, self._upkeep, self._archive, self._teller, stopping=self._stopping)

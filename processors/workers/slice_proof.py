@@ -1,0 +1,211 @@
+"""Proves that a slice of the journal is in the archive: covered, and read back byte for byte (A6)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from processors.ids import id_text
+from processors.stores.archive_reader import StepKey
+from processors.stores.archive_rows import Covered, step_ids
+from processors.stores.shard_reader import JournalRecord
+from processors.telemetry import PULSE
+from processors.wire.journal_chunk import ChunkRow
+
+# Short ranges (A7): a second of work, 3 MB of rows, and the archive's as much again.
+RANGE_ROWS = 2_000
+# A slice's rows may lie far apart in their lane (ids are older than their turn): the archive is read in such stretches.
+STRETCH_OFFSETS = 2_500
+
+
+class SliceRows(Protocol):
+    """A shard's journal (``stores.shard_reader``)."""
+
+    def slices(self) -> list[int]:
+        """Return the slices that have a partition."""
+
+    def slice_last_rows(self, number: int, results_partitions: int) -> dict[tuple[int, int], tuple[int, int]]:
+        """Return (lane, results partition) -> offset and index of the slice's last row there."""
+
+    def slice_rows(
+        self, number: int, lane: int, after: tuple[int, int] = ..., *, rows_max: int = ...
+    ) -> list[JournalRecord]:
+        """Return a slice's rows of one lane in order, from the one after ``after`` on."""
+
+
+class Copies(Protocol):
+    """The archive (``stores.archive_reader``), at LOCAL_QUORUM."""
+
+    def coverage(self, shard: bytes) -> dict[tuple[int, int], Covered]:
+        """Return how far a shard's incarnation is archived, by lane and results partition."""
+
+    def journal(self, shard: bytes, lane: int, from_offset: int, to_offset: int) -> list[ChunkRow]:
+        """Return the journal rows of a stretch; where copies differ, each of them."""
+
+    def steps_at(self, keys: Collection[StepKey]) -> dict[StepKey, bytes]:
+        """Return the results at some keys, those that are there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """A row that the archive does not have as MySQL has it."""
+
+    kind: str
+    slice: int
+    lane: int
+    lane_offset: int
+    lane_index: int
+    detail: str
+
+    @property
+    def subject(self) -> str:
+        """Name the row, the same whenever it is found."""
+        return f"{slice_subject(self.slice)} lane {self.lane} offset {self.lane_offset} index {self.lane_index}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """What is known of a slice. It may go where it is ``complete`` and there are no ``differences``.
+
+    Not complete: the sink has not passed it yet, or the proof was broken off. ``rows`` were compared; the first range
+    with a difference is the last that was read.
+    """
+
+    complete: bool
+    rows: int
+    differences: tuple[Difference, ...] = ()
+
+
+_NOTHING = Proof(complete=False, rows=0)
+
+
+def slice_subject(number: int) -> str:
+    """Return what the subject of each finding about a slice begins with."""
+    return f"slice {number},"
+
+
+class SliceProver:
+    """Proves slices of one incarnation of a shard."""
+
+    def __init__(
+        self,
+        journal: SliceRows,
+        archive: Copies,
+        *,
+        lanes: int,
+        results_partitions: int,
+        stopping: threading.Event,
+    ) -> None:
+        """Hold the parts; ``stopping`` breaks a proof off, which then counts for nothing."""
+        self._journal = journal
+        self._archive = archive
+        self._lanes = lanes
+        self._results_partitions = results_partitions
+        self._stopping = stopping
+
+    def prove(self, number: int, incarnation: bytes) -> Proof:
+        """Compare a slice, to which no row is added any more, with the archive.
+
+        Args:
+            number: The slice.
+            incarnation: Under which the shard's rows are archived.
+
+        Raises:
+            Unavailable: MySQL or Cassandra does not answer.
+        """
+        if not self._is_covered(number, incarnation):
+            return _NOTHING
+        rows = 0
+        for some in self._ranges(number):
+            rows += len(some)
+            differences = self._differences(incarnation, some)
+            if differences:
+                return Proof(complete=True, rows=rows, differences=tuple(differences))
+        # A7: a slice that is dropped meanwhile reads as too few rows, without an error.
+        if self._stopping.is_set() or number not in self._journal.slices():
+            return _NOTHING
+        return Proof(complete=True, rows=rows)
+
+    def _is_covered(self, number: int, incarnation: bytes) -> bool:
+        """Say whether the sink has passed the slice's last row in each results partition (A6 b)."""
+        last = self._journal.slice_last_rows(number, self._results_partitions)
+        coverage = self._archive.coverage(incarnation) if last else {}
+        return all(_reaches(coverage.get(place), row) for place, row in last.items())
+
+    def _ranges(self, number: int) -> Iterator[list[JournalRecord]]:
+        for lane in range(self._lanes):
+            after = (-1, 0)
+            while not self._stopping.is_set():
+                rows = self._journal.slice_rows(number, lane, after, rows_max=RANGE_ROWS)
+                if not rows:
+                    break
+                yield rows
+                after = (rows[-1].lane_offset, rows[-1].lane_index)
+                PULSE.beat()
+
+    def _differences(self, incarnation: bytes, rows: list[JournalRecord]) -> list[Difference]:
+        """Read some rows of one lane back, and return those that are not the same (A6 c)."""
+        copies: dict[tuple[int, int], set[bytes]] = {}
+        for first, last in stretches(row.lane_offset for row in rows):
+            for offset, index, result in self._archive.journal(incarnation, rows[0].lane, first, last):
+                copies.setdefault((offset, index), set()).add(result)
+        steps = self._archive.steps_at([key for row in rows for key in _step_keys(row)])
+        found: list[Difference] = []
+        for row in rows:
+            found += _compare(row, copies.get((row.lane_offset, row.lane_index), set()), steps)
+        return found
+
+
+def stretches(offsets: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Yield first and last offset of stretches that hold all offsets given in order, none longer than STRETCH_OFFSETS.
+
+    >>> list(stretches([0, 7, 2_499, 2_500, 90_000]))
+    [(0, 2499), (2500, 2500), (90000, 90000)]
+    """
+    first = last = -1
+    for offset in offsets:
+        if first >= 0 and offset - first >= STRETCH_OFFSETS:
+            yield first, last
+            first = -1
+        first = offset if first < 0 else first
+        last = offset
+    if first >= 0:
+        yield first, last
+
+
+def _reaches(covered: Covered | None, row: tuple[int, int]) -> bool:
+    return covered is not None and (covered.lane_offset, covered.lane_index) >= row
+
+
+def _step_keys(row: JournalRecord) -> list[StepKey]:
+    return [StepKey(id_, row.root, row.command_id) for id_ in step_ids(row.transaction_id, row.command_id)]
+
+
+def _compare(row: JournalRecord, copies: set[bytes], steps: Mapping[StepKey, bytes]) -> list[Difference]:
+    """Return in what the archive differs from a row: every copy of it must be there, and be the same bytes."""
+    found = []
+    if not copies:
+        found.append(_difference("ARCHIVE_ROW_MISSING", row, "no chunk of the archived journal has it"))
+    elif copies != {row.result}:
+        found.append(_difference("ARCHIVE_ROW_DIFFERS", row, f"{len(copies)} copies in the archived journal"))
+    for key in _step_keys(row):
+        result = steps.get(key)
+        place = f"transaction {id_text(key.transaction_id)} step {id_text(key.step)}"
+        if result is None:
+            found.append(_difference("ARCHIVE_STEP_MISSING", row, f"{place} is not in transaction_by_id"))
+        elif result != row.result:
+            found.append(_difference("ARCHIVE_STEP_DIFFERS", row, f"{place} has other bytes"))
+    return found
+
+
+def _difference(kind: str, row: JournalRecord, detail: str) -> Difference:
+    return Difference(
+        kind=kind,
+        slice=row.slice,
+        lane=row.lane,
+        lane_offset=row.lane_offset,
+        lane_index=row.lane_index,
+        detail=detail,
+    )
