@@ -1,0 +1,349 @@
+"""The router's own rules, on a log and a broker in memory that acknowledge when the test says so."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+
+import pytest
+
+from processors.faults import Fault, Fenced, Misconfigured, Unavailable
+from processors.routing.directory import HOME_UNIT, Directory
+from processors.routing.units import partition_of
+from processors.streams.directory import DirectoryContents
+from processors.wire.directory import DirectoryHead, ShardRecord
+from processors.wire.records import OutRecord, Record
+from processors.wire.route import ROUTE_HEADER, Route, decode_route
+from processors.workers.router import (
+    COMMIT_INTERVAL_S,
+    COMMIT_PATIENCE_S,
+    IN_FLIGHT_RECORDS_MAX,
+    Router,
+    RouterConfig,
+    RouterParts,
+    Told,
+)
+
+INGRESS_ID = b"i" * 16
+HEAD = DirectoryHead(directory_id=b"d" * 16, ingress_topic_id=INGRESS_ID, ingress_epoch=3)
+METADATA = f"r1 directory={HEAD.directory_id.hex()} end="
+PARTITIONS = 2
+ROOTS = ["acme" if partition_of("acme", PARTITIONS) == number else "globex" for number in range(PARTITIONS)]
+
+
+@dataclass(slots=True)
+class Ingress:
+    """A consumer group with one member; assigns and revokes when told to, within the member's poll."""
+
+    waiting: deque[Record] = field(default_factory=deque)
+    commits: list[tuple[dict[int, int], str]] = field(default_factory=list)
+    kept: dict[int, tuple[int, str]] = field(default_factory=dict)
+    assigning: list[int] = field(default_factory=lambda: list(range(PARTITIONS)))
+    revoking: list[int] = field(default_factory=list)
+    fault: Fault | None = None
+    assigned: Told = field(init=False)
+    revoked: Told = field(init=False)
+
+    def poll(self, max_records: int, timeout_s: float) -> list[Record]:  # noqa: ARG002 - the real one's signature
+        revoking, self.revoking = self.revoking, []
+        assigning, self.assigning = self.assigning, []
+        if revoking:
+            self.revoked(revoking)
+        if assigning:
+            self.assigned(assigning)
+        return [self.waiting.popleft() for _ in range(min(max_records, len(self.waiting)))]
+
+    def commit(self, offsets: Mapping[int, int], metadata: str = "") -> None:
+        if self.fault is not None:
+            raise self.fault
+        self.commits.append((dict(offsets), metadata))
+        self.kept |= {partition: (offset, metadata) for partition, offset in offsets.items()}
+
+    def committed(self, partitions: Collection[int]) -> dict[int, tuple[int, str]]:
+        return {partition: self.kept[partition] for partition in partitions if partition in self.kept}
+
+
+@dataclass(slots=True)
+class Lanes:
+    """A producer whose broker acknowledges in whatever order the test asks for."""
+
+    sent: list[OutRecord] = field(default_factory=list)
+    told: dict[int, Callable[[], None] | None] = field(default_factory=dict)  # not acknowledged yet, by index
+    silent: bool = True
+    fault: Fault | None = None
+
+    @property
+    def undelivered(self) -> int:
+        return len(self.told)
+
+    def send(self, record: OutRecord, on_delivered: Callable[[], None] | None = None) -> None:
+        self.poll(0)
+        self.told[len(self.sent)] = on_delivered
+        self.sent.append(record)
+
+    def acknowledge(self, *indexes: int) -> None:
+        for index in indexes:
+            told = self.told.pop(index)
+            if told is not None:
+                told()
+
+    def poll(self, timeout_s: float) -> None:  # noqa: ARG002
+        if self.fault is not None:
+            raise self.fault
+
+    def flush(self, deadline_s: float) -> None:
+        self.poll(0)
+        if self.silent and self.told:
+            raise Unavailable(f"not acknowledged within {deadline_s} s")
+        self.acknowledge(*list(self.told))
+
+
+@dataclass(slots=True)
+class World:
+    ingress: Ingress = field(default_factory=Ingress)
+    lanes: Lanes = field(default_factory=Lanes)
+    now_s: float = 0.0
+    ingress_id: bytes = INGRESS_ID
+    end_offset: int = 3
+    directory: Directory = field(default_factory=Directory)
+    reads: int = 0
+    records_max: int = 2
+
+    def __post_init__(self) -> None:
+        self.directory.add(unit=HOME_UNIT, generation=0, shard="s1", ingress_partition=0, since=0)
+
+    def contents(self) -> DirectoryContents:
+        self.reads += 1
+        shard = ShardRecord(shard="s1", topic="balance.shard.s1", topic_id=b"s" * 16)
+        return DirectoryContents(head=HEAD, directory=self.directory, shards={"s1": shard}, end_offset=self.end_offset)
+
+    def join(self, assigned: Told, revoked: Told) -> Ingress:
+        self.ingress.assigned, self.ingress.revoked = assigned, revoked
+        return self.ingress
+
+    def router(self) -> Router:
+        config = RouterConfig(
+            ingress_partitions=PARTITIONS,
+            lanes=2,
+            topic_prefix="p.",
+            dead_letters_topic="balance.dead-letters",
+            batch_records_max=self.records_max,
+            stop_deadline_s=1.0,
+        )
+        parts = RouterParts(
+            join=self.join,
+            producer=self.lanes,
+            read_directory=self.contents,
+            read_ingress_id=lambda: self.ingress_id,
+            clock_s=lambda: self.now_s,
+        )
+        return Router(config, parts)
+
+    def arrive(self, partition: int, *offsets: int) -> None:
+        for offset in offsets:
+            self.ingress.waiting.append(
+                Record("p.in", partition, offset, 5, 1_000 + offset, True, ROOTS[partition].encode(), b"x", [])
+            )
+
+    def later(self) -> None:
+        self.now_s += COMMIT_INTERVAL_S
+
+
+def route_of(record: OutRecord) -> Route:
+    ((name, value),) = record.headers
+    assert name == ROUTE_HEADER
+    return decode_route(value)
+
+
+@pytest.mark.rule("R6")
+def test_an_offset_is_committed_only_when_everything_before_it_is_acknowledged() -> None:
+    world = World()
+    router = world.router()
+    world.arrive(0, 0, 1)
+    world.arrive(1, 0, 1)
+    router.step()  # batch of offsets 0 and 1 of partition 0
+    router.step()  # batch of partition 1
+
+    world.lanes.acknowledge(1, 2, 3)
+    world.later()
+    router.step()
+    assert world.ingress.commits == []
+
+    world.lanes.acknowledge(0)
+    world.later()
+    router.step()
+    assert world.ingress.commits == [({0: 2, 1: 2}, METADATA + "3")]
+
+
+@pytest.mark.rule("R6")
+def test_a_dead_letter_is_acknowledged_too_before_its_offset_is_committed() -> None:
+    world = World()
+    router = world.router()
+    world.ingress.waiting.append(Record("p.in", 0, 7, 5, 1_000, True, b"NO ROOT", b"x", []))
+    router.step()
+    world.later()
+    router.step()
+    assert world.ingress.commits == []
+
+    world.lanes.acknowledge(0)
+    world.later()
+    router.step()
+    assert world.ingress.commits == [({0: 8}, METADATA + "3")]
+
+
+@pytest.mark.rule("R6")
+def test_what_is_not_acknowledged_when_the_router_stops_is_not_committed() -> None:
+    world = World()
+    router = world.router()
+    world.arrive(0, 0)
+    router.step()
+
+    with pytest.raises(Unavailable):
+        router.finish()
+    assert world.ingress.commits == []
+
+    world.lanes.silent = False
+    router.finish()
+    assert world.ingress.commits == [({0: 1}, METADATA + "3")]
+
+
+@pytest.mark.rule("R7")
+def test_a_delivery_that_failed_ends_the_router() -> None:
+    world = World()
+    router = world.router()
+    world.arrive(0, 0)
+    router.step()
+    world.lanes.fault = Misconfigured("too large")
+
+    with pytest.raises(Misconfigured, match="too large"):
+        router.run(threading.Event())
+    assert world.ingress.commits == []
+
+
+@pytest.mark.rule("R1")
+def test_the_directory_is_read_on_each_assignment_before_the_first_record() -> None:
+    world = World()
+    router = world.router()
+    assert world.reads == 0
+    world.directory.add(unit="acme", generation=1, shard="s1", ingress_partition=ROOTS.index("acme"), since=0)
+    world.arrive(ROOTS.index("acme"), 0)
+
+    router.step()
+
+    assert world.reads == 1
+    assert (route_of(world.lanes.sent[0]).unit, route_of(world.lanes.sent[0]).generation) == ("acme", 1)
+    world.ingress.revoking, world.ingress.assigning = [0], [0]
+    router.step()
+    assert world.reads == 2
+
+
+def test_records_of_a_partition_that_was_given_away_are_dropped_and_never_committed() -> None:
+    world = World()
+    router = world.router()
+    world.arrive(0, 0)
+    world.arrive(1, 0)
+    router.step()
+    world.ingress.revoking = [0]
+    world.arrive(0, 1)
+    world.arrive(1, 1)
+    router.step()
+
+    assert [(route_of(out).ingress_partition, route_of(out).ingress_offset) for out in world.lanes.sent] == [
+        (0, 0),
+        (1, 0),
+        (1, 1),
+    ]
+    world.lanes.acknowledge(0, 1, 2)
+    world.later()
+    router.step()
+    assert world.ingress.commits == [({1: 2}, METADATA + "3")]
+    assert router.owned == {1}
+
+
+def test_what_is_acknowledged_in_time_is_committed_for_the_next_owner() -> None:
+    world = World()
+    world.lanes.silent = False
+    router = world.router()
+    world.arrive(0, 0)
+    router.step()
+    world.ingress.revoking = [0]
+    router.step()
+
+    assert world.ingress.commits == [({0: 1}, METADATA + "3")]
+
+
+@pytest.mark.parametrize("fault", [Fenced("rebalance"), Unavailable("no answer")])
+def test_a_commit_that_is_refused_is_made_again_and_given_up_after_a_minute(fault: Fault) -> None:
+    world = World()
+    router = world.router()
+    world.arrive(0, 0)
+    router.step()
+    world.lanes.acknowledge(0)
+    world.ingress.fault = fault
+    world.later()
+    router.step()
+
+    world.ingress.fault = None
+    router.step()
+    assert world.ingress.commits == [({0: 1}, METADATA + "3")]
+
+    world.arrive(0, 1)
+    router.step()
+    world.lanes.acknowledge(1)
+    world.ingress.fault = fault
+    world.now_s += COMMIT_PATIENCE_S + 1
+    with pytest.raises(type(fault)):
+        router.step()
+
+
+@pytest.mark.rule("R8")
+def test_nothing_is_committed_once_the_ingress_topic_is_another() -> None:
+    world = World()
+    router = world.router()
+    world.arrive(0, 0)
+    router.step()
+    world.lanes.acknowledge(0)
+    world.ingress_id = b"j" * 16
+    world.later()
+
+    with pytest.raises(Misconfigured, match="made again"):
+        router.step()
+    assert world.ingress.commits == []
+
+
+@pytest.mark.rule("R8")
+@pytest.mark.parametrize(
+    "metadata", [METADATA + "4", f"r1 directory={'e' * 32} end=3"], ids=["shorter", "another directory"]
+)
+def test_a_directory_that_is_not_the_one_of_the_last_commit_is_refused(metadata: str) -> None:
+    world = World()
+    world.ingress.kept = {1: (5, metadata)}
+    router = world.router()
+
+    with pytest.raises(Misconfigured, match="placements are lost"):
+        router.step()
+
+
+@pytest.mark.parametrize("metadata", ["", "someone's tool", METADATA + "03"])
+def test_a_commit_with_anothers_metadata_says_nothing_of_the_directory(metadata: str) -> None:
+    world = World()
+    world.ingress.kept = {1: (5, metadata)}
+    router = world.router()
+
+    router.step()
+
+    assert router.owned == {0, 1}
+
+
+def test_a_broker_that_acknowledges_nothing_is_not_sent_more_than_memory_holds() -> None:
+    world = World(records_max=10_000)
+    router = world.router()
+    world.arrive(0, *range(IN_FLIGHT_RECORDS_MAX + 20_000))
+
+    for _ in range(20):
+        router.step()
+
+    assert len(world.lanes.sent) == IN_FLIGHT_RECORDS_MAX
+    assert route_of(world.lanes.sent[-1]).ingress_offset == IN_FLIGHT_RECORDS_MAX - 1
