@@ -25,14 +25,29 @@ _JSON = "application/json"
 class HealthServer:
     """Answers for one process until it is closed. Port 0 takes a free one; ``port`` tells which."""
 
-    def __init__(self, host: str, port: int, *, process: str, pulse: Pulse = telemetry.PULSE) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        process: str,
+        silent_max_s: float = SILENT_MAX_S,
+        pulse: Pulse = telemetry.PULSE,
+    ) -> None:
         """Begin to answer.
+
+        Args:
+            host: Address of this machine to answer on.
+            port: 0 takes a free one.
+            process: Named in the answers.
+            silent_max_s: A loop that is silent for longer is said to hang.
+            pulse: The process's.
 
         Raises:
             Misconfigured: The port is taken, or the host is not one of this machine's.
         """
         try:
-            self._server = ThreadingHTTPServer((host, port), _handler(process, pulse))
+            self._server = ThreadingHTTPServer((host, port), _handler(process, pulse, silent_max_s))
         except OSError as error:
             raise Misconfigured(
                 f"{process} cannot answer health probes on {host}:{port}: {error.strerror}; choose another health.port"
@@ -61,9 +76,9 @@ class HealthServer:
 Answer = tuple[HTTPStatus, str, bytes]
 
 
-def _handler(process: str, pulse: Pulse) -> type[BaseHTTPRequestHandler]:
+def _handler(process: str, pulse: Pulse, silent_max_s: float) -> type[BaseHTTPRequestHandler]:
     pages: dict[str, Callable[[], Answer]] = {
-        "/healthz": lambda: _healthz(process, pulse),
+        "/healthz": lambda: _healthz(process, pulse, silent_max_s),
         "/readyz": lambda: _readyz(process, pulse),
         "/metrics": lambda: (HTTPStatus.OK, telemetry.METRICS_CONTENT_TYPE, telemetry.metrics_page()),
     }
@@ -86,8 +101,8 @@ def _handler(process: str, pulse: Pulse) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
-def _healthz(process: str, pulse: Pulse) -> Answer:
-    alive = pulse.silent_s <= SILENT_MAX_S
+def _healthz(process: str, pulse: Pulse, silent_max_s: float) -> Answer:
+    alive = pulse.silent_s <= silent_max_s
     return _said(alive, process=process, alive=alive, silent_s=round(pulse.silent_s, 1))
 
 

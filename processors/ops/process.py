@@ -9,7 +9,7 @@ from collections.abc import Callable
 from types import FrameType
 
 from processors.faults import Fault
-from processors.ops.health import HealthServer
+from processors.ops.health import SILENT_MAX_S, HealthServer
 from processors.ops.result_text import EXIT_FAULT
 from processors.ops.supervisor import end_with_parent
 from processors.settings import Settings
@@ -60,7 +60,10 @@ def run_process(
         signal.signal(number, on_signal)
     if supervised:
         end_with_parent(stop)
-    with HealthServer(settings.health.host, settings.health.port, process=name) as health:
+    rests_s = max(settings.expirer.tick_ms, settings.remover.interval_ms) / 1_000  # on purpose, between two looks
+    with HealthServer(
+        settings.health.host, settings.health.port, process=name, silent_max_s=SILENT_MAX_S + rests_s
+    ) as health:
         log.info("process_started", pid=os.getpid(), health_port=health.port, instance=settings.instance)
         try:
             status = work(stopping)

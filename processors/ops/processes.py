@@ -54,6 +54,18 @@ KINDS: dict[str, Kind] = {
         per_shard=False,
         stop_deadline_ms=lambda settings: settings.sink.stop_deadline_ms,
     ),
+    "recaller": Kind(
+        what="Fetches the originals of late refunds from Cassandra.",
+        work=services.run_the_recaller,
+        per_shard=False,
+        stop_deadline_ms=lambda settings: settings.recaller.stop_deadline_ms,
+    ),
+    "remover": Kind(
+        what="Removes from one shard what is proven to be in Cassandra.",
+        work=services.run_the_remover,
+        per_shard=True,
+        stop_deadline_ms=lambda settings: settings.remover.stop_deadline_ms,
+    ),
 }
 
 

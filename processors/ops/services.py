@@ -15,7 +15,10 @@ from processors.streams.group import GroupConsumer
 from processors.streams.producer import IdempotentProducer
 from processors.streams.topics import shard_topic
 from processors.workers import expirer as expirers
+from processors.workers import recaller, sink
 from processors.workers.expirer import Expirer, ExpirerParts
+from processors.workers.recaller import run_recaller
+from processors.workers.remover import run_remover
 from processors.workers.router import Router, RouterConfig, RouterParts, Told
 from processors.workers.sink import ARCHIVED_TOPIC, run_sink
 
@@ -103,10 +106,47 @@ def run_the_sink(settings: Settings, _shard: str, stopping: threading.Event) -> 
     return run_sink(
         assembly.kafka_address(settings),
         assembly.cassandra_address(settings),
-        group=_group(settings, "balance-sink"),
+        group=_group(settings, sink.GROUP),
         archived_partitions=settings.topics.archived_partitions,
         batch_rows_max=settings.sink.batch_rows_max,
         batch_wait_ms=settings.sink.batch_wait_ms,
+        requests_max=settings.sink.requests_max,
+        stopping=stopping,
+    )
+
+
+def run_the_recaller(settings: Settings, _shard: str, stopping: threading.Event) -> int:
+    """Run one recaller until ``stopping``, and return 0.
+
+    Raises:
+        Misconfigured: A topic or the keys are not as they must be.
+        Fault: One that waiting does not mend.
+    """
+    assembly.check_topics(settings, assembly.RESULTS_TOPIC, INGRESS_TOPIC)
+    return run_recaller(
+        assembly.kafka_address(settings),
+        assembly.cassandra_address(settings),
+        group=_group(settings, recaller.GROUP),
+        keyring=assembly.keyring(settings),
+        commands_partitions=settings.topics.commands_partitions,
+        batch_records_max=settings.recaller.batch_records_max,
+        retry_ms=settings.recaller.retry_ms,
+        stopping=stopping,
+    )
+
+
+def run_the_remover(settings: Settings, shard: str, stopping: threading.Event) -> int:
+    """Run one shard's remover until ``stopping``, and return 0.
+
+    Raises:
+        Misconfigured: A topic, the database or the archive is not as it must be.
+    """
+    assembly.check_topics(settings, ARCHIVED_TOPIC)
+    return run_remover(
+        assembly.kafka_address(settings),
+        assembly.cassandra_address(settings),
+        {shard: assembly.mysql_address(settings, shard)},
+        interval_ms=settings.remover.interval_ms,
         requests_max=settings.sink.requests_max,
         stopping=stopping,
     )
