@@ -11,6 +11,7 @@ from processors.faults import Misconfigured
 from processors.settings import Settings
 from processors.stores.cassandra import CassandraAddress
 from processors.stores.lane_store import MysqlLaneStore
+from processors.stores.migrations import ShardRow, check_database
 from processors.stores.mysql import MysqlAddress
 from processors.streams.connection import KafkaAddress
 from processors.streams.consumer import AssignmentEvents, GroupOptions, RecordConsumer
@@ -172,6 +173,7 @@ def run_shard(
     """
     address, keys, worker_settings = kafka_address(settings), keyring(settings), settings.worker
     topics = check_topics(settings, shard_topic(shard), RESULTS_TOPIC, DEAD_LETTERS_TOPIC)
+    check_database(mysql_address(settings, shard), _shard_row(settings, shard))
     topic_id = topics.topic_id(shard_topic(shard))
 
     def make_parts(lane: int) -> LaneParts:
@@ -213,6 +215,11 @@ def run_shard(
         return worker.run(consumer, stopping)
     finally:
         consumer.close()
+
+
+def _shard_row(settings: Settings, shard: str) -> ShardRow:
+    topics = settings.topics
+    return ShardRow(shard=shard, lanes=topics.lanes, results_partitions=topics.results_partitions)
 
 
 def _observer(shard: str, lane: int) -> Callable[[int], None]:

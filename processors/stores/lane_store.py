@@ -258,22 +258,12 @@ class MysqlLaneStore:
         )
 
     def stop(self, code: StopCode, detail: str) -> None:
-        """Store why the lane stopped, as long as it is ours.
+        """Store why the lane stopped, as long as it is ours; the next commit takes it away.
 
         Raises:
             Fenced: Another owner has it: he goes on.
             Fault: The server; stop again.
         """
-        self._set_stop(
-            f"{text_literal(code.value)}, stop_detail = {cut_literal(detail, STOP_DETAIL_BYTES_MAX)}, "
-            f"stopped_at_ms = {self._clock_ms()}"
-        )
-
-    def clear_stop(self) -> None:
-        """Let a stopped lane go on. Raises as ``stop``."""
-        self._set_stop("NULL, stop_detail = NULL, stopped_at_ms = NULL")
-
-    def _set_stop(self, values: str) -> None:
         if self._owner_epoch is None:
             raise Fenced(f"lane {self._lane} was never taken over")
         if self._running is not None:
@@ -282,7 +272,8 @@ class MysqlLaneStore:
         session = Session(self._address, lane=True)
         try:
             told = session.execute(
-                f"UPDATE progress SET stop_code = {values} "
+                f"UPDATE progress SET stop_code = {text_literal(code.value)}, "
+                f"stop_detail = {cut_literal(detail, STOP_DETAIL_BYTES_MAX)}, stopped_at_ms = {self._clock_ms()} "
                 f"WHERE lane = {self._lane} AND owner_epoch = {self._owner_epoch}",
                 "storing the stop",
             )

@@ -69,6 +69,22 @@ def migrate(address: MysqlAddress, shard: ShardRow, rules: dict[int, Rules], *, 
         session.close()
 
 
+def check_database(address: MysqlAddress, shard: ShardRow) -> None:
+    """Prove, before a lane is taken, that a database is the shard's and keeps what it commits.
+
+    Raises:
+        Misconfigured: The server's settings (L7), the schema, or the shard are not as they must be.
+        Unavailable: The server does not answer.
+    """
+    session = Session(address, lane=True)
+    try:
+        found = check_schema(session, shard.shard)
+    finally:
+        session.close()
+    if found != shard:
+        raise Misconfigured(f"{address} holds {found}, the settings say {shard}: partition counts never change (W3)")
+
+
 def check_schema(session: Session, shard: str) -> ShardRow:
     """Return the shard that a database holds, proven to be of this release's schema.
 

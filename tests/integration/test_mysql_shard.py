@@ -18,7 +18,7 @@ from processors.ledger.outcomes import Contra
 from processors.ledger.rules import Rules
 from processors.routing.units import partition_of
 from processors.stores import partitions
-from processors.stores.migrations import FOLDER, check_schema, migrate, read_migrations
+from processors.stores.migrations import FOLDER, check_database, check_schema, migrate, read_migrations
 from processors.stores.mysql import MysqlAddress, Session
 from processors.stores.partitions import ensure_slices, slices, slices_needed
 from processors.stores.shard_reader import OverdueHold, ShardReader, open_reader, open_snapshot
@@ -150,6 +150,13 @@ def test_a_shard_keeps_what_it_was_made_with(address: MysqlAddress, reader: Shar
         reader.check("s2")
     with pytest.raises(Misconfigured, match="the settings say"):
         migrate(address, replace(SHARD, lanes=8), {0: RULES}, now_ms=clock_ms())
+
+
+def test_a_worker_refuses_another_shards_database_and_other_counts(address: MysqlAddress) -> None:
+    check_database(address, SHARD)
+    for other in (replace(SHARD, shard="s2"), replace(SHARD, lanes=8), replace(SHARD, results_partitions=1)):
+        with pytest.raises(Misconfigured):
+            check_database(address, other)
 
 
 @pytest.mark.rule("I6")

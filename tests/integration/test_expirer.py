@@ -1,0 +1,196 @@
+"""The expirer on real MySQL and Kafka: what it writes, when, and that a lane takes it (H2, M9, A6)."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from processors.faults import Misconfigured, Unavailable
+from processors.ids import derived_id
+from processors.ledger.book import Hold
+from processors.ledger.commands import ExpireHold, Tick
+from processors.routing.units import partition_of
+from processors.stores.mysql import MysqlAddress
+from processors.stores.rows import Progress
+from processors.stores.shard_reader import LanePosition, OverdueHold, open_reader
+from processors.streams.connection import KafkaAddress
+from processors.streams.producer import IdempotentProducer
+from processors.streams.reader import read_range
+from processors.streams.topics import Topics, shard_topic
+from processors.wire.admission import admit
+from processors.wire.records import OutRecord, Record
+from processors.wire.signature import KeyRing
+from processors.workers.expirer import Expirer, ExpirerParts, run
+from tests.integration.ingress import LANES, SHARD, make_topics
+from tests.integration.mysql_shard import make_shard, new_id, take_lane
+from tests.servers import Servers
+
+KEYS = KeyRing(signing="k1", keys={"k1": bytes(32)})
+HOLDS_MAX = 3
+
+
+@dataclass
+class Place:
+    """A shard's database and topic, with an expirer on them."""
+
+    database: MysqlAddress
+    kafka: KafkaAddress
+    topics: Topics
+    expirer: Expirer
+    positions: dict[int, int] = field(default_factory=dict)
+
+    def written(self, lane: int) -> list[Record]:
+        """Return what a lane's partition got since the last look."""
+        topic = shard_topic(SHARD)
+        start = self.positions.get(lane, 0)
+        end = self.topics.bounds(topic, lane)[1]
+        self.positions[lane] = end
+        return [record for records in read_range(self.kafka, topic, lane, start, end) for record in records]
+
+
+@pytest.fixture
+def place(servers: Servers, topic_prefix: Callable[[], str], fresh_database: Callable[[], str]) -> Iterator[Place]:
+    kafka = KafkaAddress(bootstrap_servers=servers.kafka_bootstrap_servers, topic_prefix=topic_prefix())
+    topics = make_topics(kafka)
+    database = make_shard(servers, fresh_database)
+    reader, producer = open_reader(database), IdempotentProducer(kafka)
+    parts = ExpirerParts(
+        shard=SHARD,
+        topic=kafka.topic_prefix + shard_topic(SHARD),
+        lanes=LANES,
+        reader=reader,
+        writer=producer,
+        end_offset=lambda lane: topics.bounds(shard_topic(SHARD), lane)[1],
+        holds_max=HOLDS_MAX,
+    )
+    yield Place(database=database, kafka=kafka, topics=topics, expirer=Expirer(parts))
+    reader.close()
+    producer.close()
+
+
+def commands_of(records: list[Record]) -> list[object]:
+    """Return what a lane makes of the records, as it admits them."""
+    return [admit(each, keyring=KEYS, lane=each.partition, lanes=LANES).command for each in records]
+
+
+@pytest.mark.rule("A6")
+def test_every_lane_gets_a_tick_owned_or_not(place: Place) -> None:
+    take_lane(place.database, 1)
+
+    assert place.expirer.step() == 0
+
+    for lane in range(LANES):
+        assert commands_of(place.written(lane)) == [Tick()]
+
+
+@pytest.mark.rule("H2")
+@pytest.mark.rule("M9")
+def test_holds_overdue_by_the_lanes_own_time_are_asked_for_once(place: Place) -> None:
+    root = next(name for name in (f"p{number}" for number in range(99)) if partition_of(name, LANES) == 1)
+    lane = take_lane(place.database, 1)
+    due, later = new_id(), new_id()
+    holds = [
+        ((root, id_), Hold(f"{root}:a", "USD", 5, 5, 1, expires_at_ms), False)
+        for id_, expires_at_ms in ((due, 1_000), (later, 1_001))
+    ]
+    batch = lane.batch(1, holds=holds)
+    # The lane's time is 1,000 ms; the wall clock has long passed both.
+    lane.commit(replace(batch, progress=replace(batch.progress, last_time_ms=1_000)))
+    wanted = ExpireHold(command_id=derived_id("EXPIRE_HOLD", due), address=f"{root}:a", currency="USD", hold_id=due)
+
+    assert place.expirer.step() == 1
+    written = place.written(1)
+    assert commands_of(written) == [wanted, Tick()]
+    assert (written[0].key, written[0].headers) == (root.encode(), [])
+    assert commands_of(place.written(0)) == [Tick()]
+
+    # The lane has not met the request yet: it is not repeated, however often the expirer looks.
+    assert place.expirer.step() == 0
+    assert commands_of(place.written(1)) == [Tick()]
+
+    # It has passed it, and the hold is still there: asked for again, under the same id.
+    batch = lane.batch(10)
+    lane.commit(replace(batch, progress=replace(batch.progress, last_time_ms=1_000)))
+    assert place.expirer.step() == 1
+    assert commands_of(place.written(1)) == [wanted, Tick()]
+
+
+def test_a_step_asks_for_a_bounded_number_of_holds(place: Place) -> None:
+    lane = take_lane(place.database, 0)
+    root = next(name for name in (f"p{number}" for number in range(99)) if partition_of(name, LANES) == 0)
+    lane.write(1, holds=[((root, new_id()), Hold(root, "USD", 5, 5, 1, 77), False) for _ in range(HOLDS_MAX + 2)])
+
+    assert place.expirer.step() == HOLDS_MAX
+
+
+class Weather:
+    """A shard whose rows cannot always be read."""
+
+    def __init__(self, faults: list[Exception]) -> None:
+        self.faults = faults
+        self.looks = 0
+        self.written: list[OutRecord] = []
+
+    def lane_positions(self) -> Mapping[int, LanePosition]:
+        self.looks += 1
+        if self.faults:
+            raise self.faults.pop()
+        progress = Progress(
+            lane=0, topic_id=bytes(16), next_offset=0, leader_epoch=0, owner_epoch=1, last_time_ms=0, version_us=0,
+            digest=bytes(32), published_offset=0, published_time_ms=0,
+        )  # fmt: skip
+        return {0: LanePosition(progress=progress, stop_code=None, stop_detail="", stopped_at_ms=0)}
+
+    def overdue_holds(self, lane: int, *, now_ms: int, holds_max: int) -> list[OverdueHold]:
+        del lane, now_ms, holds_max
+        return []
+
+    def send(self, record: OutRecord) -> None:
+        self.written.append(record)
+
+    def flush(self, deadline_s: float) -> None:
+        del deadline_s
+
+
+def run_in(weather: Weather, until: Callable[[], bool]) -> list[str]:
+    stopping = threading.Event()
+    closed: list[str] = []
+    parts = ExpirerParts(
+        shard=SHARD, topic="t", lanes=1, reader=weather, writer=weather, end_offset=lambda _: 0, holds_max=1
+    )
+    thread = threading.Thread(
+        target=lambda: run(lambda: (Expirer(parts), lambda: closed.append("closed")), stopping, tick_ms=10)
+    )
+    thread.start()
+    ends_s = time.monotonic() + 10
+    while not until() and time.monotonic() < ends_s:
+        time.sleep(0.01)
+    stopping.set()
+    thread.join()
+    return closed
+
+
+def test_a_fault_that_passes_is_waited_out_with_new_connections() -> None:
+    weather = Weather([Unavailable("away"), Unavailable("away")])
+
+    closed = run_in(weather, lambda: len(weather.written) >= 2)
+
+    assert len(closed) == 3
+    assert len(weather.written) >= 2
+
+
+def test_what_waiting_does_not_mend_ends_the_process() -> None:
+    weather = Weather([Misconfigured("wrong")])
+    parts = ExpirerParts(
+        shard=SHARD, topic="t", lanes=1, reader=weather, writer=weather, end_offset=lambda _: 0, holds_max=1
+    )
+    closed: list[str] = []
+
+    with pytest.raises(Misconfigured):
+        run(lambda: (Expirer(parts), lambda: closed.append("closed")), threading.Event(), tick_ms=10)
+
+    assert closed == ["closed"]
