@@ -29,7 +29,10 @@ TABLES = {
     "transaction_by_id": ("minute, bucket, transaction_id, root, step", "result"),
     "statement": (
         "root, address, currency, bucket, sequence",
-        "type transaction_id command_id contra balance_change held_change balance held overdraft_limit lane_time_ms",
+        (
+            "type transaction_id command_id contra balance_change held_change balance held overdraft_limit "
+            "lane_time_ms metadata"
+        ),
     ),
     "statement_day": ("address, currency, day", "first_sequence"),
     "coverage": ("shard, lane, results_partition", "lane_offset lane_index lane_time_ms"),
