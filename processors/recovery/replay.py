@@ -115,7 +115,7 @@ def replay_lane(
         decider = Decider(parts.make_context(lane), state, clock_ms=parts.clock_ms)
         ahead = chain.from_iterable(parts.topic.read(lane, state.progress.next_offset, target))
         told = times_told(ahead, keyring=parts.keyring, lane=lane, lanes=parts.lanes)
-        decider.lane_times = {**told, **decider.lane_times}
+        decider.tell_times(told)
         last = state.progress
         reached: list[Progress] = [last]
         committer = Committer(

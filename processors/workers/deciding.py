@@ -256,10 +256,20 @@ class Decider:
             sources=dict(state.sources),
         )
         self.lane_times = dict(state.lane_times)
-        self._stored_lane_times = set(state.lane_times)
+        self._unstored_lane_times: dict[int, int] = {}
         self._context = context
         self._clock_ms = clock_ms
         self._progress = progress
+
+    def tell_times(self, times: Mapping[int, int]) -> None:
+        """Take in the operator's word on the times of records, as read ahead; the first word on each counts (I2).
+
+        It is stored with the next batch, whichever records that has: a later owner may meet the records when they are
+        no longer ahead of its clock, and must still know.
+        """
+        for offset, time_ms in times.items():
+            if offset not in self.lane_times:
+                self.lane_times[offset] = self._unstored_lane_times[offset] = time_ms
 
     def decide(self, admissions: list[Admission], needs: Keys, *, published: tuple[int, int]) -> Decided:
         """Decide records in order; every row they need is in the book.
@@ -283,6 +293,9 @@ class Decider:
                 told = f"offset {admission.record.offset}: {type(bug).__name__}: {bug}"
                 raise UndecidedError(admission.record.offset, LaneStopped(StopCode.BUG, told)) from bug
         standing = self.standing
+        batch.lane_times, self._unstored_lane_times = self._unstored_lane_times, {}
+        # A database from before may be behind P: what it can prove as published ends where it stands itself.
+        published = min(published, (standing.next_offset, standing.lane_time_ms))
         self._progress = Progress(
             lane=self._context.lane,
             topic_id=self._progress.topic_id,
@@ -305,10 +318,7 @@ class Decider:
 
     def _one(self, admission: Admission, batch: _Batch) -> None:
         record = admission.record
-        offset = record.offset
         meet(self.standing, record, context=self._context, lane_times=self.lane_times, clock_ms=self._clock_ms)
-        if offset in self.lane_times:
-            self._keep_lane_time(offset, batch)
         if admission.route is not None and is_redelivery(self.standing, admission.route):
             batch.silent += 1
             return
@@ -435,8 +445,7 @@ class Decider:
             self.book.rules = batch.rules[record.offset + 1] = rules
         elif isinstance(control, SetLaneTime):
             if control.lane_offset > record.offset:  # told ahead of time; the first word counts (I2)
-                self.lane_times.setdefault(control.lane_offset, control.time_ms)
-                self._keep_lane_time(control.lane_offset, batch)
+                self.tell_times({control.lane_offset: control.time_ms})
         else:
             return
         standing = self.standing
@@ -478,11 +487,6 @@ class Decider:
         )
         self._journal(batch, row)
         batch.out.append(result_record(self._context, "", result))
-
-    def _keep_lane_time(self, offset: int, batch: _Batch) -> None:
-        if offset not in self._stored_lane_times:
-            batch.lane_times[offset] = self.lane_times[offset]
-            self._stored_lane_times.add(offset)
 
 
 def chain_digest(digest: bytes, result: bytes) -> bytes:

@@ -57,9 +57,6 @@ class LaneStore(BatchStore, Protocol):
     def stop(self, code: StopCode, detail: str) -> None:
         """Store why the lane stopped."""
 
-    def clear_stop(self) -> None:
-        """Let a stopped lane go on."""
-
     def close(self) -> None:
         """Give the connection back."""
 
@@ -124,7 +121,7 @@ class Lane:
         if parts.store.owner_epoch() != progress.owner_epoch:  # L5
             raise Fenced(f"lane {context.lane}: another worker took it over during the assignment")
         published = self._published_position(state)
-        self._decider = Decider(context, state, clock_ms=parts.clock_ms)
+        self._decider = Decider(context, state, clock_ms=lambda: self._clock_for(published.next_offset))
         self._committer = Committer(
             parts.store,
             self._decider,
@@ -154,10 +151,9 @@ class Lane:
         if state.stop_code is None:
             return
         if state.stop_code is StopCode.CLOCK_AHEAD:
-            times = self._parts.log.lane_times_ahead(state.progress.next_offset)
-            if times:
-                self._parts.store.clear_stop()
-                return
+            offset = state.progress.next_offset
+            if offset in state.lane_times or offset in self._parts.log.lane_times_ahead(offset):
+                return  # its next commit takes the stop away, and keeps what was told
         raise LaneStopped(state.stop_code, state.stop_detail)
 
     def _published_position(self, state: LaneState) -> GroupPosition:
@@ -218,8 +214,13 @@ class Lane:
         """Know the operator's word on times before the first record, where decisions repeat or were stopped (I2)."""
         repeating = published.next_offset > state.progress.next_offset
         if repeating or state.stop_code is StopCode.CLOCK_AHEAD:
-            for offset, time_ms in self._parts.log.lane_times_ahead(state.progress.next_offset).items():
-                self._decider.lane_times.setdefault(offset, time_ms)
+            self._decider.tell_times(self._parts.log.lane_times_ahead(state.progress.next_offset))
+
+    def _clock_for(self, published_offset: int) -> int:
+        """Return this machine's time; what was published was held against a clock before, which may have been ahead."""
+        if self._decider.standing.next_offset < published_offset:
+            return _never_behind()
+        return self._parts.clock_ms()
 
     def close(self) -> None:
         """Let go of the producer; what it has not committed was never visible."""
@@ -253,8 +254,10 @@ class Lane:
         """
         if self._again is not None and admissions:
             return self._answer_again(admissions, self._again)
+        self._refuse_rewritten_below_published(admissions)
         for border in (self._published_at.next_offset, self._cut_before):  # at P the digests are compared (L4)
-            if border is not None and self._decider.standing.next_offset < border:
+            # Where a gap lies before the border, the first record is beyond it already: it stops the lane (L2).
+            if border is not None and admissions and admissions[0].record.offset < border:
                 admissions = _up_to(admissions, border)
         try:
             self._committer.advance(admissions, published=self.publishing.published, check=self._check_at_published)
@@ -319,7 +322,7 @@ class Lane:
         parts = self._parts
         context = parts.context
         record = admission.record
-        meet(standing, record, context=context, lane_times=self._decider.lane_times, clock_ms=parts.clock_ms)
+        meet(standing, record, context=context, lane_times=self._decider.lane_times, clock_ms=_never_behind)
         self._refuse_rewritten(admission, rows)
         if admission.route is not None and is_redelivery(standing, admission.route):
             return []
@@ -333,6 +336,20 @@ class Lane:
         if isinstance(command, (*CONTROL_TYPES, ExpireHold, RecallOriginal)):
             return []
         return [self._recomputed(admission, command, standing, book)]
+
+    def _refuse_rewritten_below_published(self, admissions: list[Admission]) -> None:
+        """Stop where a database from before would decide again what is not the log that was published from (L3, L4)."""
+        published = self._published_at
+        for admission in admissions:
+            record = admission.record
+            if record.offset >= published.next_offset:
+                return
+            if record.leader_epoch > published.leader_epoch >= 0:
+                raise LaneStopped(
+                    StopCode.LOG_REWRITTEN,
+                    f"offset {record.offset} has leader epoch {record.leader_epoch}, and up to "
+                    f"{published.next_offset} was published with at most {published.leader_epoch}",
+                )
 
     def _refuse_rewritten(self, admission: Admission, rows: list[StoredAnswer]) -> None:
         """Stop where a record below D is not the one that was decided there (L3)."""
@@ -402,6 +419,11 @@ def _our_position(committed: tuple[int, str] | None, context: LaneContext) -> Gr
     if position is None or position.topic_id != context.identity.incarnation or position.lane != context.lane:
         return None
     return position
+
+
+def _never_behind() -> int:
+    """Return a time that no record is ahead of, for records that some clock has let pass before (I2)."""
+    return 1 << 62
 
 
 def _up_to(admissions: list[Admission], offset: int) -> list[Admission]:
