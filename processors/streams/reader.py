@@ -5,20 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, TopicPartition
 
-from processors.faults import Retryable, Unavailable
-from processors.streams.connection import MESSAGE_BYTES_MAX, KafkaAddress, error_of, fault_of
-from processors.streams.consumer import record_of
+from processors.faults import LaneStopped, StopCode, Unavailable
+from processors.streams.connection import MESSAGE_BYTES_MAX, KafkaAddress, fault_of, passes
+from processors.streams.consumer import consumed, record_of
 from processors.wire.records import Record
 
 READ_RECORDS = 4_000
-# With no record for this long while some are known to be there, something is wrong with the broker.
-SILENCE_DEADLINE_S = 30.0
+# With no record for this long while some are known to be there, something is wrong with the broker: a transaction that
+# nobody ends holds its readers up for 30 s at most.
+SILENCE_DEADLINE_S = 45.0
+QUEUE_KBYTES = 32 * 1024
 
 
 class TopicReader:
-    """One reader of one partition; close it after use."""
+    """One reader of one partition, ``read_committed``. For one thread; close it after use."""
 
     def __init__(self, address: KafkaAddress, topic: str, partition: int, from_offset: int) -> None:
         """Begin at an offset of ``topic`` (without prefix)."""
@@ -28,32 +30,49 @@ class TopicReader:
             | {
                 "group.id": address.topic_prefix + "balance-reader",  # never joined, never committed
                 "enable.auto.commit": False,
-                "auto.offset.reset": "error",
+                "enable.auto.offset.store": False,
+                "auto.offset.reset": "error",  # L3: any other value acts on a mismatch by moving
                 "isolation.level": "read_committed",
                 "enable.partition.eof": True,
                 "check.crcs": True,
                 "fetch.message.max.bytes": MESSAGE_BYTES_MAX,
-                "queued.max.messages.kbytes": 32 * 1024,
+                "queued.max.messages.kbytes": QUEUE_KBYTES,
                 "fetch.wait.max.ms": 50,
+                "fetch.error.backoff.ms": 100,
             }
         )
         self._consumer.assign([self._place])
-        self.at_end = False
+        # The offset up to which everything there is was read, once the end was met; an unfinished transaction is an
+        # end, too.
+        self.end_met: int | None = None
+
+    @property
+    def at_end(self) -> bool:
+        """Say whether the end that was met is the log's, with no unfinished transaction behind it."""
+        _, high = self._consumer.get_watermark_offsets(self._place, cached=True)
+        return self.end_met is not None and self.end_met >= high
 
     def read(self, timeout_s: float) -> list[Record]:
-        """Return the next records, at most ``READ_RECORDS``; ``at_end`` says whether the end was met meanwhile."""
-        messages = self._consumer.consume(1, timeout_s) + self._consumer.consume(READ_RECORDS - 1, 0)
+        """Return the next records, at most ``READ_RECORDS``, waiting for the first only.
+
+        Raises:
+            LaneStopped: LOG_TRUNCATED: the log does not have ``from_offset``.
+            Fault: Something that waiting does not mend; a broker that is away for a while is waited for.
+        """
         records = []
-        for message in messages:
+        for message in consumed(self._consumer, READ_RECORDS, timeout_s):
             error = message.error()
             if error is None:
-                self.at_end = False
                 records.append(record_of(message))
             elif error.code() == KafkaError._PARTITION_EOF:
-                self.at_end = True
+                self.end_met = message.offset()
             elif error.code() == KafkaError._AUTO_OFFSET_RESET:
-                raise Retryable(f"{self._place.topic} {self._place.partition}: no offset {self._place.offset} there")
-            elif not error.retriable():
+                place = self._place
+                raise LaneStopped(
+                    StopCode.LOG_TRUNCATED,
+                    f"{place.topic} {place.partition} does not reach back to offset {place.offset}: {error.str()}",
+                )
+            elif not passes(error):
                 raise fault_of(error, f"read of {self._place.topic}")
         return records
 
@@ -65,18 +84,20 @@ class TopicReader:
 def read_range(
     address: KafkaAddress, topic: str, partition: int, from_offset: int, to_offset: int
 ) -> Iterator[list[Record]]:
-    """Yield the records of a stretch in order.
+    """Yield the records of a stretch in order, as they come.
 
     Args:
         address: The brokers.
         topic: Name without prefix.
         partition: Its number.
         from_offset: The first offset; there must be such a record, or the end.
-        to_offset: Stop before it; records that are not there (compacted, aborted) are no trouble.
+        to_offset: Stop before it, or at the log's end; offsets that carry no record (compacted, aborted, the marks of
+            transactions) are no trouble, and a transaction that is not finished is waited for.
 
     Raises:
-        Retryable: The log does not reach back to ``from_offset``.
+        LaneStopped: LOG_TRUNCATED: the log does not reach back to ``from_offset``.
         Unavailable: The broker fell silent.
+        Fault: The topic cannot be read.
     """
     if from_offset >= to_offset:
         return
@@ -89,11 +110,10 @@ def read_range(
             if wanted:
                 heard_s = time.monotonic()
                 yield wanted
-            if len(wanted) < len(records) or reader.at_end or (records and records[-1].offset == to_offset - 1):
+            ended = reader.end_met is not None and (reader.end_met >= to_offset or reader.at_end)
+            if ended or len(wanted) < len(records) or (records and records[-1].offset == to_offset - 1):
                 return
             if time.monotonic() - heard_s > SILENCE_DEADLINE_S:
                 raise Unavailable(f"{topic} {partition}: no record within {SILENCE_DEADLINE_S} s")
-    except KafkaException as exception:
-        raise fault_of(error_of(exception), f"read of {topic}") from exception
     finally:
         reader.close()

@@ -111,6 +111,25 @@ def test_a_log_without_the_wanted_offset_stops_the_lane_and_moves_nowhere(
 
 
 @pytest.mark.rule("L3")
+def test_a_log_that_never_reached_the_leader_epoch_of_the_position_stops_the_lane(
+    address: KafkaAddress, log: KafkaLog
+) -> None:
+    log.make(TOPIC)
+    log.write(TOPIC, numbered(0, 30))  # as a topic that was made again, or whose leader lost its end
+
+    with Member(address, TOPIC, A) as member:
+        member.await_assigned(0)
+        try:
+            member.consumer.start(0, 20, 7)
+            eventually(lambda: 0 in member.stopped, "the lane is stopped")
+            stop = member.stopped[0]
+        except LaneStopped as fault:
+            stop = fault
+
+        assert (stop.code, member.offsets()) == (StopCode.LOG_TRUNCATED, [])
+
+
+@pytest.mark.rule("L3")
 def test_a_lane_whose_log_is_truncated_stops_and_its_neighbour_goes_on(address: KafkaAddress, log: KafkaLog) -> None:
     log.make(TOPIC, partitions=2)
     for partition in (0, 1):
