@@ -1,1 +1,24 @@
-"""Payment balances on Kafka, MySQL and Cassandra: every command decided once."""
+"""Payment balances on Kafka, MySQL and Cassandra: every command decided once, every cent accounted for.
+
+A gateway writes payment commands to ``balance.commands``, keyed by partner. The router takes each to its shard's
+topic; a shard worker applies each partition of that topic, a *lane*, one command after the other, in locked MySQL
+transactions of many commands each; every command has exactly one result on ``balance.results``. A sink copies
+results to Cassandra, and what is proven there leaves MySQL. ``docs/design.md`` says why this is right,
+``docs/protocol.md`` has the rules that code and tests name (``# L3``).
+
+The order to read in:
+
+1. ``ids``, ``faults``: what an id carries, and the kinds of trouble.
+2. ``ledger/``: ``commands`` and ``outcomes`` are the words; ``decide`` is the one entry; ``postings`` the only
+   place where money changes; ``book`` the rows in memory. Pure: no I/O, no clock.
+3. ``routing/``: which partition, lane and shard a root belongs to. Pure.
+4. ``wire/``: bytes to commands and back; ``admission`` is what a lane sees first, ``results`` what it answers.
+   Pure.
+5. ``workers/``: ``deciding`` (a batch, in memory), ``committing`` (one batch is written while the next is decided),
+   ``lane`` (from assignment to results, exactly once), ``lane_runner`` and ``shard`` (threads and process). Then
+   ``router``, ``expirer``, ``sink``, ``recaller``, ``remover``: one file is one process.
+6. ``stores/`` and ``streams/``: the only SQL and CQL, the only Kafka.
+7. ``recovery/``: a shard decided again from its topic, and proven equal; the books verified.
+8. ``client`` for programs that send commands; ``ops/`` for people: settings meet processes in ``assembly``, the
+   command line is ``ops/cli``.
+"""

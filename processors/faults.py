@@ -9,12 +9,12 @@ from __future__ import annotations
 from enum import StrEnum
 
 
-class Fault(Exception):
+class Fault(Exception):  # noqa: N818 - STYLE's word: an error is a rejection, a fault or a bug
     """I/O went wrong. The subclass says what to do; the text says what, where, and the next step."""
 
 
 class Retryable(Fault):
-    """Nothing was changed; the same step may be tried again (a deadlock, a lock wait, a lost connection before COMMIT)."""
+    """Nothing was changed; the same step may be tried again: a deadlock, a lock wait, a connection lost before COMMIT."""
 
 
 class UnknownOutcome(Fault):

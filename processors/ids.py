@@ -9,6 +9,9 @@ COMMAND_ID_BYTES = 16
 # 8,192 and A7's of 1,000. Fixed for the life of a shard (I6): the slice is part of the journal's unique key.
 SLICE_MS = 3_600_000
 _TIME_MS_MAX = (1 << 48) - 1
+_RANDOM_BYTES = 10
+_VERSION_7 = 7  # the upper half of byte 6
+_VARIANT = 0b10  # the upper two bits of byte 8
 
 
 def make_command_id(time_ms: int, random_bytes: bytes) -> bytes:
@@ -29,7 +32,7 @@ def make_command_id(time_ms: int, random_bytes: bytes) -> bytes:
     >>> make_command_id(1_700_000_000_000, bytes(10)).hex()
     '018bcfe5680070008000000000000000'
     """
-    if not 0 <= time_ms <= _TIME_MS_MAX or len(random_bytes) != 10:
+    if not 0 <= time_ms <= _TIME_MS_MAX or len(random_bytes) != _RANDOM_BYTES:
         raise ValueError(f"a UUIDv7 takes a time of 48 bits and 10 random bytes, not {time_ms} and {len(random_bytes)}")
     tail = bytearray(random_bytes)
     tail[0] = tail[0] & 0x0F | 0x70
@@ -47,7 +50,7 @@ def uuid7_time_ms(command_id: bytes) -> int | None:
     >>> uuid7_time_ms(bytes(16)) is None
     True
     """
-    if len(command_id) != COMMAND_ID_BYTES or command_id[6] >> 4 != 7 or command_id[8] >> 6 != 2:
+    if len(command_id) != COMMAND_ID_BYTES or command_id[6] >> 4 != _VERSION_7 or command_id[8] >> 6 != _VARIANT:
         return None
     return int.from_bytes(command_id[:6], "big")
 

@@ -30,9 +30,11 @@ class SourcePosition:
 class Progress:
     """Where a lane stands: its row of ``progress``.
 
-    ``next_offset`` is D, the first record not decided. ``published_offset`` and ``published_time_ms`` are P as it was known
+    ``next_offset`` is D, the first record not decided. ``published_offset`` and ``published_time_ms`` are P as it
+    was known
     when the row was last written (L4). ``digest`` is 32 bytes, chained over the result bytes of all journal rows (L13).
-    ``leader_epoch`` is that of the last record decided, -1 before the first. ``version_us`` is the last row's version (A2).
+    ``leader_epoch`` is that of the last record decided, -1 before the first. ``version_us`` is the last row's
+    version (A2).
     """
 
     lane: int
@@ -64,7 +66,8 @@ class BatchDigest:
 class LaneState:
     """All that a new owner of a lane must know before its first record.
 
-    ``rules`` are those in force; ``rules_since`` all versions by the lane offset from which they were, for answering again.
+    ``rules`` are those in force; ``rules_since`` all versions by the lane offset from which they were, for
+    answering again.
     """
 
     progress: Progress
@@ -90,7 +93,8 @@ class Fence:
 class JournalRow:
     """One decision. ``slice`` is whole hours of the id's time, of lane time for the service's own records (I7).
 
-    Not frozen and positional: one per command on the hot path. Times in ms, amounts in minor units; ``source_partition``
+    Not frozen and positional: one per command on the hot path. Times in ms, amounts in minor units;
+    ``source_partition``
     and ``source_offset`` are -1 for records that came straight to the shard's topic.
     """
 
@@ -121,7 +125,8 @@ class JournalRow:
 class BatchWrite:
     """Everything one batch changes, as absolute values. None as a row's value means: delete it.
 
-    ``opened`` are accounts to insert; ``accounts`` to update, each with the sequence its row must have before. ``holds``,
+    ``opened`` are accounts to insert; ``accounts`` to update, each with the sequence its row must have before.
+    ``holds``,
     ``open_refunds`` and ``refunded`` carry a flag: True where the row exists in the table already.
     The account, hold and other objects are the book's own: a store must take their values before ``begin`` returns.
     """
@@ -148,5 +153,3 @@ class StoredAnswer:
     root: str
     body_hash: bytes
     result: bytes
-
-

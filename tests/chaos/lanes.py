@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,7 +79,7 @@ class Shard:
 
     # ------------------------------------------------------------------ the log
 
-    def write(self, commands: list[Command]) -> None:
+    def write(self, commands: Sequence[Command]) -> None:
         """Append commands to their lanes, as the router would."""
         for command in commands:
             self.write_payload(root_of(command.address), encode_command(command))

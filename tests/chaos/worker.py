@@ -27,13 +27,13 @@ class PluggedPublisher(TransactionalPublisher):
     plug = ""
     _produced = 0
 
-    def _step(self, name: str, call: Callable[[], object]) -> None:
+    def _step(self, name: str, call: Callable[[float], object], deadline_s: float) -> None:
         self._meet(f"before:{name}")
-        super()._step(name, call)
+        super()._step(name, call, deadline_s)
         self._meet(f"after:{name}")
 
-    def _produce(self, record: OutRecord) -> None:
-        super()._produce(record)
+    def _produce_one(self, record: OutRecord, deadline_s: float) -> None:
+        super()._produce_one(record, deadline_s)
         self._produced += 1
         if self._produced == HALFWAY:
             self._meet("within:produce")

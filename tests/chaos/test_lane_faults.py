@@ -1,0 +1,391 @@
+"""What a running shard meets besides a crash: lost replies, pauses, rebalances, restored databases, tampered logs."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from processors.ledger.commands import Pay
+from processors.ops import assembly
+from processors.routing.units import partition_of
+from processors.stores.mysql import Session
+from processors.streams.topics import shard_topic
+from processors.wire.commands import encode_command
+from processors.wire.results import decode_result
+from tests.chaos.lanes import SHARD, Shard, await_true, new_id
+from tests.chaos.mysql_proxy import AtCommit, MysqlProxy
+from tests.servers import Place
+
+TABLES = [
+    "progress",
+    "progress_source",
+    "batch_digest",
+    "lane_time",
+    "account",
+    "hold",
+    "open_refund",
+    "refunded",
+    "system_account",
+    "journal",
+    "rules",
+]
+SESSION_S = 6  # P4
+
+
+@pytest.fixture
+def make_shard(fresh_place: Callable[..., Place]) -> Callable[[int], Shard]:
+    def make(lanes: int) -> Shard:
+        return Shard(fresh_place(BALANCE_TOPICS__LANES=str(lanes), BALANCE_TOPICS__COMMANDS_PARTITIONS=str(lanes)))
+
+    return make
+
+
+def roots_of(shard: Shard, lane: int, count: int = 1) -> list[str]:
+    names = (f"r{number}" for number in range(10_000))
+    return [name for name in names if partition_of(name, shard.lanes) == lane][:count]
+
+
+# ------------------------------------------------------------------ COMMIT
+
+
+@pytest.mark.rule("L6")
+@pytest.mark.parametrize("fate", [AtCommit.LOSE_REPLY, AtCommit.CUT_BEFORE])
+def test_a_commit_whose_reply_is_lost_is_asked_about_and_not_repeated(
+    make_shard: Callable[[int], Shard], fate: AtCommit
+) -> None:
+    shard = make_shard(1)
+    mysql = shard.settings.shards[SHARD]
+    with MysqlProxy(mysql.host, mysql.port) as proxy, shard.worker(BALANCE_SHARDS__S1__PORT=str(proxy.port)):
+        for day in range(3):
+            shard.write_day(f"day-{day}", payments=50)
+            shard.await_decided()
+            proxy.arm(fate)
+        shard.write_day("last", payments=50)
+        assert proxy.met.wait(30)
+        shard.await_decided()
+    shard.assert_exactly_once()
+
+
+# ------------------------------------------------------------------ owners
+
+
+@pytest.mark.rule("L1")
+@pytest.mark.rule("L5")
+@pytest.mark.rule("L12")
+def test_a_worker_that_was_paused_and_wakes_changes_nothing_and_publishes_nothing(
+    make_shard: Callable[[int], Shard],
+) -> None:
+    shard = make_shard(1)
+    shard.write_day("before", payments=50)
+    with shard.worker("w0") as sleeper, shard.worker("w1"):
+        shard.await_decided()
+        owner = shard.positions()[0].owner_epoch
+        sleeper.signal(signal.SIGSTOP)
+        shard.write_day("meanwhile", payments=50)
+        shard.await_decided()
+        taken = shard.positions()[0].owner_epoch
+        seen = shard.results()
+        sleeper.signal(signal.SIGCONT)
+        time.sleep(SESSION_S + 4)  # longer than it needs to learn that it lost its lane, were it to do anything
+        assert shard.positions()[0].owner_epoch == taken
+        assert shard.results() == seen
+        assert taken >= owner
+    shard.assert_exactly_once()
+
+
+@pytest.mark.rule("L12")
+@pytest.mark.rule("P4")
+def test_lanes_that_move_to_and_fro_under_load_decide_each_command_once(make_shard: Callable[[int], Shard]) -> None:
+    shard = make_shard(4)
+    written = threading.Event()
+
+    def load() -> None:
+        for day in range(12):
+            for lane in range(shard.lanes):
+                shard.write_day(f"{roots_of(shard, lane)[0]}-{day}", payments=20)
+            time.sleep(0.5)
+        written.set()
+
+    writer = threading.Thread(target=load)
+    writer.start()
+    with shard.worker("w0"):
+        for _ in range(2):
+            with shard.worker("w1") as other:
+                time.sleep(5)
+                other.signal(signal.SIGTERM)
+                assert other.wait() == 0, other.log
+            with shard.worker("w2"):
+                time.sleep(3)
+        writer.join()
+        shard.await_decided()
+    shard.assert_exactly_once()
+
+
+# ------------------------------------------------------------------ repetitions
+
+
+@pytest.mark.rule("L10")
+def test_an_ingress_that_is_routed_again_from_its_beginning_meets_silence(make_shard: Callable[[int], Shard]) -> None:
+    shard = make_shard(1)
+    payments = [Pay(command_id=new_id(), address="again", currency="USD", amount_minor=5) for _ in range(20)]
+    shard.write_day("again", payments=5)
+    with shard.worker():
+        shard.write(payments)
+        shard.await_decided()
+        seen = shard.results()
+        for offset, payment in enumerate(payments):
+            shard.write_payload("again", encode_command(payment), ingress_offset=offset)
+        shard.write_payload("again", b"no command at all", ingress_offset=3)
+        shard.flush()
+        shard.await_decided()
+        assert shard.results() == seen
+    shard.assert_exactly_once()
+
+
+@pytest.mark.rule("I3")
+def test_a_command_sent_ten_times_is_decided_once_and_answered_ten_times(make_shard: Callable[[int], Shard]) -> None:
+    shard = make_shard(1)
+    shard.write_day("tenfold", payments=1)
+    pay = Pay(command_id=new_id(), address="tenfold", currency="USD", amount_minor=5)
+    with shard.worker():
+        for _ in range(10):
+            shard.write([pay])
+            time.sleep(0.1)  # in batches of their own
+        shard.await_decided()
+    answers = [decode_result(value) for values in shard.results().values() for value in values]
+    ours = [answer for answer in answers if answer.command_id == pay.command_id]
+    assert [answer.journalled for answer in ours] == [True] + [False] * 9
+    assert {(answer.status, answer.postings[0].balance) for answer in ours} == {
+        (ours[0].status, ours[0].postings[0].balance)
+    }
+    shard.assert_exactly_once()
+
+
+# ------------------------------------------------------------------ the group's offset
+
+
+@pytest.mark.rule("L4")
+@pytest.mark.parametrize("how", ["earliest", "latest", "expired"])
+def test_a_group_offset_that_was_reset_is_noticed_and_not_believed(
+    make_shard: Callable[[int], Shard], how: str
+) -> None:
+    shard = make_shard(1)
+    shard.write_day("first", payments=50)
+    with shard.worker():
+        shard.await_decided()
+    time.sleep(SESSION_S + 1)  # the static member is forgotten, and the group is empty: offsets may be altered
+    _reset_group(shard, how)
+    shard.write_day("second", payments=50)
+    with shard.worker():
+        shard.await_decided()
+    _assert_each_once_by_id(shard)
+
+
+def _reset_group(shard: Shard, how: str) -> None:
+    admin = AdminClient(shard.address.options())
+    group = f"{shard.address.topic_prefix}balance-shard-{SHARD}"
+    if how == "expired":
+        for done in admin.delete_consumer_groups([group]).values():
+            done.result(30)
+        return
+    first, end = shard.topics.bounds(shard_topic(SHARD), 0)
+    place = TopicPartition(shard.address.topic_prefix + shard_topic(SHARD), 0, first if how == "earliest" else end)
+    for done in admin.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(group, [place])]).values():
+        done.result(30)
+
+
+def _assert_each_once_by_id(shard: Shard) -> None:
+    """The last batch may be there twice, byte for byte: a consumer drops it by its id (L4, A1)."""
+    expected = shard.expected(0)
+    for partition, values in shard.results().items():
+        assert list(dict.fromkeys(values)) == expected.results.get(partition, [])
+    assert shard.positions()[0].digest == expected.digest
+
+
+# ------------------------------------------------------------------ the database
+
+
+@contextmanager
+def _kept_aside(shard: Shard, fresh_database: Callable[[], str]) -> Iterator[Callable[[], None]]:
+    """Copy every table now, and give what puts them back."""
+    session = Session(assembly.mysql_address(shard.settings, SHARD), lane=False)
+    backup = fresh_database()
+    for table in TABLES:
+        session.execute(f"CREATE TABLE {backup}.{table} LIKE {table}", "copying a table")
+        session.execute(f"INSERT INTO {backup}.{table} SELECT * FROM {table}", "copying a table")
+    session.commit()
+
+    def restore() -> None:
+        for table in TABLES:
+            session.execute(f"DELETE FROM {table}", "restoring a table")
+            session.execute(f"INSERT INTO {table} SELECT * FROM {backup}.{table}", "restoring a table")
+        session.commit()
+
+    yield restore
+    session.close()
+
+
+@pytest.mark.rule("L4")
+@pytest.mark.rule("L13")
+def test_a_database_restored_from_before_decides_again_and_publishes_nothing_twice(
+    make_shard: Callable[[int], Shard], fresh_database: Callable[[], str]
+) -> None:
+    shard = make_shard(1)
+    shard.write_day("first", payments=50)
+    with shard.worker():
+        shard.await_decided()
+    with _kept_aside(shard, fresh_database) as restore:
+        shard.write_day("second", payments=50)
+        with shard.worker():
+            shard.await_decided()
+        restore()
+    shard.write_day("third", payments=50)
+    with shard.worker():
+        shard.await_decided()
+    shard.assert_exactly_once()
+
+
+@pytest.mark.rule("L1")
+def test_a_database_that_goes_back_under_a_running_worker_is_noticed(
+    make_shard: Callable[[int], Shard], fresh_database: Callable[[], str]
+) -> None:
+    shard = make_shard(1)
+    shard.write_day("first", payments=50)
+    with shard.worker():
+        shard.await_decided()
+        with _kept_aside(shard, fresh_database) as restore:
+            shard.write_day("second", payments=50)
+            shard.await_decided()
+            restore()
+        shard.write_day("third", payments=50)
+        shard.await_decided()
+    shard.assert_exactly_once()
+
+
+@pytest.mark.rule("L4")
+def test_a_database_that_decides_otherwise_than_was_published_stops_before_it_publishes(
+    make_shard: Callable[[int], Shard], fresh_database: Callable[[], str]
+) -> None:
+    shard = make_shard(1)
+    shard.write_day("first", payments=50)
+    with shard.worker():
+        shard.await_decided()
+    with _kept_aside(shard, fresh_database) as restore:
+        shard.write_day("second", payments=50)
+        with shard.worker():
+            shard.await_decided()
+        restore()
+        seen = shard.results()
+        session = Session(assembly.mysql_address(shard.settings, SHARD), lane=False)
+        session.execute("UPDATE account SET balance = balance + 1 WHERE address = X'6669727374'", "tampering")
+        session.execute("DELETE FROM batch_digest", "tampering")
+        session.commit()
+        session.close()
+    shard.write([Pay(command_id=new_id(), address="first", currency="USD", amount_minor=1)])
+    with shard.worker() as worker:
+        # beyond P nothing can tell a tampered account, so what stands at P is tampered with, too
+        # tamper P
+        session = Session(assembly.mysql_address(shard.settings, SHARD), lane=False)
+        session.execute("UPDATE progress SET digest = REVERSE(digest)", "tampering")
+        session.commit()
+        session.close()
+        assert worker.wait(40) == 1, worker.log
+    assert shard.stop_codes() == {0: "DIGEST_DIFFERS"}
+    assert shard.results() == seen
+
+
+# ------------------------------------------------------------------ the log
+
+
+@pytest.mark.rule("L2")
+def test_a_gap_in_the_log_stops_its_lane_and_no_other(make_shard: Callable[[int], Shard]) -> None:
+    shard = make_shard(2)
+    broken, sound = roots_of(shard, 0)[0], roots_of(shard, 1)[0]
+    shard.write_day(broken, payments=5)
+    with shard.worker() as worker:
+        shard.await_decided()
+        gap_at = _write_gap(shard, lane=0)
+        shard.write_day(broken, payments=5)
+        shard.write_day(sound, payments=30)
+        await_true(lambda: shard.stop_codes() == {0: "LOG_GAP"}, "lane 0 is stopped")
+        _, end = shard.topics.bounds(shard_topic(SHARD), 1)
+        await_true(lambda: shard.positions()[1].next_offset == end, "lane 1 goes on")
+        assert shard.positions()[0].next_offset == gap_at
+        worker.signal(signal.SIGTERM)
+        assert worker.wait() == 0
+
+
+@pytest.mark.rule("L2")
+def test_a_process_with_no_lane_left_running_ends_with_a_failure(make_shard: Callable[[int], Shard]) -> None:
+    shard = make_shard(1)
+    shard.write_day("only", payments=5)
+    with shard.worker() as worker:
+        shard.await_decided()
+        _write_gap(shard, lane=0)
+        shard.write_day("only", payments=5)
+        assert worker.wait() == 1, worker.log
+    assert shard.stop_codes() == {0: "LOG_GAP"}
+
+
+def _write_gap(shard: Shard, lane: int) -> int:
+    """Write an aborted transaction, whose record and marker no reader gets; return the offset that is missing."""
+    _, end = shard.topics.bounds(shard_topic(SHARD), lane)
+    producer = Producer(shard.address.options() | {"transactional.id": f"gap-{secrets.token_hex(4)}"})
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    producer.produce(shard.address.topic_prefix + shard_topic(SHARD), b"lost", b"lost", lane)
+    producer.flush(30)
+    producer.abort_transaction(30)
+    return end
+
+
+@pytest.mark.rule("L3")
+def test_a_topic_made_again_under_the_same_name_stops_the_lane(make_shard: Callable[[int], Shard]) -> None:
+    shard = make_shard(1)
+    shard.write_day("first", payments=20)
+    with shard.worker() as worker:
+        shard.await_decided()
+        _make_topic_again(shard)
+        for day in range(4):
+            shard.write_day(f"day-{day}", payments=20)
+        assert worker.wait() == 1, worker.log
+    assert shard.stop_codes() == {0: "TOPIC_CHANGED"}
+    with shard.worker() as worker:  # and so it does when it is started again
+        assert worker.wait() == 1, worker.log
+
+
+def _make_topic_again(shard: Shard) -> None:
+    admin = AdminClient(shard.address.options())
+    name = shard.address.topic_prefix + shard_topic(SHARD)
+    before = shard.topics.topic_id(shard_topic(SHARD))
+    for done in admin.delete_topics([name], operation_timeout=30).values():
+        done.result(30)
+    await_true(lambda: name not in admin.list_topics(timeout=10).topics, "the topic is gone")
+    shard.topics.create(assembly.topic_specs(shard.settings), replication_factor=1)
+    assert shard.topics.topic_id(shard_topic(SHARD)) != before
+
+
+# ------------------------------------------------------------------ the end
+
+
+def test_sigterm_ends_a_worker_with_everything_decided_also_published(make_shard: Callable[[int], Shard]) -> None:
+    shard = make_shard(1)
+    shard.write_day("busy", payments=3_000)
+    with shard.worker() as worker:
+        await_true(lambda: 0 in shard.positions() and shard.positions()[0].next_offset > 0, "it has begun")
+        worker.signal(signal.SIGTERM)
+        assert worker.wait(20) == 0, worker.log
+    decided = shard.positions()[0].next_offset
+    visible = sum(map(len, shard.results().values()))
+    expected = shard.expected(0, [record for record in shard.records(0) if record.offset < decided])
+    assert visible == sum(map(len, expected.results.values()))
+    assert "error" not in [json.loads(line).get("level") for line in worker.log.splitlines() if line.startswith("{")]
