@@ -14,7 +14,7 @@ class Fault(Exception):  # noqa: N818 - STYLE's word: an error is a rejection, a
 
 
 class Retryable(Fault):
-    """Nothing was changed; the same step may be tried again: a deadlock, a lock wait, a connection lost before COMMIT."""
+    """Nothing was changed, and the same step may be tried again: a deadlock, a lock wait, a lost connection."""
 
 
 class UnknownOutcome(Fault):
@@ -43,7 +43,7 @@ class Unavailable(Fault):
 
 
 class StopCode(StrEnum):
-    """Why a lane stopped: stored in ``progress.stop_code`` and shown by ``balance status``. README has a line on each."""
+    """Why a lane stopped: stored in ``progress.stop_code``, shown by ``balance status``; README has a line on each."""
 
     LOG_GAP = "LOG_GAP"  # L2: the next record is not next_offset
     LOG_TRUNCATED = "LOG_TRUNCATED"  # L3: the log begins after, or ends before, the position the lane needs
