@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
+from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from processors.faults import Fault, Unavailable
+from processors.faults import Fault, Retryable, Unavailable, UnknownOutcome
 from processors.streams.connection import MESSAGE_BYTES_MAX, KafkaAddress, error_of, fault_of
 from processors.wire.records import OutRecord
 
+# Whoever sends has at most 50,000 records on their way; the rest is room for large ones.
 QUEUE_RECORDS = 200_000
+QUEUE_KBYTES = 256 * 1024
+# A queue that stays full for this long: the brokers are away, and starting again is as good as waiting.
+SEND_DEADLINE_S = 60.0
 
 
 class IdempotentProducer:
     """Sends in order, without gaps and without duplicates, at least once over restarts (P1, R7).
 
-    A delivery that fails ends the producer: every later call raises that fault, and the process must begin again from
-    what it committed. Not for several threads at once.
+    A delivery that fails ends the producer: what was sent after it is not written either, every later call raises, and
+    the process must begin again from what it committed. Not for several threads at once.
     """
 
     def __init__(self, address: KafkaAddress, *, delivery_deadline_ms: int = 0, linger_ms: int = 5) -> None:
@@ -27,27 +33,27 @@ class IdempotentProducer:
         Args:
             address: The brokers.
             delivery_deadline_ms: 0 tries for ever, so that no record is ever left out (R7); a program that waits for an
-                answer has a deadline of its own.
+                answer has a deadline of its own, and gives up order and wholeness with it.
             linger_ms: How long to wait for more records of a batch.
         """
         self._fault: Fault | None = None
-        self._prefix = address.topic_prefix
         self._undelivered = 0
         self._producer = Producer(
             address.options()
             | {
                 "enable.idempotence": True,
-                "enable.gapless.guarantee": True,
+                "enable.gapless.guarantee": True,  # R7
                 "acks": "all",
                 "max.in.flight.requests.per.connection": 5,
                 "message.timeout.ms": delivery_deadline_ms,
                 "message.max.bytes": MESSAGE_BYTES_MAX,
                 "compression.type": "lz4",
-                "partitioner": "murmur2_random",
+                "partitioner": "murmur2_random",  # W3
                 "linger.ms": linger_ms,
                 "batch.size": 1024 * 1024,
+                "batch.num.messages": 10_000,
                 "queue.buffering.max.messages": QUEUE_RECORDS,
-                "queue.buffering.max.kbytes": 256 * 1024,
+                "queue.buffering.max.kbytes": QUEUE_KBYTES,
                 "retry.backoff.ms": 20,
                 "retry.backoff.max.ms": 1_000,
             }
@@ -59,38 +65,38 @@ class IdempotentProducer:
         return self._undelivered
 
     def send(self, record: OutRecord, on_delivered: Callable[[], None] | None = None) -> None:
-        """Queue a record; partition -1 leaves it to the key's hash.
+        """Queue a record; waits while the queue is full.
 
         Args:
-            record: ``topic`` with its prefix.
-            on_delivered: Called from ``poll`` or ``flush`` once it is acknowledged.
+            record: ``topic`` is the whole name; partition -1 leaves it to the key's hash.
+            on_delivered: Called from ``send``, ``poll`` or ``flush`` once it is acknowledged.
 
         Raises:
-            Fault: An earlier delivery failed, or this record can never be sent.
+            Fault: An earlier delivery failed, this record can never be sent, or the queue stayed full.
         """
         self.poll(0)
 
         def delivered(error: KafkaError | None, _message: Message) -> None:
             self._undelivered -= 1
             if error is not None:
-                self._fault = self._fault or fault_of(error, f"delivery to {record.topic}")
+                self._fault = self._fault or _delivery_fault(error, record.topic)
             elif on_delivered is not None:
                 on_delivered()
 
+        headers: Any = record.headers  # the driver's stubs want its own, wider type
+        ends_s = 0.0
         while True:
             try:
                 self._producer.produce(
-                    record.topic,
-                    record.value,
-                    record.key,
-                    record.partition,
-                    headers=record.headers,
-                    on_delivery=delivered,
+                    record.topic, record.value, record.key, record.partition, headers=headers, on_delivery=delivered
                 )
             except BufferError:  # R7: the caller waits, nothing is left out
+                ends_s = ends_s or time.monotonic() + SEND_DEADLINE_S
+                if time.monotonic() > ends_s:
+                    raise Unavailable(f"no room for a record to {record.topic} within {SEND_DEADLINE_S} s") from None
                 self.poll(0.1)
             except KafkaException as exception:
-                raise fault_of(error_of(exception), f"produce to {record.topic}") from exception
+                raise self._ended(exception, record.topic) from exception
             else:
                 self._undelivered += 1
                 return
@@ -101,7 +107,10 @@ class IdempotentProducer:
         Raises:
             Fault: One failed.
         """
-        self._producer.poll(timeout_s)
+        try:
+            self._producer.poll(timeout_s)
+        except KafkaException as exception:
+            raise self._ended(exception, "the brokers") from exception
         if self._fault is not None:
             raise self._fault
 
@@ -115,11 +124,23 @@ class IdempotentProducer:
         ends_s = time.monotonic() + deadline_s
         while self._undelivered:
             self.poll(0.05)
-            if time.monotonic() > ends_s:
+            if self._undelivered and time.monotonic() > ends_s:
                 raise Unavailable(f"{self._undelivered} records were not acknowledged within {deadline_s} s")
         self.poll(0)
 
     def close(self) -> None:
         """Let go of it; what is not acknowledged may or may not be written."""
-        self._producer.purge(in_queue=True, in_flight=True, blocking=False)
-        self._producer.poll(0)
+        with contextlib.suppress(KafkaException):  # one that has ended says so again, whatever it is asked
+            self._producer.purge(in_queue=True, in_flight=True, blocking=False)
+            self._producer.poll(0)
+
+    def _ended(self, exception: KafkaException, topic: str) -> Fault:
+        """Remember what ended the producer: the first fault is the cause of those after it."""
+        self._fault = self._fault or _delivery_fault(error_of(exception), topic)
+        return self._fault
+
+
+def _delivery_fault(error: KafkaError, topic: str) -> Fault:
+    """Return what a failed delivery is: unknown where nothing says that it can never be written."""
+    fault = fault_of(error, f"delivery to {topic}")
+    return UnknownOutcome(str(fault)) if isinstance(fault, Retryable | Unavailable) else fault

@@ -287,13 +287,12 @@ def test_questions_of_other_threads_do_not_wait_for_the_poll_thread(address: Kaf
     log.make(TOPIC)
     with Member(address, TOPIC, A) as member:
         member.await_assigned(0)
-        member.consumer.committed(0)
         began_s = time.monotonic()
-        for _ in range(50):
+        for _ in range(100):
             assert member.consumer.committed(0) is None
             assert member.consumer.group_metadata() is not None
 
-        assert time.monotonic() - began_s < 2
+        assert time.monotonic() - began_s < 3
 
 
 @pytest.mark.rule("I2")

@@ -1,0 +1,142 @@
+"""The idempotent producers on real Kafka: whole and in order, or ended; and Kafka's own partitioner."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Iterator
+
+import pytest
+from confluent_kafka import Producer
+
+from processors.faults import Fault, Misconfigured, Unavailable, UnknownOutcome
+from processors.routing.units import partition_of
+from processors.streams.connection import KafkaAddress
+from processors.streams.producer import IdempotentProducer
+from processors.wire.records import OutRecord
+from tests.kafka_log import DEADLINE_S, KafkaLog
+from tests.servers import Servers
+
+TOPIC = "lanes"
+
+
+@pytest.fixture
+def address(servers: Servers, topic_prefix: Callable[[], str]) -> KafkaAddress:
+    return KafkaAddress(bootstrap_servers=servers.kafka_bootstrap_servers, topic_prefix=topic_prefix())
+
+
+@pytest.fixture
+def log(address: KafkaAddress) -> KafkaLog:
+    made = KafkaLog(address)
+    made.make(TOPIC, 2)
+    return made
+
+
+@pytest.fixture
+def producer(address: KafkaAddress) -> Iterator[IdempotentProducer]:
+    made = IdempotentProducer(address)
+    yield made
+    made.close()
+
+
+def record(log: KafkaLog, value: bytes, partition: int = 0, *, topic: str = TOPIC) -> OutRecord:
+    return OutRecord(log.full(topic), partition, b"acme", value, [("balance-route", b"\x00\xff")])
+
+
+@pytest.mark.rule("R7")
+def test_records_arrive_whole_and_in_order_and_each_is_told_once(log: KafkaLog, producer: IdempotentProducer) -> None:
+    told: list[int] = []
+    for number in range(20_000):
+        producer.send(record(log, b"%d" % number, number & 1), lambda number=number: told.append(number))  # type: ignore[misc]
+    assert producer.undelivered > 0
+    producer.flush(DEADLINE_S)
+
+    assert producer.undelivered == 0
+    for partition in (0, 1):
+        read = log.read(TOPIC, partition=partition)
+        assert [int(each.value or b"") for each in read] == list(range(partition, 20_000, 2))
+        assert [number for number in told if number & 1 == partition] == list(range(partition, 20_000, 2))
+        assert (read[0].key, read[0].headers) == (b"acme", [("balance-route", b"\x00\xff")])
+
+
+@pytest.mark.rule("R7")
+def test_after_a_failed_delivery_nothing_more_is_written_and_every_call_says_so(
+    log: KafkaLog, producer: IdempotentProducer
+) -> None:
+    log.make("small", settings={"max.message.bytes": "2048"})
+    producer.send(record(log, b"before", topic="small"))
+    producer.flush(DEADLINE_S)
+
+    def send_on() -> None:
+        producer.send(record(log, os.urandom(10_000), topic="small"))
+        for number in range(1_000_000):
+            producer.send(record(log, b"after %d" % number, topic="small"))
+
+    with pytest.raises(Fault) as first:
+        send_on()
+    with pytest.raises(type(first.value)):
+        producer.send(record(log, b"later"))
+    with pytest.raises(type(first.value)):
+        producer.poll(0)
+    with pytest.raises(type(first.value)):
+        producer.flush(DEADLINE_S)
+    producer.close()
+
+    assert [each.value for each in log.read("small")] == [b"before"]
+    assert log.read(TOPIC) == []
+
+
+def test_a_flush_that_takes_too_long_is_a_fault(log: KafkaLog, producer: IdempotentProducer) -> None:
+    producer.send(record(log, b"value", topic="nowhere"))
+
+    with pytest.raises(Unavailable):
+        producer.flush(0.3)
+
+
+def test_a_record_above_what_a_client_takes_is_refused_at_once(log: KafkaLog, producer: IdempotentProducer) -> None:
+    with pytest.raises(Misconfigured):
+        producer.send(record(log, bytes(5_000_000)))
+
+
+def test_a_program_with_a_deadline_learns_that_its_record_may_be_written_or_not(
+    address: KafkaAddress, log: KafkaLog
+) -> None:
+    client = IdempotentProducer(address, delivery_deadline_ms=200, linger_ms=1)
+    client.send(record(log, b"value", topic="nowhere"))
+
+    with pytest.raises(UnknownOutcome):
+        client.flush(DEADLINE_S)
+    client.close()
+
+
+@pytest.mark.rule("W3")
+@pytest.mark.parametrize("partitions", [1, 2, 16])
+def test_a_key_goes_to_the_partition_that_the_service_expects(
+    address: KafkaAddress, log: KafkaLog, partitions: int
+) -> None:
+    topic = log.make("commands", partitions)
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789._-"
+    chance = random.Random(4)
+    roots = {"".join(chance.choices(letters, k=1 + number % 64)) for number in range(300)}
+    sender = IdempotentProducer(address)
+    for root in roots:
+        sender.send(OutRecord(topic, -1, root.encode(), b"value", []))
+    sender.flush(DEADLINE_S)
+    sender.close()
+
+    for partition in range(partitions):
+        met = {(each.key or b"").decode() for each in log.read("commands", partition=partition)}
+        assert met == {root for root in roots if partition_of(root, partitions) == partition}
+
+
+def test_a_plain_producer_with_the_partitioner_of_the_readme_agrees(address: KafkaAddress, log: KafkaLog) -> None:
+    topic = log.make("commands", 8)
+    met: list[tuple[bytes | None, int | None]] = []
+    plain = Producer(address.options() | {"partitioner": "murmur2_random"})
+    for number in range(100):
+        key = b"u-%d" % number
+        plain.produce(topic, b"value", key, on_delivery=lambda _, at: met.append((at.key(), at.partition())))
+    assert plain.flush(DEADLINE_S) == 0
+
+    assert set(met) == {(key, partition_of(key.decode(), 8)) for key, _ in met if key}
+    assert len(met) == 100
