@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from processors.faults import Fenced, Misconfigured
+from processors.faults import Fault, Fenced, Misconfigured
 from processors.streams.connection import MESSAGE_BYTES_MAX, KafkaAddress, error_of, fault_of, is_fatal, passes
 from processors.streams.consumer import GroupOptions, consumed, record_of
 from processors.wire.records import Record
@@ -93,16 +93,14 @@ class GroupConsumer:
             TopicPartition(self._topic, partition, offset, metadata, self._epochs.get(partition, -1))
             for partition, offset in offsets.items()
         ]
+        doing = f"commit of {self._topic}"
         try:
-            for place in self._consumer.commit(offsets=places, asynchronous=False) or []:
-                if place.error is not None:
-                    raise fault_of(place.error, f"commit of {self._topic} {place.partition}")
+            answered = self._consumer.commit(offsets=places, asynchronous=False) or []
         except KafkaException as exception:
-            error = error_of(exception)
-            given_away = (KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.REBALANCE_IN_PROGRESS)
-            if error.code() in given_away:
-                raise Fenced(f"commit of {self._topic}: {error.str()}") from exception
-            raise fault_of(error, f"commit of {self._topic}") from exception
+            raise _commit_fault(error_of(exception), doing) from exception
+        for place in answered:
+            if place.error is not None:
+                raise _commit_fault(place.error, f"{doing} {place.partition}")
 
     def pause(self) -> None:
         """Have no more records come, until ``resume``: ``poll`` only keeps the membership."""
@@ -189,3 +187,10 @@ class GroupConsumer:
         consumer.incremental_unassign(places)
         for place in places:
             self._epochs.pop(place.partition, None)
+
+
+def _commit_fault(error: KafkaError, doing: str) -> Fault:
+    given_away = (KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.REBALANCE_IN_PROGRESS)
+    if is_fatal(error) or error.code() in given_away:
+        return Fenced(f"{doing}: {error.name()}: {error.str()}")
+    return fault_of(error, doing)
