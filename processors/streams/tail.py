@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 
-from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka import Consumer, IsolationLevel, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined] # of the driver's stubs
 
 from processors.faults import Misconfigured, Retryable
-from processors.streams.connection import MESSAGE_BYTES_MAX, KafkaAddress, error_of, fault_of
-from processors.streams.consumer import record_of
+from processors.streams.connection import MESSAGE_BYTES_MAX, KafkaAddress, error_of, fault_of, passes
+from processors.streams.consumer import consumed, record_of
 from processors.wire.records import Record
 
 DEADLINE_S = 30.0
@@ -61,26 +61,18 @@ class TopicTail:
         Raises:
             Fault: Something that waiting does not mend; a broker that is away for a while is waited for.
         """
-        first = self._consumer.poll(timeout_s)
-        if first is None:
-            return []
         records = []
-        for message in [first, *self._consumer.consume(READ_RECORDS - 1, 0)]:
+        for message in consumed(self._consumer, READ_RECORDS, timeout_s):
             error = message.error()
             if error is None:
                 records.append(record_of(message))
-            elif not _passes(error):
+            elif not passes(error):
                 raise fault_of(error, f"read of {self._topic}")
         return records
 
     def close(self) -> None:
         """Give the connection back."""
         self._consumer.close()
-
-
-def _passes(error: KafkaError) -> bool:
-    away = (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._RESOLVE)
-    return not error.fatal() and (error.retriable() or error.code() in away)
 
 
 def _ends(address: KafkaAddress, topic: str) -> list[TopicPartition]:
@@ -100,7 +92,8 @@ def _ends_now(admin: AdminClient, topic: str) -> list[TopicPartition]:
     found = admin.list_topics(topic, timeout=DEADLINE_S).topics[topic]
     if found.error is not None:
         raise Misconfigured(f"there is no topic {topic}: run `balance init`")
-    wanted = {TopicPartition(topic, partition): OffsetSpec.latest() for partition in found.partitions}
+    latest = OffsetSpec.latest()  # type: ignore[no-untyped-call] # of the driver's stubs
+    wanted = {TopicPartition(topic, partition): latest for partition in found.partitions}
     answers = admin.list_offsets(wanted, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=DEADLINE_S)
     return [
         TopicPartition(place.topic, place.partition, answer.result(DEADLINE_S).offset)
