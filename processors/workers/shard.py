@@ -86,11 +86,14 @@ class ShardWorker:
         self._runners: dict[int, LaneRunner] = {}
         self._topic_looked_s = time.monotonic()
         self._taken = threading.Event()
+        self._ending = False
 
     # -------------------------------------------------- told by the consumer, in the poll thread
 
     def assigned(self, lanes: Collection[int]) -> None:
         """Start the lanes' threads; the work of the assignment is done in there (L12)."""
+        if self._ending:
+            return
         for lane in lanes:
             config = self._config
             self._runners[lane] = LaneRunner(
@@ -135,10 +138,10 @@ class ShardWorker:
             PULSE.beat()
             if self._all_stopped():
                 log.error("no_lane_left", shard=self._config.shard)
-                self._end()
+                self._end(consumer)
                 return 1
         PULSE.stop()
-        self._end()
+        self._end(consumer)
         return 0
 
     def _admit(self, lane: int, records: list[Record]) -> None:
@@ -195,11 +198,15 @@ class ShardWorker:
             runner.condition in (LaneCondition.STOPPED, LaneCondition.DROPPED) for runner in runners
         )
 
-    def _end(self) -> None:
+    def _end(self, consumer: ShardConsumer) -> None:
         """Publish what the lanes decided, within the deadline, and let go of them."""
-        for runner in self._runners.values():
+        self._ending = True
+        runners = list(self._runners.values())
+        for runner in runners:
             runner.end(drop=False)
         deadline = time.monotonic() + self._config.limits.stop_deadline_s
-        for runner in self._runners.values():
-            if not runner.join(max(0.0, deadline - time.monotonic())):
+        while not all(runner.join(0) for runner in runners) and time.monotonic() < deadline:
+            consumer.poll(POLL_RECORDS_MAX, POLL_S)  # a lane that is being assigned waits for its position to be set
+        for runner in runners:
+            if not runner.join(0):
                 log.warning("lane_not_ended", lane=runner.lane_number)
