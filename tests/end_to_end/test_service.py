@@ -1,0 +1,143 @@
+"""The service as a whole: the sample day, a process killed, a refund after the window, an orderly end."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from processors.ids import id_text
+from tests.end_to_end.conftest import STOP_DEADLINE_S, Running, balance, start, wait_until
+from tests.servers import Place
+
+# Longer than a busy machine takes for one command.
+WINDOW_MS = 15_000
+
+
+def started(place: Place) -> Iterator[Running]:
+    """Run a service on a place, from its first answer on."""
+    assert balance(place, "init").status == 0
+    process = start(place, "up")
+    service = Running(place=place, process=process)
+    wait_until(lambda: service.balance("balance", "nobody", "USD").status == 1)
+    yield service
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=STOP_DEADLINE_S)
+
+
+@pytest.fixture
+def service(fresh_place: Callable[..., Place]) -> Iterator[Running]:
+    """Return a service."""
+    yield from started(fresh_place(BALANCE_EXPIRER__TICK_MS="500"))
+
+
+@pytest.fixture
+def forgetful(fresh_place: Callable[..., Place]) -> Iterator[Running]:
+    """Return a service that forgets ids soon."""
+    yield from started(fresh_place(BALANCE_RULES__WINDOW_MS=str(WINDOW_MS), BALANCE_EXPIRER__TICK_MS="500"))
+
+
+def children(process: subprocess.Popen[str]) -> dict[str, int]:
+    """Return the supervisor's child processes by kind."""
+    found = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(stat.read_text().rpartition(")")[2].split()[1])
+            words = (stat.parent / "cmdline").read_bytes().split(b"\0")
+        except OSError:  # ended meanwhile
+            continue
+        if parent == process.pid and b"run" in words:
+            found[words[words.index(b"run") - 1].decode()] = int(stat.parent.name)
+    return found
+
+
+def test_the_sample_day_is_clean(fresh_place: Callable[..., Place]) -> None:
+    place = fresh_place()
+    process = start(place, "demo", "--actions", "300", "--keep")
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err + out
+    assert "clean: every command answered as it must be, and no cent is missing" in out
+    assert re.search(r"kite-\w+ +JPY +\d+ ", out)
+    assert "from Cassandra" in out
+    assert re.search(r"REJECTED +INSUFFICIENT_FUNDS +4", out)
+    assert out.count("proven") == 5
+
+
+def test_an_old_payment_is_refunded_through_the_archive(forgetful: Running) -> None:
+    for arguments in (("account", "open", "acme", "USD"), ("topup", "acme", "10.00", "USD")):
+        assert forgetful.balance(*arguments).status == 0
+    paid = forgetful.balance("pay", "acme", "5.00", "USD", "--json").json["command_id"]
+    time.sleep(WINDOW_MS / 1_000 + 1)  # not a wait for something to happen: the payment must become old
+
+    said = forgetful.balance("pay", "acme", "5.00", "USD", "--id", paid, "--json")
+    assert (said.status, said.json["reason"]) == (3, "COMMAND_TOO_OLD")
+    first = forgetful.balance("refund", "acme", paid, "3.00", "USD", "--no-wait", "--json").json
+    assert first["status"] == "OPEN"
+    wait_until(lambda: len(forgetful.balance("tx", "get", first["command_id"], "--json").json["steps"]) == 2)
+    steps = forgetful.balance("tx", "get", first["command_id"], "--json").json["steps"]
+    assert [(step["type"], step["status"]) for step in steps] == [("REFUND", "OPEN"), ("RECALL_ORIGINAL", "COMPLETED")]
+    second = forgetful.balance("refund", "acme", paid, "2.01", "USD", "--json")
+    assert (second.status, second.json["status"], second.json["reason"]) == (1, "REJECTED", "REFUND_ABOVE_ORIGINAL")
+    third = forgetful.balance("refund", "acme", paid, "2.00", "USD", "--json")
+    assert (third.status, third.json["status"]) == (0, "COMPLETED")
+    (account,) = forgetful.balance("account", "show", "acme", "--json").json_lines
+    assert (account["balance_minor"], account["held_minor"], account["open_count"]) == (1000, 0, 0)
+    assert forgetful.balance("verify").status == 0
+
+
+def test_every_process_may_be_killed_and_an_orderly_end_leaves_none(service: Running) -> None:
+    assert service.balance("account", "open", "acme", "USD").status == 0
+    first = children(service.process)
+    assert set(first) == {"router", "shard", "expirer", "sink", "recaller", "remover"}
+    for pid in first.values():
+        os.kill(pid, signal.SIGKILL)
+    assert service.balance("topup", "acme", "10.00", "USD", "--within", "60").status == 0
+    wait_until(lambda: set(children(service.process)) == set(first))
+    second = children(service.process)
+    assert not set(first.values()) & set(second.values())
+
+    service.process.send_signal(signal.SIGTERM)
+    _, err = service.process.communicate(timeout=STOP_DEADLINE_S)
+    assert service.process.returncode == 0, err
+    assert not any(Path(f"/proc/{pid}").exists() for pid in second.values())
+
+
+def test_a_signal_ends_a_process_after_its_batch_with_exit_status_0(service: Running) -> None:
+    assert service.balance("account", "open", "acme", "USD").status == 0
+    pids = children(service.process)
+    for pid in pids.values():
+        os.kill(pid, signal.SIGTERM)
+    log_folder = service.place.settings.stack.directory / "log"
+    prefix = service.place.settings.kafka.topic_prefix
+
+    def ended() -> set[str]:
+        logs = (log_folder / f"{prefix}processes").glob("*.log")
+        return {log.stem.partition("-")[0] for log in logs if '"event": "process_ended"' in log.read_text()}
+
+    wait_until(lambda: ended() == set(pids))
+    for log in (log_folder / f"{prefix}processes").glob("*.log"):
+        (line,) = [line for line in log.read_text().splitlines() if '"event": "process_ended"' in line]
+        assert '"status": 0' in line, log
+    assert service.balance("tx", "get", id_text(bytes(16))).status == 1
+
+
+def test_no_log_line_holds_an_amount_or_metadata(service: Running) -> None:
+    assert service.balance("account", "open", "acme", "USD").status == 0
+    secret, amount = "aubergine", "81234567.89"
+    metadata = f'{{"note":"{secret}"}}'
+    assert service.balance("topup", "acme", amount, "USD", "--metadata", metadata).status == 0
+    assert service.balance("pay", "acme", amount, "USD", "--metadata", metadata).status == 0
+    prefix = service.place.settings.kafka.topic_prefix
+    logs = list((service.place.settings.stack.directory / "log" / f"{prefix}processes").glob("*.log"))
+    assert len(logs) == 6
+    for log in logs:
+        text = log.read_text()
+        assert secret not in text
+        assert amount.replace(".", "") not in text
