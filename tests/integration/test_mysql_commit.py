@@ -44,6 +44,14 @@ def proxy(address: MysqlAddress) -> Iterator[MysqlProxy]:
         yield proxy
 
 
+@pytest.fixture
+def holder(address: MysqlAddress) -> Iterator[Session]:
+    """Return a connection of someone else, which gives its locks back even where the test fails."""
+    session = Session(address, lane=True)
+    yield session
+    session.abandon()
+
+
 def journal_count(address: MysqlAddress) -> int:
     ((count,),) = rows_of(address, "SELECT COUNT(*) FROM journal")
     return int(count)
@@ -114,11 +122,12 @@ def test_a_commit_on_its_way_is_waited_for_through_lock_wait_timeouts(address: M
 
 
 @pytest.mark.rule("L7")
-def test_a_worker_that_fell_silent_keeps_its_locks_no_longer_than_wait_timeout(address: MysqlAddress) -> None:
-    silent = Session(address, lane=True)
+def test_a_worker_that_fell_silent_keeps_its_locks_no_longer_than_wait_timeout(
+    address: MysqlAddress, holder: Session
+) -> None:
     take_lane(address)
-    silent.begin()
-    silent.query("SELECT * FROM progress WHERE lane = 0 FOR UPDATE", "locking")
+    holder.begin()
+    holder.query("SELECT * FROM progress WHERE lane = 0 FOR UPDATE", "locking")
     began_s = time.monotonic()
 
     assert take_lane(address).state.progress.owner_epoch == 2
@@ -140,18 +149,17 @@ def test_a_killed_connection_before_commit_changes_nothing(address: MysqlAddress
     assert journal_count(address) == 0
 
 
-def test_a_deadlock_is_rolled_back_and_may_be_tried_again(address: MysqlAddress) -> None:
+def test_a_deadlock_is_rolled_back_and_may_be_tried_again(address: MysqlAddress, holder: Session) -> None:
     lane = take_lane(address)
     lane.write(1, opened=[account("acme"), account("zeta")])
-    other = Session(address, lane=False)
-    other.begin()
+    holder.begin()
     # A heavy transaction, so that the lane's is the one that InnoDB rolls back.
-    other.execute("UPDATE account SET bucket = 1 WHERE address = X'7a657461'", "locking zeta")
+    holder.execute("UPDATE account SET bucket = 1 WHERE address = X'7a657461'", "locking zeta")
     for number in range(200):
-        other.execute(f"INSERT INTO finding (kind, subject, detail, raised_at_ms) VALUES ('k', {number}, '', 0)", "")
+        holder.execute(f"INSERT INTO finding (kind, subject, detail, raised_at_ms) VALUES ('k', {number}, '', 0)", "")
     batch = lane.batch(1, accounts=[(account("zeta", sequence=2), 1)])
     waits = threading.Thread(
-        target=lambda: other.execute("UPDATE account SET bucket = 1 WHERE address = X'61636d65'", "locking acme")
+        target=lambda: holder.execute("UPDATE account SET bucket = 1 WHERE address = X'61636d65'", "locking acme")
     )
     lane.store.begin(lane.fence, batch, Keys(accounts={("acme", "USD"): None}))
     waits.start()
@@ -160,23 +168,21 @@ def test_a_deadlock_is_rolled_back_and_may_be_tried_again(address: MysqlAddress)
         lane.store.finish()
 
     waits.join()
-    other.abandon()
     assert lane.store.take_over(TOPIC_ID).progress.next_offset == 1
     assert journal_count(address) == 1
 
 
-def test_a_lock_wait_timeout_leaves_nothing_of_the_batch(address: MysqlAddress) -> None:
+def test_a_lock_wait_timeout_leaves_nothing_of_the_batch(address: MysqlAddress, holder: Session) -> None:
     # MySQL keeps the transaction open after error 1205: a COMMIT would persist the journal rows without the balance.
     lane = take_lane(address)
     lane.write(1, opened=[account()])
-    other = Session(address, lane=False)
-    other.begin()
-    other.execute("UPDATE account SET bucket = 1 WHERE address = X'61636d65'", "locking")
+    holder.begin()
+    holder.execute("UPDATE account SET bucket = 1 WHERE address = X'61636d65'", "locking")
 
     with pytest.raises(Retryable, match="1205"):
         lane.commit(lane.batch(3, accounts=[(account(sequence=2), 1)]))
 
-    other.abandon()
+    holder.abandon()
     assert journal_count(address) == 1
     assert lane.store.take_over(TOPIC_ID).progress.next_offset == 1
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -48,6 +48,14 @@ def shard(servers: Servers, fresh_database: Callable[[], str]) -> MysqlAddress:
 def address(shard: MysqlAddress) -> MysqlAddress:
     empty_shard(shard)
     return shard
+
+
+@pytest.fixture
+def holder(address: MysqlAddress) -> Iterator[Session]:
+    """Return a connection of someone else, which gives its locks back even where the test fails."""
+    session = Session(address, lane=True)
+    yield session
+    session.abandon()
 
 
 def load(lane: Lane, **keys: Any) -> Rows:
@@ -281,7 +289,9 @@ def test_a_statement_names_at_most_two_thousand_keys() -> None:
 
 @pytest.mark.rule("L8")
 @pytest.mark.parametrize("accounts", [3, 3_000])
-def test_loading_and_writing_wait_for_no_other_lanes_rows(address: MysqlAddress, accounts: int) -> None:
+def test_loading_and_writing_wait_for_no_other_lanes_rows(
+    address: MysqlAddress, holder: Session, accounts: int
+) -> None:
     # In a small table the optimizer prefers a scan, with an IN list of many keys too: the locks would be met there.
     lane, other = take_lane(address), take_lane(address, 1)
     ours = [account(f"p{number:04}") for number in range(accounts)]
@@ -289,7 +299,6 @@ def test_loading_and_writing_wait_for_no_other_lanes_rows(address: MysqlAddress,
     theirs = [account(f"q{number:04}") for number in range(accounts)]
     hold_key = ("q0000", new_id())
     other.write(1, opened=theirs, holds=[(hold_key, Hold("q0000", "USD", 1, 1, 1, 1), False)])
-    holder = Session(address, lane=False)
     holder.begin()
     holder.execute("UPDATE account SET bucket = 9 WHERE address >= X'71'", "locking every account of the other lane")
     holder.execute("UPDATE hold SET bucket = 9 WHERE root >= X'71'", "locking its holds")
@@ -302,13 +311,11 @@ def test_loading_and_writing_wait_for_no_other_lanes_rows(address: MysqlAddress,
 
     assert time.monotonic() - began_s < LOCK_WAIT_TIMEOUT_S
     assert len(rows.accounts) == min(accounts, 2_000)
-    holder.abandon()
 
 
-def test_loading_waits_for_who_holds_the_row_and_sees_what_he_committed(address: MysqlAddress) -> None:
+def test_loading_waits_for_who_holds_the_row_and_sees_what_he_committed(address: MysqlAddress, holder: Session) -> None:
     lane = take_lane(address)
     lane.write(1, opened=[account(balance=1)])
-    holder = Session(address, lane=False)
     holder.begin()
     holder.execute("UPDATE account SET balance = 2", "locking")
     timer = threading.Timer(1.0, holder.commit)

@@ -72,6 +72,14 @@ def session(address: MysqlAddress) -> Iterator[Session]:
     session.close()
 
 
+@pytest.fixture
+def holder(address: MysqlAddress) -> Iterator[Session]:
+    """Return a connection of someone else, which gives its locks back even where the test fails."""
+    session = Session(address, lane=True)
+    yield session
+    session.abandon()
+
+
 # ---------------------------------------------------------------------- schema
 
 
@@ -232,9 +240,8 @@ def test_a_slice_goes_with_all_its_rows_and_no_others(address: MysqlAddress, upk
 
 
 @pytest.mark.rule("A7")
-def test_partition_ddl_does_not_run_beside_an_old_transaction(address: MysqlAddress, session: Session) -> None:
+def test_partition_ddl_does_not_run_beside_an_old_transaction(holder: Session, session: Session) -> None:
     # The DDL would wait for it, and every statement on the journal behind the DDL.
-    holder = Session(address, lane=True)
     holder.begin()
     holder.query("SELECT COUNT(*) FROM journal", "reading")
     waits: list[float] = []
@@ -258,8 +265,7 @@ def test_partition_ddl_does_not_run_beside_an_old_transaction(address: MysqlAddr
 
 
 @pytest.mark.rule("A7")
-def test_partition_ddl_gives_up_when_the_journal_is_always_in_use(address: MysqlAddress, session: Session) -> None:
-    holder = Session(address, lane=True)
+def test_partition_ddl_gives_up_when_the_journal_is_always_in_use(holder: Session, session: Session) -> None:
     holder.begin()
     holder.query("SELECT COUNT(*) FROM journal", "reading")
     time.sleep(2.1)
@@ -271,15 +277,13 @@ def test_partition_ddl_gives_up_when_the_journal_is_always_in_use(address: Mysql
         )
 
     assert slices(session) == before
-    holder.abandon()
 
 
 @pytest.mark.rule("A7")
-def test_a_lane_does_not_wait_behind_ddl_for_long(address: MysqlAddress, session: Session) -> None:
+def test_a_lane_does_not_wait_behind_ddl_for_long(address: MysqlAddress, holder: Session, session: Session) -> None:
     lane = take_lane(address)
-    reader = Session(address, lane=True)
-    reader.begin()
-    reader.query("SELECT COUNT(*) FROM journal", "reading")  # young: the DDL is tried, and waits for it
+    holder.begin()
+    holder.query("SELECT COUNT(*) FROM journal", "reading")  # young: the DDL is tried, and waits for it
     number = slices(session)[-1] + 1
     ddl = threading.Thread(target=lambda: ensure_slices(session, range(number, number + 1)))
     ddl.start()
@@ -289,7 +293,7 @@ def test_a_lane_does_not_wait_behind_ddl_for_long(address: MysqlAddress, session
     lane.write(1)
 
     assert time.monotonic() - began_s < 2
-    reader.commit()
+    holder.commit()
     ddl.join()
     partitions.drop_slice(session, number)
 
