@@ -46,20 +46,7 @@ def run_process(
     configure_logging(name, level=settings.log_level, form=settings.log_format)
     log = get_logger(__name__)
     stopping = threading.Event()
-
-    def stop() -> None:
-        if not stopping.is_set():
-            PULSE.stop()
-            stopping.set()
-            _end_after(stop_deadline_ms / 1000 + _LAST_GRACE_S)
-
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
-        stop()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, on_signal)
-    if supervised:
-        end_with_parent(stop)
+    _stop_when_told(stopping, stop_deadline_ms / 1_000 + _LAST_GRACE_S, supervised=supervised)
     rests_s = max(settings.expirer.tick_ms, settings.remover.interval_ms) / 1_000  # on purpose, between two looks
     with HealthServer(
         settings.health.host, settings.health.port, process=name, silent_max_s=SILENT_MAX_S + rests_s
@@ -72,6 +59,24 @@ def run_process(
             status = EXIT_FAULT
     log.info("process_ended", status=status)
     return status
+
+
+def _stop_when_told(stopping: threading.Event, deadline_s: float, *, supervised: bool) -> None:
+    """Set an event at SIGTERM, SIGINT, or the supervisor's end; and end the process itself if it does not in time."""
+
+    def stop() -> None:
+        if not stopping.is_set():
+            PULSE.stop()
+            stopping.set()
+            _end_after(deadline_s)
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, on_signal)
+    if supervised:
+        end_with_parent(stop)
 
 
 def _end_after(seconds: float) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import pytest
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined] # of the driver's stubs
 
 from processors.client import AsyncClient, Client, ClientConfig, NoAnswer
 from processors.faults import Misconfigured
@@ -26,6 +26,7 @@ from processors.ledger.commands import (
     RecallOriginal,
     Refund,
     SetLaneTime,
+    SetRules,
     Tick,
 )
 from processors.ledger.outcomes import Outcome, Reason, Status
@@ -89,7 +90,7 @@ class Service:
                 record=record, control=command,
             )  # fmt: skip
             return [("", payload)]
-        assert not isinstance(command, Tick)
+        assert not isinstance(command, Tick | SetRules)
         root = (record.key or b"").decode()
         return [
             (root, self.encoded(record, root, command, index, outcome))

@@ -10,6 +10,7 @@ import typer
 from processors.ops import processes
 from processors.ops.cli.stack import say
 from processors.ops.cli.terminal import settings
+from processors.ops.setting_up import initialize
 
 _PANEL = "Processes"
 Supervised = Annotated[bool, typer.Option("--supervised", hidden=True, help="Stop when standard input ends.")]
@@ -30,8 +31,9 @@ def up(
     *,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Shard workers of each shard; they share its lanes.")] = 1,
 ) -> None:
-    """Run every process of the service under one supervisor, until Ctrl-C or SIGTERM."""
+    """Run every process of the service under one supervisor, until Ctrl-C or SIGTERM; does what `init` does first."""
     chosen = settings()
+    initialize(chosen, say)
     with processes.supervised(chosen, workers=workers) as supervisor:
         supervisor.stop_on_signals()
         say(f"logs are in {processes.log_folder(chosen)}; Ctrl-C stops all")
