@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from processors.faults import Misconfigured
@@ -171,57 +170,53 @@ def run_shard(
         Misconfigured: A topic, a key or a database is not as it must be.
         Fenced: Another process runs with this one's ``instance``.
     """
-    address, keys, worker_settings = kafka_address(settings), keyring(settings), settings.worker
-    topics = check_topics(settings, shard_topic(shard), RESULTS_TOPIC, DEAD_LETTERS_TOPIC)
+    address, topic = kafka_address(settings), shard_topic(shard)
+    topics = check_topics(settings, topic, RESULTS_TOPIC, DEAD_LETTERS_TOPIC)
     check_database(mysql_address(settings, shard), _shard_row(settings, shard))
-    topic_id = topics.topic_id(shard_topic(shard))
+    config = _shard_config(settings, shard, topics.topic_id(topic))
 
     def make_parts(lane: int) -> LaneParts:
         return LaneParts(
-            context=lane_context(settings, shard, lane, topic_id),
+            context=lane_context(settings, shard, lane, config.topic_id),
             store=lane_store(settings, shard, lane),
-            log=TopicLaneLog(address, consumer, shard=shard, lane=lane, lanes=settings.topics.lanes, keyring=keys),
+            log=TopicLaneLog(address, consumer, shard=shard, lane=lane, lanes=config.lanes, keyring=config.keyring),
             make_publisher=lambda: publisher(
-                address, f"{shard}.{lane}", address.topic_prefix + shard_topic(shard), consumer.group_metadata
+                address, f"{shard}.{lane}", address.topic_prefix + topic, consumer.group_metadata
             ),
             clock_ms=clock_ms,
-            book_accounts_max=worker_settings.book_accounts_max,
-            observe_published=_observer(shard, lane),
+            book_accounts_max=settings.worker.book_accounts_max,
+            observe_published=LANE_BATCH_RECORDS.labels(shard, str(lane)).observe,
         )
 
-    config = ShardConfig(
-        shard=shard,
-        lanes=settings.topics.lanes,
-        limits=LaneLimits(
-            batch_commands_max=worker_settings.batch_commands_max,
-            batch_sql_bytes_max=worker_settings.batch_sql_bytes_max,
-            stop_deadline_s=worker_settings.stop_deadline_ms / 1000,
-        ),
-        keyring=keys,
-        topic_id=topic_id,
+    worker = ShardWorker(config, make_parts, lambda: topics.topic_id(topic))
+    group = GroupOptions(
+        group=f"balance-shard-{shard}",
+        instance=f"{settings.instance}-{shard}",
+        session_timeout_ms=settings.worker.session_timeout_ms,
     )
-    worker = ShardWorker(config, make_parts, lambda: topics.topic_id(shard_topic(shard)))
-    consumer = RecordConsumer(
-        address,
-        address.topic_prefix + shard_topic(shard),
-        GroupOptions(
-            group=f"balance-shard-{shard}",
-            instance=f"{settings.instance}-{shard}",
-            session_timeout_ms=worker_settings.session_timeout_ms,
-        ),
-        AssignmentEvents(assigned=worker.assigned, revoked=worker.revoked, started=worker.started),
-    )
+    events = AssignmentEvents(assigned=worker.assigned, revoked=worker.revoked, started=worker.started)
+    consumer = RecordConsumer(address, address.topic_prefix + topic, group, events)
     try:
         return worker.run(consumer, stopping)
     finally:
         consumer.close()
 
 
+def _shard_config(settings: Settings, shard: str, topic_id: bytes) -> ShardConfig:
+    worker = settings.worker
+    return ShardConfig(
+        shard=shard,
+        lanes=settings.topics.lanes,
+        limits=LaneLimits(
+            batch_commands_max=worker.batch_commands_max,
+            batch_sql_bytes_max=worker.batch_sql_bytes_max,
+            stop_deadline_s=worker.stop_deadline_ms / 1000,
+        ),
+        keyring=keyring(settings),
+        topic_id=topic_id,
+    )
+
+
 def _shard_row(settings: Settings, shard: str) -> ShardRow:
     topics = settings.topics
     return ShardRow(shard=shard, lanes=topics.lanes, results_partitions=topics.results_partitions)
-
-
-def _observer(shard: str, lane: int) -> Callable[[int], None]:
-    metric = LANE_BATCH_RECORDS.labels(shard, str(lane))
-    return metric.observe

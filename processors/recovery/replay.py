@@ -112,36 +112,31 @@ def replay_lane(
     try:
         state = store.take_over(parts.topic.topic_id())
         _refuse_other_topic(parts, lane, state)
-        decider = Decider(parts.make_context(lane), state, clock_ms=parts.clock_ms)
-        ahead = chain.from_iterable(parts.topic.read(lane, state.progress.next_offset, target))
-        told = times_told(ahead, keyring=parts.keyring, lane=lane, lanes=parts.lanes)
-        decider.tell_times(told)
-        last = state.progress
-        reached: list[Progress] = [last]
-        committer = Committer(
-            store,
-            decider,
-            state,
-            book_accounts_max=BOOK_ACCOUNTS_MAX,
-            on_committed=lambda batch: reached.append(_committed(batch)),
-        )
-        began_s = time.monotonic()
-        for admissions in _admitted(parts, lane, last.next_offset, target):
+        first, began_s = state.progress.next_offset, time.monotonic()
+        reached: list[Progress] = [state.progress]
+
+        def committed(batch: Decided) -> None:
+            reached.append(batch.write.progress)
+            offset = batch.write.progress.next_offset
+            rate = int((offset - first) / max(time.monotonic() - began_s, 0.001))
+            on_progress(ReplayProgress(lane=lane, offset=offset, target=target, records_per_s=rate))
+
+        decider = _decider(parts, lane, state, target)
+        committer = Committer(store, decider, state, book_accounts_max=BOOK_ACCOUNTS_MAX, on_committed=committed)
+        for admissions in _admitted(parts, lane, first, target):
             committer.advance(admissions, published=(0, 0), check=_nothing)
-            elapsed_s = max(time.monotonic() - began_s, 0.001)
-            done = committer.fence.next_offset - last.next_offset
-            on_progress(
-                ReplayProgress(
-                    lane=lane,
-                    offset=committer.fence.next_offset,
-                    target=target,
-                    records_per_s=int(done / elapsed_s),
-                )
-            )
         committer.advance([], published=(0, 0), check=_nothing)
         return reached[-1]
     finally:
         store.close()
+
+
+def _decider(parts: ReplayParts, lane: int, state: LaneState, target: int) -> Decider:
+    """Return a decider that knows the operator's words on records' times before its first record (I2)."""
+    decider = Decider(parts.make_context(lane), state, clock_ms=parts.clock_ms)
+    ahead = chain.from_iterable(parts.topic.read(lane, state.progress.next_offset, target))
+    decider.tell_times(times_told(ahead, keyring=parts.keyring, lane=lane, lanes=parts.lanes))
+    return decider
 
 
 def compare(live: LiveShard, replayed: LiveShard) -> Difference | None:
@@ -194,10 +189,6 @@ def _admitted(parts: ReplayParts, lane: int, from_offset: int, to_offset: int) -
             waiting = waiting[BATCH_RECORDS:]
     if waiting:
         yield waiting
-
-
-def _committed(batch: Decided) -> Progress:
-    return batch.write.progress
 
 
 def _nothing() -> None:

@@ -87,6 +87,7 @@ def replay(
     into: Annotated[
         str, typer.Option("--into", metavar="DSN", help="mysql://user:password@host:port/database, empty.")
     ],
+    as_json: JsonOption = False,
 ) -> None:
     """Decide a shard's topic again into an empty database, publish nothing, and compare; exit status 1 if they differ.
 
@@ -103,12 +104,15 @@ def replay(
             bar.update(tasks[progress.lane], completed=progress.offset, total=progress.target)
 
         difference = replay_shard(chosen, shard, target, on_progress=show)
-    if difference is None:
+    if as_json:
+        print_json({"equal": difference is None, "difference": None if difference is None else asdict(difference)})
+    elif difference is None:
         page.print(f"{target} equals {shard}: every lane's digest and every balance", markup=False, soft_wrap=True)
-        return
-    page.print(f"{difference.what} differs", style="red", markup=False, soft_wrap=True)
-    page.print(f"live:     {difference.live}\nreplayed: {difference.replayed}", markup=False, soft_wrap=True)
-    raise typer.Exit(EXIT_REJECTED)
+    else:
+        page.print(f"{difference.what} differs", style="red", markup=False, soft_wrap=True)
+        page.print(f"live:     {difference.live}\nreplayed: {difference.replayed}", markup=False, soft_wrap=True)
+    if difference is not None:
+        raise typer.Exit(EXIT_REJECTED)
 
 
 def _nothing() -> None:
