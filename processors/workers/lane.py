@@ -17,6 +17,7 @@ from processors.ledger.book import Book, Keys
 from processors.ledger.commands import Command, ExpireHold, RecallOriginal
 from processors.ledger.decide import Duplicate
 from processors.ledger.identity import identify
+from processors.ledger.rules import RESULT_VERSION, RULES_RELEASE
 from processors.stores.rows import BatchDigest, LaneState, StoredAnswer
 from processors.wire.admission import Admission
 from processors.wire.positions import GroupPosition, decode_metadata
@@ -147,6 +148,13 @@ class Lane:
             raise LaneStopped(
                 StopCode.TOPIC_CHANGED,
                 f"the shard's topic has id {topic_id.hex()}, the lane was applied from {state.progress.topic_id.hex()}",
+            )
+        rules = state.rules
+        if rules.release > RULES_RELEASE or rules.result_version > RESULT_VERSION:  # I6
+            raise LaneStopped(
+                StopCode.UNKNOWN_VERSION,
+                f"rules {rules.version} are of release {rules.release} with result version {rules.result_version}, this "
+                f"release knows {RULES_RELEASE} and {RESULT_VERSION}: start the newer one",
             )
         if state.stop_code is None:
             return
