@@ -153,8 +153,8 @@ class Lane:
         if rules.release > RULES_RELEASE or rules.result_version > RESULT_VERSION:  # I6
             raise LaneStopped(
                 StopCode.UNKNOWN_VERSION,
-                f"rules {rules.version} are of release {rules.release} with result version {rules.result_version}, this "
-                f"release knows {RULES_RELEASE} and {RESULT_VERSION}: start the newer one",
+                f"rules {rules.version} are of release {rules.release}, result version {rules.result_version}; known here: "
+                f"{RULES_RELEASE} and {RESULT_VERSION}. Start the newer release",
             )
         if state.stop_code is None:
             return

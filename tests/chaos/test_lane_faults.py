@@ -389,3 +389,17 @@ def test_sigterm_ends_a_worker_with_everything_decided_also_published(make_shard
     expected = shard.expected(0, [record for record in shard.records(0) if record.offset < decided])
     assert visible == sum(map(len, expected.results.values()))
     assert "error" not in [json.loads(line).get("level") for line in worker.log.splitlines() if line.startswith("{")]
+
+
+@pytest.mark.rule("I6")
+def test_rules_of_a_later_release_stop_every_lane_at_its_start(make_shard: Callable[[int], Shard]) -> None:
+    shard = make_shard(1)
+    shard.write_day("early", payments=5)
+    session = Session(assembly.mysql_address(shard.settings, SHARD), lane=False)
+    session.execute("UPDATE rules SET rules_release = rules_release + 1", "tampering")
+    session.commit()
+    session.close()
+    with shard.worker() as worker:
+        assert worker.wait() == 1, worker.log
+    assert shard.stop_codes() == {0: "UNKNOWN_VERSION"}
+    assert shard.results() == {0: [], 1: [], 2: [], 3: []}
