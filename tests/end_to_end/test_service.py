@@ -13,23 +13,11 @@ from pathlib import Path
 import pytest
 
 from processors.ids import id_text
-from tests.end_to_end.conftest import STOP_DEADLINE_S, Running, balance, start, wait_until
+from tests.end_to_end.conftest import STOP_DEADLINE_S, Running, start, started, wait_until
 from tests.servers import Place
 
 # Longer than a busy machine takes for one command.
 WINDOW_MS = 15_000
-
-
-def started(place: Place) -> Iterator[Running]:
-    """Run a service on a place, from its first answer on."""
-    assert balance(place, "init").status == 0
-    process = start(place, "up")
-    service = Running(place=place, process=process)
-    wait_until(lambda: service.balance("balance", "nobody", "USD").status == 1)
-    yield service
-    if process.poll() is None:
-        process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=STOP_DEADLINE_S)
 
 
 @pytest.fixture
