@@ -39,6 +39,7 @@ class Directory:
     def __init__(self) -> None:
         self._home: str | None = None
         self._moves: dict[str, list[_Since]] = {}  # by unit, highest generation first
+        self._at_home: dict[str, Placement] = {}  # by bucket, made when it is first met
 
     @property
     def home_shard(self) -> str | None:
@@ -103,15 +104,26 @@ class Directory:
 
         Source: R2.
         """
-        for unit in (root, unit_of(root)):
-            for move in self._moves.get(unit, ()):
-                if move.ingress_partition != ingress_partition:
-                    raise Misconfigured(
-                        f"unit {unit} is placed since an offset of ingress partition {move.ingress_partition}, "
-                        f"and met in partition {ingress_partition}"
-                    )
-                if move.since <= ingress_offset:  # R2: highest generation first
-                    return move.placement
-        if self._home is None:
-            raise Misconfigured("the directory names no home shard: run `balance init`")
-        return Placement(unit=unit_of(root), generation=0, shard=self._home)
+        bucket = unit_of(root)
+        if self._moves:
+            for unit in (root, bucket):
+                moved = self._moved(unit, ingress_partition, ingress_offset)
+                if moved is not None:
+                    return moved
+        placement = self._at_home.get(bucket)
+        if placement is None:
+            if self._home is None:
+                raise Misconfigured("the directory names no home shard: run `balance init`")
+            placement = self._at_home[bucket] = Placement(unit=bucket, generation=0, shard=self._home)
+        return placement
+
+    def _moved(self, unit: str, ingress_partition: int, ingress_offset: int) -> Placement | None:
+        for move in self._moves.get(unit, ()):
+            if move.ingress_partition != ingress_partition:
+                raise Misconfigured(
+                    f"unit {unit} is placed since an offset of ingress partition {move.ingress_partition}, "
+                    f"and met in partition {ingress_partition}"
+                )
+            if move.since <= ingress_offset:  # R2: highest generation first
+                return move.placement
+        return None

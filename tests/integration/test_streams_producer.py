@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -61,19 +62,21 @@ def test_records_arrive_whole_and_in_order_and_each_is_told_once(log: KafkaLog, 
 
 @pytest.mark.rule("R7")
 def test_after_a_failed_delivery_nothing_more_is_written_and_every_call_says_so(
-    log: KafkaLog, producer: IdempotentProducer
+    address: KafkaAddress, log: KafkaLog
 ) -> None:
-    log.make("small", settings={"max.message.bytes": "2048"})
+    log.make("small", settings={"max.message.bytes": "131072"})  # of a batch, compressed
+    producer = IdempotentProducer(address, linger_ms=0)  # batch after batch is on its way when the first is refused
     producer.send(record(log, b"before", topic="small"))
     producer.flush(DEADLINE_S)
 
     def send_on() -> None:
-        producer.send(record(log, os.urandom(10_000), topic="small"))
+        producer.send(record(log, os.urandom(200_000), topic="small"))
         for number in range(1_000_000):
             producer.send(record(log, b"after %d" % number, topic="small"))
 
     with pytest.raises(Fault) as first:
         send_on()
+    time.sleep(3.0)  # what was on its way by then is not written, either
     with pytest.raises(type(first.value)):
         producer.send(record(log, b"later"))
     with pytest.raises(type(first.value)):

@@ -28,8 +28,10 @@ def test_generation_0_of_every_unit_belongs_to_the_home_shard() -> None:
 
 
 @pytest.mark.rule("R2")
-def test_the_owner_is_the_highest_generation_since_at_or_below_the_offset() -> None:
-    placed = directory((BUCKET, 2, "s3", 20), (BUCKET, 1, "s2", 10))
+@pytest.mark.parametrize("read", [(1, 2), (2, 1)], ids=["in order", "as compaction left them"])
+def test_the_owner_is_the_highest_generation_since_at_or_below_the_offset(read: tuple[int, int]) -> None:
+    move = {1: (BUCKET, 1, "s2", 10), 2: (BUCKET, 2, "s3", 20)}
+    placed = directory(*(move[generation] for generation in read))
 
     assert [owner(placed, offset).shard for offset in (9, 10, 19, 20, 21)] == ["s1", "s2", "s2", "s3", "s3"]
     assert owner(placed, 15) == Placement(unit=BUCKET, generation=1, shard="s2")
