@@ -98,6 +98,7 @@ class Lane:
         """Hold the parts; nothing is read before ``assign``."""
         self._parts = parts
         self._publisher: Publisher | None = None
+        self._gap_at: int | None = None  # where the next record was not the next one, once
         self._cut_before: int | None = None  # a record that could not be decided: what precedes it is committed first
 
     # ------------------------------------------------------------------ assignment
@@ -153,8 +154,8 @@ class Lane:
         if rules.release > RULES_RELEASE or rules.result_version > RESULT_VERSION:  # I6
             raise LaneStopped(
                 StopCode.UNKNOWN_VERSION,
-                f"rules {rules.version} are of release {rules.release}, result version {rules.result_version}; known here: "
-                f"{RULES_RELEASE} and {RESULT_VERSION}. Start the newer release",
+                f"rules {rules.version} are of release {rules.release}, result version {rules.result_version}; "
+                f"known here: {RULES_RELEASE} and {RESULT_VERSION}. Start the newer release",
             )
         if state.stop_code is None:
             return
@@ -260,6 +261,7 @@ class Lane:
         Raises:
             LaneStopped, Fenced, Fault: Nothing of these records is committed; assign again or stop.
         """
+        self._read_again_before_a_gap(admissions)
         if self._again is not None and admissions:
             return self._answer_again(admissions, self._again)
         self._refuse_rewritten_below_published(admissions)
@@ -273,6 +275,19 @@ class Lane:
             self._cut_before = self._committer.cut_before or self._cut_before
             raise
         return len(admissions)
+
+    def _read_again_before_a_gap(self, admissions: list[Admission]) -> None:
+        """Have the log read once more from where the next record must be, before a gap stops the lane (L2).
+
+        An earlier runner of the lane in this process, which was held up for longer than its revocation waited, may have
+        moved the position that both share. A log with a gap has it again.
+        """
+        standing = self._decider.standing if self._again is None else self._again
+        if admissions and admissions[0].record.offset != standing.next_offset != self._gap_at:
+            self._gap_at = standing.next_offset
+            raise Retryable(
+                f"offset {admissions[0].record.offset} came where {standing.next_offset} is next; it is read again"
+            )
 
     def _committed(self, batch: Decided) -> None:
         """Pass a durable batch on, unless it was published before (L4)."""
