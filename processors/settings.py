@@ -89,7 +89,9 @@ class Kafka(Section):
     sasl_password: SecretStr | None = None
     sasl_password_file: Path | None = None
     ssl_ca_file: Path | None = None
-    registry_url: str | None = None  # set: payloads in Confluent framing are taken too
+    # A schema registry's ids by schema (`pay = 7`): payloads in its framing are taken, too. Part of what decides: the
+    # same for every worker and every replay, and an id is never given twice.
+    registry_ids: dict[str, Annotated[int, Field(ge=0, le=2**31 - 1)]] = {}
 
     def read_sasl_password(self) -> str:
         """Return the SASL password; empty where none is set."""

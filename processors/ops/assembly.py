@@ -17,7 +17,9 @@ from processors.streams.consumer import AssignmentEvents, GroupOptions, RecordCo
 from processors.streams.publisher import TransactionalPublisher
 from processors.streams.topics import Topics, TopicSpec, service_topics, shard_topic
 from processors.telemetry import LANE_BATCH_RECORDS
+from processors.wire.commands import ConfluentIds, type_of_payload
 from processors.wire.results import LaneIdentity, decision_of
+from processors.wire.schemas import ALL
 from processors.wire.signature import KeyRing, load_keyring
 from processors.workers.deciding import LaneContext
 from processors.workers.lane import LaneParts
@@ -89,6 +91,19 @@ def keyring(settings: Settings) -> KeyRing:
         return load_keyring(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise Misconfigured(f"keys_file {file} cannot be read ({error.strerror}): run `balance init`") from error
+
+
+def confluent_ids(settings: Settings) -> ConfluentIds:
+    """Return a schema registry's ids of the commands' schemas; empty where none is configured (DESIGN section 9).
+
+    Raises:
+        Misconfigured: A name is no command's.
+    """
+    known = {schema.name: schema for schema in ALL.values() if type_of_payload(schema.prefix)}
+    unknown = sorted(set(settings.kafka.registry_ids) - set(known))
+    if unknown:
+        raise Misconfigured(f"kafka.registry_ids names {', '.join(unknown)}; schemas are: {', '.join(sorted(known))}")
+    return {number: known[name] for name, number in settings.kafka.registry_ids.items()}
 
 
 def topic_specs(settings: Settings) -> list[TopicSpec]:
@@ -210,10 +225,12 @@ def _shard_config(settings: Settings, shard: str, topic_id: bytes) -> ShardConfi
         limits=LaneLimits(
             batch_commands_max=worker.batch_commands_max,
             batch_sql_bytes_max=worker.batch_sql_bytes_max,
+            unpublished_batches_max=worker.queue_batches_max,
             stop_deadline_s=worker.stop_deadline_ms / 1000,
         ),
         keyring=keyring(settings),
         topic_id=topic_id,
+        confluent=confluent_ids(settings),
     )
 
 

@@ -78,7 +78,9 @@ def target_address(settings: Settings, shard: str, dsn: str) -> MysqlAddress:
     parts = urlsplit(dsn)
     database = parts.path.lstrip("/")
     if parts.scheme != "mysql" or not parts.hostname or not database:
-        raise Misconfigured(f"{dsn.rsplit('@', maxsplit=1)[-1]} is no target: write mysql://user:password@host:port/database")
+        raise Misconfigured(
+            f"{dsn.rsplit('@', maxsplit=1)[-1]} is no target: write mysql://user:password@host:port/database"
+        )
     target = MysqlAddress(
         host=parts.hostname,
         port=parts.port or MYSQL_PORT,
@@ -141,6 +143,7 @@ def replay_shard(
         make_context=lambda lane: assembly.lane_context(settings, shard, lane, topic.topic_id()),
         clock_ms=assembly.clock_ms,
         lanes=settings.topics.lanes,
+        confluent=assembly.confluent_ids(settings),
     )
     for lane, progress in positions.items():
         replay_lane(parts, lane, progress.next_offset, on_progress=on_progress)

@@ -17,6 +17,7 @@ from processors.faults import Misconfigured
 from processors.ledger.book import Account
 from processors.stores.rows import LaneState, Progress
 from processors.wire.admission import Admission, admit
+from processors.wire.commands import ConfluentIds
 from processors.wire.records import Record
 from processors.wire.signature import KeyRing
 from processors.workers.committing import BatchStore, Committer
@@ -88,6 +89,7 @@ class ReplayParts:
     make_context: Callable[[int], LaneContext]
     clock_ms: Callable[[], int]
     lanes: int
+    confluent: ConfluentIds
 
 
 def replay_lane(
@@ -183,7 +185,10 @@ def _refuse_other_topic(parts: ReplayParts, lane: int, state: LaneState) -> None
 def _admitted(parts: ReplayParts, lane: int, from_offset: int, to_offset: int) -> Iterator[list[Admission]]:
     waiting: list[Admission] = []
     for records in parts.topic.read(lane, from_offset, to_offset):
-        waiting += [admit(record, keyring=parts.keyring, lane=lane, lanes=parts.lanes) for record in records]
+        waiting += [
+            admit(record, keyring=parts.keyring, lane=lane, lanes=parts.lanes, confluent=parts.confluent)
+            for record in records
+        ]
         while len(waiting) >= BATCH_RECORDS:
             yield waiting[:BATCH_RECORDS]
             waiting = waiting[BATCH_RECORDS:]

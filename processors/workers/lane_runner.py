@@ -53,6 +53,7 @@ class LaneLimits:
 
     batch_commands_max: int = 4_000
     batch_sql_bytes_max: int = 4 * 1024 * 1024
+    unpublished_batches_max: int = UNPUBLISHED_BATCHES_MAX
     stop_deadline_s: float = 10.0
 
 
@@ -287,7 +288,7 @@ class LaneRunner:
             self.intake.give_back(admissions[taken:])
 
     def _await_room(self, lane: Lane, publishing: PublishThread) -> None:
-        while lane.publishing.waiting >= UNPUBLISHED_BATCHES_MAX and not self._ending.is_set():
+        while lane.publishing.waiting >= self._limits.unpublished_batches_max and not self._ending.is_set():
             if publishing.fault is not None:
                 raise publishing.fault
             self._published.wait(IDLE_WAIT_S)

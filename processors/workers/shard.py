@@ -14,6 +14,7 @@ from typing import Protocol
 from processors.faults import LaneStopped, Retryable
 from processors.telemetry import PULSE, get_logger
 from processors.wire.admission import admit
+from processors.wire.commands import ConfluentIds
 from processors.wire.records import Record
 from processors.wire.signature import KeyRing
 from processors.workers.lane import LaneParts
@@ -62,6 +63,7 @@ class ShardConfig:
     limits: LaneLimits
     keyring: KeyRing
     topic_id: bytes
+    confluent: ConfluentIds
 
 
 class ShardWorker:
@@ -148,8 +150,10 @@ class ShardWorker:
         runner = self._runners.get(lane)
         if runner is None:  # revoked between two polls: whoever owns it now reads them too
             return
-        keyring, lanes = self._config.keyring, self._config.lanes
-        runner.intake.offer([admit(record, keyring=keyring, lane=lane, lanes=lanes) for record in records])
+        keyring, lanes, confluent = self._config.keyring, self._config.lanes, self._config.confluent
+        runner.intake.offer(
+            [admit(record, keyring=keyring, lane=lane, lanes=lanes, confluent=confluent) for record in records]
+        )
 
     def _hold(self, consumer: ShardConsumer) -> None:
         """Read no more while lanes have enough; pause a full lane only where it would hold others up.
