@@ -1,26 +1,23 @@
 """What happened to a transaction, or on an account: read from MySQL and the archive, by age (A8).
 
-Rows move from MySQL to Cassandra while we look, so where the two stores have nothing, the first is asked again; what is
-open is always read from MySQL.
+Rows go from MySQL to Cassandra while we look, never back, and are in both for a while: so MySQL is asked first, and whatever
+it no longer has is in Cassandra when that is asked afterwards. What is open is always read from MySQL.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
+from typing import Protocol
 
 from processors.ids import root_of, uuid7_time_ms
-from processors.ledger.book import Hold, OpenRefund
+from processors.ledger.book import Account, Hold, OpenRefund
 from processors.ledger.rules import Rules
 from processors.routing.units import partition_of
-from processors.stores.archive_reader import ArchiveReader, StatementRow
-from processors.stores.archive_schema import open_archive
-from processors.stores.cassandra import CassandraAddress, CassandraSession
-from processors.stores.mysql import MysqlAddress
-from processors.stores.shard_reader import open_reader
+from processors.stores.archive_reader import StatementRow, Step
+from processors.stores.archive_rows import Covered
+from processors.stores.shard_reader import JournalRecord, LanePosition
 from processors.wire.results import Result, decode_result
 
 # A statement's tail that is not archived yet is read from the journal of its lane: at most this many rows are looked
@@ -47,38 +44,68 @@ class Statement:
     complete: bool
 
 
-class Lookup:
-    """Connections to one shard and the archive, made when they are needed; close it after use."""
+class ShardRows(Protocol):
+    """A shard, as far as it is looked into (``stores.shard_reader``)."""
 
-    def __init__(self, shard: MysqlAddress, archive: CassandraAddress, *, lanes: int, results_partitions: int) -> None:
-        """Nothing is connected yet.
+    def rules(self) -> dict[int, dict[int, Rules]]:
+        """Return lane -> offset -> rules in force from there."""
+
+    def transaction(self, transaction_id: bytes) -> list[JournalRecord]:
+        """Return a transaction's steps that are still here."""
+
+    def open_transactions(self, transaction_id: bytes) -> list[tuple[str, Hold | OpenRefund]]:
+        """Return what is open under an id, by root."""
+
+    def account(self, address: str, currency: str) -> Account | None:
+        """Return one account."""
+
+    def lane_positions(self) -> dict[int, LanePosition]:
+        """Return lane -> where it stands."""
+
+    def slices(self) -> list[int]:
+        """Return the journal's slices."""
+
+    def slice_rows(self, number: int, lane: int, after: tuple[int, int]) -> list[JournalRecord]:
+        """Return the next rows of a slice's lane after an offset and index."""
+
+
+class Archive(Protocol):
+    """The archive, as far as it is looked into (``stores.archive_reader``)."""
+
+    def steps(self, transaction_id: bytes) -> list[Step]:
+        """Return a transaction's steps."""
+
+    def coverage(self, shard: bytes) -> dict[tuple[int, int], Covered]:
+        """Return how far the archive reaches, by lane and results partition."""
+
+    def newest_sequence(self, address: str, currency: str) -> int:
+        """Return an account's last archived sequence, 0 for none."""
+
+    def first_sequence(self, address: str, currency: str, from_day: int) -> int | None:
+        """Return an account's first archived sequence from a day on."""
+
+    def statement(self, address: str, currency: str, *, from_sequence: int = 1) -> Iterator[StatementRow]:
+        """Yield an account's archived changes in order."""
+
+
+class Lookup:
+    """Asks one shard and the archive; ``archive`` is called only where the archive is needed."""
+
+    def __init__(
+        self, shard: ShardRows, archive: Callable[[], Archive], *, lanes: int, results_partitions: int
+    ) -> None:
+        """Hold the parts.
 
         Args:
             shard: The shard's database.
-            archive: The archive.
+            archive: Returns the archive; may raise ``Unavailable``.
             lanes: Partitions of the shard's topic.
             results_partitions: Partitions of the results topic.
         """
-        self._mysql = open_reader(shard)
-        self._archive_address = archive
-        self._session: CassandraSession | None = None
+        self._mysql = shard
+        self._reader = archive
         self._lanes = lanes
         self._results_partitions = results_partitions
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Give the connections back."""
-        self._mysql.close()
-        if self._session is not None:
-            self._session.close()
-            self._session = None
 
     def transaction(self, transaction_id: bytes) -> Transaction:
         """Return what is known of an id, of whichever partner: a transaction's, or any of its commands'.
@@ -86,12 +113,9 @@ class Lookup:
         Raises:
             Unavailable: A store that was needed does not answer. A transaction within the window needs MySQL alone.
         """
-        recent = self._is_recent(transaction_id)
         found = self._in_mysql(transaction_id)
-        if not (recent and found):
+        if not found or not self._is_recent(transaction_id):
             found |= self._in_archive(transaction_id)
-            if not found:
-                found |= self._in_mysql(transaction_id) if recent else self._in_archive(transaction_id)
         steps = sorted(found.values(), key=lambda result: (result.version_us, result.lane_offset, result.lane_index))
         return Transaction(steps=steps, open=self._mysql.open_transactions(transaction_id))
 
@@ -141,11 +165,6 @@ class Lookup:
 
     def _in_archive(self, transaction_id: bytes) -> dict[tuple[bytes, int, int, int], Result]:
         return _by_place(decode_result(step.result) for step in self._reader().steps(transaction_id))
-
-    def _reader(self) -> ArchiveReader:
-        if self._session is None:
-            self._session = open_archive(self._archive_address, requests_max=1)
-        return ArchiveReader(self._session)
 
     def _tail(self, address: str, currency: str, first: int) -> dict[int, StatementRow]:
         """Return the changes that the sink has not archived yet, from the journal of the account's lane."""

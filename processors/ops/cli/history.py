@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Annotated
@@ -35,7 +37,9 @@ from processors.ops.result_text import (
     statement_row_as_json,
 )
 from processors.settings import Settings
-from processors.stores.archive_reader import StatementRow
+from processors.stores.archive_reader import ArchiveReader, StatementRow
+from processors.stores.archive_schema import open_archive
+from processors.stores.cassandra import CassandraSession
 from processors.stores.shard_reader import RANGE_ROWS, ShardReader, open_reader
 
 _PANEL = "Looking"
@@ -201,14 +205,24 @@ def print_accounts(title: str, accounts: list[Account]) -> None:
     print_table(title, _ACCOUNT_COLUMNS, rows, right=_FIGURES)
 
 
-def open_lookup(chosen: Settings, shard: str) -> Lookup:
-    """Return a way to look things up in a shard and the archive."""
-    return Lookup(
-        assembly.mysql_address(chosen, shard),
-        assembly.cassandra_address(chosen),
-        lanes=chosen.topics.lanes,
-        results_partitions=chosen.topics.results_partitions,
-    )
+@contextmanager
+def open_lookup(chosen: Settings, shard: str) -> Iterator[Lookup]:
+    """Give a way to look things up in a shard and the archive, each connected when it is needed."""
+    reader = open_reader(assembly.mysql_address(chosen, shard))
+    sessions: list[CassandraSession] = []
+
+    def archive() -> ArchiveReader:
+        if not sessions:
+            sessions.append(open_archive(assembly.cassandra_address(chosen), requests_max=1))
+        return ArchiveReader(sessions[0])
+
+    topics = chosen.topics
+    try:
+        yield Lookup(reader, archive, lanes=topics.lanes, results_partitions=topics.results_partitions)
+    finally:
+        reader.close()
+        for session in sessions:
+            session.close()
 
 
 def _nothing() -> None:

@@ -1,0 +1,216 @@
+"""Looking up what is in MySQL, in the archive, or on its way between them (A8)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pytest
+
+from processors.faults import Unavailable
+from processors.ledger.book import Account, Hold
+from processors.ledger.commands import CommandType
+from processors.ops.lookup import DAY_MS, Lookup
+from processors.routing.units import partition_of
+from processors.stores.archive_reader import ArchiveReader
+from processors.stores.archive_rows import Collector
+from processors.stores.archive_writer import ArchiveWriter
+from processors.stores.cassandra import CassandraAddress
+from processors.stores.mysql import MysqlAddress, Session
+from processors.stores.shard_reader import open_reader
+from processors.wire.results import Result, decode_result
+from tests.archived import Ledger, empty, journal_row_of, make_archive, session_of
+from tests.integration.mysql_shard import (
+    SHARD,
+    TOPIC_ID,
+    Lane,
+    clock_ms,
+    empty_shard,
+    make_shard,
+    rows_of,
+    take_lane,
+)
+from tests.servers import Servers
+
+ROOT = "acme"
+LANE = partition_of(ROOT, SHARD.lanes)
+HOUR_MS = 3_600_000
+
+
+@dataclass(slots=True)
+class Stores:
+    """A shard and an archive, and a lane's story that is written into either."""
+
+    mysql: MysqlAddress
+    archive: CassandraAddress
+    lane: Lane
+    ledger: Ledger
+
+    def in_mysql(self, results: list[Result], balance: int = 0) -> None:
+        """Have the lane journal some results of the ledger; the account is where they lead."""
+        payloads = {decode_result(payload).command_id: payload for payload in self.ledger.results}
+        sequence = max((posting.sequence for each in results for posting in each.postings), default=0)
+        account = Account(ROOT, "USD", balance=balance, sequence=sequence)
+        first = not rows_of(self.mysql, "SELECT 1 FROM account")
+        self.lane.write(
+            len(results),
+            journal=[journal_row_of(payloads[each.command_id]) for each in results],
+            opened=[account] if first else [],
+        )
+
+    def archived(self, results: list[Result]) -> None:
+        """Have the sink copy some results of the ledger."""
+        mine = {each.command_id for each in results}
+        collector = Collector()
+        for payload in self.ledger.results:
+            result = decode_result(payload)
+            if result.command_id in mine:
+                collector.add(LANE, result, payload)
+        rows = collector.take()
+        with session_of(self.archive) as session:
+            writer = ArchiveWriter(session)
+            writer.write(rows)
+            writer.cover(rows)
+
+    def removed(self) -> None:
+        """Have every slice leave MySQL."""
+        session = Session(self.mysql, lane=False)
+        session.execute("DELETE FROM journal", "removing all slices")
+        session.close()
+
+    @contextmanager
+    def lookup(self, *, archive_answers: bool = True) -> Iterator[Lookup]:
+        reader = open_reader(self.mysql)
+        with session_of(self.archive) as session:
+
+            def archive() -> ArchiveReader:
+                if not archive_answers:
+                    raise Unavailable("Cassandra is away")
+                return ArchiveReader(session)
+
+            yield Lookup(reader, archive, lanes=SHARD.lanes, results_partitions=4)
+        reader.close()
+
+
+@pytest.fixture(scope="module")
+def mysql(servers: Servers, fresh_database: Callable[[], str]) -> MysqlAddress:
+    return make_shard(servers, fresh_database)
+
+
+@pytest.fixture(scope="module")
+def archive(servers: Servers, fresh_keyspace: Callable[[], str]) -> CassandraAddress:
+    return make_archive(servers, fresh_keyspace)
+
+
+@pytest.fixture
+def stores(mysql: MysqlAddress, archive: CassandraAddress) -> Iterator[Stores]:
+    empty_shard(mysql)
+    with session_of(archive) as session:
+        empty(session)
+    lane = take_lane(mysql, LANE)
+    yield Stores(mysql, archive, lane, Ledger(lane=LANE, time_ms=clock_ms() - 1_000))
+    lane.store.close()
+
+
+def pay(stores: Stores, count: int = 1) -> list[Result]:
+    return [stores.ledger.pay(ROOT, incarnation=TOPIC_ID) for _ in range(count)]
+
+
+@pytest.mark.rule("A8")
+def test_a_recent_transaction_needs_mysql_alone(stores: Stores) -> None:
+    (paid,) = pay(stores)
+    stores.in_mysql([paid])
+    with stores.lookup(archive_answers=False) as lookup:
+        assert lookup.transaction(paid.command_id).steps == [paid]
+
+
+@pytest.mark.rule("A8")
+def test_a_transaction_is_found_before_during_and_after_its_removal(stores: Stores) -> None:
+    paid = pay(stores, 3)
+    stores.in_mysql(paid)
+    with stores.lookup() as lookup:
+        assert lookup.transaction(paid[1].command_id).steps == [paid[1]]
+        stores.archived(paid)
+        assert lookup.transaction(paid[1].command_id).steps == [paid[1]]
+        stores.removed()
+        assert lookup.transaction(paid[1].command_id).steps == [paid[1]]
+
+
+@pytest.mark.rule("A8")
+def test_an_old_holds_steps_come_from_both_stores_once(stores: Stores) -> None:
+    stores.ledger.time_ms -= 5 * HOUR_MS
+    held = stores.ledger.pay(ROOT, incarnation=TOPIC_ID, type=CommandType.PLACE_HOLD)
+    stores.ledger.time_ms += 5 * HOUR_MS
+    captures = [
+        stores.ledger.pay(
+            ROOT,
+            incarnation=TOPIC_ID,
+            type=CommandType.CAPTURE_HOLD,
+            transaction_id=held.command_id,
+            related_id=held.command_id,
+        )
+        for _ in range(2)
+    ]
+    stores.in_mysql(captures)
+    stores.archived([held, captures[0]])
+    with stores.lookup() as lookup:
+        assert lookup.transaction(held.command_id).steps == [held, *captures]
+
+
+def test_what_is_open_is_read_from_mysql(stores: Stores) -> None:
+    (held,) = pay(stores)
+    hold = Hold(ROOT, "USD", 100, 60, 1, clock_ms() + HOUR_MS)
+    payload = next(each for each in stores.ledger.results if decode_result(each).command_id == held.command_id)
+    stores.lane.write(
+        1,
+        journal=[journal_row_of(payload)],
+        holds=[((ROOT, held.command_id), hold, False)],
+        opened=[Account(ROOT, "USD")],
+    )
+    with stores.lookup() as lookup:
+        assert lookup.transaction(held.command_id).open == [(ROOT, hold)]
+
+
+def test_an_id_that_nobody_knows_has_no_steps(stores: Stores) -> None:
+    (paid,) = pay(stores)
+    with stores.lookup() as lookup:
+        assert lookup.transaction(paid.command_id).steps == []
+
+
+@pytest.mark.rule("A8")
+@pytest.mark.parametrize("archived", [0, 2, 5])
+def test_a_statement_is_whole_however_far_the_sink_is(stores: Stores, archived: int) -> None:
+    paid = pay(stores, 5)
+    stores.in_mysql(paid)
+    stores.archived(paid[:archived])
+    with stores.lookup() as lookup:
+        found = lookup.statement(ROOT, "USD")
+        assert [row.sequence for row in found.rows] == [1, 2, 3, 4, 5]
+        assert [row.balance for row in found.rows] == [each.postings[0].balance for each in paid]
+        assert found.complete
+        assert [row.sequence for row in lookup.statement(ROOT, "USD", last=2).rows] == [4, 5]
+
+
+def test_a_statement_says_where_changes_are_missing(stores: Stores) -> None:
+    paid = pay(stores, 5)
+    stores.in_mysql(paid)
+    stores.archived(paid[:2])
+    stores.removed()
+    with stores.lookup() as lookup:
+        assert not lookup.statement(ROOT, "USD").complete
+
+
+def test_a_statement_begins_at_a_day(stores: Stores) -> None:
+    stores.ledger.time_ms -= 2 * DAY_MS
+    old = pay(stores, 2)
+    stores.ledger.time_ms += 2 * DAY_MS
+    new = pay(stores, 2)
+    stores.in_mysql(new)
+    stores.archived([*old, *new])
+    today = time.time_ns() // 1_000_000 // DAY_MS
+    with stores.lookup() as lookup:
+        assert [row.sequence for row in lookup.statement(ROOT, "USD", from_day=today - 1).rows] == [3, 4]
+        assert [row.sequence for row in lookup.statement(ROOT, "USD", from_day=today - 3).rows] == [1, 2, 3, 4]
+        assert lookup.statement(ROOT, "USD", from_day=today + 1).rows == []

@@ -1,0 +1,87 @@
+"""A row that moves from MySQL to the archive while it is looked for (A8)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pytest
+
+from processors.ids import make_command_id
+from processors.ledger.book import Account, Hold, OpenRefund
+from processors.ledger.rules import Rules
+from processors.ops.lookup import Lookup
+from processors.stores.archive_reader import StatementRow, Step
+from processors.stores.archive_rows import Covered
+from processors.stores.shard_reader import JournalRecord, LanePosition
+from processors.wire.result_format import write_result
+from tests.archived import a_result
+
+HOUR_MS = 3_600_000
+
+
+@dataclass(slots=True)
+class Moving:
+    """Both stores. The row is in MySQL until ``moves_after`` questions were answered, then in the archive."""
+
+    payload: bytes
+    moves_after: int
+    asked: list[str] = field(default_factory=list)
+
+    def rules(self) -> dict[int, dict[int, Rules]]:
+        return {0: {0: Rules(version=1)}}
+
+    def transaction(self, transaction_id: bytes) -> list[JournalRecord]:
+        here = len(self.asked) < self.moves_after
+        self.asked.append("mysql")
+        row = JournalRecord(
+            slice=0, lane=0, lane_offset=0, lane_index=0, command_id=transaction_id, root="acme",
+            transaction_id=transaction_id, body_hash=bytes(16), result=self.payload,
+        )  # fmt: skip
+        return [row] if here else []
+
+    def steps(self, transaction_id: bytes) -> list[Step]:
+        here = len(self.asked) >= self.moves_after
+        self.asked.append("archive")
+        return [Step(root="acme", step=transaction_id, result=self.payload)] if here else []
+
+    def open_transactions(self, transaction_id: bytes) -> list[tuple[str, Hold | OpenRefund]]:
+        del transaction_id
+        return []
+
+    def account(self, address: str, currency: str) -> Account | None:
+        raise NotImplementedError
+
+    def lane_positions(self) -> dict[int, LanePosition]:
+        raise NotImplementedError
+
+    def slices(self) -> list[int]:
+        raise NotImplementedError
+
+    def slice_rows(self, number: int, lane: int, after: tuple[int, int]) -> list[JournalRecord]:
+        raise NotImplementedError
+
+    def coverage(self, shard: bytes) -> dict[tuple[int, int], Covered]:
+        raise NotImplementedError
+
+    def newest_sequence(self, address: str, currency: str) -> int:
+        raise NotImplementedError
+
+    def first_sequence(self, address: str, currency: str, from_day: int) -> int | None:
+        raise NotImplementedError
+
+    def statement(self, address: str, currency: str, *, from_sequence: int = 1) -> Iterator[StatementRow]:
+        raise NotImplementedError
+
+
+@pytest.mark.rule("A8")
+@pytest.mark.parametrize("moves_after", [0, 1, 2, 3])
+@pytest.mark.parametrize("age_ms", [0, 7 * HOUR_MS])
+def test_a_row_is_found_whenever_it_moves(age_ms: int, moves_after: int) -> None:
+    transaction_id = make_command_id(time.time_ns() // 1_000_000 - age_ms, bytes(10))
+    result = a_result(command_id=transaction_id)
+    stores = Moving(write_result(result), moves_after)
+    lookup = Lookup(stores, lambda: stores, lanes=4, results_partitions=4)
+
+    assert lookup.transaction(transaction_id).steps == [result], stores.asked
