@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
 
 import pytest
 
@@ -15,6 +17,7 @@ from tests.kafka_log import KafkaLog, eventually
 from tests.servers import Servers
 
 TOPIC = "results"
+Join = Callable[..., GroupConsumer]
 GROUP = GroupOptions(group="readers", instance="a")
 
 
@@ -31,6 +34,19 @@ def log(address: KafkaAddress) -> KafkaLog:
     return made
 
 
+@pytest.fixture
+def join(address: KafkaAddress) -> Iterator[Join]:
+    """Return a maker of members, which are closed at the end: one that is left behind would hold the interpreter."""
+    with ExitStack() as members:
+
+        def make(**hooks: Any) -> GroupConsumer:
+            member = GroupConsumer(address, TOPIC, GROUP, **hooks)
+            members.callback(member.close)
+            return member
+
+        yield make
+
+
 def read(consumer: GroupConsumer, count: int) -> list[int]:
     """Return the offsets of the next records, at least that many."""
     records: list[Record] = []
@@ -43,69 +59,59 @@ def read(consumer: GroupConsumer, count: int) -> list[int]:
     return [record.offset for record in records]
 
 
-def test_a_group_that_never_committed_begins_at_the_beginning_of_what_is_there(
-    address: KafkaAddress, log: KafkaLog
-) -> None:
+def test_a_group_that_never_committed_begins_at_the_beginning_of_what_is_there(join: Join, log: KafkaLog) -> None:
     log.truncate(TOPIC, 4)
-    consumer = GroupConsumer(address, TOPIC, GROUP)
+    consumer = join()
 
     assert read(consumer, 6) == list(range(4, 10))
     assert consumer.committed([0]) == {}
-    consumer.close()
 
 
-@pytest.mark.rule("P4")
-def test_a_member_that_comes_back_goes_on_where_it_committed(address: KafkaAddress, log: KafkaLog) -> None:
-    first = GroupConsumer(address, TOPIC, GROUP)
+def test_a_member_that_comes_back_goes_on_where_it_committed(join: Join, log: KafkaLog) -> None:
+    first = join()
     read(first, 10)
     first.commit({0: 6}, "noted")
     first.close()
 
-    second = GroupConsumer(address, TOPIC, GROUP)
+    second = join()
     assert read(second, 4) == [6, 7, 8, 9]
     assert second.committed([0]) == {0: (6, "noted")}
     assert log.committed(GROUP.group, TOPIC).leader_epoch == 0
-    second.close()
 
 
-def test_a_log_whose_committed_offset_is_gone_is_a_fault_and_not_a_new_beginning(
-    address: KafkaAddress, log: KafkaLog
-) -> None:
-    first = GroupConsumer(address, TOPIC, GROUP)
+def test_a_log_whose_committed_offset_is_gone_is_a_fault_and_not_a_new_beginning(join: Join, log: KafkaLog) -> None:
+    first = join()
     read(first, 10)
     first.commit({0: 3})
     first.close()
     log.truncate(TOPIC, 5)
 
-    second = GroupConsumer(address, TOPIC, GROUP)
+    second = join()
     with pytest.raises(Misconfigured, match="may be lost"):
         read(second, 1)
-    second.close()
 
 
 @pytest.mark.usefixtures("log")
-def test_a_log_that_went_back_is_a_fault_and_not_a_new_beginning(address: KafkaAddress) -> None:
-    first = GroupConsumer(address, TOPIC, GROUP)
+def test_a_log_that_went_back_is_a_fault_and_not_a_new_beginning(join: Join) -> None:
+    first = join()
     read(first, 10)
     first.commit({0: 20})
     first.close()
 
-    second = GroupConsumer(address, TOPIC, GROUP)
+    second = join()
     with pytest.raises(Misconfigured, match="may be lost"):
         read(second, 1)
-    second.close()
 
 
-def test_a_member_that_keeps_its_own_positions_is_read_from_there(address: KafkaAddress, log: KafkaLog) -> None:
-    consumer = GroupConsumer(address, TOPIC, GROUP, start_at=lambda partitions: dict.fromkeys(partitions, 7))
+def test_a_member_that_keeps_its_own_positions_is_read_from_there(join: Join, log: KafkaLog) -> None:
+    consumer = join(start_at=lambda partitions: dict.fromkeys(partitions, 7))
 
     assert read(consumer, 3) == [7, 8, 9]
     assert log.committed(GROUP.group, TOPIC).offset < 0
-    consumer.close()
 
 
-def test_a_paused_member_gets_nothing_and_goes_on_after_its_last_record(address: KafkaAddress, log: KafkaLog) -> None:
-    consumer = GroupConsumer(address, TOPIC, GROUP)
+def test_a_paused_member_gets_nothing_and_goes_on_after_its_last_record(join: Join, log: KafkaLog) -> None:
+    consumer = join()
     read(consumer, 10)
     consumer.pause()
     log.write(TOPIC, [b"later"])
@@ -113,32 +119,26 @@ def test_a_paused_member_gets_nothing_and_goes_on_after_its_last_record(address:
     assert [consumer.poll(10, 0.1) for _ in range(5)] == [[]] * 5
     consumer.resume()
     assert read(consumer, 1) == [10]
-    consumer.close()
 
 
 @pytest.mark.rule("P4")
-def test_a_second_process_with_the_same_instance_ends_the_first(address: KafkaAddress, log: KafkaLog) -> None:
-    first = GroupConsumer(address, TOPIC, GROUP)
+def test_a_second_process_with_the_same_instance_ends_the_first(join: Join, log: KafkaLog) -> None:
+    first = join()
     read(first, 10)
-    second = GroupConsumer(address, TOPIC, GROUP)
+    second = join()
     read(second, 10)
 
     with pytest.raises(Fenced):
         eventually(lambda: len(first.poll(10, 0.1)) > 10, "it is told")
     with pytest.raises(Fenced):
         first.commit({0: 5})
-    first.close()
-    second.close()
     assert log.committed(GROUP.group, TOPIC).offset < 0
 
 
 @pytest.mark.usefixtures("log")
-def test_the_hook_of_an_assignment_is_called_before_its_first_record(address: KafkaAddress) -> None:
+def test_the_hook_of_an_assignment_is_called_before_its_first_record(join: Join) -> None:
     told: list[tuple[str, list[int]]] = []
-    consumer = GroupConsumer(
-        address,
-        TOPIC,
-        GROUP,
+    consumer = join(
         on_assigned=lambda partitions: told.append(("assigned", list(partitions))),
         on_revoked=lambda partitions: told.append(("revoked", list(partitions))),
     )
