@@ -1,7 +1,7 @@
 """What happened to a transaction, or on an account: read from MySQL and the archive, by age (A8).
 
-Rows go from MySQL to Cassandra while we look, never back, and are in both for a while: so MySQL is asked first, and whatever
-it no longer has is in Cassandra when that is asked afterwards. What is open is always read from MySQL.
+Rows go from MySQL to Cassandra while we look, never back, and are in both for a while: so MySQL is asked first, and
+whatever it no longer has is in Cassandra when that is asked afterwards. What is open is always read from MySQL.
 """
 
 from __future__ import annotations
