@@ -47,7 +47,8 @@ def migrate(address: MysqlAddress, shard: ShardRow, rules: dict[int, Rules], *, 
         shard: Entered where the database has none; it must agree where it has one.
         rules: The lanes' first rules, by the offset from which they are in force, entered where a shard is new; later
             only SET_RULES changes them (I6).
-        now_ms: Wall clock, ms since the epoch; partitions are made around it (A7).
+        now_ms: Wall clock, ms since the epoch; partitions are made from the lane that is furthest behind to after it
+            (A7).
 
     Returns:
         What was done, in words; empty where there was nothing to do.
@@ -63,7 +64,7 @@ def migrate(address: MysqlAddress, shard: ShardRow, rules: dict[int, Rules], *, 
             if _enter_shard(session, shard, rules, now_ms):
                 done.append(f"entered shard {shard.shard} with {shard.lanes} lanes")
             known = [each for of_lane in select_rules(session).values() for each in of_lane.values()]
-            made = ensure_slices(session, slices_needed(known, from_ms=now_ms, to_ms=now_ms))
+            made = ensure_slices(session, slices_needed(known, from_ms=_earliest_ms(session, now_ms), to_ms=now_ms))
             return done + ([f"made {len(made)} slices of the journal"] if made else [])
     finally:
         session.close()
@@ -179,6 +180,15 @@ def _refuse_other_release(session: Session, applied: dict[int, bytes], wanted: d
             raise Misconfigured(f"{session.address}: migration {number} is of a later release than this one")
         if wanted[number].digest != digest:
             raise Misconfigured(f"{session.address}: {wanted[number].name} was edited after it was applied")
+
+
+def _earliest_ms(session: Session, now_ms: int) -> int:
+    """Return the time of the lane that is furthest behind: after an outage it meets ids of all the hours since."""
+    ((earliest_ms,),) = session.query(
+        f"SELECT LEAST({now_ms}, COALESCE(MIN(last_time_ms), {now_ms})) FROM progress WHERE last_time_ms > 0",
+        "reading the lanes' times",
+    )
+    return int(earliest_ms)
 
 
 def _enter_shard(session: Session, shard: ShardRow, rules: dict[int, Rules], now_ms: int) -> bool:
