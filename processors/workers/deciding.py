@@ -6,8 +6,7 @@ answers from the loaded rows and from what was decided since (L9).
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from processors.faults import LaneStopped, StopCode
@@ -33,13 +32,11 @@ from processors.ledger.outcomes import Outcome, Reason, Status
 from processors.ledger.rules import Rules
 from processors.routing.units import partition_of
 from processors.stores.rows import BatchWrite, JournalRow, LaneState, Progress, SourceKey, SourcePosition
-from processors.wire.admission import Admission, admit
-from processors.wire.commands import type_of_payload
-from processors.wire.dead_letters import encode_dead_letter
+from processors.wire.admission import Admission
+from processors.wire.dead_letters import KEY_BYTES_MAX, encode_dead_letter
 from processors.wire.positions import GroupPosition
 from processors.wire.records import OutRecord, Record
 from processors.wire.results import (
-    LaneIdentity,
     control_id,
     encode_control,
     encode_duplicate,
@@ -47,54 +44,10 @@ from processors.wire.results import (
     headers_of,
     result_headers,
 )
-from processors.wire.route import Route
-from processors.wire.signature import KeyRing
+from processors.workers.standing import LaneContext, Standing, chain_digest, is_redelivery, meet
 
 CONTROL_TYPES = (Tick, SetRules, SetLaneTime)
 CURRENCY_CHARACTERS = 3  # ISO 4217
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LaneContext:
-    """What is fixed for a lane while it is owned.
-
-    ``clock_ahead_max_ms`` is how far a record's broker time may be ahead of this machine's clock (I2).
-    """
-
-    identity: LaneIdentity
-    lanes: int
-    results_topic: str
-    results_partitions: int
-    dead_letters_topic: str
-    clock_ahead_max_ms: int = 60_000
-
-    @property
-    def lane(self) -> int:
-        """Return the lane's number."""
-        return self.identity.lane
-
-
-@dataclass(slots=True)
-class Standing:
-    """How far a lane has decided. ``digest`` is chained over the result bytes of the journal's rows (L13)."""
-
-    next_offset: int
-    leader_epoch: int
-    lane_time_ms: int
-    version_us: int
-    digest: bytes
-    sources: dict[SourceKey, SourcePosition]
-
-    def position(self, context: LaneContext) -> GroupPosition:
-        """Return what the group commit says once everything so far is published (L4)."""
-        return GroupPosition(
-            next_offset=self.next_offset,
-            topic_id=context.identity.incarnation,
-            lane=context.lane,
-            lane_time_ms=self.lane_time_ms,
-            digest=self.digest,
-            leader_epoch=self.leader_epoch,
-        )
 
 
 @dataclass(slots=True)
@@ -136,65 +89,6 @@ def needs_of(admissions: list[Admission]) -> Keys:
     return needs
 
 
-def meet(
-    standing: Standing,
-    record: Record,
-    *,
-    context: LaneContext,
-    lane_times: Mapping[int, int],
-    clock_ms: Callable[[], int],
-) -> None:
-    """Step over one record: prove that it is the next of the same log, and take its time.
-
-    Raises:
-        LaneStopped: LOG_GAP (L2), LOG_REWRITTEN (L3), TIMESTAMP_TYPE or CLOCK_AHEAD (I2). The standing is unchanged
-        then.
-    """
-    offset = record.offset
-    if offset != standing.next_offset:  # L2
-        raise LaneStopped(
-            StopCode.LOG_GAP,
-            f"the record after offset {standing.next_offset - 1} has offset {offset} in {record.topic}",
-        )
-    if record.leader_epoch < standing.leader_epoch:  # L3
-        raise LaneStopped(
-            StopCode.LOG_REWRITTEN,
-            f"offset {offset} has leader epoch {record.leader_epoch}, the one before it {standing.leader_epoch}",
-        )
-    time_ms = lane_times.get(offset)
-    if time_ms is None:
-        if not record.append_time:  # I2
-            raise LaneStopped(StopCode.TIMESTAMP_TYPE, f"offset {offset} carries its producer's time, not the broker's")
-        time_ms = record.timestamp_ms
-        if time_ms > standing.lane_time_ms and time_ms - clock_ms() > context.clock_ahead_max_ms:  # I2
-            raise LaneStopped(
-                StopCode.CLOCK_AHEAD, f"offset {offset} has broker time {time_ms} ms, {time_ms - clock_ms()} ms ahead"
-            )
-    standing.next_offset = offset + 1
-    standing.leader_epoch = record.leader_epoch
-    standing.lane_time_ms = max(standing.lane_time_ms, time_ms)
-
-
-def is_redelivery(standing: Standing, route: Route) -> bool:
-    """Say whether the router sent this ingress record before, and remember it where not (L10).
-
-    Raises:
-        LaneStopped: INGRESS_WENT_BACK: a known ingress offset with a later leader epoch.
-    """
-    key = (route.ingress_epoch, route.ingress_partition)
-    met = standing.sources.get(key)
-    if met is not None and route.ingress_offset <= met.offset:
-        if route.ingress_leader_epoch > met.leader_epoch:
-            raise LaneStopped(
-                StopCode.INGRESS_WENT_BACK,
-                f"ingress partition {route.ingress_partition} offset {route.ingress_offset} came again with "
-                f"leader epoch {route.ingress_leader_epoch}, after {met.offset} with {met.leader_epoch}",
-            )
-        return True
-    standing.sources[key] = SourcePosition(offset=route.ingress_offset, leader_epoch=route.ingress_leader_epoch)
-    return False
-
-
 def dead_letter(context: LaneContext, admission: Admission) -> OutRecord:
     """Return the dead letter of a record that was refused before it could be a command."""
     refusal = admission.refusal
@@ -203,7 +97,7 @@ def dead_letter(context: LaneContext, admission: Admission) -> OutRecord:
     return OutRecord(
         context.dead_letters_topic,
         0,
-        record.key,
+        record.key[:KEY_BYTES_MAX] if record.key else None,
         encode_dead_letter(record, refusal.cause, refusal.detail, route=admission.route),
         [],
     )
@@ -217,21 +111,6 @@ def result_record(context: LaneContext, root: str, result: bytes) -> OutRecord:
         )
     partition = partition_of(root, context.results_partitions)
     return OutRecord(context.results_topic, partition, root.encode(), result, headers_of(result))
-
-
-def times_told(records: Iterable[Record], *, keyring: KeyRing, lane: int, lanes: int) -> dict[int, int]:
-    """Return the operator's word on the times of records of a lane: offset -> ms; the first word on each counts (I2).
-
-    For reading ahead: only records that could be SET_LANE_TIME are decoded, and only signed ones count.
-    """
-    times: dict[int, int] = {}
-    for record in records:
-        if record.value is None or type_of_payload(record.value) != "SET_LANE_TIME":
-            continue
-        told = admit(record, keyring=keyring, lane=lane, lanes=lanes).command
-        if isinstance(told, SetLaneTime):
-            times.setdefault(told.lane_offset, told.time_ms)
-    return times
 
 
 class Decider:
@@ -462,9 +341,14 @@ class Decider:
             record=record,
             control=control,
         )
-        row = JournalRow(
-            slice_of(standing.lane_time_ms),
-            record.offset,
+        row = self._control_row(record.offset, row_id, version_us, result)
+        self._journal(batch, row)
+        batch.out.append(result_record(self._context, "", result))
+
+    def _control_row(self, offset: int, row_id: bytes, version_us: int, result: bytes) -> JournalRow:
+        return JournalRow(
+            slice_of(self.standing.lane_time_ms),
+            offset,
             0,
             row_id,
             "",
@@ -478,20 +362,13 @@ class Decider:
             bytes(16),
             -1,
             -1,
-            standing.lane_time_ms,
+            self.standing.lane_time_ms,
             version_us,
             self.book.rules.version,
             self.book.rules.result_version,
             b"",
             result,
         )
-        self._journal(batch, row)
-        batch.out.append(result_record(self._context, "", result))
-
-
-def chain_digest(digest: bytes, result: bytes) -> bytes:
-    """Return the lane's digest after one more journal row: SHA-256 of the last digest and the row's result (L13)."""
-    return hashlib.sha256(digest + result).digest()
 
 
 def _batch_write(book: Book, batch: _Batch, progress: Progress, sources: dict[SourceKey, SourcePosition]) -> BatchWrite:

@@ -24,20 +24,9 @@ from processors.wire.positions import GroupPosition, decode_metadata
 from processors.wire.records import OutRecord
 from processors.wire.results import encode_duplicate, encode_result
 from processors.workers.committing import BatchStore, Committer
-from processors.workers.deciding import (
-    CONTROL_TYPES,
-    Decided,
-    Decider,
-    LaneContext,
-    Standing,
-    chain_digest,
-    dead_letter,
-    is_redelivery,
-    meet,
-    needs_of,
-    result_record,
-)
+from processors.workers.deciding import CONTROL_TYPES, Decided, Decider, dead_letter, needs_of, result_record
 from processors.workers.publishing import Committed, Publisher, PublishStage
+from processors.workers.standing import LaneContext, Standing, chain_digest, is_redelivery, meet
 
 
 class LaneStore(BatchStore, Protocol):

@@ -9,7 +9,7 @@ from processors.streams.consumer import RecordConsumer
 from processors.streams.reader import read_range
 from processors.streams.topics import Topics, shard_topic
 from processors.wire.signature import KeyRing
-from processors.workers.deciding import times_told
+from processors.workers.standing import times_told
 
 
 class TopicLaneLog:
