@@ -21,11 +21,11 @@ from processors.wire.commands import ConfluentIds, type_of_payload
 from processors.wire.results import LaneIdentity, decision_of
 from processors.wire.schemas import ALL
 from processors.wire.signature import KeyRing, load_keyring
-from processors.workers.deciding import LaneContext
 from processors.workers.lane import LaneParts
 from processors.workers.lane_log import TopicLaneLog
 from processors.workers.lane_runner import LaneLimits
 from processors.workers.shard import ShardConfig, ShardWorker
+from processors.workers.standing import LaneContext
 
 RESULTS_TOPIC = "balance.results"
 DEAD_LETTERS_TOPIC = "balance.dead-letters"
@@ -169,6 +169,18 @@ def clock_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def check_shard_database(settings: Settings, shard: str) -> None:
+    """Prove that a shard's database is its own, of this release, and keeps what it commits (L7).
+
+    Raises:
+        Misconfigured: It is not.
+        Unavailable: The server does not answer.
+    """
+    topics = settings.topics
+    row = ShardRow(shard=shard, lanes=topics.lanes, results_partitions=topics.results_partitions)
+    check_database(mysql_address(settings, shard), row)
+
+
 def run_shard(
     settings: Settings,
     shard: str,
@@ -187,7 +199,7 @@ def run_shard(
     """
     address, topic = kafka_address(settings), shard_topic(shard)
     topics = check_topics(settings, topic, RESULTS_TOPIC, DEAD_LETTERS_TOPIC)
-    check_database(mysql_address(settings, shard), _shard_row(settings, shard))
+    check_shard_database(settings, shard)
     config = _shard_config(settings, shard, topics.topic_id(topic))
 
     def make_parts(lane: int) -> LaneParts:

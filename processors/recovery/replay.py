@@ -21,7 +21,8 @@ from processors.wire.commands import ConfluentIds
 from processors.wire.records import Record
 from processors.wire.signature import KeyRing
 from processors.workers.committing import BatchStore, Committer
-from processors.workers.deciding import Decided, Decider, LaneContext, times_told
+from processors.workers.deciding import Decided, Decider
+from processors.workers.standing import LaneContext, times_told
 
 BATCH_RECORDS = 4_000  # L8
 BOOK_ACCOUNTS_MAX = 100_000

@@ -1,4 +1,4 @@
-"""How far a lane is, and whether a record may come next: the same log, without a gap, at a time that is known. No I/O."""
+"""How far a lane is, and whether a record may come next: the same log, without a gap, at a known time. No I/O."""
 
 from __future__ import annotations
 
