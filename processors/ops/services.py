@@ -74,6 +74,7 @@ def run_expirer(settings: Settings, shard: str, stopping: threading.Event) -> in
     """
     address, topic = assembly.kafka_address(settings), shard_topic(shard)
     topics = assembly.check_topics(settings, topic)
+    assembly.check_shard_database(settings, shard)
 
     def make() -> tuple[Expirer, Callable[[], None]]:
         reader, producer = open_reader(assembly.mysql_address(settings, shard)), IdempotentProducer(address)
