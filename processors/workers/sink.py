@@ -120,7 +120,8 @@ class _Intake:
 
     def gather(self, timeout_s: float = 0.0) -> bool:
         """Take some records in, waiting at most so long for the first, and say whether there were any."""
-        records = self._consumer.poll(GATHER_RECORDS, timeout_s)
+        room = max(1, self._records_max - self._records)
+        records = self._consumer.poll(min(GATHER_RECORDS, room), timeout_s)
         for record in records:
             payload = record.value or b""
             self._collector.add(record.partition, decode_result(payload), payload)
@@ -216,9 +217,8 @@ class Sink:
         ends_s = self._clock() + self._options.batch_wait_ms / 1000
         while not self._intake.full:
             left_s = ends_s - self._clock()
-            if left_s <= 0:
+            if left_s <= 0 or not self._intake.gather(left_s):
                 break
-            self._intake.gather(left_s)
         batch = self._intake.take()
         if batch is not None:
             batch.rows.days = {
@@ -264,7 +264,7 @@ class Sink:
         """Commit to the group, too, so that its lag can be seen; the position that counts is in the archive."""
         try:
             self._consumer.commit(batch.positions)
-        except Fault as fault:  # fatal ones come again with the next poll
+        except Fault as fault:  # a fatal one comes again with the next poll
             FAULTS.labels(process="sink", fault=type(fault).__name__).inc()
 
     def _day_is_noted(self, address: str, currency: str, day: int, first: int) -> bool:
