@@ -1,0 +1,100 @@
+"""What operators keep an eye on: probes, metrics, results as they come, a service that does not answer."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from queue import Queue
+
+import pytest
+
+from processors.ops.processes import log_folder
+from tests.end_to_end.conftest import Running, balance, start, wait_until
+from tests.servers import Place
+
+OWN_METRIC = {
+    "router": "balance_router_records_total",
+    "shard-s1": "balance_lane_next_offset",
+    "expirer-s1": "balance_expirer_ticks_total",
+    "sink": "balance_sink_rows_total",
+    "recaller": "balance_recaller_waiting",
+    "remover-s1": "balance_remover_slices_waiting",
+}
+
+
+def page(port: int, path: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+@pytest.mark.parametrize("process", sorted(OWN_METRIC))
+def test_every_process_answers_probes_and_shows_its_metrics(running: Running, process: str) -> None:
+    log = (log_folder(running.place.settings) / f"{process}.log").read_text()
+    started = [json.loads(line) for line in log.splitlines() if '"event": "process_started"' in line]
+    port = started[-1]["health_port"]
+    wait_until(lambda: page(port, "/readyz") == (200, json.dumps({"process": process, "ready": True}) + "\n"))
+    assert page(port, "/healthz")[0] == 200
+    assert OWN_METRIC[process] in page(port, "/metrics")[1]
+
+
+def test_results_are_followed_as_they_come(running: Running) -> None:
+    process = start(running.place, "results", "--follow", "--last", "0", "--root", "follow", "--json")
+    assert process.stdout is not None
+    lines: Queue[str] = Queue()
+    reader = threading.Thread(target=lambda: [lines.put(line) for line in process.stdout or ()], daemon=True)
+    reader.start()
+
+    def seen() -> bool:
+        running.balance("account", "open", "follow", "USD")
+        return not lines.empty()
+
+    wait_until(seen)
+    first = json.loads(lines.get())
+    assert (first["type"], first["address"]) == ("OPEN_ACCOUNT", "follow")
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+
+
+def test_no_answer_in_time_is_exit_status_3_and_names_the_id_to_repeat(fresh_place: Callable[..., Place]) -> None:
+    place = fresh_place()
+    assert balance(place, "init").status == 0  # and nothing runs
+    said = balance(place, "pay", "acme", "1.00", "USD", "--within", "1")
+    assert (said.status, said.out) == (3, "")
+    assert "send it again with the same id" in said.err
+    assert "Traceback" not in said.err
+
+
+def test_what_is_missing_is_named_with_what_to_run(fresh_place: Callable[..., Place]) -> None:
+    said = balance(fresh_place(), "pay", "acme", "1.00", "USD")
+    assert said.status == 3
+    assert "run `balance init`" in said.err
+
+
+def test_init_twice_makes_nothing_and_another_count_is_refused(fresh_place: Callable[..., Place]) -> None:
+    place = fresh_place()
+    assert "made topic" in balance(place, "init").err
+    again = balance(place, "init")
+    assert (again.status, again.err.strip()) == (0, "ready")
+    assert balance(place, "migrate").status == 0
+    other = Place(environment={**place.environment, "BALANCE_TOPICS__LANES": "8"}, settings=place.settings)
+    said = balance(other, "init")
+    assert said.status == 3
+    assert "has 4 partitions and the settings say 8" in said.err
+
+
+def test_a_mistyped_setting_is_refused_by_name(running: Running) -> None:
+    place = running.place
+    wrong = Place(environment={**place.environment, "BALANCE_WORKER__BATCH_MAX": "8"}, settings=place.settings)
+    said = balance(wrong, "status")
+    assert said.status == 3
+    assert "worker.batch_max: there is no such setting" in said.err
