@@ -74,6 +74,7 @@ class MysqlLaneStore:
         self._running: Transaction | None = None
         self._running_write: BatchWrite | None = None
         self._owner_epoch: int | None = None
+        self._next_offset = 0  # where the lane stood when it was last known
         self._stored_system: set[SystemKey] = set()
         self._stored_sources: dict[SourceKey, SourcePosition] = {}
 
@@ -149,6 +150,7 @@ class MysqlLaneStore:
         self._session = session
         self._used_s = time.monotonic()
         self._owner_epoch = state.progress.owner_epoch
+        self._next_offset = state.progress.next_offset
         self._stored_system = set(state.system)
         self._stored_sources = dict(state.sources)
 
@@ -218,6 +220,7 @@ class MysqlLaneStore:
             raise
         self._used_s = time.monotonic()
         if write is not None:
+            self._next_offset = write.progress.next_offset
             self._stored_system.update(write.system)
             self._stored_sources.update(write.sources)
 
@@ -274,13 +277,15 @@ class MysqlLaneStore:
             told = session.execute(
                 f"UPDATE progress SET stop_code = {text_literal(code.value)}, "
                 f"stop_detail = {cut_literal(detail, STOP_DETAIL_BYTES_MAX)}, stopped_at_ms = {self._clock_ms()} "
-                f"WHERE lane = {self._lane} AND owner_epoch = {self._owner_epoch}",
+                # A database restored from before may give a later owner the same epoch: it stands elsewhere (L1).
+                f"WHERE lane = {self._lane} AND owner_epoch = {self._owner_epoch} "
+                f"AND next_offset = {self._next_offset}",
                 "storing the stop",
             )
         finally:
             session.close()
         if told != 1:
-            raise Fenced(f"lane {self._lane} has another owner")
+            raise Fenced(f"lane {self._lane} has another owner, or another past")
 
     def close(self) -> None:
         """Give the connection back and end the thread; what was not committed is rolled back."""
