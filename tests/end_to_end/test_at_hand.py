@@ -49,8 +49,12 @@ def test_results_are_followed_as_they_come(running: Running) -> None:
     process = start(running.place, "results", "--follow", "--last", "0", "--root", "follow", "--json")
     assert process.stdout is not None
     lines: Queue[str] = Queue()
-    reader = threading.Thread(target=lambda: [lines.put(line) for line in process.stdout or ()], daemon=True)
-    reader.start()
+
+    def read() -> None:
+        for line in process.stdout or ():
+            lines.put(line)
+
+    threading.Thread(target=read, daemon=True).start()
 
     def seen() -> bool:
         running.balance("account", "open", "follow", "USD")
