@@ -1,0 +1,234 @@
+"""``stores.lane_store.MysqlLaneStore`` on the in-memory shard database."""
+
+from __future__ import annotations
+
+from processors.faults import Fenced, LaneStopped, Retryable, StopCode, Unavailable, UnknownOutcome
+from processors.ledger.book import Keys, Rows
+from processors.stores.rows import BatchDigest, BatchWrite, Fence, LaneState, StoredAnswer
+from processors.wire.results import decision_of
+from tests.simulation.fakes.database import Database, Session
+from tests.simulation.fakes.power import Power
+from tests.simulation.fakes.tables import copy_account, copy_hold, copy_open_refund, copy_refunded
+
+TAKE_OVER_ATTEMPTS = 7  # L6: as many lock waits as are longer than wait_timeout
+
+
+class FakeLaneStore:
+    """A lane's rows over one session. What ``begin`` wrote is under way until ``finish``."""
+
+    def __init__(self, database: Database, lane: int, power: Power) -> None:
+        self.database = database
+        self.lane = lane
+        self.power = power
+        self.session: Session | None = None
+        self._owner_epoch: int | None = None
+        self._next_offset = 0
+        self._running = False
+        self._trouble: LaneStopped | None = None
+
+    # ------------------------------------------------------------------ ownership
+
+    def take_over(self, topic_id: bytes) -> LaneState:
+        power, database, lane = self.power, self.database, self.lane
+        power.point("store.take_over")
+        self._drop_session()
+        if power.fails("store.take_over"):
+            raise Unavailable("MySQL does not answer")
+        session = self._lock_patiently()
+        if lane not in database.tables.progress:
+            database.new_lane(lane, topic_id)
+        way = power.choose(2) if power.fails("store.take_over.commit") else None
+        if way != 0:
+            database.raise_owner_epoch(lane)
+        state = self._state()
+        database.release(session)
+        if way is not None:
+            raise UnknownOutcome("the takeover's COMMIT was not answered")
+        power.point("store.taken_over")
+        self.session = session
+        self._owner_epoch = state.progress.owner_epoch
+        self._next_offset = state.progress.next_offset
+        return state
+
+    def _lock_patiently(self) -> Session:
+        for _ in range(TAKE_OVER_ATTEMPTS):
+            session = self.database.connect()
+            try:
+                self.database.lock(session, self.lane)
+            except Retryable:
+                continue  # L6
+            return session
+        raise Retryable(f"lane {self.lane} stayed locked")
+
+    def _state(self) -> LaneState:
+        tables, lane = self.database.tables, self.lane
+        rules_since = tables.rules_of(lane)
+        code, detail = tables.stops.get(lane, (None, ""))
+        return LaneState(
+            progress=tables.progress[lane],
+            sources=dict(tables.sources[lane]),
+            rules=list(rules_since.values())[-1],
+            rules_since=rules_since,
+            system={key: balance for (of_lane, key), balance in tables.system.items() if of_lane == lane},
+            lane_times={offset: time for (of_lane, offset), time in tables.lane_times.items() if of_lane == lane},
+            stop_code=code,
+            stop_detail=detail,
+        )
+
+    def owner_epoch(self) -> int:
+        self._ask("store.owner_epoch")
+        if self.lane not in self.database.tables.progress:
+            raise Fenced(f"lane {self.lane} has no row of progress any more")
+        return self.database.tables.progress[self.lane].owner_epoch
+
+    # ------------------------------------------------------------------ batches
+
+    def begin(self, fence: Fence, write: BatchWrite | None, load: Keys) -> Rows:
+        power, database = self.power, self.database
+        assert not self._running, "the transaction before was not finished"
+        power.point("store.begin")
+        session = self._open_session()
+        if power.fails("store.begin"):
+            self._drop_session()
+            raise Retryable("the connection was lost before COMMIT")
+        try:
+            database.lock(session, self.lane)
+            self.check_fence(fence)
+        except (Retryable, Fenced):
+            self._drop_session()
+            raise
+        rows = database.tables.load(load, decision_of)
+        if write is not None:
+            session.write = copied = copy_write(write)
+            self._trouble = database.try_out(copied)
+        self._running = True
+        power.point("store.begun")
+        return rows
+
+    def check_fence(self, fence: Fence) -> None:
+        progress = self.database.tables.progress.get(self.lane)
+        found = None if progress is None else (progress.next_offset, progress.digest, progress.owner_epoch)
+        if found != (fence.next_offset, fence.digest, fence.owner_epoch):  # L1
+            raise Fenced(f"lane {self.lane} stands at {found}, it was at {fence}")
+
+    def finish(self) -> None:
+        power, database, session = self.power, self.database, self.session
+        if not self._running:
+            return
+        self._running = False
+        assert session is not None
+        power.point("store.finish")
+        trouble, self._trouble = self._trouble, None
+        if trouble is not None:
+            self._drop_session()
+            raise trouble
+        if session.gone:
+            self.session = None
+            raise Retryable("the server gave the connection up")
+        if power.fails("store.finish"):
+            self._lose_the_answer(session)
+        write = session.write
+        database.commit(session)
+        if write is not None:
+            self._next_offset = write.progress.next_offset
+        session.used_ms = database.clock.now_ms
+        power.point("store.finished")
+
+    def _lose_the_answer(self, session: Session) -> None:
+        """Lose the connection: before COMMIT, after it was carried out, with it, or with it still on the wire."""
+        self.session = None
+        way = self.power.choose(4)
+        if way == 0:
+            self.database.release(session)
+            raise Retryable("the connection was lost before COMMIT")
+        if way == 1:
+            self.database.commit(session)
+        elif way == 2:
+            self.database.release(session)
+        else:
+            session.committing = True  # the world carries it out, or gives it up, some time later
+        raise UnknownOutcome("COMMIT was not answered")
+
+    # ------------------------------------------------------------------ single questions
+
+    def answers(self, from_offset: int, to_offset: int) -> list[StoredAnswer]:
+        self._ask("store.answers")
+        return [
+            StoredAnswer(
+                lane_offset=row.lane_offset,
+                lane_index=row.lane_index,
+                root=row.root,
+                body_hash=row.body_hash,
+                result=row.result,
+            )
+            for row in self.database.tables.rows_of(self.lane, from_offset, to_offset)
+        ]
+
+    def digest_at(self, next_offset: int) -> BatchDigest | None:
+        self._ask("store.digest_at")
+        return self.database.tables.batch_digests.get((self.lane, next_offset))
+
+    def stop(self, code: StopCode, detail: str) -> None:
+        self.power.point("store.stop")
+        database, lane = self.database, self.lane
+        if self._owner_epoch is None:
+            raise Fenced(f"lane {lane} was never taken over")
+        if self._running:
+            self._drop_session()
+        if self.power.fails("store.stop"):
+            raise Retryable("the stop was not stored")
+        session = database.connect()
+        try:
+            database.lock(session, lane)
+        finally:
+            database.release(session)
+        progress = database.tables.progress.get(lane)
+        mine = (self._owner_epoch, self._next_offset)
+        if progress is None or (progress.owner_epoch, progress.next_offset) != mine:
+            raise Fenced(f"lane {lane} has another owner, or another past")
+        database.tables.stops[lane] = (code, detail)
+
+    def close(self) -> None:
+        self.power.point("store.close")
+        self._drop_session()
+
+    # ------------------------------------------------------------------ the connection
+
+    def _ask(self, where: str) -> None:
+        self.power.point(where)
+        assert self.session is not None, "take over first"
+        if self.power.fails(where):
+            self._drop_session()
+            raise Retryable(f"{where}: the connection was lost")
+
+    def _open_session(self) -> Session:
+        """Return the connection; one that the server gave up while it was idle is replaced."""
+        assert self.session is not None, "take over first"
+        if self.session.gone:
+            self.session = self.database.connect()
+        return self.session
+
+    def _drop_session(self) -> None:
+        self._running = False
+        if self.session is not None:
+            self.database.release(self.session)
+            self.session = None
+
+
+def copy_write(write: BatchWrite) -> BatchWrite:
+    """Take the values of a batch as they are now: the book goes on changing its own objects."""
+    return BatchWrite(
+        progress=write.progress,
+        journal=list(write.journal),
+        opened=[copy_account(account) for account in write.opened],
+        accounts=[(copy_account(account), before) for account, before in write.accounts],
+        holds=[(key, None if hold is None else copy_hold(hold), stored) for key, hold, stored in write.holds],
+        open_refunds=[
+            (key, None if row is None else copy_open_refund(row), stored) for key, row, stored in write.open_refunds
+        ],
+        refunded=[(key, copy_refunded(row), stored) for key, row, stored in write.refunded],
+        system=dict(write.system),
+        sources=dict(write.sources),
+        rules=dict(write.rules),
+        lane_times=dict(write.lane_times),
+    )

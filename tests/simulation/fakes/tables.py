@@ -1,0 +1,191 @@
+"""A shard's tables in memory: rows by key, and the counts and unique keys that MySQL would check."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from processors.faults import LaneStopped, StopCode
+from processors.ids import slice_of, uuid7_time_ms
+from processors.ledger.book import (
+    Account,
+    AccountKey,
+    Decision,
+    Hold,
+    Keys,
+    OpenRefund,
+    Refunded,
+    Rows,
+    SystemKey,
+    TransactionKey,
+)
+from processors.ledger.rules import Rules
+from processors.stores.rows import BatchDigest, BatchWrite, JournalRow, Progress, SourceKey, SourcePosition
+
+RowKey = tuple[int, int, int]  # lane, offset, index
+CommandKey = tuple[bytes, str, int]  # command id, root, slice
+
+
+def copy_account(row: Account) -> Account:
+    return Account(
+        row.address,
+        row.currency,
+        row.balance,
+        row.held,
+        row.overdraft_limit,
+        row.policy,
+        row.status,
+        row.sequence,
+        row.open_count,
+        row.metadata,
+    )
+
+
+def copy_hold(row: Hold) -> Hold:
+    return Hold(row.address, row.currency, row.amount_minor, row.remaining_minor, row.levels, row.expires_at_ms)
+
+
+def copy_open_refund(row: OpenRefund) -> OpenRefund:
+    return OpenRefund(row.address, row.currency, row.original_id, row.amount_minor, row.levels)
+
+
+def copy_refunded(row: Refunded) -> Refunded:
+    return Refunded(row.amount_minor, row.refunded_minor)
+
+
+@dataclass(slots=True)
+class Tables:
+    """Rows are never changed in place once they are in here, so that a copy of the dictionaries is a backup."""
+
+    accounts: dict[AccountKey, Account] = field(default_factory=dict)
+    holds: dict[TransactionKey, Hold] = field(default_factory=dict)
+    hold_lanes: dict[TransactionKey, int] = field(default_factory=dict)
+    open_refunds: dict[TransactionKey, OpenRefund] = field(default_factory=dict)
+    refunded: dict[TransactionKey, Refunded] = field(default_factory=dict)
+    system: dict[tuple[int, SystemKey], int] = field(default_factory=dict)
+    journal: dict[int, dict[RowKey, JournalRow]] = field(default_factory=dict)  # by slice; a slice must be there (A7)
+    by_command: dict[CommandKey, JournalRow] = field(default_factory=dict)
+    progress: dict[int, Progress] = field(default_factory=dict)
+    stops: dict[int, tuple[StopCode, str]] = field(default_factory=dict)
+    sources: dict[int, dict[SourceKey, SourcePosition]] = field(default_factory=dict)
+    batch_digests: dict[tuple[int, int], BatchDigest] = field(default_factory=dict)
+    rules: dict[tuple[int, int], tuple[int, Rules]] = field(
+        default_factory=dict
+    )  # lane, version -> since offset, rules
+    lane_times: dict[tuple[int, int], int] = field(default_factory=dict)
+
+    def backup(self) -> Tables:
+        copied: dict[str, Any] = {each.name: dict(getattr(self, each.name)) for each in fields(self)}
+        copied["journal"] = {number: dict(rows) for number, rows in self.journal.items()}
+        return Tables(**copied)
+
+    # ------------------------------------------------------------------ reading
+
+    def load(self, keys: Keys, decision_of: Callable[[bytes], Decision]) -> Rows:
+        """Return copies of the rows that are there."""
+        rows = Rows()
+        for account in keys.accounts:
+            if account in self.accounts:
+                rows.accounts[account] = copy_account(self.accounts[account])
+        for key in keys.holds:
+            if key in self.holds:
+                rows.holds[key] = copy_hold(self.holds[key])
+        for key in keys.open_refunds:
+            if key in self.open_refunds:
+                rows.open_refunds[key] = copy_open_refund(self.open_refunds[key])
+        for key in keys.refunded:
+            if key in self.refunded:
+                rows.refunded[key] = copy_refunded(self.refunded[key])
+        for root, command_id in keys.decisions:
+            time_ms = uuid7_time_ms(command_id)
+            found = None if time_ms is None else self.by_command.get((command_id, root, slice_of(time_ms)))
+            if found is not None:
+                rows.decisions[root, command_id] = decision_of(found.result)
+        return rows
+
+    def rows_of(self, lane: int, from_offset: int, to_offset: int) -> list[JournalRow]:
+        found = [
+            (key, row)
+            for rows in self.journal.values()
+            for key, row in rows.items()
+            if key[0] == lane and from_offset <= key[1] < to_offset
+        ]
+        return [row for _, row in sorted(found, key=lambda each: each[0])]
+
+    def rules_of(self, lane: int) -> dict[int, Rules]:
+        """Return a lane's rules by the offset from which they are in force, oldest first."""
+        return dict(self.rules[key] for key in sorted(self.rules) if key[0] == lane)
+
+    def drop_slice(self, number: int) -> None:
+        for row in self.journal.pop(number).values():
+            del self.by_command[row.command_id, row.root, row.slice]
+
+    # ------------------------------------------------------------------ writing
+
+    def apply(self, write: BatchWrite) -> None:
+        """Carry out a batch.
+
+        Raises:
+            LaneStopped: BUG, where MySQL would find another count or a second row of a key; MISSING_SLICE (A7).
+        """
+        lane = write.progress.lane
+        for row in write.journal:
+            self._insert_journal(lane, row)
+        for account in write.opened:
+            _insert(self.accounts, (account.address, account.currency), account)
+        for account, before in write.accounts:
+            key = (account.address, account.currency)
+            _expect(key in self.accounts and self.accounts[key].sequence == before, f"account {key} at {before}")
+            self.accounts[key] = account
+        for hold_key, hold, stored in write.holds:
+            _set(self.holds, hold_key, hold, stored=stored)
+            self.hold_lanes[hold_key] = lane
+        for open_key, open_refund, stored in write.open_refunds:
+            _set(self.open_refunds, open_key, open_refund, stored=stored)
+        for refunded_key, refunded, stored in write.refunded:
+            _set(self.refunded, refunded_key, refunded, stored=stored)
+        for system_key, balance in write.system.items():
+            self.system[lane, system_key] = balance
+        self._write_lane(lane, write)
+
+    def _write_lane(self, lane: int, write: BatchWrite) -> None:
+        progress = write.progress
+        self.sources[lane] = dict(write.sources)
+        for since_offset, rules in write.rules.items():
+            _insert(self.rules, (lane, rules.version), (since_offset, rules))
+        for offset, time_ms in write.lane_times.items():
+            _insert(self.lane_times, (lane, offset), time_ms)
+        digest = BatchDigest(
+            next_offset=progress.next_offset,
+            digest=progress.digest,
+            lane_time_ms=progress.last_time_ms,
+            sources=dict(write.sources),
+        )
+        _insert(self.batch_digests, (lane, progress.next_offset), digest)
+        self.progress[lane] = progress
+        self.stops.pop(lane, None)
+
+    def _insert_journal(self, lane: int, row: JournalRow) -> None:
+        if row.slice not in self.journal:
+            raise LaneStopped(StopCode.MISSING_SLICE, f"no partition for slice {row.slice}")
+        _insert(self.by_command, (row.command_id, row.root, row.slice), row)
+        _insert(self.journal[row.slice], (lane, row.lane_offset, row.lane_index), row)
+
+
+def _expect(holds: bool, what: str) -> None:
+    if not holds:
+        raise LaneStopped(StopCode.BUG, f"expected {what}")
+
+
+def _insert(table: dict[Any, Any], key: object, row: object) -> None:
+    _expect(key not in table, f"no row {key} yet")
+    table[key] = row
+
+
+def _set(table: dict[Any, Any], key: object, row: object, *, stored: bool) -> None:
+    _expect((key in table) == stored, f"row {key} {'there' if stored else 'not there'}")
+    if row is None:
+        del table[key]
+    else:
+        table[key] = row

@@ -1,0 +1,371 @@
+"""The service with one protection taken out, each as its own class: what the simulation must notice."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+from processors.faults import UnknownOutcome
+from processors.ids import SLICE_MS
+from processors.ledger.book import Book, Keys, Rows
+from processors.ledger.commands import Command
+from processors.ledger.outcomes import Status
+from processors.stores.rows import BatchDigest, BatchWrite, Fence, LaneState
+from processors.wire.admission import Admission
+from processors.wire.positions import GroupPosition
+from processors.wire.records import OutRecord, Record
+from processors.workers.deciding import Decided, Decider, _Batch
+from processors.workers.lane import Lane, LaneParts
+from processors.workers.publishing import Publisher
+from processors.workers.router import Router
+from tests.simulation.fakes.broker import OffsetOutOfRangeError, PartitionLog, record_of
+from tests.simulation.fakes.consumers import FakeLaneLog, FakeShardConsumer, Position
+from tests.simulation.fakes.lane_store import FakeLaneStore
+from tests.simulation.fakes.producers import FakeProducer, FakePublisher
+from tests.simulation.services import RecallerProcess, RemoverProcess
+
+
+def lane_with(decider: type[Decider]) -> Callable[[LaneParts], Lane]:
+    """Return a lane whose decider is another class; the lane makes its own, so it is changed after the assignment."""
+
+    class OtherLane(Lane):
+        def assign(self) -> None:
+            super().assign()
+            self._decider.__class__ = decider
+
+    return OtherLane
+
+
+# ---------------------------------------------------------------------- L1, L2, L3
+
+
+class StoreWithoutFence(FakeLaneStore):
+    """L1: writes whatever ``progress`` says."""
+
+    def check_fence(self, fence: Fence) -> None:
+        """Let everything pass."""
+
+
+class DeciderAcrossGaps(Decider):
+    """L2: takes any record for the next."""
+
+    def _one(self, admission: Admission, batch: _Batch) -> None:
+        self.standing.next_offset = admission.record.offset
+        super()._one(admission, batch)
+
+
+class LogUnderAnyId(FakeLaneLog):
+    """L3: takes any topic of the name for the one it was."""
+
+    def topic_id(self) -> bytes:
+        return self.broker.first_ids[self.topic]
+
+
+class ConsumerOfAnyEpoch(FakeShardConsumer):
+    """L3: goes on at its offset, whatever became of the log below it."""
+
+    def read_on(self, log: PartitionLog, position: Position, records_max: int) -> list[Record]:
+        if position.offset > log.next_offset:
+            raise OffsetOutOfRangeError
+        position.leader_epoch = -1
+        entries, passed = log.read(position.offset, records_max)
+        if passed is not None:
+            position.offset = passed.offset + 1
+        return [record_of(log, entry) for entry in entries]
+
+
+# ---------------------------------------------------------------------- L4
+
+
+class LaneThatBelievesAnyPosition(Lane):
+    """L4: takes the group's offset for P, whoever wrote it."""
+
+    def _published_position(self, state: LaneState) -> GroupPosition:
+        ours = super()._published_position(state)
+        committed = self._parts.log.committed()
+        return ours if committed is None else replace(ours, next_offset=committed[0])
+
+
+class LogWithoutPositions(FakeLaneLog):
+    """L4: P is what ``progress`` says, never what the group committed."""
+
+    def committed(self) -> tuple[int, str] | None:
+        return None
+
+
+class LaneThatAnswersNothingAgain(Lane):
+    """L4: P is D, so that what was committed and not published stays unanswered."""
+
+    def _published_position(self, state: LaneState) -> GroupPosition:
+        position = super()._published_position(state)
+        progress = state.progress
+        if position.next_offset >= progress.next_offset:
+            return position
+        return replace(
+            position,
+            next_offset=progress.next_offset,
+            digest=progress.digest,
+            lane_time_ms=progress.last_time_ms,
+        )
+
+
+class StoreOfBordersWithoutSources(FakeLaneStore):
+    """L4, L10: does not know which ingress records had been met at P."""
+
+    def digest_at(self, next_offset: int) -> BatchDigest | None:
+        found = super().digest_at(next_offset)
+        return None if found is None else replace(found, sources={})
+
+
+# ---------------------------------------------------------------------- L5, P1
+
+
+class PublisherWithoutFence(FakePublisher):
+    """L5: joins the producer that is there, and fences nobody."""
+
+    def open(self) -> None:
+        self.power.point("publisher.open")
+        self.epoch = self.broker.epoch_of(self.transactional_id)
+        if self.epoch < 0:
+            super().open()
+
+
+class _KeptPublisher:
+    """A publisher that is never made again."""
+
+    def __init__(self, publisher: Publisher) -> None:
+        self._publisher = publisher
+        self._opened = False
+
+    def open(self) -> None:
+        if not self._opened:
+            self._publisher.open()
+            self._opened = True
+
+    def publish(self, records: list[OutRecord], position: GroupPosition) -> None:
+        self._publisher.publish(records, position)
+
+    def close(self) -> None:
+        """Keep it."""
+
+
+class LaneThatKeepsItsPublisher(Lane):
+    """L5: goes on with a producer after an unknown outcome."""
+
+    def __init__(self, parts: LaneParts) -> None:
+        kept: list[Publisher] = []
+
+        def make() -> Publisher:
+            if not kept:
+                kept.append(_KeptPublisher(parts.make_publisher()))
+            return kept[0]
+
+        super().__init__(replace(parts, make_publisher=make))
+
+
+class LogThatReadsPositionFirst(FakeLaneLog):
+    """L5: reads P before the producer is made, when another may still publish."""
+
+    def topic_id(self) -> bytes:
+        self.read_first = self.consumer.committed(self.lane)
+        return super().topic_id()
+
+    def committed(self) -> tuple[int, str] | None:
+        return self.read_first
+
+
+class PublisherOfPositionsFirst(FakePublisher):
+    """P1: commits the position by itself, before the results."""
+
+    def publish(self, records: Sequence[OutRecord], position: GroupPosition) -> None:
+        self.send_offsets(position)
+        self.commit()
+        self.produce(records)
+        self.commit()
+
+
+# ---------------------------------------------------------------------- L6
+
+
+class StoreThatHopes(FakeLaneStore):
+    """L6: takes an unanswered COMMIT for done."""
+
+    def finish(self) -> None:
+        try:
+            super().finish()
+        except UnknownOutcome:
+            self.session = self.database.connect()
+
+
+# ---------------------------------------------------------------------- L9 to L13
+
+
+class ForgetfulBook(Book):
+    """L9: knows only what is stored, not what was decided since."""
+
+    __slots__ = ()
+
+    def forget(self, keep: Iterable[Keys], accounts_max: int) -> None:  # noqa: ARG002 - the real one's signature
+        super().forget([], 0)
+
+
+class LaneWithForgetfulBook(Lane):
+    """L9."""
+
+    def assign(self) -> None:
+        super().assign()
+        self._decider.book.__class__ = ForgetfulBook
+
+
+class StoreWithoutSources(FakeLaneStore):
+    """L10: a new owner does not know which ingress records were met."""
+
+    def take_over(self, topic_id: bytes) -> LaneState:
+        return replace(super().take_over(topic_id), sources={})
+
+
+class DeciderWithTracesOfRefusals(Decider):
+    """L11: a refusal leaves something in the book."""
+
+    def _command(self, admission: Admission, command: Command, batch: _Batch) -> None:
+        rows = len(batch.journal)
+        super()._command(admission, command, batch)
+        refused = len(batch.journal) > rows and batch.journal[-1].status == Status.REJECTED
+        account = self.book.accounts.get((command.address, command.currency))
+        if refused and account is not None:
+            account.overdraft_limit += 1
+
+
+class DeciderWhoseDigestShowsCuts(Decider):
+    """L13: the digest is chained batch by batch."""
+
+    def decide(self, admissions: list[Admission], needs: Keys, *, published: tuple[int, int]) -> Decided:
+        before = self.standing.digest
+        decided = super().decide(admissions, needs, published=published)
+        results = b"".join(row.result for row in decided.write.journal)
+        digest = hashlib.sha256(before + results).digest() if results else before
+        self.standing.digest = digest
+        decided.position = replace(decided.position, digest=digest)
+        decided.write = replace(decided.write, progress=replace(decided.write.progress, digest=digest))
+        self._progress = decided.write.progress
+        return decided
+
+
+# ---------------------------------------------------------------------- I2 to I7
+
+
+class DeciderByItsOwnClock(Decider):
+    """I2: now is when the worker looks."""
+
+    def _one(self, admission: Admission, batch: _Batch) -> None:
+        record = replace(admission.record, timestamp_ms=self._clock_ms())
+        super()._one(replace(admission, record=record), batch)
+
+
+class DeciderOfEachRecordsTime(Decider):
+    """I2: lane time goes back with the broker's clock."""
+
+    def _one(self, admission: Admission, batch: _Batch) -> None:
+        self.standing.lane_time_ms = 0
+        super()._one(admission, batch)
+
+
+class DeciderThatTrustsBrokersClocks(Decider):
+    """I2: decides a record of a later time than it is."""
+
+    def _one(self, admission: Admission, batch: _Batch) -> None:
+        self._clock_ms = lambda: 1 << 62
+        super()._one(admission, batch)
+
+
+class LogWithoutReadingAhead(FakeLaneLog):
+    """I2: the operator's word is met only in its turn."""
+
+    def lane_times_ahead(self, from_offset: int) -> dict[int, int]:  # noqa: ARG002
+        return {}
+
+
+class StoreThatForgetsTimes(FakeLaneStore):
+    """I2: the operator's word is kept in memory."""
+
+    def begin(self, fence: Fence, write: BatchWrite | None, load: Keys) -> Rows:
+        return super().begin(fence, write if write is None else replace(write, lane_times={}), load)
+
+
+class StoreWithoutFirstDecisions(FakeLaneStore):
+    """I3: no command was ever decided before."""
+
+    def begin(self, fence: Fence, write: BatchWrite | None, load: Keys) -> Rows:
+        rows = super().begin(fence, write, load)
+        rows.decisions.clear()
+        return rows
+
+
+class StoreOfTheFirstRules(FakeLaneStore):
+    """I6: rules are what a file says, not what the log says."""
+
+    def take_over(self, topic_id: bytes) -> LaneState:
+        state = super().take_over(topic_id)
+        rules = self.database.rules
+        return replace(state, rules=rules, rules_since={0: rules})
+
+
+class StoreThatKeepsHolds(FakeLaneStore):
+    """I7: what was ended is still open for whoever reads it next."""
+
+    def begin(self, fence: Fence, write: BatchWrite | None, load: Keys) -> Rows:
+        if write is not None:
+            write = replace(write, holds=[row for row in write.holds if row[1] is not None])
+        return super().begin(fence, write, load)
+
+
+# ---------------------------------------------------------------------- A2, A6, H4, R6, R7
+
+
+class StoreThatBeginsVersionsAnew(FakeLaneStore):
+    """A2: a new owner counts versions from the lane's time alone."""
+
+    def take_over(self, topic_id: bytes) -> LaneState:
+        state = super().take_over(topic_id)
+        return replace(state, progress=replace(state.progress, version_us=0))
+
+
+class HastyRemover(RemoverProcess):
+    """A6: takes a slice once the lanes have passed it, without waiting for the window."""
+
+    def is_over(self, number: int) -> bool:
+        return all(
+            progress.published_time_ms >= (number + 1) * SLICE_MS
+            for progress in self.world.database.tables.progress.values()
+        )
+
+
+class HastyRecaller(RecallerProcess):
+    """H4: an original is not found wherever the archive does not have it yet; it is fed after it was asked."""
+
+    def turn(self) -> None:
+        archive, self.world.archive = self.world.archive, {}
+        try:
+            super().turn()
+        finally:
+            archive.update(self.world.archive)
+            self.world.archive = archive
+
+
+class RouterThatCommitsFirst(Router):
+    """R6: what was read counts as forwarded."""
+
+    def _forward(self, records: list[Record]) -> None:
+        super()._forward(records)
+        self._acknowledged.update(self._in_flight[-1].next_offsets)
+
+
+class ProducerWithGaps(FakeProducer):
+    """R7: after a record that could not be delivered, the next one still is."""
+
+    def give_up(self) -> None:
+        self.queue.popleft()
+        while self.queue:
+            self.broker.write(self.queue.popleft()[0])
+        super().give_up()

@@ -1,0 +1,307 @@
+"""Processes of the service, as far as they are not simulated themselves: who runs what, and what a fault leads to."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from processors.faults import Fault, Fenced, LaneStopped, Retryable, StopCode
+from processors.streams.consumer import AssignmentEvents
+from processors.wire.admission import Admission
+from processors.workers.lane import Lane, LaneParts
+from processors.workers.lane_runner import (
+    BACKOFF_S,
+    FENCED_WAIT_S,
+    STOPPED_LOOK_S,
+    UNPUBLISHED_BATCHES_MAX,
+    LaneCondition,
+)
+from processors.workers.publishing import PublishStage
+from tests.simulation.customers import KEYRING
+from tests.simulation.fakes.lane_store import FakeLaneStore
+from tests.simulation.fakes.producers import Membership
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+INTAKE_FULL = 60
+POLL_RECORDS_MAX = 30
+
+
+class Actor(ABC):
+    """Something that takes a step now and then: a thread of a process, or the world's own doing."""
+
+    def __init__(self, name: str, process: Process | None) -> None:
+        self.name = name
+        self.process = process
+        self.busy = False  # within a step, which stands still while others take theirs
+
+    def ready(self) -> bool:
+        return True
+
+    @abstractmethod
+    def step(self) -> None:
+        """Do the next thing."""
+
+
+class Process(ABC):
+    """One process: what it calls passes here, and may find it cut off (``fakes.power.Power``)."""
+
+    def __init__(self, world: World, name: str) -> None:
+        self.world = world
+        self.name = name
+        self.alive = True
+        self.stopped = False  # by SIGSTOP
+        self.actors: list[Actor] = []
+        self.stores: list[FakeLaneStore] = []
+
+    @property
+    def running(self) -> bool:
+        return self.alive and not self.stopped
+
+    def point(self, where: str) -> None:
+        self.world.point(self, where)
+
+    def fails(self, where: str) -> bool:
+        return self.world.fails(self, where)
+
+    def choose(self, ways: int) -> int:
+        return self.world.rng.randrange(ways)
+
+    @abstractmethod
+    def boot(self) -> None:
+        """Begin anew, without a memory."""
+
+
+class LoopActor(Actor):
+    """A process that is one loop; a fault ends it, and the supervisor starts it again."""
+
+    def __init__(self, process: LoopProcess) -> None:
+        super().__init__(process.name, process)
+        self._process = process
+
+    def ready(self) -> bool:
+        return self._process.due()
+
+    def step(self) -> None:
+        process = self._process
+        try:
+            process.turn()
+        except Fault as fault:
+            process.world.note(f"{process.name} ends: {fault}")
+            process.world.kill(process)
+
+
+class LoopProcess(Process):
+    """A process with one thread."""
+
+    def boot(self) -> None:
+        self.actors = [LoopActor(self)]
+
+    def due(self) -> bool:
+        return True
+
+    @abstractmethod
+    def turn(self) -> None:
+        """Go round once."""
+
+
+class WorkerProcess(Process):
+    """``workers.shard.ShardWorker``: its poll thread, and for each lane what ``workers.lane_runner`` does."""
+
+    def boot(self) -> None:
+        world = self.world
+        events = AssignmentEvents(assigned=self._assigned, revoked=self._revoked, started=self._started)
+        self.topic_id = world.broker.topic(world.shard_topic).topic_id
+        self.runners: dict[int, LaneActor] = {}
+        self.consumer = world.makers.consumer(
+            world.broker, world.shard_topic, world.shard_group, self.name, events=events, power=self
+        )
+        self.actors = [PollActor(self)]
+
+    def make_parts(self, lane: int) -> LaneParts:
+        world, makers = self.world, self.world.makers
+        store = makers.store(world.database, lane, self)
+        self.stores.append(store)
+        membership = Membership(group=self.consumer.group, member=lambda: self.consumer.member)
+        return LaneParts(
+            context=world.context(lane, self.topic_id),
+            store=store,
+            log=makers.log(world.broker, self.consumer, world.shard_topic, lane, keyring=KEYRING, power=self),
+            make_publisher=lambda: makers.publisher(world.broker, f"s1.{lane}", world.shard_topic, membership, self),
+            clock_ms=world.clock.read,
+            book_accounts_max=world.weather.book_accounts_max,
+            observe_published=lambda _: None,
+        )
+
+    def _assigned(self, lanes: Collection[int]) -> None:
+        for lane in lanes:
+            self.runners[lane] = LaneActor(self, lane)
+            self.actors.append(self.runners[lane])
+
+    def _revoked(self, lanes: Collection[int]) -> None:
+        for lane in lanes:
+            if lane in self.runners:
+                self.runners.pop(lane).ending = True  # it ends when its step does: that may be late (L12)
+
+    def _started(self, lane: int) -> None:
+        if lane in self.runners and not self.world.makers.keeps_queued:
+            self.runners[lane].intake.clear()
+
+
+class PollActor(Actor):
+    """The poll thread: reads, admits, and passes on."""
+
+    def __init__(self, process: WorkerProcess) -> None:
+        super().__init__(f"{process.name} poll", process)
+        self._process = process
+
+    def step(self) -> None:
+        process = self._process
+        world, consumer = process.world, process.consumer
+        for lane, runner in process.runners.items():
+            if len(runner.intake) >= INTAKE_FULL:
+                consumer.pause(lane)
+            elif not runner.intake:
+                consumer.resume(lane)
+        try:
+            process.point("poll.topic_id")
+            if world.broker.topic(world.shard_topic).topic_id != process.topic_id:  # L3
+                for runner in process.runners.values():
+                    runner.trouble = Retryable("the shard's topic has another id than before")
+            records, stopped = consumer.poll(POLL_RECORDS_MAX, 0)
+        except Fenced as fenced:
+            world.note(f"{process.name} ends: {fenced}")
+            world.kill(process)
+            return
+        for lane, found in records.items():
+            admit = world.checks.straight[lane].admit
+            process.runners[lane].intake.extend([admit(record) for record in found])
+        for lane, stop in stopped.items():
+            process.runners[lane].trouble = stop
+
+
+class PublishActor(Actor):
+    """A lane's publish thread, one an assignment. Told to close, it still publishes what waits, if it can."""
+
+    def __init__(self, process: Process, stage: PublishStage, lane: int) -> None:
+        super().__init__(f"{process.name} publish {lane}", process)
+        self.stage = stage
+        self.fault: Exception | None = None
+
+    def ready(self) -> bool:
+        return self.fault is None and self.stage.waiting > 0
+
+    def step(self) -> None:
+        try:
+            self.stage.step()
+        except Exception as fault:  # noqa: BLE001 - handed to the lane's thread, as the real one does
+            self.fault = fault
+
+
+class LaneActor(Actor):
+    """A lane's own thread."""
+
+    def __init__(self, process: WorkerProcess, lane_number: int) -> None:
+        super().__init__(f"{process.name} lane {lane_number}", process)
+        self._process = process
+        self._number = lane_number
+        self.intake: deque[Admission] = deque()
+        self.ending = False
+        self.trouble: Exception | None = None
+        self.condition = LaneCondition.ASSIGNING
+        self._lane: Lane | None = None
+        self._parts: LaneParts | None = None
+        self._publishing: PublishActor | None = None
+        self._wait_until_ms = 0
+        self._failures = 0
+
+    def ready(self) -> bool:
+        if self.ending:
+            return True
+        if self.condition is LaneCondition.RUNNING:
+            assert self._lane is not None
+            assert self._publishing is not None
+            return bool(self.intake or self.trouble or self._publishing.fault or not self._lane.idle)
+        return self._process.world.clock.now_ms >= self._wait_until_ms
+
+    def step(self) -> None:
+        if self.ending:
+            self._end()
+            return
+        try:
+            self._run()
+        except LaneStopped as stop:
+            self._stop(stop)
+        except Fenced as fenced:
+            self._wait(fenced, FENCED_WAIT_S)
+        except Fault as fault:
+            self._wait(fault, BACKOFF_S[min(self._failures, len(BACKOFF_S) - 1)])
+            self._failures += 1
+        except Exception as bug:  # noqa: BLE001 - L11, as the real runner does
+            self._stop(LaneStopped(StopCode.BUG, f"{type(bug).__name__}: {bug}"))
+
+    def _run(self) -> None:
+        if self.condition is LaneCondition.RUNNING:
+            self._serve()
+            return
+        process = self._process
+        if self._lane is None:
+            self._parts = process.make_parts(self._number)
+            self._lane = process.world.makers.lane(self._parts)
+        self.condition = LaneCondition.ASSIGNING
+        self._lane.assign()
+        if self._publishing is not None and not self._publishing.busy:
+            process.actors.remove(self._publishing)
+        self._publishing = PublishActor(process, self._lane.publishing, self._number)
+        process.actors.append(self._publishing)
+        self.condition = LaneCondition.RUNNING
+        self._failures = 0
+        process.world.note(f"{self.name} runs from {self._lane.next_offset}, P {self._lane.publishing.published[0]}")
+
+    def _serve(self) -> None:
+        lane, publishing = self._lane, self._publishing
+        assert lane is not None
+        assert publishing is not None
+        trouble, self.trouble = self.trouble or publishing.fault, None
+        if trouble is not None:
+            raise trouble
+        if lane.publishing.waiting >= UNPUBLISHED_BATCHES_MAX:
+            return
+        size = min(len(self.intake), self._process.world.batch_size())
+        admissions = [self.intake.popleft() for _ in range(size)]
+        if not admissions and lane.idle:
+            return
+        taken = lane.turn(admissions)
+        self.intake.extendleft(reversed(admissions[taken:]))
+
+    def _wait(self, fault: Exception, wait_s: float) -> None:
+        world = self._process.world
+        world.note(f"{self.name}: {type(fault).__name__}: {fault}")
+        self._wait_until_ms = world.clock.now_ms + int(wait_s * 1000)
+        self.condition = LaneCondition.ASSIGNING
+
+    def _stop(self, stop: LaneStopped) -> None:
+        """Publish what is committed, store why, and look again later."""
+        self._wait(stop, STOPPED_LOOK_S)
+        publishing = self._publishing
+        if publishing is not None and not publishing.busy:
+            while publishing.ready():
+                publishing.step()
+        if self._parts is not None:
+            try:
+                self._parts.store.stop(stop.code, stop.detail)
+                self._process.world.lane_stopped(self._number, stop)
+            except Fault as fault:
+                self._process.world.note(f"{self.name}: the stop was not stored: {fault}")
+        self.condition = LaneCondition.STOPPED
+
+    def _end(self) -> None:
+        self._process.actors.remove(self)
+        if self._lane is not None:
+            self._lane.close()
+        if self._parts is not None:
+            self._parts.store.close()
+        self.condition = LaneCondition.DROPPED

@@ -1,0 +1,222 @@
+"""The processes around the shard worker: the real router and expirer; stand-ins for recaller and remover."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from processors.faults import Retryable
+from processors.ids import SLICE_MS, derived_id, uuid7_time_ms
+from processors.ledger.commands import CommandType, Recalled, RecallOriginal
+from processors.ledger.outcomes import Status
+from processors.ledger.rules import Rules
+from processors.routing.units import partition_of
+from processors.stores.rows import JournalRow
+from processors.stores.shard_reader import LanePosition, OverdueHold
+from processors.wire.commands import encode_command
+from processors.wire.records import OutRecord
+from processors.wire.results import Result, decode_result
+from processors.wire.signature import SIGNATURE_HEADER, sign
+from processors.workers.expirer import Expirer, ExpirerParts
+from processors.workers.router import RouterConfig, RouterParts
+from tests.simulation.customers import KEYRING
+from tests.simulation.fakes.consumers import FakeGroupConsumer
+from tests.simulation.fakes.database import Database
+from tests.simulation.fakes.power import Power
+from tests.simulation.fakes.producers import FakeProducer
+from tests.simulation.processes import LoopProcess
+
+TICK_MS = 5_000
+
+
+class RouterProcess(LoopProcess):
+    """``workers.router``, whole."""
+
+    def boot(self) -> None:
+        super().boot()
+        world = self.world
+        config = RouterConfig(
+            ingress_partitions=world.weather.ingress_partitions,
+            lanes=world.weather.lanes,
+            topic_prefix="",
+            dead_letters_topic=world.dead_letters_topic,
+            batch_records_max=15,
+            stop_deadline_s=10.0,
+        )
+        parts = RouterParts(
+            join=lambda assigned, revoked: FakeGroupConsumer(
+                world.broker, world.commands_topic, world.router_group, self.name, self,
+                on_assigned=assigned, on_revoked=revoked,
+            ),
+            producer=world.makers.producer(world.broker, self),
+            read_directory=lambda: world.directory,
+            read_ingress_id=lambda: world.broker.topic(world.commands_topic).topic_id,
+            clock_s=lambda: world.clock.now_ms / 1000,
+        )  # fmt: skip
+        self._router = world.makers.router(config, parts)
+
+    def turn(self) -> None:
+        self._router.step(0)
+
+
+class FakeHoldReader:
+    """What the expirer asks of ``stores.shard_reader``."""
+
+    def __init__(self, database: Database, power: Power) -> None:
+        self._database = database
+        self._power = power
+
+    def lane_positions(self) -> Mapping[int, LanePosition]:
+        self._power.point("reader.lane_positions")
+        if self._power.fails("reader.lane_positions"):
+            raise Retryable("MySQL does not answer")
+        tables = self._database.tables
+        found = {}
+        for lane, progress in tables.progress.items():
+            code, detail = tables.stops.get(lane, (None, ""))
+            found[lane] = LanePosition(progress=progress, stop_code=code, stop_detail=detail, stopped_at_ms=0)
+        return found
+
+    def overdue_holds(self, lane: int, *, now_ms: int, holds_max: int) -> list[OverdueHold]:
+        self._power.point("reader.overdue_holds")
+        tables = self._database.tables
+        found = [
+            (hold.expires_at_ms, OverdueHold(
+                root=root, transaction_id=transaction_id, address=hold.address, currency=hold.currency
+            ))
+            for (root, transaction_id), hold in tables.holds.items()
+            if hold.expires_at_ms <= now_ms and tables.hold_lanes[root, transaction_id] == lane
+        ]  # fmt: skip
+        return [hold for _, hold in sorted(found, key=lambda each: (each[0], each[1].transaction_id))][:holds_max]
+
+
+class ExpirerProcess(LoopProcess):
+    """``workers.expirer``, whole."""
+
+    def boot(self) -> None:
+        super().boot()
+        world = self.world
+        self._next_ms = 0
+        self._expirer = Expirer(
+            ExpirerParts(
+                shard="s1",
+                topic=world.shard_topic,
+                lanes=world.weather.lanes,
+                reader=FakeHoldReader(world.database, self),
+                writer=FakeProducer(world.broker, self),
+                end_offset=lambda lane: world.broker.log(world.shard_topic, lane).next_offset,
+                holds_max=10,
+            )
+        )
+
+    def due(self) -> bool:
+        return self.world.clock.now_ms >= self._next_ms and not self.world.ticks_are_over
+
+    def turn(self) -> None:
+        self._next_ms = self.world.clock.now_ms + TICK_MS
+        self._expirer.step()
+
+
+class RecallerProcess(LoopProcess):
+    """Keeps every result in an archive that is never lost, and answers open refunds from it, in order (H4)."""
+
+    def boot(self) -> None:
+        super().boot()
+        world = self.world
+        self._consumer = FakeGroupConsumer(world.broker, world.results_topic, "balance-recaller", self.name, self)
+        self._producer = FakeProducer(world.broker, self)
+
+    def turn(self) -> None:
+        records = self._consumer.poll(20, 0)
+        for record in records:
+            assert record.value is not None
+            result = decode_result(record.value)
+            if not result.journalled:
+                continue
+            self.world.archive[result.root, result.command_id] = result
+            if result.type is CommandType.REFUND and result.status is Status.OPEN:
+                self._producer.send(self._recall(result))
+        if records:
+            self._producer.flush(0)
+            self._consumer.commit({record.partition: record.offset + 1 for record in records})
+
+    def _recall(self, refund: Result) -> OutRecord:
+        original = self.world.archive.get((refund.root, refund.related_id))
+        command_id = derived_id("RECALL_ORIGINAL", refund.transaction_id)
+        if original is None:
+            recall = RecallOriginal(
+                command_id=command_id,
+                address=refund.address,
+                currency=refund.currency,
+                refund_id=refund.transaction_id,
+                original_id=refund.related_id,
+                recalled=Recalled.NOT_FOUND,
+            )
+        else:
+            recall = RecallOriginal(
+                command_id=command_id,
+                address=refund.address,
+                currency=refund.currency,
+                refund_id=refund.transaction_id,
+                original_id=refund.related_id,
+                recalled=Recalled.FOUND,
+                original_type=original.type.value,
+                original_accepted=original.status is Status.ACCEPTED,
+                original_address=original.address,
+                original_currency=original.currency,
+                original_amount_minor=original.amount_minor,
+                original_levels=original.levels,
+            )
+        key, payload = refund.root.encode(), encode_command(recall)
+        partition = partition_of(refund.root, self.world.weather.ingress_partitions)
+        headers = [(SIGNATURE_HEADER, sign(KEYRING, key, payload))]
+        return OutRecord(self.world.commands_topic, partition, key, payload, headers)
+
+
+class RemoverProcess(LoopProcess):
+    """Takes from MySQL what no decision may need any more, as early as it may: slices (A6), old ``refunded`` (H3)."""
+
+    def turn(self) -> None:
+        self.point("remover")
+        database = self.world.database
+        if len(database.tables.progress) < self.world.weather.lanes or database.tables.stops:
+            return
+        number = min(database.tables.journal)
+        if self.is_over(number) and all(self._archived(row) for row in database.tables.journal[number].values()):
+            try:
+                database.drop_slice(number)
+            except Retryable:
+                return
+            self.world.note(f"remover: slice {number} is gone")
+        if not database.holders():  # their rows are locked
+            self._forget_refunded()
+
+    def is_over(self, number: int) -> bool:
+        """Say whether every lane's published time has passed the slice's end by the window (A6)."""
+        return all(window_start_ms >= (number + 1) * SLICE_MS for window_start_ms in self.windows())
+
+    def windows(self) -> list[int]:
+        """Return where each lane's window began when its results were published last."""
+        tables = self.world.database.tables
+        return [
+            self.rules_at(lane, progress.published_offset).window_start_ms(progress.published_time_ms)
+            for lane, progress in tables.progress.items()
+        ]
+
+    def rules_at(self, lane: int, offset: int) -> Rules:
+        """Return the rules in force at an offset, by which unpublished answers are given again."""
+        in_force = [rules for since, rules in self.world.database.tables.rules_of(lane).items() if since <= offset]
+        return in_force[-1]
+
+    def _archived(self, row: JournalRow) -> bool:
+        found = self.world.archive.get((row.root, row.command_id))
+        return found is not None and found.lane_offset == row.lane_offset
+
+    def _forget_refunded(self) -> None:
+        world = self.world
+        tables = world.database.tables
+        since = min(
+            self.rules_at(lane, progress.published_offset).recall_start_ms(progress.published_time_ms)
+            for lane, progress in tables.progress.items()
+        )
+        for key in [key for key in tables.refunded if (uuid7_time_ms(key[1]) or 0) < since]:
+            del tables.refunded[key]

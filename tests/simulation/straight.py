@@ -1,0 +1,105 @@
+"""The straight run of a shard's log: one decider a lane, one record a batch, nothing kept in the book, no trouble."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from processors.faults import LaneStopped
+from processors.ledger.rules import Rules
+from processors.stores.rows import LaneState, Progress
+from processors.wire.admission import Admission, admit
+from processors.wire.records import OutRecord, Record
+from processors.wire.results import decision_of
+from processors.wire.signature import KeyRing
+from processors.workers.deciding import Decider, UndecidedError, needs_of
+from processors.workers.standing import LaneContext
+from tests.simulation.fakes.lane_store import copy_write
+from tests.simulation.fakes.tables import Tables
+
+
+class StraightRun:
+    """What a lane's log means: the answers to each record, and the state after each; decided as far as asked for."""
+
+    def __init__(self, context: LaneContext, rules: Rules, keyring: KeyRing) -> None:
+        self.answers: dict[int, list[OutRecord]] = {}
+        self.told: dict[int, int] = {}  # the operator's word on times, whenever he gives it (I2)
+        self.met: set[tuple[int, int]] = (
+            set()
+        )  # ingress partition and offset of every record that was met for the first time
+        self.tables = Tables(journal=defaultdict(dict))
+        self._admissions: dict[tuple[int, int, bytes | None], Admission] = {}
+        self._context = context
+        self._keyring = keyring
+        progress = Progress(
+            lane=context.lane,
+            topic_id=context.identity.incarnation,
+            next_offset=0,
+            leader_epoch=-1,
+            owner_epoch=1,
+            last_time_ms=0,
+            version_us=0,
+            digest=bytes(32),
+            published_offset=0,
+            published_time_ms=0,
+        )
+        self.states = {0: progress}
+        self._decider = Decider(
+            context,
+            LaneState(
+                progress=progress,
+                sources={},
+                rules=rules,
+                rules_since={0: rules},
+                system={},
+                lane_times={},
+                stop_code=None,
+                stop_detail="",
+            ),
+            clock_ms=lambda: 1 << 62,  # never behind: whoever met a record ahead of his clock waited or was told
+        )
+
+    @property
+    def next_offset(self) -> int:
+        return self._decider.standing.next_offset
+
+    def admit(self, record: Record) -> Admission:
+        """Admit a record of the lane; the same one is only admitted once, since that depends on nothing else."""
+        key = (record.offset, record.timestamp_ms, record.value)
+        known = self._admissions.get(key)
+        if known is None:
+            context = self._context
+            known = admit(record, keyring=self._keyring, lane=context.lane, lanes=context.lanes)
+            self._admissions[key] = known
+        return known
+
+    def _note_met(self, admission: Admission) -> None:
+        """Note a record that is no redelivery: only then is it answered (L10)."""
+        route = admission.route
+        if route is not None:
+            before = self._decider.standing.sources.get((route.ingress_epoch, route.ingress_partition))
+            if before is None or before.offset < route.ingress_offset:
+                self.met.add((route.ingress_partition, route.ingress_offset))
+
+    def decide(self, record: Record) -> list[OutRecord]:
+        """Decide the next record of the log.
+
+        Raises:
+            LaneStopped: No lane may decide it.
+        """
+        decider = self._decider
+        decider.tell_times(self.told)
+        admissions = [self.admit(record)]
+        self._note_met(admissions[0])
+        needs = needs_of(admissions)
+        decider.book.add(needs, self.tables.load(needs, decision_of))
+        try:
+            decided = decider.decide(admissions, needs, published=(0, 0))
+        except UndecidedError as undecided:
+            raise LaneStopped(undecided.stop.code, undecided.stop.detail) from undecided
+        for row in decided.write.journal:
+            self.tables.journal[row.slice]
+        self.tables.apply(copy_write(decided.write))
+        decider.book.forget([], 0)
+        self.states[self.next_offset] = decided.write.progress
+        self.answers[record.offset] = decided.out
+        return decided.out

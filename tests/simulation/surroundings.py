@@ -1,0 +1,172 @@
+"""Everything around the service: gateways, the servers' own doings, whoever starts processes again, operators, fate."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from processors.faults import StopCode
+from processors.ledger.addresses import is_root
+from processors.ledger.commands import (
+    SetLaneTime,
+)
+from processors.routing.units import partition_of
+from processors.stores.mysql import WAIT_TIMEOUT_S
+from processors.wire.commands import encode_command
+from processors.wire.records import Headers, OutRecord
+from processors.wire.signature import SIGNATURE_HEADER, KeyRing, sign
+from tests.simulation.customers import KEYRING, Letter
+from tests.simulation.processes import Actor
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+SESSION_TIMEOUT_MS = 6_000
+GATEWAY = "gateway"
+
+
+class Gateways(Actor):
+    """Write the customers' letters to the ingress, now and then within a transaction of their own (R7)."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__("gateways", None)
+        self._world = world
+        self._left = world.weather.letters
+        self._epoch = world.broker.open_transactional(GATEWAY)
+        self._in_transaction = False
+
+    def ready(self) -> bool:
+        return self._left > 0
+
+    def step(self) -> None:
+        world, rng = self._world, self._world.rng
+        self._left -= 1
+        if self._in_transaction and (rng.random() < 0.4 or not world.broker.is_open(GATEWAY, self._epoch)):
+            self._end()
+        elif not self._in_transaction and rng.random() < 0.04:
+            self._in_transaction = True
+        self._send(world.customers.write(world.clock.now_ms))
+
+    def finish(self) -> None:
+        self._left = 0
+        self._end()
+
+    def _send(self, letter: Letter) -> None:
+        world = self._world
+        partitions = world.weather.ingress_partitions
+        key = (letter.key or b"").decode("ascii", "replace")
+        partition = partition_of(key, partitions) if is_root(key) and world.rng.random() < 0.99 else 0
+        transaction = world.broker.begin(GATEWAY, self._epoch) if self._in_transaction else None
+        value = letter.value
+        record = OutRecord(world.commands_topic, partition, letter.key, value or b"", letter.headers)
+        entry = world.broker.write(record, transaction)
+        if value is None:
+            entry.value = None
+
+    def _end(self) -> None:
+        if self._in_transaction:
+            world = self._world
+            if not world.broker.is_open(GATEWAY, self._epoch):  # it took too long, and was aborted
+                self._epoch = world.broker.open_transactional(GATEWAY)
+            world.broker.end(GATEWAY, self._epoch, commit=world.rng.random() < 0.7)
+            self._in_transaction = False
+
+
+class Background(Actor):
+    """What servers do by themselves: sessions end, delayed requests arrive, partitions of the journal are made."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__("background", None)
+        self._world = world
+
+    def step(self) -> None:
+        world = self._world
+        world.keep_slices()
+        self._requests_arrive()
+        self._connections_end()
+        world.broker.expire_transactions()
+        running = {process.name for process in world.processes if process.running}
+        for group in world.broker.groups():
+            for member in list(group.members.values()):
+                if member.instance in running:
+                    member.seen_ms = world.clock.now_ms
+                elif world.clock.now_ms - member.seen_ms > SESSION_TIMEOUT_MS:
+                    world.note(f"{member.instance} is expelled")
+                    group.expel(member.instance)
+
+    def _requests_arrive(self) -> None:
+        world = self._world
+        if world.broker.late and world.rng.random() < 0.3:
+            world.note("a delayed EndTxn arrives")
+            world.broker.deliver_late(world.rng.randrange(len(world.broker.late)))
+
+    def _connections_end(self) -> None:
+        world = self._world
+        for session in world.database.holders():
+            if session.committing and world.rng.random() < 0.3:
+                commit = world.rng.random() < 0.5
+                world.note(f"a COMMIT on the wire {'arrives' if commit else 'is lost'}")
+                world.database.settle(session, commit=commit)
+            elif world.clock.now_ms - session.used_ms > WAIT_TIMEOUT_S * 1000:
+                world.note("MySQL gives up a silent connection")
+                world.database.settle(session, commit=False)
+
+
+class Supervisor(Actor):
+    """Starts processes again."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__("supervisor", None)
+        self._world = world
+
+    def ready(self) -> bool:
+        return any(not process.alive for process in self._world.processes)
+
+    def step(self) -> None:
+        world = self._world
+        for place, process in enumerate(world.processes):
+            if not process.alive and (world.calm or world.rng.random() < 0.3):
+                again = world.processes[place] = type(process)(world, process.name)
+                again.boot()
+                world.note(f"{process.name} starts again")
+
+
+class Operator(Actor):
+    """Tells the time of records that a broker stamped wrongly, to lanes that stopped because of it (I2)."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__("operator", None)
+        self._world = world
+
+    def ready(self) -> bool:
+        return any(code is StopCode.CLOCK_AHEAD for code, _ in self._world.database.tables.stops.values())
+
+    def step(self) -> None:
+        world = self._world
+        world.clock.broker_ahead_ms = 0
+        tables = world.database.tables
+        for lane, (code, _) in tables.stops.items():
+            if code is StopCode.CLOCK_AHEAD:
+                self._tell_times(lane, tables.progress[lane].next_offset)
+
+    def _tell_times(self, lane: int, stopped_at: int) -> None:
+        """Tell the record at which the lane stands, last; before it those behind it, so that it meets none untold."""
+        world = self._world
+        now_ms = world.clock.now_ms
+        told = world.checks.straight[lane].told
+        if stopped_at in told:
+            return
+        log = world.broker.log(world.shard_topic, lane)
+        ahead = [entry.offset for entry in log.entries if entry.timestamp_ms > now_ms + 60_000]
+        for offset in [*(offset for offset in ahead if offset > stopped_at and offset not in told), stopped_at]:
+            world.note(f"operator: lane {lane} offset {offset} was at {now_ms}")
+            told[offset] = now_ms
+            wish = SetLaneTime(command_id=bytes(16), lane_offset=offset, time_ms=now_ms)
+            write_straight(world, lane, encode_command(wish), keyring=KEYRING)
+
+
+def write_straight(
+    world: World, lane: int, payload: bytes, *, key: bytes | None = None, keyring: KeyRing | None = None
+) -> None:
+    """Write to the shard's topic without the router."""
+    headers: Headers = [] if keyring is None else [(SIGNATURE_HEADER, sign(keyring, key, payload))]
+    world.broker.write(OutRecord(world.shard_topic, lane, key, payload, headers))

@@ -1,0 +1,316 @@
+"""One seeded run: a scheduler that lets everything take its turn, and cuts it off or has it stand still anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+
+from processors.faults import LaneStopped, StopCode
+from processors.ids import slice_of
+from processors.routing.directory import HOME_UNIT, Directory
+from processors.streams.directory import DirectoryContents
+from processors.wire.directory import DirectoryHead, ShardRecord
+from processors.wire.results import LaneIdentity, Result
+from processors.workers.lane import Lane, LaneParts
+from processors.workers.router import Router
+from processors.workers.standing import LaneContext
+from tests.simulation.checks import Checks, Violation, demand
+from tests.simulation.customers import Customers
+from tests.simulation.fakes.broker import Broker, End, PartitionLog
+from tests.simulation.fakes.clock import START_MS, Clock
+from tests.simulation.fakes.consumers import FakeLaneLog, FakeShardConsumer
+from tests.simulation.fakes.database import Database, Session
+from tests.simulation.fakes.lane_store import FakeLaneStore
+from tests.simulation.fakes.power import PowerCut
+from tests.simulation.fakes.producers import FakeProducer, FakePublisher
+from tests.simulation.fate import Fate
+from tests.simulation.processes import Actor, Process, WorkerProcess
+from tests.simulation.services import ExpirerProcess, RecallerProcess, RemoverProcess, RouterProcess
+from tests.simulation.surroundings import Background, Gateways, Operator, Supervisor
+from tests.simulation.weather import Weather, weather_of
+
+PAUSES_NESTED_MAX = 2
+DRAIN_ROUNDS_MAX = 400
+SLICES_AHEAD = 52  # twice the future limit, and more
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Makers:
+    """What the service is made of. A test that takes a protection out puts something else here."""
+
+    lane: Callable[[LaneParts], Lane] = Lane
+    store: type[FakeLaneStore] = FakeLaneStore
+    publisher: type[FakePublisher] = FakePublisher
+    log: type[FakeLaneLog] = FakeLaneLog
+    consumer: type[FakeShardConsumer] = FakeShardConsumer
+    producer: type[FakeProducer] = FakeProducer  # the router's
+    router: type[Router] = Router
+    recaller: type[RecallerProcess] = RecallerProcess
+    remover: type[RemoverProcess] = RemoverProcess
+    keeps_queued: bool = False  # L12 taken out
+
+
+class World:
+    """Everything there is in one run."""
+
+    commands_topic = "balance.commands"
+    shard_topic = "balance.shard.s1"
+    results_topic = "balance.results"
+    dead_letters_topic = "balance.dead-letters"
+    shard_group = "balance-shard-s1"
+    router_group = "balance-router"
+
+    def __init__(
+        self, seed: int, *, makers: Makers | None = None, weather: Callable[[Weather], Weather] | None = None
+    ) -> None:
+        self.rng = Random(seed)
+        drawn = weather_of(self.rng)
+        self.weather = drawn if weather is None else weather(drawn)
+        self.makers = makers or Makers()
+        self.trace: Callable[[str], None] | None = None
+        self.clock = Clock()
+        self.broker = Broker(self.clock)
+        self._make_topics()
+        self.database = Database(self.clock, self.weather.rules)
+        self.database.on_wait = self._waited_for
+        self.archive: dict[tuple[str, bytes], Result] = {}
+        self.ticks_are_over = False
+        self.calm = False
+        self.stop_codes: dict[int, set[StopCode]] = {}  # lane -> what a disaster must stop it with
+        self.may_stop: set[StopCode] = set()  # what may stop any other lane
+        self._first_slice = slice_of(START_MS) - 8
+        self.keep_slices()
+        topic_id = self.broker.topic(self.shard_topic).topic_id
+        contexts = [self.context(lane, topic_id) for lane in range(self.weather.lanes)]
+        self.checks = Checks(self.broker, self.database, self.shard_topic, contexts, self.weather.rules)
+        self._until_cut = self._draw(self.weather.cuts_every)
+        self._until_failure = self._draw(self.weather.failures_every)
+        self._pauses = 0
+        self._start()
+
+    def _make_topics(self) -> None:
+        weather, broker = self.weather, self.broker
+        ingress = broker.make_topic(self.commands_topic, weather.ingress_partitions)
+        shard = broker.make_topic(self.shard_topic, weather.lanes)
+        broker.make_topic(self.results_topic, weather.results_partitions)
+        broker.make_topic(self.dead_letters_topic, 1)
+        directory = Directory()
+        directory.add(unit=HOME_UNIT, generation=0, shard="s1", ingress_partition=0, since=0)
+        self.directory = DirectoryContents(
+            head=DirectoryHead(directory_id=bytes(16), ingress_topic_id=ingress.topic_id, ingress_epoch=1),
+            directory=directory,
+            shards={"s1": ShardRecord(shard="s1", topic=self.shard_topic, topic_id=shard.topic_id)},
+            end_offset=3,
+        )
+
+    def _start(self) -> None:
+        self.processes: list[Process] = [
+            WorkerProcess(self, "worker-1"),
+            WorkerProcess(self, "worker-2"),
+            RouterProcess(self, "router-1"),
+            RouterProcess(self, "router-2"),
+            ExpirerProcess(self, "expirer"),
+            self.makers.recaller(self, "recaller"),
+            self.makers.remover(self, "remover"),
+        ]
+        for process in self.processes:
+            process.boot()
+        self.customers = Customers(self.rng, self.weather.roots)
+        self.gateways = Gateways(self)
+        self.operator = Operator(self)
+        self.fate = Fate(self)
+        self.surroundings: list[Actor] = [
+            self.gateways, self.gateways, Background(self), Supervisor(self), self.operator, self.fate,
+        ]  # fmt: skip
+
+    def context(self, lane: int, topic_id: bytes) -> LaneContext:
+        return LaneContext(
+            identity=LaneIdentity(shard="s1", incarnation=topic_id, lane=lane),
+            lanes=self.weather.lanes,
+            results_topic=self.results_topic,
+            results_partitions=self.weather.results_partitions,
+            dead_letters_topic=self.dead_letters_topic,
+        )
+
+    def note(self, what: str) -> None:
+        if self.trace is not None:
+            self.trace(f"{(self.clock.now_ms - START_MS) / 1000:12.3f} s  {'    ' * self._pauses}{what}")
+
+    def batch_size(self) -> int:
+        return 50 if self.calm else self.rng.randrange(self.weather.batch_max + 1)
+
+    def keep_slices(self) -> None:
+        """Make the journal's partitions far enough ahead (A7)."""
+        journal = self.database.tables.journal
+        top = max(journal, default=self._first_slice - 1)
+        for number in range(top + 1, slice_of(self.clock.now_ms) + SLICES_AHEAD):
+            journal[number] = {}
+
+    # ------------------------------------------------------------------ trouble
+
+    def _draw(self, every: int) -> int:
+        """Return how many calls pass until the next trouble; with 0, none ever comes."""
+        return 1 + int(self.rng.expovariate(1 / every)) if every else -1
+
+    def point(self, process: Process, where: str) -> None:
+        if not process.alive:
+            raise PowerCut
+        self._until_cut -= 1
+        if self._until_cut or self.calm:
+            return
+        self._until_cut = self._draw(self.weather.cuts_every)
+        if self.rng.random() < self.weather.pause_share:
+            if self._pauses < PAUSES_NESTED_MAX:
+                self._pause(process, where)
+        else:
+            self.note(f"{process.name} is cut off at {where}")
+            self.kill(process)
+        if not process.alive:
+            raise PowerCut
+
+    def _pause(self, process: Process, where: str) -> None:
+        """Have the thread stand still within a call, alone or with its process, while the others go on."""
+        stops = not process.stopped and self.rng.random() < 0.5
+        self.note(f"{process.name} {'is stopped' if stops else 'waits'} at {where}")
+        self._pauses += 1
+        process.stopped = process.stopped or stops
+        self.take_steps(self.rng.choice((3, 15, 60)))
+        if stops:
+            process.stopped = False
+        self._pauses -= 1
+        self.note(f"{process.name} goes on at {where}")
+
+    def fails(self, process: Process, where: str) -> bool:
+        self._until_failure -= 1
+        if self._until_failure or self.calm:
+            return False
+        self._until_failure = self._draw(self.weather.failures_every)
+        self.note(f"{process.name} gets no answer at {where}")
+        return True
+
+    def kill(self, process: Process) -> None:
+        """End a process; the server may find out at once, later, or be about to carry out its COMMIT."""
+        process.alive = False
+        process.stopped = False
+        for store in process.stores:
+            session = store.session
+            if session is not None and session.lane is not None:
+                way = self.rng.randrange(3)
+                session.committing = way == 2
+                if way == 0:
+                    self.database.settle(session, commit=False)
+        process.stores = []
+
+    def lane_stopped(self, lane: int, stop: LaneStopped) -> None:
+        """Take note that a stop was stored; only a disaster, or a clock that is ahead, may have led to it."""
+        self.note(f"lane {lane} is stopped: {stop}")
+        allowed = self.stop_codes.get(lane, set()) | self.may_stop | {StopCode.CLOCK_AHEAD}
+        demand(stop.code in allowed, f"lane {lane} stopped: {stop}")
+
+    def _waited_for(self, holder: Session) -> None:
+        if holder.committing and self.rng.random() < 0.3:
+            self.database.settle(holder, commit=self.rng.random() < 0.5)
+
+    # ------------------------------------------------------------------ turns
+
+    def actors(self) -> list[Actor]:
+        found = list(self.surroundings)
+        for process in self.processes:
+            if process.alive and not process.stopped:
+                found += process.actors
+        return found
+
+    def take_steps(self, count: int) -> None:
+        """Let anyone who is ready take so many steps."""
+        for _ in range(count):
+            actors = self.actors()
+            self.clock.advance(self.rng.choice((1, 5, 20, 100, 400)))
+            for _ in range(4):  # most have nothing to do most of the time
+                actor = self.rng.choice(actors)
+                if not actor.busy and actor.ready():
+                    self.let(actor)
+                    break
+
+    def let(self, actor: Actor) -> None:
+        actor.busy = True
+        try:
+            actor.step()
+        except PowerCut:
+            assert actor.process is not None
+        finally:
+            actor.busy = False
+
+    # ------------------------------------------------------------------ the whole run
+
+    def run(self) -> None:
+        """Run to the end.
+
+        Raises:
+            Violation: Something did not hold.
+        """
+        weather = self.weather
+        before = self.rng.randrange(weather.steps) if weather.disaster else weather.steps
+        self.take_steps(before)
+        if weather.disaster is not None:
+            self.fate.strike(weather.disaster)
+            self.take_steps(weather.steps - before)
+        self._drain()
+        self.checks.finish(self.commands_topic, is_whole=lambda lane: lane not in self.database.tables.stops)
+
+    def _drain(self) -> None:
+        """Have everything brought to its end, without further trouble."""
+        self.calm = True
+        self.clock.broker_ahead_ms = 0
+        self.gateways.finish()
+        for rounds in range(DRAIN_ROUNDS_MAX):
+            self.ticks_are_over = rounds > 8
+            self.clock.advance(1_000)
+            for actor in self.actors():
+                if actor.ready() and not actor.busy:
+                    self.let(actor)
+            if self.ticks_are_over and self._all_done():
+                return
+        raise Violation(f"it does not come to an end: {self._told()}")
+
+    def _all_done(self) -> bool:
+        return self._ingress_done() and all(self._lane_done(lane) for lane in range(self.weather.lanes))
+
+    def _ingress_done(self) -> bool:
+        routed = self.broker.group(self.router_group).offsets
+        recalled = self.broker.group("balance-recaller").offsets
+        return all(
+            routed.get((self.commands_topic, log.number), (0, ""))[0] >= _last_of(log) for log in
+            self.broker.topic(self.commands_topic).partitions
+        ) and all(
+            recalled.get((self.results_topic, log.number), (0, ""))[0] >= _last_of(log) for log in
+            self.broker.topic(self.results_topic).partitions
+        )  # fmt: skip
+
+    def _lane_done(self, lane: int) -> bool:
+        progress = self.database.tables.progress.get(lane)
+        if progress is None:
+            return False
+        code, _ = self.database.tables.stops.get(lane, (None, ""))
+        if code is not None and code in self.stop_codes.get(lane, self.may_stop):
+            return True
+        if code is StopCode.CLOCK_AHEAD and lane in self.stop_codes:  # the disaster took the operator's word, too
+            return progress.next_offset in self.checks.straight[lane].told
+        log = self.broker.log(self.shard_topic, lane)
+        return lane not in self.stop_codes and progress.next_offset == log.next_offset == self.checks.published[lane]
+
+    def _told(self) -> str:
+        lanes = [
+            f"lane {lane}: D {progress.next_offset}, P {self.checks.published[lane]}, "
+            f"end {self.broker.log(self.shard_topic, lane).next_offset}, {self.database.tables.stops.get(lane)}"
+            for lane, progress in self.database.tables.progress.items()
+        ]
+        return "; ".join([*lanes, f"ingress done: {self._ingress_done()}"])
+
+
+def _last_of(log: PartitionLog) -> int:
+    """Return the offset after the last record that a consumer gets to see."""
+    for entry in reversed(log.entries):
+        if not entry.control and (entry.transaction is None or entry.transaction.end is End.COMMITTED):
+            return entry.offset + 1
+    return 0
