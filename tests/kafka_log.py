@@ -48,6 +48,7 @@ class KafkaLog:
         config = {"message.timestamp.type": "LogAppendTime", **(settings or {})}
         new = NewTopic(name, num_partitions=partitions, replication_factor=1, config=config)
         self.admin.create_topics([new])[name].result(DEADLINE_S)
+        eventually(lambda: name in self.admin.list_topics(timeout=DEADLINE_S).topics, f"{name} is listed")
         return name
 
     def drop(self, topic: str) -> None:

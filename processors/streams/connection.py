@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 
 from confluent_kafka import KafkaError, KafkaException
@@ -10,6 +11,9 @@ from processors.faults import Fault, Fenced, Misconfigured, Retryable, Unavailab
 
 # Sizes rise downstream (W4): what a client takes at most, ingress below the shard's topic below results.
 MESSAGE_BYTES_MAX = 4 * 1024 * 1024
+
+# Clients that are polled write their few lines here, so that they look like every other line of the process.
+CLIENT_LOG = logging.getLogger("librdkafka")
 
 _FENCED = frozenset(
     {
@@ -66,7 +70,7 @@ class KafkaAddress:
             "topic.metadata.refresh.interval.ms": 30_000,
             "allow.auto.create.topics": False,
             "log.connection.close": False,
-            "log_level": 3,  # errors; faults tell the rest, and its warnings about its own options are for us
+            "log_level": 2,  # what is fatal; faults tell the rest, and a broker that is away would fill the log
         }
         if self.sasl_mechanism:
             options |= {

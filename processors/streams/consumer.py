@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
@@ -11,7 +12,15 @@ from typing import Any
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from processors.faults import Fault, Fenced, LaneStopped, Retryable, StopCode, Unavailable
-from processors.streams.connection import MESSAGE_BYTES_MAX, KafkaAddress, error_of, fault_of, is_fatal, passes
+from processors.streams.connection import (
+    CLIENT_LOG,
+    MESSAGE_BYTES_MAX,
+    KafkaAddress,
+    error_of,
+    fault_of,
+    is_fatal,
+    passes,
+)
 from processors.wire.records import UNREADABLE_HEADERS, Record
 
 COMMITTED_DEADLINE_S = 10.0
@@ -112,7 +121,8 @@ class RecordConsumer:
                 "fetch.wait.max.ms": 100,
                 "fetch.error.backoff.ms": 100,
                 "fetch.queue.backoff.ms": 10,
-            }
+            },
+            logger=CLIENT_LOG,
         )
         self._consumer.subscribe([topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke)
 
@@ -128,7 +138,7 @@ class RecordConsumer:
             Fault: The topic cannot be read; end the process, too.
         """
         self._grant_wishes()
-        self._group_metadata = self._consumer.consumer_group_metadata()
+        self._note_membership()
         records: dict[int, list[Record]] = {}
         stopped: dict[int, LaneStopped] = {}
         started = self._started
@@ -210,6 +220,10 @@ class RecordConsumer:
         self._consumer.close()
         self._asking.close()
 
+    def _note_membership(self) -> None:
+        with contextlib.suppress(RuntimeError):  # a client that is ending has none any more; what it was stays true
+            self._group_metadata = self._consumer.consumer_group_metadata()
+
     def _grant_wishes(self) -> None:
         with self._lock:
             wishes = list(self._wishes)
@@ -277,7 +291,7 @@ class RecordConsumer:
         consumer.incremental_assign([])
         partitions = [place.partition for place in places]
         self._owned.update(partitions)
-        self._group_metadata = consumer.consumer_group_metadata()
+        self._note_membership()
         self._events.assigned(partitions)
 
     def _on_revoke(self, consumer: Consumer, places: list[TopicPartition]) -> None:

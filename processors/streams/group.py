@@ -7,7 +7,15 @@ from collections.abc import Callable, Collection, Mapping
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from processors.faults import Fault, Fenced, Misconfigured
-from processors.streams.connection import MESSAGE_BYTES_MAX, KafkaAddress, error_of, fault_of, is_fatal, passes
+from processors.streams.connection import (
+    CLIENT_LOG,
+    MESSAGE_BYTES_MAX,
+    KafkaAddress,
+    error_of,
+    fault_of,
+    is_fatal,
+    passes,
+)
 from processors.streams.consumer import GroupOptions, consumed, record_of
 from processors.wire.records import Record
 
@@ -57,7 +65,8 @@ class GroupConsumer:
                 "queued.min.messages": 50_000,
                 "fetch.message.max.bytes": MESSAGE_BYTES_MAX,
                 "fetch.wait.max.ms": 100,
-            }
+            },
+            logger=CLIENT_LOG,
         )
         self._consumer.subscribe(
             [self._topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked

@@ -10,7 +10,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from processors.faults import Fault, Retryable, Unavailable, UnknownOutcome
-from processors.streams.connection import MESSAGE_BYTES_MAX, KafkaAddress, error_of, fault_of
+from processors.streams.connection import CLIENT_LOG, MESSAGE_BYTES_MAX, KafkaAddress, error_of, fault_of
 from processors.wire.records import OutRecord
 
 # Whoever sends has at most 50,000 records on their way; the rest is room for large ones.
@@ -56,7 +56,8 @@ class IdempotentProducer:
                 "queue.buffering.max.kbytes": QUEUE_KBYTES,
                 "retry.backoff.ms": 20,
                 "retry.backoff.max.ms": 1_000,
-            }
+            },
+            logger=CLIENT_LOG,
         )
 
     @property

@@ -10,7 +10,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from processors.faults import Fault, Fenced, Retryable, UnknownOutcome
-from processors.streams.connection import MESSAGE_BYTES_MAX, KafkaAddress, error_of, fault_of
+from processors.streams.connection import CLIENT_LOG, MESSAGE_BYTES_MAX, KafkaAddress, error_of, fault_of
 from processors.wire.positions import GroupPosition, encode_metadata
 from processors.wire.records import OutRecord
 
@@ -80,7 +80,8 @@ class TransactionalPublisher:
                 "queue.buffering.max.kbytes": 256 * 1024,
                 "retry.backoff.ms": 5,
                 "retry.backoff.max.ms": 200,
-            }
+            },
+            logger=CLIENT_LOG,
         )
 
     def open(self) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from processors.faults import LaneStopped, StopCode, Unavailable
-from processors.streams.connection import MESSAGE_BYTES_MAX, KafkaAddress, fault_of, passes
+from processors.streams.connection import CLIENT_LOG, MESSAGE_BYTES_MAX, KafkaAddress, fault_of, passes
 from processors.streams.consumer import consumed, record_of
 from processors.wire.records import Record
 
@@ -39,7 +39,8 @@ class TopicReader:
                 "queued.max.messages.kbytes": QUEUE_KBYTES,
                 "fetch.wait.max.ms": 50,
                 "fetch.error.backoff.ms": 100,
-            }
+            },
+            logger=CLIENT_LOG,
         )
         self._consumer.assign([self._place])
         # The offset up to which everything there is was read, once the end was met; an unfinished transaction is an

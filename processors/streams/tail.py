@@ -8,7 +8,7 @@ from confluent_kafka import Consumer, IsolationLevel, KafkaException, TopicParti
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined] # of the driver's stubs
 
 from processors.faults import Misconfigured, Retryable
-from processors.streams.connection import MESSAGE_BYTES_MAX, KafkaAddress, error_of, fault_of, passes
+from processors.streams.connection import CLIENT_LOG, MESSAGE_BYTES_MAX, KafkaAddress, error_of, fault_of, passes
 from processors.streams.consumer import consumed, record_of
 from processors.wire.records import Record
 
@@ -51,7 +51,8 @@ class TopicTail:
                 "queued.max.messages.kbytes": QUEUE_KBYTES,
                 "fetch.wait.max.ms": 50,
                 "fetch.error.backoff.ms": 100,
-            }
+            },
+            logger=CLIENT_LOG,
         )
         self._consumer.assign(places)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from processors.faults import Fenced, LaneStopped, Retryable, StopCode, Unavailable
-from processors.streams.connection import KafkaAddress
+from processors.streams.connection import CLIENT_LOG, KafkaAddress
 from processors.streams.consumer import GroupOptions
 from processors.streams.topics import Topics
 from tests.kafka_log import KafkaLog, Member, eventually
@@ -220,7 +220,9 @@ def test_a_lane_that_moves_leaves_the_other_lanes_running(address: KafkaAddress,
 
 
 @pytest.mark.rule("L12")
-def test_a_second_process_with_the_same_instance_ends_the_first(address: KafkaAddress, log: KafkaLog) -> None:
+def test_a_second_process_with_the_same_instance_ends_the_first_which_says_so_in_its_log(
+    address: KafkaAddress, log: KafkaLog, caplog: pytest.LogCaptureFixture
+) -> None:
     log.make(TOPIC)
     with Member(address, TOPIC, A) as first:
         first.await_assigned(0)
@@ -230,6 +232,7 @@ def test_a_second_process_with_the_same_instance_ends_the_first(address: KafkaAd
 
     assert isinstance(first.fault, Fenced)
     assert second.fault is None
+    assert any(line.name == CLIENT_LOG.name and "fenced" in line.getMessage() for line in caplog.records)
 
 
 def test_a_paused_lane_holds_its_records_back_and_loses_none(address: KafkaAddress, log: KafkaLog) -> None:
