@@ -113,6 +113,7 @@ class Told:
 
     power: Power
     records: list[OutRecord] = field(default_factory=list)
+    on_flush: Callable[[], None] | None = None
     _queued: list[OutRecord] = field(default_factory=list)
 
     def send(self, record: OutRecord) -> None:
@@ -121,6 +122,8 @@ class Told:
     def flush(self, deadline_s: float) -> None:
         del deadline_s
         self.power.use()
+        if self.on_flush is not None:
+            self.on_flush()
         self.records += self._queued
         self._queued.clear()
 

@@ -1,0 +1,474 @@
+"""The recaller on a real Cassandra: what it says of an original, when it says that there is none, what it commits."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from processors.faults import Unavailable
+from processors.ids import derived_id, id_text
+from processors.ledger.commands import CommandType, Recalled, RecallOriginal
+from processors.ledger.outcomes import Reason, Status
+from processors.routing.units import partition_of, unit_of
+from processors.stores.archive_reader import ArchiveReader, StepKey
+from processors.stores.archive_rows import Collector, Covered
+from processors.stores.archive_writer import ArchiveWriter
+from processors.stores.cassandra import CassandraAddress, CassandraSession
+from processors.streams.connection import KafkaAddress
+from processors.streams.consumer import GroupOptions
+from processors.wire.admission import admit
+from processors.wire.commands import decode_command
+from processors.wire.records import OutRecord, Record
+from processors.wire.result_format import write_result
+from processors.wire.results import Result
+from processors.wire.route import ROUTE_HEADER, Route, RouteKind, encode_route
+from processors.wire.signature import SIGNATURE_HEADER, add_key, verify
+from processors.workers.recaller import COMMANDS_TOPIC, GROUP, RESULTS_TOPIC, Recaller, RecallerOptions, run_recaller
+from tests.archived import NOW_MS, a_posting, a_result, empty, id_at, make_archive, session_of
+from tests.kafka_log import KafkaLog, eventually
+from tests.servers import Servers
+from tests.sink_parts import LogConsumer, Power, ResultsLog, Told
+
+KEYRING = add_key(None, "k1", b"s" * 32)
+PARTITION = 2
+LONG_AGO_MS = NOW_MS - 40 * 86_400_000
+
+
+@pytest.fixture(scope="module")
+def address(servers: Servers, fresh_keyspace: Callable[[], str]) -> CassandraAddress:
+    return make_archive(servers, fresh_keyspace)
+
+
+@pytest.fixture(scope="module")
+def connected(address: CassandraAddress) -> Iterator[CassandraSession]:
+    with session_of(address) as session:
+        yield session
+
+
+@pytest.fixture
+def session(connected: CassandraSession) -> CassandraSession:
+    empty(connected)
+    return connected
+
+
+@dataclass(slots=True)
+class Archive:
+    """The real archive, which can fall silent; and where something may happen between two questions to it."""
+
+    reader: ArchiveReader
+    silent: bool = False
+    after_next_answer: Callable[[], None] | None = None
+
+    def coverage(self, shard: bytes) -> dict[tuple[int, int], Covered]:
+        self._fail_if_silent()
+        answer = self.reader.coverage(shard)
+        self._happen()
+        return answer
+
+    def steps_at(self, keys: Collection[StepKey]) -> dict[StepKey, bytes]:
+        self._fail_if_silent()
+        answer = self.reader.steps_at(keys)
+        self._happen()
+        return answer
+
+    def _fail_if_silent(self) -> None:
+        if self.silent:
+            raise Unavailable("Cassandra is away")
+
+    def _happen(self) -> None:
+        happening, self.after_next_answer = self.after_next_answer, None
+        if happening is not None:
+            happening()
+
+
+@dataclass(slots=True)
+class Place:
+    """A recaller with its surroundings; time moves when a test moves it."""
+
+    session: CassandraSession
+    log: ResultsLog
+    archive: Archive
+    consumer: LogConsumer
+    sent: Told
+    recaller: Recaller
+    now_s: float = 0.0
+
+    def step(self, seconds: float = 1.0) -> int:
+        self.now_s += seconds
+        return self.recaller.step(self.consumer)
+
+    def archive_rows(self, *results: Result, covered: bool = True) -> None:
+        collector, writer = Collector(), ArchiveWriter(self.session)
+        for result in results:
+            collector.add(PARTITION, result, write_result(result))
+        rows = collector.take()
+        writer.write(rows)
+        if covered:
+            writer.cover(rows)
+
+    def commands(self) -> list[RecallOriginal]:
+        found = [decode_command(record.value) for record in self.sent.records]
+        return [command for command in found if isinstance(command, RecallOriginal)]
+
+    def answered(self) -> list[tuple[bytes, Recalled]]:
+        return [(command.refund_id, command.recalled) for command in self.commands()]
+
+
+@pytest.fixture
+def start(session: CassandraSession) -> Callable[..., Place]:
+    def make(log: ResultsLog | None = None, *, pending_max: int = 100, committed: int = 0) -> Place:
+        log = log or ResultsLog({PARTITION: []})
+        power = Power()
+        archive, sent = Archive(ArchiveReader(session)), Told(power)
+        consumer = LogConsumer(log, {PARTITION: committed}, power)
+        options = RecallerOptions(
+            commands_topic=COMMANDS_TOPIC,
+            commands_partitions=8,
+            keyring=KEYRING,
+            batch_records_max=100,
+            retry_ms=1_000,
+            pending_max=pending_max,
+        )
+        place: Place
+        recaller = Recaller(options, archive, sent, clock=lambda: place.now_s)
+        place = Place(session, log, archive, consumer, sent, recaller)
+        return place
+
+    return make
+
+
+def an_original(**changed: object) -> Result:
+    return a_result(3, **{"command_id": id_at(LONG_AGO_MS), "amount_minor": 500, "levels": 3, **changed})
+
+
+def an_open_refund(original_id: bytes, offset: int = 50, **changed: object) -> Result:
+    values = {"type": CommandType.REFUND, "status": Status.OPEN, "related_id": original_id, "postings": ()}
+    return a_result(offset, **{**values, **changed})
+
+
+def publish(place: Place, *results: Result) -> None:
+    place.log.append(PARTITION, [write_result(result) for result in results])
+
+
+# ------------------------------------------------------------------ what is said
+
+
+@pytest.mark.rule("H4")
+def test_an_original_that_is_archived_is_recalled_with_all_that_a_refund_needs(start: Callable[..., Place]) -> None:
+    place = start()
+    original = an_original(address="acme:vn", currency="VND", postings=(a_posting(address="acme:vn", sequence=4),))
+    refund = an_open_refund(original.command_id, address="acme:vn", currency="VND")
+    place.archive_rows(original, covered=False)
+    publish(place, refund)
+
+    assert place.step() == 1
+    assert place.commands() == [
+        RecallOriginal(
+            command_id=derived_id("RECALL_ORIGINAL", refund.command_id),
+            address="acme:vn",
+            currency="VND",
+            refund_id=refund.command_id,
+            original_id=original.command_id,
+            recalled=Recalled.FOUND,
+            original_type="PAY",
+            original_accepted=True,
+            original_address="acme:vn",
+            original_currency="VND",
+            original_amount_minor=500,
+            original_levels=3,
+        )
+    ]
+    assert place.consumer.committed == {PARTITION: 1}
+
+
+@pytest.mark.rule("H4")
+@pytest.mark.rule("A4")
+def test_a_capture_is_recalled_by_its_own_id(start: Callable[..., Place]) -> None:
+    place = start()
+    capture = an_original(type=CommandType.CAPTURE_HOLD, transaction_id=id_at(LONG_AGO_MS - 90_000_000))
+    place.archive_rows(capture)
+    publish(place, an_open_refund(capture.command_id))
+    place.step()
+
+    (command,) = place.commands()
+    assert (command.recalled, command.original_type) == (Recalled.FOUND, "CAPTURE_HOLD")
+
+
+def test_an_original_that_was_rejected_is_found_and_said_to_be_so(start: Callable[..., Place]) -> None:
+    place = start()
+    rejected = an_original(status=Status.REJECTED, reason=Reason.INSUFFICIENT_FUNDS, postings=())
+    place.archive_rows(rejected)
+    publish(place, an_open_refund(rejected.command_id))
+    place.step()
+
+    (command,) = place.commands()
+    assert (command.recalled, command.original_accepted) == (Recalled.FOUND, False)
+
+
+@pytest.mark.rule("I1")
+def test_the_same_id_of_another_partner_is_not_the_original(start: Callable[..., Place]) -> None:
+    place = start()
+    theirs = an_original(root="bolt", address="bolt", postings=())
+    refund = an_open_refund(theirs.command_id)
+    place.archive_rows(theirs, refund)
+    publish(place, refund)
+    place.step()
+
+    assert place.answered() == [(refund.command_id, Recalled.NOT_FOUND)]
+
+
+@pytest.mark.rule("W1")
+@pytest.mark.rule("W3")
+def test_a_recall_goes_to_its_roots_partition_signed_so_that_the_lane_admits_it(start: Callable[..., Place]) -> None:
+    place = start()
+    original = an_original()
+    place.archive_rows(original)
+    publish(place, an_open_refund(original.command_id))
+    place.step()
+
+    (record,) = place.sent.records
+    assert (record.topic, record.partition, record.key) == (COMMANDS_TOPIC, partition_of("acme", 8), b"acme")
+    assert verify(KEYRING, record.key, record.value, dict(record.headers)[SIGNATURE_HEADER])
+    admission = admit(routed(record), keyring=KEYRING, lane=partition_of("acme", 4), lanes=4)
+    assert admission.refusal is None
+    assert [admission.command] == place.commands()
+
+
+def routed(record: OutRecord) -> Record:
+    """Return the record as the lane reads it."""
+    route = Route(RouteKind.COMMAND, 1, record.partition, 9, 0, NOW_MS, unit_of("acme"), 0)
+    headers = [*record.headers, (ROUTE_HEADER, encode_route(route))]
+    return Record("balance.shard.s1", 0, 0, 0, NOW_MS, True, record.key, record.value, headers)
+
+
+# ------------------------------------------------------------------ when there is nothing
+
+
+@pytest.mark.rule("H4")
+def test_an_absent_original_is_not_found_only_once_coverage_has_reached_the_refund(
+    start: Callable[..., Place],
+) -> None:
+    place = start()
+    refund = an_open_refund(id_at(LONG_AGO_MS), 50, lane_index=2)
+    publish(place, refund)
+
+    assert place.step() == 0
+    place.archive_rows(a_result(49))
+    assert place.step() == 0
+    place.archive_rows(a_result(50, lane_index=1))
+    assert place.step() == 0
+    assert place.sent.records == []
+    assert place.consumer.committed == {PARTITION: 0}
+
+    place.archive_rows(refund)
+    assert place.step() == 1
+    assert place.answered() == [(refund.command_id, Recalled.NOT_FOUND)]
+    assert place.consumer.committed == {PARTITION: 1}
+
+
+@pytest.mark.rule("H4")
+@pytest.mark.parametrize(
+    "elsewhere", [{"lane": 1}, {"incarnation": b"another life of s1"[:16]}], ids=["lane", "incarnation"]
+)
+def test_coverage_of_another_lane_or_incarnation_says_nothing(
+    start: Callable[..., Place], elsewhere: dict[str, object]
+) -> None:
+    place = start()
+    refund = an_open_refund(id_at(LONG_AGO_MS))
+    publish(place, refund)
+    place.archive_rows(a_result(99, **elsewhere))
+
+    assert place.step() == 0
+
+
+@pytest.mark.rule("H4")
+def test_an_original_that_is_archived_while_it_is_looked_for_is_never_called_absent(
+    start: Callable[..., Place],
+) -> None:
+    """The archive is asked for coverage first: what that covers is there when originals are read after it."""
+    place = start()
+    original = an_original()
+    refund = an_open_refund(original.command_id)
+    publish(place, refund)
+    place.archive.after_next_answer = lambda: place.archive_rows(original, refund)
+
+    place.step()
+    place.step()
+
+    assert place.answered() == [(refund.command_id, Recalled.FOUND)]
+
+
+# ------------------------------------------------------------------ what is committed
+
+
+@pytest.mark.rule("H4")
+def test_one_that_waits_holds_up_the_commit_but_not_the_others(start: Callable[..., Place]) -> None:
+    place = start()
+    original = an_original()
+    place.archive_rows(original)
+    waiting, ready = an_open_refund(id_at(LONG_AGO_MS), 60), an_open_refund(original.command_id, 61)
+    publish(place, a_result(59), waiting, ready, a_result(62))
+
+    assert place.step() == 1
+    assert place.answered() == [(ready.command_id, Recalled.FOUND)]
+    assert place.consumer.committed == {PARTITION: 1}
+
+    again = start(place.log, committed=1)  # killed, and started from what is committed
+    again.step()
+    again.archive_rows(a_result(62))
+    again.step()
+    assert [record.value for record in again.sent.records][:1] == [record.value for record in place.sent.records]
+    assert again.answered()[1:] == [(waiting.command_id, Recalled.NOT_FOUND)]
+    assert again.consumer.committed == {PARTITION: 4}
+
+
+@pytest.mark.rule("P2")
+def test_nothing_is_committed_before_the_recall_is_acknowledged(start: Callable[..., Place]) -> None:
+    place = start()
+    original = an_original()
+    place.archive_rows(original)
+    publish(place, an_open_refund(original.command_id))
+    committed: list[dict[int, int]] = []
+    place.sent.on_flush = lambda: committed.append(dict(place.consumer.committed))
+
+    place.step()
+
+    assert committed == [{}]
+    assert place.consumer.committed == {PARTITION: 1}
+
+
+def test_the_answer_to_a_refunds_duplicate_recalls_nothing(start: Callable[..., Place]) -> None:
+    place = start()
+    original = an_original()
+    place.archive_rows(original)
+    publish(place, an_open_refund(original.command_id, journalled=False, version_us=0))
+
+    assert place.step() == 0
+    assert place.consumer.committed == {PARTITION: 1}
+
+
+def test_other_results_recall_nothing(start: Callable[..., Place]) -> None:
+    place = start()
+    accepted = an_open_refund(id_at(NOW_MS), status=Status.ACCEPTED)
+    publish(place, a_result(0), accepted, a_result(2, type=CommandType.PLACE_HOLD))
+
+    assert place.step() == 0
+    assert place.sent.records == []
+    assert place.consumer.committed == {PARTITION: 3}
+
+
+def test_no_more_is_read_than_may_wait(start: Callable[..., Place]) -> None:
+    place = start(pending_max=3)
+    refunds = [an_open_refund(id_at(LONG_AGO_MS), number) for number in range(8)]
+    publish(place, *refunds)
+    for _ in range(5):
+        place.step()
+
+    assert place.consumer.paused
+    assert place.consumer.polls_while_paused > 0
+    place.archive_rows(refunds[4])
+    for _ in range(8):
+        place.step()
+
+    assert [id_text(refund_id) for refund_id, _ in place.answered()] == [id_text(r.command_id) for r in refunds[:5]]
+    place.archive_rows(refunds[7])
+    for _ in range(8):
+        place.step()
+    assert len(place.answered()) == 8
+    assert place.consumer.committed == {PARTITION: 8}
+
+
+def test_a_partition_given_away_is_left_to_its_next_owner(start: Callable[..., Place]) -> None:
+    place = start()
+    refund = an_open_refund(id_at(LONG_AGO_MS))
+    publish(place, refund)
+    place.step()
+
+    place.recaller.revoked([PARTITION])
+    place.archive_rows(refund)
+
+    assert place.step() == 0
+    assert place.consumer.committed == {PARTITION: 0}
+
+
+@pytest.mark.rule("H4")
+def test_without_cassandra_refunds_wait_and_none_is_called_absent(start: Callable[..., Place]) -> None:
+    place = start()
+    original = an_original()
+    refund = an_open_refund(original.command_id)
+    place.archive_rows(original, refund)
+    publish(place, refund)
+    place.archive.silent = True
+    for _ in range(5):
+        assert place.step() == 0
+    assert place.recaller.wait.waiting
+
+    place.archive.silent = False
+    assert place.step(10) == 1
+    assert place.answered() == [(refund.command_id, Recalled.FOUND)]
+    assert not place.recaller.wait.waiting
+
+
+def test_what_waits_is_asked_for_again_once_a_pause_not_with_each_poll(start: Callable[..., Place]) -> None:
+    place = start()
+    publish(place, an_open_refund(id_at(LONG_AGO_MS)))
+    place.step()
+    place.archive.silent = True  # asking now would be noticed
+
+    place.step(0.5)
+
+    assert not place.recaller.wait.waiting
+
+
+# ------------------------------------------------------------------ as a process, on real Kafka
+
+
+@pytest.mark.rule("H4")
+def test_an_open_refund_on_the_results_topic_becomes_a_signed_recall_on_the_ingress(
+    address: CassandraAddress, session: CassandraSession, servers: Servers, topic_prefix: Callable[[], str]
+) -> None:
+    kafka = KafkaAddress(bootstrap_servers=servers.kafka_bootstrap_servers, topic_prefix=topic_prefix())
+    log = KafkaLog(kafka)
+    log.make(RESULTS_TOPIC, 4)
+    log.make(COMMANDS_TOPIC, 4)
+    original = an_original()
+    refund = an_open_refund(original.command_id)
+    collector = Collector()
+    collector.add(PARTITION, original, write_result(original))
+    ArchiveWriter(session).write(collector.take())
+    results = ResultsLog()
+    results.append(0, [write_result(refund)])
+    (record,) = results.partitions[0]
+    log.write(RESULTS_TOPIC, [record.value or b""], partition=PARTITION, headers=record.headers)
+    stopping = threading.Event()
+    partition = partition_of("acme", 4)
+
+    def run() -> None:
+        run_recaller(
+            kafka,
+            address,
+            group=GroupOptions(group=GROUP, instance="here"),
+            keyring=KEYRING,
+            commands_partitions=4,
+            batch_records_max=100,
+            retry_ms=100,
+            stopping=stopping,
+        )
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        eventually(lambda: len(log.read(COMMANDS_TOPIC, partition=partition)) == 1, "the recall is sent")
+        eventually(lambda: log.committed(GROUP, RESULTS_TOPIC, partition=PARTITION).offset == 1, "and committed past")
+    finally:
+        stopping.set()
+        thread.join()
+
+    (sent,) = log.read(COMMANDS_TOPIC, partition=partition)
+    command = decode_command(sent.value or b"")
+    assert isinstance(command, RecallOriginal)
+    assert (command.refund_id, command.recalled) == (refund.command_id, Recalled.FOUND)
+    assert verify(KEYRING, sent.key, sent.value or b"", dict(sent.headers)[SIGNATURE_HEADER])
