@@ -56,16 +56,13 @@ ROUTER_DEAD_LETTERS = Counter(
 LANE_RESULTS = Counter(
     "balance_lane_results_total", "Results published, by status", (*_LANE, "status"), registry=REGISTRY
 )
-LANE_REJECTIONS = Counter(
-    "balance_lane_rejections_total", "Rejections published, by reason", (*_LANE, "reason"), registry=REGISTRY
-)
 LANE_DEAD_LETTERS = Counter(
-    "balance_lane_dead_letters_total", "Records the lane could not read", (*_LANE, "cause"), registry=REGISTRY
+    "balance_lane_dead_letters_total", "Records the lane could not read", _LANE, registry=REGISTRY
 )
 LANE_SILENCES = Counter(
     "balance_lane_silences_total",
-    "Records that leave nothing: redelivery (L10), nothing_to_do (I7), tick",
-    (*_LANE, "why"),
+    "Records that leave nothing: the router's redeliveries (L10), service records that find nothing to do (I7)",
+    _LANE,
     registry=REGISTRY,
 )
 LANE_RETRIES = Counter(
@@ -73,12 +70,6 @@ LANE_RETRIES = Counter(
 )
 LANE_BATCH_RECORDS = Histogram(
     "balance_lane_batch_records", "Records of a batch", _LANE, buckets=_RECORDS_BUCKETS, registry=REGISTRY
-)
-LANE_BATCH_SECONDS = Histogram(
-    "balance_lane_batch_seconds", "From BEGIN to COMMIT", _LANE, buckets=_SECONDS_BUCKETS, registry=REGISTRY
-)
-LANE_PUBLISH_SECONDS = Histogram(
-    "balance_lane_publish_seconds", "One Kafka transaction", _LANE, buckets=_SECONDS_BUCKETS, registry=REGISTRY
 )
 LANE_NEXT_OFFSET = Gauge("balance_lane_next_offset", "First record not decided (D)", _LANE, registry=REGISTRY)
 LANE_PUBLISHED_OFFSET = Gauge(

@@ -25,6 +25,7 @@ from processors.wire.records import OutRecord
 from processors.wire.results import encode_duplicate, encode_result
 from processors.workers.committing import BatchStore, Committer
 from processors.workers.deciding import CONTROL_TYPES, Decided, Decider, dead_letter, needs_of, result_record
+from processors.workers.lane_metrics import count_batch
 from processors.workers.publishing import Committed, Publisher, PublishStage
 from processors.workers.standing import LaneContext, Standing, chain_digest, is_redelivery, meet
 
@@ -280,6 +281,7 @@ class Lane:
 
     def _committed(self, batch: Decided) -> None:
         """Pass a durable batch on, unless it was published before (L4)."""
+        count_batch(self._parts.context.identity, batch)
         if batch.position.next_offset > self._published_at.next_offset:
             self.publishing.offer(Committed(batch.out, batch.position))
 

@@ -185,6 +185,7 @@ class LaneRunner:
         self._labels = (shard, str(lane_number))
         self.intake = Intake(limits, on_taken)
         self.condition = LaneCondition.ASSIGNING
+        self._stopped_by: StopCode | None = None
         self.paused = False
         self._make_parts = make_parts
         self._limits = limits
@@ -304,6 +305,7 @@ class LaneRunner:
                 self._parts.store.stop(stop.code, stop.detail)
             except Fault as fault:  # the code is stored at the next look; the lane does not go on meanwhile
                 FAULTS.labels("shard", type(fault).__name__).inc()
+        self._stopped_by = stop.code
         LANE_STOPPED.labels(*self._labels, stop.code).set(1)
         self._enter(LaneCondition.STOPPED)
 
@@ -323,3 +325,6 @@ class LaneRunner:
 
     def _enter(self, condition: LaneCondition) -> None:
         self.condition = condition
+        if condition is LaneCondition.RUNNING and self._stopped_by is not None:
+            LANE_STOPPED.labels(*self._labels, self._stopped_by).set(0)
+            self._stopped_by = None

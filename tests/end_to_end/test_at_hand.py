@@ -18,7 +18,7 @@ from tests.servers import Place
 
 OWN_METRIC = {
     "router": "balance_router_records_total",
-    "shard-s1": "balance_lane_next_offset",
+    "shard-s1": "balance_lane_silences_total",
     "expirer-s1": "balance_expirer_ticks_total",
     "sink": "balance_sink_rows_total",
     "recaller": "balance_recaller_waiting",
@@ -35,14 +35,29 @@ def page(port: int, path: str) -> tuple[int, str]:
             return error.code, error.read().decode()
 
 
-@pytest.mark.parametrize("process", sorted(OWN_METRIC))
-def test_every_process_answers_probes_and_shows_its_metrics(running: Running, process: str) -> None:
+def port_of(running: Running, process: str) -> int:
     log = (log_folder(running.place.settings) / f"{process}.log").read_text()
     started = [json.loads(line) for line in log.splitlines() if '"event": "process_started"' in line]
-    port = started[-1]["health_port"]
+    return int(started[-1]["health_port"])
+
+
+@pytest.mark.parametrize("process", sorted(OWN_METRIC))
+def test_every_process_answers_probes_and_shows_its_metrics(running: Running, process: str) -> None:
+    port = port_of(running, process)
     wait_until(lambda: page(port, "/readyz") == (200, json.dumps({"process": process, "ready": True}) + "\n"))
     assert page(port, "/healthz")[0] == 200
     assert OWN_METRIC[process] in page(port, "/metrics")[1]
+
+
+def test_a_lanes_results_are_counted_by_status(running: Running) -> None:
+    def rejected() -> float:
+        lines = page(port_of(running, "shard-s1"), "/metrics")[1].splitlines()
+        mine = [line for line in lines if line.startswith("balance_lane_results_total") and 'status="REJECTED"' in line]
+        return sum(float(line.rpartition(" ")[2]) for line in mine)
+
+    before = rejected()
+    assert running.balance("pay", "nobody-here", "1.00", "USD").status == 1
+    assert rejected() == before + 1
 
 
 def test_results_are_followed_as_they_come(running: Running) -> None:
