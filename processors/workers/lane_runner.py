@@ -33,6 +33,7 @@ UNPUBLISHED_BATCHES_MAX = 4
 # Records admitted and waiting for the lane, in batches: the next batch is ready while one is decided.
 WAITING_BATCHES_MAX = 3
 BACKOFF_S = (0.1, 0.3, 1.0, 2.0, 5.0)
+WELL_AFTER_S = 30.0  # a lane that ran this long was well: its next fault begins a new count
 STOPPED_LOOK_S = 2.0  # how often a stopped lane looks whether an operator let it go on
 FENCED_WAIT_S = 5.0  # longer than a consumer that woke up needs to learn that it lost its lanes (heartbeats: 2 s)
 IDLE_WAIT_S = 0.5
@@ -218,6 +219,7 @@ class LaneRunner:
 
     def _run(self) -> None:
         failures = 0
+        running_since_s = time.monotonic()
         lane: Lane | None = None
         while not self._ending.is_set():
             try:
@@ -227,8 +229,8 @@ class LaneRunner:
                 self._enter(LaneCondition.ASSIGNING)
                 lane.assign()
                 self._enter(LaneCondition.RUNNING)
+                running_since_s = time.monotonic()
                 self._serve(lane)
-                failures = 0
             except LaneStopped as stop:
                 self._stop(stop)
                 self._ending.wait(STOPPED_LOOK_S)
@@ -241,6 +243,7 @@ class LaneRunner:
             except Fault as fault:
                 LANE_RETRIES.labels(*self._labels, type(fault).__name__).inc()
                 self._log.warning("lane_fault", fault=type(fault).__name__, detail=str(fault))
+                failures = 0 if time.monotonic() - running_since_s > WELL_AFTER_S else failures
                 self._ending.wait(BACKOFF_S[min(failures, len(BACKOFF_S) - 1)])
                 failures += 1
             except Exception as bug:  # noqa: BLE001 - L11: whatever it is, the lane stops and says so
