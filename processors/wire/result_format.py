@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from processors.faults import Undecodable
+from processors.ledger.addresses import ADDRESS_BYTES_MAX
 from processors.ledger.commands import AccountStatus, CommandType, Direction, Policy
 from processors.ledger.outcomes import Contra, Posting, Reason, Status
 from processors.wire import guard
@@ -20,6 +21,7 @@ from processors.wire.schemas import schema_of, symbols_of
 RESULT_BYTES_MAX = 131_072
 ID_BYTES = 16
 _LANES_MAX = 64  # of one process; a lane's identity is the same in each of its results
+_PARTNERS_MAX = 65_536  # whose texts are remembered: those of the recent batches, 400 bytes each at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,57 +112,144 @@ def decode_result(payload: bytes) -> Result:
 def write_result(result: Result) -> bytes:
     """Encode a result by its schema, in single-object encoding.
 
-    By hand: fastavro takes 15 µs for these 39 fields, this 6; a property test holds the two to the same bytes.
+    By hand: fastavro takes 15 µs for these 39 fields; a property test holds the two to the same bytes.
     """
-    assert len(result.command_id) == len(result.transaction_id) == len(result.body_hash) == ID_BYTES
-    duplicate_of = result.duplicate_of
+    return join_result(
+        (result.incarnation, result.shard, result.lane),
+        (result.lane_offset, result.lane_index, result.lane_time_ms, result.version_us, result.rules_version),
+        (result.type, result.status, result.reason),
+        result.root,
+        (result.command_id, result.transaction_id, result.body_hash),
+        (result.address, result.currency),
+        result.amount_minor,
+        result.journalled,
+        result.postings,
+        (result.levels, result.related_id, result.remaining_minor, result.expires_at_ms),
+        extras_bytes(
+            policy=result.policy,
+            account_status=result.account_status,
+            final=result.final,
+            to_address=result.to_address,
+            direction=result.direction,
+            explanation=result.explanation,
+            metadata=result.metadata,
+            control=result.control,
+            duplicate_of=result.duplicate_of,
+        ),
+        (result.unit, result.generation, result.ingress_epoch, result.ingress_partition),
+        (result.ingress_offset, result.ingress_leader_epoch),
+    )
+
+
+def join_result(  # noqa: PLR0917 - positional: keywords cost 0.3 µs a command
+    lane: tuple[bytes, str, int],
+    place: tuple[int, int, int, int, int],
+    verdict: tuple[CommandType, Status, Reason],
+    root: str,
+    ids: tuple[bytes, bytes, bytes],
+    account: tuple[str, str],
+    amount_minor: int,
+    journalled: bool,
+    postings: tuple[Posting, ...],
+    effect: tuple[int, bytes, int, int],
+    extras: bytes,
+    source: tuple[str, int, int, int],
+    ingress: tuple[int, int],
+) -> bytes:
+    """Encode a result from its fields, in the schema's order; what belongs together comes as one tuple.
+
+    Positional, and what repeats from result to result is remembered: one per command on the hot path, 4 µs instead of
+    the 8 that a ``Result`` and its 39 fields one by one take.
+    """
+    offset, index, lane_time_ms, version_us, rules_version = place
+    type_, status, reason = verdict
+    command_id, transaction_id, body_hash = ids
+    assert len(command_id) == len(transaction_id) == len(body_hash) == ID_BYTES
     return b"".join(
         (
-            _lane_bytes(result.incarnation, result.shard, result.lane),
-            long_bytes(result.lane_offset),
-            long_bytes(result.lane_index),
-            long_bytes(result.lane_time_ms),
-            long_bytes(result.version_us),
-            long_bytes(result.rules_version),
-            _TYPES[result.type],
-            _STATUSES[result.status],
-            _REASONS[result.reason],
-            text_bytes(result.root),
-            result.command_id,
-            result.transaction_id,
-            result.body_hash,
-            text_bytes(result.address),
-            text_bytes(result.currency),
-            long_bytes(result.amount_minor),
-            b"\x01" if result.journalled else b"\x00",
-            _postings_bytes(result.postings),
-            long_bytes(result.levels),
-            sized_bytes(result.related_id),
-            long_bytes(result.remaining_minor),
-            long_bytes(result.expires_at_ms),
-            _POLICIES[result.policy],
-            _ACCOUNT_STATUSES[result.account_status],
-            b"\x01" if result.final else b"\x00",
-            text_bytes(result.to_address),
-            _DIRECTIONS[result.direction],
-            text_bytes(result.explanation),
-            sized_bytes(result.metadata),
-            sized_bytes(result.control),
+            _lane_bytes(lane),
+            long_bytes(offset),
+            long_bytes(index),
+            long_bytes(lane_time_ms),
+            long_bytes(version_us),
+            long_bytes(rules_version),
+            _TYPES[type_],
+            _STATUSES[status],
+            _REASONS[reason],
+            _text_bytes(root),
+            command_id,
+            transaction_id,
+            body_hash,
+            _account_bytes(*account),
+            long_bytes(amount_minor),
+            b"\x01" if journalled else b"\x00",
+            _postings_bytes(postings),
+            _effect_bytes(*effect),
+            extras,
+            _source_bytes(source),
+            long_bytes(ingress[0]),
+            long_bytes(ingress[1]),
+        )
+    )
+
+
+def extras_bytes(
+    *,
+    policy: Policy | None = None,
+    account_status: AccountStatus | None = None,
+    final: bool = True,
+    to_address: str = "",
+    direction: Direction | None = None,
+    explanation: str = "",
+    metadata: bytes = b"",
+    control: bytes = b"",
+    duplicate_of: ResultPointer | None = None,
+) -> bytes:
+    """Encode ``policy`` to ``duplicate_of``, of which most results have none: ``PLAIN_EXTRAS``."""
+    return b"".join(
+        (
+            _POLICIES[policy],
+            _ACCOUNT_STATUSES[account_status],
+            b"\x01" if final else b"\x00",
+            text_bytes(to_address),
+            _DIRECTIONS[direction],
+            text_bytes(explanation),
+            sized_bytes(metadata),
+            sized_bytes(control),
             b"\x00" if duplicate_of is None else _pointer_bytes(duplicate_of),
-            text_bytes(result.unit),
-            long_bytes(result.generation),
-            long_bytes(result.ingress_epoch),
-            long_bytes(result.ingress_partition),
-            long_bytes(result.ingress_offset),
-            long_bytes(result.ingress_leader_epoch),
         )
     )
 
 
 @lru_cache(maxsize=_LANES_MAX)
-def _lane_bytes(incarnation: bytes, shard: str, lane: int) -> bytes:
+def _lane_bytes(lane: tuple[bytes, str, int]) -> bytes:
+    incarnation, shard, number = lane
     assert len(incarnation) == ID_BYTES
-    return _SCHEMA.prefix + incarnation + text_bytes(shard) + long_bytes(lane)
+    return _SCHEMA.prefix + incarnation + text_bytes(shard) + long_bytes(number)
+
+
+@lru_cache(maxsize=_PARTNERS_MAX)
+def _text_bytes(text: str) -> bytes:
+    return text_bytes(text)
+
+
+def _account_bytes(address: str, currency: str) -> bytes:
+    # What a refusal quotes may be of any length, and is not remembered.
+    if len(address) <= ADDRESS_BYTES_MAX and len(currency) <= ADDRESS_BYTES_MAX:
+        return _text_bytes(address) + _text_bytes(currency)
+    return text_bytes(address) + text_bytes(currency)
+
+
+@lru_cache(maxsize=_PARTNERS_MAX)
+def _source_bytes(source: tuple[str, int, int, int]) -> bytes:
+    unit, generation, epoch, partition = source
+    return text_bytes(unit) + long_bytes(generation) + long_bytes(epoch) + long_bytes(partition)
+
+
+def _effect_bytes(levels: int, related_id: bytes, remaining_minor: int, expires_at_ms: int) -> bytes:
+    if not related_id and not remaining_minor and not expires_at_ms:
+        return long_bytes(levels) + b"\x00\x00\x00"
+    return long_bytes(levels) + sized_bytes(related_id) + long_bytes(remaining_minor) + long_bytes(expires_at_ms)
 
 
 def _postings_bytes(postings: tuple[Posting, ...]) -> bytes:
@@ -168,14 +257,15 @@ def _postings_bytes(postings: tuple[Posting, ...]) -> bytes:
         return b"\x00"
     parts = [long_bytes(len(postings))]
     for posting in postings:
+        held_change, held, limit = posting.held_change, posting.held, posting.overdraft_limit
         parts += (
-            text_bytes(posting.address),
+            _text_bytes(posting.address),
             _CONTRAS[posting.contra],
             long_bytes(posting.balance_change),
-            long_bytes(posting.held_change),
+            long_bytes(held_change) if held_change else b"\x00",
             long_bytes(posting.balance),
-            long_bytes(posting.held),
-            long_bytes(posting.overdraft_limit),
+            long_bytes(held) if held else b"\x00",
+            long_bytes(limit) if limit else b"\x00",
             long_bytes(posting.sequence),
         )
     parts.append(b"\x00")
@@ -224,6 +314,7 @@ _CONTRAS = _indexes("balance.Contra")
 _POLICIES = _indexes("balance.ResultPolicy")
 _ACCOUNT_STATUSES = _indexes("balance.ResultAccountStatus")
 _DIRECTIONS = _indexes("balance.ResultDirection")
+PLAIN_EXTRAS = extras_bytes()
 _FIELDS = [field.name for field in fields(Result)]
 _POSTINGS = _FIELDS.index("postings")
 _DUPLICATE_OF = _FIELDS.index("duplicate_of")

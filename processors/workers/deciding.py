@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from processors.faults import LaneStopped, StopCode
-from processors.ids import slice_of, uuid7_time_ms
+from processors.ids import slice_of, slice_of_id
 from processors.ledger.addresses import chain
 from processors.ledger.book import Book, Decision, Keys, TransactionKey
 from processors.ledger.commands import (
@@ -48,6 +48,7 @@ from processors.workers.standing import LaneContext, Standing, chain_digest, is_
 
 CONTROL_TYPES = (Tick, SetRules, SetLaneTime)
 CURRENCY_CHARACTERS = 3  # ISO 4217
+_OF_THE_SERVICE = {ExpireHold, RecallOriginal}  # without ids that a partner could repeat (I7)
 
 
 @dataclass(slots=True)
@@ -211,93 +212,81 @@ class Decider:
 
     def _command(self, admission: Admission, command: Command, batch: _Batch) -> None:
         standing = self.standing
-        answer = decide(
-            self.book,
-            command,
-            root=admission.root,
-            body_hash=admission.body_hash,
-            now_ms=standing.lane_time_ms,
-        )
+        root, lane_time_ms = admission.root, standing.lane_time_ms
+        answer = decide(self.book, command, root=root, body_hash=admission.body_hash, now_ms=lane_time_ms)
         if answer is None:
             batch.silent += 1
             return
-        root = admission.root
-        offset = admission.record.offset
         if isinstance(answer, Duplicate):
-            result = encode_duplicate(
-                self._context.identity,
-                answer.first.result,
-                offset=offset,
-                index=0,
-                lane_time_ms=standing.lane_time_ms,
-                admission=admission,
-            )
-            batch.out.append(result_record(self._context, root, result))
+            self._answer_again(admission, answer, batch)
             return
-        version_us = max(standing.version_us + 1, standing.lane_time_ms * 1000) if answer.journalled else 0  # A2
+        version_us = max(standing.version_us + 1, lane_time_ms * 1000) if answer.journalled else 0  # A2
+        context = self._context
         result = encode_result(
-            self._context.identity,
-            offset=offset,
+            context.identity,
+            offset=admission.record.offset,
             index=0,
-            lane_time_ms=standing.lane_time_ms,
+            lane_time_ms=lane_time_ms,
             version_us=version_us,
             rules_version=self.book.rules.version,
             admission=admission,
             outcome=answer,
         )
         command_type = TYPE_OF[type(command)]
-        batch.out.append(
-            OutRecord(
-                self._context.results_topic,
-                partition_of(root, self._context.results_partitions),
-                root.encode(),
-                result,
-                result_headers(command_type, answer.status, root),
-            )
-        )
+        headers = result_headers(command_type, answer.status, root)
+        partition = partition_of(root, context.results_partitions)
+        batch.out.append(OutRecord(context.results_topic, partition, admission.record.key, result, headers))
         if answer.journalled:
-            self._journal(batch, self._row(admission, command, answer, result=result, version_us=version_us))
-            if not isinstance(command, ExpireHold | RecallOriginal):
-                self._remember(batch.journal[-1], command_type, answer)
+            row = self._row(admission, command, answer, result, version_us)
+            self._journal(batch, row)
+            if type(command) not in _OF_THE_SERVICE:
+                self._remember(row, command_type, answer)
+
+    def _answer_again(self, admission: Admission, answer: Duplicate, batch: _Batch) -> None:
+        """Give the first answer's content again, as a new result (I3)."""
+        result = encode_duplicate(
+            self._context.identity,
+            answer.first.result,
+            offset=admission.record.offset,
+            index=0,
+            lane_time_ms=self.standing.lane_time_ms,
+            admission=admission,
+        )
+        batch.out.append(result_record(self._context, admission.root, result))
 
     def _row(
-        self, admission: Admission, command: Command, outcome: Outcome, *, result: bytes, version_us: int
+        self, admission: Admission, command: Command, outcome: Outcome, result: bytes, version_us: int
     ) -> JournalRow:
-        standing = self.standing
+        kind = type(command)
+        lane_time_ms = self.standing.lane_time_ms
+        command_id, address, currency = command.command_id, command.address, command.currency
         route = admission.route
         metadata = getattr(command, "metadata", None)
-        internal = isinstance(command, ExpireHold | RecallOriginal)
-        id_time_ms = None if internal else uuid7_time_ms(command.command_id)
         rules = self.book.rules
         return JournalRow(
-            slice_of(standing.lane_time_ms if id_time_ms is None else id_time_ms),  # I7
+            slice_of(lane_time_ms) if kind in _OF_THE_SERVICE else slice_of_id(command_id),  # I7
             admission.record.offset,
             0,
-            command.command_id,
+            command_id,
             admission.root,
             outcome.transaction_id,
-            TYPE_OF[type(command)],
+            TYPE_OF[kind],
             outcome.status,
             outcome.reason,
             # What a refusal quotes may be anything; columns hold only what is well-formed. The result has the rest.
-            command.address if chain(command.address) else "",
-            command.currency if len(command.currency) == CURRENCY_CHARACTERS else "",
+            address if chain(address) else "",
+            currency if len(currency) == CURRENCY_CHARACTERS else "",
             outcome.amount_minor,
             admission.body_hash,
             -1 if route is None else route.ingress_partition,
             -1 if route is None else route.ingress_offset,
-            standing.lane_time_ms,
+            lane_time_ms,
             version_us,
             rules.version,
             rules.result_version,
             (canonical_metadata(metadata) or b"") if metadata else b"",
             result,
         )
-
-    def _journal(self, batch: _Batch, row: JournalRow) -> None:
-        batch.journal.append(row)
-        self.standing.version_us = row.version_us
-        self.standing.digest = chain_digest(self.standing.digest, row.result)
 
     def _remember(self, row: JournalRow, command_type: CommandType, outcome: Outcome) -> None:
         """Have a duplicate, or a refund, find this decision before it is committed (L9)."""
@@ -313,6 +302,11 @@ class Decider:
             outcome.levels,
             row.result,
         )
+
+    def _journal(self, batch: _Batch, row: JournalRow) -> None:
+        batch.journal.append(row)
+        self.standing.version_us = row.version_us
+        self.standing.digest = chain_digest(self.standing.digest, row.result)
 
     def _control(self, record: Record, control: Control, batch: _Batch) -> None:
         """Apply a control record; a change of rules leaves a row with its bytes (M9), a tick only its time."""
