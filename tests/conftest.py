@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 from collections.abc import Callable, Iterator
 
 import MySQLdb
@@ -41,8 +42,11 @@ def servers() -> Iterator[Servers]:
 
 
 @pytest.fixture(scope="session")
-def topic_prefix(servers: Servers) -> Iterator[Callable[[], str]]:
-    """Return a maker of topic prefixes; every topic that begins with one is deleted when the session ends."""
+def topic_prefix(servers: Servers, request: pytest.FixtureRequest) -> Iterator[Callable[[], str]]:
+    """Return a maker of topic prefixes; every topic that begins with one is deleted when the session ends.
+
+    So are the logs of processes that ran on them, unless a test failed.
+    """
     made: list[str] = []
 
     def make() -> str:
@@ -51,6 +55,10 @@ def topic_prefix(servers: Servers) -> Iterator[Callable[[], str]]:
 
     yield make
     _delete_topics(servers, tuple(made))
+    if not request.session.testsfailed:  # else someone wants to read what the processes said
+        logs = load_settings().stack.directory / "log"
+        for prefix in made:
+            shutil.rmtree(logs / f"{prefix}processes", ignore_errors=True)
 
 
 def _delete_topics(servers: Servers, prefixes: tuple[str, ...]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
@@ -245,6 +246,28 @@ def test_verify_proves_the_books(running: Running, partner: str) -> None:
     assert all(check["passed"] for check in said.json)
 
 
+def test_the_shards_topic_leads_to_the_same_books_again(
+    running: Running, partner: str, fresh_database: Callable[[], str]
+) -> None:
+    shard = running.place.settings.shards["s1"]
+    into = f"mysql://{shard.host}:{shard.port}/{fresh_database()}"
+    assert partner
+    said = running.balance("replay", "shard", "s1", "--into", into, "--json")
+    assert (said.status, said.json) == (0, {"equal": True, "difference": None})
+    assert running.balance("replay", "shard", "s1", "--into", "somewhere").status == 3
+
+
+def test_operators_programs_get_json_too(running: Running) -> None:
+    assert running.balance("init", "--json").json == {"done": []}
+    assert running.balance("lane", "restart", "1", "--json").json == {"lane": 1, "was_stopped": False}
+    assert running.balance("rules", "set", "--skew", "5m", "--json").json == {}
+    assert {each["server"] for each in running.balance("stack", "status", "--json").json} == {
+        "kafka",
+        "mysql",
+        "cassandra",
+    }
+
+
 def test_a_second_service_of_the_same_instance_is_refused(running: Running) -> None:
     said = running.balance("up")
     assert said.status == 3
@@ -252,7 +275,7 @@ def test_a_second_service_of_the_same_instance_is_refused(running: Running) -> N
 
 
 def test_keys_are_added_and_retired(running: Running) -> None:
-    assert "k1 signs" in running.balance("key", "add", "k2").out
+    assert running.balance("key", "add", "k2", "--json").json["signing"] == "k1"
     assert running.balance("key", "add", "k2").status == 3
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -30,6 +31,7 @@ from processors.ops.status import LaneStatus, Status, read_status
 from processors.settings import Settings
 from processors.stores.shard_reader import open_reader
 from processors.stores.shard_upkeep import ShardUpkeep
+from processors.wire.signature import KeyRing
 
 Commands = dict[str, Callable[..., None]]
 _PANEL = "Operating"
@@ -147,16 +149,20 @@ def release(
         ),
     ],
     shard: ShardOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Tell a lane the time of a record whose broker clock was wrong (CLOCK_AHEAD); the lane then goes on by itself."""
     chosen = settings()
     with open_client(within_s=WITHIN_S) as client:
         word = SetLaneTime(command_id=client.new_id(), lane_offset=offset, time_ms=time_ms)
         client.send_control(word, shard=shard or chosen.home_shard, lane=_known_lane(chosen, lane))
-    page.print(f"lane {lane} knows the time of offset {offset}")
+    if as_json:
+        print_json({"lane": lane, "offset": offset, "time_ms": time_ms})
+    else:
+        page.print(f"lane {lane} knows the time of offset {offset}")
 
 
-def restart(*, lane: LaneArgument, shard: ShardOption = None) -> None:
+def restart(*, lane: LaneArgument, shard: ShardOption = None, as_json: JsonOption = False) -> None:
     """Let a stopped lane go on, after what stopped it was mended."""
     chosen = settings()
     upkeep = ShardUpkeep(assembly.mysql_address(chosen, shard or chosen.home_shard))
@@ -164,7 +170,10 @@ def restart(*, lane: LaneArgument, shard: ShardOption = None) -> None:
         cleared = upkeep.clear_stop(_known_lane(chosen, lane))
     finally:
         upkeep.close()
-    page.print(f"lane {lane} may go on" if cleared else f"lane {lane} was not stopped")
+    if as_json:
+        print_json({"lane": lane, "was_stopped": cleared})
+    else:
+        page.print(f"lane {lane} may go on" if cleared else f"lane {lane} was not stopped")
 
 
 def _known_lane(chosen: Settings, lane: int) -> int:
@@ -210,6 +219,7 @@ def set_rules(
     longest_hold: Span = None,
     shard: ShardOption = None,
     within_s: WithinOption = WITHIN_S,
+    as_json: JsonOption = False,
 ) -> None:
     """Change the rules: one signed record into every lane; what is not named stays. Safe to run again."""
     wished = {
@@ -234,8 +244,11 @@ def set_rules(
     with open_client(within_s=within_s) as client:
         for lane, rules in wishes.items():
             client.send_control(_wish(rules, client.new_id()), shard=name, lane=lane)
-            page.print(f"lane {lane} has rules {rules.version}")
-    if not wishes:
+            if not as_json:
+                page.print(f"lane {lane} has rules {rules.version}")
+    if as_json:
+        print_json({lane: rules.version for lane, rules in wishes.items()})
+    elif not wishes:
         page.print("every lane has these rules already")
 
 
@@ -278,15 +291,22 @@ def _rules_by_lane(chosen: Settings, shard: str | None) -> dict[int, Rules]:
 # ---------------------------------------------------------------------- keys
 
 
-def add_key(*, key_id: Annotated[str, typer.Argument(metavar="ID", help="Such as k2.")]) -> None:
+def add_key(
+    *, key_id: Annotated[str, typer.Argument(metavar="ID", help="Such as k2.")], as_json: JsonOption = False
+) -> None:
     """Add a key. It verifies at once, and signs when the one before is retired: copy the file everywhere between."""
     file = settings().keys_file
-    ring = keys.add_new_key(file, key_id)
-    page.print(f"{file}: keys {', '.join(ring.keys)}; {ring.signing} signs")
+    _show_ring(file, keys.add_new_key(file, key_id), as_json=as_json)
 
 
-def retire_key(*, key_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
+def retire_key(*, key_id: Annotated[str, typer.Argument(metavar="ID")], as_json: JsonOption = False) -> None:
     """Let a key sign no more; it stays for verifying old records."""
     file = settings().keys_file
-    ring = keys.retire_old_key(file, key_id)
-    page.print(f"{file}: keys {', '.join(ring.keys)}; {ring.signing} signs")
+    _show_ring(file, keys.retire_old_key(file, key_id), as_json=as_json)
+
+
+def _show_ring(file: Path, ring: KeyRing, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"file": str(file), "keys": list(ring.keys), "signing": ring.signing})
+    else:
+        page.print(f"{file}: keys {', '.join(ring.keys)}; {ring.signing} signs")

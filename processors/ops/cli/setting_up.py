@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import typer
 
 from processors.ops.cli.stack import say
-from processors.ops.cli.terminal import settings
+from processors.ops.cli.terminal import JsonOption, print_json, settings
 from processors.ops.setting_up import initialize, migrate_schemas
+from processors.settings import Settings
 
 
 def register(app: typer.Typer) -> None:
@@ -15,13 +18,25 @@ def register(app: typer.Typer) -> None:
         app.command(rich_help_panel="Operating")(command)
 
 
-def init() -> None:
+def init(*, as_json: JsonOption = False) -> None:
     """Make keys, topics, directory, databases and schemas, as far as they are missing. Safe to run twice."""
-    initialize(settings(), say)
-    say("ready")
+    _told(initialize, "ready", as_json=as_json)
 
 
-def migrate() -> None:
+def migrate(*, as_json: JsonOption = False) -> None:
     """Bring databases and archive to this release's schema. Safe to run twice, and while the service runs."""
-    migrate_schemas(settings(), say)
-    say("up to date")
+    _told(migrate_schemas, "up to date", as_json=as_json)
+
+
+def _told(act: Callable[[Settings, Callable[[str], None]], None], ready: str, *, as_json: bool) -> None:
+    done: list[str] = []
+
+    def note(line: str) -> None:
+        done.append(line)
+        say(line)
+
+    act(settings(), note)
+    if as_json:
+        print_json({"done": done})
+    else:
+        say(ready)

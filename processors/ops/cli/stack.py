@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,45 +19,56 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, name="stack", rich_help_panel="Processes")
 
 
-def up() -> None:
+def up(*, as_json: JsonOption = False) -> None:
     """Start what does not run, and wait until it answers; the first time fetches the servers."""
     stack.up(settings(), say)
+    if as_json:
+        print_json(_servers())
 
 
-def down() -> None:
+def down(*, as_json: JsonOption = False) -> None:
     """Stop the servers; their data stays."""
     stack.down(settings(), say)
-
-
-def status(as_json: JsonOption = False) -> None:
-    """Show each server; exit status 3 unless all are ready."""
-    servers = stack.status(settings())
     if as_json:
-        print_json(
-            [
-                {
-                    "server": each.server,
-                    "pid": each.pid,
-                    "ready": each.ready,
-                    "address": each.address,
-                    "log": str(each.log),
-                }
-                for each in servers
-            ]
-        )
+        print_json(_servers())
+
+
+def status(*, as_json: JsonOption = False) -> None:
+    """Show each server; exit status 3 unless all are ready."""
+    servers = _servers()
+    if as_json:
+        print_json(servers)
     else:
-        rows = [(each.server, "ready" if each.ready else "down", each.address, each.pid or "") for each in servers]
+        rows = [(each["server"], each["state"], each["address"], each["pid"] or "") for each in servers]
         print_table("", ("server", "state", "address", "pid"), rows)
-    raise typer.Exit(EXIT_GOOD if all(each.ready for each in servers) else EXIT_FAULT)
+    raise typer.Exit(EXIT_GOOD if all(each["state"] == "ready" for each in servers) else EXIT_FAULT)
+
+
+def _servers() -> list[dict[str, Any]]:
+    return [
+        {
+            "server": each.server,
+            "state": "ready" if each.ready else "down",
+            "address": each.address,
+            "pid": each.pid,
+            "log": str(each.log),
+        }
+        for each in stack.status(settings())
+    ]
 
 
 def logs(
+    *,
     server: Annotated[stack.Server, typer.Argument(case_sensitive=False)],
     lines: Annotated[int, typer.Option("--lines", "-n", min=1, max=100_000)] = 50,
+    as_json: JsonOption = False,
 ) -> None:
     """Print the end of a server's log."""
-    for line in stack.logs(settings(), server, lines):
-        typer.echo(line)
+    found = stack.logs(settings(), server, lines)
+    if as_json:
+        print_json(found)
+    else:
+        typer.echo("\n".join(found))
 
 
 def say(line: str) -> None:
