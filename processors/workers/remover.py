@@ -251,16 +251,14 @@ class Remover:
 
     def _make_slices(self, lanes: _Lanes, now_ms: int) -> None:
         """Have partitions ready up to twice the future limit ahead (A7), and back to what the slowest lane may need."""
-        rules = [each for of_lane in self._journal.rules().values() for each in of_lane.values()]
-        if not rules:
-            return
-        times = [now_ms, *(position.progress.last_time_ms for position in lanes.positions.values())]
-        # The widest window of all versions is counted from `from_ms`; where it was made smaller since, the slices
-        # between would be made again after each removal.
-        earliest_ms = min(time_ms for time_ms in times if time_ms > 0)
-        newest = max(rules, key=lambda each: each.version)
-        surplus_ms = max(each.window_ms for each in rules) - newest.window_ms
-        self._upkeep.ensure_slices(from_ms=earliest_ms + surplus_ms, to_ms=now_ms)
+        rules = self._journal.rules()
+        # From `from_ms` the widest window that ever was is counted back. Slices between would be made again after each
+        # removal where it was made smaller since, or grown with its floor (I6).
+        widest_ms = max((each.window_ms for of_lane in rules.values() for each in of_lane.values()), default=0)
+        earliest_ms = min(
+            (_needed_from_ms(rules[lane], lanes.positions.get(lane), now_ms) for lane in rules), default=now_ms
+        )
+        self._upkeep.ensure_slices(from_ms=earliest_ms + widest_ms, to_ms=now_ms)
 
     def _delete_old_rows(self, lanes: _Lanes) -> None:
         for lane, position in lanes.positions.items():
@@ -280,6 +278,13 @@ def _rules_at(rules: Mapping[int, Rules], offset: int) -> Rules:
     """Return the rules in force at a lane offset; later ones never let an older id in again (I6)."""
     in_force = [each for since, each in rules.items() if since <= offset]
     return max(in_force or rules.values(), key=lambda each: each.version)
+
+
+def _needed_from_ms(rules: Mapping[int, Rules], position: LanePosition | None, now_ms: int) -> int:
+    """Return the earliest id time that a lane may still decide, by the newest rules; a new lane begins now."""
+    newest = max(rules.values(), key=lambda each: each.version)
+    lane_time_ms = 0 if position is None else position.progress.last_time_ms
+    return newest.window_start_ms(min(lane_time_ms or now_ms, now_ms))
 
 
 def run_remover(
