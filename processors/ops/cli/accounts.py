@@ -8,31 +8,38 @@ import typer
 
 from processors.ledger.commands import AccountStatus, Command, GetBalance, OpenAccount, Policy, UpdateAccount
 from processors.ops.cli.asking import ask
+from processors.ops.cli.history import list_accounts, show_account
 from processors.ops.cli.terminal import (
     WITHIN_S,
     Address,
+    Commands,
     Currency,
     IdOption,
     JsonOption,
     MetadataOption,
     WithinOption,
+    add_group,
     limit_of,
     read_metadata,
 )
 
+_PANEL = "Accounts"
 LimitOption = Annotated[str, typer.Option("--limit", help="Overdraft limit, such as 100.00.")]
 PolicyOption = Annotated[Policy, typer.Option(case_sensitive=False, help="CHECKED: available must cover a payment.")]
 
 
-def register(app: typer.Typer) -> typer.Typer:
-    """Add these commands, and return the group of those about accounts."""
-    account = typer.Typer(help="Open, change, close and look at accounts.", no_args_is_help=True)
-    account.command("open")(open_account)
-    for command in (update, freeze, close):
-        account.command()(command)
-    app.add_typer(account, name="account", rich_help_panel="Accounts")
-    app.command(rich_help_panel="Accounts")(balance)
-    return account
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    account: Commands = {
+        "open": open_account,
+        "update": update,
+        "freeze": freeze,
+        "close": close,
+        "show": show_account,
+        "list": list_accounts,
+    }
+    add_group(app, "account", "Open, change, close and look at accounts.", account, panel=_PANEL)
+    app.command(rich_help_panel=_PANEL)(balance)
 
 
 def open_account(

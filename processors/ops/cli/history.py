@@ -18,6 +18,7 @@ from processors.ops.cli.terminal import (
     Currency,
     IdArgument,
     JsonOption,
+    add_group,
     notes,
     page,
     print_json,
@@ -48,15 +49,10 @@ _ACCOUNT_COLUMNS = ("account", "currency", "balance", "held", "available", "limi
 _FIGURES = ("balance", "held", "available", "limit", "change", "held change")
 
 
-def register(app: typer.Typer, account: typer.Typer) -> None:
-    """Add these commands; ``account`` is the group that those about accounts belong to."""
-    group = typer.Typer(help="Look a transaction up.", no_args_is_help=True)
-    group.callback()(_nothing)  # so that `get` stays a word of its own
-    group.command("get")(get_transaction)
-    app.add_typer(group, name="tx", rich_help_panel=_PANEL)
+def register(app: typer.Typer) -> None:
+    """Add these commands; those about accounts are added by ``cli.accounts``."""
+    add_group(app, "tx", "Look a transaction up.", {"get": get_transaction}, panel=_PANEL)
     app.command(rich_help_panel=_PANEL)(statement)
-    account.command("show")(show_account)
-    account.command("list")(list_accounts)
 
 
 def get_transaction(*, transaction_id: IdArgument, as_json: JsonOption = False) -> None:
@@ -223,7 +219,3 @@ def open_lookup(chosen: Settings, shard: str) -> Iterator[Lookup]:
         reader.close()
         for session in sessions:
             session.close()
-
-
-def _nothing() -> None:
-    """Do nothing."""

@@ -53,9 +53,8 @@ def begin(
     use_profile(profile)
 
 
-for part in (processes, sample, stack, payments, sending, setting_up, operating, proving, results):
+for part in (processes, sample, stack, payments, sending, accounts, history, results, setting_up, operating, proving):
     part.register(app)
-history.register(app, accounts.register(app))
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

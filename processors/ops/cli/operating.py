@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,8 +14,11 @@ from processors.ledger.rules import Rules
 from processors.ops import assembly, keys
 from processors.ops.cli.terminal import (
     WITHIN_S,
+    Commands,
     JsonOption,
+    ShardOption,
     WithinOption,
+    add_group,
     open_client,
     page,
     print_json,
@@ -33,9 +35,7 @@ from processors.stores.shard_reader import open_reader
 from processors.stores.shard_upkeep import ShardUpkeep
 from processors.wire.signature import KeyRing
 
-Commands = dict[str, Callable[..., None]]
 _PANEL = "Operating"
-ShardOption = Annotated[str | None, typer.Option("--shard", help="Which shard.", show_default="home_shard")]
 LaneArgument = Annotated[int, typer.Argument(metavar="LANE", min=0, help="A partition of the shard's topic.")]
 _COUNTS_RIGHT = ("lane", "next", "undecided", "waiting", "rows", "slices", "holds", "refunds")
 
@@ -44,18 +44,11 @@ def register(app: typer.Typer) -> None:
     """Add these commands."""
     app.command(rich_help_panel=_PANEL)(status)
     lanes: Commands = {"show": show_lanes, "release": release, "restart": restart}
-    _group(app, "lane", "Look at lanes, and start stopped ones again.", lanes)
+    add_group(app, "lane", "Look at lanes, and start stopped ones again.", lanes, panel=_PANEL)
     rules: Commands = {"show": show_rules, "set": set_rules}
-    _group(app, "rules", "The numbers that decide: window, skew, periods.", rules)
+    add_group(app, "rules", "The numbers that decide: window, skew, periods.", rules, panel=_PANEL)
     signing: Commands = {"add": add_key, "retire": retire_key}
-    _group(app, "key", "Keys that sign what operators and the service itself send.", signing)
-
-
-def _group(app: typer.Typer, name: str, what: str, commands: Commands) -> None:
-    group = typer.Typer(help=what, no_args_is_help=True)
-    for word, command in commands.items():
-        group.command(word)(command)
-    app.add_typer(group, name=name, rich_help_panel=_PANEL)
+    add_group(app, "key", "Keys that sign what operators and the service itself send.", signing, panel=_PANEL)
 
 
 # ---------------------------------------------------------------------- status

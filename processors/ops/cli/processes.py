@@ -9,22 +9,20 @@ import typer
 
 from processors.ops import processes
 from processors.ops.cli.stack import say
-from processors.ops.cli.terminal import settings
+from processors.ops.cli.terminal import ShardOption, add_group, settings
 from processors.ops.setting_up import initialize
 
 _PANEL = "Processes"
 Supervised = Annotated[bool, typer.Option("--supervised", hidden=True, help="Stop when standard input ends.")]
-ShardOption = Annotated[str | None, typer.Option("--shard", help="Which shard.", show_default="home_shard")]
 
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
     app.command(rich_help_panel=_PANEL)(up)
     for name, kind in processes.KINDS.items():
-        group = typer.Typer(help=kind.what, no_args_is_help=True)
-        group.callback()(_nothing)  # so that `run` stays a word of its own
-        group.command("run", help=kind.what)(_runner(name, per_shard=kind.per_shard))
-        app.add_typer(group, name=name, rich_help_panel=_PANEL)
+        run = _runner(name, per_shard=kind.per_shard)
+        run.__doc__ = kind.what
+        add_group(app, name, kind.what, {"run": run}, panel=_PANEL)
 
 
 def up(
@@ -49,7 +47,3 @@ def _runner(kind: str, *, per_shard: bool) -> Callable[..., None]:
         raise typer.Exit(processes.run(kind, settings(), "", supervised=supervised))
 
     return run_for_shard if per_shard else run_for_all
-
-
-def _nothing() -> None:
-    """Do nothing."""

@@ -12,7 +12,16 @@ import typer
 from rich.progress import TaskID
 
 from processors.ops.cli.sending import progress_bar
-from processors.ops.cli.terminal import JsonOption, notes, page, print_json, print_table, settings
+from processors.ops.cli.terminal import (
+    JsonOption,
+    ShardOption,
+    add_group,
+    notes,
+    page,
+    print_json,
+    print_table,
+    settings,
+)
 from processors.ops.proving import replay_shard, target_address, verify_shard
 from processors.ops.result_text import EXIT_REJECTED
 from processors.recovery.replay import ReplayProgress
@@ -20,16 +29,12 @@ from processors.recovery.verify import Check
 
 _PANEL = "Operating"
 _SHOW_S = 0.1  # a count on the screen need not change more often
-ShardOption = Annotated[str | None, typer.Option("--shard", help="Which shard.", show_default="home_shard")]
 
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
     app.command(rich_help_panel=_PANEL)(verify)
-    group = typer.Typer(help="Decide a log again, and compare.", no_args_is_help=True)
-    group.callback()(_nothing)  # so that `shard` stays a word of its own
-    group.command("shard")(replay)
-    app.add_typer(group, name="replay", rich_help_panel=_PANEL)
+    add_group(app, "replay", "Decide a log again, and compare.", {"shard": replay}, panel=_PANEL)
 
 
 def verify(
@@ -113,7 +118,3 @@ def replay(
         page.print(f"live:     {difference.live}\nreplayed: {difference.replayed}", markup=False, soft_wrap=True)
     if difference is not None:
         raise typer.Exit(EXIT_REJECTED)
-
-
-def _nothing() -> None:
-    """Do nothing."""

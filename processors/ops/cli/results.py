@@ -13,7 +13,7 @@ from processors.client import Deduplication
 from processors.ledger.outcomes import Status
 from processors.ops import assembly
 from processors.ops.cli.asking import headline
-from processors.ops.cli.terminal import JsonOption, page, print_json, print_table, settings
+from processors.ops.cli.terminal import Commands, JsonOption, add_group, page, print_json, print_table, settings
 from processors.ops.result_text import dead_letter_as_json, result_as_json, show_time
 from processors.settings import Settings
 from processors.streams.reader import read_range
@@ -32,10 +32,8 @@ LastOption = Annotated[int, typer.Option("--last", "-n", min=0, max=100_000, hel
 def register(app: typer.Typer) -> None:
     """Add these commands."""
     app.command(rich_help_panel=_PANEL)(results)
-    group = typer.Typer(help="Records that were no commands.", no_args_is_help=True)
-    group.command("list")(list_dead_letters)
-    group.command("show")(show_dead_letter)
-    app.add_typer(group, name="dead-letters", rich_help_panel=_PANEL)
+    letters: Commands = {"list": list_dead_letters, "show": show_dead_letter}
+    add_group(app, "dead-letters", "Records that were no commands.", letters, panel=_PANEL)
 
 
 def results(

@@ -7,16 +7,14 @@ from typing import Annotated, Any
 import typer
 
 from processors.ops import stack
-from processors.ops.cli.terminal import JsonOption, notes, print_json, print_table, settings
+from processors.ops.cli.terminal import Commands, JsonOption, add_group, notes, print_json, print_table, settings
 from processors.ops.result_text import EXIT_FAULT, EXIT_GOOD
 
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    group = typer.Typer(help="Kafka, MySQL and Cassandra of this checkout.", no_args_is_help=True)
-    for command in (up, down, status, logs):
-        group.command()(command)
-    app.add_typer(group, name="stack", rich_help_panel="Processes")
+    servers: Commands = {"up": up, "down": down, "status": status, "logs": logs}
+    add_group(app, "stack", "Kafka, MySQL and Cassandra of this checkout.", servers, panel="Processes")
 
 
 def up(*, as_json: JsonOption = False) -> None:

@@ -25,6 +25,7 @@ page = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_COL
 notes = Console(stderr=True, highlight=False)  # progress and faults, so that output can be piped
 _profile: list[str] = []
 Value = TypeVar("Value")
+Commands = dict[str, Callable[..., None]]
 
 
 def use_profile(name: str | None) -> None:
@@ -45,6 +46,19 @@ def open_client(*, within_s: int) -> Iterator[Client]:
     config = ClientConfig(kafka=assembly.kafka_address(chosen), keyring=keys, deadline_ms=within_s * 1_000)
     with Client(config) as client:
         yield client
+
+
+def add_group(app: typer.Typer, name: str, what: str, commands: Commands, *, panel: str) -> None:
+    """Add commands as words below ``name``, also where there is only one."""
+    group = typer.Typer(help=what, no_args_is_help=True)
+    group.callback()(_nothing)  # so that a single command stays a word of its own
+    for word, command in commands.items():
+        group.command(word)(command)
+    app.add_typer(group, name=name, rich_help_panel=panel)
+
+
+def _nothing() -> None:
+    """Do nothing."""
 
 
 def print_json(value: Any) -> None:
@@ -141,5 +155,6 @@ MetadataOption = Annotated[
 read_duration = _reads(parse_duration)
 read_time = _reads(parse_time)
 WithinOption = Annotated[int, typer.Option("--within", min=1, max=600, help="Seconds to wait for the result.")]
+ShardOption = Annotated[str | None, typer.Option("--shard", help="Which shard.", show_default="home_shard")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 WITHIN_S = 15
