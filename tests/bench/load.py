@@ -28,7 +28,9 @@ def new_id() -> bytes:
 def roots(count: int, *, lane: int, lanes: int) -> list[str]:
     """Return partners that all live in one lane."""
     names = (f"p{number}" for number in range(10**9))
-    return [name for name, _ in zip((n for n in names if bucket_of(n) & (lanes - 1) == lane), range(count), strict=False)]
+    return [
+        name for name, _ in zip((n for n in names if bucket_of(n) & (lanes - 1) == lane), range(count), strict=False)
+    ]
 
 
 def openings(addresses: list[str]) -> Iterator[Command]:
@@ -115,12 +117,12 @@ def _producer(address: KafkaAddress) -> Producer:
     )
 
 
-def _produce(
+def _produce(  # noqa: PLR0917 - as the driver's own call has them
     producer: Producer, topic: str, value: bytes, key: bytes, partition: int, headers: list[tuple[str, bytes]]
 ) -> None:
     while True:
         try:
-            producer.produce(topic, value, key, partition, headers=headers)
+            producer.produce(topic, value, key, partition, headers=dict[str, str | bytes | None](headers))
         except BufferError:
             producer.poll(0.1)
         else:
@@ -187,7 +189,7 @@ class Results:
             message = self._consumer.poll(0.05)
             if message is None or message.error() is not None:
                 continue
-            on_result(message.value(), time.monotonic())
+            on_result(message.value() or b"", time.monotonic())
 
     def close(self) -> None:
         """Give the connection back."""
