@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -12,9 +15,12 @@ from processors.ledger.commands import CommandType
 from processors.stores.archive_reader import ArchiveReader
 from processors.stores.cassandra import CassandraAddress, CassandraSession
 from processors.stores.shard_reader import open_reader
-from processors.wire.coverage import SliceRemoved
+from processors.streams.connection import KafkaAddress
+from processors.wire.coverage import SliceRemoved, decode_archived
 from processors.wire.results import decode_result
+from processors.workers.remover import ARCHIVED_TOPIC, run_remover
 from tests.archived import INCARNATION, NOW_MS, Ledger, id_at, journal_row_of, make_archive, session_of
+from tests.cable import Cable
 from tests.integration.mysql_shard import rows_of, take_lane
 from tests.integration.removal import (
     LANES,
@@ -28,6 +34,7 @@ from tests.integration.removal import (
     make_shard,
     with_stories,
 )
+from tests.kafka_log import KafkaLog, eventually
 from tests.servers import Servers
 
 
@@ -214,6 +221,38 @@ def test_a_transaction_and_a_statement_can_be_read_before_during_and_after_the_r
     look()
 
     assert seen == [(1, 1, 30), (1, 1, 30), (0, 1, 30), (0, 1, 30)]
+
+
+@pytest.mark.rule("A6")
+def test_the_process_removes_a_slice_and_tells_it_on_balance_archived(
+    shard: Shard, archive: CassandraAddress, servers: Servers, topic_prefix: Callable[[], str]
+) -> None:
+    kafka = KafkaAddress(bootstrap_servers=servers.kafka_bootstrap_servers, topic_prefix=topic_prefix())
+    log = KafkaLog(kafka)
+    log.make(ARCHIVED_TOPIC)
+    with Cable(servers.cassandra_host, servers.cassandra_port) as cable:
+        cable.cut()  # it waits for Cassandra at the start
+        address = replace(archive, hosts=("127.0.0.1",), port=cable.port)
+        thread = threading.Thread(
+            target=run_remover,
+            args=(kafka, address, {"s1": shard.mysql}),
+            kwargs={"interval_ms": 100, "requests_max": 4, "stopping": shard.stopping},
+        )
+        thread.start()
+        try:
+            time.sleep(1)
+            assert shard.journal_rows() == ROWS
+            cable.mend()
+            eventually(lambda: shard.journal_rows() == 0, "the slice is gone")
+            eventually(lambda: SLICE in slices_told(log), "and it is told")
+        finally:
+            shard.stopping.set()
+            thread.join()
+
+
+def slices_told(log: KafkaLog) -> set[int]:
+    told = [decode_archived(record.value or b"") for record in log.read(ARCHIVED_TOPIC)]
+    return {record.slice for record in told if isinstance(record, SliceRemoved)}
 
 
 # ------------------------------------------------------------------ room ahead, and other old rows
