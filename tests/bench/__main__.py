@@ -1,217 +1,102 @@
-"""``make bench``: measures everything in one run, prints a table, writes ``bench-results.json``. Asserts nothing."""
+"""``python -m tests.bench``: measures everything on this machine, side by side, prints it, and keeps it in a file."""
 
 from __future__ import annotations
 
-import argparse
 import json
-import threading
+import os
 import time
-from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
-from processors.ids import id_text
-from processors.ops import assembly
-from processors.stores.archive_reader import ArchiveReader
-from processors.stores.cassandra import CassandraSession
-from processors.streams.topics import shard_topic
-from processors.wire.results import decode_result
-from tests.bench import load
-from tests.bench.baselines import raw_insert_rows_per_s, row_lock_payments_per_s
-from tests.bench.measure import CpuClock, memory_mb, quantile_ms
-from tests.bench.places import SHARD, Bench, folder, server_pids
+from tests import servers as places
+from tests.bench.runs import FULL, QUICK, RUNS
 
-RATES = (100, 1_000, 5_000)
-LATENCY_S = 20
-Figures = dict[str, Any]
+RESULTS_FILE = Path("bench-results.json")
+GOALS = (
+    ("hot / raw insert", "hot_partner_commands_per_s", "raw_insert_rows_per_s", 0.5),
+    ("1,000 partners / raw insert", "partners_1000_commands_per_s", "raw_insert_rows_per_s", 0.45),
+    ("hot / row lock", "hot_partner_commands_per_s", "row_lock_payments_per_s", 15.0),
+)
+P99_AT_1000_MS_MAX = 150.0
+
 console = Console()
 
 
-def backlog(bench: Bench, addresses: list[str], count: int, *, partners: list[str]) -> tuple[int, Figures]:
-    """Have one worker decide a backlog; return results a second, and what that cost."""
-    lanes = bench.settings.topics.lanes
-    results = load.Results(bench.kafka, assembly.RESULTS_TOPIC, bench.settings.topics.results_partitions)
-    writer = load.ShardBacklog(bench.kafka, shard_topic(SHARD), lanes)
-    total = writer.write(load.openings(addresses)) + writer.write(load.payments(partners, count))
-    with bench.running("shard") as pids:
-        clock = CpuClock({"python": pids["shard"], **server_pids(bench.settings)})
-        seen = results.await_count(total)
-        cost = {"cpu_us_per_command": clock.us_per(total), "memory_mb": memory_mb(pids["shard"])}
-    results.close()
-    return seen.per_s, cost
-
-
-def one_lane(place: Path, count: int, figures: Figures) -> None:
-    """Hot partner, 1,000 partners, three levels; and the two limits, on the same tables in the same minute."""
-    bench = Bench(place, lanes=1)
-    hot = load.roots(1, lane=0, lanes=1)
-    per_s, cost = backlog(bench, hot, count, partners=hot)
-    figures["hot_partner_commands_per_s"] = per_s
-    figures.update(cost)
-    figures["raw_insert_rows_per_s"] = raw_insert_rows_per_s(bench.mysql)
-    figures["row_lock_payments_per_s"] = row_lock_payments_per_s(bench.mysql)
-    many = load.roots(1_000, lane=0, lanes=1)
-    bench = Bench(place, lanes=1)
-    figures["partners_1000_commands_per_s"], _ = backlog(bench, many, count, partners=many)
-    deep = [address for root in load.roots(100, lane=0, lanes=1) for address in (root, f"{root}:vn", f"{root}:vn:1")]
-    bench = Bench(place, lanes=1)
-    figures["hierarchy_3_commands_per_s"], _ = backlog(bench, deep, count, partners=deep[2::3])
-
-
-def two_lanes(place: Path, count: int, figures: Figures) -> None:
-    """1,000 partners over two lanes of one process."""
-    bench = Bench(place, lanes=2)
-    partners = load.roots(500, lane=0, lanes=2) + load.roots(500, lane=1, lanes=2)
-    figures["lanes_2_commands_per_s"], _ = backlog(bench, partners, count, partners=partners)
-
-
-def whole_path(place: Path, count: int, figures: Figures) -> None:
-    """From the ingress to the last row in Cassandra, every process running."""
-    bench = Bench(place, lanes=4)
-    partners = load.roots(1_000, lane=0, lanes=1)
-    ingress = load.Ingress(bench.kafka, assembly.COMMANDS_TOPIC)
-    total = ingress.write(load.openings(partners)) + ingress.write(load.payments(partners, count))
-    session = CassandraSession(assembly.cassandra_address(bench.settings), keyspace=bench.settings.cassandra.keyspace)
-    reader = ArchiveReader(session)
-    with bench.running("router", "shard", "sink", "remover") as pids:
-        began_s = time.monotonic()
-        while _archived(bench, reader) < total and time.monotonic() - began_s < 600:
-            time.sleep(0.2)
-        elapsed_s = time.monotonic() - began_s
-        figures["memory_mb_whole_path"] = {kind: memory_mb(pid) for kind, pid in pids.items()}
-    figures["whole_path_commands_per_s"] = int(total / elapsed_s)
-    session.close()
-
-
-def _archived(bench: Bench, reader: ArchiveReader) -> int:
-    """Return how many records are covered: each of the backlog's is journalled, and each lane's offsets begin at 0."""
-    topic_id = assembly.check_topics(bench.settings).topic_id(shard_topic(SHARD))
-    lanes: dict[int, int] = {}
-    for (lane, _partition), covered in reader.coverage(topic_id).items():
-        lanes[lane] = max(lanes.get(lane, 0), covered.lane_offset + 1)
-    return sum(lanes.values())
-
-
-def sink_alone(place: Path, count: int, figures: Figures) -> None:
-    """A backlog of results, and nothing but the sink."""
-    bench = Bench(place, lanes=1)
-    partners = load.roots(1_000, lane=0, lanes=1)
-    backlog(bench, partners, count, partners=partners)
-    session = CassandraSession(assembly.cassandra_address(bench.settings), keyspace=bench.settings.cassandra.keyspace)
-    reader = ArchiveReader(session)
-    with bench.running("sink"):
-        while not _archived(bench, reader):
-            time.sleep(0.05)
-        first, began_s = _archived(bench, reader), time.monotonic()
-        while _archived(bench, reader) < count and time.monotonic() - began_s < 600:
-            time.sleep(0.1)
-        figures["sink_rows_per_s"] = int((_archived(bench, reader) - first) / max(time.monotonic() - began_s, 0.001))
-    session.close()
-
-
-def latency(place: Path, figures: Figures) -> None:
-    """From produce to result, through router and worker, at fixed rates."""
-    bench = Bench(place, lanes=4)
-    partners = load.roots(1_000, lane=0, lanes=1)
-    ingress = load.Ingress(bench.kafka, assembly.COMMANDS_TOPIC)
-    results = load.Results(bench.kafka, assembly.RESULTS_TOPIC, bench.settings.topics.results_partitions)
-    figures["latency_ms"] = {}
-    with bench.running("router", "shard"):
-        opened = ingress.write(load.openings(partners))
-        results.await_count(opened)
-        for rate in RATES:
-            figures["latency_ms"][str(rate)] = _at_rate(ingress, results, partners, rate)
-    results.close()
-
-
-def _at_rate(ingress: load.Ingress, results: load.Results, partners: list[str], rate: int) -> Figures:
-    sent: dict[str, float] = {}
-    took: list[float] = []
-    stopping = threading.Event()
-
-    def seen(payload: bytes, now_s: float) -> None:
-        began_s = sent.pop(id_text(decode_result(payload).command_id), None)
-        if began_s is not None:
-            took.append(now_s - began_s)
-
-    reader = threading.Thread(target=results.follow, args=(seen, stopping))
-    reader.start()
-    began_s = time.monotonic()
-    for number, command in enumerate(load.payments(partners, rate * LATENCY_S)):
-        due_s = began_s + number / rate  # open loop: what waits to be sent counts as waiting
-        if (ahead_s := due_s - time.monotonic()) > 0:
-            time.sleep(ahead_s)
-        sent[id_text(command.command_id)] = due_s
-        ingress.send(command)
-    ingress.flush()
-    ends_s = time.monotonic() + 30
-    while sent and time.monotonic() < ends_s:
-        time.sleep(0.1)
-    stopping.set()
-    reader.join()
-    return {"p50": quantile_ms(took, 0.5), "p99": quantile_ms(took, 0.99), "p99.9": quantile_ms(took, 0.999)}
-
-
-def memory(place: Path, figures: Figures) -> None:
-    """The worker's memory after 200,000 commands and after a million, of one process."""
-    bench = Bench(place, lanes=1)
-    partners = load.roots(1_000, lane=0, lanes=1)
-    results = load.Results(bench.kafka, assembly.RESULTS_TOPIC, bench.settings.topics.results_partitions)
-    writer = load.ShardBacklog(bench.kafka, shard_topic(SHARD), 1)
-    figures["memory_mb_by_commands"] = {}
-    with bench.running("shard") as pids:
-        results.await_count(writer.write(load.openings(partners)))
-        for upto in (200_000, 400_000, 600_000, 800_000, 1_000_000):
-            results.await_count(writer.write(load.payments(partners, 200_000)))
-            figures["memory_mb_by_commands"][str(upto)] = memory_mb(pids["shard"])
-    results.close()
-
-
-def show(figures: Figures) -> None:
-    """Print the table, with the goals beside what they are about."""
-    table = Table("figure", "value", "goal", title="figures of one run; compare only within it")
-    hot, raw = figures.get("hot_partner_commands_per_s"), figures.get("raw_insert_rows_per_s")
-    for name, value in figures.items():
-        table.add_row(name, json.dumps(value), "")
-    if hot and raw:
-        many, lock = figures["partners_1000_commands_per_s"], figures["row_lock_payments_per_s"]
-        table.add_row("hot partner / raw insert", f"{hot / raw:.2f}", ">= 0.5")
-        table.add_row("hot partner / row lock", f"{hot / lock:.1f}", ">= 15")
-        table.add_row("1,000 partners / raw insert", f"{many / raw:.2f}", ">= 0.45")
-    if "latency_ms" in figures:
-        table.add_row("p99 at 1,000 a second", str(figures["latency_ms"]["1000"]["p99"]), "<= 150 ms")
-    console.print(table)
-
-
-def main() -> None:
-    """Measure."""
-    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a quarter of the commands, and no million")
-    parser.add_argument("--only", help="one part: one_lane, two_lanes, whole_path, sink_alone, latency, memory")
-    chosen = parser.parse_args()
-    count = 50_000 if chosen.quick else 200_000
-    figures: Figures = {}
-    parts: dict[str, Callable[[Path], None]] = {
-        "one_lane": lambda place: one_lane(place, count, figures),
-        "two_lanes": lambda place: two_lanes(place, count, figures),
-        "latency": lambda place: latency(place, figures),
-        "whole_path": lambda place: whole_path(place, count, figures),
-        "sink_alone": lambda place: sink_alone(place, count, figures),
-        "memory": lambda place: memory(place, figures),
+def bench(
+    *,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A quarter of the work: figures that only show a trend.")
+    ] = False,
+    only: Annotated[list[str] | None, typer.Option("--only", help="Fields to measure; may be given again.")] = None,
+) -> None:
+    """Measure the service on the servers that run, and write bench-results.json."""
+    wanted = set(only or [])
+    unknown = wanted - {field for fields in RUNS.values() for field in fields}
+    if unknown:
+        console.print(f"no such field: {', '.join(sorted(unknown))}")
+        raise typer.Exit(2)
+    servers = places.from_settings()
+    if servers is None or places.silent(servers):
+        console.print("the servers do not answer: `make bench` starts them")
+        raise typer.Exit(3)
+    found: dict[str, Any] = {
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "cores": os.cpu_count(),
+        "quick": quick,
+        # Of each run at its end: runnable processes over the last minute; far above the cores, others were at work too.
+        "load_average": {},
     }
-    if chosen.quick:
-        del parts["memory"]
-    with folder() as place:
-        for name, part in parts.items():
-            if chosen.only in (None, name):
-                console.print(f"measuring {name}", style="dim")
-                part(place)
-    show(figures)
-    Path("bench-results.json").write_text(json.dumps(figures, indent=2) + "\n")
+    for run, fields in RUNS.items():
+        if wanted and not wanted & set(fields):
+            continue
+        began_s = time.monotonic()
+        with console.status(f"{run.__name__}: {(run.__doc__ or '').partition(chr(10))[0]}"):
+            for field, value in run(servers, QUICK if quick else FULL).items():
+                found[field] = {**found[field], **value} if field in found else value
+        found["load_average"][run.__name__] = round(os.getloadavg()[0], 1)
+        console.print(f"[dim]{run.__name__} took {time.monotonic() - began_s:.0f} s[/dim]")
+        RESULTS_FILE.write_text(json.dumps(found, indent=2) + "\n")
+    console.print(_table(found))
+    console.print(_goals(found))
+    console.print(f"written to {RESULTS_FILE}")
+
+
+def _table(found: dict[str, Any]) -> Table:
+    table = Table("field", "figure", title=f"{found['cores']} cores, everything on them, {found['measured_at']}")
+    for field, value in _flat(found):
+        table.add_row(field, f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value))
+    return table
+
+
+def _flat(value: dict[str, Any], before: str = "") -> list[tuple[str, Any]]:
+    rows: list[tuple[str, Any]] = []
+    for name, each in value.items():
+        rows += _flat(each, f"{before}{name} ") if isinstance(each, dict) else [(f"{before}{name}", each)]
+    return rows
+
+
+def _goals(found: dict[str, Any]) -> Table:
+    table = Table("goal", "wanted", "measured", "")
+    for name, above, below, least in GOALS:
+        if above in found and below in found:
+            ratio = found[above] / max(found[below], 1)
+            table.add_row(name, f">= {least}", f"{ratio:.2f}", _verdict(met=ratio >= least))
+    p99 = found.get("latency_ms", {}).get("1000", {}).get("p99")
+    if p99 is not None:
+        table.add_row(
+            "p99 at 1,000 a second", f"<= {P99_AT_1000_MS_MAX} ms", f"{p99} ms", _verdict(met=p99 <= P99_AT_1000_MS_MAX)
+        )
+    return table
+
+
+def _verdict(*, met: bool) -> str:
+    return "[green]reached[/green]" if met else "[red]not reached[/red]"
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(bench)

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 
@@ -67,8 +68,8 @@ class ShardBacklog:
                 self._topic,
                 encode_command(command),
                 root.encode(),
-                partition_of(root, self._lanes),
-                [(ROUTE_HEADER, encode_route(route))],
+                partition=partition_of(root, self._lanes),
+                headers=[(ROUTE_HEADER, encode_route(route))],
             )
             self._offset += 1
             count += 1
@@ -95,7 +96,7 @@ class Ingress:
     def send(self, command: Command) -> None:
         """Write one command, without waiting."""
         root = command.address.partition(":")[0]
-        _produce(self._producer, self._topic, encode_command(command), root.encode(), -1, [])
+        _produce(self._producer, self._topic, encode_command(command), root.encode())
 
     def flush(self) -> None:
         """Wait until everything is acknowledged."""
@@ -117,12 +118,10 @@ def _producer(address: KafkaAddress) -> Producer:
     )
 
 
-def _produce(  # noqa: PLR0917 - as the driver's own call has them
-    producer: Producer, topic: str, value: bytes, key: bytes, partition: int, headers: list[tuple[str, bytes]]
-) -> None:
+def _produce(producer: Producer, topic: str, value: bytes, key: bytes, **places: Any) -> None:
     while True:
         try:
-            producer.produce(topic, value, key, partition, headers=dict[str, str | bytes | None](headers))
+            producer.produce(topic, value, key, **places)
         except BufferError:
             producer.poll(0.1)
         else:
@@ -132,17 +131,10 @@ def _produce(  # noqa: PLR0917 - as the driver's own call has them
 
 @dataclass(slots=True)
 class Seen:
-    """How many results were seen by when; ``first_s`` and ``first`` are those of the first read that had any."""
+    """How many results were seen, and when the last of them was, on the monotonic clock."""
 
     count: int = 0
-    first: int = 0
-    first_s: float = 0.0
     last_s: float = 0.0
-
-    @property
-    def per_s(self) -> int:
-        """Return results a second between the first read and the last."""
-        return int((self.count - self.first) / max(self.last_s - self.first_s, 1e-9))
 
 
 class Results:
@@ -167,17 +159,16 @@ class Results:
             places.append(TopicPartition(name, partition, end))
         self._consumer.assign(places)
 
-    def await_count(self, count: int, deadline_s: float = 600.0) -> Seen:
-        """Read until so many results were seen."""
+    def await_count(self, count: int, deadline_s: float, check: Callable[[], None]) -> Seen:
+        """Read until so many results were seen; ``check`` raises once there is no use in waiting on."""
         seen = Seen()
         ends_s = time.monotonic() + deadline_s
         while seen.count < count:
+            check()
             if time.monotonic() > ends_s:
                 raise TimeoutError(f"{seen.count} of {count} results within {deadline_s} s")
             found = len(self._consumer.consume(10_000, 0.02))
             now_s = time.monotonic()
-            if found and not seen.count:
-                seen.first, seen.first_s = found, now_s
             if found:
                 seen.count += found
                 seen.last_s = now_s

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -23,20 +22,24 @@ def memory_mb(pid: int) -> int:
     return 0
 
 
-@dataclass(slots=True)
 class CpuClock:
-    """CPU seconds of some processes between two moments."""
+    """CPU seconds of some processes from now on, until ``stop`` or until it is asked."""
 
-    pids: dict[str, int]
+    def __init__(self, pids: dict[str, int]) -> None:
+        self._pids = pids
+        self._began = {name: cpu_s(pid) for name, pid in pids.items()}
+        self._ended: dict[str, float] | None = None
 
-    def __post_init__(self) -> None:
-        self._began = {name: cpu_s(pid) for name, pid in self.pids.items()}
-
-    _began: dict[str, float] = None  # type: ignore[assignment]
+    def stop(self) -> None:
+        """Count no further."""
+        self._ended = {name: cpu_s(pid) for name, pid in self._pids.items()}
 
     def us_per(self, count: int) -> dict[str, int]:
-        """Return microseconds a command of each process since the beginning."""
-        return {name: int((cpu_s(pid) - self._began[name]) * 1e6 / count) for name, pid in self.pids.items()}
+        """Return microseconds a command of each process."""
+        if self._ended is None:
+            self.stop()
+        ended = self._ended or {}
+        return {name: int((ended[name] - began) * 1e6 / count) for name, began in self._began.items()}
 
 
 def quantile_ms(values_s: list[float], q: float) -> float:

@@ -1,0 +1,226 @@
+"""The runs: each measures some fields of the issue's table, on a service of its own, which it removes again."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+from processors.ledger.commands import Command
+from processors.wire.results import decode_result
+from tests.bench import baselines, load
+from tests.bench.measure import CpuClock, quantile_ms
+from tests.bench.service import RESULTS_PARTITIONS, Service, server_pids, service
+from tests.servers import Servers
+
+PARTNERS = 1_000
+LATENCY_RATES = (100, 1_000, 5_000)
+# Before each rate is measured: caches, connections and the group are as in any minute of a day.
+WARM_UP_S = 3
+DEADLINE_S = 1_200.0
+
+Fields = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """How much is measured."""
+
+    backlog: int
+    whole_path: int  # memory is looked at after a fifth of it, and at its end
+    latency_s: int
+    row_lock_s: float
+
+
+FULL = Size(backlog=200_000, whole_path=1_000_000, latency_s=20, row_lock_s=8.0)
+QUICK = Size(backlog=50_000, whole_path=100_000, latency_s=5, row_lock_s=4.0)
+
+
+def hot_partner(servers: Servers, size: Size) -> Fields:
+    """One partner, one lane; then its journal's rows as bare INSERTs, and its results through the sink alone."""
+    with service(servers) as made:
+        roots = load.roots(1, lane=0, lanes=1)
+        rate, clock, count = _drain(made, roots, size.backlog, {"worker": "shard"})
+        raw = baselines.raw_insert_rows_per_s(made.mysql, size.backlog // 2)
+        made.start("sink")
+        ends = made.journal_ends()
+        first_s, first, last_s = made.await_archived(ends, DEADLINE_S)
+        return {
+            "hot_partner_commands_per_s": rate,
+            "raw_insert_rows_per_s": raw,
+            "sink_rows_per_s": _per_s(sum(ends.values()) - first, last_s - first_s),
+            "cpu_us_per_command": {"hot_partner": clock.us_per(count)},
+        }
+
+
+def partners_1000(servers: Servers, size: Size) -> Fields:
+    """A thousand partners, one lane."""
+    with service(servers) as made:
+        rate, _, _ = _drain(made, load.roots(PARTNERS, lane=0, lanes=1), size.backlog, {"worker": "shard"})
+        return {"partners_1000_commands_per_s": rate}
+
+
+def lanes_2(servers: Servers, size: Size) -> Fields:
+    """A thousand partners over two lanes, one worker each."""
+    with service(servers, lanes=2) as made:
+        roots = [root for lane in (0, 1) for root in load.roots(PARTNERS // 2, lane=lane, lanes=2)]
+        mixed = [root for pair in zip(roots[: PARTNERS // 2], roots[PARTNERS // 2 :], strict=True) for root in pair]
+        workers = {"worker 1": "shard", "worker 2": "shard-2"}
+        return {"lanes_2_commands_per_s": _drain(made, mixed, size.backlog, workers)[0]}
+
+
+def hierarchy_3(servers: Servers, size: Size) -> Fields:
+    """A thousand payers, each three levels deep, all levels checked and taken."""
+    with service(servers) as made:
+        roots = load.roots(PARTNERS, lane=0, lanes=1)
+        accounts = [address for root in roots for address in (root, f"{root}:vn", f"{root}:vn:shop")]
+        payers = [f"{root}:vn:shop" for root in roots]
+        rate, _, _ = _drain(made, payers, size.backlog, {"worker": "shard"}, accounts=accounts)
+        return {"hierarchy_3_commands_per_s": rate}
+
+
+def whole_path(servers: Servers, size: Size) -> Fields:
+    """Router, worker, sink and remover, from a backlog in ``balance.commands`` to the last row in Cassandra."""
+    with service(servers) as made:
+        roots = load.roots(PARTNERS, lane=0, lanes=1)
+        ingress = load.Ingress(made.kafka, "balance.commands")
+        results = load.Results(made.kafka, "balance.results", RESULTS_PARTITIONS)
+        count = ingress.write(chain(load.openings(roots), load.payments(roots, size.whole_path)))
+        made.start("router", "shard", "sink", "remover")
+        first = _await(made, results, 1)
+        clock = CpuClock(made.pids() | server_pids(made.settings))
+        seen = first.count
+        early: dict[str, int] = {}
+        for look in (size.whole_path // 5, count):
+            seen += _await(made, results, look - seen).count
+            early = early or made.memory_mb()
+        results.close()
+        _, _, last_s = made.await_archived(made.journal_ends(), DEADLINE_S)
+        late = made.memory_mb()
+        return {
+            "whole_path_commands_per_s": _per_s(count - first.count, last_s - first.last_s),
+            "cpu_us_per_command": {"whole_path": clock.us_per(count - first.count)},
+            "memory_mb": {
+                name: {f"after_{size.whole_path // 5}": early[name], f"after_{size.whole_path}": late[name]}
+                for name in late
+            },
+        }
+
+
+def row_lock(servers: Servers, size: Size) -> Fields:
+    """What one would write first."""
+    with service(servers) as made:
+        return {"row_lock_payments_per_s": baselines.row_lock_payments_per_s(made.mysql, size.row_lock_s)}
+
+
+def latency(servers: Servers, size: Size) -> Fields:
+    """From produce to ``balance.commands`` to the result seen, at fixed rates whatever the service does (open loop)."""
+    with service(servers) as made:
+        roots = load.roots(PARTNERS, lane=0, lanes=1)
+        ingress = load.Ingress(made.kafka, "balance.commands")
+        results = load.Results(made.kafka, "balance.results", RESULTS_PARTITIONS)
+        made.start("router", "shard")
+        _await(made, results, ingress.write(load.openings(roots)))
+        found = {}
+        for rate in LATENCY_RATES:
+            durations_s = _open_loop(ingress, results, load.payments(roots, rate * (WARM_UP_S + size.latency_s)), rate)
+            made.check()
+            measured = durations_s[rate * WARM_UP_S :]
+            found[str(rate)] = {
+                name: quantile_ms(measured, q) for name, q in (("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999))
+            }
+        results.close()
+        return {"latency_ms": found}
+
+
+RUNS: dict[Callable[[Servers, Size], Fields], tuple[str, ...]] = {
+    hot_partner: (
+        "hot_partner_commands_per_s",
+        "raw_insert_rows_per_s",
+        "sink_rows_per_s",
+        "cpu_us_per_command",
+    ),
+    partners_1000: ("partners_1000_commands_per_s",),
+    lanes_2: ("lanes_2_commands_per_s",),
+    hierarchy_3: ("hierarchy_3_commands_per_s",),
+    row_lock: ("row_lock_payments_per_s",),
+    latency: ("latency_ms",),
+    whole_path: ("whole_path_commands_per_s", "cpu_us_per_command", "memory_mb"),
+}
+"""Each run, and the fields it gives; two runs may each give a part of a field."""
+
+
+def _drain(
+    made: Service,
+    payers: list[str],
+    payments: int,
+    workers: dict[str, str],
+    *,
+    accounts: list[str] | None = None,
+) -> tuple[int, CpuClock, int]:
+    """Write a backlog to the shard's topic, start the workers, and see the last result.
+
+    Returns:
+        Results a second between the first and the last that was seen, what they cost, and how many they were.
+    """
+    results = load.Results(made.kafka, "balance.results", RESULTS_PARTITIONS)
+    backlog = load.ShardBacklog(made.kafka, made.shard_topic, made.settings.topics.lanes)
+    count = backlog.write(chain(load.openings(accounts or payers), load.payments(payers, payments)))
+    made.start(*workers.values())
+    first = _await(made, results, 1)
+    pids = {name: made.pids()[process] for name, process in workers.items()}
+    clock = CpuClock(pids | server_pids(made.settings))
+    rest = _await(made, results, count - first.count)
+    results.close()
+    clock.stop()
+    made.stop()
+    return _per_s(rest.count, rest.last_s - first.last_s), clock, rest.count
+
+
+def _await(made: Service, results: load.Results, count: int) -> load.Seen:
+    """Wait for results; where none come the processes' ends say why."""
+    try:
+        return results.await_count(count, DEADLINE_S, made.check)
+    except TimeoutError:
+        made.check()
+        raise
+
+
+def _open_loop(ingress: load.Ingress, results: load.Results, commands: Iterator[Command], rate: int) -> list[float]:
+    """Send commands at a rate, and return for each, in their order, how long its result took, in seconds.
+
+    Counted from when it was due, so that a sender that is held up hides nothing.
+    """
+    prepared = list(commands)
+    seen: list[tuple[bytes, float]] = []
+    stopping = threading.Event()
+    reader = threading.Thread(
+        target=results.follow, args=(lambda value, now_s: seen.append((value, now_s)), stopping), daemon=True
+    )
+    reader.start()
+    began_s = time.monotonic() + 0.1
+    due_s = {}
+    for number, command in enumerate(prepared):
+        due_s[command.command_id] = began_s + number / rate
+        time.sleep(max(0.0, due_s[command.command_id] - time.monotonic()))
+        ingress.send(command)
+    ingress.flush()
+    deadline_s = time.monotonic() + 60
+    while len(seen) < len(prepared) and time.monotonic() < deadline_s:
+        time.sleep(0.1)
+    stopping.set()
+    reader.join()
+    if len(seen) < len(prepared):
+        raise TimeoutError(f"{len(seen)} of {len(prepared)} results at {rate} commands a second")
+    took_s = {}
+    for value, now_s in seen:
+        command_id = decode_result(value).command_id
+        took_s[command_id] = now_s - due_s[command_id]
+    return [took_s[command.command_id] for command in prepared]
+
+
+def _per_s(count: int, seconds: float) -> int:
+    return int(count / max(seconds, 1e-9))

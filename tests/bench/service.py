@@ -1,0 +1,189 @@
+"""A service of a run's own on the real servers, with its processes; nothing is left of it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import MySQLdb
+from cassandra.cluster import Cluster
+from confluent_kafka.admin import AdminClient
+
+from processors.ops import assembly, stack
+from processors.ops.setting_up import initialize
+from processors.settings import Settings, load_settings
+from processors.stores.archive_reader import ArchiveReader
+from processors.stores.cassandra import CassandraSession
+from processors.streams.topics import Topics, shard_topic
+from tests.bench.measure import memory_mb
+from tests.servers import Servers
+
+SHARD = "s1"
+RESULTS_PARTITIONS = 4
+END_DEADLINE_S = 60.0
+_ADMIN_TIMEOUT_S = 60.0
+_LOOK_S = 0.05
+
+
+class Service:
+    """Topics, database, keyspace and processes under names of this run alone."""
+
+    def __init__(self, servers: Servers, folder: Path, lanes: int) -> None:
+        """Make everything that the first command needs."""
+        self._servers = servers
+        self._folder = folder
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        mark = secrets.token_hex(4)
+        self.database = self.keyspace = f"balance_bench_{mark}"
+        self.prefix = f"bench{mark}."
+        self.environment = {
+            **servers.environment(),
+            "BALANCE_KAFKA__TOPIC_PREFIX": self.prefix,
+            "BALANCE_SHARDS__S1__DATABASE": self.database,
+            "BALANCE_CASSANDRA__KEYSPACE": self.keyspace,
+            "BALANCE_KEYS_FILE": str(folder / f"keys-{mark}.json"),
+            "BALANCE_TOPICS__LANES": str(lanes),
+            "BALANCE_TOPICS__RESULTS_PARTITIONS": str(RESULTS_PARTITIONS),
+            "BALANCE_LOG_LEVEL": "warning",
+        }
+        self.settings = load_settings(environment=self.environment)
+        initialize(self.settings, lambda _said: None)
+        self.kafka = assembly.kafka_address(self.settings)
+        self.mysql = assembly.mysql_address(self.settings, SHARD)
+
+    @property
+    def shard_topic(self) -> str:
+        """Return the shard's topic, without the prefix."""
+        return shard_topic(SHARD)
+
+    # ------------------------------------------------------------------ processes
+
+    def start(self, *names: str) -> None:
+        """Start processes of the service: ``router``, ``shard``, ``sink``, ``remover``; ``shard-1`` is a second one."""
+        for name in names:
+            with (self._folder / f"{self.prefix}{name}.log").open("wb") as log:
+                self._processes[name] = subprocess.Popen(
+                    [sys.executable, "-m", "processors.ops.cli", name.partition("-")[0], "run"],
+                    env={**os.environ, **self.environment, "BALANCE_INSTANCE": name},
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                )
+
+    def check(self) -> None:
+        """Raise where a process has ended by itself; its log is in the error."""
+        for name, process in self._processes.items():
+            if process.poll() is not None:
+                log = (self._folder / f"{self.prefix}{name}.log").read_text()
+                raise RuntimeError(f"{name} ended with {process.returncode}:\n{log[-4_000:]}")
+
+    def pids(self) -> dict[str, int]:
+        """Return the processes' ids by name."""
+        return {name: process.pid for name, process in self._processes.items()}
+
+    def memory_mb(self) -> dict[str, int]:
+        """Return the processes' resident memory in MB."""
+        return {name: memory_mb(pid) for name, pid in self.pids().items()}
+
+    def stop(self) -> None:
+        """End the processes, finishing what they do."""
+        for process in self._processes.values():
+            process.terminate()
+        for process in self._processes.values():
+            try:
+                process.wait(END_DEADLINE_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self._processes.clear()
+
+    # ------------------------------------------------------------------ the archive
+
+    def journal_ends(self) -> dict[tuple[int, int], int]:
+        """Return the last journalled lane offset by lane and results partition."""
+        connection = self._connect()
+        connection.query(
+            f"SELECT lane, bucket & {RESULTS_PARTITIONS - 1}, MAX(lane_offset) FROM {self.database}.journal "
+            "GROUP BY 1, 2"
+        )
+        rows = connection.store_result().fetch_row(maxrows=0)
+        connection.close()
+        return {(int(lane), int(partition)): int(offset) for lane, partition, offset in rows}
+
+    def await_archived(self, ends: dict[tuple[int, int], int], deadline_s: float) -> tuple[float, int, float]:
+        """Wait until the archive covers these offsets.
+
+        Returns:
+            When coverage was first seen, how far it was then (offsets over all lanes and partitions), and when it
+            covered all; seconds on the monotonic clock.
+        """
+        session = CassandraSession(assembly.cassandra_address(self.settings), keyspace=self.keyspace)
+        reader = ArchiveReader(session)
+        shard = Topics(self.kafka).topic_id(self.shard_topic)
+        first: tuple[float, int] | None = None
+        deadline = time.monotonic() + deadline_s
+        try:
+            while True:
+                covered = {key: found.lane_offset for key, found in reader.coverage(shard).items()}
+                now_s = time.monotonic()
+                if covered and first is None:
+                    first = now_s, sum(covered.values())
+                if first is not None and all(covered.get(key, -1) >= end for key, end in ends.items()):
+                    return first[0], first[1], now_s
+                if now_s > deadline:
+                    raise TimeoutError(f"the archive covers {covered} of {ends} after {deadline_s} s")
+                self.check()
+                time.sleep(_LOOK_S)
+        finally:
+            session.close()
+
+    # ------------------------------------------------------------------ the end
+
+    def remove(self) -> None:
+        """Stop what still runs, and take topics, database and keyspace away."""
+        self.stop()
+        admin = AdminClient({"bootstrap.servers": self._servers.kafka_bootstrap_servers})
+        topics = [name for name in admin.list_topics(timeout=_ADMIN_TIMEOUT_S).topics if name.startswith(self.prefix)]
+        for done in admin.delete_topics(topics, operation_timeout=_ADMIN_TIMEOUT_S).values():
+            done.result(timeout=_ADMIN_TIMEOUT_S)
+        connection = self._connect()
+        connection.query(f"DROP DATABASE IF EXISTS {self.database}")
+        connection.close()
+        cluster = Cluster([self._servers.cassandra_host], port=self._servers.cassandra_port, protocol_version=5)
+        try:
+            cluster.connect().execute(f"DROP KEYSPACE IF EXISTS {self.keyspace}", timeout=_ADMIN_TIMEOUT_S)
+        finally:
+            cluster.shutdown()
+
+    def _connect(self) -> MySQLdb.Connection:
+        servers = self._servers
+        return MySQLdb.connect(
+            host=servers.mysql_host,
+            port=servers.mysql_port,
+            user=servers.mysql_user,
+            password=servers.mysql_password,
+        )
+
+
+@contextmanager
+def service(servers: Servers, *, lanes: int = 1) -> Iterator[Service]:
+    """Give a service of its own for one run, removed afterwards whatever happens."""
+    with tempfile.TemporaryDirectory(prefix="balance-bench-") as folder:
+        made = Service(servers, Path(folder), lanes)
+        try:
+            yield made
+        finally:
+            made.remove()
+
+
+def server_pids(settings: Settings) -> dict[str, int]:
+    """Return the process ids of the servers, as far as this checkout's native stack runs them."""
+    pids = {server.value: stack.pid(settings, server) for server in stack.Server}
+    return {name: pid for name, pid in pids.items() if pid is not None}
