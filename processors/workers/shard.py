@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from processors.faults import LaneStopped, Retryable
-from processors.telemetry import PULSE, get_logger
+from processors.faults import Fault, LaneStopped, Retryable
+from processors.telemetry import FAULTS, PULSE, get_logger
 from processors.wire.admission import admit
 from processors.wire.commands import ConfluentIds
 from processors.wire.records import Record
@@ -192,7 +192,12 @@ class ShardWorker:
         if now_s - self._topic_looked_s < TOPIC_LOOK_S:
             return
         self._topic_looked_s = now_s
-        if self._read_topic_id() != self._config.topic_id:
+        try:
+            topic_id = self._read_topic_id()
+        except Fault as fault:  # the broker is away: no record comes from it either, and the next look asks again
+            FAULTS.labels("shard", type(fault).__name__).inc()
+            return
+        if topic_id != self._config.topic_id:
             for runner in self._runners.values():
                 runner.interrupt(Retryable("the shard's topic has another id than before"))
 
