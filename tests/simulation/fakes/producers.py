@@ -64,7 +64,9 @@ class FakePublisher:
         self.power.point("publish.offsets")
         transaction = self.broker.begin(self.transactional_id, self.epoch)
         group = self.membership.group
-        group.check(self.membership.member())
+        if not group.is_member(self.membership.member()):
+            self.broker.end(self.transactional_id, self.epoch, commit=False)
+            raise Retryable(f"{self.transactional_id}: its consumer is no member of the group")
         place = (self.source_topic, position.lane)
         transaction.offsets.append((group, place, position.next_offset, encode_metadata(position)))
 

@@ -1,0 +1,187 @@
+"""The simulation's plain group member and producer, and the real ones: the same questions, the same answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+import pytest
+
+from processors.faults import Fenced
+from processors.streams.connection import KafkaAddress
+from processors.streams.consumer import GroupOptions
+from processors.streams.group import GroupConsumer
+from processors.streams.producer import IdempotentProducer
+from processors.wire.records import OutRecord, Record
+from processors.workers.router import LaneProducer
+from tests.kafka_log import KafkaLog, eventually
+from tests.servers import Servers
+from tests.simulation.fakes.broker import Broker
+from tests.simulation.fakes.clock import Clock
+from tests.simulation.fakes.consumers import FakeGroupConsumer
+from tests.simulation.fakes.power import SteadyPower
+from tests.simulation.fakes.producers import FakeProducer
+
+TOPIC = "commands"
+Told = Callable[[Collection[int]], None]
+
+
+class Reader(Protocol):
+    """A member of a group."""
+
+    def poll(self, max_records: int, timeout_s: float) -> list[Record]: ...
+
+    def commit(self, offsets: Mapping[int, int], metadata: str = "") -> None: ...
+
+    def rewind(self, offsets: Mapping[int, int]) -> None: ...
+
+    def committed(self, partitions: Collection[int]) -> dict[int, tuple[int, str]]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kafka:
+    """A topic of one partition, whose name ``name`` is, and the clients of it."""
+
+    name: str
+    join: Callable[[str, Told | None], Reader]
+    producer: Callable[[], LaneProducer]
+    write_in_transaction: Callable[[list[bytes], bool], None]
+
+
+def fake_kafka() -> Kafka:
+    broker = Broker(Clock())
+    broker.make_topic(TOPIC, 1)
+
+    def write_in_transaction(values: list[bytes], commit: bool) -> None:
+        epoch = broker.open_transactional("gateway")
+        for value in values:
+            broker.write(OutRecord(TOPIC, 0, b"acme", value, []), broker.begin("gateway", epoch))
+        broker.end("gateway", epoch, commit=commit)
+
+    return Kafka(
+        name=TOPIC,
+        join=lambda instance, told: FakeGroupConsumer(
+            broker, TOPIC, "readers", instance, SteadyPower(), on_assigned=told
+        ),
+        producer=lambda: FakeProducer(broker, SteadyPower()),
+        write_in_transaction=write_in_transaction,
+    )
+
+
+def real_kafka(log: KafkaLog, ending: ExitStack) -> Kafka:
+    name = log.make(TOPIC)
+
+    def join(instance: str, told: Told | None) -> Reader:
+        member = GroupConsumer(log.address, TOPIC, GroupOptions(group="readers", instance=instance), on_assigned=told)
+        ending.callback(member.close)
+        return member
+
+    def producer() -> LaneProducer:
+        made = IdempotentProducer(log.address)
+        ending.callback(made.close)
+        return made
+
+    return Kafka(
+        name=name,
+        join=join,
+        producer=producer,
+        write_in_transaction=lambda values, commit: log.write_in_transaction(TOPIC, values, commit=commit),
+    )
+
+
+@pytest.fixture(params=["the simulation's", "Kafka"])
+def kafka(request: pytest.FixtureRequest) -> Iterator[Kafka]:
+    if request.param == "the simulation's":
+        yield fake_kafka()
+        return
+    servers: Servers = request.getfixturevalue("servers")
+    prefix: Callable[[], str] = request.getfixturevalue("topic_prefix")
+    address = KafkaAddress(bootstrap_servers=servers.kafka_bootstrap_servers, topic_prefix=prefix())
+    with ExitStack() as ending:
+        yield real_kafka(KafkaLog(address), ending)
+
+
+def send(kafka: Kafka, *values: bytes) -> list[bytes]:
+    """Send records, and return them in the order in which they were acknowledged."""
+    producer = kafka.producer()
+    acknowledged: list[bytes] = []
+    for value in values:
+        producer.send(OutRecord(kafka.name, 0, b"acme", value, []), partial(acknowledged.append, value))
+    producer.flush(10)
+    assert producer.undelivered == 0
+    return acknowledged
+
+
+def read(reader: Reader, count: int) -> list[tuple[int, bytes | None]]:
+    found: list[Record] = []
+
+    def enough() -> bool:
+        found.extend(reader.poll(100, 0.1))
+        return len(found) >= count
+
+    eventually(enough, f"{count} records")
+    return [(record.offset, record.value) for record in found]
+
+
+def test_records_are_acknowledged_and_read_in_the_order_in_which_they_were_sent(kafka: Kafka) -> None:
+    assert send(kafka, b"a", b"b", b"c") == [b"a", b"b", b"c"]
+    assert read(kafka.join("x", None), 3) == [(0, b"a"), (1, b"b"), (2, b"c")]
+
+
+def test_an_aborted_transaction_of_a_gateway_leaves_a_gap(kafka: Kafka) -> None:
+    send(kafka, b"a")
+    kafka.write_in_transaction([b"no", b"no"], False)
+    kafka.write_in_transaction([b"yes"], True)
+    send(kafka, b"z")
+
+    assert read(kafka.join("x", None), 3) == [(0, b"a"), (4, b"yes"), (6, b"z")]
+
+
+def test_a_member_is_told_its_partitions_before_their_first_record(kafka: Kafka) -> None:
+    send(kafka, b"a")
+    told: list[list[int]] = []
+
+    assert read(kafka.join("x", lambda partitions: told.append(list(partitions))), 1)
+    assert told == [[0]]
+
+
+def test_the_next_life_of_a_member_goes_on_where_the_last_one_committed(kafka: Kafka) -> None:
+    send(kafka, b"a", b"b", b"c")
+    first = kafka.join("x", None)
+    read(first, 3)
+    before = first.committed([0])
+    first.commit({0: 1}, "so far")
+
+    second = kafka.join("x", None)
+
+    assert before == {}
+    assert read(second, 2) == [(1, b"b"), (2, b"c")]
+    assert second.committed([0]) == {0: (1, "so far")}
+
+
+def test_a_member_may_read_a_stretch_again(kafka: Kafka) -> None:
+    send(kafka, b"a", b"b")
+    reader = kafka.join("x", None)
+    read(reader, 2)
+
+    reader.rewind({0: 1})
+
+    assert read(reader, 1) == [(1, b"b")]
+
+
+@pytest.mark.rule("P4")
+def test_an_earlier_life_of_a_member_can_neither_read_nor_commit(kafka: Kafka) -> None:
+    send(kafka, b"a")
+    first = kafka.join("x", None)
+    read(first, 1)
+    second = kafka.join("x", None)
+    read(second, 1)
+
+    with pytest.raises(Fenced):
+        first.commit({0: 1})
+    with pytest.raises(Fenced):
+        eventually(lambda: bool(first.poll(10, 0.1)), "the earlier life is told")
+    assert second.committed([0]) == {}
