@@ -178,7 +178,8 @@ class RemoverProcess(LoopProcess):
     def turn(self) -> None:
         self.point("remover")
         database = self.world.database
-        if len(database.tables.progress) < self.world.weather.lanes or database.tables.stops:
+        lanes = range(self.world.weather.lanes)
+        if database.tables.stops or not all(self._is_known(lane) for lane in lanes):
             return
         number = min(database.tables.journal)
         if self.is_over(number) and all(self._archived(row) for row in database.tables.journal[number].values()):
@@ -189,6 +190,10 @@ class RemoverProcess(LoopProcess):
             self.world.note(f"remover: slice {number} is gone")
         if not database.holders():  # their rows are locked
             self._forget_refunded()
+
+    def _is_known(self, lane: int) -> bool:
+        tables = self.world.database.tables
+        return lane in tables.progress and bool(tables.rules_of(lane))
 
     def is_over(self, number: int) -> bool:
         """Say whether every lane's published time has passed the slice's end by the window (A6)."""
@@ -204,8 +209,9 @@ class RemoverProcess(LoopProcess):
 
     def rules_at(self, lane: int, offset: int) -> Rules:
         """Return the rules in force at an offset, by which unpublished answers are given again."""
-        in_force = [rules for since, rules in self.world.database.tables.rules_of(lane).items() if since <= offset]
-        return in_force[-1]
+        known = self.world.database.tables.rules_of(lane)
+        in_force = [rules for since, rules in known.items() if since <= offset]
+        return (in_force or list(known.values()))[-1]
 
     def _archived(self, row: JournalRow) -> bool:
         found = self.world.archive.get((row.root, row.command_id))
