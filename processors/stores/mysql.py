@@ -151,9 +151,10 @@ WRONG = frozenset(
 )
 MISSING_PARTITION = 1526
 LOCK_WAIT = 1205  # of rows and of metadata
+DUPLICATE_KEY = 1062
 
 
-def fault_of(error: MySQLdb.MySQLError, phase: Phase, what: str) -> Fault | AssertionError:
+def fault_of(error: Exception, phase: Phase, what: str) -> Fault | AssertionError:
     """Return what the caller must do about the driver's error.
 
     Args:
@@ -181,10 +182,12 @@ def fault_of(error: MySQLdb.MySQLError, phase: Phase, what: str) -> Fault | Asse
         return Unavailable(f"{text}: {_said(error)}")
     if number in WRONG:
         return Misconfigured(f"{text}: {_said(error)}")
+    if number == DUPLICATE_KEY:  # it quotes the key and nothing else of the row: ids and offsets
+        return AssertionError(f"{text}: {_said(error)}")
     return AssertionError(text)
 
 
-def _said(error: MySQLdb.MySQLError) -> str:
+def _said(error: Exception) -> str:
     return str(error.args[1])[:200] if len(error.args) > 1 else ""
 
 

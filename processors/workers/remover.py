@@ -258,7 +258,9 @@ class Remover:
         earliest_ms = min(
             (_needed_from_ms(rules[lane], lanes.positions.get(lane), now_ms) for lane in rules), default=now_ms
         )
-        self._upkeep.ensure_slices(from_ms=earliest_ms + widest_ms, to_ms=now_ms)
+        # A lane may be ahead of this machine's clock: slices behind it would be made and removed for ever.
+        latest_ms = max([now_ms, *(position.progress.last_time_ms for position in lanes.positions.values())])
+        self._upkeep.ensure_slices(from_ms=earliest_ms + widest_ms, to_ms=latest_ms)
 
     def _delete_old_rows(self, lanes: _Lanes) -> None:
         for lane, position in lanes.positions.items():
@@ -284,7 +286,7 @@ def _needed_from_ms(rules: Mapping[int, Rules], position: LanePosition | None, n
     """Return the earliest id time that a lane may still decide, by the newest rules; a new lane begins now."""
     newest = max(rules.values(), key=lambda each: each.version)
     lane_time_ms = 0 if position is None else position.progress.last_time_ms
-    return newest.window_start_ms(min(lane_time_ms or now_ms, now_ms))
+    return newest.window_start_ms(lane_time_ms or now_ms)
 
 
 def run_remover(

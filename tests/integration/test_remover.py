@@ -271,6 +271,18 @@ def test_slices_are_made_up_to_twice_the_future_limit_ahead(shard: Shard) -> Non
 
 
 @pytest.mark.rule("A7")
+def test_a_clock_that_is_behind_the_lanes_makes_no_slices_that_nobody_needs(shard: Shard) -> None:
+    remover = shard.remover()
+    behind_ms = PAST_MS - 50 * SLICE_MS
+    remover.step(behind_ms)
+
+    assert remover.step(behind_ms) == []
+    slices = open_reader(shard.mysql).slices()
+    assert slices == list(range(SLICE + 1, slices[-1] + 1))
+    assert slices[-1] == slice_of(PAST_MS + 2 * SLICE_MS)
+
+
+@pytest.mark.rule("A7")
 def test_a_slice_that_went_is_not_made_again_although_the_window_was_wider_once(shard: Shard) -> None:
     remover = shard.remover()
     shard.sql(
@@ -300,7 +312,7 @@ def test_batch_digests_go_after_seven_days_of_the_lanes_time_but_the_newest(empt
     )
     empty_shard.sql("UPDATE progress SET next_offset = 30")
     empty_shard.publish(NOW_MS + 1 + week_ms, lane=0)
-    empty_shard.publish(NOW_MS + 99 * week_ms, lane=1)
+    empty_shard.publish(NOW_MS + 99 + week_ms, lane=1)
 
     empty_shard.remover().step(NOW_MS)
 

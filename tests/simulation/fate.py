@@ -100,14 +100,19 @@ class Fate(Actor):
             if not self._position_is_ours(lane):
                 world.checks.position_lost(lane)
 
-    def _can_go_back_to(self, backup: Tables) -> bool:
+    def _can_go_back_to(self, backup: Tables, *, lost: int | None = None) -> bool:
         """Say whether the lanes can know, there, what an operator told them since: a lane reads ahead only where it is
-        stopped or was published beyond. Without either he must tell it again, which this one never does (I2).
+        stopped or was published beyond. Without either he must tell it again, which this one never does (I2). ``lost``
+        is a lane whose group offset goes, too.
         """
         world = self._world
+        published = [
+            world.checks.published[lane] if lane != lost and self._position_is_ours(lane) else 0
+            for lane in range(world.weather.lanes)
+        ]
         return all(
             lane in backup.stops
-            or world.checks.published[lane] > offset
+            or published[lane] > offset
             or (lane, offset) in backup.lane_times
             or (lane in backup.progress and backup.progress[lane].next_offset > offset)
             for lane, straight in enumerate(world.checks.straight)
@@ -121,6 +126,8 @@ class Fate(Actor):
 
     def _set_position(self, lane: int, position: tuple[int, str] | None) -> None:
         world = self._world
+        if not self._can_go_back_to(world.database.tables, lost=lane):
+            return
         offsets = world.broker.group(world.shard_group).offsets
         offsets.pop((world.shard_topic, lane), None)
         if position is not None:

@@ -33,6 +33,11 @@ def with_mishaps(*mishaps: Mishap) -> Callable[[Weather], Weather]:
     return lambda weather: replace(weather, mishaps=mishaps, mishaps_every=15)
 
 
+def with_pauses(weather: Weather) -> Weather:
+    """Have processes stand still at one step while another takes their lanes, often."""
+    return replace(weather, pause_share=0.9, cuts_every=30)
+
+
 def with_disaster(disaster: Disaster) -> Callable[[Weather], Weather]:
     return lambda weather: replace(weather, disaster=disaster)
 
@@ -90,7 +95,7 @@ def test_simulation_notices_a_publisher_kept_after_an_unknown_outcome() -> None:
 
 @pytest.mark.rule("L5")
 def test_simulation_notices_a_position_read_before_the_publisher_is_made() -> None:
-    assert notices(Makers(log=flaws.LogThatReadsPositionFirst))
+    assert notices(Makers(log=flaws.LogThatReadsPositionFirst), with_pauses)
 
 
 @pytest.mark.rule("P1")

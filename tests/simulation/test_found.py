@@ -1,0 +1,241 @@
+"""What the simulation found, each as the shortest story that shows it."""
+
+from __future__ import annotations
+
+import pytest
+
+from processors.faults import Fenced, LaneStopped, Retryable, StopCode
+from processors.ids import slice_of
+from processors.ledger.commands import SetLaneTime, Tick
+from processors.ledger.rules import Rules
+from processors.streams.consumer import AssignmentEvents
+from processors.wire.admission import Admission, admit
+from processors.wire.commands import encode_command
+from processors.wire.records import OutRecord
+from processors.wire.results import LaneIdentity
+from processors.wire.signature import SIGNATURE_HEADER, sign
+from processors.workers.lane import Lane, LaneParts
+from processors.workers.standing import LaneContext
+from tests.simulation.customers import KEYRING
+from tests.simulation.fakes.broker import Broker
+from tests.simulation.fakes.clock import START_MS, Clock
+from tests.simulation.fakes.consumers import FakeLaneLog, FakeShardConsumer
+from tests.simulation.fakes.database import Database
+from tests.simulation.fakes.lane_store import FakeLaneStore
+from tests.simulation.fakes.power import SteadyPower
+from tests.simulation.fakes.producers import FakePublisher, Membership
+
+TOPIC = "balance.shard.s1"
+PLACE = (TOPIC, 0)
+HOUR_MS = 3_600_000
+TICK = encode_command(Tick())
+
+
+class Worker:
+    """One lane of one process, step by step; ``again`` is another process that takes it over."""
+
+    def __init__(self, clock: Clock, broker: Broker, database: Database) -> None:
+        self.clock, self.broker, self.database = clock, broker, database
+        events = AssignmentEvents(assigned=lambda _: None, revoked=lambda _: None, started=lambda _: None)
+        power = SteadyPower()
+        consumer = FakeShardConsumer(broker, TOPIC, "workers", "worker", events=events, power=power)
+        consumer.poll(1, 0)  # joins
+        self.consumer = consumer
+        self.store = FakeLaneStore(database, 0, power)
+        membership = Membership(group=consumer.group, member=lambda: consumer.member)
+        self.lane = Lane(
+            LaneParts(
+                context=LaneContext(
+                    identity=LaneIdentity(shard="s1", incarnation=broker.topic(TOPIC).topic_id, lane=0),
+                    lanes=1,
+                    results_topic="balance.results",
+                    results_partitions=1,
+                    dead_letters_topic="balance.dead-letters",
+                ),
+                store=self.store,
+                log=FakeLaneLog(broker, consumer, TOPIC, 0, keyring=KEYRING, power=power),
+                make_publisher=lambda: FakePublisher(broker, "s1.0", TOPIC, membership, power),
+                clock_ms=clock.read,
+                book_accounts_max=10,
+                observe_published=lambda _: None,
+            )
+        )
+
+    @staticmethod
+    def begin() -> Worker:
+        clock = Clock()
+        broker = Broker(clock)
+        for topic in (TOPIC, "balance.results", "balance.dead-letters"):
+            broker.make_topic(topic, 1)
+        database = Database(clock, Rules(version=1))
+        for number in range(slice_of(START_MS), slice_of(START_MS) + 4):
+            database.tables.journal[number] = {}
+        return Worker(clock, broker, database)
+
+    def again(self) -> Worker:
+        return Worker(self.clock, self.broker, self.database)
+
+    def write(self, payload: bytes = TICK, *, count: int = 1) -> None:
+        headers = [(SIGNATURE_HEADER, sign(KEYRING, None, payload))]
+        for _ in range(count):
+            self.broker.write(OutRecord(TOPIC, 0, None, payload, headers))
+
+    def read(self) -> list[Admission]:
+        records, _ = self.consumer.poll(100, 0)
+        return [admit(record, keyring=KEYRING, lane=0, lanes=1) for record in records.get(0, [])]
+
+    def serve(self, *, publish: bool = True) -> None:
+        """Take everything there is, and bring it to its end."""
+        waiting = self.read()
+        while waiting or not self.lane.idle:
+            waiting = waiting[self.lane.turn(waiting) :]
+        while publish and self.lane.publishing.step():
+            pass
+
+    def stop(self) -> LaneStopped | None:
+        """Serve as the lane's runner does, until the lane runs out of records or is stopped."""
+        for _ in range(5):
+            try:
+                self.lane.assign()
+                self.serve()
+            except Retryable:
+                continue
+            except LaneStopped as stop:
+                self.store.stop(stop.code, stop.detail)
+                return stop
+            return None
+        raise AssertionError("it goes on like this for ever")
+
+    @property
+    def next_offset(self) -> int:
+        return self.database.tables.progress[0].next_offset
+
+
+@pytest.mark.rule("L2")
+@pytest.mark.parametrize("before", [0, 1, 4])
+def test_a_gap_stops_the_lane_wherever_in_a_batch_it_lies(before: int) -> None:
+    worker = Worker.begin()
+    worker.write(count=before + 4)
+    worker.broker.log(TOPIC, 0).lose(before)
+
+    stop = worker.stop()
+
+    assert stop is not None
+    assert stop.code is StopCode.LOG_GAP
+    assert worker.next_offset == before
+
+
+@pytest.mark.rule("L2")
+def test_a_position_that_another_runner_moved_is_no_gap() -> None:
+    worker = Worker.begin()
+    worker.write(count=3)
+    worker.lane.assign()
+    worker.serve()
+    worker.consumer.start(0, 0, -1)  # by a runner of the lane that was held up since before
+
+    with pytest.raises(Retryable):
+        worker.serve()
+
+    assert worker.stop() is None
+    assert worker.next_offset == 3
+
+
+@pytest.mark.rule("I2")
+def test_an_operators_word_is_kept_for_owners_whose_clock_has_passed_the_record() -> None:
+    worker = Worker.begin()
+    worker.clock.broker_ahead_ms = 2 * HOUR_MS
+    worker.write(count=2)
+    worker.clock.broker_ahead_ms = 0
+    assert worker.stop() is not None
+    for offset in (1, 0):
+        word = SetLaneTime(command_id=bytes(16), lane_offset=offset, time_ms=START_MS + offset)
+        worker.write(encode_command(word))
+    worker.lane.assign()
+    worker.lane.turn(worker.read()[:1])
+    worker.lane.turn([])  # offset 0 is committed, offset 1 is not
+
+    worker.clock.advance(3 * HOUR_MS)
+    later = worker.again()
+    assert later.stop() is None
+
+    assert later.database.tables.lane_times == {(0, 0): START_MS, (0, 1): START_MS + 1}
+    assert later.database.tables.progress[0].last_time_ms == START_MS + 1  # not the two hours later of the records
+    assert later.database.tables.stops == {}
+
+
+@pytest.mark.rule("L4")
+def test_a_database_from_before_that_loses_the_group_offset_goes_on() -> None:
+    worker = Worker.begin()
+    worker.lane.assign()
+    backup = worker.database.tables.backup()
+    worker.write(count=6)
+    worker.serve()
+    worker.database.restore(backup)
+    halfway = worker.again()
+    halfway.lane.assign()
+    halfway.lane.turn(halfway.read()[:2])
+    halfway.lane.turn([])
+
+    offsets = worker.broker.group("workers").offsets
+    del offsets[PLACE]
+    assert halfway.database.tables.progress[0].published_offset == 2
+
+    later = halfway.again()
+    assert later.stop() is None
+    assert later.next_offset == 6
+
+
+@pytest.mark.rule("L3")
+@pytest.mark.rule("L4")
+def test_a_log_that_was_rewritten_is_not_decided_again_below_what_was_published() -> None:
+    worker = Worker.begin()
+    worker.lane.assign()
+    backup = worker.database.tables.backup()
+    worker.write(count=6)
+    worker.serve()
+    worker.database.restore(backup)
+    worker.broker.log(TOPIC, 0).lose_from(1)
+    worker.write(count=8)
+
+    stop = worker.again().stop()
+
+    assert stop is not None
+    assert stop.code is StopCode.LOG_REWRITTEN
+    assert worker.next_offset == 0
+
+
+@pytest.mark.rule("I2")
+@pytest.mark.parametrize("publish", [True, False], ids=["below P", "below D"])
+def test_a_slower_clock_does_not_stop_a_lane_below_what_another_clock_let_pass(publish: bool) -> None:
+    worker = Worker.begin()
+    worker.lane.assign()
+    backup = worker.database.tables.backup()
+    worker.clock.advance(2 * HOUR_MS)
+    worker.write(count=3)
+    worker.serve(publish=publish)
+    if publish:
+        worker.database.restore(backup)
+    worker.clock.advance(-2 * HOUR_MS)
+
+    assert worker.again().stop() is None
+    assert worker.next_offset == 3
+
+
+@pytest.mark.rule("L1")
+def test_a_stop_is_not_stored_by_an_owner_from_a_past_that_is_no_more() -> None:
+    worker = Worker.begin()
+    worker.lane.assign()
+    backup = worker.database.tables.backup()
+    worker.again().lane.assign()
+    zombie = worker.again()
+    zombie.lane.assign()
+    worker.database.restore(backup)
+    successor = worker.again()
+    successor.write(count=2)
+    for _ in range(2):
+        successor.lane.assign()
+    successor.serve()
+    assert successor.database.tables.progress[0].owner_epoch == 3
+
+    with pytest.raises(Fenced):
+        zombie.store.stop(StopCode.BUG, "mine")
