@@ -195,6 +195,7 @@ class Topics:
                 if not isinstance(fault, Retryable) or time.monotonic() > ends_s:
                     raise fault from exception
             time.sleep(_RETRY_S)  # a new topic's leader is elected, but does not know it yet
+            self._names()  # the driver asks with the leader epoch it knows; only a listing makes it learn a newer one
 
     def _names(self) -> dict[str, int]:
         try:
