@@ -33,13 +33,13 @@ from processors.streams.reader import read_range
 from processors.streams.topics import Topics, shard_topic
 from processors.wire.admission import admit
 from processors.wire.commands import encode_command
-from processors.wire.records import Record
+from processors.wire.records import Headers, OutRecord, Record
 from processors.wire.route import ROUTE_HEADER, Route, RouteKind, encode_route
 from processors.workers.deciding import Decider, needs_of
 from tests.servers import Place
 
 SHARD = "s1"
-DEADLINE_S = 60.0
+DEADLINE_S = 120.0
 HOUR_MS = 3_600_000
 
 
@@ -93,14 +93,19 @@ class Shard:
         # One ingress partition a lane, as W3 has it where there are as many of both.
         lane = partition_of(root, self.lanes)
         route = Route(RouteKind.COMMAND, 1, lane, ingress_offset, 0, now_ms(), f"bucket:{bucket_of(root)}", 0)
-        self._producer.produce(
-            self.address.topic_prefix + shard_topic(SHARD),
-            payload,
-            root.encode(),
-            lane,
-            headers=[(ROUTE_HEADER, encode_route(route))],
-        )
-        self._producer.poll(0)
+        self.append(root.encode(), payload, [(ROUTE_HEADER, encode_route(route))], lane)
+
+    def append(self, key: bytes | None, payload: bytes, headers: Headers, lane: int = 0) -> None:
+        """Append one record as it is, whoever may have written it; waits while the producer's queue is full."""
+        topic = self.address.topic_prefix + shard_topic(SHARD)
+        while True:
+            try:
+                self._producer.produce(topic, payload, key, lane, headers=list(headers))
+            except BufferError:
+                self._producer.poll(0.1)
+            else:
+                self._producer.poll(0)
+                return
 
     def flush(self) -> None:
         """Wait until everything is acknowledged."""
@@ -148,6 +153,18 @@ class Shard:
 
     def expected(self, lane: int, records: list[Record] | None = None) -> Expected:
         """Decide a lane's log in one piece, in memory."""
+        decider = self.decider(lane)
+        out = self.decide(decider, lane, self.records(lane) if records is None else records)
+        expected = Expected(digest=decider.standing.digest, next_offset=decider.standing.next_offset)
+        for record in out:
+            if record.topic == self.address.topic_prefix + assembly.RESULTS_TOPIC:
+                expected.results.setdefault(record.partition, []).append(record.value)
+            else:
+                expected.dead_letters.append(record.value)
+        return expected
+
+    def decider(self, lane: int) -> Decider:
+        """Return the decider of a new lane."""
         topic_id = self.topics.topic_id(shard_topic(SHARD))
         rules = Rules(version=1)
         state = LaneState(
@@ -172,22 +189,15 @@ class Shard:
             stop_detail="",
         )
         context = assembly.lane_context(self.settings, SHARD, lane, topic_id)
-        decider = Decider(context, state, clock_ms=now_ms)
+        return Decider(context, state, clock_ms=now_ms)
+
+    def decide(self, decider: Decider, lane: int, records: list[Record]) -> list[OutRecord]:
+        """Decide the next records of a lane in memory; a database has nothing that the book does not know."""
         keys = assembly.keyring(self.settings)
-        admissions = [
-            admit(record, keyring=keys, lane=lane, lanes=self.lanes)
-            for record in (self.records(lane) if records is None else records)
-        ]
+        admissions = [admit(record, keyring=keys, lane=lane, lanes=self.lanes) for record in records]
         needs = needs_of(admissions)
         decider.book.add(decider.book.missing(needs), Rows())
-        decided = decider.decide(admissions, needs, published=(0, 0))
-        expected = Expected(digest=decider.standing.digest, next_offset=decider.standing.next_offset)
-        for record in decided.out:
-            if record.topic == context.results_topic:
-                expected.results.setdefault(record.partition, []).append(record.value)
-            else:
-                expected.dead_letters.append(record.value)
-        return expected
+        return decider.decide(admissions, needs, published=(0, 0)).out
 
     def results(self) -> dict[int, list[bytes]]:
         """Return every result that a ``read_committed`` consumer sees, by partition, in order."""

@@ -1,0 +1,305 @@
+"""Every process of the service under its supervisor, fed through ``balance.commands``, and what must come of it."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from processors.ids import root_of
+from processors.ledger.commands import (
+    CaptureHold,
+    Command,
+    CommandType,
+    OpenAccount,
+    Pay,
+    PlaceHold,
+    Refund,
+    TopUp,
+    VoidHold,
+)
+from processors.ops import assembly, proving
+from processors.routing.units import partition_of
+from processors.stores.archive_reader import ArchiveReader
+from processors.stores.archive_schema import open_archive
+from processors.streams.reader import read_range
+from processors.streams.topics import shard_topic
+from processors.wire.commands import encode_command
+from processors.wire.results import Result, decode_result
+from tests.chaos.lanes import SHARD, Shard, await_true, new_id
+from tests.servers import Place
+
+SETTLE_S = 120.0
+STOP_S = 60.0  # above the supervisor's own deadline
+ROOTS = 12
+BATCH_COMMANDS = 30
+PAUSE_S = 0.1
+BATCHES_MAX = 1_200  # two minutes of load: the writer ends, whatever happens to the test
+HOLD_MS = 3_000  # some are captured, some voided, the others are left to the expirer
+KEPT = 200  # commands that a later one may refer to, or repeat
+OF_THE_SERVICE = (CommandType.EXPIRE_HOLD, CommandType.RECALL_ORIGINAL, CommandType.CONTROL)
+
+
+class WholeService(Shard):
+    """A place whose commands pass a real router, and whose results are archived by a real sink."""
+
+    def __init__(self, place: Place) -> None:
+        """Make topics and schemas; nothing runs yet."""
+        super().__init__(place)
+        self._sent: Counter[tuple[str, bytes]] = Counter()
+        self._sending = threading.Lock()
+        self._read: dict[int, list[tuple[int, bytes, Result]]] = {}  # results partition -> offset, value, result
+
+    # ------------------------------------------------------------------ what goes in
+
+    def send(self, commands: Sequence[Command]) -> None:
+        """Append commands to the ingress, as a gateway does; not acknowledged yet."""
+        for command in commands:
+            root = root_of(command.address)
+            with self._sending:
+                self._sent[root, command.command_id] += 1
+            self._producer.produce(
+                self.address.topic_prefix + assembly.COMMANDS_TOPIC,
+                encode_command(command),
+                root.encode(),
+                partition_of(root, self.settings.topics.commands_partitions),
+            )
+        self._producer.poll(0)
+
+    def load(self, seed: int) -> Load:
+        """Return a writer that sends commands of every kind while its block runs."""
+        return Load(self, seed)
+
+    # ------------------------------------------------------------------ processes
+
+    @contextmanager
+    def processes(self) -> Iterator[subprocess.Popen[bytes]]:
+        """Run router, shard worker, expirer, sink, recaller and remover; they end in an orderly way."""
+        folder = Path(self.settings.keys_file).parent
+        with (folder / "service.log").open("ab") as log:
+            supervisor = subprocess.Popen(
+                [sys.executable, "-m", "processors.ops.cli", "up"],
+                env={**os.environ, **self.place.environment},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        try:
+            yield supervisor
+            if supervisor.poll() is None:
+                supervisor.send_signal(signal.SIGTERM)
+            status = supervisor.wait(STOP_S)
+            assert status in (0, -signal.SIGKILL), (folder / "service.log").read_text()
+        finally:
+            if supervisor.poll() is None:
+                supervisor.kill()
+                supervisor.wait()
+
+    # ------------------------------------------------------------------ what comes out
+
+    def results(self) -> dict[int, list[bytes]]:
+        """Return every result that is visible; only what is new is read."""
+        for partition in range(self.settings.topics.results_partitions):
+            read = self._read.setdefault(partition, [])
+            first, end = self.topics.bounds(assembly.RESULTS_TOPIC, partition)
+            for records in read_range(
+                self.address, assembly.RESULTS_TOPIC, partition, read[-1][0] + 1 if read else first, end
+            ):
+                read += [(each.offset, each.value, decode_result(each.value)) for each in records if each.value]
+        return {partition: [value for _, value, _ in read] for partition, read in self._read.items()}
+
+    def answered(self) -> Counter[tuple[str, bytes]]:
+        """Return how often each command that was sent has been answered."""
+        self.results()
+        return Counter(
+            (result.root, result.command_id)
+            for read in self._read.values()
+            for _, _, result in read
+            if result.type not in OF_THE_SERVICE
+        )
+
+    def await_answers(self, deadline_s: float = SETTLE_S) -> None:
+        """Wait until each command that was sent is answered, as often as it was sent."""
+        self.flush()
+
+        def unanswered() -> int:
+            return (self._sent - self.answered()).total()
+
+        await_true(lambda: not unanswered(), "every command is answered", deadline_s)
+        assert self.answered() == self._sent
+
+    def await_progress(self) -> None:
+        """Wait until lanes decide: processes that were started do their work."""
+        before = self._decided()
+        await_true(lambda: self._decided() > before, "records are decided")
+
+    def _decided(self) -> int:
+        return sum(progress.next_offset for progress in self.positions().values())
+
+    def assert_exactly_once(self) -> None:
+        """Prove that what is visible is what the shard's log leads to, byte for byte; ticks may still come in."""
+        positions = self.positions()
+        ends = {lane: progress.next_offset for lane, progress in positions.items()}
+        expected = {
+            lane: self.expected(lane, [record for record in self.records(lane) if record.offset < end])
+            for lane, end in ends.items()
+        }
+        for lane, each in expected.items():
+            assert (positions[lane].next_offset, positions[lane].digest) == (each.next_offset, each.digest)
+
+        def of_lane(partition: int, lane: int) -> list[bytes]:
+            read = self._read.get(partition, [])
+            return [value for _, value, it in read if it.lane == lane and it.lane_offset < ends[lane]]
+
+        def all_visible() -> bool:
+            self.results()
+            return all(
+                len(of_lane(partition, lane)) >= len(values)
+                for lane, each in expected.items()
+                for partition, values in each.results.items()
+            )
+
+        await_true(all_visible, "what was decided is visible")
+        for lane, each in expected.items():
+            for partition in range(self.settings.topics.results_partitions):
+                assert of_lane(partition, lane) == each.results.get(partition, []), f"lane {lane}, {partition}"
+        letters = self._values(assembly.DEAD_LETTERS_TOPIC, 0)
+        assert sorted(letters) == sorted(value for each in expected.values() for value in each.dead_letters)
+
+    def await_archived(self) -> None:
+        """Wait until coverage has reached the last journalled result of each lane in each results partition."""
+        self.results()
+        last = {
+            (result.lane, partition): (result.lane_offset, result.lane_index)
+            for partition, read in self._read.items()
+            for _, _, result in read
+            if result.journalled
+        }
+        session = open_archive(assembly.cassandra_address(self.settings), requests_max=8)
+        try:
+            reader, incarnation = ArchiveReader(session), self.topics.topic_id(shard_topic(SHARD))
+
+            def reached() -> bool:
+                covered = reader.coverage(incarnation)
+                return all(
+                    at in covered and (covered[at].lane_offset, covered[at].lane_index) >= place
+                    for at, place in last.items()
+                )
+
+            await_true(reached, "coverage reaches the end", SETTLE_S)
+        finally:
+            session.close()
+
+    def assert_clean(self) -> None:
+        """Prove the books: trial balance, holds, balances, results and archive, byte for byte."""
+        checks = proving.verify_shard(self.settings, SHARD, on_progress=lambda _what, _rows: None)
+        assert [check for check in checks if not check.passed] == []
+        assert self.stop_codes() == {}
+
+    def settle(self) -> None:
+        """Wait for the last answer and the last row, and prove all of it."""
+        self.await_answers()
+        self.assert_exactly_once()
+        self.await_archived()
+        self.assert_clean()
+
+
+class Load:
+    """A thread that sends batches of commands from a seed until its block ends, or ``BATCHES_MAX`` are sent."""
+
+    def __init__(self, service: WholeService, seed: int) -> None:
+        """Open the partners' accounts."""
+        self._service = service
+        self._chance = random.Random(seed)
+        self._roots = [f"load-{seed}-{number}" for number in range(ROOTS)]
+        self._known: list[Command] = []
+        self._ending = threading.Event()
+        self._failure: Exception | None = None
+        self._thread = threading.Thread(target=self._run)
+        self.batches = 0
+        for root in self._roots:
+            opening: list[Command] = [
+                OpenAccount(command_id=new_id(), address=root, currency="USD"),
+                TopUp(command_id=new_id(), address=root, currency="USD", amount_minor=1_000_000),
+            ]
+            service.send(opening)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ending.set()
+        self._thread.join()
+        if error is None and self._failure is not None:
+            raise self._failure
+
+    def await_batches(self, count: int) -> None:
+        """Wait until that many more batches were sent, which shows that the writer is not held up."""
+        end = self.batches + count
+        await_true(lambda: self.batches >= end or self._failure is not None, f"{count} batches were sent")
+
+    def _run(self) -> None:
+        try:
+            while not self._ending.wait(PAUSE_S) and self.batches < BATCHES_MAX:
+                self._service.send([self._command() for _ in range(BATCH_COMMANDS)])
+                self.batches += 1
+        except Exception as failure:  # noqa: BLE001 - told in the test's own thread
+            self._failure = failure
+
+    def _command(self) -> Command:
+        make = self._chance.choices((self._new, self._about_a_known_one, self._again), (80, 15, 5))[0]
+        return make()
+
+    def _new(self) -> Command:
+        root, amount = self._chance.choice(self._roots), self._chance.randint(1, 300)
+        makers: list[Callable[[], Command]] = [
+            lambda: Pay(command_id=new_id(), address=root, currency="USD", amount_minor=amount),
+            lambda: PlaceHold(
+                command_id=new_id(), address=root, currency="USD", amount_minor=amount, expires_in_ms=HOLD_MS
+            ),
+            lambda: Pay(command_id=new_id(), address=root, currency="USD", amount_minor=10**10),  # never enough
+        ]
+        command = self._chance.choices(makers, (80, 15, 5))[0]()
+        self._known = [*self._known[-KEPT:], command]
+        return command
+
+    def _again(self) -> Command:
+        return self._chance.choice(self._known) if self._known else self._new()
+
+    def _about_a_known_one(self) -> Command:
+        known = self._again()
+        root, amount = known.address, self._chance.randint(1, 100)
+        match known:
+            case Pay():
+                return Refund(
+                    command_id=new_id(),
+                    address=root,
+                    currency="USD",
+                    original_id=known.command_id,
+                    amount_minor=amount,
+                )
+            case PlaceHold() if amount > 50:
+                return VoidHold(command_id=new_id(), address=root, currency="USD", hold_id=known.command_id)
+            case PlaceHold():
+                return CaptureHold(
+                    command_id=new_id(),
+                    address=root,
+                    currency="USD",
+                    hold_id=known.command_id,
+                    amount_minor=amount,
+                    final=False,
+                )
+            case _:
+                return known
