@@ -61,9 +61,13 @@ class StopCode(StrEnum):
 
 
 class LaneStopped(Fault):
-    """The lane must not go on until an operator has looked; the process's other lanes do."""
+    """The lane must not go on until an operator has looked; the process's other lanes do.
 
-    def __init__(self, code: StopCode, detail: str) -> None:
+    ``stored``: it was read from the database, where an operator may take it away at any moment.
+    """
+
+    def __init__(self, code: StopCode, detail: str, *, stored: bool = False) -> None:
         super().__init__(f"{code}: {detail}")
         self.code = code
         self.detail = detail
+        self.stored = stored

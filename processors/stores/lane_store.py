@@ -114,9 +114,6 @@ class MysqlLaneStore:
     def _take_over(self, session: Session, topic_id: bytes) -> LaneState:
         lane = self._lane
         session.begin()
-        rules_since = select_rules(session, lane).get(lane)
-        if rules_since is None:
-            raise Misconfigured(f"{self._address} has no rules for lane {lane}: run `balance migrate`")
         # Made here and not by `migrate`, since only now the topic's id is known. Whoever else does the same waits.
         session.execute(
             f"INSERT INTO progress ({PROGRESS_COLUMNS}) "
@@ -133,6 +130,10 @@ class MysqlLaneStore:
             "reading progress",
         )
         stop_code, stop_detail = stop_of(code, detail)
+        # Everything is read behind the row's lock: a transaction of the owner before may end while it is waited for.
+        rules_since = select_rules(session, lane).get(lane)
+        if rules_since is None:
+            raise Misconfigured(f"{self._address} has no rules for lane {lane}: run `balance migrate`")
         state = LaneState(
             progress=progress_of(tuple(progress)),
             sources=select_sources(session, lane),

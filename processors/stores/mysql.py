@@ -182,8 +182,10 @@ def fault_of(error: Exception, phase: Phase, what: str) -> Fault | AssertionErro
         return Unavailable(f"{text}: {_said(error)}")
     if number in WRONG:
         return Misconfigured(f"{text}: {_said(error)}")
-    if number == DUPLICATE_KEY:  # it quotes the key and nothing else of the row: ids and offsets
-        return AssertionError(f"{text}: {_said(error)}")
+    if phase is Phase.CONNECTING:  # no statement of ours can be wrong yet: hosts blocked, passwords expired, proxies
+        return Unavailable(f"{text}: {_said(error)}")
+    if number == DUPLICATE_KEY:  # which key, without its values
+        return AssertionError(f"{text}: {_said(error).rpartition(' for ')[2]}")
     return AssertionError(text)
 
 

@@ -168,8 +168,11 @@ class GroupConsumer:
             self._on_assigned(partitions)
         starts = self._committed_places(partitions) if self._start_at is None else self._told_places(partitions)
         consumer.incremental_assign(starts)
+        # The driver remembers a pause over assignments: one from before, ended meanwhile, would last for ever.
         if self._paused:
             consumer.pause(starts)
+        else:
+            consumer.resume(starts)
 
     def _told_places(self, partitions: list[int]) -> list[TopicPartition]:
         assert self._start_at is not None

@@ -68,6 +68,10 @@ class LaneLog(Protocol):
         """Read ahead to the end for SET_LANE_TIME: lane offset -> time, the first word on each (I2)."""
 
 
+# Stops that an operator's word on the record's time ends, without another command (I2).
+WAITING_FOR_A_TIME = (StopCode.CLOCK_AHEAD, StopCode.TIMESTAMP_TYPE)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaneParts:
     """What a lane works with; ``make_publisher`` returns a new, unopened producer each time (L5)."""
@@ -149,11 +153,11 @@ class Lane:
             )
         if state.stop_code is None:
             return
-        if state.stop_code is StopCode.CLOCK_AHEAD:
+        if state.stop_code in WAITING_FOR_A_TIME:
             offset = state.progress.next_offset
             if offset in state.lane_times or offset in self._parts.log.lane_times_ahead(offset):
                 return  # its next commit takes the stop away, and keeps what was told
-        raise LaneStopped(state.stop_code, state.stop_detail)
+        raise LaneStopped(state.stop_code, state.stop_detail, stored=True)
 
     def _published_position(self, state: LaneState) -> GroupPosition:
         """Return P: the group's commit where it is ours and not behind, else what ``progress`` says (L4)."""
@@ -212,7 +216,7 @@ class Lane:
     def _read_times_ahead(self, state: LaneState, published: GroupPosition) -> None:
         """Know the operator's word on times before the first record, where decisions repeat or were stopped (I2)."""
         repeating = published.next_offset > state.progress.next_offset
-        if repeating or state.stop_code is StopCode.CLOCK_AHEAD:
+        if repeating or state.stop_code in WAITING_FOR_A_TIME:
             self._decider.tell_times(self._parts.log.lane_times_ahead(state.progress.next_offset))
 
     def _clock_for(self, published_offset: int) -> int:
@@ -264,6 +268,8 @@ class Lane:
         except Retryable:
             self._cut_before = self._committer.cut_before or self._cut_before
             raise
+        if admissions and self._gap_at is not None and admissions[-1].record.offset >= self._gap_at:
+            self._gap_at = None
         return len(admissions)
 
     def _read_again_before_a_gap(self, admissions: list[Admission]) -> None:
@@ -304,7 +310,8 @@ class Lane:
         All of [P, D) is published in one transaction: in between there is no batch border whose digest and sources the
         next owner could start from. It is a few batches at most, since the lane waits while as many are unpublished.
         """
-        admissions = _up_to(admissions, self._decided_before)
+        # None of them below D: what is left of [P, D) is missing, and the first record says so (L2).
+        admissions = _up_to(admissions, self._decided_before) or admissions[:1]
         stored: dict[int, list[StoredAnswer]] = {}
         for answer in self._parts.store.answers(standing.next_offset, admissions[-1].record.offset + 1):
             stored.setdefault(answer.lane_offset, []).append(answer)

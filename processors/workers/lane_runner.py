@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from processors.faults import Fault, Fenced, LaneStopped, StopCode
+from processors.faults import Fault, Fenced, LaneStopped, Misconfigured, StopCode, Undecodable
 from processors.telemetry import FAULTS, LANE_NEXT_OFFSET, LANE_PUBLISHED_OFFSET, LANE_RETRIES, LANE_STOPPED, get_logger
 from processors.wire.admission import Admission
 from processors.workers.lane import Lane, LaneParts
@@ -240,6 +240,9 @@ class LaneRunner:
                 LANE_RETRIES.labels(*self._labels, "Fenced").inc()
                 self._log.warning("lane_fenced", detail=str(fenced))
                 self._ending.wait(FENCED_WAIT_S)
+            except (Misconfigured, Undecodable) as fault:  # waiting does not help
+                self._stop(LaneStopped(StopCode.MISCONFIGURED, f"{type(fault).__name__}: {fault}"))
+                self._ending.wait(STOPPED_LOOK_S)
             except Fault as fault:
                 LANE_RETRIES.labels(*self._labels, type(fault).__name__).inc()
                 self._log.warning("lane_fault", fault=type(fault).__name__, detail=str(fault))
@@ -277,9 +280,11 @@ class LaneRunner:
             self._published.clear()
 
     def _turn(self, lane: Lane, publishing: PublishThread, admissions: list[Admission]) -> None:
-        trouble, self._trouble = self._trouble or publishing.fault, None
-        if trouble is not None:
+        if self._trouble is not None:  # cleared only once seen: the poll thread may set another meanwhile
+            trouble, self._trouble = self._trouble, None
             raise trouble
+        if publishing.fault is not None:
+            raise publishing.fault
         if not admissions and lane.idle:
             return
         try:
@@ -299,14 +304,14 @@ class LaneRunner:
             self._published.clear()
 
     def _stop(self, stop: LaneStopped) -> None:
-        """Publish what is committed, then store why the lane stopped, until that is stored."""
-        if self.condition is not LaneCondition.STOPPED:
+        """Publish what is committed, then store why the lane stopped, unless that is where it was read."""
+        if self._stopped_by is not stop.code:
             self._log.error("lane_stopped", code=stop.code, detail=stop.detail)
         self._drain_publishing()
-        if self._parts is not None:
+        if self._parts is not None and not stop.stored:
             try:
                 self._parts.store.stop(stop.code, stop.detail)
-            except Fault as fault:  # the code is stored at the next look; the lane does not go on meanwhile
+            except Exception as fault:  # noqa: BLE001 - stored at the next look; the lane does not go on meanwhile
                 FAULTS.labels("shard", type(fault).__name__).inc()
         self._stopped_by = stop.code
         LANE_STOPPED.labels(*self._labels, stop.code).set(1)

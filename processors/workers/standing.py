@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -16,6 +17,8 @@ from processors.wire.records import Record
 from processors.wire.results import LaneIdentity
 from processors.wire.route import Route
 from processors.wire.signature import KeyRing
+
+_NO_STAMP = (1 << 63) - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +90,10 @@ def meet(
             f"offset {offset} has leader epoch {record.leader_epoch}, the one before it {standing.leader_epoch}",
         )
     time_ms = lane_times.get(offset)
-    if time_ms is None:
+    if time_ms is not None:
+        if record.append_time:  # the word never moves time on further than the broker did
+            time_ms = min(time_ms, record.timestamp_ms)
+    else:
         if not record.append_time:  # I2
             raise LaneStopped(StopCode.TIMESTAMP_TYPE, f"offset {offset} carries its producer's time, not the broker's")
         time_ms = record.timestamp_ms
@@ -123,16 +129,34 @@ def is_redelivery(standing: Standing, route: Route) -> bool:
 def times_told(records: Iterable[Record], *, keyring: KeyRing, lane: int, lanes: int) -> dict[int, int]:
     """Return the operator's word on the times of records of a lane: offset -> ms; the first word on each counts (I2).
 
-    For reading ahead: only records that could be SET_LANE_TIME are decoded, and only signed ones count.
+    For reading ahead: only records that could be SET_LANE_TIME are decoded, and only signed ones count. A record that
+    bears the broker's time, and no later one than the word that came after it, had the right stamp: it may have been
+    decided by that before the word came, so the word counts for nothing.
+
+    Args:
+        records: Of the lane, in order, from one that is not decided on.
+        keyring: Of the operators' keys.
+        lane: The lane.
+        lanes: How many the shard has.
     """
     times: dict[int, int] = {}
+    stamps = array("q")  # ms, of each offset from `first` on; the largest where it is the producer's, or unknown
+    first = None
     for record in records:
+        if first is None:
+            first = record.offset
+        stamps.extend([_NO_STAMP] * (record.offset - first - len(stamps)))
+        stamps.append(record.timestamp_ms if record.append_time else _NO_STAMP)
         if record.value is None or type_of_payload(record.value) != "SET_LANE_TIME":
             continue
         told = admit(record, keyring=keyring, lane=lane, lanes=lanes).command
-        if isinstance(told, SetLaneTime):
+        if isinstance(told, SetLaneTime) and not _was_right(stamps, told.lane_offset - first, record.timestamp_ms):
             times.setdefault(told.lane_offset, told.time_ms)
     return times
+
+
+def _was_right(stamps: array[int], place: int, word_ms: int) -> bool:
+    return 0 <= place < len(stamps) and stamps[place] <= word_ms
 
 
 def chain_digest(digest: bytes, result: bytes) -> bytes:

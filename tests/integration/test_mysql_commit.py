@@ -12,9 +12,11 @@ import pytest
 from processors.faults import Fenced, LaneStopped, Retryable, StopCode, Unavailable, UnknownOutcome
 from processors.ledger.book import Keys
 from processors.stores.mysql import LOCK_WAIT_TIMEOUT_S, MysqlAddress, Session
+from processors.stores.rules_rows import insert_rules
 from tests.chaos.mysql_proxy import AtCommit, MysqlProxy
 from tests.integration.mysql_shard import (
     NOTHING,
+    RULES,
     TOPIC_ID,
     account,
     empty_shard,
@@ -22,6 +24,7 @@ from tests.integration.mysql_shard import (
     make_shard,
     new_id,
     rows_of,
+    store_of,
     take_lane,
 )
 from tests.servers import Servers
@@ -50,6 +53,24 @@ def holder(address: MysqlAddress) -> Iterator[Session]:
     session = Session(address, lane=True)
     yield session
     session.abandon()
+
+
+@pytest.mark.rule("L1")
+def test_a_new_owner_sees_the_rules_that_the_one_before_was_still_committing(
+    address: MysqlAddress, holder: Session
+) -> None:
+    take_lane(address).write(1)
+    holder.begin()
+    holder.query("SELECT next_offset FROM progress WHERE lane = 0 FOR UPDATE", "locking the lane")
+    holder.execute(insert_rules(0, {2: replace(RULES, version=2, window_ms=60_000)}, since_time_ms=1), "new rules")
+    holder.execute("UPDATE progress SET next_offset = 2 WHERE lane = 0", "moving on")
+    commit = threading.Timer(0.5, holder.commit)
+    commit.start()
+
+    state = store_of(address).take_over(TOPIC_ID)
+
+    commit.join()
+    assert (state.progress.next_offset, state.rules.version) == (2, 2)
 
 
 def journal_count(address: MysqlAddress) -> int:

@@ -205,6 +205,12 @@ def test_before_commit_an_errors_number_says_what_to_do(number: int, kind: type[
     assert type(fault_of(MySQLdb.OperationalError(number, "text"), Phase.BEFORE_COMMIT, "a statement")) is kind
 
 
+def test_while_connecting_no_error_is_a_bug_of_ours() -> None:
+    fault = fault_of(MySQLdb.OperationalError(1129, "host is blocked"), Phase.CONNECTING, "connecting")
+
+    assert type(fault) is Unavailable
+
+
 def test_each_error_number_means_one_thing() -> None:
     tables = [mysql.LOST, mysql.AGAIN, mysql.BUSY, mysql.WRONG, {mysql.MISSING_PARTITION}, {mysql.LOCK_WAIT}]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -119,6 +120,26 @@ def test_a_paused_member_gets_nothing_and_goes_on_after_its_last_record(join: Jo
     assert [consumer.poll(10, 0.1) for _ in range(5)] == [[]] * 5
     consumer.resume()
     assert read(consumer, 1) == [10]
+
+
+def test_a_partition_that_was_given_away_while_paused_is_not_paused_when_it_comes_back(
+    join: Join, address: KafkaAddress, log: KafkaLog
+) -> None:
+    log.drop(TOPIC)
+    log.make(TOPIC, 2)
+    mine: set[int] = set()
+    first = join(on_assigned=mine.update, on_revoked=mine.difference_update)
+    eventually(lambda: (first.poll(1, 0.1), len(mine) == 2)[1], "both partitions are here")
+    first.pause()
+    second = GroupConsumer(address, TOPIC, replace(GROUP, instance="b"))
+    eventually(lambda: (first.poll(1, 0.1), second.poll(1, 0.1), len(mine) == 1)[2], "one is given away")
+    first.resume()
+
+    second.close()  # and does not come back
+    eventually(lambda: (first.poll(1, 0.1), len(mine) == 2)[1], "both partitions are here again")
+    for partition in (0, 1):
+        log.write(TOPIC, [b"value"], partition=partition)
+    assert read(first, 2) == [0, 0]
 
 
 @pytest.mark.rule("P4")

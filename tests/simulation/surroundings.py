@@ -144,9 +144,19 @@ class Operator(Actor):
         world = self._world
         world.clock.broker_ahead_ms = 0
         tables = world.database.tables
-        for lane, (code, _) in tables.stops.items():
+        for lane, (code, _) in list(tables.stops.items()):
             if code is StopCode.CLOCK_AHEAD:
-                self._tell_times(lane, tables.progress[lane].next_offset)
+                self._help(lane, tables.progress[lane].next_offset)
+
+    def _help(self, lane: int, stopped_at: int) -> None:
+        """Start the lane again where the record's time has come meanwhile; else tell its time."""
+        world = self._world
+        stamps = {entry.offset: entry.timestamp_ms for entry in world.broker.log(world.shard_topic, lane).entries}
+        if stamps.get(stopped_at, 0) <= world.clock.now_ms and stopped_at not in world.checks.straight[lane].told:
+            world.note(f"operator: lane {lane} is started again")
+            del world.database.tables.stops[lane]
+        else:
+            self._tell_times(lane, stopped_at)
 
     def _tell_times(self, lane: int, stopped_at: int) -> None:
         """Tell the record at which the lane stands, last; before it those behind it, so that it meets none untold."""

@@ -6,7 +6,7 @@ import pytest
 
 from processors.faults import Fenced, LaneStopped, Retryable, StopCode
 from processors.ids import slice_of
-from processors.ledger.commands import SetLaneTime, Tick
+from processors.ledger.commands import SetLaneTime, SetRules, Tick
 from processors.ledger.rules import Rules
 from processors.streams.consumer import AssignmentEvents
 from processors.wire.admission import Admission, admit
@@ -138,6 +138,84 @@ def test_a_position_that_another_runner_moved_is_no_gap() -> None:
 
     assert worker.stop() is None
     assert worker.next_offset == 3
+
+
+@pytest.mark.rule("L2")
+def test_a_gap_over_all_that_is_to_be_answered_again_stops_the_lane() -> None:
+    worker = Worker.begin()
+    worker.lane.assign()
+    worker.write(count=4)
+    worker.serve(publish=False)
+    worker.write()
+    for offset in range(4):
+        worker.broker.log(TOPIC, 0).lose(offset)
+
+    stop = worker.again().stop()
+
+    assert stop is not None
+    assert stop.code is StopCode.LOG_GAP
+
+
+@pytest.mark.rule("I2")
+def test_a_lane_stopped_by_a_producers_time_goes_on_once_it_is_told_the_records_time() -> None:
+    worker = Worker.begin()
+    worker.broker.topic(TOPIC).append_time = False
+    worker.write()
+    worker.broker.topic(TOPIC).append_time = True
+    stop = worker.stop()
+    assert stop is not None
+    assert stop.code is StopCode.TIMESTAMP_TYPE
+    worker.write(encode_command(SetLaneTime(command_id=bytes(16), lane_offset=0, time_ms=START_MS)))
+
+    assert worker.stop() is None
+    assert worker.next_offset == 2
+    assert worker.database.tables.stops == {}
+
+
+@pytest.mark.rule("I2")
+def test_a_word_on_a_record_that_was_decided_by_its_stamp_changes_nothing_when_it_is_decided_again() -> None:
+    worker = Worker.begin()
+    worker.lane.assign()
+    backup = worker.database.tables.backup()
+    worker.write(count=3)
+    worker.clock.advance(1_000)
+    rules = SetRules(
+        command_id=bytes(16),
+        version=2,
+        release=1,
+        window_ms=HOUR_MS,
+        skew_ms=0,
+        future_limit_ms=HOUR_MS,
+        refund_period_ms=HOUR_MS,
+        longest_hold_ms=HOUR_MS,
+        result_version=1,
+    )
+    worker.write(encode_command(rules))  # leaves a row with its lane time
+    worker.serve()
+    worker.write(encode_command(SetLaneTime(command_id=bytes(16), lane_offset=3, time_ms=START_MS)))
+    worker.write()
+    worker.serve()
+    live = worker.database.tables.progress[0]
+    worker.database.restore(backup)
+
+    later = worker.again()
+    assert later.stop() is None
+    again = later.database.tables.progress[0]
+    assert (again.digest, again.last_time_ms) == (live.digest, live.last_time_ms)
+
+
+@pytest.mark.rule("I2")
+def test_a_word_never_moves_a_lanes_time_on_further_than_the_broker_did() -> None:
+    worker = Worker.begin()
+    worker.clock.broker_ahead_ms = 2 * HOUR_MS
+    worker.write()
+    worker.clock.broker_ahead_ms = 0
+    assert worker.stop() is not None
+    microseconds = START_MS * 1_000
+    worker.write(encode_command(SetLaneTime(command_id=bytes(16), lane_offset=0, time_ms=microseconds)))
+
+    assert worker.stop() is None
+    assert worker.database.tables.progress[0].last_time_ms == START_MS + 2 * HOUR_MS
 
 
 @pytest.mark.rule("I2")

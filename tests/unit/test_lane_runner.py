@@ -1,0 +1,102 @@
+"""A lane's thread on parts that fail: it never ends without a word, and never says less than is so."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from processors.faults import LaneStopped, Misconfigured, StopCode, Undecodable
+from processors.telemetry import REGISTRY
+from processors.workers import lane_runner
+from processors.workers.lane import LaneParts
+from processors.workers.lane_runner import LaneCondition, LaneLimits, LaneRunner
+
+
+class Store:
+    """Takes nothing over: each try ends in what the test says."""
+
+    def __init__(self, fault: Exception, on_stop: Exception | None = None) -> None:
+        self.fault, self.on_stop = fault, on_stop
+        self.stops: list[tuple[StopCode, str]] = []
+        self.tries = 0
+
+    def take_over(self, _topic_id: bytes) -> None:
+        self.tries += 1
+        raise self.fault
+
+    def stop(self, code: StopCode, detail: str) -> None:
+        if self.on_stop is not None:
+            raise self.on_stop
+        self.stops.append((code, detail))
+
+    def close(self) -> None:
+        pass
+
+
+Start = Callable[[Store], LaneRunner]
+
+
+@pytest.fixture
+def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
+    monkeypatch.setattr(lane_runner, "STOPPED_LOOK_S", 0.02)
+    runners: list[LaneRunner] = []
+
+    def make(store: Store) -> LaneRunner:
+        parts = SimpleNamespace(
+            context=SimpleNamespace(lane=0), store=store, log=SimpleNamespace(topic_id=lambda: bytes(16))
+        )
+        runner = LaneRunner("s1", 0, lambda: cast("LaneParts", parts), LaneLimits(), on_taken=lambda: None)
+        runners.append(runner)
+        return runner
+
+    yield make
+    for runner in runners:
+        runner.end(drop=True)
+        assert runner.join(5.0)
+
+
+def until(is_so: Callable[[], Any]) -> None:
+    ends_s = time.monotonic() + 5.0
+    while not is_so():
+        assert time.monotonic() < ends_s
+        threading.Event().wait(0.005)
+
+
+def stopped_by(code: StopCode) -> float | None:
+    return REGISTRY.get_sample_value("balance_lane_stopped", {"shard": "s1", "lane": "0", "code": code.value})
+
+
+@pytest.mark.parametrize("fault", [Misconfigured("a right is missing"), Undecodable("UNKNOWN_FINGERPRINT", "later")])
+def test_what_waiting_does_not_mend_stops_the_lane(start: Start, fault: Exception) -> None:
+    store = Store(fault)
+    runner = start(store)
+
+    until(lambda: store.stops)
+    assert store.stops[0] == (StopCode.MISCONFIGURED, f"{type(fault).__name__}: {fault}")
+    until(lambda: runner.condition is LaneCondition.STOPPED)
+    assert stopped_by(StopCode.MISCONFIGURED) == 1
+
+
+@pytest.mark.rule("L11")
+@pytest.mark.parametrize("on_stop", [Misconfigured("a right is missing"), AssertionError("MySQL error 9999")])
+def test_a_stop_that_cannot_be_stored_is_a_stop_all_the_same(start: Start, on_stop: Exception) -> None:
+    store = Store(AssertionError("a bug"), on_stop)
+    runner = start(store)
+
+    until(lambda: store.tries > 2)  # the thread lives, and looks again
+    until(lambda: runner.condition is LaneCondition.STOPPED)
+    assert stopped_by(StopCode.BUG) == 1
+
+
+def test_a_stop_that_was_read_is_not_stored_again_over_an_operators_word(start: Start) -> None:
+    store = Store(LaneStopped(StopCode.LOG_GAP, "offset 4", stored=True))
+    start(store)
+
+    until(lambda: store.tries > 2)
+    assert store.stops == []
+    assert stopped_by(StopCode.LOG_GAP) == 1
