@@ -109,7 +109,7 @@ class Shard:
 
     def flush(self) -> None:
         """Wait until everything is acknowledged."""
-        assert self._producer.flush(30) == 0
+        assert self._producer.flush(DEADLINE_S) == 0
 
     def write_day(self, root: str, payments: int) -> None:
         """Append a bit of everything that answers differently when it is answered again (L4)."""

@@ -38,7 +38,7 @@ from processors.wire.results import Result, decode_result
 from tests.chaos.lanes import SHARD, Shard, await_true, new_id
 from tests.servers import Place
 
-SETTLE_S = 120.0
+SETTLE_S = 180.0
 STOP_S = 60.0  # above the supervisor's own deadline
 ROOTS = 12
 BATCH_COMMANDS = 30
