@@ -72,8 +72,9 @@ class TransactionalPublisher:
                 "message.max.bytes": MESSAGE_BYTES_MAX,
                 "compression.type": "lz4",
                 "partitioner": "murmur2_random",  # unused: every record names its partition
-                # A transaction is sent as a whole: its commit flushes, so waiting for more would only add latency.
-                "linger.ms": 0,
+                # A transaction goes out as few large requests (measured: a fifth fewer commands a second, and twice the
+                # broker's CPU, at 0), and waits for nothing: its commit flushes.
+                "linger.ms": 5,
                 "batch.size": 1024 * 1024,
                 "batch.num.messages": 10_000,
                 "queue.buffering.max.messages": QUEUE_RECORDS,
