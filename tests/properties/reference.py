@@ -402,10 +402,10 @@ class Reference:
             reasons = [Reason.ORIGINAL_TOO_OLD]
         else:
             reasons, addresses = self._against_refund(wish, known, root, row.original_id)
-            never = {Reason.UNKNOWN_ORIGINAL, Reason.ORIGINAL_NOT_REFUNDABLE, Reason.ORIGINAL_MISMATCH}
-            if original_key in self.whole and (never & set(reasons) or self.whole[original_key] != known_amount(known)):
+            other = {Reason.UNKNOWN_ORIGINAL, Reason.ORIGINAL_NOT_REFUNDABLE} & set(reasons)
+            if original_key in self.whole and (other or self.whole[original_key] != known_amount(known)):
                 raise StoppedError
-            if not never & set(reasons):
+            if not other and Reason.ORIGINAL_MISMATCH not in reasons:
                 whole_chain = command.address in addresses and mask(addresses) == command.original_levels
                 if not (whole_chain and self._all_there(addresses, row)):
                     raise StoppedError
