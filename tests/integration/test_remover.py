@@ -323,6 +323,23 @@ def test_batch_digests_go_after_seven_days_of_the_lanes_time_but_the_newest(empt
     ]
 
 
+@pytest.mark.rule("H2")
+def test_what_expired_is_kept_for_a_window_of_the_slowest_lane(empty_shard: Shard) -> None:
+    ids = [id_at(NOW_MS), id_at(NOW_MS)]
+    holds = [(("acme", id_), Hold("acme", "USD", 5, 0, 1, NOW_MS + number), False) for number, id_ in enumerate(ids)]
+    empty_shard.write(0, Ledger(lane=0), holds=holds)
+    empty_shard.write(1, Ledger(lane=1))
+    empty_shard.publish(NOW_MS + RULES.window_ms + 1)
+    empty_shard.publish(NOW_MS + RULES.window_ms, lane=1)
+    empty_shard.remover().step(NOW_MS)
+    assert len(rows_of(empty_shard.mysql, "SELECT 1 FROM hold")) == 2
+
+    empty_shard.publish(NOW_MS + RULES.window_ms + 1)
+    empty_shard.remover().step(NOW_MS)
+
+    assert rows_of(empty_shard.mysql, "SELECT transaction_id FROM hold") == [(ids[1],)]
+
+
 @pytest.mark.rule("H3")
 def test_what_was_refunded_is_kept_for_refund_period_and_window_of_the_slowest_lane(empty_shard: Shard) -> None:
     kept_ms = RULES.refund_period_ms + RULES.window_ms
