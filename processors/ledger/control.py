@@ -51,6 +51,7 @@ def next_rules(current: Rules, wish: SetRules, *, now_ms: int) -> Rules | None:
         result_version=wish.result_version,
         window_floor_ms=current.window_start_ms(now_ms),
         refund_floor_ms=current.refund_start_ms(now_ms),
+        recall_floor_ms=current.recall_start_ms(now_ms),
     )
 
 

@@ -21,7 +21,8 @@ class Rules:
 
     Times are milliseconds. ``version`` counts from 1, up by one with each SET_RULES. ``window_floor_ms`` is the
     earliest id time that may count as within the window after the window was grown (I6): ``t0 - w1`` then, else 0.
-    ``refund_floor_ms`` is the same for the refund period: what was given back of older originals may be forgotten (H3).
+    ``refund_floor_ms`` is the same for the refund period, and ``recall_floor_ms`` for the window longer in which open
+    refunds may still end: what was given back of older originals may be forgotten (H3).
     """
 
     version: int
@@ -34,6 +35,7 @@ class Rules:
     result_version: int = 1
     window_floor_ms: int = 0
     refund_floor_ms: int = 0
+    recall_floor_ms: int = 0
 
     def window_start_ms(self, now_ms: int) -> int:
         """Return the earliest id time that is within the window at lane time ``now_ms`` (I3, I6)."""
@@ -45,4 +47,4 @@ class Rules:
 
     def recall_start_ms(self, now_ms: int) -> int:
         """Return the earliest id time of originals whose ``refunded`` row is kept: a window longer (H3)."""
-        return max(now_ms - self.refund_period_ms - self.window_ms, self.refund_floor_ms)
+        return max(now_ms - self.refund_period_ms - self.window_ms, self.recall_floor_ms)

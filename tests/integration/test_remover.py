@@ -160,7 +160,8 @@ def test_the_window_is_that_of_the_rules_where_the_lane_has_published_to(shard: 
     shard.sql(
         "INSERT INTO rules SELECT lane, 2, IF(lane = 0, 0, next_offset + 5), since_time_ms, rules_release, 60000, "
         "skew_ms, future_limit_ms, refund_period_ms, longest_hold_ms, result_version, window_floor_ms, "
-        f"refund_floor_ms FROM rules JOIN (SELECT {next_offset} AS next_offset) AS lane_1 WHERE version = 1"
+        "refund_floor_ms, recall_floor_ms "
+        f"FROM rules JOIN (SELECT {next_offset} AS next_offset) AS lane_1 WHERE version = 1"
     )
     assert SLICE not in shard.remover().step(PAST_MS)
 
@@ -287,7 +288,8 @@ def test_a_slice_that_went_is_not_made_again_although_the_window_was_wider_once(
     remover = shard.remover()
     shard.sql(
         f"INSERT INTO rules SELECT lane, 2, 0, since_time_ms, rules_release, {WINDOW_MS}, skew_ms, future_limit_ms, "
-        "refund_period_ms, longest_hold_ms, result_version, window_floor_ms, refund_floor_ms FROM rules"
+        "refund_period_ms, longest_hold_ms, result_version, window_floor_ms, refund_floor_ms, "
+        "recall_floor_ms FROM rules"
     )
     shard.sql(f"UPDATE rules SET window_ms = {9 * WINDOW_MS} WHERE version = 1")
     assert SLICE in remover.step(PAST_MS)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -38,6 +39,7 @@ def test_rules_change_to_the_next_version_and_do_not_reach_back() -> None:
         result_version=1,
         window_floor_ms=START_MS - 6 * HOUR_MS,
         refund_floor_ms=START_MS - 180 * DAY_MS,
+        recall_floor_ms=START_MS - 180 * DAY_MS - 6 * HOUR_MS,
     )
 
 
@@ -66,7 +68,32 @@ def test_a_grown_refund_period_does_not_reach_back() -> None:
     assert grown is not None
 
     assert grown.refund_start_ms(START_MS + DAY_MS) == START_MS - 180 * DAY_MS
-    assert grown.recall_start_ms(START_MS + DAY_MS) == START_MS - 180 * DAY_MS
+    assert grown.recall_start_ms(START_MS + DAY_MS) == START_MS - 180 * DAY_MS - 6 * HOUR_MS
+
+
+@pytest.mark.rule("H3")
+def test_a_change_of_another_rule_leaves_open_refunds_their_time() -> None:
+    same: Any = {name: getattr(NOW, name) for name in ("window_ms", "future_limit_ms", "refund_period_ms")}
+    changed = next_rules(NOW, replace(WISH, skew_ms=1, **same), now_ms=START_MS)
+    assert changed is not None
+
+    for later_ms in (START_MS, START_MS + HOUR_MS, START_MS + DAY_MS):
+        assert changed.recall_start_ms(later_ms) == NOW.recall_start_ms(later_ms)
+
+
+@pytest.mark.rule("H3")
+@pytest.mark.parametrize("window_ms", [HOUR_MS, 6 * HOUR_MS, 48 * HOUR_MS])
+@pytest.mark.parametrize("refund_period_ms", [30 * DAY_MS, 180 * DAY_MS, 365 * DAY_MS])
+def test_a_recall_never_reaches_back_to_what_may_be_forgotten(window_ms: int, refund_period_ms: int) -> None:
+    wish = replace(WISH, window_ms=window_ms, refund_period_ms=refund_period_ms)
+    changed = next_rules(NOW, wish, now_ms=START_MS)
+    assert changed is not None
+    again = next_rules(changed, replace(WISH, version=5), now_ms=START_MS + HOUR_MS)
+    assert again is not None
+
+    assert changed.recall_start_ms(START_MS) >= NOW.recall_start_ms(START_MS)
+    assert again.recall_start_ms(START_MS + HOUR_MS) >= changed.recall_start_ms(START_MS + HOUR_MS)
+    assert changed.recall_start_ms(START_MS) <= changed.refund_start_ms(START_MS)
 
 
 @pytest.mark.parametrize("version", [2, 3, 5, 0, -1])
