@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from processors.faults import LaneStopped, StopCode
+from processors.ids import SLICE_MS, SLICES_MAX
 from processors.ledger.commands import SetRules
 from processors.ledger.control import next_rules
-from processors.ledger.rules import RESULT_VERSION, RULES_RELEASE, Rules
+from processors.ledger.rules import RESULT_VERSION, RULES_RELEASE, Rules, why_unfit
 from tests.unit.ledger.lane import DAY_MS, HOUR_MS, START_MS
 
 pytestmark = pytest.mark.rule("I6")
@@ -119,6 +120,13 @@ def test_a_version_that_is_not_the_next_has_no_effect(version: int) -> None:
 )
 def test_values_out_of_range_have_no_effect(change: dict[str, int]) -> None:
     assert next_rules(NOW, replace(WISH, **change), now_ms=START_MS) is None  # type: ignore[arg-type]
+
+
+def test_the_slices_that_rules_may_need_leave_room_for_those_that_wait() -> None:
+    most = replace(NOW, window_ms=SLICES_MAX * 9 // 10 * SLICE_MS - 2 * NOW.future_limit_ms)
+
+    assert why_unfit(most) is None
+    assert why_unfit(replace(most, window_ms=most.window_ms + 1)) is not None
 
 
 @pytest.mark.parametrize("change", [{"release": RULES_RELEASE + 1}, {"result_version": RESULT_VERSION + 1}])
