@@ -275,7 +275,7 @@ class Decider:
             outcome.reason,
             # What a refusal quotes may be anything; columns hold only what is well-formed. The result has the rest.
             address if chain(address) else "",
-            currency if len(currency) == CURRENCY_CHARACTERS else "",
+            currency if len(currency) == CURRENCY_CHARACTERS and currency.isascii() else "",
             outcome.amount_minor,
             admission.body_hash,
             -1 if route is None else route.ingress_partition,
