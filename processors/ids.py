@@ -8,6 +8,7 @@ COMMAND_ID_BYTES = 16
 # One hour: the window (6 h) and twice the future limit (a day) then need 54 partitions, far below MySQL's limit of
 # 8,192 and A7's of 1,000. Fixed for the life of a shard (I6): the slice is part of the journal's unique key.
 SLICE_MS = 3_600_000
+SLICES_MAX = 1_000  # that a journal may have at once (A7)
 _TIME_MS_MAX = (1 << 48) - 1
 _RANDOM_BYTES = 10
 _VERSION_7 = 7  # the upper half of byte 6

@@ -19,6 +19,8 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 from pydantic_settings.sources import TomlConfigSettingsSource
 
 from processors.faults import Misconfigured
+from processors.ledger.rules import Rules as LedgerRules
+from processors.ledger.rules import why_unfit
 
 PREFIX = "BALANCE_"
 PROFILE_VARIABLE = "BALANCE_PROFILE"  # which config/<profile>.toml is read; local if absent
@@ -26,8 +28,6 @@ ROOT_VARIABLE = "BALANCE_ROOT"  # the folder that holds config/; relative paths 
 LOOPBACK = "127.0.0.1"
 
 PARTITIONS_MAX = 65_536  # W3: a partition is the low bits of a 16-bit bucket
-SLICE_MS = 3_600_000  # A7: one hour, never changed
-SLICES_MAX = 1_000  # A7: journal partitions that may exist at once
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
 
@@ -165,18 +165,17 @@ class Cassandra(Section):
 class Rules(Section):
     """What a new shard's ``rules`` row says; afterwards only SET_RULES records change it (I6)."""
 
-    window_ms: Milliseconds = 6 * HOUR_MS
-    skew_ms: Milliseconds = 300_000
-    future_limit_ms: Milliseconds = DAY_MS
-    refund_period_ms: Milliseconds = 180 * DAY_MS
-    longest_hold_ms: Milliseconds = 30 * DAY_MS
+    window_ms: int = 6 * HOUR_MS
+    skew_ms: int = 300_000
+    future_limit_ms: int = DAY_MS
+    refund_period_ms: int = 180 * DAY_MS
+    longest_hold_ms: int = 30 * DAY_MS
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
-        if self.skew_ms > self.future_limit_ms:
-            raise ValueError("skew_ms is above future_limit_ms (I5)")
-        if self.window_ms + 2 * self.future_limit_ms >= SLICES_MAX * SLICE_MS:
-            raise ValueError(f"window_ms and twice future_limit_ms need {SLICES_MAX} slices or more (A7)")
+        reason = why_unfit(LedgerRules(version=1, **self.model_dump()))
+        if reason is not None:
+            raise ValueError(reason)
         return self
 
 

@@ -42,7 +42,10 @@ class Account:
 
 @dataclass(slots=True)
 class Hold:
-    """An open hold. ``levels`` is the bit mask of the chain's levels it took from (H1)."""
+    """An open hold, or one that expired: then ``remaining_minor`` is 0, and it is kept for a window (H2).
+
+    ``levels`` is the bit mask of the chain's levels it took from (H1).
+    """
 
     address: str
     currency: str

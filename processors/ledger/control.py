@@ -3,15 +3,8 @@
 from __future__ import annotations
 
 from processors.faults import LaneStopped, StopCode
-from processors.ids import SLICE_MS
 from processors.ledger.commands import SetRules
-from processors.ledger.rules import RESULT_VERSION, RULES_RELEASE, Rules
-
-# The journal keeps a partition for each slice from the window behind to twice the future limit ahead, fewer than 1,000
-# in all (A7); a tenth of them is left for slices that wait for the archive.
-_SLICES_MAX = 900
-# Periods are added to lane time, and the sums are ids' times of 48 bits and columns: a century leaves room for both.
-_PERIOD_MS_MAX = 100 * 365 * 86_400_000
+from processors.ledger.rules import RESULT_VERSION, RULES_RELEASE, Rules, why_unfit
 
 
 def next_rules(current: Rules, wish: SetRules, *, now_ms: int) -> Rules | None:
@@ -38,9 +31,7 @@ def next_rules(current: Rules, wish: SetRules, *, now_ms: int) -> Rules | None:
             f"rules release {wish.release} and result version {wish.result_version} are in the log, this release knows "
             f"{RULES_RELEASE} and {RESULT_VERSION}: start the newer release again",
         )
-    if wish.version != current.version + 1 or not _in_range(current, wish):
-        return None
-    return Rules(
+    rules = Rules(
         version=wish.version,
         release=wish.release,
         window_ms=wish.window_ms,
@@ -51,16 +42,11 @@ def next_rules(current: Rules, wish: SetRules, *, now_ms: int) -> Rules | None:
         result_version=wish.result_version,
         window_floor_ms=current.window_start_ms(now_ms),
         refund_floor_ms=current.refund_start_ms(now_ms),
+        recall_floor_ms=current.recall_start_ms(now_ms),
     )
-
-
-def _in_range(current: Rules, wish: SetRules) -> bool:
-    return (
-        current.release <= wish.release
-        and current.result_version <= wish.result_version
-        and wish.window_ms >= 1
-        and 0 <= wish.skew_ms <= wish.future_limit_ms
-        and wish.window_ms + 2 * wish.future_limit_ms <= _SLICES_MAX * SLICE_MS
-        and wish.window_ms <= wish.refund_period_ms <= _PERIOD_MS_MAX
-        and 1 <= wish.longest_hold_ms <= _PERIOD_MS_MAX
+    follows = (
+        wish.version == current.version + 1
+        and wish.release >= current.release
+        and wish.result_version >= current.result_version
     )
+    return rules if follows and why_unfit(rules) is None else None

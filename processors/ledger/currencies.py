@@ -6,6 +6,8 @@ a list that shipped is never edited (I6). Exponents only show and read amounts; 
 
 from __future__ import annotations
 
+CODE_CHARACTERS = 3
+
 # ISO 4217 List One, the codes in use in 2025, those that end within the year included. Codes without a minor unit
 # (metals, drawing rights, units of the bond market, codes for testing) are no money to pay with.
 _WHOLE = "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF"
@@ -31,3 +33,8 @@ EXPONENTS_OF: dict[int, dict[str, int]] = {1: _RELEASE_1}
 
 EXPONENTS: dict[str, int] = EXPONENTS_OF[max(EXPONENTS_OF)]
 """The newest list, for showing and typing amounts; what a lane accepts goes by the release in force. Read only."""
+
+
+def has_form_of_code(currency: str) -> bool:
+    """Say whether a text might be a currency's code, in this release or another: three ASCII characters."""
+    return len(currency) == CODE_CHARACTERS and currency.isascii()

@@ -71,7 +71,8 @@ def capture_hold(book: Book, command: CaptureHold, now_ms: int) -> Outcome:
         book: Holds the hold, or knows that there is none.
         command: Valid; ``amount_minor`` None takes all that is left. ``final`` releases the rest; a capture that is not
             final leaves the hold open with what remains, unless nothing does.
-        now_ms: Lane time: from the hold's expiry on it is HOLD_EXPIRED, seen by the expirer or not (H2).
+        now_ms: Lane time: from the hold's expiry on it is HOLD_EXPIRED, seen by the expirer or not (H2); one that was
+            released then is UNKNOWN_HOLD when a window has passed since.
 
     Returns:
         Accepted, one posting per level of the hold; or rejected with the first that applies of UNKNOWN_ACCOUNT,
@@ -114,9 +115,12 @@ def expire_hold(book: Book, command: ExpireHold, root: str, now_ms: int) -> Outc
     """Release a hold whose time has come; None where there is nothing to do (I7).
 
     That is: no such open hold, or before its time, or a record that is not the service's own about just that hold.
+    The row stays, with nothing left in it: a late capture is told what became of the hold (H2).
     """
     hold = book.holds[root, command.hold_id]
-    if hold is None or now_ms < hold.expires_at_ms or not _is_about(command, hold):  # H2
+    if hold is None or hold.remaining_minor == 0:
+        return None
+    if now_ms < hold.expires_at_ms or not _is_about(command, hold):  # H2
         return None
     if command.command_id != derived_id("EXPIRE_HOLD", command.hold_id):  # I7: else its row might meet another's
         return None
@@ -127,13 +131,18 @@ def _open_hold(book: Book, command: CaptureHold | VoidHold, now_ms: int) -> Hold
     if book.accounts[command.address, command.currency] is None:
         return Reason.UNKNOWN_ACCOUNT
     hold = book.holds[root_of(command.address), command.hold_id]
-    if hold is None:
+    if hold is None or _is_forgotten(book, hold, now_ms):
         return Reason.UNKNOWN_HOLD
     if not _is_about(command, hold):
         return Reason.HOLD_MISMATCH
     if now_ms >= hold.expires_at_ms:  # H2
         return Reason.HOLD_EXPIRED
     return hold
+
+
+def _is_forgotten(book: Book, hold: Hold, now_ms: int) -> bool:
+    """Say whether a hold expired so long ago that its row is not read, there or not: the remover may have come (H2)."""
+    return hold.remaining_minor == 0 and hold.expires_at_ms < book.rules.window_start_ms(now_ms)
 
 
 def _is_about(command: CaptureHold | VoidHold | ExpireHold, hold: Hold) -> bool:
@@ -157,13 +166,17 @@ def _released(book: Book, command: VoidHold | ExpireHold, hold: Hold) -> Outcome
 def _release(
     book: Book, command: CaptureHold | VoidHold | ExpireHold, hold: Hold, released_minor: int, *, captured_minor: int
 ) -> tuple[Posting, ...]:
-    """Lower the held amount, and the balance by what was captured; a hold of which nothing is left is closed."""
+    """Lower the held amount, and the balance by what was captured.
+
+    A hold of which nothing is left is no longer open: its row goes, unless it expired (H2).
+    """
     accounts = accounts_at(book, hold.address, hold.currency, hold.levels)
     key = (root_of(hold.address), command.hold_id)
     hold.remaining_minor -= released_minor
     book.changed.holds[key] = None
     if hold.remaining_minor == 0:
-        book.holds[key] = None
+        if not isinstance(command, ExpireHold):
+            book.holds[key] = None
         count_open(book, accounts, -1)
     contra = Contra.SETTLEMENT if captured_minor else Contra.NONE
     return tuple([post(book, account, contra, -captured_minor, -released_minor) for account in accounts])

@@ -14,20 +14,21 @@ from processors.ledger.commands import (
     Transfer,
     VoidHold,
 )
+from processors.ledger.currencies import has_form_of_code
 
 
 def collect_needs(command: Command, root: str, needs: Keys) -> None:
     """Add to ``needs`` every row that deciding ``command`` may read.
 
     Args:
-        command: Decoded, not judged: an address may be malformed, and then needs no account.
+        command: Decoded, not judged. An address that is malformed or of another root, or a currency that is none by
+            its form, is refused before any account is looked at, and needs none: it must not lock another lane's rows,
+            nor fill a statement with what a partner made up.
         root: The record's key, under which the command's id is known (I1).
         needs: Grows by the chain's accounts (all levels, H1), the hold, the original and the id's first decision; also
             by the row that the command may open, so that the book keeps it while it is decided but not committed (L9).
     """
-    currency = command.currency
-    for address in chain(command.address):
-        needs.accounts[address, currency] = None
+    _need_accounts(command.address, command.currency, root, needs)
     if not isinstance(command, ExpireHold | RecallOriginal):  # the service's own act on open rows, not on ids (I7)
         needs.decisions[root, command.command_id] = None
     match command:
@@ -43,7 +44,13 @@ def collect_needs(command: Command, root: str, needs: Keys) -> None:
             needs.open_refunds[root, command.refund_id] = None
             needs.refunded[root, command.original_id] = None
         case Transfer():
-            for address in chain(command.to_address):
-                needs.accounts[address, currency] = None
+            _need_accounts(command.to_address, command.currency, root, needs)
         case _:
             pass
+
+
+def _need_accounts(address: str, currency: str, root: str, needs: Keys) -> None:
+    levels = chain(address)
+    if levels and levels[0] == root and has_form_of_code(currency):
+        for level in levels:
+            needs.accounts[level, currency] = None

@@ -9,7 +9,7 @@ from processors.ledger.book import Book, OpenRefund, TransactionKey
 from processors.ledger.commands import Recalled, RecallOriginal
 from processors.ledger.outcomes import Outcome, Reason, Status
 from processors.ledger.postings import accounts_at, count_open
-from processors.ledger.refunds import Original, give_back, why_not_given_back, why_not_refundable
+from processors.ledger.refunds import Original, give_back, is_payment, why_not_given_back, why_not_refundable
 
 
 def recall_original(book: Book, command: RecallOriginal, root: str, now_ms: int) -> Outcome | None:
@@ -95,13 +95,12 @@ def _recalled(command: RecallOriginal) -> Original | None:
 
 def _refuse_disagreement(book: Book, row: OpenRefund, original: Original | None, key: TransactionKey) -> None:
     """Stop where what was recalled cannot be, by what the ledger knows itself; before anything changes (H3)."""
-    refundable = original is not None and why_not_refundable(row, original) is None
     known = book.refunded[key]
     if known is not None:
-        recalled_minor = original.amount_minor if original is not None and refundable else None
+        recalled_minor = original.amount_minor if original is not None and is_payment(original) else None
         if recalled_minor != known.amount_minor:
             raise _disagreement(row, f"its amount was {known.amount_minor} before, {recalled_minor} now")
-    if original is None or not refundable:
+    if original is None or why_not_refundable(row, original) is not None:  # the partner's mistake, not the archive's
         return
     if original.levels.bit_length() != level_of(row.address):
         raise _disagreement(row, f"levels {original.levels:b} do not end at {row.address}")

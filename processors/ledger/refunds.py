@@ -100,11 +100,16 @@ def why_not_given_back(book: Book, wish: Refund | OpenRefund, original: Original
 
 def why_not_refundable(wish: Refund | OpenRefund, original: Original) -> Reason | None:
     """Return why an original can never be refunded by a wish of this address and currency, or None (H3)."""
-    if original.type not in REFUNDABLE or not original.accepted:
+    if not is_payment(original):
         return Reason.ORIGINAL_NOT_REFUNDABLE
     if original.address != wish.address or original.currency != wish.currency:
         return Reason.ORIGINAL_MISMATCH
     return None
+
+
+def is_payment(original: Original) -> bool:
+    """Say whether an original took money, so that it can be given back by a refund that names it rightly (H3)."""
+    return original.type in REFUNDABLE and original.accepted
 
 
 def give_back(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from processors.ids import SLICE_MS, SLICES_MAX
+
 AMOUNT_MINOR_MAX = 2**63 - 1
 BALANCE_MINOR_MIN = -(2**63)
 BALANCE_MINOR_MAX = 2**63 - 1
@@ -13,6 +15,11 @@ RULES_RELEASE = 1
 """The newest meaning of ``Rules`` that this code knows; a larger ``release`` in the log stops the lane (I6)."""
 RESULT_VERSION = 1
 """The newest result schema that this code encodes with; a larger ``result_version`` in the log stops the lane (I6)."""
+# The journal keeps a partition for each slice from the window behind to twice the future limit ahead (A7); a tenth of
+# what it may have is left for slices that wait for the archive.
+_SLICES_OF_IDS_MAX = SLICES_MAX * 9 // 10
+# Periods are added to lane time, and the sums are ids' times of 48 bits and columns: a century leaves room for both.
+_PERIOD_MS_MAX = 100 * 365 * 86_400_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +28,8 @@ class Rules:
 
     Times are milliseconds. ``version`` counts from 1, up by one with each SET_RULES. ``window_floor_ms`` is the
     earliest id time that may count as within the window after the window was grown (I6): ``t0 - w1`` then, else 0.
-    ``refund_floor_ms`` is the same for the refund period: what was given back of older originals may be forgotten (H3).
+    ``refund_floor_ms`` is the same for the refund period, and ``recall_floor_ms`` for the window longer in which open
+    refunds may still end: what was given back of older originals may be forgotten (H3).
     """
 
     version: int
@@ -34,6 +42,7 @@ class Rules:
     result_version: int = 1
     window_floor_ms: int = 0
     refund_floor_ms: int = 0
+    recall_floor_ms: int = 0
 
     def window_start_ms(self, now_ms: int) -> int:
         """Return the earliest id time that is within the window at lane time ``now_ms`` (I3, I6)."""
@@ -45,4 +54,25 @@ class Rules:
 
     def recall_start_ms(self, now_ms: int) -> int:
         """Return the earliest id time of originals whose ``refunded`` row is kept: a window longer (H3)."""
-        return max(now_ms - self.refund_period_ms - self.window_ms, self.refund_floor_ms)
+        return max(now_ms - self.refund_period_ms - self.window_ms, self.recall_floor_ms)
+
+
+def why_unfit(rules: Rules) -> str | None:
+    """Return why no shard may have such rules, in words for an operator; None where it may.
+
+    Settings ask it for a new shard's rules, and every lane for those of a SET_RULES record.
+
+    Source: rules I5, I6, H3, A7.
+    """
+    faults = {
+        "window_ms is below 1": rules.window_ms < 1,
+        "skew_ms is below 0": rules.skew_ms < 0,
+        "skew_ms is above future_limit_ms (I5)": rules.skew_ms > rules.future_limit_ms,
+        f"window_ms and twice future_limit_ms need more than {_SLICES_OF_IDS_MAX} slices (A7)": (
+            rules.window_ms + 2 * rules.future_limit_ms > _SLICES_OF_IDS_MAX * SLICE_MS
+        ),
+        "refund_period_ms is below window_ms (H4)": rules.refund_period_ms < rules.window_ms,
+        "refund_period_ms is above a century": rules.refund_period_ms > _PERIOD_MS_MAX,
+        "longest_hold_ms is below 1, or above a century": not 1 <= rules.longest_hold_ms <= _PERIOD_MS_MAX,
+    }
+    return next((told for told, applies in faults.items() if applies), None)

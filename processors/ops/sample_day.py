@@ -147,7 +147,7 @@ class _Planner:
         self._go_wrong()
         business = self._cut()
         for place, hold_id in self.left:
-            self._no(self._made(CaptureHold, place, hold_id=hold_id), Reason.HOLD_EXPIRED, Reason.UNKNOWN_HOLD)
+            self._no(self._made(CaptureHold, place, hold_id=hold_id), Reason.HOLD_EXPIRED)
         return Day(
             opening=opening,
             business=business,

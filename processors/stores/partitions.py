@@ -6,11 +6,10 @@ import time
 from collections.abc import Callable, Iterable
 
 from processors.faults import Misconfigured, Retryable
-from processors.ids import SLICE_MS, slice_of
+from processors.ids import SLICE_MS, SLICES_MAX, slice_of
 from processors.ledger.rules import Rules
 from processors.stores.mysql import LockWaitTimeout, Session
 
-SLICES_MAX = 1_000  # A7
 # DDL waits at most this long for the table, since every statement behind it waits, too.
 DDL_LOCK_WAIT_S = 1
 TRANSACTION_AGE_MAX_S = 1

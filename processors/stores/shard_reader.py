@@ -180,13 +180,13 @@ class ShardReader:
         ((journal_rows, holds, refunds),) = self._query(
             "SELECT (SELECT COALESCE(SUM(table_rows), 0) FROM information_schema.partitions "
             "WHERE table_schema = DATABASE() AND table_name = 'journal'), "
-            "(SELECT COUNT(*) FROM hold), (SELECT COUNT(*) FROM open_refund)",
+            "(SELECT COUNT(*) FROM hold WHERE is_open = 1), (SELECT COUNT(*) FROM open_refund)",
             "counting rows",
         )
         return Counts(journal_rows=int(journal_rows), slices=len(self.slices()), open_holds=holds, open_refunds=refunds)
 
     def overdue_holds(self, lane: int, *, now_ms: int, holds_max: int) -> list[OverdueHold]:
-        """Return the lane's holds that expired at or before ``now_ms``, the longest overdue first (H2).
+        """Return the lane's open holds that expired at or before ``now_ms``, the longest overdue first (H2).
 
         Args:
             lane: Partition of the shard's topic.
@@ -195,7 +195,8 @@ class ShardReader:
         """
         rows = self._query(
             "SELECT root, transaction_id, address, currency FROM hold FORCE INDEX (by_expiry) "
-            f"WHERE lane = {lane} AND expires_at_ms <= {now_ms} ORDER BY expires_at_ms LIMIT {holds_max}",
+            f"WHERE lane = {lane} AND is_open = 1 AND expires_at_ms <= {now_ms} "
+            f"ORDER BY expires_at_ms LIMIT {holds_max}",
             "reading overdue holds",
         )
         return [
@@ -243,7 +244,7 @@ class ShardReader:
 
     def holds(self) -> Iterator[tuple[TransactionKey, Hold]]:
         """Yield every open hold in key order, read in ranges."""
-        for root, id_, address, currency, *amounts in self._open_rows("hold", HOLD_COLUMNS):
+        for root, id_, address, currency, *amounts in self._open_rows("hold", HOLD_COLUMNS, where="is_open = 1"):
             yield (root.decode(), id_), Hold(address.decode(), currency.decode(), *amounts)
 
     def open_refunds(self) -> Iterator[tuple[TransactionKey, OpenRefund]]:
@@ -251,11 +252,12 @@ class ShardReader:
         for root, id_, address, currency, *values in self._open_rows("open_refund", OPEN_REFUND_COLUMNS):
             yield (root.decode(), id_), OpenRefund(address.decode(), currency.decode(), *values)
 
-    def _open_rows(self, table: str, columns: str) -> Iterator[Row]:
+    def _open_rows(self, table: str, columns: str, *, where: str = "TRUE") -> Iterator[Row]:
         root, id_ = hex_literal(b""), hex_literal(b"")
         while True:
             rows = self._query(
-                f"SELECT {columns} FROM {table} WHERE root > {root} OR (root = {root} AND transaction_id > {id_}) "
+                f"SELECT {columns} FROM {table} "
+                f"WHERE (root > {root} OR (root = {root} AND transaction_id > {id_})) AND {where} "
                 f"ORDER BY root, transaction_id LIMIT {RANGE_ROWS}",
                 f"reading {table}",
             )
@@ -267,11 +269,14 @@ class ShardReader:
     def open_transactions(self, transaction_id: bytes) -> list[tuple[str, Hold | OpenRefund]]:
         """Return what is open under an id: root and row; of each partner who uses the id (I1)."""
         found: list[tuple[str, Hold | OpenRefund]] = []
-        where = f"WHERE transaction_id = {hex_literal(transaction_id)} LIMIT {TRANSACTION_STEPS_MAX}"
-        for root, _, address, currency, *amounts in self._query(f"SELECT {HOLD_COLUMNS} FROM hold {where}", "a hold"):
+        where = f"WHERE transaction_id = {hex_literal(transaction_id)}"
+        most = f"LIMIT {TRANSACTION_STEPS_MAX}"
+        for root, _, address, currency, *amounts in self._query(
+            f"SELECT {HOLD_COLUMNS} FROM hold {where} AND is_open = 1 {most}", "a hold"
+        ):
             found.append((root.decode(), Hold(address.decode(), currency.decode(), *amounts)))
         for root, _, address, currency, *values in self._query(
-            f"SELECT {OPEN_REFUND_COLUMNS} FROM open_refund {where}", "an open refund"
+            f"SELECT {OPEN_REFUND_COLUMNS} FROM open_refund {where} {most}", "an open refund"
         ):
             found.append((root.decode(), OpenRefund(address.decode(), currency.decode(), *values)))
         return found

@@ -103,6 +103,18 @@ class ShardUpkeep:
             "deleting old refunded originals",
         )
 
+    def delete_expired_holds(self, lane: int, *, before_ms: int) -> int:
+        """Delete some of a lane's holds that were released at an expiry before ``before_ms``, and return how many (H2).
+
+        The caller counts the window from the lanes' times, and repeats until it is told less than ``DELETE_ROWS``.
+        """
+        return self._execute(
+            "DELETE FROM hold "
+            f"WHERE lane = {lane} AND is_open = 0 AND expires_at_ms < {before_ms} "
+            f"ORDER BY expires_at_ms LIMIT {DELETE_ROWS}",
+            "deleting expired holds",
+        )
+
     # ------------------------------------------------------------------ findings
 
     def raise_finding(self, kind: str, subject: str, detail: str, *, now_ms: int) -> None:

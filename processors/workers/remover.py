@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from processors.faults import Retryable, Unavailable
@@ -69,6 +70,9 @@ class Upkeep(Protocol):
     def delete_old_refunded(self, *, before_ms: int) -> int:
         """Delete some old rows of ``refunded``, and return how many."""
 
+    def delete_expired_holds(self, lane: int, *, before_ms: int) -> int:
+        """Delete some of a lane's holds that were released long ago, and return how many."""
+
     def raise_finding(self, kind: str, subject: str, detail: str, *, now_ms: int) -> None:
         """Raise a finding, or raise it again."""
 
@@ -103,13 +107,15 @@ class RemoverOptions:
 class _Lanes:
     """What all lanes of the shard are past; None: some lane does not say.
 
-    No id before ``slice_floor_ms`` is decided, or answered from the journal, any more; no ``refunded`` row of an
-    original before ``refunded_floor_ms`` is read.
+    No id before ``slice_floor_ms`` is decided, or answered from the journal, any more; no row of a hold that was
+    released at an expiry before ``hold_floor_ms``, and no ``refunded`` row of an original before ``refunded_floor_ms``,
+    is read.
     """
 
     positions: Mapping[int, LanePosition]
     incarnation: bytes | None
     slice_floor_ms: int | None
+    hold_floor_ms: int | None
     refunded_floor_ms: int | None
 
 
@@ -184,18 +190,24 @@ class Remover:
         incarnations = {position.progress.topic_id for position in positions.values()}
         incarnation = incarnations.pop() if len(incarnations) == 1 else None
         if any(lane not in positions or lane not in rules for lane in wanted):
-            return _Lanes(positions=positions, incarnation=incarnation, slice_floor_ms=None, refunded_floor_ms=None)
+            return _Lanes(
+                positions=positions,
+                incarnation=incarnation,
+                slice_floor_ms=None,
+                hold_floor_ms=None,
+                refunded_floor_ms=None,
+            )
         published = [
             (_rules_at(rules[lane], positions[lane].progress.published_offset), positions[lane].progress)
             for lane in wanted
         ]
         stopped = any(positions[lane].stop_code is not None for lane in wanted)
+        window_start_ms = min(rule.window_start_ms(progress.published_time_ms) for rule, progress in published)
         return _Lanes(
             positions=positions,
             incarnation=incarnation,
-            slice_floor_ms=None
-            if stopped
-            else min(rule.window_start_ms(progress.published_time_ms) for rule, progress in published),
+            slice_floor_ms=None if stopped else window_start_ms,
+            hold_floor_ms=window_start_ms,
             refunded_floor_ms=min(rule.recall_start_ms(progress.published_time_ms) for rule, progress in published),
         )
 
@@ -263,17 +275,22 @@ class Remover:
         self._upkeep.ensure_slices(from_ms=earliest_ms + widest_ms, to_ms=latest_ms)
 
     def _delete_old_rows(self, lanes: _Lanes) -> None:
+        upkeep = self._upkeep
         for lane, position in lanes.positions.items():
             before_ms = position.progress.last_time_ms - DIGEST_DAYS_MS
-            for _ in range(DELETES_A_STEP_MAX):
-                if self._upkeep.delete_old_digests(lane, before_ms=before_ms) < DELETE_ROWS:
-                    break
+            _delete_all(partial(upkeep.delete_old_digests, lane, before_ms=before_ms))
+            if lanes.hold_floor_ms is not None:
+                _delete_all(partial(upkeep.delete_expired_holds, lane, before_ms=lanes.hold_floor_ms))
         floor_ms = lanes.refunded_floor_ms
-        if floor_ms is None or floor_ms <= 0:
+        if floor_ms is not None and floor_ms > 0:
+            _delete_all(partial(upkeep.delete_old_refunded, before_ms=floor_ms))
+
+
+def _delete_all(delete_some: Callable[[], int]) -> None:
+    """Delete until there is nothing left, or much was done: the rest waits for the next step."""
+    for _ in range(DELETES_A_STEP_MAX):
+        if delete_some() < DELETE_ROWS:
             return
-        for _ in range(DELETES_A_STEP_MAX):
-            if self._upkeep.delete_old_refunded(before_ms=floor_ms) < DELETE_ROWS:
-                break
 
 
 def _rules_at(rules: Mapping[int, Rules], offset: int) -> Rules:

@@ -148,6 +148,10 @@ CASES: dict[str, list[Sent]] = {
     "odd characters in an address": [
         address(text) for text in ("acme:", "acme:a b", "acme:é", "acme:\x00", "acme:A/B")
     ],
+    "a currency that is none": [
+        Sent(payload=paid(currency=currency), answer="REJECTED UNKNOWN_CURRENCY")
+        for currency in ("", "usd", "XXX", "usé", "€€€", "\x00\x00\x00", "U" * 60_000)
+    ],
     "amount 0": [Sent(payload=paid(amount_minor=0), answer="REJECTED INVALID_AMOUNT")],
     "negative amount": [Sent(payload=paid(amount_minor=-1), answer="REJECTED INVALID_AMOUNT")],
     "amount 2**63": [Sent(payload=hand_made(amount=b"\x80" * 9 + b"\x02"), answer="MALFORMED")],

@@ -141,6 +141,21 @@ def test_an_account_is_changed_frozen_and_closed(running: Running, partner: str)
     assert running.balance("account", "show", f"{partner}:nowhere").status == 1
 
 
+def test_an_account_with_open_ones_below_it_is_closed_only_by_who_says_so(running: Running, partner: str) -> None:
+    hub, shop = f"{partner}:hub", f"{partner}:hub:shop"
+    for address in (hub, shop):
+        assert running.balance("account", "open", address, "USD").status == 0
+
+    for closing in (("close", hub, "USD"), ("update", hub, "USD", "--status", "closed")):
+        said = running.balance("account", *closing)
+        assert said.status == 2
+        assert shop in said.err
+        assert running.balance("account", "show", hub, "--json").json["status"] == "ACTIVE"
+    assert running.balance("account", "close", hub, "USD", "--yes").status == 0
+    assert running.balance("pay", shop, "1", "USD", "--json").json["reason"] == "ACCOUNT_CLOSED"
+    assert running.balance("account", "close", shop, "USD").status == 0
+
+
 def test_a_file_is_sent_and_answered_line_by_line(running: Running, partner: str, tmp_path: Path) -> None:
     file = tmp_path / "commands.jsonl"
     lines = [

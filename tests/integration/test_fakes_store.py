@@ -384,6 +384,42 @@ def test_a_count_that_is_not_the_expected_one_stops_the_lane_and_nothing_is_writ
     assert Owner(shard).progress == replace(owner.progress, owner_epoch=2)
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"opened": [Account("acme:" + "x" * 251, "USD")]},
+        {"opened": [Account("acme", "USDT")]},
+        {"opened": [Account("acme", "USD", metadata=b"m" * 4_097)]},
+        {"holds": [(("acme", HOLD_ID), Hold("acme", "€€€", 1, 1, 1, 1), False)]},
+        {"holds": [(("x" * 65, HOLD_ID), Hold("acme", "USD", 1, 1, 1, 1), False)]},
+        {"open_refunds": [(("acme", REFUND_ID), OpenRefund("acme", "USDT", HOLD_ID, 1, 1), False)]},
+        {"refunded": [(("x" * 65, HOLD_ID), Refunded(1, 1), False)]},
+        {"journal": {"currency": "usé"}},
+        {"journal": {"address": "x" * 256}},
+        {"journal": {"root": "x" * 65}},
+        {"journal": {"metadata": b"m" * 4_097}},
+    ],
+    ids=[
+        "an account's address", "an account's currency", "its metadata", "a hold's currency", "a hold's root",
+        "an open refund's currency", "a refunded original's root", "a journal row's currency", "its address",
+        "its root", "its metadata",
+    ],
+)  # fmt: skip
+def test_a_value_that_is_wider_than_its_column_stops_the_lane_and_nothing_is_written(
+    shard: Shard, changed: dict[str, Any]
+) -> None:
+    owner = Owner(shard)
+    owner.commit()
+    if "journal" in changed:
+        changed = {"journal": [owner.row(1, **changed["journal"])]}
+
+    stop = fault_of(owner, owner.batch(**changed))
+
+    assert isinstance(stop, LaneStopped)
+    assert stop.code is StopCode.BUG
+    assert Owner(shard).progress == replace(owner.progress, owner_epoch=2)
+
+
 @pytest.mark.rule("I1")
 def test_an_id_is_decided_once_for_each_root(shard: Shard) -> None:
     owner = Owner(shard)

@@ -102,6 +102,33 @@ def test_overdue_holds_are_the_lanes_own_the_longest_overdue_first(address: Mysq
     assert len(reader.overdue_holds(0, now_ms=10**13, holds_max=3)) == 3
 
 
+@pytest.mark.rule("H2")
+def test_a_hold_that_expired_is_open_to_nobody_and_goes_when_its_time_has_come(
+    address: MysqlAddress, reader: ShardReader, upkeep: ShardUpkeep
+) -> None:
+    lane, other = take_lane(address), take_lane(address, 1)
+    early, late, left_open = ("acme", new_id()), ("acme", new_id()), ("acme", new_id())
+    still = Hold("acme", "USD", 5, 5, 1, 99)
+    lane.write(
+        1,
+        holds=[
+            (early, Hold("acme", "USD", 5, 0, 1, 99), False),
+            (late, Hold("acme", "USD", 5, 0, 1, 100), False),
+            (left_open, still, False),
+        ],
+    )
+    other.write(1, holds=[(("zeta", new_id()), Hold("zeta", "USD", 5, 0, 1, 99), False)])
+
+    assert [hold.transaction_id for hold in reader.overdue_holds(0, now_ms=200, holds_max=10)] == [left_open[1]]
+    assert dict(reader.holds()) == {left_open: still}
+    assert reader.open_transactions(early[1]) == []
+    assert reader.counts().open_holds == 1
+    assert rows_of(address, "SELECT COUNT(*) FROM hold_text") == [(1,)]
+    assert upkeep.delete_expired_holds(0, before_ms=100) == 1
+    left = rows_of(address, "SELECT transaction_id FROM hold WHERE lane = 0 ORDER BY expires_at_ms")
+    assert left == [(left_open[1],), (late[1],)]
+
+
 def test_accounts_are_read_whole_in_ranges_and_by_partner(address: MysqlAddress, reader: ShardReader) -> None:
     lane = take_lane(address)
     names = [
@@ -124,7 +151,7 @@ def test_accounts_are_read_whole_in_ranges_and_by_partner(address: MysqlAddress,
 
 def test_open_rows_are_read_whole_in_ranges(address: MysqlAddress, reader: ShardReader) -> None:
     lane = take_lane(address)
-    holds = {("acme", new_id()): Hold("acme", "USD", 5, number, 1, 77) for number in range(5_001)}
+    holds = {("acme", new_id()): Hold("acme", "USD", 9_999, number, 1, 77) for number in range(1, 5_002)}
     refunds = {("acme", new_id()): OpenRefund("acme", "USD", new_id(), 5, 1) for _ in range(2)}
     lane.write(
         1,

@@ -160,7 +160,8 @@ def test_the_window_is_that_of_the_rules_where_the_lane_has_published_to(shard: 
     shard.sql(
         "INSERT INTO rules SELECT lane, 2, IF(lane = 0, 0, next_offset + 5), since_time_ms, rules_release, 60000, "
         "skew_ms, future_limit_ms, refund_period_ms, longest_hold_ms, result_version, window_floor_ms, "
-        f"refund_floor_ms FROM rules JOIN (SELECT {next_offset} AS next_offset) AS lane_1 WHERE version = 1"
+        "refund_floor_ms, recall_floor_ms "
+        f"FROM rules JOIN (SELECT {next_offset} AS next_offset) AS lane_1 WHERE version = 1"
     )
     assert SLICE not in shard.remover().step(PAST_MS)
 
@@ -287,7 +288,8 @@ def test_a_slice_that_went_is_not_made_again_although_the_window_was_wider_once(
     remover = shard.remover()
     shard.sql(
         f"INSERT INTO rules SELECT lane, 2, 0, since_time_ms, rules_release, {WINDOW_MS}, skew_ms, future_limit_ms, "
-        "refund_period_ms, longest_hold_ms, result_version, window_floor_ms, refund_floor_ms FROM rules"
+        "refund_period_ms, longest_hold_ms, result_version, window_floor_ms, refund_floor_ms, "
+        "recall_floor_ms FROM rules"
     )
     shard.sql(f"UPDATE rules SET window_ms = {9 * WINDOW_MS} WHERE version = 1")
     assert SLICE in remover.step(PAST_MS)
@@ -321,6 +323,23 @@ def test_batch_digests_go_after_seven_days_of_the_lanes_time_but_the_newest(empt
         (0, 30),
         (1, 30),
     ]
+
+
+@pytest.mark.rule("H2")
+def test_what_expired_is_kept_for_a_window_of_the_slowest_lane(empty_shard: Shard) -> None:
+    ids = [id_at(NOW_MS), id_at(NOW_MS)]
+    holds = [(("acme", id_), Hold("acme", "USD", 5, 0, 1, NOW_MS + number), False) for number, id_ in enumerate(ids)]
+    empty_shard.write(0, Ledger(lane=0), holds=holds)
+    empty_shard.write(1, Ledger(lane=1))
+    empty_shard.publish(NOW_MS + RULES.window_ms + 1)
+    empty_shard.publish(NOW_MS + RULES.window_ms, lane=1)
+    empty_shard.remover().step(NOW_MS)
+    assert len(rows_of(empty_shard.mysql, "SELECT 1 FROM hold")) == 2
+
+    empty_shard.publish(NOW_MS + RULES.window_ms + 1)
+    empty_shard.remover().step(NOW_MS)
+
+    assert rows_of(empty_shard.mysql, "SELECT transaction_id FROM hold") == [(ids[1],)]
 
 
 @pytest.mark.rule("H3")

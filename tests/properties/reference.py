@@ -65,7 +65,7 @@ class Change:
 class OpenHold:
     key: Key
     addresses: list[str]
-    remaining: int
+    remaining: int  # 0: it was released at its expiry, and is only known to have been
     expires_at_ms: int
 
 
@@ -114,7 +114,8 @@ class Reference:
         return len([change for change in self.changes if change.key == key])
 
     def open_count(self, key: Key) -> int:
-        rows: list[OpenHold | Waiting] = [*self.holds.values(), *self.waiting.values()]
+        held = [hold for hold in self.holds.values() if hold.remaining]
+        rows: list[OpenHold | Waiting] = [*held, *self.waiting.values()]
         return len([row for row in rows if row.key[1] == key[1] and key[0] in row.addresses])
 
     def system(self) -> dict[tuple[int, Contra, str], int]:
@@ -270,7 +271,7 @@ class Reference:
 
     def _end_hold(self, command: CaptureHold | VoidHold, root: str, now_ms: int) -> tuple[Outcome, list[str]]:
         hold = self.holds.get((root, command.hold_id))
-        if hold is None:
+        if hold is None or (not hold.remaining and now_ms - hold.expires_at_ms > self.rules.window_ms):
             return refused(command, [Reason.UNKNOWN_HOLD]), []
         taken = 0
         if isinstance(command, CaptureHold):
@@ -287,13 +288,14 @@ class Reference:
             return refused(command, reasons), []
         released = taken if isinstance(command, CaptureHold) and not command.final else hold.remaining
         amount = taken if isinstance(command, CaptureHold) else released
-        return self._let_go(root, command.hold_id, taken, released, amount), hold.addresses
+        outcome = self._let_go(root, command.hold_id, taken, released, amount)
+        if not hold.remaining:
+            del self.holds[root, command.hold_id]
+        return outcome, hold.addresses
 
     def _let_go(self, root: str, hold_id: bytes, taken: int, released: int, amount: int) -> Outcome:
         hold = self.holds[root, hold_id]
         hold.remaining -= released
-        if not hold.remaining:
-            del self.holds[root, hold_id]
         contra = Contra.SETTLEMENT if taken else Contra.NONE
         legs = [Change((address, hold.key[1]), contra, -taken, -released) for address in hold.addresses]
         return Outcome(
@@ -309,7 +311,9 @@ class Reference:
 
     def _expire(self, command: ExpireHold, root: str, now_ms: int) -> Outcome | None:
         hold = self.holds.get((root, command.hold_id))
-        if hold is None or hold.key != (command.address, command.currency) or now_ms < hold.expires_at_ms:
+        if hold is None or not hold.remaining:
+            return None
+        if hold.key != (command.address, command.currency) or now_ms < hold.expires_at_ms:
             return None
         if command.command_id != derived_id("EXPIRE_HOLD", command.hold_id):
             return None
@@ -402,10 +406,10 @@ class Reference:
             reasons = [Reason.ORIGINAL_TOO_OLD]
         else:
             reasons, addresses = self._against_refund(wish, known, root, row.original_id)
-            never = {Reason.UNKNOWN_ORIGINAL, Reason.ORIGINAL_NOT_REFUNDABLE, Reason.ORIGINAL_MISMATCH}
-            if original_key in self.whole and (never & set(reasons) or self.whole[original_key] != known_amount(known)):
+            other = {Reason.UNKNOWN_ORIGINAL, Reason.ORIGINAL_NOT_REFUNDABLE} & set(reasons)
+            if original_key in self.whole and (other or self.whole[original_key] != known_amount(known)):
                 raise StoppedError
-            if not never & set(reasons):
+            if not other and Reason.ORIGINAL_MISMATCH not in reasons:
                 whole_chain = command.address in addresses and mask(addresses) == command.original_levels
                 if not (whole_chain and self._all_there(addresses, row)):
                     raise StoppedError

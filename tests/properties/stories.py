@@ -40,6 +40,7 @@ VERBS = (
     *("pay", "hold", "capture", "refund") * 4,
     *("transfer", "void", "expire", "recall", "topup", "update") * 2,
     *("open", "collect", "adjust", "balance"),
+    *("late mistaken refund",) * 3,
 )
 ADDRESSES = (*("acme", "acme:vn", "acme:vn:shop") * 4, "acme:us", "acme:us", "beta", "beta:x")
 AMOUNTS = (*range(1, 12), 40, 100, 2**62)
@@ -110,6 +111,8 @@ class Teller:
         """Open a tree with money in it, so that chance has something to spend."""
         for address in ("acme", "acme:vn", "acme:vn:shop", "acme:us"):
             self._tell(Sent(command=self._open(address, 20), now_ms=self.now_ms))
+        in_yen = replace(self._open("acme", 20), currency="JPY")  # so that a refund may name a wrong currency
+        self._tell(Sent(command=in_yen, now_ms=self.now_ms))
         for address, amount in (("acme", 200), ("acme:vn", 100), ("acme:vn:shop", 60)):
             command_id = self.ids.at(self.now_ms)
             top_up = TopUp(command_id=command_id, address=address, currency="USD", amount_minor=amount)
@@ -184,6 +187,7 @@ class Teller:
             "void": lambda: self._void(step),
             "expire": lambda: self._expire(step),
             "refund": lambda: self._refund(step),
+            "late mistaken refund": lambda: self._late_mistaken_refund(step),
             "recall": lambda: self._recall(step),
         }
         return made[step.verb]()
@@ -241,6 +245,16 @@ class Teller:
             original_id=self.ids.at(self.now_ms) if original is None else original.command_id,
             amount_minor=step.amount,
         )
+
+    def _late_mistaken_refund(self, step: Step) -> Refund:
+        """Refund, after its window, an original of which a part was given back: at a wrong address or currency."""
+        known = [original_id for _, original_id in self.reference.whole]
+        if not known:
+            return self._refund(step)
+        self.now_ms += RULES.window_ms + 1
+        wrong: Any = {"address": "acme", "currency": "JPY"} if step.pick & 1 else {"address": step.address}
+        late = replace(self._refund(step), **wrong)
+        return replace(late, command_id=self.ids.at(self.now_ms), original_id=known[-1 - step.pick % len(known)])
 
     def _recall(self, step: Step) -> Command:
         """Answer an earlier refund as the archive would; seldom as it never should."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from typing import Any
 
 from processors.faults import LaneStopped
 from processors.ledger.addresses import at_levels, level_of
@@ -212,12 +213,14 @@ class Checks:
     def _compare_tables(self) -> None:
         tables = self._database.tables
         for name in ("accounts", "holds", "open_refunds", "lane_times", "rules"):
-            wanted = {}
+            wanted: dict[Any, Any] = {}
             for straight in self.straight:
                 wanted.update(getattr(straight.tables, name))
             found = getattr(tables, name)
             if name == "rules":
                 found = {key: row for key, row in found.items() if row[0]}
+            if name == "holds":  # the remover takes those that expired (H2)
+                wanted = {key: row for key, row in wanted.items() if row.remaining_minor or key in found}
             demand(found == wanted, f"table {name} is {found}, a straight run's {wanted}")
         for lane, straight in enumerate(self.straight):
             demand(tables.sources[lane] == straight.tables.sources.get(lane, {}), f"sources of lane {lane}")

@@ -320,7 +320,7 @@ class StoreThatKeepsHolds(FakeLaneStore):
         return super().begin(fence, write, load)
 
 
-# ---------------------------------------------------------------------- A2, A6, H4, R6, R7
+# ---------------------------------------------------------------------- A2, A6, H2, H4, R6, R7
 
 
 class StoreThatBeginsVersionsAnew(FakeLaneStore):
@@ -339,6 +339,15 @@ class HastyRemover(RemoverProcess):
             progress.published_time_ms >= (number + 1) * SLICE_MS
             for progress in self.world.database.tables.progress.values()
         )
+
+
+class ForgetfulRemover(RemoverProcess):
+    """H2: a hold that expired is gone as soon as it is released."""
+
+    def _forget_holds(self) -> None:
+        tables = self.world.database.tables
+        for key in [key for key, hold in tables.holds.items() if hold.remaining_minor == 0]:
+            del tables.holds[key]
 
 
 class HastyRecaller(RecallerProcess):

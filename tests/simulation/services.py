@@ -84,7 +84,7 @@ class FakeHoldReader:
                 root=root, transaction_id=transaction_id, address=hold.address, currency=hold.currency
             ))
             for (root, transaction_id), hold in tables.holds.items()
-            if hold.expires_at_ms <= now_ms and tables.hold_lanes[root, transaction_id] == lane
+            if hold.remaining_minor and hold.expires_at_ms <= now_ms and tables.hold_lanes[root, transaction_id] == lane
         ]  # fmt: skip
         return [hold for _, hold in sorted(found, key=lambda each: (each[0], each[1].transaction_id))][:holds_max]
 
@@ -173,7 +173,10 @@ class RecallerProcess(LoopProcess):
 
 
 class RemoverProcess(LoopProcess):
-    """Takes from MySQL what no decision may need any more, as early as it may: slices (A6), old ``refunded`` (H3)."""
+    """Takes from MySQL what no decision may need any more, as early as it may.
+
+    That is: slices (A6), holds that expired (H2), old ``refunded`` (H3).
+    """
 
     def turn(self) -> None:
         self.point("remover")
@@ -189,6 +192,7 @@ class RemoverProcess(LoopProcess):
                 return
             self.world.note(f"remover: slice {number} is gone")
         if not database.holders():  # their rows are locked
+            self._forget_holds()
             self._forget_refunded()
 
     def _is_known(self, lane: int) -> bool:
@@ -216,6 +220,12 @@ class RemoverProcess(LoopProcess):
     def _archived(self, row: JournalRow) -> bool:
         found = self.world.archive.get((row.root, row.command_id))
         return found is not None and found.lane_offset == row.lane_offset
+
+    def _forget_holds(self) -> None:
+        tables, since = self.world.database.tables, min(self.windows())
+        for key, hold in list(tables.holds.items()):
+            if hold.remaining_minor == 0 and hold.expires_at_ms < since:
+                del tables.holds[key]
 
     def _forget_refunded(self) -> None:
         world = self.world

@@ -186,6 +186,11 @@ def test_simulation_notices_a_slice_removed_within_the_window() -> None:
     assert notices(Makers(remover=flaws.HastyRemover), with_mishaps(Mishap.TIME_PASSES, Mishap.KILL))
 
 
+@pytest.mark.rule("H2")
+def test_simulation_notices_an_expired_hold_that_is_forgotten_within_the_window() -> None:
+    assert notices(Makers(remover=flaws.ForgetfulRemover), with_mishaps(Mishap.TIME_PASSES))
+
+
 @pytest.mark.rule("H4")
 def test_simulation_notices_a_recall_that_does_not_wait_for_the_archive() -> None:
     assert notices(Makers(recaller=flaws.HastyRecaller), with_mishaps(Mishap.TIME_PASSES))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
 
 from processors.ledger.commands import AccountStatus, Command, GetBalance, OpenAccount, Policy, UpdateAccount
 from processors.ops.cli.asking import ask
-from processors.ops.cli.history import list_accounts, show_account
+from processors.ops.cli.history import accounts_below, list_accounts, show_account
 from processors.ops.cli.terminal import (
     WITHIN_S,
     Address,
@@ -20,11 +21,13 @@ from processors.ops.cli.terminal import (
     WithinOption,
     add_group,
     limit_of,
+    notes,
     read_metadata,
 )
 
 _PANEL = "Accounts"
 LimitOption = Annotated[str, typer.Option("--limit", help="Overdraft limit, such as 100.00.")]
+YesOption = Annotated[bool, typer.Option("--yes", help="Close it although accounts below it are open.")]
 PolicyOption = Annotated[Policy, typer.Option(case_sensitive=False, help="CHECKED: available must cover a payment.")]
 
 
@@ -77,11 +80,14 @@ def update(
     policy: Annotated[Policy | None, typer.Option(case_sensitive=False)] = None,
     status: Annotated[AccountStatus | None, typer.Option(case_sensitive=False)] = None,
     metadata: Annotated[str | None, typer.Option("--metadata", metavar="JSON", help="Replaces what is there.")] = None,
+    yes: YesOption = False,
     command_id: IdOption = None,
     within_s: WithinOption = WITHIN_S,
     as_json: JsonOption = False,
 ) -> None:
     """Change an account's limit, policy, status or metadata; what is not named stays."""
+    if status is AccountStatus.CLOSED and not yes:
+        _warn_of_open_children(address, currency)
     overdraft_limit = None if limit is None else limit_of(limit, currency)
     new_metadata = None if metadata is None else read_metadata(metadata)
 
@@ -115,12 +121,34 @@ def close(
     *,
     address: Address,
     currency: Currency,
+    yes: YesOption = False,
     command_id: IdOption = None,
     within_s: WithinOption = WITHIN_S,
     as_json: JsonOption = False,
 ) -> None:
-    """Close an account that holds nothing, for ever."""
+    """Close an account that holds nothing, for ever; nothing below it can pay any more."""
+    if not yes:
+        _warn_of_open_children(address, currency)
     _set_status(address, currency, AccountStatus.CLOSED, command_id, within_s=within_s, as_json=as_json)
+
+
+def _warn_of_open_children(address: str, currency: str) -> None:
+    """Have the operator say that he means it: each payment below a closed account is refused for ever (H5)."""
+    open_children = [
+        account.address
+        for account in accounts_below(address)
+        if account.address != address and account.currency == currency and account.status is not AccountStatus.CLOSED
+    ]
+    if not open_children:
+        return
+    notes.print(
+        f"{address} has {len(open_children)} open accounts below it in {currency}, such as {open_children[0]}: "
+        "once it is closed, none of them can ever pay or place a hold",
+        markup=False,
+    )
+    if not sys.stdin.isatty():
+        raise typer.BadParameter("close those first, or give --yes")
+    typer.confirm("Close it nevertheless?", abort=True, err=True)
 
 
 def _set_status(

@@ -137,7 +137,7 @@ def print_statement(title: str, rows: list[StatementRow], currency: str) -> None
 
 def show_account(*, address: Address, as_json: JsonOption = False) -> None:
     """Show the accounts of an address, each currency's; exit status 1 if there is none."""
-    found = [account for account in _below(address) if account.address == address]
+    found = [account for account in accounts_below(address) if account.address == address]
     _print_accounts(found, as_json=as_json)
     if not found:
         raise typer.Exit(EXIT_REJECTED)
@@ -150,11 +150,12 @@ def list_accounts(
     as_json: JsonOption = False,
 ) -> None:
     """List accounts in the order of their addresses."""
-    found = _below(address) if address else _first(limit)
+    found = accounts_below(address) if address else _first(limit)
     _print_accounts(found[:limit], as_json=as_json)
 
 
-def _below(address: str) -> list[Account]:
+def accounts_below(address: str) -> list[Account]:
+    """Return the accounts of an address and of those below it."""
     reader = _home_reader()
     try:
         return reader.accounts_below(address)

@@ -9,8 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from processors.ledger.commands import SetLaneTime, SetRules
-from processors.ledger.control import next_rules
-from processors.ledger.rules import Rules
+from processors.ledger.rules import Rules, why_unfit
 from processors.ops import assembly, keys
 from processors.ops.cli.terminal import (
     WITHIN_S,
@@ -248,8 +247,9 @@ def set_rules(
 def _make_room(chosen: Settings, shard: str, rules: Rules) -> None:
     """Refuse rules that a lane would not take, and make the journal's slices for those that it will (A7)."""
     now_ms = assembly.clock_ms()
-    if next_rules(replace(rules, version=rules.version - 1), _wish(rules, bytes(16)), now_ms=now_ms) is None:
-        raise typer.BadParameter("these values do not fit together, or are out of range; see config/default.toml")
+    reason = why_unfit(rules)
+    if reason is not None:
+        raise typer.BadParameter(reason)
     upkeep = ShardUpkeep(assembly.mysql_address(chosen, shard))
     try:
         upkeep.ensure_slices(rules, from_ms=now_ms, to_ms=now_ms)

@@ -22,6 +22,7 @@ from processors.ledger.book import (
 )
 from processors.ledger.rules import Rules
 from processors.stores.rows import BatchDigest, BatchWrite, JournalRow, Progress, SourceKey, SourcePosition
+from tests.simulation.fakes.widths import too_wide
 
 RowKey = tuple[int, int, int]  # lane, offset, index
 CommandKey = tuple[bytes, str, int]  # command id, root, slice
@@ -127,23 +128,29 @@ class Tables:
         """Carry out a batch.
 
         Raises:
-            LaneStopped: BUG, where MySQL would find another count or a second row of a key; MISSING_SLICE (A7).
+            LaneStopped: BUG, where MySQL would find another count, a second row of a key, or a value that is wider
+                than its column; MISSING_SLICE (A7).
         """
         lane = write.progress.lane
         for row in write.journal:
             self._insert_journal(lane, row)
         for account in write.opened:
+            _fit("account", account)
             _insert(self.accounts, (account.address, account.currency), account)
         for account, before in write.accounts:
             key = (account.address, account.currency)
+            _fit("account", account)
             _expect(key in self.accounts and self.accounts[key].sequence == before, f"account {key} at {before}")
             self.accounts[key] = account
         for hold_key, hold, stored in write.holds:
+            _fit("hold", hold, hold_key)
             _set(self.holds, hold_key, hold, stored=stored)
             self.hold_lanes[hold_key] = lane
         for open_key, open_refund, stored in write.open_refunds:
+            _fit("open_refund", open_refund, open_key)
             _set(self.open_refunds, open_key, open_refund, stored=stored)
         for refunded_key, refunded, stored in write.refunded:
+            _fit("refunded", refunded, refunded_key)
             _set(self.refunded, refunded_key, refunded, stored=stored)
         for system_key, balance in write.system.items():
             self.system[lane, system_key] = balance
@@ -169,6 +176,7 @@ class Tables:
     def _insert_journal(self, lane: int, row: JournalRow) -> None:
         if row.slice not in self.journal:
             raise LaneStopped(StopCode.MISSING_SLICE, f"no partition for slice {row.slice}")
+        _fit("journal", row)
         _insert(self.by_command, (row.command_id, row.root, row.slice), row)
         _insert(self.journal[row.slice], (lane, row.lane_offset, row.lane_index), row)
 
@@ -176,6 +184,11 @@ class Tables:
 def _expect(holds: bool, what: str) -> None:
     if not holds:
         raise LaneStopped(StopCode.BUG, f"expected {what}")
+
+
+def _fit(table: str, row: object, key: TransactionKey | None = None) -> None:
+    column = None if row is None else too_wide(table, row, key)
+    _expect(column is None, f"room in {table}.{column}")
 
 
 def _insert(table: dict[Any, Any], key: object, row: object) -> None:

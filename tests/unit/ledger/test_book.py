@@ -48,6 +48,20 @@ def test_a_malformed_address_needs_no_account() -> None:
     assert not needs_of(build.pay(address="acme::")).accounts
 
 
+@pytest.mark.parametrize("currency", ["", "US", "USDT", "U" * 60_000, "usé", "€€€"], ids=lambda text: text[:4])
+def test_what_has_not_the_form_of_a_currency_needs_no_account(currency: str) -> None:
+    assert not needs_of(build.pay(currency=currency)).accounts
+    assert not needs_of(build.transfer(currency=currency)).accounts
+
+
+@pytest.mark.rule("F3")
+def test_an_account_of_another_root_than_the_keys_is_not_needed() -> None:
+    between = build.transfer(address="acme:us", to_address="beta:vn")
+
+    assert not needs_of(build.pay(address="beta:vn")).accounts
+    assert set(needs_of(between).accounts) == {("acme", "USD"), ("acme:us", "USD")}
+
+
 def test_a_row_that_was_not_loaded_is_a_bug() -> None:
     command = build.pay()
     book = Book(RULES, {})

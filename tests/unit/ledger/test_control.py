@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from processors.faults import LaneStopped, StopCode
+from processors.ids import SLICE_MS, SLICES_MAX
 from processors.ledger.commands import SetRules
 from processors.ledger.control import next_rules
-from processors.ledger.rules import RESULT_VERSION, RULES_RELEASE, Rules
+from processors.ledger.rules import RESULT_VERSION, RULES_RELEASE, Rules, why_unfit
 from tests.unit.ledger.lane import DAY_MS, HOUR_MS, START_MS
 
 pytestmark = pytest.mark.rule("I6")
@@ -38,6 +40,7 @@ def test_rules_change_to_the_next_version_and_do_not_reach_back() -> None:
         result_version=1,
         window_floor_ms=START_MS - 6 * HOUR_MS,
         refund_floor_ms=START_MS - 180 * DAY_MS,
+        recall_floor_ms=START_MS - 180 * DAY_MS - 6 * HOUR_MS,
     )
 
 
@@ -66,7 +69,32 @@ def test_a_grown_refund_period_does_not_reach_back() -> None:
     assert grown is not None
 
     assert grown.refund_start_ms(START_MS + DAY_MS) == START_MS - 180 * DAY_MS
-    assert grown.recall_start_ms(START_MS + DAY_MS) == START_MS - 180 * DAY_MS
+    assert grown.recall_start_ms(START_MS + DAY_MS) == START_MS - 180 * DAY_MS - 6 * HOUR_MS
+
+
+@pytest.mark.rule("H3")
+def test_a_change_of_another_rule_leaves_open_refunds_their_time() -> None:
+    same: Any = {name: getattr(NOW, name) for name in ("window_ms", "future_limit_ms", "refund_period_ms")}
+    changed = next_rules(NOW, replace(WISH, skew_ms=1, **same), now_ms=START_MS)
+    assert changed is not None
+
+    for later_ms in (START_MS, START_MS + HOUR_MS, START_MS + DAY_MS):
+        assert changed.recall_start_ms(later_ms) == NOW.recall_start_ms(later_ms)
+
+
+@pytest.mark.rule("H3")
+@pytest.mark.parametrize("window_ms", [HOUR_MS, 6 * HOUR_MS, 48 * HOUR_MS])
+@pytest.mark.parametrize("refund_period_ms", [30 * DAY_MS, 180 * DAY_MS, 365 * DAY_MS])
+def test_a_recall_never_reaches_back_to_what_may_be_forgotten(window_ms: int, refund_period_ms: int) -> None:
+    wish = replace(WISH, window_ms=window_ms, refund_period_ms=refund_period_ms)
+    changed = next_rules(NOW, wish, now_ms=START_MS)
+    assert changed is not None
+    again = next_rules(changed, replace(WISH, version=5), now_ms=START_MS + HOUR_MS)
+    assert again is not None
+
+    assert changed.recall_start_ms(START_MS) >= NOW.recall_start_ms(START_MS)
+    assert again.recall_start_ms(START_MS + HOUR_MS) >= changed.recall_start_ms(START_MS + HOUR_MS)
+    assert changed.recall_start_ms(START_MS) <= changed.refund_start_ms(START_MS)
 
 
 @pytest.mark.parametrize("version", [2, 3, 5, 0, -1])
@@ -92,6 +120,13 @@ def test_a_version_that_is_not_the_next_has_no_effect(version: int) -> None:
 )
 def test_values_out_of_range_have_no_effect(change: dict[str, int]) -> None:
     assert next_rules(NOW, replace(WISH, **change), now_ms=START_MS) is None  # type: ignore[arg-type]
+
+
+def test_the_slices_that_rules_may_need_leave_room_for_those_that_wait() -> None:
+    most = replace(NOW, window_ms=SLICES_MAX * 9 // 10 * SLICE_MS - 2 * NOW.future_limit_ms)
+
+    assert why_unfit(most) is None
+    assert why_unfit(replace(most, window_ms=most.window_ms + 1)) is not None
 
 
 @pytest.mark.parametrize("change", [{"release": RULES_RELEASE + 1}, {"result_version": RESULT_VERSION + 1}])

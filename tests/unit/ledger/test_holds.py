@@ -112,6 +112,29 @@ def test_an_expiry_releases_once_and_then_finds_nothing() -> None:
         related_id=hold.command_id,
     )
     assert again is None
+    assert lane.rows.accounts["acme", "USD"].open_count == 0
+
+
+@pytest.mark.rule("H2")
+@pytest.mark.parametrize("row_is_there", [True, False], ids=["row kept", "row removed"])
+def test_what_expired_is_known_for_a_window_and_no_longer_whatever_rows_are_left(row_is_there: bool) -> None:
+    lane = lane_with()
+    hold = place_hold(expires_in_ms=1_000)
+    lane.send(hold)
+    expired_ms = START_MS + 1_000
+    lane.send(expire_hold(hold), now_ms=expired_ms)
+    last_ms = expired_ms + lane.rules.window_ms
+
+    known = lane.send(capture_hold(hold, command_id=IDS.at(last_ms)), now_ms=last_ms)
+    if not row_is_there:  # the remover came
+        lane.rows.holds.clear()
+        lane.forget()
+    forgotten = lane.send(capture_hold(hold, command_id=IDS.at(last_ms)), now_ms=last_ms + 1)
+
+    assert isinstance(known, Outcome)
+    assert known.reason is Reason.HOLD_EXPIRED
+    assert isinstance(forgotten, Outcome)
+    assert forgotten.reason is Reason.UNKNOWN_HOLD
 
 
 @pytest.mark.rule("I7")

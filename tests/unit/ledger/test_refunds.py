@@ -222,7 +222,7 @@ def refunded_before(lane: StraightLane) -> Refund:
         {"recalled": Recalled.NOT_FOUND},
         {"original_type": "TOP_UP", "original_amount_minor": 30},
         {"original_accepted": False, "original_amount_minor": 30},
-        {"original_address": "acme:vn", "original_amount_minor": 30},
+        {"original_address": "acme:vn", "original_amount_minor": 31},
         {"original_levels": 0, "original_amount_minor": 30},
         {"original_levels": 2, "original_amount_minor": 30},
     ],
@@ -243,6 +243,33 @@ def test_two_recalls_that_disagree_stop_the_lane_before_anything_changes(disagre
         {key: lane.book.open_refunds[key] for key in before[0].open_refunds},
         before[1],
     )
+
+
+@pytest.mark.rule("H3")
+@pytest.mark.parametrize("mistake", [{"address": "acme"}, {"address": "acme:vn", "currency": "EUR"}], ids=str)
+def test_a_late_refund_of_the_wrong_account_is_refused_also_after_a_right_one(mistake: dict[str, Any]) -> None:
+    lane = lane_with("acme", "acme:vn")
+    lane.send(open_account(address="acme:vn", currency="EUR"))
+    paid = pay(address="acme:vn", amount_minor=30)
+    lane.send(paid)
+    lane.send(refund(address="acme:vn", original_id=paid.command_id, amount_minor=10))
+    late_ms = START_MS + WINDOW_MS + 1
+    wish = refund(command_id=IDS.at(late_ms), original_id=paid.command_id, **mistake)
+    lane.send(wish, now_ms=late_ms)
+    found: Any = {"original_address": "acme:vn", "original_currency": "USD", "original_levels": 0b11}
+
+    answer = lane.send(recall(wish, **mistake, **found, original_amount_minor=30), now_ms=late_ms)
+
+    assert answer == Outcome(
+        Status.REJECTED,
+        Reason.ORIGINAL_MISMATCH,
+        wish.command_id,
+        amount_minor=10,
+        related_id=paid.command_id,
+    )
+    assert not lane.rows.open_refunds
+    assert not any(account.open_count for account in lane.rows.accounts.values())
+    assert lane.rows.refunded["acme", paid.command_id] == Refunded(30, 10)
 
 
 @pytest.mark.rule("H3")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -196,3 +197,11 @@ def test_every_command_is_decided_by_a_rule_of_its_own(kind: type[Command]) -> N
     else:
         assert isinstance(answer, Outcome)
         assert answer.reason is (Reason.NONE if kind is OpenAccount else Reason.UNKNOWN_ACCOUNT)
+
+
+def test_an_address_that_is_too_long_is_not_remembered() -> None:
+    address = "acme:" + "x" * 60_000
+    known = sys.getrefcount(address)
+
+    assert chain(address) == ()
+    assert sys.getrefcount(address) == known
