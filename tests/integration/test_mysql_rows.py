@@ -175,6 +175,19 @@ def test_result_and_metadata_keep_every_byte(address: MysqlAddress) -> None:
 
 
 @pytest.mark.rule("L13")
+def test_a_batch_keeps_the_sources_of_thousands_of_ingress_partitions(address: MysqlAddress) -> None:
+    lane = take_lane(address)
+    sources = {(1, partition): SourcePosition(offset=1 << 40, leader_epoch=7) for partition in range(5_000)}
+
+    lane.write(1, sources=sources)
+
+    border = lane.store.digest_at(1)
+    assert border is not None
+    assert border.sources == sources
+
+
+
+@pytest.mark.rule("L13")
 def test_each_batch_leaves_digest_time_and_sources_of_its_border(address: MysqlAddress) -> None:
     lane = take_lane(address)
     at_two = {(1, 0): SourcePosition(offset=1, leader_epoch=4), (1, 8): SourcePosition(offset=9, leader_epoch=-1)}
