@@ -51,8 +51,8 @@ def read_directory(address: KafkaAddress) -> DirectoryContents:
     contents = _read(address)
     if contents is None:
         raise Misconfigured(
-            f"{address.topic_prefix}{DIRECTORY_TOPIC} does not say whose directory it is: run `balance init`, or, if "
-            "there was one before, `balance directory rebuild`"
+            f"{address.topic_prefix}{DIRECTORY_TOPIC} does not say whose directory it is: run `balance init`; if "
+            "there was one before, restore the topic from a copy instead; this release cannot make it again"
         )
     return contents
 
@@ -115,8 +115,8 @@ def _missing_shards(known: Mapping[str, ShardRecord], wanted: Sequence[ShardReco
 def _missing_home(known: str | None, wanted: str) -> list[PlacementRecord]:
     if known not in (None, wanted):
         raise Misconfigured(
-            f"the directory's home shard is {known} and the settings say {wanted}: it never changes, since partners "
-            "that were never moved live there; correct the settings, and move partners by `balance partner move`"
+            f"the directory's home shard is {known} and the settings say {wanted}: it never changes, since every "
+            "partner lives there and this release moves none; correct the settings"
         )
     home = PlacementRecord(unit=HOME_UNIT, generation=0, shard=wanted, ingress_partition=0, since=0)
     return [home] if known is None else []
