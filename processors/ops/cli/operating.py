@@ -30,6 +30,7 @@ from processors.ops.cli.terminal import (
 from processors.ops.durations import show_duration
 from processors.ops.result_text import EXIT_FAULT, show_time
 from processors.ops.status import LaneStatus, Status, read_status
+from processors.ops.supervisor import ChildState
 from processors.settings import Settings
 from processors.stores.shard_reader import open_reader
 from processors.stores.shard_upkeep import ShardUpkeep
@@ -70,6 +71,7 @@ def _status_as_json(found: Status) -> dict[str, Any]:
 
 
 def _print_status(found: Status) -> None:
+    _print_processes(found.processes)
     _print_lanes(found.lanes)
     rows = (
         (
@@ -91,6 +93,18 @@ def _print_status(found: Status) -> None:
     for shard in found.shards:
         for finding in shard.findings:
             text = f"{shard.shard} {show_time(finding.raised_at_ms)} {finding.kind} {finding.subject}: {finding.detail}"
+            page.print(text, style="red", markup=False, soft_wrap=True)
+
+
+def _print_processes(states: list[ChildState]) -> None:
+    """Show what runs under a supervisor here; elsewhere each process is whoever started it's to watch."""
+    if not states:
+        return
+    rows = [(each.name, "failing" if each.failing else each.condition, each.restarts) for each in states]
+    print_table("processes", ("process", "state", "restarts in a row"), rows, right=("restarts in a row",))
+    for each in states:
+        if each.failing:
+            text = f"{each.name} ended {each.restarts} times in a row, last with {each.last_end}; its log is {each.log}"
             page.print(text, style="red", markup=False, soft_wrap=True)
 
 
