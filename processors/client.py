@@ -273,11 +273,15 @@ class Client:
 
         Errors are those of ``send``.
         """
+        return self.submit_control(control, shard=shard, lane=lane).result()
+
+    def submit_control(self, control: SetRules | SetLaneTime, *, shard: str, lane: int) -> Future[Result]:
+        """Write an operator's record into one lane, signed, and return its result's future."""
         record = OutRecord(
             self._config.kafka.topic_prefix + shard_topic(shard), lane, None, encode_command(control), headers=[]
         )
         record.headers.append(self._signature(record))
-        return self._submit(record, ("", record.value), control.command_id, False, None).result()
+        return self._submit(record, ("", record.value), control.command_id, False, None)
 
     def close(self) -> None:
         """Stop; whoever still waits gets NoAnswer."""

@@ -24,6 +24,7 @@ from processors.ops.cli.terminal import (
     print_json,
     print_table,
     read_duration,
+    read_offsets,
     read_time,
     settings,
 )
@@ -148,7 +149,14 @@ def show_lanes(
 def release(
     *,
     lane: LaneArgument,
-    offset: Annotated[int, typer.Argument(min=0, help="The record that stopped the lane, as `lane show` tells.")],
+    offsets: Annotated[
+        range,
+        typer.Argument(
+            parser=read_offsets,
+            metavar="OFFSET[-LAST]",
+            help="The record that stopped the lane, as `lane show` tells; or it and those after it.",
+        ),
+    ],
     time_ms: Annotated[
         int,
         typer.Argument(
@@ -158,15 +166,19 @@ def release(
     shard: ShardOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Tell a lane the time of a record whose broker clock was wrong (CLOCK_AHEAD); the lane then goes on by itself."""
+    """Tell a lane the time of records whose broker clock was wrong (CLOCK_AHEAD); the lane then goes on by itself."""
     chosen = settings()
+    name, known = shard or chosen.home_shard, _known_lane(chosen, lane)
     with open_client(within_s=WITHIN_S) as client:
-        word = SetLaneTime(command_id=client.new_id(), lane_offset=offset, time_ms=time_ms)
-        client.send_control(word, shard=shard or chosen.home_shard, lane=_known_lane(chosen, lane))
+        words = [SetLaneTime(command_id=client.new_id(), lane_offset=offset, time_ms=time_ms) for offset in offsets]
+        # All before the first answer: the lane answers none of them before it has passed the last of these records.
+        for told in [client.submit_control(word, shard=name, lane=known) for word in words]:
+            told.result()
+    first, last = offsets[0], offsets[-1]
     if as_json:
-        print_json({"lane": lane, "offset": offset, "time_ms": time_ms})
+        print_json({"lane": lane, "first_offset": first, "last_offset": last, "time_ms": time_ms})
     else:
-        page.print(f"lane {lane} knows the time of offset {offset}")
+        page.print(f"lane {lane} knows the time of offset {first}" + (f" to {last}" if last > first else ""))
 
 
 def restart(*, lane: LaneArgument, shard: ShardOption = None, as_json: JsonOption = False) -> None:
