@@ -10,7 +10,7 @@ LEVELS_MAX = 8
 _SEGMENT = "[a-z0-9._-]{1,64}"
 _ADDRESS = re.compile(rf"{_SEGMENT}(?::{_SEGMENT}){{0,{LEVELS_MAX - 1}}}", re.ASCII)
 _ROOT = re.compile(_SEGMENT, re.ASCII)
-# The addresses of one book (settings.limits.book_accounts_max) are what is worth remembering.
+# The addresses of one book (settings.worker.book_accounts_max) are what is worth remembering.
 _CHAINS_MAX = 100_000
 
 
