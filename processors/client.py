@@ -44,7 +44,6 @@ _BY_KEY = -1  # the partitioner's choice: murmur2 of the key (W3)
 _RANDOM_BITS = 74  # of a UUIDv7, beside its time
 _READ_S = 0.1
 _LOOK_S = 0.25  # how often deadlines are looked at: a result may be given up this much later than asked
-_FLUSH_S = 5.0
 _JOIN_S = 10.0
 
 

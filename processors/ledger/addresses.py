@@ -43,14 +43,6 @@ def level_of(address: str) -> int:
     return address.count(":") + 1
 
 
-def levels_of(addresses: tuple[str, ...]) -> int:
-    """Return the bit mask of the levels of some addresses of one chain; bit 0 is level 1 (H1)."""
-    mask = 0
-    for address in addresses:
-        mask |= 1 << address.count(":")
-    return mask
-
-
 def at_levels(address: str, levels: int) -> tuple[str, ...]:
     """Return those levels of an address's chain that a bit mask names, root first (H1).
 

@@ -169,6 +169,12 @@ def clock_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def shard_row(settings: Settings, shard: str) -> ShardRow:
+    """Return what a shard's database says of itself."""
+    topics = settings.topics
+    return ShardRow(shard=shard, lanes=topics.lanes, results_partitions=topics.results_partitions)
+
+
 def check_shard_database(settings: Settings, shard: str) -> None:
     """Prove that a shard's database is its own, of this release, and keeps what it commits (L7).
 
@@ -176,9 +182,7 @@ def check_shard_database(settings: Settings, shard: str) -> None:
         Misconfigured: It is not.
         Unavailable: The server does not answer.
     """
-    topics = settings.topics
-    row = ShardRow(shard=shard, lanes=topics.lanes, results_partitions=topics.results_partitions)
-    check_database(mysql_address(settings, shard), row)
+    check_database(mysql_address(settings, shard), shard_row(settings, shard))
 
 
 def run_shard(
@@ -244,8 +248,3 @@ def _shard_config(settings: Settings, shard: str, topic_id: bytes) -> ShardConfi
         topic_id=topic_id,
         confluent=confluent_ids(settings),
     )
-
-
-def _shard_row(settings: Settings, shard: str) -> ShardRow:
-    topics = settings.topics
-    return ShardRow(shard=shard, lanes=topics.lanes, results_partitions=topics.results_partitions)

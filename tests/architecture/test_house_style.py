@@ -105,6 +105,7 @@ def test_money_meets_no_float(module: Module) -> None:
     strange = [
         f"{module.place}:{node.lineno}"
         for node in ast.walk(module.tree)
+        if isinstance(node, ast.expr | ast.stmt)
         if is_divided(node, "" if in_ledger else "minor") or (in_ledger and is_float(node))
     ]
 
