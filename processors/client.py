@@ -28,7 +28,7 @@ from processors.ledger.outcomes import Status
 from processors.streams.connection import KafkaAddress
 from processors.streams.producer import IdempotentProducer
 from processors.streams.tail import TopicTail
-from processors.streams.topics import shard_topic
+from processors.streams.topics import COMMANDS_TOPIC, RESULTS_TOPIC, shard_topic
 from processors.wire.commands import encode_command
 from processors.wire.records import OutRecord
 from processors.wire.results import Result, decode_result
@@ -38,8 +38,6 @@ from processors.wire.signature import SIGNATURE_HEADER, KeyRing, sign
 DEADLINE_MS = 15_000
 # At 1 KiB each 10 MB; more than a lane decides in half a second.
 IN_FLIGHT_MAX = 10_000
-_COMMANDS = "balance.commands"
-_RESULTS = "balance.results"
 _BY_KEY = -1  # the partitioner's choice: murmur2 of the key (W3)
 _RANDOM_BITS = 74  # of a UUIDv7, beside its time
 _READ_S = 0.1
@@ -217,7 +215,7 @@ class Client:
         self._closing = threading.Event()
         self._observe = observe
         self._ended: str | None = None  # why nobody reads results any more
-        self._tail = TopicTail(config.kafka, _RESULTS)
+        self._tail = TopicTail(config.kafka, RESULTS_TOPIC)
         self._reader = threading.Thread(target=self._read, name="results", daemon=True)
         self._reader.start()
 
@@ -250,7 +248,9 @@ class Client:
         """
         root = root_of(command.address)
         payload = encode_command(command)
-        record = OutRecord(self._config.kafka.topic_prefix + _COMMANDS, _BY_KEY, root.encode(), payload, headers=[])
+        record = OutRecord(
+            self._config.kafka.topic_prefix + COMMANDS_TOPIC, _BY_KEY, root.encode(), payload, headers=[]
+        )
         if isinstance(command, Adjust):
             record.headers.append(self._signature(record))
         return self._submit(record, (root, command.command_id), command.command_id, until_final, deadline_ms)

@@ -15,7 +15,7 @@ from processors.stores.mysql import MysqlAddress
 from processors.streams.connection import KafkaAddress
 from processors.streams.consumer import AssignmentEvents, GroupOptions, RecordConsumer
 from processors.streams.publisher import TransactionalPublisher
-from processors.streams.topics import Topics, TopicSpec, service_topics, shard_topic
+from processors.streams.topics import DEAD_LETTERS_TOPIC, RESULTS_TOPIC, Topics, TopicSpec, service_topics, shard_topic
 from processors.telemetry import LANE_BATCH_RECORDS
 from processors.wire.commands import ConfluentIds, type_of_payload
 from processors.wire.results import LaneIdentity, decision_of
@@ -26,10 +26,6 @@ from processors.workers.lane_log import TopicLaneLog
 from processors.workers.lane_runner import LaneLimits
 from processors.workers.shard import ShardConfig, ShardWorker
 from processors.workers.standing import LaneContext
-
-RESULTS_TOPIC = "balance.results"
-DEAD_LETTERS_TOPIC = "balance.dead-letters"
-COMMANDS_TOPIC = "balance.commands"
 
 
 def kafka_address(settings: Settings) -> KafkaAddress:

@@ -12,7 +12,7 @@ from processors.stores.archive_reader import ArchiveReader
 from processors.stores.archive_schema import open_archive
 from processors.stores.shard_reader import Counts, LanePosition, open_reader
 from processors.stores.shard_upkeep import Finding, ShardUpkeep
-from processors.streams.topics import Topics, shard_topic
+from processors.streams.topics import RESULTS_TOPIC, Topics, shard_topic
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,12 +121,11 @@ def _sink(settings: Settings, topics: Topics) -> tuple[list[SinkStatus], str]:
     except Unavailable as fault:
         return [SinkStatus(partition=partition, waiting=None) for partition in partitions], str(fault)
     try:
-        reader, topic_id = ArchiveReader(session), topics.topic_id(assembly.RESULTS_TOPIC)
+        reader, topic_id = ArchiveReader(session), topics.topic_id(RESULTS_TOPIC)
         return [
             SinkStatus(
                 partition=partition,
-                waiting=topics.bounds(assembly.RESULTS_TOPIC, partition)[1]
-                - (reader.position(topic_id, partition) or 0),
+                waiting=topics.bounds(RESULTS_TOPIC, partition)[1] - (reader.position(topic_id, partition) or 0),
             )
             for partition in partitions
         ], ""

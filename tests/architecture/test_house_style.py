@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from processors.streams.topics import service_topics
 from tests.architecture.source_tree import Module, functions, imports, modules
 
 FUNCTION_LINES_MAX = 50
@@ -14,6 +15,10 @@ MODULE_LINES_MAX = 500
 SERVICE = modules("processors")
 TESTS = modules("tests")
 EVERYTHING = SERVICE + TESTS
+EVERY_TOPIC = service_topics(
+    commands=1, results=1, lanes=1, dead_letters=1, archived=1, shards=[], min_insync_replicas=1,
+    days=dict.fromkeys(("commands", "shard", "results", "dead_letters", "archived"), 1),
+)  # fmt: skip
 
 NAMES_THAT_SAY_NOTHING = {"utils", "util", "helpers", "helper", "common", "base", "manager", "misc"}
 # Left column: what the words table of the house style says instead.
@@ -125,3 +130,11 @@ def is_float(node: ast.AST) -> bool:
 @pytest.mark.parametrize("text", ["a / b", "a /= b", "float(a)", "a * 0.5", "x: float = 1", "1e3"])
 def test_a_float_in_the_ledger_is_found(text: str) -> None:
     assert any(is_divided(node, "") or is_float(node) for node in ast.walk(ast.parse(text)))
+
+
+@pytest.mark.parametrize("module", SERVICE, ids=lambda module: module.name)
+def test_a_topics_name_is_written_once(module: Module) -> None:
+    names = {spec.name for spec in EVERY_TOPIC}
+    written = [node.value for node in ast.walk(module.tree) if isinstance(node, ast.Constant) and node.value in names]
+
+    assert sorted(written) == (sorted(names) if module.name == "processors.streams.topics" else [])
