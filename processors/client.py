@@ -178,18 +178,22 @@ class _Desk:
 
     def give_up(self, detail: str, *, until_s: float | None = None) -> None:
         """End the waiting of those whose deadline is at or before ``until_s``, of all where it is None."""
-        late = []
         with self._lock:
-            for queues in (self._sent, self._open):
-                for key, queue in list(queues.items()):
-                    gone = [each for each in queue if until_s is None or each.deadline_s <= until_s]
-                    for waiting in gone:
-                        queue.remove(waiting)
-                    if not queue:
-                        del queues[key]
-                    late += gone
+            late = _taken_out(self._sent, until_s) + _taken_out(self._open, until_s)
         for waiting in late:
             waiting.future.set_exception(NoAnswer(waiting.command_id, detail))
+
+
+def _taken_out(queues: dict[_Key, deque[_Waiting]], until_s: float | None) -> list[_Waiting]:
+    late: list[_Waiting] = []
+    for key, queue in list(queues.items()):
+        gone = [each for each in queue if until_s is None or each.deadline_s <= until_s]
+        for waiting in gone:
+            queue.remove(waiting)
+        if not queue:
+            del queues[key]
+        late += gone
+    return late
 
 
 class Client:
@@ -351,10 +355,7 @@ class Client:
         ended = "the client ended"
         try:
             while not self._closing.is_set():
-                for record in self._tail.read(_READ_S):
-                    result = decode_result(record.value or b"")
-                    if deduplication.is_new(record.partition, result):
-                        self._tell(result)
+                self._read_once(deduplication)
                 if time.monotonic() - looked_s >= _LOOK_S:
                     looked_s = time.monotonic()
                     self._look(looked_s)
@@ -364,6 +365,12 @@ class Client:
             self._ended = ended
             self._desk.give_up(ended)
             self._tail.close()
+
+    def _read_once(self, deduplication: Deduplication) -> None:
+        for record in self._tail.read(_READ_S):
+            result = decode_result(record.value or b"")
+            if deduplication.is_new(record.partition, result):
+                self._tell(result)
 
     def _tell(self, result: Result) -> None:
         if self._observe is not None:

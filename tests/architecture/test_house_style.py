@@ -11,6 +11,7 @@ from processors.streams.topics import service_topics
 from tests.architecture.source_tree import Module, functions, imports, modules
 
 FUNCTION_LINES_MAX = 50
+NESTING_MAX = 3
 MODULE_LINES_MAX = 500
 SERVICE = modules("processors")
 TESTS = modules("tests")
@@ -138,3 +139,24 @@ def test_a_topics_name_is_written_once(module: Module) -> None:
     written = [node.value for node in ast.walk(module.tree) if isinstance(node, ast.Constant) and node.value in names]
 
     assert sorted(written) == (sorted(names) if module.name == "processors.streams.topics" else [])
+
+
+BLOCKS = ast.If | ast.For | ast.While | ast.With | ast.Try | ast.Match | ast.AsyncFor | ast.AsyncWith
+
+
+def nesting(node: ast.AST) -> int:
+    """Return how many blocks lie in one another below a node; ``elif`` is no deeper than its ``if``."""
+    deepest = 0
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
+            continue
+        is_elif = isinstance(node, ast.If) and isinstance(child, ast.If) and node.orelse == [child]
+        deepest = max(deepest, nesting(child) + (isinstance(child, BLOCKS) and not is_elif))
+    return deepest
+
+
+@pytest.mark.parametrize("module", SERVICE, ids=lambda module: module.name)
+def test_blocks_are_nested_three_deep_at_most(module: Module) -> None:
+    deep = [f"{module.place}:{each.lineno} {each.name}" for each in functions(module) if nesting(each) > NESTING_MAX]
+
+    assert not deep
