@@ -26,10 +26,11 @@ lint: venv ## ruff and mypy
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
 
-up: stack ## the servers and every process of the service stay up, until Ctrl-C or make down
-	@.venv/bin/balance up
+up: stack ## the servers and every process of the service run in the background, until make down
+	@.venv/bin/balance up --detach
 
-down: venv ## stop the servers
+down: venv ## stop the processes, then the servers
+	@.venv/bin/balance down
 	@$(STACK) down
 
 stack: venv ## the servers only
@@ -41,7 +42,7 @@ venv: ## .venv with the locked packages
 lock: venv ## renew requirements/*.txt from pyproject.toml
 	@bin/lock
 
-clean: ## remove the servers' data and logs, .venv, and what tools left
-	@test ! -x $(PYTHON) || $(STACK) down
+clean: ## remove the servers' data and logs, .venv, and what tools left; not the downloads in ~/.cache/balance
+	@test ! -x $(PYTHON) || { .venv/bin/balance down && $(STACK) down; }
 	@rm -rf .stack .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache balance.egg-info build bench-results.json
 	@find processors tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -28,7 +28,7 @@ from processors.ledger.outcomes import Status
 from processors.streams.connection import KafkaAddress
 from processors.streams.producer import IdempotentProducer
 from processors.streams.tail import TopicTail
-from processors.streams.topics import shard_topic
+from processors.streams.topics import COMMANDS_TOPIC, RESULTS_TOPIC, shard_topic
 from processors.wire.commands import encode_command
 from processors.wire.records import OutRecord
 from processors.wire.results import Result, decode_result
@@ -38,13 +38,10 @@ from processors.wire.signature import SIGNATURE_HEADER, KeyRing, sign
 DEADLINE_MS = 15_000
 # At 1 KiB each 10 MB; more than a lane decides in half a second.
 IN_FLIGHT_MAX = 10_000
-_COMMANDS = "balance.commands"
-_RESULTS = "balance.results"
 _BY_KEY = -1  # the partitioner's choice: murmur2 of the key (W3)
 _RANDOM_BITS = 74  # of a UUIDv7, beside its time
 _READ_S = 0.1
 _LOOK_S = 0.25  # how often deadlines are looked at: a result may be given up this much later than asked
-_FLUSH_S = 5.0
 _JOIN_S = 10.0
 
 
@@ -181,18 +178,22 @@ class _Desk:
 
     def give_up(self, detail: str, *, until_s: float | None = None) -> None:
         """End the waiting of those whose deadline is at or before ``until_s``, of all where it is None."""
-        late = []
         with self._lock:
-            for queues in (self._sent, self._open):
-                for key, queue in list(queues.items()):
-                    gone = [each for each in queue if until_s is None or each.deadline_s <= until_s]
-                    for waiting in gone:
-                        queue.remove(waiting)
-                    if not queue:
-                        del queues[key]
-                    late += gone
+            late = _taken_out(self._sent, until_s) + _taken_out(self._open, until_s)
         for waiting in late:
             waiting.future.set_exception(NoAnswer(waiting.command_id, detail))
+
+
+def _taken_out(queues: dict[_Key, deque[_Waiting]], until_s: float | None) -> list[_Waiting]:
+    late: list[_Waiting] = []
+    for key, queue in list(queues.items()):
+        gone = [each for each in queue if until_s is None or each.deadline_s <= until_s]
+        for waiting in gone:
+            queue.remove(waiting)
+        if not queue:
+            del queues[key]
+        late += gone
+    return late
 
 
 class Client:
@@ -218,7 +219,7 @@ class Client:
         self._closing = threading.Event()
         self._observe = observe
         self._ended: str | None = None  # why nobody reads results any more
-        self._tail = TopicTail(config.kafka, _RESULTS)
+        self._tail = TopicTail(config.kafka, RESULTS_TOPIC)
         self._reader = threading.Thread(target=self._read, name="results", daemon=True)
         self._reader.start()
 
@@ -251,7 +252,9 @@ class Client:
         """
         root = root_of(command.address)
         payload = encode_command(command)
-        record = OutRecord(self._config.kafka.topic_prefix + _COMMANDS, _BY_KEY, root.encode(), payload, headers=[])
+        record = OutRecord(
+            self._config.kafka.topic_prefix + COMMANDS_TOPIC, _BY_KEY, root.encode(), payload, headers=[]
+        )
         if isinstance(command, Adjust):
             record.headers.append(self._signature(record))
         return self._submit(record, (root, command.command_id), command.command_id, until_final, deadline_ms)
@@ -273,11 +276,15 @@ class Client:
 
         Errors are those of ``send``.
         """
+        return self.submit_control(control, shard=shard, lane=lane).result()
+
+    def submit_control(self, control: SetRules | SetLaneTime, *, shard: str, lane: int) -> Future[Result]:
+        """Write an operator's record into one lane, signed, and return its result's future."""
         record = OutRecord(
             self._config.kafka.topic_prefix + shard_topic(shard), lane, None, encode_command(control), headers=[]
         )
         record.headers.append(self._signature(record))
-        return self._submit(record, ("", record.value), control.command_id, False, None).result()
+        return self._submit(record, ("", record.value), control.command_id, False, None)
 
     def close(self) -> None:
         """Stop; whoever still waits gets NoAnswer."""
@@ -348,10 +355,7 @@ class Client:
         ended = "the client ended"
         try:
             while not self._closing.is_set():
-                for record in self._tail.read(_READ_S):
-                    result = decode_result(record.value or b"")
-                    if deduplication.is_new(record.partition, result):
-                        self._tell(result)
+                self._read_once(deduplication)
                 if time.monotonic() - looked_s >= _LOOK_S:
                     looked_s = time.monotonic()
                     self._look(looked_s)
@@ -361,6 +365,12 @@ class Client:
             self._ended = ended
             self._desk.give_up(ended)
             self._tail.close()
+
+    def _read_once(self, deduplication: Deduplication) -> None:
+        for record in self._tail.read(_READ_S):
+            result = decode_result(record.value or b"")
+            if deduplication.is_new(record.partition, result):
+                self._tell(result)
 
     def _tell(self, result: Result) -> None:
         if self._observe is not None:

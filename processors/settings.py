@@ -112,7 +112,6 @@ class Topics(Section):
     commands_partitions: Partitions = 4
     results_partitions: Partitions = 4
     lanes: Partitions = 4  # partitions of each shard's topic
-    directory_partitions: Literal[1] = 1  # R1 reads it up to one end offset
     dead_letters_partitions: Partitions = 1
     archived_partitions: Partitions = 1
     commands_retention_days: Days = 7

@@ -10,7 +10,7 @@ LEVELS_MAX = 8
 _SEGMENT = "[a-z0-9._-]{1,64}"
 _ADDRESS = re.compile(rf"{_SEGMENT}(?::{_SEGMENT}){{0,{LEVELS_MAX - 1}}}", re.ASCII)
 _ROOT = re.compile(_SEGMENT, re.ASCII)
-# The addresses of one book (settings.limits.book_accounts_max) are what is worth remembering.
+# The addresses of one book (settings.worker.book_accounts_max) are what is worth remembering.
 _CHAINS_MAX = 100_000
 
 
@@ -46,14 +46,6 @@ def level_of(address: str) -> int:
     2
     """
     return address.count(":") + 1
-
-
-def levels_of(addresses: tuple[str, ...]) -> int:
-    """Return the bit mask of the levels of some addresses of one chain; bit 0 is level 1 (H1)."""
-    mask = 0
-    for address in addresses:
-        mask |= 1 << address.count(":")
-    return mask
 
 
 def at_levels(address: str, levels: int) -> tuple[str, ...]:

@@ -51,7 +51,7 @@ class Posting:
 class Reason(StrEnum):
     """Why not. The first that applies is given: the order here is the order of precedence.
 
-    Each has a sentence in README ("What each rejection means") and a golden scenario of the same name.
+    Each has a line in docs/rejections.md and a golden scenario of the same name.
     """
 
     NONE = "NONE"

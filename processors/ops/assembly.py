@@ -15,7 +15,7 @@ from processors.stores.mysql import MysqlAddress
 from processors.streams.connection import KafkaAddress
 from processors.streams.consumer import AssignmentEvents, GroupOptions, RecordConsumer
 from processors.streams.publisher import TransactionalPublisher
-from processors.streams.topics import Topics, TopicSpec, service_topics, shard_topic
+from processors.streams.topics import DEAD_LETTERS_TOPIC, RESULTS_TOPIC, Topics, TopicSpec, service_topics, shard_topic
 from processors.telemetry import LANE_BATCH_RECORDS
 from processors.wire.commands import ConfluentIds, type_of_payload
 from processors.wire.results import LaneIdentity, decision_of
@@ -26,10 +26,6 @@ from processors.workers.lane_log import TopicLaneLog
 from processors.workers.lane_runner import LaneLimits
 from processors.workers.shard import ShardConfig, ShardWorker
 from processors.workers.standing import LaneContext
-
-RESULTS_TOPIC = "balance.results"
-DEAD_LETTERS_TOPIC = "balance.dead-letters"
-COMMANDS_TOPIC = "balance.commands"
 
 
 def kafka_address(settings: Settings) -> KafkaAddress:
@@ -169,6 +165,12 @@ def clock_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def shard_row(settings: Settings, shard: str) -> ShardRow:
+    """Return what a shard's database says of itself."""
+    topics = settings.topics
+    return ShardRow(shard=shard, lanes=topics.lanes, results_partitions=topics.results_partitions)
+
+
 def check_shard_database(settings: Settings, shard: str) -> None:
     """Prove that a shard's database is its own, of this release, and keeps what it commits (L7).
 
@@ -176,9 +178,7 @@ def check_shard_database(settings: Settings, shard: str) -> None:
         Misconfigured: It is not.
         Unavailable: The server does not answer.
     """
-    topics = settings.topics
-    row = ShardRow(shard=shard, lanes=topics.lanes, results_partitions=topics.results_partitions)
-    check_database(mysql_address(settings, shard), row)
+    check_database(mysql_address(settings, shard), shard_row(settings, shard))
 
 
 def run_shard(
@@ -244,8 +244,3 @@ def _shard_config(settings: Settings, shard: str, topic_id: bytes) -> ShardConfi
         topic_id=topic_id,
         confluent=confluent_ids(settings),
     )
-
-
-def _shard_row(settings: Settings, shard: str) -> ShardRow:
-    topics = settings.topics
-    return ShardRow(shard=shard, lanes=topics.lanes, results_partitions=topics.results_partitions)

@@ -182,9 +182,8 @@ class Lookup:
             while looked < TAIL_ROWS_MAX and (records := self._mysql.slice_rows(number, lane, reached)):
                 looked += len(records)
                 reached = (records[-1].lane_offset, records[-1].lane_index)
-                for record in records:
-                    if record.root == root:
-                        rows |= _changes(decode_result(record.result), address, currency, first)
+                for record in (each for each in records if each.root == root):
+                    rows |= _changes(decode_result(record.result), address, currency, first)
         return rows
 
 

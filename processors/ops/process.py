@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 
 from processors.faults import Fault
@@ -25,7 +26,8 @@ def run_process(
     work: Callable[[threading.Event], int],
     *,
     stop_deadline_ms: int,
-    supervised: bool = False,
+    rests_ms: int = 0,
+    supervised: Path | None = None,
 ) -> int:
     """Run one process of the service until it ends or is told to stop (SIGTERM, SIGINT).
 
@@ -35,7 +37,8 @@ def run_process(
         work: The process's loop; ends soon after its event is set, having finished and published its batch.
         stop_deadline_ms: From the signal to the end; a process that hangs beyond it and a short grace ends itself,
             which is as safe as any crash.
-        supervised: Whether standard input is the supervisor's life line.
+        rests_ms: How long the loop rests on purpose between two looks; it hangs when it is silent for much longer.
+        supervised: Under a supervisor: standard input is its life line, and the health port is noted in this file.
 
     Returns:
         The process's exit status: ``work``'s, or 3 after a fault that it could not deal with, which is in the log.
@@ -46,11 +49,12 @@ def run_process(
     configure_logging(name, level=settings.log_level, form=settings.log_format)
     log = get_logger(__name__)
     stopping = threading.Event()
-    _stop_when_told(stopping, stop_deadline_ms / 1_000 + _LAST_GRACE_S, supervised=supervised)
-    rests_s = max(settings.expirer.tick_ms, settings.remover.interval_ms) / 1_000  # on purpose, between two looks
+    _stop_when_told(stopping, stop_deadline_ms / 1_000 + _LAST_GRACE_S, supervised=supervised is not None)
     with HealthServer(
-        settings.health.host, settings.health.port, process=name, silent_max_s=SILENT_MAX_S + rests_s
+        settings.health.host, settings.health.port, process=name, silent_max_s=SILENT_MAX_S + rests_ms / 1_000
     ) as health:
+        if supervised is not None:
+            supervised.write_text(str(health.port), encoding="utf-8")
         log.info("process_started", pid=os.getpid(), health_port=health.port, instance=settings.instance)
         try:
             status = work(stopping)

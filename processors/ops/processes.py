@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -13,7 +14,8 @@ from pathlib import Path
 from processors.faults import Misconfigured, Unavailable
 from processors.ops import assembly, services
 from processors.ops.process import run_process
-from processors.ops.supervisor import Program, Supervisor
+from processors.ops.stack.processes import find, note
+from processors.ops.supervisor import ChildState, Program, Supervisor, read_states
 from processors.settings import Settings
 
 Work = Callable[[Settings, str, threading.Event], int]
@@ -21,12 +23,17 @@ Work = Callable[[Settings, str, threading.Event], int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """A kind of process. ``work`` takes the settings, a shard (empty where it serves all), and the stop event."""
+    """A kind of process.
+
+    ``work`` takes the settings, a shard (empty where it serves all), and the stop event; ``rests_ms`` is how long its
+    loop rests on purpose between two looks.
+    """
 
     what: str
     work: Work
     per_shard: bool
     stop_deadline_ms: Callable[[Settings], int]
+    rests_ms: Callable[[Settings], int] = lambda _settings: 0
 
 
 KINDS: dict[str, Kind] = {
@@ -47,12 +54,14 @@ KINDS: dict[str, Kind] = {
         work=services.run_expirer,
         per_shard=True,
         stop_deadline_ms=lambda settings: settings.worker.stop_deadline_ms,
+        rests_ms=lambda settings: settings.expirer.tick_ms,
     ),
     "sink": Kind(
         what="Copies results to Cassandra.",
         work=services.run_the_sink,
         per_shard=False,
         stop_deadline_ms=lambda settings: settings.sink.stop_deadline_ms,
+        rests_ms=lambda settings: settings.sink.batch_wait_ms,
     ),
     "recaller": Kind(
         what="Fetches the originals of late refunds from Cassandra.",
@@ -69,14 +78,18 @@ KINDS: dict[str, Kind] = {
 }
 
 
-def run(kind: str, settings: Settings, shard: str, *, supervised: bool = False) -> int:
-    """Run one process until it ends or is told to stop, and return its exit status."""
+def run(kind: str, settings: Settings, shard: str, *, supervised: Path | None = None) -> int:
+    """Run one process until it ends or is told to stop, and return its exit status.
+
+    ``supervised`` is the file in which a supervisor looks for the health port.
+    """
     chosen = KINDS[kind]
     return run_process(
         name_of(kind, shard),
         settings,
         lambda stopping: chosen.work(settings, shard, stopping),
         stop_deadline_ms=chosen.stop_deadline_ms(settings),
+        rests_ms=chosen.rests_ms(settings),
         supervised=supervised,
     )
 
@@ -103,10 +116,16 @@ def programs(settings: Settings, *, workers: int = 1) -> list[Program]:
     ]
 
 
+def command_line(settings: Settings) -> list[str]:
+    """Return how this command line is started again, with the same profile."""
+    return [sys.executable, "-m", "processors.ops.cli", "--profile", settings.profile]
+
+
 def _program(settings: Settings, kind: str, shard: str, suffix: str, health_port: int) -> Program:
-    command = [sys.executable, "-m", "processors.ops.cli", "--profile", settings.profile, kind, "run", "--supervised"]
+    name = name_of(kind, shard) + suffix
+    command = [*command_line(settings), kind, "run", "--supervised", str(port_file(settings, name))]
     return Program(
-        name=name_of(kind, shard) + suffix,
+        name=name,
         command=[*command, "--shard", shard] if shard else command,
         environment={
             "BALANCE_ROOT": str(settings.root),
@@ -126,17 +145,10 @@ def supervised(settings: Settings, *, workers: int = 1) -> Iterator[Supervisor]:
         Misconfigured: They run already, from this checkout and under this instance's name.
         Unavailable: At the end: some did not stop in time and were killed; the text names them.
     """
-    place = log_folder(settings)
-    place.mkdir(parents=True, exist_ok=True)
-    with (place / f"{settings.instance}.lock").open("w", encoding="utf-8") as lock:
-        try:
-            flock(lock, LOCK_EX | LOCK_NB)
-        except BlockingIOError:
-            raise Misconfigured(
-                f"instance {settings.instance} of the service runs already (its logs are in {place}): stop it, or set "
-                "BALANCE_INSTANCE"
-            ) from None
-        supervisor = Supervisor(programs(settings, workers=workers), place)
+    with _alone(settings):
+        supervisor = Supervisor(
+            programs(settings, workers=workers), log_folder(settings), state_file=_file(settings, "states")
+        )
         try:
             supervisor.start()
             yield supervisor
@@ -144,6 +156,52 @@ def supervised(settings: Settings, *, workers: int = 1) -> Iterator[Supervisor]:
             killed = supervisor.close()
         if killed:
             raise Unavailable(f"killed, since they did not stop in time: {', '.join(killed)}")
+
+
+@contextmanager
+def _alone(settings: Settings) -> Iterator[None]:
+    """Let one supervisor of an instance run at a time, and have others find it."""
+    log_folder(settings).mkdir(parents=True, exist_ok=True)
+    with _file(settings, "lock").open("w", encoding="utf-8") as lock:
+        try:
+            flock(lock, LOCK_EX | LOCK_NB)
+        except BlockingIOError:
+            raise Misconfigured(
+                f"instance {settings.instance} of the service runs already (its logs are in {log_folder(settings)}): "
+                "stop it with `balance down`, or set BALANCE_INSTANCE"
+            ) from None
+        forget_last(settings)
+        note(os.getpid(), pid_file(settings))
+        try:
+            yield
+        finally:
+            forget_last(settings)
+
+
+def forget_last(settings: Settings) -> None:
+    """Remove what an ended supervisor, which may have been killed, left to be read."""
+    left = [pid_file(settings), _file(settings, "states"), *log_folder(settings).glob(f"{settings.instance}.*.port")]
+    for file in left:
+        file.unlink(missing_ok=True)
+
+
+def states(settings: Settings) -> list[ChildState]:
+    """Return how the processes are that run under a supervisor here; none where there is none."""
+    return read_states(_file(settings, "states")) if find(pid_file(settings)) else []
+
+
+def pid_file(settings: Settings) -> Path:
+    """Return the file that tells which process the supervisor is."""
+    return _file(settings, "pid")
+
+
+def port_file(settings: Settings, name: str) -> Path:
+    """Return the file in which a supervised process notes its health port."""
+    return _file(settings, f"{name}.port")
+
+
+def _file(settings: Settings, what: str) -> Path:
+    return log_folder(settings) / f"{settings.instance}.{what}"
 
 
 def log_folder(settings: Settings) -> Path:

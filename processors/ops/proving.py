@@ -19,7 +19,7 @@ from processors.stores.mysql import MysqlAddress
 from processors.stores.shard_reader import open_reader, open_snapshot
 from processors.stores.shard_upkeep import ShardUpkeep
 from processors.streams.reader import read_range
-from processors.streams.topics import Topics, shard_topic
+from processors.streams.topics import RESULTS_TOPIC, Topics, shard_topic
 from processors.wire.records import Record
 from processors.wire.results import decision_of
 
@@ -44,8 +44,8 @@ def verify_shard(
     def results() -> Iterator[Record]:
         admin = Topics(address)
         for partition in partitions:
-            first, end = admin.bounds(assembly.RESULTS_TOPIC, partition)
-            yield from chain.from_iterable(read_range(address, assembly.RESULTS_TOPIC, partition, first, end))
+            first, end = admin.bounds(RESULTS_TOPIC, partition)
+            yield from chain.from_iterable(read_range(address, RESULTS_TOPIC, partition, first, end))
 
     books = open_snapshot(assembly.mysql_address(settings, shard))
     session = None

@@ -15,8 +15,7 @@ from processors.wire.dead_letters import DeadLetter
 from processors.wire.results import Result
 
 EXIT_GOOD = 0  # accepted, open or completed
-EXIT_REJECTED = 1  # rejected or returned
-EXIT_USAGE = 2
+EXIT_REJECTED = 1  # rejected or returned; 2 is wrong usage, which typer says
 EXIT_FAULT = 3  # a fault, UNKNOWN, or no answer in time
 
 

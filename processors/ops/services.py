@@ -10,17 +10,24 @@ from processors.ops import assembly
 from processors.settings import Settings
 from processors.stores.shard_reader import open_reader
 from processors.streams.consumer import GroupOptions
-from processors.streams.directory import DIRECTORY_TOPIC, INGRESS_TOPIC, read_directory
+from processors.streams.directory import read_directory
 from processors.streams.group import GroupConsumer
 from processors.streams.producer import IdempotentProducer
-from processors.streams.topics import shard_topic
+from processors.streams.topics import (
+    ARCHIVED_TOPIC,
+    COMMANDS_TOPIC,
+    DEAD_LETTERS_TOPIC,
+    DIRECTORY_TOPIC,
+    RESULTS_TOPIC,
+    shard_topic,
+)
 from processors.workers import expirer as expirers
 from processors.workers import recaller, sink
 from processors.workers.expirer import Expirer, ExpirerParts
 from processors.workers.recaller import run_recaller
 from processors.workers.remover import run_remover
 from processors.workers.router import Router, RouterConfig, RouterParts, Told
-from processors.workers.sink import ARCHIVED_TOPIC, run_sink
+from processors.workers.sink import run_sink
 
 ROUTER_GROUP = "balance-router"
 
@@ -34,20 +41,20 @@ def run_router(settings: Settings, _shard: str, stopping: threading.Event) -> in
     """
     address = assembly.kafka_address(settings)
     shard_topics = [shard_topic(shard) for shard in settings.shards]
-    topics = assembly.check_topics(settings, INGRESS_TOPIC, DIRECTORY_TOPIC, assembly.DEAD_LETTERS_TOPIC, *shard_topics)
+    topics = assembly.check_topics(settings, COMMANDS_TOPIC, DIRECTORY_TOPIC, DEAD_LETTERS_TOPIC, *shard_topics)
     producer = IdempotentProducer(address)
     joined: list[GroupConsumer] = []
 
     def join(assigned: Told, revoked: Told) -> GroupConsumer:
         group = _group(settings, ROUTER_GROUP)
-        joined.append(GroupConsumer(address, INGRESS_TOPIC, group, on_assigned=assigned, on_revoked=revoked))
+        joined.append(GroupConsumer(address, COMMANDS_TOPIC, group, on_assigned=assigned, on_revoked=revoked))
         return joined[-1]
 
     config = RouterConfig(
         ingress_partitions=settings.topics.commands_partitions,
         lanes=settings.topics.lanes,
         topic_prefix=address.topic_prefix,
-        dead_letters_topic=assembly.DEAD_LETTERS_TOPIC,
+        dead_letters_topic=DEAD_LETTERS_TOPIC,
         batch_records_max=settings.router.batch_records_max,
         stop_deadline_s=settings.router.stop_deadline_ms / 1_000,
     )
@@ -55,7 +62,7 @@ def run_router(settings: Settings, _shard: str, stopping: threading.Event) -> in
         join=join,
         producer=producer,
         read_directory=lambda: read_directory(address),
-        read_ingress_id=lambda: topics.topic_id(INGRESS_TOPIC),
+        read_ingress_id=lambda: topics.topic_id(COMMANDS_TOPIC),
         clock_s=time.monotonic,
     )
     try:
@@ -103,7 +110,7 @@ def run_the_sink(settings: Settings, _shard: str, stopping: threading.Event) -> 
     Raises:
         Fault: One that waiting does not mend.
     """
-    assembly.check_topics(settings, assembly.RESULTS_TOPIC, ARCHIVED_TOPIC)
+    assembly.check_topics(settings, RESULTS_TOPIC, ARCHIVED_TOPIC)
     return run_sink(
         assembly.kafka_address(settings),
         assembly.cassandra_address(settings),
@@ -123,7 +130,7 @@ def run_the_recaller(settings: Settings, _shard: str, stopping: threading.Event)
         Misconfigured: A topic or the keys are not as they must be.
         Fault: One that waiting does not mend.
     """
-    assembly.check_topics(settings, assembly.RESULTS_TOPIC, INGRESS_TOPIC)
+    assembly.check_topics(settings, RESULTS_TOPIC, COMMANDS_TOPIC)
     return run_recaller(
         assembly.kafka_address(settings),
         assembly.cassandra_address(settings),

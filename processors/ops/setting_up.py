@@ -10,7 +10,7 @@ from processors.ops.keys import make_keys
 from processors.settings import Settings
 from processors.stores.archive_schema import migrate_archive
 from processors.stores.databases import create_database
-from processors.stores.migrations import ShardRow, migrate
+from processors.stores.migrations import migrate
 from processors.streams.directory import write_directory_head
 from processors.streams.topics import Topics
 
@@ -49,7 +49,7 @@ def migrate_schemas(settings: Settings, say: Progress) -> None:
         address = assembly.mysql_address(settings, shard)
         if create_database(address):
             say(f"made database {address}")
-        row = ShardRow(shard=shard, lanes=settings.topics.lanes, results_partitions=settings.topics.results_partitions)
+        row = assembly.shard_row(settings, shard)
         for done in migrate(address, row, {0: first_rules(settings)}, now_ms=assembly.clock_ms()):
             say(f"{address}: {done}")
     archive = assembly.cassandra_address(settings)

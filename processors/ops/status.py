@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from processors.faults import Fault, Unavailable
-from processors.ops import assembly
+from processors.ops import assembly, processes
+from processors.ops.supervisor import ChildState
 from processors.settings import Settings
 from processors.stores.archive_reader import ArchiveReader
 from processors.stores.archive_schema import open_archive
 from processors.stores.shard_reader import Counts, LanePosition, open_reader
 from processors.stores.shard_upkeep import Finding, ShardUpkeep
-from processors.streams.topics import Topics, shard_topic
+from processors.streams.topics import RESULTS_TOPIC, Topics, shard_topic
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +48,9 @@ class ShardStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """All of it. ``archive_fault`` is empty where Cassandra answers."""
+    """All of it. ``processes`` run under a supervisor here; ``archive_fault`` is empty where Cassandra answers."""
 
+    processes: list[ChildState]
     lanes: list[LaneStatus]
     shards: list[ShardStatus]
     sink: list[SinkStatus]
@@ -56,8 +58,8 @@ class Status:
 
     @property
     def good(self) -> bool:
-        """Say whether every lane runs, the archive answers, and no finding is open."""
-        stopped = any(lane.stop_code for lane in self.lanes)
+        """Say whether no process fails, every lane runs, the archive answers, and no finding is open."""
+        stopped = any(lane.stop_code for lane in self.lanes) or any(each.failing for each in self.processes)
         return not stopped and not self.archive_fault and not any(shard.findings for shard in self.shards)
 
 
@@ -84,7 +86,7 @@ def read_status(settings: Settings) -> Status:
             for lane in range(settings.topics.lanes)
         ]
     sink, fault = _sink(settings, topics)
-    return Status(lanes=lanes, shards=shards, sink=sink, archive_fault=fault)
+    return Status(processes=processes.states(settings), lanes=lanes, shards=shards, sink=sink, archive_fault=fault)
 
 
 def _lane(shard: str, lane: int, position: LanePosition | None, end: int) -> LaneStatus:
@@ -119,12 +121,11 @@ def _sink(settings: Settings, topics: Topics) -> tuple[list[SinkStatus], str]:
     except Unavailable as fault:
         return [SinkStatus(partition=partition, waiting=None) for partition in partitions], str(fault)
     try:
-        reader, topic_id = ArchiveReader(session), topics.topic_id(assembly.RESULTS_TOPIC)
+        reader, topic_id = ArchiveReader(session), topics.topic_id(RESULTS_TOPIC)
         return [
             SinkStatus(
                 partition=partition,
-                waiting=topics.bounds(assembly.RESULTS_TOPIC, partition)[1]
-                - (reader.position(topic_id, partition) or 0),
+                waiting=topics.bounds(RESULTS_TOPIC, partition)[1] - (reader.position(topic_id, partition) or 0),
             )
             for partition in partitions
         ], ""

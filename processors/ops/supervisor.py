@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -9,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from types import FrameType
@@ -17,12 +18,14 @@ from types import FrameType
 from processors.faults import Fault
 from processors.telemetry import get_logger
 
-# A crash is met at once, one that repeats is not met 100 times a second.
-BACKOFF_S = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
-# A process that has run this long was well; its next crash begins a new count.
+# A crash is met at once, one that repeats is not met 100 times a second. For some two minutes, which a server's restart
+# takes, a process is never away for more than 10 s; then it is tried each minute, for ever: an operator may mend its
+# cause at any time, and the other processes must not end because of it.
+BACKOFF_S = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 10.0, 10.0, 10.0, 10.0, 10.0, 30.0, 60.0)
+# A process that has run this long is well; its next crash begins a new count.
 WELL_AFTER_S = 30.0
-# With the backoff above, some three minutes: time for an operator to read `balance status` and start a stopped lane.
-RESTARTS_MAX = 20
+# Half a minute of nothing but crashes: somebody must look.
+FAILING_AFTER = 6
 # Above every process's own deadline after SIGTERM (settings: at most 30 s), so that SIGKILL meets only what hangs.
 STOP_DEADLINE_S = 40.0
 # How often children are looked at; a crashed one is back within this and its backoff.
@@ -39,8 +42,20 @@ class Condition(StrEnum):
     STOPPED = "stopped"
 
 
-class RestartedTooOften(Fault):
-    """A process ended again and again; the text names it, its exit status and its log."""
+class KeepsFailing(Fault):
+    """A process ended again and again; the text names it, how it ended, and its log."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildState:
+    """A process as the supervisor sees it. ``restarts`` are in a row; ``failing``: so many that somebody must look."""
+
+    name: str
+    condition: Condition
+    restarts: int
+    failing: bool
+    last_end: str  # in words; empty where it never ended
+    log: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +75,7 @@ class Child:
         self.log_file = log_folder / f"{program.name}.log"
         self.restarts = 0  # in a row, without being well between
         self.condition = Condition.STOPPED
+        self._last_end = ""
         self._clock = clock
         self._process: subprocess.Popen[bytes] | None = None
         self._started_s = 0.0
@@ -69,6 +85,18 @@ class Child:
     def pid(self) -> int | None:
         """Return the process's id while it runs."""
         return self._process.pid if self._process is not None and self.condition is Condition.RUNNING else None
+
+    @property
+    def state(self) -> ChildState:
+        """Return what is to be known of it."""
+        return ChildState(
+            name=self.program.name,
+            condition=self.condition,
+            restarts=self.restarts,
+            failing=self.restarts >= FAILING_AFTER,
+            last_end=self._last_end,
+            log=str(self.log_file),
+        )
 
     def start(self) -> None:
         """Start the program in a process group of its own, so that Ctrl-C in a terminal meets the supervisor only."""
@@ -86,31 +114,24 @@ class Child:
         self.condition = Condition.RUNNING
 
     def look(self) -> None:
-        """Notice an end, and start again when the backoff is over.
-
-        Raises:
-            RestartedTooOften: It ended ``RESTARTS_MAX`` times in a row.
-        """
-        if self.condition is Condition.WAITING and self._clock() >= self._next_start_s:
+        """Notice an end or that it is well again, and start it again when the backoff is over."""
+        now_s = self._clock()
+        if self.condition is Condition.WAITING and now_s >= self._next_start_s:
             self.start()
-        elif self.condition is Condition.RUNNING and self._process is not None and self._process.poll() is not None:
-            self._ended(self._process.returncode)
+        elif self.condition is Condition.RUNNING and self._process is not None:
+            if now_s - self._started_s >= WELL_AFTER_S:
+                self.restarts = 0
+            if self._process.poll() is not None:
+                self._ended(self._process.returncode)
 
     def _ended(self, status: int) -> None:
         self._close_input()
-        if self._clock() - self._started_s >= WELL_AFTER_S:
-            self.restarts = 0
-        if self.restarts >= RESTARTS_MAX:
-            self.condition = Condition.STOPPED
-            raise RestartedTooOften(
-                f"{self.program.name} ended {self.restarts + 1} times in a row, the last time with "
-                f"{_in_words(status)}; its log is {self.log_file}"
-            )
+        self._last_end = _in_words(status)
         wait_s = BACKOFF_S[min(self.restarts, len(BACKOFF_S) - 1)]
-        get_logger(__name__).warning(
-            "process_ended", name=self.program.name, status=_in_words(status), again_in_s=wait_s
-        )
         self.restarts += 1
+        log = get_logger(__name__)
+        tell = log.error if self.state.failing else log.warning
+        tell("process_ended", name=self.program.name, status=self._last_end, in_a_row=self.restarts, again_in_s=wait_s)
         self._next_start_s = self._clock() + wait_s
         self.condition = Condition.WAITING
 
@@ -146,6 +167,7 @@ class Supervisor:
         programs: Sequence[Program],
         log_folder: Path,
         *,
+        state_file: Path | None = None,
         stop_deadline_s: float = STOP_DEADLINE_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -154,6 +176,7 @@ class Supervisor:
         Args:
             programs: Started in this order, asked to stop in the opposite one.
             log_folder: Gets one file a process, made where it is missing.
+            state_file: Holds every process's state, for ``read_states``.
             stop_deadline_s: From SIGTERM to SIGKILL.
             clock: Seconds that never go back.
         """
@@ -162,6 +185,8 @@ class Supervisor:
         self._stop_deadline_s = stop_deadline_s
         self._clock = clock
         self._stop = threading.Event()
+        self._state_file = state_file
+        self._noted: list[ChildState] = []
 
     def start(self) -> None:
         """Start every process."""
@@ -182,19 +207,36 @@ class Supervisor:
         self._stop.set()
 
     def look(self) -> None:
-        """Meet whatever ended since the last look.
-
-        Raises:
-            RestartedTooOften: One of them is beyond help.
-        """
+        """Meet whatever ended since the last look, and note it where others read it."""
         for child in self.children:
             child.look()
+        states = [child.state for child in self.children]
+        if states != self._noted and self._state_file is not None:
+            _write_states(self._state_file, states)
+        self._noted = states
 
-    def watch(self, show: Callable[[str], None]) -> None:
-        """Keep the children running until ``stop``; ``show`` gets the status line whenever it changes.
+    def insist(self) -> None:
+        """Look, for a caller who needs all of them.
 
         Raises:
-            RestartedTooOften: One of them is beyond help; the others still run, ``close`` ends them.
+            KeepsFailing: One of them is beyond help; the others still run, ``close`` ends them.
+        """
+        self.look()
+        for state in self.failing():
+            raise KeepsFailing(
+                f"{state.name} ended {state.restarts} times in a row, the last time with {state.last_end}; its log is "
+                f"{state.log}"
+            )
+
+    def failing(self) -> list[ChildState]:
+        """Return the processes that end again and again."""
+        return [child.state for child in self.children if child.state.failing]
+
+    def watch(self, show: Callable[[str], None]) -> None:
+        """Keep the children running until ``stop``, each for itself: one that fails is tried on, the others go on.
+
+        Args:
+            show: Gets the status line whenever it changes.
         """
         shown = ""
         while not self._stop.is_set():
@@ -206,10 +248,7 @@ class Supervisor:
 
     def status_line(self) -> str:
         """Return every process's condition, in one line."""
-        return "  ".join(
-            f"{child.program.name} {child.condition}" + (f" (restart {child.restarts})" if child.restarts else "")
-            for child in self.children
-        )
+        return "  ".join(_in_line(child.state) for child in self.children)
 
     def close(self) -> list[str]:
         """End every process within the deadline, and return the names of those that had to be killed."""
@@ -217,6 +256,27 @@ class Supervisor:
             child.terminate()
         deadline_s = self._clock() + self._stop_deadline_s
         return [child.program.name for child in reversed(self.children) if not child.end(deadline_s)]
+
+
+def read_states(file: Path) -> list[ChildState]:
+    """Return what a running supervisor noted last; nothing where it has not looked yet."""
+    if not file.exists():
+        return []
+    found = json.loads(file.read_text(encoding="utf-8"))
+    return [ChildState(**{**each, "condition": Condition(each["condition"])}) for each in found]
+
+
+def _write_states(file: Path, states: list[ChildState]) -> None:
+    new = file.with_suffix(".new")
+    new.write_text(json.dumps([asdict(state) for state in states]), encoding="utf-8")
+    new.replace(file)  # whoever reads meets the one or the other
+
+
+def _in_line(state: ChildState) -> str:
+    words = f"{state.name} {state.condition}"
+    if state.failing:
+        return f"{words} (failing: {state.restarts} restarts, {state.last_end}, see {state.log})"
+    return words + (f" (restart {state.restarts})" if state.restarts else "")
 
 
 def end_with_parent(stop: Callable[[], None]) -> None:

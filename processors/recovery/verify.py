@@ -289,8 +289,7 @@ def _journal_rows(parts: VerifyParts) -> Iterator[tuple[int, JournalRecord, Resu
         for lane in parts.books.slice_bounds(number):
             after = (-1, 0)
             while rows := parts.books.slice_rows(number, lane, after):
-                for row in rows:
-                    yield lane, row, decode_result(row.result)
+                yield from ((lane, row, decode_result(row.result)) for row in rows)
                 after = (rows[-1].lane_offset, rows[-1].lane_index)
 
 
@@ -352,17 +351,21 @@ def _archive(
     """Prove that each covered row is in the archive's journal, byte for byte."""
     tally = _Tally("each covered journal row is in the archive, byte for byte")
     for lane, progress in positions.items():
-        found = _Sum()
-        for start in range(0, progress.next_offset, ARCHIVE_OFFSETS):
-            end = min(start + ARCHIVE_OFFSETS, progress.next_offset)  # what came later is not in the books as they were
-            for offset, index, payload in archive.journal(progress.topic_id, lane, start, end - 1):
-                result = decode_result(payload)
-                if _slice(result) in slices and _is_covered(
-                    parts, coverage.get(lane, {}), result.root, lane, (offset, index)
-                ):
-                    found.add(payload)
-                tally.counted += 1
-                parts.on_progress("archive", tally.counted)
+        found, reached = _Sum(), coverage.get(lane, {})
+        for place, payload in _archived(archive, lane, progress):
+            result = decode_result(payload)
+            if _slice(result) in slices and _is_covered(parts, reached, result.root, lane, place):
+                found.add(payload)
+            tally.counted += 1
+            parts.on_progress("archive", tally.counted)
         if journal.get(lane, _Sum()) != found:
             tally.refute(f"lane {lane}: {journal[lane].count} rows covered, {found.count} archived")
     return tally.check()
+
+
+def _archived(archive: Archive, lane: int, progress: Progress) -> Iterator[tuple[tuple[int, int], bytes]]:
+    """Yield place and bytes of a lane's archived rows; what came later is not in the books as they were."""
+    for start in range(0, progress.next_offset, ARCHIVE_OFFSETS):
+        end = min(start + ARCHIVE_OFFSETS, progress.next_offset)
+        for offset, index, payload in archive.journal(progress.topic_id, lane, start, end - 1):
+            yield (offset, index), payload

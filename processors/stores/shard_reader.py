@@ -10,14 +10,12 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from processors.faults import StopCode
-from processors.ids import slice_of, uuid7_time_ms
-from processors.ledger.book import Account, AccountKey, Hold, OpenRefund, SystemKey, TransactionKey
+from processors.ledger.book import Account, AccountKey, Hold, OpenRefund, TransactionKey
 from processors.ledger.rules import Rules
 from processors.stores.lane_rows import (
     PROGRESS_COLUMNS,
     account_of,
     progress_of,
-    select_system_accounts,
     stop_of,
 )
 from processors.stores.lane_sql import ACCOUNT_COLUMNS, HOLD_COLUMNS, OPEN_REFUND_COLUMNS
@@ -281,10 +279,6 @@ class ShardReader:
             found.append((root.decode(), OpenRefund(address.decode(), currency.decode(), *values)))
         return found
 
-    def system_accounts(self, lane: int) -> dict[SystemKey, int]:
-        """Return the balances of a lane's system accounts, minor units, unbounded (L15)."""
-        return self._connection.ask(lambda session: select_system_accounts(session, lane))
-
     def trial_balance(self, lanes: int) -> dict[tuple[int, int, str], int]:
         """Return (lane, level, currency) -> the sum of partners' and system accounts: zero, each of them.
 
@@ -305,17 +299,6 @@ class ShardReader:
     def slices(self) -> list[int]:
         """Return the slices that have a partition, ascending."""
         return self._connection.ask(slices)
-
-    def journal_row(self, root: str, command_id: bytes) -> JournalRecord | None:
-        """Return a command's row, if its slice is still here; the service's own rows are not found by id (I7)."""
-        time_ms = uuid7_time_ms(command_id)
-        if time_ms is None:
-            return None
-        rows = self._journal(
-            f"FORCE INDEX (by_command) WHERE command_id = {hex_literal(command_id)} AND root = {text_literal(root)} "
-            f"AND slice = {slice_of(time_ms)}"
-        )
-        return rows[0] if rows else None
 
     def transaction(self, transaction_id: bytes) -> list[JournalRecord]:
         """Return the steps of a transaction that are still here, and the command of that id, in order (A8).

@@ -11,7 +11,7 @@ from processors.routing.directory import HOME_UNIT, Directory
 from processors.streams.connection import KafkaAddress
 from processors.streams.producer import IdempotentProducer
 from processors.streams.reader import read_range
-from processors.streams.topics import Topics, shard_topic
+from processors.streams.topics import COMMANDS_TOPIC, DIRECTORY_TOPIC, Topics, shard_topic
 from processors.wire.directory import (
     DirectoryHead,
     DirectoryRecord,
@@ -22,8 +22,6 @@ from processors.wire.directory import (
 )
 from processors.wire.records import OutRecord
 
-DIRECTORY_TOPIC = "balance.directory"
-INGRESS_TOPIC = "balance.commands"
 _DIRECTORY_PARTITION = 0  # it has one: R1 reads it up to one end offset
 _DIRECTORY_ID_BYTES = 16
 # A few records, all of them acknowledged before `balance init` says that it is done.
@@ -51,8 +49,8 @@ def read_directory(address: KafkaAddress) -> DirectoryContents:
     contents = _read(address)
     if contents is None:
         raise Misconfigured(
-            f"{address.topic_prefix}{DIRECTORY_TOPIC} does not say whose directory it is: run `balance init`, or, if "
-            "there was one before, `balance directory rebuild`"
+            f"{address.topic_prefix}{DIRECTORY_TOPIC} does not say whose directory it is: run `balance init`; if "
+            "there was one before, restore the topic from a copy instead; this release cannot make it again"
         )
     return contents
 
@@ -77,7 +75,7 @@ def write_directory_head(address: KafkaAddress, *, home_shard: str, shards: Sequ
     """
     topics = Topics(address)
     known = _read(address)
-    ingress_topic_id = topics.topic_id(INGRESS_TOPIC)
+    ingress_topic_id = topics.topic_id(COMMANDS_TOPIC)
     missing: list[DirectoryRecord] = []
     if known is None:
         head = DirectoryHead(
@@ -115,8 +113,8 @@ def _missing_shards(known: Mapping[str, ShardRecord], wanted: Sequence[ShardReco
 def _missing_home(known: str | None, wanted: str) -> list[PlacementRecord]:
     if known not in (None, wanted):
         raise Misconfigured(
-            f"the directory's home shard is {known} and the settings say {wanted}: it never changes, since partners "
-            "that were never moved live there; correct the settings, and move partners by `balance partner move`"
+            f"the directory's home shard is {known} and the settings say {wanted}: it never changes, since every "
+            "partner lives there and this release moves none; correct the settings"
         )
     home = PlacementRecord(unit=HOME_UNIT, generation=0, shard=wanted, ingress_partition=0, since=0)
     return [home] if known is None else []
@@ -130,7 +128,7 @@ def refuse_other_ingress(head: DirectoryHead, ingress_topic_id: bytes) -> None:
     """
     if head.ingress_topic_id != ingress_topic_id:
         raise Misconfigured(
-            f"{INGRESS_TOPIC} has id {ingress_topic_id.hex()} and the directory was made for "
+            f"{COMMANDS_TOPIC} has id {ingress_topic_id.hex()} and the directory was made for "
             f"{head.ingress_topic_id.hex()}: the topic was made again, so every offset means another record. A new "
             "ingress epoch is needed before anything is routed; nothing was written or read"
         )

@@ -121,14 +121,6 @@ class GroupConsumer:
         self._paused = False
         self._consumer.resume(self._consumer.assignment())
 
-    def rewind(self, offsets: Mapping[int, int]) -> None:
-        """Read some partitions again from an offset on."""
-        for partition, offset in offsets.items():
-            try:
-                self._consumer.seek(TopicPartition(self._topic, partition, offset))
-            except KafkaException as exception:
-                raise fault_of(error_of(exception), f"rewind of {self._topic} {partition}") from exception
-
     def committed(self, partitions: Collection[int]) -> dict[int, tuple[int, str]]:
         """Return the group's offset and metadata of those partitions that have any."""
         places = [TopicPartition(self._topic, partition) for partition in partitions]

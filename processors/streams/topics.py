@@ -18,6 +18,13 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # of the drive
 from processors.faults import Misconfigured, Retryable, Unavailable
 from processors.streams.connection import KafkaAddress, error_of, fault_of
 
+# Names, without prefix; a shard's is `shard_topic`.
+COMMANDS_TOPIC = "balance.commands"
+DIRECTORY_TOPIC = "balance.directory"
+RESULTS_TOPIC = "balance.results"
+DEAD_LETTERS_TOPIC = "balance.dead-letters"
+ARCHIVED_TOPIC = "balance.archived"
+
 DEADLINE_S = 30.0
 _RETRY_S = 0.05
 DAY_MS = 86_400_000
@@ -79,12 +86,12 @@ def service_topics(
 
     compacted = {"cleanup.policy": "compact", "max.message.bytes": str(COMMANDS_BYTES_MAX)}
     return [
-        TopicSpec(name="balance.directory", partitions=1, settings=compacted | everywhere),
-        kept("balance.commands", commands, COMMANDS_BYTES_MAX, days["commands"]),
+        TopicSpec(name=DIRECTORY_TOPIC, partitions=1, settings=compacted | everywhere),
+        kept(COMMANDS_TOPIC, commands, COMMANDS_BYTES_MAX, days["commands"]),
         *(kept(shard_topic(shard), lanes, SHARD_BYTES_MAX, days["shard"]) for shard in shards),
-        kept("balance.results", results, RESULTS_BYTES_MAX, days["results"]),
-        kept("balance.dead-letters", dead_letters, COMMANDS_BYTES_MAX, days["dead_letters"]),
-        kept("balance.archived", archived, COMMANDS_BYTES_MAX, days["archived"]),
+        kept(RESULTS_TOPIC, results, RESULTS_BYTES_MAX, days["results"]),
+        kept(DEAD_LETTERS_TOPIC, dead_letters, COMMANDS_BYTES_MAX, days["dead_letters"]),
+        kept(ARCHIVED_TOPIC, archived, COMMANDS_BYTES_MAX, days["archived"]),
     ]
 
 

@@ -114,11 +114,6 @@ def decode_command(payload: bytes, confluent: ConfluentIds = NO_REGISTRY) -> Com
     return command
 
 
-def confluent_framed(payload: bytes, schema_id: int) -> bytes:
-    """Return a payload of single-object encoding in a schema registry's framing, under its schema's id there."""
-    return _CONFLUENT_MARKER + schema_id.to_bytes(_CONFLUENT_ID_BYTES, "big") + payload[PREFIX_BYTES:]
-
-
 def _unframed(payload: bytes, confluent: ConfluentIds) -> bytes:
     end = len(_CONFLUENT_MARKER) + _CONFLUENT_ID_BYTES
     if not payload.startswith(_CONFLUENT_MARKER) or len(payload) < end:

@@ -32,16 +32,6 @@ class ResultPointer:
     lane_index: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResultId:
-    """A result's identity within its results partition (A1)."""
-
-    incarnation: bytes
-    lane: int
-    lane_offset: int
-    lane_index: int
-
-
 @dataclass(slots=True)
 class Result:
     """An answer. Fields, their meanings and units are those of ``schemas/avro/result.v1.avsc``, in the same order.
@@ -90,13 +80,6 @@ class Result:
     ingress_partition: int = -1
     ingress_offset: int = -1
     ingress_leader_epoch: int = -1
-
-    @property
-    def result_id(self) -> ResultId:
-        """Return what a consumer tells repetitions by, together with the results partition."""
-        return ResultId(
-            incarnation=self.incarnation, lane=self.lane, lane_offset=self.lane_offset, lane_index=self.lane_index
-        )
 
 
 def decode_result(payload: bytes) -> Result:

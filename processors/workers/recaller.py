@@ -26,6 +26,7 @@ from processors.streams.connection import KafkaAddress
 from processors.streams.consumer import GroupOptions
 from processors.streams.group import GroupConsumer
 from processors.streams.producer import IdempotentProducer
+from processors.streams.topics import COMMANDS_TOPIC, RESULTS_TOPIC
 from processors.telemetry import FAULTS, PULSE, RECALLS, RECALLS_WAITING
 from processors.wire.commands import encode_command
 from processors.wire.records import OutRecord, Record
@@ -33,8 +34,6 @@ from processors.wire.results import STATUS_HEADER, TYPE_HEADER, decode_result
 from processors.wire.signature import SIGNATURE_HEADER, KeyRing, sign
 from processors.workers.archive_wait import ArchiveWait, until_answered
 
-RESULTS_TOPIC = "balance.results"
-COMMANDS_TOPIC = "balance.commands"
 GROUP = "balance-recaller"
 # Refunds that wait for their original, 1 KiB each: beyond them nothing more is read until some are answered.
 PENDING_MAX = 10_000

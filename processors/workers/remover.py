@@ -24,6 +24,7 @@ from processors.stores.shard_reader import LanePosition, open_reader
 from processors.stores.shard_upkeep import DELETE_ROWS, Finding, ShardUpkeep
 from processors.streams.connection import KafkaAddress
 from processors.streams.producer import IdempotentProducer
+from processors.streams.topics import ARCHIVED_TOPIC
 from processors.telemetry import FAULTS, FINDINGS, PULSE, SLICES_REMOVED, SLICES_WAITING, get_logger
 from processors.wire.coverage import SliceRemoved, encode_archived
 from processors.wire.records import OutRecord
@@ -32,7 +33,6 @@ from processors.workers.slice_proof import Copies, Difference, SliceProver, Slic
 
 log = get_logger(__name__)
 
-ARCHIVED_TOPIC = "balance.archived"
 FINDINGS_A_SLICE_MAX = 20  # more of them have the same cause
 # A slice with a finding is read again only when someone may have looked.
 FINDING_PAUSE_MS = 600_000

@@ -280,5 +280,5 @@ def _refuse_shorter(contents: DirectoryContents, partition: int, metadata: str) 
         raise Misconfigured(
             f"ingress partition {partition} was routed by directory {match[1]} up to its offset {match[2]}, and this "
             f"is {contents.head.directory_id.hex()} up to {contents.end_offset}: placements are lost; restore the "
-            "topic, or run `balance directory rebuild`"
+            "topic from a copy, since this release cannot make it again from the shards"
         )

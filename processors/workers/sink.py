@@ -22,7 +22,7 @@ from processors.streams.connection import KafkaAddress
 from processors.streams.consumer import GroupOptions
 from processors.streams.group import GroupConsumer
 from processors.streams.producer import IdempotentProducer
-from processors.streams.topics import Topics
+from processors.streams.topics import ARCHIVED_TOPIC, RESULTS_TOPIC, Topics
 from processors.telemetry import FAULTS, PULSE, SINK_ROWS, SINK_WRITE_SECONDS, get_logger
 from processors.wire.coverage import Coverage, encode_archived
 from processors.wire.records import OutRecord, Record
@@ -31,8 +31,6 @@ from processors.workers.archive_wait import FIRST_PAUSE_S, ArchiveWait, until_an
 
 log = get_logger(__name__)
 
-RESULTS_TOPIC = "balance.results"
-ARCHIVED_TOPIC = "balance.archived"
 GROUP = "balance-sink"
 # A batch is closed here, too: the rows made of it take some four times as much memory.
 BATCH_BYTES_MAX = 32 * 1024 * 1024

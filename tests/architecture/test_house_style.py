@@ -7,13 +7,19 @@ import re
 
 import pytest
 
+from processors.streams.topics import service_topics
 from tests.architecture.source_tree import Module, functions, imports, modules
 
 FUNCTION_LINES_MAX = 50
+NESTING_MAX = 3
 MODULE_LINES_MAX = 500
 SERVICE = modules("processors")
 TESTS = modules("tests")
 EVERYTHING = SERVICE + TESTS
+EVERY_TOPIC = service_topics(
+    commands=1, results=1, lanes=1, dead_letters=1, archived=1, shards=[], min_insync_replicas=1,
+    days=dict.fromkeys(("commands", "shard", "results", "dead_letters", "archived"), 1),
+)  # fmt: skip
 
 NAMES_THAT_SAY_NOTHING = {"utils", "util", "helpers", "helper", "common", "base", "manager", "misc"}
 # Left column: what the words table of the house style says instead.
@@ -101,10 +107,56 @@ def test_our_own_code_is_never_replaced_in_a_test(module: Module) -> None:
 
 @pytest.mark.parametrize("module", SERVICE, ids=lambda module: module.name)
 def test_money_meets_no_float(module: Module) -> None:
+    in_ledger = module.name.startswith("processors.ledger")
     strange = [
         f"{module.place}:{node.lineno}"
         for node in ast.walk(module.tree)
-        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div) and "minor" in ast.unparse(node)
+        if isinstance(node, ast.expr | ast.stmt)
+        if is_divided(node, "" if in_ledger else "minor") or (in_ledger and is_float(node))
     ]
 
     assert not strange
+
+
+def is_divided(node: ast.AST, of: str) -> bool:
+    """Say whether ``/`` stands here, which makes a float of two integers, with some text in either side."""
+    return isinstance(node, ast.BinOp | ast.AugAssign) and isinstance(node.op, ast.Div) and of in ast.unparse(node)
+
+
+def is_float(node: ast.AST) -> bool:
+    named = isinstance(node, ast.Name) and node.id in {"float", "round"}
+    return named or (isinstance(node, ast.Constant) and isinstance(node.value, float))
+
+
+@pytest.mark.parametrize("text", ["a / b", "a /= b", "float(a)", "a * 0.5", "x: float = 1", "1e3"])
+def test_a_float_in_the_ledger_is_found(text: str) -> None:
+    assert any(is_divided(node, "") or is_float(node) for node in ast.walk(ast.parse(text)))
+
+
+@pytest.mark.parametrize("module", SERVICE, ids=lambda module: module.name)
+def test_a_topics_name_is_written_once(module: Module) -> None:
+    names = {spec.name for spec in EVERY_TOPIC}
+    written = [node.value for node in ast.walk(module.tree) if isinstance(node, ast.Constant) and node.value in names]
+
+    assert sorted(written) == (sorted(names) if module.name == "processors.streams.topics" else [])
+
+
+BLOCKS = ast.If | ast.For | ast.While | ast.With | ast.Try | ast.Match | ast.AsyncFor | ast.AsyncWith
+
+
+def nesting(node: ast.AST) -> int:
+    """Return how many blocks lie in one another below a node; ``elif`` is no deeper than its ``if``."""
+    deepest = 0
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
+            continue
+        is_elif = isinstance(node, ast.If) and isinstance(child, ast.If) and node.orelse == [child]
+        deepest = max(deepest, nesting(child) + (isinstance(child, BLOCKS) and not is_elif))
+    return deepest
+
+
+@pytest.mark.parametrize("module", SERVICE, ids=lambda module: module.name)
+def test_blocks_are_nested_three_deep_at_most(module: Module) -> None:
+    deep = [f"{module.place}:{each.lineno} {each.name}" for each in functions(module) if nesting(each) > NESTING_MAX]
+
+    assert not deep

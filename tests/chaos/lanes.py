@@ -30,7 +30,7 @@ from processors.routing.units import bucket_of, partition_of
 from processors.stores.rows import LaneState, Progress
 from processors.stores.shard_reader import open_reader
 from processors.streams.reader import read_range
-from processors.streams.topics import Topics, shard_topic
+from processors.streams.topics import DEAD_LETTERS_TOPIC, RESULTS_TOPIC, Topics, shard_topic
 from processors.wire.admission import admit
 from processors.wire.commands import encode_command
 from processors.wire.records import Headers, OutRecord, Record
@@ -157,7 +157,7 @@ class Shard:
         out = self.decide(decider, lane, self.records(lane) if records is None else records)
         expected = Expected(digest=decider.standing.digest, next_offset=decider.standing.next_offset)
         for record in out:
-            if record.topic == self.address.topic_prefix + assembly.RESULTS_TOPIC:
+            if record.topic == self.address.topic_prefix + RESULTS_TOPIC:
                 expected.results.setdefault(record.partition, []).append(record.value)
             else:
                 expected.dead_letters.append(record.value)
@@ -202,7 +202,7 @@ class Shard:
     def results(self) -> dict[int, list[bytes]]:
         """Return every result that a ``read_committed`` consumer sees, by partition, in order."""
         return {
-            partition: self._values(assembly.RESULTS_TOPIC, partition)
+            partition: self._values(RESULTS_TOPIC, partition)
             for partition in range(self.settings.topics.results_partitions)
         }
 
@@ -254,7 +254,7 @@ class Shard:
         for lane, each in enumerate(expected):
             if each.next_offset:
                 assert (positions[lane].next_offset, positions[lane].digest) == (each.next_offset, each.digest)
-        letters = self._values(assembly.DEAD_LETTERS_TOPIC, 0)
+        letters = self._values(DEAD_LETTERS_TOPIC, 0)
         assert sorted(letters) == sorted(value for each in expected for value in each.dead_letters)
 
     # ------------------------------------------------------------------ workers

@@ -35,7 +35,7 @@ from processors.ledger.commands import (
 from processors.ops import assembly
 from processors.routing.units import partition_of
 from processors.streams.reader import read_range
-from processors.streams.topics import shard_topic
+from processors.streams.topics import COMMANDS_TOPIC, DEAD_LETTERS_TOPIC, shard_topic
 from processors.wire.avro import long_bytes
 from processors.wire.commands import PAYLOAD_BYTES_MAX, encode_command
 from processors.wire.dead_letters import DeadLetter, decode_dead_letter
@@ -239,7 +239,7 @@ class Collected(WholeService):
             place.append((message.partition(), message.offset()))  # type: ignore[attr-defined]
 
         self._gateway.produce(
-            self.address.topic_prefix + assembly.COMMANDS_TOPIC,
+            self.address.topic_prefix + COMMANDS_TOPIC,
             sent.payload,
             sent.key,
             partition,
@@ -258,8 +258,8 @@ class Collected(WholeService):
         return [result for read in self._read.values() for _, _, result in read]
 
     def letters(self) -> list[DeadLetter]:
-        first, end = self.topics.bounds(assembly.DEAD_LETTERS_TOPIC, 0)
-        found = read_range(self.address, assembly.DEAD_LETTERS_TOPIC, 0, first, end)
+        first, end = self.topics.bounds(DEAD_LETTERS_TOPIC, 0)
+        found = read_range(self.address, DEAD_LETTERS_TOPIC, 0, first, end)
         return [decode_dead_letter(record.value or b"") for records in found for record in records]
 
     def answers(self) -> dict[tuple[int, int], list[str]]:
@@ -269,7 +269,7 @@ class Collected(WholeService):
             source = (result.ingress_partition, result.ingress_offset)
             found.setdefault(source, []).append(f"{result.status} {result.reason}")
         for letter in self.letters():
-            by_router = letter.topic.endswith(assembly.COMMANDS_TOPIC)
+            by_router = letter.topic.endswith(COMMANDS_TOPIC)
             source = (
                 (letter.partition, letter.offset) if by_router else (letter.ingress_partition, letter.ingress_offset)
             )

@@ -19,7 +19,7 @@ from processors.ledger.commands import Command, OpenAccount, Pay, SetLaneTime, S
 from processors.ledger.outcomes import Status
 from processors.ops import assembly
 from processors.streams.reader import read_range
-from processors.streams.topics import shard_topic
+from processors.streams.topics import DEAD_LETTERS_TOPIC, RESULTS_TOPIC, shard_topic
 from processors.wire.commands import PAYLOAD_BYTES_MAX, encode_command, type_of_payload
 from processors.wire.records import Headers
 from processors.wire.results import decode_result
@@ -119,7 +119,7 @@ def expected(shard: Shard) -> tuple[list[bytes], list[bytes], bytes]:
     first, end = shard.topics.bounds(shard_topic(SHARD), 0)
     for records in read_range(shard.address, shard_topic(SHARD), 0, first, end):
         for record in shard.decide(decider, 0, records):
-            place = results if record.topic.endswith(assembly.RESULTS_TOPIC) else letters
+            place = results if record.topic.endswith(RESULTS_TOPIC) else letters
             place.append(digest_of(record.value))
     return results, letters, decider.standing.digest
 
@@ -155,15 +155,15 @@ def test_mutated_payloads_leave_the_lane_running_and_its_neighbours_unharmed(sha
 
     results, letters, digest = expected(shard)
     assert shard.positions()[0].digest == digest
-    assert digests(shard, assembly.RESULTS_TOPIC) == results
-    assert digests(shard, assembly.DEAD_LETTERS_TOPIC) == letters
+    assert digests(shard, RESULTS_TOPIC) == results
+    assert digests(shard, DEAD_LETTERS_TOPIC) == letters
     assert len(letters) > PAYLOADS // 4  # the mutations reach both
     assert len(results) > PAYLOADS // 100
     assert answers_of(shard, "neighbour")[-len(writer.paid) :] == [(each, Status.ACCEPTED) for each in writer.paid]
 
 
 def answers_of(shard: Shard, root: str) -> list[tuple[bytes, Status]]:
-    first, end = shard.topics.bounds(assembly.RESULTS_TOPIC, 0)
-    found = read_range(shard.address, assembly.RESULTS_TOPIC, 0, first, end)
+    first, end = shard.topics.bounds(RESULTS_TOPIC, 0)
+    found = read_range(shard.address, RESULTS_TOPIC, 0, first, end)
     ours = (record.value for records in found for record in records if record.key == root.encode())
     return [(result.command_id, result.status) for result in map(decode_result, filter(None, ours))]

@@ -32,7 +32,7 @@ from processors.routing.units import partition_of
 from processors.stores.archive_reader import ArchiveReader
 from processors.stores.archive_schema import open_archive
 from processors.streams.reader import read_range
-from processors.streams.topics import shard_topic
+from processors.streams.topics import COMMANDS_TOPIC, DEAD_LETTERS_TOPIC, RESULTS_TOPIC, shard_topic
 from processors.wire.commands import encode_command
 from processors.wire.results import Result, decode_result
 from tests.chaos.lanes import SHARD, Shard, await_true, new_id
@@ -68,7 +68,7 @@ class WholeService(Shard):
             with self._sending:
                 self._sent[root, command.command_id] += 1
             self._producer.produce(
-                self.address.topic_prefix + assembly.COMMANDS_TOPIC,
+                self.address.topic_prefix + COMMANDS_TOPIC,
                 encode_command(command),
                 root.encode(),
                 partition_of(root, self.settings.topics.commands_partitions),
@@ -110,10 +110,8 @@ class WholeService(Shard):
         """Return every result that is visible; only what is new is read."""
         for partition in range(self.settings.topics.results_partitions):
             read = self._read.setdefault(partition, [])
-            first, end = self.topics.bounds(assembly.RESULTS_TOPIC, partition)
-            for records in read_range(
-                self.address, assembly.RESULTS_TOPIC, partition, read[-1][0] + 1 if read else first, end
-            ):
+            first, end = self.topics.bounds(RESULTS_TOPIC, partition)
+            for records in read_range(self.address, RESULTS_TOPIC, partition, read[-1][0] + 1 if read else first, end):
                 read += [(each.offset, each.value, decode_result(each.value)) for each in records if each.value]
         return {partition: [value for _, value, _ in read] for partition, read in self._read.items()}
 
@@ -172,7 +170,7 @@ class WholeService(Shard):
         for lane, each in expected.items():
             for partition in range(self.settings.topics.results_partitions):
                 assert of_lane(partition, lane) == each.results.get(partition, []), f"lane {lane}, {partition}"
-        letters = self._values(assembly.DEAD_LETTERS_TOPIC, 0)
+        letters = self._values(DEAD_LETTERS_TOPIC, 0)
         assert sorted(letters) == sorted(value for each in expected.values() for value in each.dead_letters)
 
     def await_archived(self) -> None:

@@ -238,6 +238,17 @@ def test_rules_are_changed_in_every_lane_through_the_log(running: Running) -> No
     assert running.balance("rules", "set").status == 2
 
 
+@pytest.mark.rule("I2")
+def test_the_time_of_many_records_is_told_at_once(running: Running) -> None:
+    time_ms = 1_700_000_000_000
+    said = running.balance("lane", "release", "3", "900000000-900000299", str(time_ms), "--json")
+    assert said.json == {"lane": 3, "first_offset": 900_000_000, "last_offset": 900_000_299, "time_ms": time_ms}
+    one = running.balance("lane", "release", "3", "900000300", str(time_ms))
+    assert one.out.strip() == "lane 3 knows the time of offset 900000300"
+    for wrong in ("9-8", "1-1001", "x", "1-2-3"):
+        assert running.balance("lane", "release", "3", wrong, str(time_ms)).status == 2
+
+
 def test_a_lane_that_runs_needs_no_restart(running: Running) -> None:
     assert "was not stopped" in running.balance("lane", "restart", "0").out
     assert running.balance("lane", "restart", "4").status == 2

@@ -10,10 +10,10 @@ from typing import Self
 from processors.routing.units import partition_of
 from processors.streams.connection import KafkaAddress
 from processors.streams.consumer import GroupOptions
-from processors.streams.directory import INGRESS_TOPIC, read_directory, write_directory_head
+from processors.streams.directory import read_directory, write_directory_head
 from processors.streams.group import GroupConsumer
 from processors.streams.producer import IdempotentProducer
-from processors.streams.topics import Topics, service_topics, shard_topic
+from processors.streams.topics import COMMANDS_TOPIC, Topics, service_topics, shard_topic
 from processors.wire.dead_letters import DeadLetter, decode_dead_letter
 from processors.wire.records import Record
 from processors.wire.route import ROUTE_HEADER, Route, decode_route
@@ -91,7 +91,7 @@ class Running:
                 join=self._join,
                 producer=self.producer,
                 read_directory=lambda: read_directory(address),
-                read_ingress_id=lambda: topics.topic_id(INGRESS_TOPIC),
+                read_ingress_id=lambda: topics.topic_id(COMMANDS_TOPIC),
                 clock_s=time.monotonic,
             ),
         )
@@ -101,7 +101,7 @@ class Running:
         group = GroupOptions(group=self.group, instance=self.instance)
         self.consumer = GroupConsumer(
             self.address,
-            INGRESS_TOPIC,
+            COMMANDS_TOPIC,
             group,
             on_assigned=assigned,  # type: ignore[arg-type]
             on_revoked=revoked,  # type: ignore[arg-type]

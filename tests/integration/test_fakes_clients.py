@@ -36,8 +36,6 @@ class Reader(Protocol):
 
     def commit(self, offsets: Mapping[int, int], metadata: str = "") -> None: ...
 
-    def rewind(self, offsets: Mapping[int, int]) -> None: ...
-
     def committed(self, partitions: Collection[int]) -> dict[int, tuple[int, str]]: ...
 
 
@@ -160,16 +158,6 @@ def test_the_next_life_of_a_member_goes_on_where_the_last_one_committed(kafka: K
     assert before == {}
     assert read(second, 2) == [(1, b"b"), (2, b"c")]
     assert second.committed([0]) == {0: (1, "so far")}
-
-
-def test_a_member_may_read_a_stretch_again(kafka: Kafka) -> None:
-    send(kafka, b"a", b"b")
-    reader = kafka.join("x", None)
-    read(reader, 2)
-
-    reader.rewind({0: 1})
-
-    assert read(reader, 1) == [(1, b"b")]
 
 
 @pytest.mark.rule("P4")

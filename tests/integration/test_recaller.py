@@ -19,6 +19,7 @@ from processors.stores.archive_writer import ArchiveWriter
 from processors.stores.cassandra import CassandraAddress, CassandraSession
 from processors.streams.connection import KafkaAddress
 from processors.streams.consumer import GroupOptions
+from processors.streams.topics import COMMANDS_TOPIC, RESULTS_TOPIC
 from processors.wire.admission import admit
 from processors.wire.commands import decode_command
 from processors.wire.records import OutRecord, Record
@@ -26,7 +27,7 @@ from processors.wire.result_format import write_result
 from processors.wire.results import Result
 from processors.wire.route import ROUTE_HEADER, Route, RouteKind, encode_route
 from processors.wire.signature import SIGNATURE_HEADER, add_key, verify
-from processors.workers.recaller import COMMANDS_TOPIC, GROUP, RESULTS_TOPIC, Recaller, RecallerOptions, run_recaller
+from processors.workers.recaller import GROUP, Recaller, RecallerOptions, run_recaller
 from tests.archived import NOW_MS, a_posting, a_result, empty, id_at, make_archive, session_of
 from tests.kafka_log import KafkaLog, eventually
 from tests.servers import Servers

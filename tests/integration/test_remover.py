@@ -16,9 +16,10 @@ from processors.stores.archive_reader import ArchiveReader
 from processors.stores.cassandra import CassandraAddress, CassandraSession
 from processors.stores.shard_reader import open_reader
 from processors.streams.connection import KafkaAddress
+from processors.streams.topics import ARCHIVED_TOPIC
 from processors.wire.coverage import SliceRemoved, decode_archived
 from processors.wire.results import decode_result
-from processors.workers.remover import ARCHIVED_TOPIC, run_remover
+from processors.workers.remover import run_remover
 from tests.archived import INCARNATION, NOW_MS, Ledger, id_at, journal_row_of, make_archive, session_of
 from tests.cable import Cable
 from tests.integration.mysql_shard import rows_of, take_lane

@@ -14,8 +14,8 @@ from confluent_kafka import Producer
 from processors.faults import Misconfigured
 from processors.routing.units import bucket_of, partition_of
 from processors.streams.connection import KafkaAddress
-from processors.streams.directory import DIRECTORY_TOPIC, INGRESS_TOPIC, read_directory
-from processors.streams.topics import shard_topic
+from processors.streams.directory import read_directory
+from processors.streams.topics import COMMANDS_TOPIC, DIRECTORY_TOPIC, shard_topic
 from processors.wire.causes import Cause
 from processors.wire.commands import PAYLOAD_BYTES_MAX
 from processors.wire.directory import PlacementRecord, encode_directory
@@ -68,7 +68,7 @@ def write_many(address: KafkaAddress, count: int) -> None:
     for number in range(count):
         root = f"u-{number % 97}"
         producer.produce(
-            address.topic_prefix + INGRESS_TOPIC,
+            address.topic_prefix + COMMANDS_TOPIC,
             b"command %d" % number,
             root.encode(),
             partition_of(root, INGRESS_PARTITIONS),
@@ -90,7 +90,7 @@ def write_with_raw_header(address: KafkaAddress, key: bytes, value: bytes) -> No
     kafka.rd_kafka_header_add(headers, b"\xff\xfe", ctypes.c_ssize_t(2), b"x", ctypes.c_ssize_t(1))
     # Each argument is named by a number of librdkafka's rd_kafka_vtype_t.
     named = (
-        (1, (address.topic_prefix + INGRESS_TOPIC).encode()),
+        (1, (address.topic_prefix + COMMANDS_TOPIC).encode()),
         (3, ctypes.c_int32(0)),
         (4, value, size(len(value))),
         (5, key, size(len(key))),
@@ -116,8 +116,8 @@ def test_a_record_is_forwarded_as_it_is_with_one_header_more_and_none_of_the_ser
         ("trace", b"t"),
         ("trace", b"t again"),
     ]
-    log.write(INGRESS_TOPIC, [b"first", b"second\x00\xff"], partition=3, key=root.encode(), headers=headers)
-    came = log.read(INGRESS_TOPIC, partition=3)
+    log.write(COMMANDS_TOPIC, [b"first", b"second\x00\xff"], partition=3, key=root.encode(), headers=headers)
+    came = log.read(COMMANDS_TOPIC, partition=3)
 
     with Running(address) as router:
         router.forward(2)
@@ -146,7 +146,7 @@ def test_a_record_is_forwarded_as_it_is_with_one_header_more_and_none_of_the_ser
 def test_a_record_in_another_partition_than_its_keys_is_a_dead_letter(address: KafkaAddress, log: KafkaLog) -> None:
     make_service(address)
     root = root_in(2)
-    log.write(INGRESS_TOPIC, [b"astray"], partition=1, key=root.encode(), headers=[("trace", b"t")])
+    log.write(COMMANDS_TOPIC, [b"astray"], partition=1, key=root.encode(), headers=[("trace", b"t")])
 
     with Running(address) as router:
         router.forward(1)
@@ -154,7 +154,7 @@ def test_a_record_in_another_partition_than_its_keys_is_a_dead_letter(address: K
     (letter,) = letters(log)
     assert (letter.cause, letter.topic, letter.partition, letter.offset) == (
         Cause.WRONG_PARTITION,
-        log.full(INGRESS_TOPIC),
+        log.full(COMMANDS_TOPIC),
         1,
         0,
     )
@@ -171,7 +171,7 @@ def test_a_record_in_another_partition_than_its_keys_is_a_dead_letter(address: K
 def test_a_key_that_is_no_root_is_a_dead_letter(address: KafkaAddress, log: KafkaLog, key: bytes | None) -> None:
     make_service(address)
     producer = Producer(address.options() | {"message.max.bytes": 1_000_000})
-    producer.produce(log.full(INGRESS_TOPIC), b"payload", key, 0)
+    producer.produce(log.full(COMMANDS_TOPIC), b"payload", key, 0)
     assert producer.flush(DEADLINE_S) == 0
 
     with Running(address) as router:
@@ -188,7 +188,7 @@ def test_a_key_that_is_no_root_is_a_dead_letter(address: KafkaAddress, log: Kafk
 def test_a_record_without_payload_is_a_dead_letter(address: KafkaAddress, log: KafkaLog, value: bytes | None) -> None:
     make_service(address)
     producer = Producer(address.options())
-    producer.produce(log.full(INGRESS_TOPIC), value, root_in(0).encode(), 0)
+    producer.produce(log.full(COMMANDS_TOPIC), value, root_in(0).encode(), 0)
     assert producer.flush(DEADLINE_S) == 0
 
     with Running(address) as router:
@@ -205,7 +205,7 @@ def test_more_headers_than_the_router_forwards_are_a_dead_letter(
     address: KafkaAddress, log: KafkaLog, headers: list[tuple[str, bytes]]
 ) -> None:
     make_service(address)
-    log.write(INGRESS_TOPIC, [b"payload"], key=root_in(0).encode(), headers=headers)
+    log.write(COMMANDS_TOPIC, [b"payload"], key=root_in(0).encode(), headers=headers)
 
     with Running(address) as router:
         router.forward(1)
@@ -217,9 +217,9 @@ def test_more_headers_than_the_router_forwards_are_a_dead_letter(
 def test_a_header_whose_name_is_no_text_is_a_dead_letter_and_stops_nobody(address: KafkaAddress, log: KafkaLog) -> None:
     make_service(address)
     root = root_in(0).encode()
-    log.write(INGRESS_TOPIC, [b"before"] * 100, key=root, headers=[("trace", b"t")])
+    log.write(COMMANDS_TOPIC, [b"before"] * 100, key=root, headers=[("trace", b"t")])
     write_with_raw_header(address, root, b"poison")
-    log.write(INGRESS_TOPIC, [b"next"], key=root)
+    log.write(COMMANDS_TOPIC, [b"next"], key=root)
 
     with Running(address) as router:
         router.forward(102)
@@ -232,7 +232,7 @@ def test_a_header_whose_name_is_no_text_is_a_dead_letter_and_stops_nobody(addres
 def test_a_record_above_64_kib_is_forwarded_as_its_size_and_hash(address: KafkaAddress, log: KafkaLog) -> None:
     make_service(address)
     largest, larger = b"x" * PAYLOAD_BYTES_MAX, b"y" * (PAYLOAD_BYTES_MAX + 1)
-    log.write(INGRESS_TOPIC, [largest, larger], key=root_in(0).encode(), headers=[("signature", b"s")])
+    log.write(COMMANDS_TOPIC, [largest, larger], key=root_in(0).encode(), headers=[("signature", b"s")])
 
     with Running(address) as router:
         router.forward(2)
@@ -250,10 +250,10 @@ def test_five_megabytes_that_compress_well_pass_the_router_and_stop_nobody(
 ) -> None:
     make_service(address)
     zeros = Producer(address.options() | {"message.max.bytes": 6_000_000, "compression.type": "gzip"})
-    zeros.produce(log.full(INGRESS_TOPIC), bytes(5_000_000), root_in(0).encode(), 0)
-    zeros.produce(log.full(INGRESS_TOPIC), b"payload", b"k" * 5_000_000, 0)
+    zeros.produce(log.full(COMMANDS_TOPIC), bytes(5_000_000), root_in(0).encode(), 0)
+    zeros.produce(log.full(COMMANDS_TOPIC), b"payload", b"k" * 5_000_000, 0)
     assert zeros.flush(DEADLINE_S) == 0
-    log.write(INGRESS_TOPIC, [b"next"], key=root_in(0).encode())
+    log.write(COMMANDS_TOPIC, [b"next"], key=root_in(0).encode())
 
     with Running(address) as router:
         router.forward(3)
@@ -268,9 +268,9 @@ def test_commands_of_a_gateways_transaction_count_once_it_is_committed_and_none_
 ) -> None:
     make_service(address)
     own = partition_of("acme", INGRESS_PARTITIONS)
-    log.write_in_transaction(INGRESS_TOPIC, [b"a", b"b"], commit=True, partition=own)
-    log.write_in_transaction(INGRESS_TOPIC, [b"never"], commit=False, partition=own)
-    log.write(INGRESS_TOPIC, [b"c"], partition=own)
+    log.write_in_transaction(COMMANDS_TOPIC, [b"a", b"b"], commit=True, partition=own)
+    log.write_in_transaction(COMMANDS_TOPIC, [b"never"], commit=False, partition=own)
+    log.write(COMMANDS_TOPIC, [b"c"], partition=own)
 
     with Running(address) as router:
         router.forward(3)
@@ -300,7 +300,7 @@ def test_a_lane_gets_each_ingress_partition_in_order_and_whole(address: KafkaAdd
             last[route.ingress_partition] = route.ingress_offset
             met[route.ingress_partition].append(route.ingress_offset)
     for partition, offsets in met.items():
-        assert sorted(offsets) == list(range(log.read(INGRESS_TOPIC, partition=partition)[-1].offset + 1))
+        assert sorted(offsets) == list(range(log.read(COMMANDS_TOPIC, partition=partition)[-1].offset + 1))
 
 
 @pytest.mark.rule("R6")
@@ -309,8 +309,8 @@ def test_a_router_that_comes_back_forwards_what_it_had_not_committed_again_byte_
 ) -> None:
     make_service(address)
     write_many(address, 2_000)
-    log.write(INGRESS_TOPIC, [b"y" * 70_000], key=root_in(0).encode())
-    log.write(INGRESS_TOPIC, [b"astray"], key=root_in(1).encode())
+    log.write(COMMANDS_TOPIC, [b"y" * 70_000], key=root_in(0).encode())
+    log.write(COMMANDS_TOPIC, [b"astray"], key=root_in(1).encode())
 
     with Running(address, batch_records_max=100) as stopped:
         eventually(lambda: bool(stopped.step() or stopped.met) and stopped.met >= 500, "500 records were met")
@@ -330,8 +330,8 @@ def test_a_router_that_comes_back_forwards_what_it_had_not_committed_again_byte_
 def test_the_whole_ingress_read_again_from_the_start_gives_the_same_bytes(address: KafkaAddress, log: KafkaLog) -> None:
     make_service(address)
     write_many(address, 500)
-    log.write(INGRESS_TOPIC, [b"y" * 70_000, b""], key=root_in(0).encode())
-    log.write(INGRESS_TOPIC, [b"astray"], key=root_in(1).encode())
+    log.write(COMMANDS_TOPIC, [b"y" * 70_000, b""], key=root_in(0).encode())
+    log.write(COMMANDS_TOPIC, [b"astray"], key=root_in(1).encode())
     with Running(address) as router:
         router.forward(503)
     first = {lane: log.read(shard_topic(SHARD), partition=lane) for lane in range(LANES)}
@@ -352,10 +352,10 @@ def test_the_whole_ingress_read_again_from_the_start_gives_the_same_bytes(addres
 def test_a_restarted_router_goes_on_after_what_it_committed(address: KafkaAddress, log: KafkaLog) -> None:
     make_service(address)
     own = partition_of("acme", INGRESS_PARTITIONS)
-    log.write(INGRESS_TOPIC, [b"a", b"b"], partition=own)
+    log.write(COMMANDS_TOPIC, [b"a", b"b"], partition=own)
     with Running(address) as router:
         router.forward(2)
-    log.write(INGRESS_TOPIC, [b"c"], partition=own)
+    log.write(COMMANDS_TOPIC, [b"c"], partition=own)
 
     with Running(address) as router:
         router.forward(1)
@@ -369,7 +369,7 @@ def test_a_placement_that_was_written_before_the_assignment_decides_the_first_re
 ) -> None:
     make_service(address)
     own = partition_of("acme", INGRESS_PARTITIONS)
-    log.write(INGRESS_TOPIC, [b"before", b"after"], partition=own)
+    log.write(COMMANDS_TOPIC, [b"before", b"after"], partition=own)
     placed = PlacementRecord(unit="acme", generation=1, shard=SHARD, ingress_partition=own, since=1)
 
     with Running(address) as router:  # joins, and is assigned nothing before its first step
@@ -399,7 +399,7 @@ def test_a_router_refuses_a_directory_that_ends_before_the_one_it_committed_with
     head = read_directory(address).head
     own = partition_of("acme", INGRESS_PARTITIONS)
     metadata = f"r1 directory={head.directory_id.hex()} end=4"
-    log.commit(GROUP, INGRESS_TOPIC, 0, partition=own, metadata=metadata)
+    log.commit(GROUP, COMMANDS_TOPIC, 0, partition=own, metadata=metadata)
 
     with Running(address) as router, pytest.raises(Misconfigured, match="placements are lost"):
         router.forward(1)
@@ -409,7 +409,7 @@ def test_a_router_refuses_a_directory_that_ends_before_the_one_it_committed_with
 def test_a_router_refuses_another_directory_under_the_same_name(address: KafkaAddress, log: KafkaLog) -> None:
     make_service(address)
     own = partition_of("acme", INGRESS_PARTITIONS)
-    log.write(INGRESS_TOPIC, [b"a"], partition=own)
+    log.write(COMMANDS_TOPIC, [b"a"], partition=own)
     with Running(address) as router:
         router.forward(1)
     log.drop(DIRECTORY_TOPIC)
@@ -422,7 +422,7 @@ def test_a_router_refuses_another_directory_under_the_same_name(address: KafkaAd
 @pytest.mark.rule("R8")
 def test_a_router_refuses_an_ingress_that_was_made_again(address: KafkaAddress, log: KafkaLog) -> None:
     make_service(address)
-    log.drop(INGRESS_TOPIC)
+    log.drop(COMMANDS_TOPIC)
     make_topics(address)
 
     with Running(address) as router, pytest.raises(Misconfigured, match="made again"):
@@ -435,17 +435,17 @@ def test_nothing_is_committed_of_an_ingress_that_is_made_again_while_the_router_
 ) -> None:
     make_service(address)
     own = partition_of("acme", INGRESS_PARTITIONS)
-    log.write(INGRESS_TOPIC, [b"a"], partition=own)
+    log.write(COMMANDS_TOPIC, [b"a"], partition=own)
 
     with Running(address) as router:
         router.forward(1)
-        log.drop(INGRESS_TOPIC)
+        log.drop(COMMANDS_TOPIC)
         make_topics(address)
-        log.write(INGRESS_TOPIC, [b"b", b"c", b"d"], partition=own)
+        log.write(COMMANDS_TOPIC, [b"b", b"c", b"d"], partition=own)
         with pytest.raises(Misconfigured):
             eventually(lambda: router.step() < 0, "the router stops")
 
-    assert log.committed(GROUP, INGRESS_TOPIC, partition=own).offset <= 1
+    assert log.committed(GROUP, COMMANDS_TOPIC, partition=own).offset <= 1
 
 
 @pytest.mark.rule("P4")

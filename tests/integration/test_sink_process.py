@@ -19,10 +19,10 @@ import pytest
 from processors.faults import Misconfigured
 from processors.streams.connection import KafkaAddress
 from processors.streams.consumer import GroupOptions
-from processors.streams.topics import Topics
+from processors.streams.topics import RESULTS_TOPIC, Topics
 from processors.wire.coverage import Coverage, decode_archived
 from processors.wire.journal_chunk import decode_chunk
-from processors.workers.sink import GROUP, RESULTS_TOPIC, run_sink
+from processors.workers.sink import GROUP, run_sink
 from tests.archived import Ledger, all_rows, make_archive, roots_of, session_of
 from tests.cable import Cable
 from tests.kafka_log import KafkaLog, eventually

@@ -9,8 +9,8 @@ import pytest
 from processors.faults import Misconfigured
 from processors.routing.directory import HOME_UNIT
 from processors.streams.connection import KafkaAddress
-from processors.streams.directory import DIRECTORY_TOPIC, INGRESS_TOPIC, read_directory, write_directory_head
-from processors.streams.topics import shard_topic
+from processors.streams.directory import read_directory, write_directory_head
+from processors.streams.topics import COMMANDS_TOPIC, DIRECTORY_TOPIC, shard_topic
 from processors.wire.directory import (
     HEAD_KEY,
     DirectoryHead,
@@ -51,7 +51,7 @@ def test_the_directory_begins_with_its_head_and_names_shards_and_home(address: K
 
     assert log.read(DIRECTORY_TOPIC)[0].key == HEAD_KEY
     assert len(contents.head.directory_id) == 16
-    assert contents.head.ingress_topic_id == topics.topic_id(INGRESS_TOPIC)
+    assert contents.head.ingress_topic_id == topics.topic_id(COMMANDS_TOPIC)
     assert contents.head.ingress_epoch == 1
     assert contents.shards == {
         shard: ShardRecord(shard=shard, topic=shard_topic(shard), topic_id=topics.topic_id(shard_topic(shard)))
@@ -86,7 +86,7 @@ def test_a_shard_that_is_new_is_added(address: KafkaAddress) -> None:
 def test_an_ingress_that_was_made_again_is_refused_and_nothing_written(address: KafkaAddress, log: KafkaLog) -> None:
     make_topics(address)
     write_directory_head(address, home_shard="s1", shards=["s1"])
-    log.drop(INGRESS_TOPIC)
+    log.drop(COMMANDS_TOPIC)
     make_topics(address)
 
     with pytest.raises(Misconfigured, match="every offset means another record"):

@@ -9,12 +9,13 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from processors.ops import supervisor
-from processors.ops.supervisor import Condition, Program, RestartedTooOften, Supervisor
+from processors.ops.supervisor import Child, Condition, KeepsFailing, Program, Supervisor, read_states
 
 DEADLINE_S = 20.0
 
@@ -56,9 +57,22 @@ def alive(pid: int) -> bool:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
 
 
-def looks_and_goes_on(supervised: Supervisor) -> bool:
-    supervised.look()
-    return False
+def waits_for_its_next_start(child: Child) -> bool:
+    child.look()
+    return child.condition is Condition.WAITING
+
+
+@dataclass
+class Clock:
+    now_s: float = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
 
 
 @pytest.fixture
@@ -93,20 +107,64 @@ def test_a_killed_process_is_started_again(supervise: Callable[..., Supervisor])
     assert supervised.status_line() == "p0 running (restart 1)  p1 running"
 
 
-def test_a_process_that_ends_again_and_again_is_given_up_by_name(
+def test_a_process_that_ends_again_and_again_is_tried_on_and_the_others_go_on(
     supervise: Callable[..., Supervisor], tmp_path: Path
 ) -> None:
-    supervised = supervise("raise SystemExit(7)")
-    (child,) = supervised.children
-    child.restarts = supervisor.RESTARTS_MAX
+    supervised = supervise("raise SystemExit(7)", OBEDIENT)
+    failing, other = supervised.children
+    log_file, pid = tmp_path / "logs" / "p0.log", other.pid
+    failing.restarts = supervisor.FAILING_AFTER - 1
 
-    with pytest.raises(RestartedTooOften) as given_up:
-        wait_until(lambda: looks_and_goes_on(supervised))
+    wait_until(lambda: waits_for_its_next_start(failing))
+    assert supervised.status_line() == (
+        f"p0 waiting (failing: {supervisor.FAILING_AFTER} restarts, exit status 7, see {log_file})  p1 running"
+    )
+    assert other.pid == pid
+    assert [state.name for state in supervised.failing()] == ["p0"]
+    with pytest.raises(KeepsFailing, match=f"p0 ended {supervisor.FAILING_AFTER} times in a row, .* exit status 7"):
+        supervised.insist()
 
-    assert f"p0 ended {supervisor.RESTARTS_MAX + 1} times in a row" in str(given_up.value)
-    assert "exit status 7" in str(given_up.value)
-    assert str(tmp_path / "logs" / "p0.log") in str(given_up.value)
-    assert child.condition is Condition.STOPPED
+
+def test_the_wait_between_two_starts_is_a_minute_at_most_and_never_ends(clock: Clock, tmp_path: Path) -> None:
+    program = Program(name="p0", command=python("raise SystemExit(1)"))
+    child = Child(program, tmp_path, clock)
+    child.start()
+    waits = []
+    for _ in range(len(supervisor.BACKOFF_S) + 2):
+        wait_until(lambda: waits_for_its_next_start(child))
+        began_s = clock()
+        while child.condition is Condition.WAITING:
+            clock.now_s += 0.1
+            child.look()
+        waits.append(clock() - began_s)
+    child.end(clock() + 5)
+
+    assert waits == pytest.approx([*supervisor.BACKOFF_S, 60.0, 60.0], abs=0.2)
+
+
+def test_a_process_that_is_well_for_a_while_is_failing_no_more(clock: Clock, tmp_path: Path) -> None:
+    child = Child(Program(name="p0", command=python(OBEDIENT)), tmp_path, clock)
+    child.restarts = supervisor.FAILING_AFTER
+    child.start()
+    child.look()
+    before = child.state.failing
+
+    clock.now_s += supervisor.WELL_AFTER_S
+    child.look()
+    assert (before, child.state.failing) == (True, False)
+    child.terminate()
+    child.end(clock() + 5)
+
+
+def test_others_can_read_how_the_processes_are(tmp_path: Path) -> None:
+    state_file = tmp_path / "local.json"
+    assert read_states(state_file) == []
+    supervised = Supervisor([Program(name="p0", command=python(OBEDIENT))], tmp_path, state_file=state_file)
+    supervised.start()
+    supervised.look()
+    assert read_states(state_file) == [supervised.children[0].state]
+
+    supervised.close()
 
 
 def test_what_stops_in_time_is_not_killed_and_what_does_not_is(

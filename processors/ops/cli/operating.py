@@ -23,12 +23,14 @@ from processors.ops.cli.terminal import (
     print_json,
     print_table,
     read_duration,
+    read_offsets,
     read_time,
     settings,
 )
 from processors.ops.durations import show_duration
 from processors.ops.result_text import EXIT_FAULT, show_time
 from processors.ops.status import LaneStatus, Status, read_status
+from processors.ops.supervisor import ChildState
 from processors.settings import Settings
 from processors.stores.shard_reader import open_reader
 from processors.stores.shard_upkeep import ShardUpkeep
@@ -69,6 +71,7 @@ def _status_as_json(found: Status) -> dict[str, Any]:
 
 
 def _print_status(found: Status) -> None:
+    _print_processes(found.processes)
     _print_lanes(found.lanes)
     rows = (
         (
@@ -90,6 +93,18 @@ def _print_status(found: Status) -> None:
     for shard in found.shards:
         for finding in shard.findings:
             text = f"{shard.shard} {show_time(finding.raised_at_ms)} {finding.kind} {finding.subject}: {finding.detail}"
+            page.print(text, style="red", markup=False, soft_wrap=True)
+
+
+def _print_processes(states: list[ChildState]) -> None:
+    """Show what runs under a supervisor here; elsewhere each process is whoever started it's to watch."""
+    if not states:
+        return
+    rows = [(each.name, "failing" if each.failing else each.condition, each.restarts) for each in states]
+    print_table("processes", ("process", "state", "restarts in a row"), rows, right=("restarts in a row",))
+    for each in states:
+        if each.failing:
+            text = f"{each.name} ended {each.restarts} times in a row, last with {each.last_end}; its log is {each.log}"
             page.print(text, style="red", markup=False, soft_wrap=True)
 
 
@@ -133,7 +148,14 @@ def show_lanes(
 def release(
     *,
     lane: LaneArgument,
-    offset: Annotated[int, typer.Argument(min=0, help="The record that stopped the lane, as `lane show` tells.")],
+    offsets: Annotated[
+        range,
+        typer.Argument(
+            parser=read_offsets,
+            metavar="OFFSET[-LAST]",
+            help="The record that stopped the lane, as `lane show` tells; or it and those after it.",
+        ),
+    ],
     time_ms: Annotated[
         int,
         typer.Argument(
@@ -143,15 +165,19 @@ def release(
     shard: ShardOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Tell a lane the time of a record whose broker clock was wrong (CLOCK_AHEAD); the lane then goes on by itself."""
+    """Tell a lane the time of records whose broker clock was wrong (CLOCK_AHEAD); the lane then goes on by itself."""
     chosen = settings()
+    name, known = shard or chosen.home_shard, _known_lane(chosen, lane)
     with open_client(within_s=WITHIN_S) as client:
-        word = SetLaneTime(command_id=client.new_id(), lane_offset=offset, time_ms=time_ms)
-        client.send_control(word, shard=shard or chosen.home_shard, lane=_known_lane(chosen, lane))
+        words = [SetLaneTime(command_id=client.new_id(), lane_offset=offset, time_ms=time_ms) for offset in offsets]
+        # All before the first answer: the lane answers none of them before it has passed the last of these records.
+        for told in [client.submit_control(word, shard=name, lane=known) for word in words]:
+            told.result()
+    first, last = offsets[0], offsets[-1]
     if as_json:
-        print_json({"lane": lane, "offset": offset, "time_ms": time_ms})
+        print_json({"lane": lane, "first_offset": first, "last_offset": last, "time_ms": time_ms})
     else:
-        page.print(f"lane {lane} knows the time of offset {offset}")
+        page.print(f"lane {lane} knows the time of offset {first}" + (f" to {last}" if last > first else ""))
 
 
 def restart(*, lane: LaneArgument, shard: ShardOption = None, as_json: JsonOption = False) -> None:

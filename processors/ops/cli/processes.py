@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from processors.ops import processes
+from processors.ops import background, processes
 from processors.ops.cli.stack import say
 from processors.ops.cli.terminal import ShardOption, add_group, settings
+from processors.ops.result_text import EXIT_FAULT
 from processors.ops.setting_up import initialize
 
 _PANEL = "Processes"
-Supervised = Annotated[bool, typer.Option("--supervised", hidden=True, help="Stop when standard input ends.")]
+Supervised = Annotated[
+    Path | None,
+    typer.Option("--supervised", hidden=True, help="Stop when standard input ends; note the health port in this file."),
+]
 
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
     app.command(rich_help_panel=_PANEL)(up)
+    app.command(rich_help_panel=_PANEL)(down)
     for name, kind in processes.KINDS.items():
         run = _runner(name, per_shard=kind.per_shard)
         run.__doc__ = kind.what
@@ -28,22 +34,40 @@ def register(app: typer.Typer) -> None:
 def up(
     *,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Shard workers of each shard; they share its lanes.")] = 1,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Leave them running in the background, once all are ready.")
+    ] = False,
 ) -> None:
-    """Run every process of the service under one supervisor, until Ctrl-C or SIGTERM; does what `init` does first."""
+    """Run every process of the service under one supervisor, until Ctrl-C or SIGTERM; does what `init` does first.
+
+    A process that ends is started again, for ever; exit status 3 if one kept failing at the end.
+    """
     chosen = settings()
     initialize(chosen, say)
+    if detach:
+        background.start(chosen, workers=workers, say=say)
+        return
     with processes.supervised(chosen, workers=workers) as supervisor:
         supervisor.stop_on_signals()
         say(f"logs are in {processes.log_folder(chosen)}; Ctrl-C stops all")
         supervisor.watch(say)
+        failing = supervisor.failing()
+    if failing:
+        raise typer.Exit(EXIT_FAULT)
+
+
+def down() -> None:
+    """Stop what `up` started, in the background or in another terminal; the servers stay."""
+    if not background.stop(settings(), say=say):
+        say("no process of the service runs here")
 
 
 def _runner(kind: str, *, per_shard: bool) -> Callable[..., None]:
-    def run_for_shard(*, shard: ShardOption = None, supervised: Supervised = False) -> None:
+    def run_for_shard(*, shard: ShardOption = None, supervised: Supervised = None) -> None:
         chosen = settings()
         raise typer.Exit(processes.run(kind, chosen, shard or chosen.home_shard, supervised=supervised))
 
-    def run_for_all(*, supervised: Supervised = False) -> None:
+    def run_for_all(*, supervised: Supervised = None) -> None:
         raise typer.Exit(processes.run(kind, settings(), "", supervised=supervised))
 
     return run_for_shard if per_shard else run_for_all

@@ -18,7 +18,7 @@ from processors.ops.result_text import dead_letter_as_json, result_as_json, show
 from processors.settings import Settings
 from processors.streams.reader import read_range
 from processors.streams.tail import TopicTail
-from processors.streams.topics import Topics
+from processors.streams.topics import DEAD_LETTERS_TOPIC, RESULTS_TOPIC, Topics
 from processors.wire.dead_letters import DeadLetter, decode_dead_letter
 from processors.wire.records import Record
 from processors.wire.results import Result, decode_result
@@ -46,10 +46,10 @@ def results(
 ) -> None:
     """Print the latest results of each results partition, each once; with --follow what comes, too."""
     chosen = settings()
-    tail = TopicTail(assembly.kafka_address(chosen), assembly.RESULTS_TOPIC) if follow else None
+    tail = TopicTail(assembly.kafka_address(chosen), RESULTS_TOPIC) if follow else None
     once = Deduplication()
     try:
-        for record in _latest(chosen, assembly.RESULTS_TOPIC, chosen.topics.results_partitions, last):
+        for record in _latest(chosen, RESULTS_TOPIC, chosen.topics.results_partitions, last):
             _show(record, once, root, status, as_json=as_json)
         while tail is not None:
             for record in tail.read(_WAIT_S):
@@ -102,7 +102,7 @@ def show_dead_letter(
         raise typer.BadParameter(f"{name!r} is no PARTITION/OFFSET, such as 0/17")
     address = assembly.kafka_address(settings())
     place = int(offset)
-    for records in read_range(address, assembly.DEAD_LETTERS_TOPIC, int(partition), place, place + 1):
+    for records in read_range(address, DEAD_LETTERS_TOPIC, int(partition), place, place + 1):
         values = dead_letter_as_json(decode_dead_letter(records[0].value or b""), name)
         if as_json:
             print_json(values)
@@ -114,7 +114,7 @@ def show_dead_letter(
 
 def _dead_letters(last: int) -> Iterator[Record]:
     chosen = settings()
-    return _latest(chosen, assembly.DEAD_LETTERS_TOPIC, chosen.topics.dead_letters_partitions, last)
+    return _latest(chosen, DEAD_LETTERS_TOPIC, chosen.topics.dead_letters_partitions, last)
 
 
 def _latest(chosen: Settings, topic: str, partitions: int, last: int) -> Iterator[Record]:

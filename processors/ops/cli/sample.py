@@ -103,7 +103,7 @@ def _play_and_prove(chosen: Settings, supervisor: Supervisor, seed: int, actions
 
 def _played(client: Client, day: Day, book: Daybook, bar: Progress, supervisor: Supervisor) -> Outcome:
     task = bar.add_task("commands", total=len(list(day)))
-    return demo.play(client, day, book, lambda count: bar.advance(task, count), supervisor.look)
+    return demo.play(client, day, book, lambda count: bar.advance(task, count), supervisor.insist)
 
 
 def _archived(chosen: Settings, book: Daybook, bar: Progress, supervisor: Supervisor) -> None:
@@ -117,7 +117,7 @@ def _archived(chosen: Settings, book: Daybook, bar: Progress, supervisor: Superv
             bar.update(task, completed=len(book.journalled) - waiting)
             return waiting
 
-        demo.wait_for(left, demo.ARCHIVE_DEADLINE_S, "lanes were not archived", supervisor.look)
+        demo.wait_for(left, demo.ARCHIVE_DEADLINE_S, "lanes were not archived", supervisor.insist)
     finally:
         session.close()
 

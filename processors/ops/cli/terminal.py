@@ -20,6 +20,7 @@ from processors.ops.money import Money, known_currency, parse_money
 from processors.settings import Settings, load_settings
 
 _PIPE_COLUMNS = 240
+OFFSETS_MAX = 1_000  # of one command: each is a record, and all of them are on their way at once
 # Wide where it goes to a file or a pipe, so that no line of a table is broken there.
 page = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_COLUMNS)  # what was asked for
 notes = Console(stderr=True, highlight=False)  # progress and faults, so that output can be piped
@@ -125,6 +126,14 @@ def _metadata(text: str) -> bytes:
     raise CommandTextError("metadata is a JSON object, such as '{\"order\": 17}'")
 
 
+def _offsets(text: str) -> range:
+    first, dash, last = text.partition("-")
+    found = range(int(first), (int(last) if dash else int(first)) + 1)
+    if not 0 < len(found) <= OFFSETS_MAX:
+        raise ValueError(f"{text} is not an offset, or a first and a last of {OFFSETS_MAX} offsets at most")
+    return found
+
+
 Address = Annotated[
     str, typer.Argument(metavar="ADDRESS", help="A partner's path, such as acme:vn:shop-17.", show_default=False)
 ]
@@ -153,6 +162,7 @@ MetadataOption = Annotated[
     ),
 ]
 read_duration = _reads(parse_duration)
+read_offsets = _reads(_offsets)
 read_time = _reads(parse_time)
 WithinOption = Annotated[int, typer.Option("--within", min=1, max=600, help="Seconds to wait for the result.")]
 ShardOption = Annotated[str | None, typer.Option("--shard", help="Which shard.", show_default="home_shard")]

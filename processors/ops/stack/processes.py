@@ -50,6 +50,11 @@ def spawn(command: Sequence[str], *, log: Path, environment: Mapping[str, str], 
         (os.POSIX_SPAWN_DUP2, 1, 2),
     ]
     pid = os.posix_spawn(command[0], list(command), dict(environment), file_actions=actions, setsid=True)
+    note(pid, pid_file, made_from=made_from)
+
+
+def note(pid: int, pid_file: Path, *, made_from: str = "") -> None:
+    """Write a process's pid file, by which ``find`` knows it again."""
     process = Process(pid=pid, started=_start_time(pid) or 0, boot=_boot(), made_from=made_from)
     new = pid_file.with_suffix(".new")
     new.write_text(json.dumps(asdict(process)), encoding="utf-8")

@@ -214,10 +214,6 @@ class FakeGroupConsumer:
         self._store(offsets, metadata)
         self._power.point("group.committed")
 
-    def rewind(self, offsets: Mapping[int, int]) -> None:
-        for partition, offset in offsets.items():
-            self._positions[partition] = Position(offset, -1)
-
     def committed(self, partitions: Collection[int]) -> dict[int, tuple[int, str]]:
         self._power.point("group.committed_offsets")
         known = self.group.offsets

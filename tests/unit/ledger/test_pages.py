@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import doctest
-import importlib
-import pkgutil
 import re
 from pathlib import Path
 
-import pytest
-
-import processors.ledger
 from processors.ledger.outcomes import Reason
 
 ROOT = Path(__file__).parents[3]
@@ -22,10 +16,3 @@ def test_the_page_on_rejections_names_each_reason_once_in_its_order() -> None:
     assert re.findall(r"^\| `([A-Z_]+)` \|", page, re.MULTILINE) == [
         reason for reason in Reason if reason is not Reason.NONE
     ]
-
-
-@pytest.mark.parametrize("name", [module.name for module in pkgutil.iter_modules(processors.ledger.__path__)])
-def test_examples_in_docstrings_are_true(name: str) -> None:
-    module = importlib.import_module(f"processors.ledger.{name}")
-
-    assert doctest.testmod(module).failed == 0

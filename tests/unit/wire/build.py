@@ -185,3 +185,8 @@ def answered(command: Any, decided: Outcome, **wishes: Any) -> bytes:
     }
     given.setdefault("admission", admission(command))
     return encode_result(LANE, **given, outcome=decided)
+
+
+def confluent_framed(payload: bytes, schema_id: int) -> bytes:
+    """Return a payload of single-object encoding in a schema registry's framing, under its schema's id there."""
+    return b"\x00" + schema_id.to_bytes(4, "big") + payload[10:]

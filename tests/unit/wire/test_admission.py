@@ -16,12 +16,24 @@ from processors.ledger.commands import (
 from processors.routing.units import bucket_of
 from processors.wire.admission import Admission, Refusal
 from processors.wire.causes import Cause
-from processors.wire.commands import PAYLOAD_BYTES_MAX, body_hash, confluent_framed, encode_command
+from processors.wire.commands import PAYLOAD_BYTES_MAX, body_hash, encode_command
 from processors.wire.records import Headers
 from processors.wire.route import ROUTE_HEADER, RouteKind, encode_route, encode_stub
 from processors.wire.schemas import schema_of
 from processors.wire.signature import add_key, retire_key
-from tests.unit.wire.build import LANE, LANES, RING, admitted, example, pay, record, route, routed, signed
+from tests.unit.wire.build import (
+    LANE,
+    LANES,
+    RING,
+    admitted,
+    confluent_framed,
+    example,
+    pay,
+    record,
+    route,
+    routed,
+    signed,
+)
 
 PAY = encode_command(pay())
 STRAIGHT = [Tick, SetRules, SetLaneTime, ExpireHold]

@@ -11,13 +11,12 @@ from processors.wire.avro import long_bytes, sized_bytes
 from processors.wire.causes import Cause
 from processors.wire.commands import (
     PAYLOAD_BYTES_MAX,
-    confluent_framed,
     decode_command,
     encode_command,
     type_of_payload,
 )
 from processors.wire.schemas import ALL, encode, schema_of
-from tests.unit.wire.build import COMMAND_ID, KINDS, OTHER_ID, example, pay, raw_pay
+from tests.unit.wire.build import COMMAND_ID, KINDS, OTHER_ID, confluent_framed, example, pay, raw_pay
 
 
 def cause_of(payload: bytes, **more: Any) -> str:

@@ -30,7 +30,6 @@ from processors.wire.commands import PAYLOAD_BYTES_MAX, body_hash, encode_comman
 from processors.wire.result_format import RESULT_BYTES_MAX, write_result
 from processors.wire.results import (
     Result,
-    ResultId,
     ResultPointer,
     control_id,
     decision_of,
@@ -104,16 +103,14 @@ def test_a_result_carries_all_that_its_row_knows() -> None:
         ingress_offset=4_000_000,
         ingress_leader_epoch=2,
     )
-    assert decode_result(FIRST).result_id == ResultId(
-        incarnation=bytes(range(16)), lane=LANE.lane, lane_offset=500, lane_index=0
-    )
 
 
 @pytest.mark.rule("A1")
 def test_a_result_has_an_identity_within_its_partition() -> None:
-    assert decode_result(FIRST).result_id == ResultId(
-        incarnation=bytes(range(16)), lane=LANE.lane, lane_offset=500, lane_index=0
-    )
+    result = decode_result(FIRST)
+
+    identity = (result.incarnation, result.lane, result.lane_offset, result.lane_index)
+    assert identity == (bytes(range(16)), LANE.lane, 500, 0)
 
 
 @pytest.mark.rule("A1")

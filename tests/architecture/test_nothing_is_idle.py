@@ -1,0 +1,70 @@
+"""What the service defines is used by the service: tests alone keep nothing alive."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+import pytest
+
+from tests.architecture.source_tree import Module, modules
+
+SERVICE = modules("processors")
+
+# Named by somebody outside, or called by what we derive from.
+USED_FROM_OUTSIDE = {
+    "AsyncClient": "for gateways written with asyncio",
+    "decode_archived": "for programs that read balance.archived, which no process of ours does (decision 15)",
+    "settings_customise_sources": "pydantic-settings' hook",
+    "do_GET": "http.server's",
+    "log_message": "http.server's",
+    "on_read_timeout": "the Cassandra driver's retry policy",
+    "on_write_timeout": "the Cassandra driver's retry policy",
+    "on_unavailable": "the Cassandra driver's retry policy",
+    "on_request_error": "the Cassandra driver's retry policy",
+}
+DECORATED_BY_HOOKS = ("field_validator", "model_validator", "app.callback")
+
+
+def used() -> set[str]:
+    names: set[str] = set()
+    for module in SERVICE:
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+                names.add(node.id)
+            elif isinstance(node, ast.Attribute):
+                names.add(node.attr)
+    return names
+
+
+USED = used()
+
+
+def defined(module: Module) -> Iterator[tuple[int, str]]:
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            hooks = [ast.unparse(mark) for mark in node.decorator_list]
+            if not any(mark.startswith(DECORATED_BY_HOOKS) for mark in hooks):
+                yield node.lineno, node.name
+    for statement in module.tree.body:
+        targets = statement.targets if isinstance(statement, ast.Assign) else []
+        if isinstance(statement, ast.AnnAssign):
+            targets = [statement.target]
+        yield from ((statement.lineno, target.id) for target in targets if isinstance(target, ast.Name))
+
+
+@pytest.mark.parametrize("module", SERVICE, ids=lambda module: module.name)
+def test_whatever_is_defined_is_used(module: Module) -> None:
+    idle = [
+        f"{module.place}:{line} {name}"
+        for line, name in defined(module)
+        if name not in USED and name not in USED_FROM_OUTSIDE and not name.startswith("__")
+    ]
+
+    assert not idle
+
+
+def test_an_exception_is_needed() -> None:
+    names = {name for module in SERVICE for _, name in defined(module)}
+
+    assert set(USED_FROM_OUTSIDE) <= names - USED
