@@ -56,6 +56,7 @@ class LaneLimits:
     batch_sql_bytes_max: int = 4 * 1024 * 1024
     unpublished_batches_max: int = UNPUBLISHED_BATCHES_MAX
     stop_deadline_s: float = 10.0
+    stopped_look_s: float = STOPPED_LOOK_S
 
 
 class Intake:
@@ -233,7 +234,7 @@ class LaneRunner:
                 self._serve(lane)
             except LaneStopped as stop:
                 self._stop(stop)
-                self._ending.wait(STOPPED_LOOK_S)
+                self._ending.wait(self._limits.stopped_look_s)
             except Fenced as fenced:
                 # Another worker took the lane over. If the group gave it away, the consumer says so meanwhile and this
                 # runner is ended; if not, the other one is the zombie, and the lane is ours to take back.
@@ -242,7 +243,7 @@ class LaneRunner:
                 self._ending.wait(FENCED_WAIT_S)
             except (Misconfigured, Undecodable) as fault:  # waiting does not help
                 self._stop(LaneStopped(StopCode.MISCONFIGURED, f"{type(fault).__name__}: {fault}"))
-                self._ending.wait(STOPPED_LOOK_S)
+                self._ending.wait(self._limits.stopped_look_s)
             except Fault as fault:
                 LANE_RETRIES.labels(*self._labels, type(fault).__name__).inc()
                 self._log.warning("lane_fault", fault=type(fault).__name__, detail=str(fault))
@@ -252,7 +253,7 @@ class LaneRunner:
             except Exception as bug:  # noqa: BLE001 - L11: whatever it is, the lane stops and says so
                 self._log.exception("lane_bug")
                 self._stop(LaneStopped(StopCode.BUG, f"{type(bug).__name__}: {bug}"))
-                self._ending.wait(STOPPED_LOOK_S)
+                self._ending.wait(self._limits.stopped_look_s)
             finally:
                 self._close_publishing()
         if lane is not None:

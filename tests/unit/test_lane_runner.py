@@ -12,7 +12,6 @@ import pytest
 
 from processors.faults import LaneStopped, Misconfigured, StopCode, Undecodable
 from processors.telemetry import REGISTRY
-from processors.workers import lane_runner
 from processors.workers.lane import LaneParts
 from processors.workers.lane_runner import LaneCondition, LaneLimits, LaneRunner
 
@@ -42,15 +41,14 @@ Start = Callable[[Store], LaneRunner]
 
 
 @pytest.fixture
-def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
-    monkeypatch.setattr(lane_runner, "STOPPED_LOOK_S", 0.02)
+def start() -> Iterator[Start]:
     runners: list[LaneRunner] = []
 
     def make(store: Store) -> LaneRunner:
         parts = SimpleNamespace(
             context=SimpleNamespace(lane=0), store=store, log=SimpleNamespace(topic_id=lambda: bytes(16))
         )
-        runner = LaneRunner("s1", 0, lambda: cast("LaneParts", parts), LaneLimits(), on_taken=lambda: None)
+        runner = LaneRunner("s1", 0, lambda: cast("LaneParts", parts), LaneLimits(stopped_look_s=0.02), on_taken=lambda: None)
         runners.append(runner)
         return runner
 
