@@ -186,7 +186,6 @@ def test_a_batch_keeps_the_sources_of_thousands_of_ingress_partitions(address: M
     assert border.sources == sources
 
 
-
 @pytest.mark.rule("L13")
 def test_each_batch_leaves_digest_time_and_sources_of_its_border(address: MysqlAddress) -> None:
     lane = take_lane(address)

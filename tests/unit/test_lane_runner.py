@@ -48,7 +48,9 @@ def start() -> Iterator[Start]:
         parts = SimpleNamespace(
             context=SimpleNamespace(lane=0), store=store, log=SimpleNamespace(topic_id=lambda: bytes(16))
         )
-        runner = LaneRunner("s1", 0, lambda: cast("LaneParts", parts), LaneLimits(stopped_look_s=0.02), on_taken=lambda: None)
+        runner = LaneRunner(
+            "s1", 0, lambda: cast("LaneParts", parts), LaneLimits(stopped_look_s=0.02), on_taken=lambda: None
+        )
         runners.append(runner)
         return runner
 
