@@ -60,6 +60,10 @@ class StopCode(StrEnum):
     BUG = "BUG"  # L8, L11: an assertion failed or a count was not the expected one
 
 
+# An operator's word on the record's time ends these stops, without another command (I2).
+WAITING_FOR_A_TIME = (StopCode.CLOCK_AHEAD, StopCode.TIMESTAMP_TYPE)
+
+
 class LaneStopped(Fault):
     """The lane must not go on until an operator has looked; the process's other lanes do.
 

@@ -11,7 +11,14 @@ from types import TracebackType
 from typing import Self
 
 from confluent_kafka import Consumer, KafkaError, Producer, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined] # of the driver's stubs
+from confluent_kafka.admin import (  # type: ignore[attr-defined] # of the driver's stubs
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewTopic,
+    ResourceType,
+)
 
 from processors.faults import Fault, LaneStopped
 from processors.streams.connection import KafkaAddress
@@ -50,6 +57,12 @@ class KafkaLog:
         self.admin.create_topics([new])[name].result(DEADLINE_S)
         eventually(lambda: name in self.admin.list_topics(timeout=DEADLINE_S).topics, f"{name} is listed")
         return name
+
+    def alter(self, topic: str, setting: str, value: str) -> None:
+        """Change a setting of a topic, as an operator does with kafka-configs."""
+        entry = ConfigEntry(setting, value, incremental_operation=AlterConfigOpType.SET)
+        resource = ConfigResource(ResourceType.TOPIC, self.full(topic), incremental_configs=[entry])
+        self.admin.incremental_alter_configs([resource])[resource].result(DEADLINE_S)
 
     def drop(self, topic: str) -> None:
         """Delete a topic and wait until no broker knows it."""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from processors.faults import Fenced, LaneStopped, Retryable, StopCode
+from processors.faults import WAITING_FOR_A_TIME, Fenced, LaneStopped, Retryable, StopCode
 from processors.ledger.book import Book, Keys
 from processors.ledger.commands import Command, ExpireHold, RecallOriginal
 from processors.ledger.decide import Duplicate
@@ -66,10 +66,6 @@ class LaneLog(Protocol):
 
     def lane_times_ahead(self, from_offset: int) -> dict[int, int]:
         """Read ahead to the end for SET_LANE_TIME: lane offset -> time, the first word on each (I2)."""
-
-
-# Stops that an operator's word on the record's time ends, without another command (I2).
-WAITING_FOR_A_TIME = (StopCode.CLOCK_AHEAD, StopCode.TIMESTAMP_TYPE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

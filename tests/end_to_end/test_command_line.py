@@ -7,13 +7,17 @@ import time
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 from confluent_kafka import Producer
 
 from processors.client import CommandIds
 from processors.ids import id_text, make_command_id
+from processors.ops import assembly
+from processors.streams.topics import shard_topic
 from tests.end_to_end.conftest import Running, wait_until
+from tests.kafka_log import KafkaLog
 
 HOUR_MS = 3_600_000
 IDS = CommandIds()
@@ -239,14 +243,30 @@ def test_rules_are_changed_in_every_lane_through_the_log(running: Running) -> No
 
 
 @pytest.mark.rule("I2")
-def test_the_time_of_many_records_is_told_at_once(running: Running) -> None:
-    time_ms = 1_700_000_000_000
-    said = running.balance("lane", "release", "3", "900000000-900000299", str(time_ms), "--json")
-    assert said.json == {"lane": 3, "first_offset": 900_000_000, "last_offset": 900_000_299, "time_ms": time_ms}
-    one = running.balance("lane", "release", "3", "900000300", str(time_ms))
-    assert one.out.strip() == "lane 3 knows the time of offset 900000300"
-    for wrong in ("9-8", "1-1001", "x", "1-2-3"):
-        assert running.balance("lane", "release", "3", wrong, str(time_ms)).status == 2
+def test_lanes_that_met_producers_times_go_on_once_they_are_told_them(running: Running) -> None:
+    log = KafkaLog(assembly.kafka_address(running.place.settings))
+    topic = shard_topic("s1")
+    log.alter(topic, "message.timestamp.type", "CreateTime")
+    log.write(topic, [b"no command"] * 3, partition=3)
+    log.alter(topic, "message.timestamp.type", "LogAppendTime")
+    wait_until(lambda: lanes(running)[3]["stop_code"] == "TIMESTAMP_TYPE")
+
+    now_ms, first = time.time_ns() // 1_000_000, lanes(running)[3]["next_offset"]
+    for wrong in ("9-8", "1-1001", "x", "1-2-3", str(first + 1)):
+        assert running.balance("lane", "release", "3", wrong, str(now_ms)).status == 2
+    assert running.balance("lane", "release", "3", str(first), str(now_ms + HOUR_MS)).status == 2
+    # The other lanes, too: ticks came to them meanwhile.
+    for stopped in [each for each in lanes(running) if each["stop_code"]]:
+        number, first = stopped["lane"], stopped["next_offset"]
+        said = running.balance("lane", "release", str(number), f"{first}-{first + 9}", str(now_ms), "--json")
+        assert said.json == {"lane": number, "first_offset": first, "last_offset": first + 9, "time_ms": now_ms}
+    wait_until(lambda: not any(each["stop_code"] for each in lanes(running)))
+    assert running.balance("lane", "release", "3", "1", str(now_ms)).status == 2
+
+
+def lanes(running: Running) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = running.balance("lane", "show", "--json").json
+    return found
 
 
 def test_a_lane_that_runs_needs_no_restart(running: Running) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from processors.faults import WAITING_FOR_A_TIME
 from processors.ledger.commands import SetLaneTime, SetRules
 from processors.ledger.rules import Rules, why_unfit
 from processors.ops import assembly, keys
@@ -165,9 +167,13 @@ def release(
     shard: ShardOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Tell a lane the time of records whose broker clock was wrong (CLOCK_AHEAD); the lane then goes on by itself."""
+    """Tell a stopped lane the true time of records, after the broker's clock, or the topic, was set right.
+
+    For CLOCK_AHEAD and TIMESTAMP_TYPE; the lane then goes on by itself.
+    """
     chosen = settings()
     name, known = shard or chosen.home_shard, _known_lane(chosen, lane)
+    _refuse_needless(chosen, name, known, offsets[0], time_ms)
     with open_client(within_s=WITHIN_S) as client:
         words = [SetLaneTime(command_id=client.new_id(), lane_offset=offset, time_ms=time_ms) for offset in offsets]
         # All before the first answer: the lane answers none of them before it has passed the last of these records.
@@ -178,6 +184,17 @@ def release(
         print_json({"lane": lane, "first_offset": first, "last_offset": last, "time_ms": time_ms})
     else:
         page.print(f"lane {lane} knows the time of offset {first}" + (f" to {last}" if last > first else ""))
+
+
+def _refuse_needless(chosen: Settings, shard: str, lane: int, offset: int, time_ms: int) -> None:
+    """Refuse a word that no lane waits for: it stays in the log, and cannot be taken back."""
+    stands = open_reader(assembly.mysql_address(chosen, shard)).lane_positions().get(lane)
+    if stands is None or stands.stop_code not in WAITING_FOR_A_TIME:
+        raise typer.BadParameter(f"lane {lane} is not stopped for want of a record's time; see `balance lane show`")
+    if offset != stands.progress.next_offset:
+        raise typer.BadParameter(f"lane {lane} stopped at offset {stands.progress.next_offset}, not {offset}")
+    if time_ms > time.time_ns() // 1_000_000:
+        raise typer.BadParameter("the record was written before now")
 
 
 def restart(*, lane: LaneArgument, shard: ShardOption = None, as_json: JsonOption = False) -> None:
