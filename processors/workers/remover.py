@@ -108,6 +108,7 @@ class _Lanes:
     """
 
     positions: Mapping[int, LanePosition]
+    rules: Mapping[int, Mapping[int, Rules]]  # lane -> since which offset -> rules
     incarnation: bytes | None
     slice_floor_ms: int | None
     refunded_floor_ms: int | None
@@ -184,7 +185,9 @@ class Remover:
         incarnations = {position.progress.topic_id for position in positions.values()}
         incarnation = incarnations.pop() if len(incarnations) == 1 else None
         if any(lane not in positions or lane not in rules for lane in wanted):
-            return _Lanes(positions=positions, incarnation=incarnation, slice_floor_ms=None, refunded_floor_ms=None)
+            return _Lanes(
+                positions=positions, rules=rules, incarnation=incarnation, slice_floor_ms=None, refunded_floor_ms=None
+            )
         published = [
             (_rules_at(rules[lane], positions[lane].progress.published_offset), positions[lane].progress)
             for lane in wanted
@@ -192,6 +195,7 @@ class Remover:
         stopped = any(positions[lane].stop_code is not None for lane in wanted)
         return _Lanes(
             positions=positions,
+            rules=rules,
             incarnation=incarnation,
             slice_floor_ms=None
             if stopped
@@ -251,7 +255,7 @@ class Remover:
 
     def _make_slices(self, lanes: _Lanes, now_ms: int) -> None:
         """Have partitions ready up to twice the future limit ahead (A7), and back to what the slowest lane may need."""
-        rules = self._journal.rules()
+        rules = lanes.rules
         # From `from_ms` the widest window that ever was is counted back. Slices between would be made again after each
         # removal where it was made smaller since, or grown with its floor (I6).
         widest_ms = max((each.window_ms for of_lane in rules.values() for each in of_lane.values()), default=0)
