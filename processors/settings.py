@@ -161,7 +161,7 @@ class Cassandra(Section):
         return read_secret(self.password, self.password_file, name="Cassandra's password")
 
 
-class Rules(Section):
+class RulesSettings(Section):
     """What a new shard's ``rules`` row says; afterwards only SET_RULES records change it (I6)."""
 
     window_ms: int = 6 * HOUR_MS
@@ -191,7 +191,7 @@ class Worker(Section):
     clock_ahead_max_ms: Milliseconds = 60_000  # I2
 
 
-class Router(Section):
+class RouterSettings(Section):
     """Limits of the router."""
 
     batch_records_max: Annotated[int, Field(ge=1, le=100_000)] = 4_000
@@ -277,9 +277,9 @@ class Settings(BaseSettings):
     topics: Topics = Topics()
     shards: Annotated[dict[Identifier, Shard], Field(min_length=1)]
     cassandra: Cassandra = Cassandra()
-    rules: Rules = Rules()
+    rules: RulesSettings = RulesSettings()
     worker: Worker = Worker()
-    router: Router = Router()
+    router: RouterSettings = RouterSettings()
     expirer: Expirer = Expirer()
     sink: Sink = Sink()
     recaller: Recaller = Recaller()

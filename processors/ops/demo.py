@@ -76,7 +76,7 @@ def _reached(covered: dict[tuple[int, int], Covered], lane: int, partition: int)
 
 
 @dataclass(slots=True)
-class Outcome:
+class DayOutcome:
     """How the day went: commands answered, the time spent on exchanging them, and what was not as planned, in words."""
 
     answered: int = 0
@@ -87,7 +87,7 @@ class Outcome:
 Advance = Callable[[int], None]
 
 
-def play(client: Client, day: Day, book: Daybook, advance: Advance, check: Callable[[], None]) -> Outcome:
+def play(client: Client, day: Day, book: Daybook, advance: Advance, check: Callable[[], None]) -> DayOutcome:
     """Send the day's commands, in three parts, and compare every answer with the planned one.
 
     Args:
@@ -100,7 +100,7 @@ def play(client: Client, day: Day, book: Daybook, advance: Advance, check: Calla
     Raises:
         Unavailable: The holds that were left did not expire in time.
     """
-    outcome = Outcome()
+    outcome = DayOutcome()
     for part in (day.opening, day.business):
         _exchange(client, part, outcome, advance)
         check()
@@ -124,7 +124,7 @@ def wait_for(left: Callable[[], int], deadline_s: float, what: str, check: Calla
         time.sleep(_LOOK_S)
 
 
-def _exchange(client: Client, part: list[Planned], outcome: Outcome, advance: Advance) -> None:
+def _exchange(client: Client, part: list[Planned], outcome: DayOutcome, advance: Advance) -> None:
     waits = [planned for planned in part if planned.until_final]
     final = [(planned, client.submit(planned.command, until_final=True)) for planned in waits]
     others = [planned for planned in part if not planned.until_final]
@@ -146,7 +146,7 @@ def _awaited(result: Callable[[], Result]) -> Result | NoAnswer:
         return fault
 
 
-def _compare(planned: Planned, answer: Result | NoAnswer, outcome: Outcome) -> None:
+def _compare(planned: Planned, answer: Result | NoAnswer, outcome: DayOutcome) -> None:
     name = f"{type(planned.command).__name__} {id_text(planned.command.command_id)}"
     if isinstance(answer, NoAnswer):
         outcome.mistakes.append(f"{name}: {answer}")

@@ -14,7 +14,7 @@ from processors.settings import Settings
 from processors.stores.archive_reader import ArchiveReader
 from processors.stores.cassandra import CassandraSession
 from processors.stores.lane_store import MysqlLaneStore
-from processors.stores.migrations import ShardRow, migrate
+from processors.stores.migrations import migrate
 from processors.stores.mysql import MysqlAddress
 from processors.stores.shard_reader import open_reader, open_snapshot
 from processors.stores.shard_upkeep import ShardUpkeep
@@ -131,7 +131,7 @@ def replay_shard(
         positions, rules = live.positions(), live.rules()
     finally:
         live.close()
-    row = ShardRow(shard=shard, lanes=settings.topics.lanes, results_partitions=settings.topics.results_partitions)
+    row = assembly.shard_row(settings, shard)
     first_rules = next(iter(rules.values()))[0]
     now_ms = assembly.clock_ms()
     migrate(target, row, {0: first_rules}, now_ms=now_ms)
@@ -144,6 +144,7 @@ def replay_shard(
         clock_ms=assembly.clock_ms,
         lanes=settings.topics.lanes,
         confluent=assembly.confluent_ids(settings),
+        book_accounts_max=settings.worker.book_accounts_max,
     )
     for lane, progress in positions.items():
         replay_lane(parts, lane, progress.next_offset, on_progress=on_progress)

@@ -47,7 +47,7 @@ class ShardStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Status:
+class ServiceStatus:
     """All of it. ``processes`` run under a supervisor here; ``archive_fault`` is empty where Cassandra answers."""
 
     processes: list[ChildState]
@@ -63,7 +63,7 @@ class Status:
         return not stopped and not self.archive_fault and not any(shard.findings for shard in self.shards)
 
 
-def read_status(settings: Settings) -> Status:
+def read_status(settings: Settings) -> ServiceStatus:
     """Ask every part how it is.
 
     Raises:
@@ -86,7 +86,9 @@ def read_status(settings: Settings) -> Status:
             for lane in range(settings.topics.lanes)
         ]
     sink, fault = _sink(settings, topics)
-    return Status(processes=processes.states(settings), lanes=lanes, shards=shards, sink=sink, archive_fault=fault)
+    return ServiceStatus(
+        processes=processes.states(settings), lanes=lanes, shards=shards, sink=sink, archive_fault=fault
+    )
 
 
 def _lane(shard: str, lane: int, position: LanePosition | None, end: int) -> LaneStatus:

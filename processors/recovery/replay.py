@@ -25,7 +25,6 @@ from processors.workers.deciding import Decided, Decider
 from processors.workers.standing import LaneContext, times_told
 
 BATCH_RECORDS = 4_000  # L8
-BOOK_ACCOUNTS_MAX = 100_000
 
 
 class ReplayStore(BatchStore, Protocol):
@@ -91,6 +90,7 @@ class ReplayParts:
     clock_ms: Callable[[], int]
     lanes: int
     confluent: ConfluentIds
+    book_accounts_max: int
 
 
 def replay_lane(
@@ -125,7 +125,7 @@ def replay_lane(
             on_progress(ReplayProgress(lane=lane, offset=offset, target=target, records_per_s=rate))
 
         decider = _decider(parts, lane, state, target)
-        committer = Committer(store, decider, state, book_accounts_max=BOOK_ACCOUNTS_MAX, on_committed=committed)
+        committer = Committer(store, decider, state, book_accounts_max=parts.book_accounts_max, on_committed=committed)
         for admissions in _admitted(parts, lane, first, target):
             committer.advance(admissions, published=(0, 0), check=_nothing)
         committer.advance([], published=(0, 0), check=_nothing)

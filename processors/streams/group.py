@@ -19,6 +19,12 @@ from processors.streams.connection import (
 from processors.streams.consumer import GroupOptions, consumed, record_of
 from processors.wire.records import Record
 
+# Read ahead: memory is bounded by bytes, and there is always a whole batch of small records at hand.
+QUEUE_KIB_MAX = 32 * 1024
+QUEUE_RECORDS = 50_000
+FETCH_WAIT_MS = (
+    100  # how long the broker waits for more where there is little: what a quiet partition's record may cost
+)
 COMMIT_DEADLINE_S = 10.0
 MAX_POLL_INTERVAL_MS = 300_000
 
@@ -61,10 +67,10 @@ class GroupConsumer:
             address.options()
             | group.options(address, max_poll_interval_ms=MAX_POLL_INTERVAL_MS)
             | {
-                "queued.max.messages.kbytes": 32 * 1024,
-                "queued.min.messages": 50_000,
+                "queued.max.messages.kbytes": QUEUE_KIB_MAX,
+                "queued.min.messages": QUEUE_RECORDS,
                 "fetch.message.max.bytes": MESSAGE_BYTES_MAX,
-                "fetch.wait.max.ms": 100,
+                "fetch.wait.max.ms": FETCH_WAIT_MS,
             },
             logger=CLIENT_LOG,
         )

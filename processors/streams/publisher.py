@@ -29,6 +29,14 @@ REBALANCE_WAIT_S = 0.05
 REST_S = 0.002
 # A publication is at most 8,000 results, and dead letters beside them.
 QUEUE_RECORDS = 100_000
+QUEUE_KIB_MAX = 256 * 1024  # those records at 2.5 KiB each, which is above what most results take
+# A request to one results partition: larger ones save requests, and the broker takes a megabyte and more.
+BATCH_BYTES_MAX = 1024 * 1024
+BATCH_RECORDS_MAX = 10_000
+# A refused request is tried again at once: the lane waits for its publication, within PUBLISH_DEADLINE_S.
+LINGER_MS = 5
+RETRY_MS = 5
+RETRY_MS_MAX = 200
 
 # The group moved on between the last poll and this commit; the lane may still be ours (P4, cooperative-sticky).
 _REBALANCED = frozenset({KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.REBALANCE_IN_PROGRESS})
@@ -74,13 +82,13 @@ class TransactionalPublisher:
                 "partitioner": "murmur2_random",  # unused: every record names its partition
                 # A transaction goes out as few large requests (measured: a fifth fewer commands a second, and twice the
                 # broker's CPU, at 0), and waits for nothing: its commit flushes.
-                "linger.ms": 5,
-                "batch.size": 1024 * 1024,
-                "batch.num.messages": 10_000,
+                "linger.ms": LINGER_MS,
+                "batch.size": BATCH_BYTES_MAX,
+                "batch.num.messages": BATCH_RECORDS_MAX,
                 "queue.buffering.max.messages": QUEUE_RECORDS,
-                "queue.buffering.max.kbytes": 256 * 1024,
-                "retry.backoff.ms": 5,
-                "retry.backoff.max.ms": 200,
+                "queue.buffering.max.kbytes": QUEUE_KIB_MAX,
+                "retry.backoff.ms": RETRY_MS,
+                "retry.backoff.max.ms": RETRY_MS_MAX,
             },
             logger=CLIENT_LOG,
         )

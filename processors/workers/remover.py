@@ -113,6 +113,7 @@ class _Lanes:
     """
 
     positions: Mapping[int, LanePosition]
+    rules: Mapping[int, Mapping[int, Rules]]  # lane -> since which offset -> rules
     incarnation: bytes | None
     slice_floor_ms: int | None
     hold_floor_ms: int | None
@@ -192,6 +193,7 @@ class Remover:
         if any(lane not in positions or lane not in rules for lane in wanted):
             return _Lanes(
                 positions=positions,
+                rules=rules,
                 incarnation=incarnation,
                 slice_floor_ms=None,
                 hold_floor_ms=None,
@@ -205,6 +207,7 @@ class Remover:
         window_start_ms = min(rule.window_start_ms(progress.published_time_ms) for rule, progress in published)
         return _Lanes(
             positions=positions,
+            rules=rules,
             incarnation=incarnation,
             slice_floor_ms=None if stopped else window_start_ms,
             hold_floor_ms=window_start_ms,
@@ -263,7 +266,7 @@ class Remover:
 
     def _make_slices(self, lanes: _Lanes, now_ms: int) -> None:
         """Have partitions ready up to twice the future limit ahead (A7), and back to what the slowest lane may need."""
-        rules = self._journal.rules()
+        rules = lanes.rules
         # From `from_ms` the widest window that ever was is counted back. Slices between would be made again after each
         # removal where it was made smaller since, or grown with its floor (I6).
         widest_ms = max((each.window_ms for of_lane in rules.values() for each in of_lane.values()), default=0)

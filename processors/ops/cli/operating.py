@@ -31,7 +31,7 @@ from processors.ops.cli.terminal import (
 )
 from processors.ops.durations import show_duration
 from processors.ops.result_text import EXIT_FAULT, show_time
-from processors.ops.status import LaneStatus, Status, read_status
+from processors.ops.status import LaneStatus, ServiceStatus, read_status
 from processors.ops.supervisor import ChildState
 from processors.settings import Settings
 from processors.stores.shard_reader import open_reader
@@ -68,11 +68,11 @@ def status(*, as_json: JsonOption = False) -> None:
         raise typer.Exit(EXIT_FAULT)
 
 
-def _status_as_json(found: Status) -> dict[str, Any]:
+def _status_as_json(found: ServiceStatus) -> dict[str, Any]:
     return {**asdict(found), "good": found.good}
 
 
-def _print_status(found: Status) -> None:
+def _print_status(found: ServiceStatus) -> None:
     _print_processes(found.processes)
     _print_lanes(found.lanes)
     rows = (

@@ -18,7 +18,7 @@ from processors.ops.cli.proving import counting, print_checks
 from processors.ops.cli.sending import progress_bar
 from processors.ops.cli.stack import say
 from processors.ops.cli.terminal import page, print_table, settings
-from processors.ops.demo import Daybook, Outcome
+from processors.ops.demo import Daybook, DayOutcome
 from processors.ops.proving import verify_shard
 from processors.ops.result_text import EXIT_GOOD, EXIT_REJECTED
 from processors.ops.sample_day import CURRENCIES, Day, plan_day
@@ -101,7 +101,7 @@ def _play_and_prove(chosen: Settings, supervisor: Supervisor, seed: int, actions
     return clean
 
 
-def _played(client: Client, day: Day, book: Daybook, bar: Progress, supervisor: Supervisor) -> Outcome:
+def _played(client: Client, day: Day, book: Daybook, bar: Progress, supervisor: Supervisor) -> DayOutcome:
     task = bar.add_task("commands", total=len(list(day)))
     return demo.play(client, day, book, lambda count: bar.advance(task, count), supervisor.insist)
 
@@ -144,7 +144,7 @@ def _show_statement(chosen: Settings, day: Day) -> None:
     print_statement(f"{address}, the last {len(rows)} of {newest} changes, from Cassandra", rows, currency)
 
 
-def _show_answers(book: Daybook, outcome: Outcome) -> None:
+def _show_answers(book: Daybook, outcome: DayOutcome) -> None:
     print_table("answers", ("status", "reason", "results"), demo.counted(book.counts.items()), right=("results",))
     rate = outcome.answered / outcome.seconds if outcome.seconds else 0
     page.print(f"{outcome.answered:,} commands answered, {rate:,.0f} a second")
