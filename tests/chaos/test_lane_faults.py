@@ -214,6 +214,18 @@ def _assert_each_once_by_id(shard: Shard) -> None:
 # ------------------------------------------------------------------ the database
 
 
+def _copy(session: Session, source: str, target: str) -> None:
+    """Copy a table's rows; the server fills in the columns that it computes."""
+    rows = session.query(
+        "SELECT GROUP_CONCAT(column_name) FROM information_schema.columns WHERE table_schema = DATABASE() "
+        f"AND table_name = '{target.rpartition('.')[2]}' AND extra NOT LIKE '%GENERATED%'",
+        "reading a table's columns",
+    )
+    ((columns,),) = rows
+    text = columns.decode() if isinstance(columns, bytes) else columns
+    session.execute(f"INSERT INTO {target} ({text}) SELECT {text} FROM {source}", "copying a table")
+
+
 @contextmanager
 def _kept_aside(shard: Shard, fresh_database: Callable[[], str]) -> Iterator[Callable[[], None]]:
     """Copy every table now, and give what puts them back."""
@@ -221,13 +233,13 @@ def _kept_aside(shard: Shard, fresh_database: Callable[[], str]) -> Iterator[Cal
     backup = fresh_database()
     for table in TABLES:
         session.execute(f"CREATE TABLE {backup}.{table} LIKE {table}", "copying a table")
-        session.execute(f"INSERT INTO {backup}.{table} SELECT * FROM {table}", "copying a table")
+        _copy(session, table, f"{backup}.{table}")
     session.commit()
 
     def restore() -> None:
         for table in TABLES:
             session.execute(f"DELETE FROM {table}", "restoring a table")
-            session.execute(f"INSERT INTO {table} SELECT * FROM {backup}.{table}", "restoring a table")
+            _copy(session, f"{backup}.{table}", table)
         session.commit()
 
     yield restore
