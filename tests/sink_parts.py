@@ -79,6 +79,7 @@ class LogConsumer:
         self._positions = {partition: positions.get(partition, 0) for partition in log.partitions}
         self._power = power
         self.committed: dict[int, int] = {}
+        self.marks = 0  # behind each partition's last record
         self.paused = False
         self.polls_while_paused = 0
 
@@ -94,6 +95,10 @@ class LogConsumer:
             self._positions[partition] = start + len(mine)
             found += mine
         return found
+
+    def ends(self) -> dict[int, int]:
+        lengths = {partition: len(records) for partition, records in self._log.partitions.items()}
+        return {partition: end + self.marks for partition, end in lengths.items() if self._positions[partition] == end}
 
     def pause(self) -> None:
         self.paused = True

@@ -33,7 +33,9 @@ class GroupConsumer:
     """Reads a topic from where its group committed, else from the beginning. For one thread.
 
     A log that no longer has the committed offset, because retention or an accident took it, is a fault: the client's
-    own answer would be to go on elsewhere, and leave records out without a word.
+    own answer would be to go on elsewhere, and leave records out without a word. The marks that end transactions are no
+    records, though: where nothing else lies behind the committed offset, it is moved over them, so that a partition
+    may be silent for longer than its retention.
     """
 
     def __init__(
@@ -62,7 +64,11 @@ class GroupConsumer:
         self._on_revoked = on_revoked
         self._start_at = start_at
         self._paused = False
+        self._owned: set[int] = set()
         self._epochs: dict[int, int] = {}  # the leader epoch of each partition's last record
+        self._next: dict[int, int] = {}  # of each partition, the offset after its last record that was returned
+        self._done: dict[int, tuple[int, str]] = {}  # what is committed, and with which metadata
+        self._ends: dict[int, int] = {}  # where the end was met, with no record since
         self._consumer = Consumer(
             address.options()
             | group.options(address, max_poll_interval_ms=MAX_POLL_INTERVAL_MS)
@@ -71,6 +77,7 @@ class GroupConsumer:
                 "queued.min.messages": QUEUE_RECORDS,
                 "fetch.message.max.bytes": MESSAGE_BYTES_MAX,
                 "fetch.wait.max.ms": FETCH_WAIT_MS,
+                "enable.partition.eof": True,
             },
             logger=CLIENT_LOG,
         )
@@ -90,12 +97,30 @@ class GroupConsumer:
         for message in consumed(self._consumer, max_records, timeout_s):
             error = message.error()
             if error is None:
-                records.append(record_of(message))
+                record = record_of(message)
+                if record.partition not in self._owned:  # given away while this was read: its next owner reads it
+                    continue
+                self._next[record.partition] = record.offset + 1
+                self._ends.pop(record.partition, None)
+                records.append(record)
+            elif error.code() == KafkaError._PARTITION_EOF:
+                self._note_end(message)
             else:
                 self._meet_error(message, error)
         if records:
             self._note_epochs(records)
+        else:
+            self._move_over_marks()
         return records
+
+    def _note_end(self, message: Message) -> None:
+        partition, end = message.partition(), message.offset()
+        if partition is not None and partition in self._owned and end is not None:
+            self._ends[partition] = end
+
+    def ends(self) -> dict[int, int]:
+        """Return, of partitions whose end was met, the offset there: behind all records that ``poll`` returned."""
+        return dict(self._ends)
 
     def commit(self, offsets: Mapping[int, int], metadata: str = "") -> None:
         """Commit the next offset of some partitions, and wait for it.
@@ -116,6 +141,16 @@ class GroupConsumer:
         for place in answered:
             if place.error is not None:
                 raise _commit_fault(place.error, f"{doing} {place.partition}")
+        self._done.update({partition: (offset, metadata) for partition, offset in offsets.items()})
+
+    def _move_over_marks(self) -> None:
+        """Commit the ends of partitions whose records are all committed; another time where it does not succeed."""
+        for partition, end in self._ends.items():
+            offset, metadata = self._done.get(partition, (end, ""))
+            if offset < end and offset == self._next.get(partition):
+                place = TopicPartition(self._topic, partition, end, metadata, self._epochs.get(partition, -1))
+                self._consumer.commit(offsets=[place], asynchronous=True)
+                self._done[partition] = (end, metadata)
 
     def pause(self) -> None:
         """Have no more records come, until ``resume``: ``poll`` only keeps the membership."""
@@ -165,6 +200,7 @@ class GroupConsumer:
         if self._on_assigned is not None:
             self._on_assigned(partitions)
         starts = self._committed_places(partitions) if self._start_at is None else self._told_places(partitions)
+        self._owned.update(partitions)
         consumer.incremental_assign(starts)
         # The driver remembers a pause over assignments: one from before, ended meanwhile, would last for ever.
         if self._paused:
@@ -189,6 +225,9 @@ class GroupConsumer:
                 raise fault_of(place.error, f"committed offset of {self._topic} {place.partition}")
             if place.offset < 0:
                 place.offset = OFFSET_BEGINNING
+            else:
+                self._next[place.partition] = place.offset
+                self._done[place.partition] = (place.offset, place.metadata or "")
         return found
 
     def _revoked(self, consumer: Consumer, places: list[TopicPartition]) -> None:
@@ -196,7 +235,9 @@ class GroupConsumer:
             self._on_revoked([place.partition for place in places])
         consumer.incremental_unassign(places)
         for place in places:
-            self._epochs.pop(place.partition, None)
+            self._owned.discard(place.partition)
+            for known in (self._epochs, self._next, self._done, self._ends):
+                known.pop(place.partition, None)
 
 
 def _commit_fault(error: KafkaError, doing: str) -> Fault:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from processors.faults import Fault, Misconfigured, Unavailable
+from processors.faults import Fault, Misconfigured, Retryable, Unavailable
 from processors.stores.archive_reader import ArchiveReader
 from processors.stores.archive_rows import ArchiveRows, Collector
 from processors.stores.archive_schema import open_archive
@@ -39,6 +39,7 @@ GATHER_RECORDS = 500
 # Accounts whose day is known to be noted already: 200 bytes each; forgetting one costs a row written again.
 KNOWN_DAYS_MAX = 50_000
 TELL_DEADLINE_S = 10.0
+ENDS_NOTED_EVERY_S = 60.0  # far below any retention
 # While partitions are handed over the group waits for this process; beyond it, better to begin anew.
 ASSIGNMENT_DEADLINE_S = 60.0
 
@@ -54,6 +55,9 @@ class ResultsConsumer(Protocol):
 
     def resume(self) -> None:
         """Have records come again."""
+
+    def ends(self) -> dict[int, int]:
+        """Return, of partitions whose end was met, the offset there: behind all records that ``poll`` returned."""
 
     def commit(self, offsets: Mapping[int, int], metadata: str = "") -> None:
         """Commit the next offset of some partitions, and wait for it."""
@@ -129,8 +133,15 @@ class _Intake:
         return bool(records)
 
     def gather_more(self) -> bool:
-        """Take some records in that are there already, unless enough are taken in."""
-        return not self.full and self.gather()
+        """Take some records in that are there already, unless enough are taken in.
+
+        Raises:
+            Retryable: What the consumer had is lost to this process, so that it must begin anew.
+        """
+        try:
+            return not self.full and self.gather()
+        except Unavailable as fault:  # of an assignment: it is no silence of the archive, which is waited for
+            raise Retryable(f"reading on while the archive was written: {fault}") from fault
 
     def take(self) -> _Batch | None:
         if self._records == 0:
@@ -171,6 +182,8 @@ class Sink:
         self._now_ms = now_ms
         self._clock = clock
         self._batch: _Batch | None = None
+        self._noted: dict[int, int] = {}
+        self._ends_due_s = 0.0
         self._known_days: dict[tuple[str, str], tuple[int, int]] = {}
         self.wait = ArchiveWait(clock)
 
@@ -183,6 +196,7 @@ class Sink:
         """
         batch = self._batch or self._read()
         if batch is None:
+            self._note_ends()
             return False
         self._batch = batch
         if self.wait.waiting:
@@ -233,8 +247,29 @@ class Sink:
         self._writer.cover(batch.rows)
         self._tell(batch.rows)
         self._writer.note_positions(self._options.topic_id, batch.positions)
+        self._noted.update(batch.positions)
         SINK_ROWS.inc(batch.rows.count)
         SINK_WRITE_SECONDS.observe(self._clock() - started_s)
+
+    def _note_ends(self) -> None:
+        """Note where silent partitions end: marks of transactions stand behind their last records.
+
+        Without it a partition that is silent for longer than its retention would seem to have lost results.
+        """
+        if self._clock() < self._ends_due_s:
+            return
+        self._ends_due_s = self._clock() + ENDS_NOTED_EVERY_S
+        ends = {
+            partition: end for partition, end in self._consumer.ends().items() if end > self._noted.get(partition, 0)
+        }
+        if not ends:
+            return
+        try:
+            self._writer.note_positions(self._options.topic_id, ends)
+        except Unavailable as silent:  # another time
+            FAULTS.labels(process="sink", fault=type(silent).__name__).inc()
+        else:
+            self._noted.update(ends)
 
     def _tell(self, rows: ArchiveRows) -> None:
         for (incarnation, shard, lane, partition), covered in rows.covered.items():

@@ -253,6 +253,24 @@ def test_without_cassandra_the_sink_waits_keeps_its_membership_and_loses_nothing
     assert seen(session) == straight
 
 
+@pytest.mark.rule("A5")
+def test_a_silent_partition_is_noted_up_to_its_end_marks_of_transactions_included(session: PoweredSession) -> None:
+    now_s = 0.0
+    process = start_sink(session, DAY, clock=lambda: now_s)
+    while process.sink.step():
+        pass
+    process.consumer.marks = 2
+    ends = process.consumer.ends()
+    process.sink.step()
+    reader = ArchiveReader(session)
+    noted = {partition: reader.position(TOPIC_ID, partition) for partition in ends}
+    assert noted == {partition: end - 2 for partition, end in ends.items()}
+
+    now_s += 60.0
+    process.sink.step()
+    assert {partition: reader.position(TOPIC_ID, partition) for partition in ends} == ends
+
+
 # ------------------------------------------------------------------ what cannot be read
 
 

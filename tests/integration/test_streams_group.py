@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -120,6 +121,70 @@ def test_a_paused_member_gets_nothing_and_goes_on_after_its_last_record(join: Jo
     assert [consumer.poll(10, 0.1) for _ in range(5)] == [[]] * 5
     consumer.resume()
     assert read(consumer, 1) == [10]
+
+
+def test_a_partition_may_be_silent_for_longer_than_its_retention(join: Join, log: KafkaLog) -> None:
+    log.write_in_transaction(TOPIC, [b"last"], commit=True)
+    first = join()
+    assert read(first, 11) == list(range(11))
+    first.commit({0: 11}, "noted")
+    eventually(lambda: (first.poll(1, 0.1), log.committed(GROUP.group, TOPIC).offset == 12)[1], "the mark is passed")
+    first.close()
+    log.truncate(TOPIC, 12)
+
+    second = join()
+    assert second.committed([0]) == {0: (12, "noted")}
+    log.write(TOPIC, [b"later"])
+    assert read(second, 1) == [12]
+
+
+def test_what_is_not_committed_is_not_moved_over(join: Join, log: KafkaLog) -> None:
+    log.write_in_transaction(TOPIC, [b"last"], commit=True)
+    first = join()
+    read(first, 11)
+    first.commit({0: 10})
+    eventually(lambda: (first.poll(1, 0.1), first.ends() == {0: 12})[1], "the end is met")
+    first.poll(1, 0.1)
+
+    assert first.committed([0]) == {0: (10, "")}
+
+
+class HeldUp:
+    """The driver's consumer, in a process that stands still between its two calls."""
+
+    def __init__(self, consumer: Any, pause_s: float) -> None:
+        self._consumer, self._pause_s = consumer, pause_s
+
+    def consume(self, count: int, timeout_s: float) -> Any:
+        time.sleep(self._pause_s)
+        return self._consumer.consume(count, timeout_s)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._consumer, name)
+
+
+@pytest.mark.rule("P4")
+def test_records_of_a_partition_that_was_given_away_while_they_were_read_are_not_returned(
+    join: Join, address: KafkaAddress, log: KafkaLog
+) -> None:
+    log.drop(TOPIC)
+    log.make(TOPIC, 2)
+    for partition in (0, 1):
+        log.write(TOPIC, [b"value"] * 2_000, partition=partition)
+    mine: set[int] = set()
+    first = join(on_assigned=mine.update, on_revoked=mine.difference_update)
+    eventually(lambda: (first.poll(1, 0.1), len(mine) == 2)[1], "both partitions are here")
+    first._consumer = HeldUp(first._consumer, 0.4)  # type: ignore[assignment]
+    second = GroupConsumer(address, TOPIC, replace(GROUP, instance="b"))
+
+    def given_away() -> bool:
+        second.poll(1, 0)
+        assert {record.partition for record in first.poll(20, 0.1)} <= mine
+        return len(mine) == 1
+
+    eventually(given_away, "one is given away")
+    eventually(lambda: (first.poll(1, 0), second.poll(1, 0.1))[1] != [], "the other reads it")
+    second.close()
 
 
 def test_a_partition_that_was_given_away_while_paused_is_not_paused_when_it_comes_back(
