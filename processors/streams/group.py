@@ -64,6 +64,7 @@ class GroupConsumer:
         self._on_revoked = on_revoked
         self._start_at = start_at
         self._paused = False
+        self._closing = False
         self._owned: set[int] = set()
         self._epochs: dict[int, int] = {}  # the leader epoch of each partition's last record
         self._next: dict[int, int] = {}  # of each partition, the offset after its last record that was returned
@@ -173,6 +174,7 @@ class GroupConsumer:
 
     def close(self) -> None:
         """Leave without telling the group: a static member's partitions wait for its return (P4)."""
+        self._closing = True
         self._consumer.close()
 
     def _meet_error(self, message: Message, error: KafkaError) -> None:
@@ -196,6 +198,9 @@ class GroupConsumer:
             self._epochs[record.partition] = record.leader_epoch
 
     def _assigned(self, consumer: Consumer, places: list[TopicPartition]) -> None:
+        if self._closing:  # of a rebalance that was under way: nothing is read any more, and nobody answers questions
+            consumer.incremental_assign(places)
+            return
         partitions = [place.partition for place in places]
         if self._on_assigned is not None:
             self._on_assigned(partitions)
