@@ -71,6 +71,8 @@ def test_an_old_payment_is_refunded_through_the_archive(forgetful: Running) -> N
     wait_until(lambda: len(forgetful.balance("tx", "get", first["command_id"], "--json").json["steps"]) == 2)
     steps = forgetful.balance("tx", "get", first["command_id"], "--json").json["steps"]
     assert [(step["type"], step["status"]) for step in steps] == [("REFUND", "OPEN"), ("RECALL_ORIGINAL", "COMPLETED")]
+    again = forgetful.balance("refund", "acme", paid, "3.00", "USD", "--id", first["command_id"], "--json")
+    assert (again.status, again.json["type"], again.json["status"]) == (0, "RECALL_ORIGINAL", "COMPLETED")
     second = forgetful.balance("refund", "acme", paid, "2.01", "USD", "--json")
     assert (second.status, second.json["status"], second.json["reason"]) == (1, "REJECTED", "REFUND_ABOVE_ORIGINAL")
     third = forgetful.balance("refund", "acme", paid, "2.00", "USD", "--json")
