@@ -27,8 +27,9 @@ from processors.wire.journal_chunk import decode_chunk
 from processors.workers.sink import GROUP, run_sink
 from tests.archived import Ledger, all_rows, make_archive, roots_of, session_of
 from tests.cable import Cable
-from tests.kafka_log import KafkaLog, eventually
+from tests.kafka_log import KafkaLog
 from tests.servers import Servers
+from tests.waiting import eventually
 
 PARTITIONS = 2
 RESULTS = 1_200  # of each partition
