@@ -6,6 +6,10 @@
 
 The same id again is safe: within the window (6 hours by default) a command that was decided is answered again and
 changes nothing. So after ``NoAnswer`` send *the same command* again, never one with a new id.
+
+A refund of an archived payment is OPEN first. Sent again, it is answered OPEN with ``duplicate_of`` set, also when it
+ended long ago: its final result is published once, perhaps before this client began to read. So nobody waits on that
+answer; what became of the refund is read from the stores (``balance tx get ID``).
 """
 
 from __future__ import annotations
@@ -134,6 +138,7 @@ class _Desk:
     """Who waits for which result. Any thread may register; the reader answers.
 
     Records with the same id are answered in the order they were sent in, which is the order of their results.
+    A transaction is in ``_open`` while somebody has waited for its end since its first OPEN answer.
     """
 
     def __init__(self) -> None:
@@ -159,13 +164,18 @@ class _Desk:
             ("", result.control) if result.type is CommandType.CONTROL else (result.root, result.command_id)
         )
         transaction = (result.root, result.transaction_id)
-        if first is not None and result.status is Status.OPEN and first.until_final:
+        if first is not None and first.until_final and self._ends_later(result):
             self._open.setdefault(transaction, deque()).append(first)
         elif first is not None:
             ready.append(first)
         if result.status is not Status.OPEN and result.command_id != result.transaction_id:
             ready.extend(self._open.pop(transaction, ()))
         return ready
+
+    def _ends_later(self, result: Result) -> bool:
+        """Say whether a transaction's end is still to come: a repeated OPEN answer may be given after it."""
+        known = (result.root, result.transaction_id) in self._open
+        return result.status is Status.OPEN and (result.duplicate_of is None or known)
 
     def _first_sent(self, key: _Key) -> _Waiting | None:
         queue = self._sent.get(key)
@@ -232,7 +242,9 @@ class Client:
 
         Args:
             command: With its id; the same command may be sent again at any time within the window.
-            until_final: Whether to wait on where the result is OPEN (a refund whose original is in the archive).
+            until_final: Whether to wait on where the result is OPEN (a refund whose original is in the archive). A
+                repeated answer (``duplicate_of``) is waited on only while this client waits for the first one's end:
+                else the end may have been published before; look the transaction up.
             deadline_ms: Instead of the config's.
 
         Returns:

@@ -24,16 +24,9 @@ from processors.faults import Fault, LaneStopped
 from processors.streams.connection import KafkaAddress
 from processors.streams.consumer import AssignmentEvents, GroupOptions, RecordConsumer, record_of
 from processors.wire.records import Headers, Record
+from tests.waiting import eventually
 
 DEADLINE_S = 30.0
-
-
-def eventually(is_so: Callable[[], bool], what: str, deadline_s: float = DEADLINE_S) -> None:
-    """Wait until something is so."""
-    ends_s = time.monotonic() + deadline_s
-    while not is_so():
-        assert time.monotonic() < ends_s, f"not within {deadline_s} s: {what}"
-        time.sleep(0.02)
 
 
 @dataclass(slots=True)

@@ -8,8 +8,8 @@ from typing import Any, assert_never
 
 from processors.ids import id_text
 from processors.ledger.book import Account, Hold, OpenRefund
-from processors.ledger.outcomes import Posting, Status
-from processors.ops.money import show_amount
+from processors.ledger.outcomes import Posting, Reason, Status
+from processors.ops.money import show_amount, show_money
 from processors.stores.archive_reader import StatementRow
 from processors.wire.dead_letters import DeadLetter
 from processors.wire.results import Result
@@ -47,6 +47,22 @@ def show_time(time_ms: int) -> str:
         return ""
     moment = datetime.fromtimestamp(time_ms // 1000, tz=UTC)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{time_ms % 1000:03d}Z"
+
+
+def headline(result: Result) -> str:
+    """Say in one line how a command ended."""
+    words = [result.status if result.reason is Reason.NONE else f"{result.status} {result.reason}", result.type]
+    words.append(result.address)
+    if result.amount_minor:
+        words.append(show_money(result.amount_minor, result.currency))
+    if result.remaining_minor:
+        words.append(f"(left: {show_money(result.remaining_minor, result.currency)})")
+    if result.expires_at_ms:
+        words.append(f"until {show_time(result.expires_at_ms)}")
+    if result.duplicate_of is not None:
+        words.append("(already answered before, nothing changed)")
+    words.append(show_id(result.command_id))
+    return "  ".join(words)
 
 
 def result_as_json(result: Result) -> dict[str, Any]:

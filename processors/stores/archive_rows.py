@@ -197,6 +197,17 @@ def position_values(topic_id: bytes, partition: int, next_offset: int) -> Values
     return [topic_id, integer(partition), bigint(next_offset), bigint(next_offset)]
 
 
+def position_by_hand(topic_id: bytes, partition: int, next_offset: int) -> str:
+    """Return the statement by which an operator sets a position, with the timestamp that ``position_values`` gives it.
+
+    Without one it would carry the present time, and win for ever over whatever the sink notes afterwards.
+    """
+    return (
+        f"UPDATE sink_position USING TIMESTAMP {next_offset} SET next_offset = {next_offset} "
+        f"WHERE topic_id = 0x{topic_id.hex()} AND partition = {partition}"
+    )
+
+
 # ------------------------------------------------------------------ parts
 
 

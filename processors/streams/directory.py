@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -79,7 +80,9 @@ def write_directory_head(address: KafkaAddress, *, home_shard: str, shards: Sequ
     missing: list[DirectoryRecord] = []
     if known is None:
         head = DirectoryHead(
-            directory_id=secrets.token_bytes(_DIRECTORY_ID_BYTES), ingress_topic_id=ingress_topic_id, ingress_epoch=1
+            directory_id=secrets.token_bytes(_DIRECTORY_ID_BYTES),
+            ingress_topic_id=ingress_topic_id,
+            ingress_epoch=_new_epoch(),
         )
         missing.append(head)  # R8: the first record
     else:
@@ -96,6 +99,15 @@ def write_directory_head(address: KafkaAddress, *, home_shard: str, shards: Sequ
     if written.head != head:
         raise Misconfigured("another `balance init` ran at the same time: run it again")
     return written
+
+
+def _new_epoch() -> int:
+    """Return an ingress epoch that no lane has met: seconds since 1970, which fit its 32 bits until 2106.
+
+    Counted from 1, a directory that is made again, with its ingress, would begin with an epoch in which the lanes have
+    positions already; they would drop its commands in silence, up to those offsets (L10).
+    """
+    return int(time.time())
 
 
 def _missing_shards(known: Mapping[str, ShardRecord], wanted: Sequence[ShardRecord]) -> list[ShardRecord]:

@@ -14,7 +14,7 @@ _RECORD_BYTES_MAX = 1_024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DirectoryHead:
-    """The directory's first record. Ids have 16 bytes; ``ingress_epoch`` counts the lives of the ingress."""
+    """The directory's first record. Ids have 16 bytes; ``ingress_epoch`` names a life of the ingress, and rises."""
 
     directory_id: bytes
     ingress_topic_id: bytes

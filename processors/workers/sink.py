@@ -14,7 +14,7 @@ from typing import Protocol
 
 from processors.faults import Fault, Misconfigured, Retryable, Unavailable
 from processors.stores.archive_reader import ArchiveReader
-from processors.stores.archive_rows import ArchiveRows, Collector
+from processors.stores.archive_rows import ArchiveRows, Collector, position_by_hand
 from processors.stores.archive_schema import open_archive
 from processors.stores.archive_writer import ArchiveWriter
 from processors.stores.cassandra import CassandraAddress, CassandraSession
@@ -338,7 +338,8 @@ class SinkPositions:
         if not first <= noted <= end:
             raise Misconfigured(
                 f"{RESULTS_TOPIC} {partition} holds offsets {first} to {end}, and the archive goes on at {noted}: what "
-                "lies between is in MySQL only, whose slices stay; archive it from there, then set sink_position"
+                "lies between is in MySQL only, whose slices stay; archive it from there, then say where it "
+                f"goes on (README, When the sink stops): {position_by_hand(self._topic_id, partition, first)}"
             )
         return noted
 

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +37,7 @@ from processors.wire.records import Headers, OutRecord, Record
 from processors.wire.route import ROUTE_HEADER, Route, RouteKind, encode_route
 from processors.workers.deciding import Decider, needs_of
 from tests.servers import Place
+from tests.waiting import eventually
 
 SHARD = "s1"
 DEADLINE_S = 120.0
@@ -236,10 +237,10 @@ class Shard:
             positions = self.positions()
             return all(lane in positions and positions[lane].next_offset >= end for lane, end in ends.items() if end)
 
-        await_true(done, "every record is decided")
+        eventually(done, "every record is decided")
         expected = [self.expected(lane) for lane in range(self.lanes)]
         count = sum(len(values) for each in expected for values in each.results.values())
-        await_true(lambda: sum(map(len, self.results().values())) >= count, f"{count} results are visible")
+        eventually(lambda: sum(map(len, self.results().values())) >= count, f"{count} results are visible")
 
     def assert_exactly_once(self) -> None:
         """Prove that what is visible, and what is stored, is exactly what the log leads to."""
@@ -307,11 +308,3 @@ class Worker:
     def log(self) -> str:
         """Return what it wrote."""
         return self.log_file.read_text()
-
-
-def await_true(found: Callable[[], bool], what: str, deadline_s: float = DEADLINE_S) -> None:
-    """Wait until something is so."""
-    ends_s = time.monotonic() + deadline_s
-    while not found():
-        assert time.monotonic() < ends_s, f"not within {deadline_s} s: {what}"
-        time.sleep(0.1)

@@ -44,10 +44,11 @@ from processors.wire.results import Result
 from processors.wire.route import ROUTE_HEADER, encode_route
 from processors.wire.schemas import PREFIX_BYTES
 from processors.wire.signature import SIGNATURE_HEADER, add_key, sign
-from tests.chaos.lanes import HOUR_MS, SHARD, await_true, new_id
+from tests.chaos.lanes import HOUR_MS, SHARD, new_id
 from tests.chaos.whole_service import WholeService
 from tests.servers import Place
 from tests.unit.wire.build import example, route
+from tests.waiting import eventually
 
 LARGEST = 2**63 - 1
 ZEROS = bytes(5 * 1024 * 1024)  # compressed they pass a limit of one megabyte (W4)
@@ -335,7 +336,7 @@ def day(fresh_place: Callable[..., Place]) -> Day:
         if record.answer != SILENCE
     } | {place[0]: "ACCEPTED NONE" for place in neighbours}
     with router(service), service.worker():
-        await_true(lambda: wanted.keys() <= service.answers().keys(), "every record is answered")
+        eventually(lambda: wanted.keys() <= service.answers().keys(), "every record is answered")
         service.await_decided()  # and those that nothing comes of are decided, too
     return Day(service=service, places=places, answers=service.answers(), neighbours=[place[0] for place in neighbours])
 

@@ -21,9 +21,10 @@ from processors.stores.mysql import Session
 from processors.streams.topics import shard_topic
 from processors.wire.commands import encode_command
 from processors.wire.results import decode_result
-from tests.chaos.lanes import SHARD, Shard, await_true, new_id
+from tests.chaos.lanes import SHARD, Shard, new_id
 from tests.chaos.mysql_proxy import AtCommit, MysqlProxy
 from tests.servers import Place
+from tests.waiting import eventually
 
 TABLES = [
     "progress",
@@ -328,9 +329,9 @@ def test_a_gap_in_the_log_stops_its_lane_and_no_other(make_shard: Callable[[int]
         gap_at = _write_gap(shard, lane=0)
         shard.write_day(broken, payments=5)
         shard.write_day(sound, payments=30)
-        await_true(lambda: shard.stop_codes() == {0: "LOG_GAP"}, "lane 0 is stopped")
+        eventually(lambda: shard.stop_codes() == {0: "LOG_GAP"}, "lane 0 is stopped")
         _, end = shard.topics.bounds(shard_topic(SHARD), 1)
-        await_true(lambda: shard.positions()[1].next_offset == end, "lane 1 goes on")
+        eventually(lambda: shard.positions()[1].next_offset == end, "lane 1 goes on")
         assert shard.positions()[0].next_offset == gap_at
         worker.signal(signal.SIGTERM)
         assert worker.wait() == 0
@@ -381,7 +382,7 @@ def _make_topic_again(shard: Shard) -> None:
     before = shard.topics.topic_id(shard_topic(SHARD))
     for done in admin.delete_topics([name], operation_timeout=30).values():
         done.result(30)
-    await_true(lambda: name not in admin.list_topics(timeout=10).topics, "the topic is gone")
+    eventually(lambda: name not in admin.list_topics(timeout=10).topics, "the topic is gone")
     shard.topics.create(assembly.topic_specs(shard.settings), replication_factor=1)
     assert shard.topics.topic_id(shard_topic(SHARD)) != before
 
@@ -393,7 +394,7 @@ def test_sigterm_ends_a_worker_with_everything_decided_also_published(make_shard
     shard = make_shard(1)
     shard.write_day("busy", payments=3_000)
     with shard.worker() as worker:
-        await_true(lambda: 0 in shard.positions() and shard.positions()[0].next_offset > 0, "it has begun")
+        eventually(lambda: 0 in shard.positions() and shard.positions()[0].next_offset > 0, "it has begun")
         worker.signal(signal.SIGTERM)
         assert worker.wait(20) == 0, worker.log
     decided = shard.positions()[0].next_offset

@@ -25,10 +25,11 @@ from processors.wire.records import Headers
 from processors.wire.results import decode_result
 from processors.wire.route import ROUTE_HEADER, encode_route
 from processors.wire.signature import SIGNATURE_HEADER, KeyRing, sign
-from tests.chaos.lanes import SHARD, Shard, await_true, new_id
+from tests.chaos.lanes import SHARD, Shard, new_id
 from tests.properties.test_wire_fuzz import mutated
 from tests.servers import Place
 from tests.unit.wire.build import KINDS, example, route
+from tests.waiting import eventually
 
 PAYLOADS = int(os.environ.get("FUZZ_LANE_PAYLOADS", "500000"))
 SEED = int(os.environ.get("FUZZ_SEED", "1"))
@@ -148,7 +149,7 @@ def test_mutated_payloads_leave_the_lane_running_and_its_neighbours_unharmed(sha
             lanes = shard.positions()
             return bool(lanes) and lanes[0].next_offset == end
 
-        await_true(decided, "every record is decided", DEADLINE_S)
+        eventually(decided, "every record is decided", DEADLINE_S)
         worker.signal(signal.SIGTERM)  # it publishes what it has decided, and ends well
         assert worker.wait() == 0, worker.log
     assert shard.stop_codes() == {}

@@ -19,10 +19,11 @@ from processors.ledger.commands import OpenAccount, Pay, TopUp
 from processors.ops import stack
 from processors.ops.stack import Server
 from processors.settings import Settings, load_settings
-from tests.chaos.lanes import await_true, new_id
+from tests.chaos.lanes import new_id
 from tests.chaos.whole_service import WholeService
 from tests.integration.test_stack import variables
 from tests.servers import Place, Servers
+from tests.waiting import eventually
 
 BATCHES = 20  # some two seconds of load
 DOWN_S = 3.0
@@ -109,7 +110,7 @@ def test_payments_go_on_without_cassandra_and_are_all_archived_once_it_is_back(
             for _ in range(3):
                 pay = Pay(command_id=new_id(), address="meanwhile", currency="USD", amount_minor=1)
                 service.send([pay])
-                await_true(
+                eventually(
                     lambda pay=pay: service.answered()["meanwhile", pay.command_id] == 1,  # type: ignore[misc]
                     "a payment is answered without Cassandra",
                     WITHOUT_CASSANDRA_S,

@@ -35,8 +35,9 @@ from processors.streams.reader import read_range
 from processors.streams.topics import COMMANDS_TOPIC, DEAD_LETTERS_TOPIC, RESULTS_TOPIC, shard_topic
 from processors.wire.commands import encode_command
 from processors.wire.results import Result, decode_result
-from tests.chaos.lanes import SHARD, Shard, await_true, new_id
+from tests.chaos.lanes import SHARD, Shard, new_id
 from tests.servers import Place
+from tests.waiting import eventually
 
 SETTLE_S = 180.0
 STOP_S = 60.0  # above the supervisor's own deadline
@@ -132,13 +133,13 @@ class WholeService(Shard):
         def unanswered() -> int:
             return (self._sent - self.answered()).total()
 
-        await_true(lambda: not unanswered(), "every command is answered", deadline_s)
+        eventually(lambda: not unanswered(), "every command is answered", deadline_s)
         assert self.answered() == self._sent
 
     def await_progress(self) -> None:
         """Wait until lanes decide: processes that were started do their work."""
         before = self._decided()
-        await_true(lambda: self._decided() > before, "records are decided")
+        eventually(lambda: self._decided() > before, "records are decided")
 
     def _decided(self) -> int:
         return sum(progress.next_offset for progress in self.positions().values())
@@ -166,7 +167,7 @@ class WholeService(Shard):
                 for partition, values in each.results.items()
             )
 
-        await_true(all_visible, "what was decided is visible")
+        eventually(all_visible, "what was decided is visible")
         for lane, each in expected.items():
             for partition in range(self.settings.topics.results_partitions):
                 assert of_lane(partition, lane) == each.results.get(partition, []), f"lane {lane}, {partition}"
@@ -193,7 +194,7 @@ class WholeService(Shard):
                     for at, place in last.items()
                 )
 
-            await_true(reached, "coverage reaches the end", SETTLE_S)
+            eventually(reached, "coverage reaches the end", SETTLE_S)
         finally:
             session.close()
 
@@ -246,7 +247,7 @@ class Load:
     def await_batches(self, count: int) -> None:
         """Wait until that many more batches were sent, which shows that the writer is not held up."""
         end = self.batches + count
-        await_true(lambda: self.batches >= end or self._failure is not None, f"{count} batches were sent")
+        eventually(lambda: self.batches >= end or self._failure is not None, f"{count} batches were sent")
 
     def _run(self) -> None:
         try:

@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -18,9 +17,9 @@ import pytest
 
 from processors.ops.cli import main
 from tests.servers import Place
+from tests.waiting import eventually
 
 STOP_DEADLINE_S = 60.0
-ANSWER_DEADLINE_S = 120.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,20 +79,12 @@ def start(place: Place, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def wait_until(true: Callable[[], bool], deadline_s: float = ANSWER_DEADLINE_S) -> None:
-    """Wait until something is true, and fail at the deadline."""
-    ends_s = time.monotonic() + deadline_s
-    while not true():
-        assert time.monotonic() < ends_s, f"did not happen within {deadline_s} s"
-        time.sleep(0.2)
-
-
 def started(place: Place) -> Iterator[Running]:
     """Run a service on a place, from its first answer on; for fixtures."""
     process = start(place, "up")
     service = Running(place=place, process=process)
     try:
-        wait_until(lambda: service.balance("balance", "nobody", "USD").status == 1)
+        eventually(lambda: service.balance("balance", "nobody", "USD").status == 1, "it answers")
         yield service
     finally:
         if process.poll() is None:

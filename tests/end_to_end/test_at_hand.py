@@ -13,8 +13,9 @@ from queue import Queue
 import pytest
 
 from processors.ops.processes import log_folder
-from tests.end_to_end.conftest import Running, balance, start, wait_until
+from tests.end_to_end.conftest import Running, balance, start
 from tests.servers import Place
+from tests.waiting import eventually
 
 OWN_METRIC = {
     "router": "balance_router_records_total",
@@ -44,7 +45,9 @@ def port_of(running: Running, process: str) -> int:
 @pytest.mark.parametrize("process", sorted(OWN_METRIC))
 def test_every_process_answers_probes_and_shows_its_metrics(running: Running, process: str) -> None:
     port = port_of(running, process)
-    wait_until(lambda: page(port, "/readyz") == (200, json.dumps({"process": process, "ready": True}) + "\n"))
+    eventually(
+        lambda: page(port, "/readyz") == (200, json.dumps({"process": process, "ready": True}) + "\n"), "it is ready"
+    )
     assert page(port, "/healthz")[0] == 200
     assert OWN_METRIC[process] in page(port, "/metrics")[1]
 
@@ -75,7 +78,7 @@ def test_results_are_followed_as_they_come(running: Running) -> None:
         running.balance("account", "open", "follow", "USD")
         return not lines.empty()
 
-    wait_until(seen)
+    eventually(seen, "it is seen")
     first = json.loads(lines.get())
     assert (first["type"], first["address"]) == ("OPEN_ACCOUNT", "follow")
     process.send_signal(signal.SIGINT)

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from processors.ops.processes import KINDS, log_folder, states
 from processors.ops.stack.probes import is_port_free
-from tests.end_to_end.conftest import STOP_DEADLINE_S, balance, start, wait_until
+from tests.end_to_end.conftest import STOP_DEADLINE_S, balance, start
 from tests.servers import Place
+from tests.waiting import eventually
 
 NAMES = {"router", "shard-s1", "expirer-s1", "sink", "recaller", "remover-s1"}
 
@@ -63,7 +64,7 @@ def test_nothing_is_left_running_when_the_supervisor_in_the_background_is_killed
     (supervisor,) = supervisor_of(place)
     os.kill(supervisor, signal.SIGKILL)
 
-    wait_until(lambda: supervisor_of(place) == [])
+    eventually(lambda: supervisor_of(place) == [], "the supervisor has ended")
     assert balance(place, "status", "--json").json["processes"] == []
 
 
@@ -91,7 +92,7 @@ def test_one_process_that_keeps_failing_is_shown_and_the_others_work(fresh_place
     with socket.create_server(("127.0.0.1", first + list(KINDS).index("sink"))):
         process = start(place, "up")
         try:
-            wait_until(lambda: failing(place) == ["sink"])
+            eventually(lambda: failing(place) == ["sink"], "the sink fails")
             assert balance(place, "account", "open", "acme", "USD").status == 0
             said = balance(place, "status")
             assert said.status == 3

@@ -16,8 +16,9 @@ from processors.client import CommandIds
 from processors.ids import id_text, make_command_id
 from processors.ops import assembly
 from processors.streams.topics import shard_topic
-from tests.end_to_end.conftest import Running, wait_until
+from tests.end_to_end.conftest import Running
 from tests.kafka_log import KafkaLog
+from tests.waiting import eventually
 
 HOUR_MS = 3_600_000
 IDS = CommandIds()
@@ -105,7 +106,9 @@ def test_a_hold_is_captured_in_parts_and_the_rest_released(running: Running, par
 
 def test_a_hold_that_nobody_ends_expires(running: Running, partner: str) -> None:
     placed = running.balance("hold", partner, "30.00", "USD", "--expires-in", "1s", "--json").json
-    wait_until(lambda: len(running.balance("tx", "get", placed["command_id"], "--json").json["steps"]) == 2)
+    eventually(
+        lambda: len(running.balance("tx", "get", placed["command_id"], "--json").json["steps"]) == 2, "the hold expired"
+    )
     found = running.balance("tx", "get", placed["command_id"], "--json").json
     assert [step["type"] for step in found["steps"]] == ["PLACE_HOLD", "EXPIRE_HOLD"]
     assert found["open"] == []
@@ -224,7 +227,7 @@ def test_a_record_that_is_no_command_is_a_dead_letter(running: Running) -> None:
             each for each in running.balance("dead-letters", "list", "--json").json_lines if each["key"] == "garbage"
         ]
 
-    wait_until(lambda: bool(letters()))
+    eventually(lambda: bool(letters()), "a dead letter is listed")
     (letter,) = letters()
     assert (letter["cause"], letter["payload"]) == ("UNKNOWN_SCHEMA", "no command")
     assert running.balance("dead-letters", "show", letter["name"], "--json").json == letter
@@ -249,7 +252,7 @@ def test_lanes_that_met_producers_times_go_on_once_they_are_told_them(running: R
     log.alter(topic, "message.timestamp.type", "CreateTime")
     log.write(topic, [b"no command"] * 3, partition=3)
     log.alter(topic, "message.timestamp.type", "LogAppendTime")
-    wait_until(lambda: lanes(running)[3]["stop_code"] == "TIMESTAMP_TYPE")
+    eventually(lambda: lanes(running)[3]["stop_code"] == "TIMESTAMP_TYPE", "lane 3 stops")
 
     now_ms, first = time.time_ns() // 1_000_000, lanes(running)[3]["next_offset"]
     for wrong in ("9-8", "1-1001", "x", "1-2-3", str(first + 1)):
@@ -260,7 +263,7 @@ def test_lanes_that_met_producers_times_go_on_once_they_are_told_them(running: R
         number, first = stopped["lane"], stopped["next_offset"]
         said = running.balance("lane", "release", str(number), f"{first}-{first + 9}", str(now_ms), "--json")
         assert said.json == {"lane": number, "first_offset": first, "last_offset": first + 9, "time_ms": now_ms}
-    wait_until(lambda: not any(each["stop_code"] for each in lanes(running)))
+    eventually(lambda: not any(each["stop_code"] for each in lanes(running)), "every lane goes on")
     assert running.balance("lane", "release", "3", "1", str(now_ms)).status == 2
 
 
@@ -276,7 +279,7 @@ def test_a_lane_that_runs_needs_no_restart(running: Running) -> None:
 
 
 def test_status_says_that_all_is_well(running: Running, partner: str) -> None:
-    wait_until(lambda: running.balance("status", "--json").json["good"])
+    eventually(lambda: running.balance("status", "--json").json["good"], "all is well")
     found = running.balance("status", "--json").json
     assert partner
     assert {lane["lane"] for lane in found["lanes"]} == {0, 1, 2, 3}

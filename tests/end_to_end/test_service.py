@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from processors.ids import id_text
-from tests.end_to_end.conftest import STOP_DEADLINE_S, Running, start, started, wait_until
+from tests.end_to_end.conftest import STOP_DEADLINE_S, Running, start, started
 from tests.servers import Place
+from tests.waiting import eventually
 
 # Longer than a busy machine takes for one command.
 WINDOW_MS = 15_000
@@ -68,9 +69,13 @@ def test_an_old_payment_is_refunded_through_the_archive(forgetful: Running) -> N
     assert (said.status, said.json["reason"]) == (3, "COMMAND_TOO_OLD")
     first = forgetful.balance("refund", "acme", paid, "3.00", "USD", "--no-wait", "--json").json
     assert first["status"] == "OPEN"
-    wait_until(lambda: len(forgetful.balance("tx", "get", first["command_id"], "--json").json["steps"]) == 2)
+    eventually(
+        lambda: len(forgetful.balance("tx", "get", first["command_id"], "--json").json["steps"]) == 2, "it is decided"
+    )
     steps = forgetful.balance("tx", "get", first["command_id"], "--json").json["steps"]
     assert [(step["type"], step["status"]) for step in steps] == [("REFUND", "OPEN"), ("RECALL_ORIGINAL", "COMPLETED")]
+    again = forgetful.balance("refund", "acme", paid, "3.00", "USD", "--id", first["command_id"], "--json")
+    assert (again.status, again.json["type"], again.json["status"]) == (0, "RECALL_ORIGINAL", "COMPLETED")
     second = forgetful.balance("refund", "acme", paid, "2.01", "USD", "--json")
     assert (second.status, second.json["status"], second.json["reason"]) == (1, "REJECTED", "REFUND_ABOVE_ORIGINAL")
     third = forgetful.balance("refund", "acme", paid, "2.00", "USD", "--json")
@@ -87,7 +92,7 @@ def test_every_process_may_be_killed_and_an_orderly_end_leaves_none(service: Run
     for pid in first.values():
         os.kill(pid, signal.SIGKILL)
     assert service.balance("topup", "acme", "10.00", "USD", "--within", "60").status == 0
-    wait_until(lambda: set(children(service.process)) == set(first))
+    eventually(lambda: set(children(service.process)) == set(first), "all run again")
     second = children(service.process)
     assert not set(first.values()) & set(second.values())
 
@@ -109,7 +114,7 @@ def test_a_signal_ends_a_process_after_its_batch_with_exit_status_0(service: Run
         logs = (log_folder / f"{prefix}processes").glob("*.log")
         return {log.stem.partition("-")[0] for log in logs if '"event": "process_ended"' in log.read_text()}
 
-    wait_until(lambda: ended() == set(pids))
+    eventually(lambda: ended() == set(pids), "all have ended")
     for log in (log_folder / f"{prefix}processes").glob("*.log"):
         (line,) = [line for line in log.read_text().splitlines() if '"event": "process_ended"' in line]
         assert '"status": 0' in line, log

@@ -18,7 +18,8 @@ from processors.wire.dead_letters import DeadLetter, decode_dead_letter
 from processors.wire.records import Record
 from processors.wire.route import ROUTE_HEADER, Route, decode_route
 from processors.workers.router import Router, RouterConfig, RouterParts
-from tests.kafka_log import KafkaLog, eventually
+from tests.kafka_log import KafkaLog
+from tests.waiting import eventually
 
 INGRESS_PARTITIONS = 4
 LANES = 2

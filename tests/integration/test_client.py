@@ -7,7 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pytest
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
@@ -36,7 +36,7 @@ from processors.streams.consumer import record_of
 from processors.wire.admission import Admission
 from processors.wire.commands import decode_command
 from processors.wire.records import Record
-from processors.wire.results import LaneIdentity, encode_control, encode_result
+from processors.wire.results import LaneIdentity, encode_control, encode_duplicate, encode_result
 from processors.wire.signature import SIGNATURE_HEADER, KeyRing, verify
 from tests.servers import Servers
 
@@ -54,6 +54,7 @@ class Service:
     seen: deque[Record]
     offset: int = 0
     times: int = 1
+    opened: dict[bytes, bytes] = field(default_factory=dict)  # command id -> its first answer, OPEN
 
     def run(self, stopping: threading.Event, ready: threading.Event) -> None:
         prefix = self.address.topic_prefix
@@ -106,9 +107,15 @@ class Service:
                 recalled=Recalled.FOUND,
             )  # fmt: skip
         admission = Admission(record=record, route=None, root=root, command=command, body_hash=bytes(16), refusal=None)
-        return encode_result(
+        payload = encode_result(
             LANE, offset=self.offset, index=index, lane_time_ms=1, version_us=1, rules_version=1,
             admission=admission, outcome=outcome,
+        )  # fmt: skip
+        first = self.opened.setdefault(command.command_id, payload) if outcome.status is Status.OPEN else payload
+        if first is payload:
+            return payload
+        return encode_duplicate(
+            LANE, first, offset=self.offset, index=index, lane_time_ms=1, admission=admission
         )  # fmt: skip
 
 
@@ -221,24 +228,47 @@ def test_a_result_that_is_published_twice_answers_once(service: Service, client:
         futures[1].result()
 
 
+def refund(client: Client) -> Refund:
+    return Refund(
+        command_id=client.new_id(), address="acme", currency="USD", original_id=client.new_id(), amount_minor=1
+    )
+
+
+def still_open(command: Command) -> list[Outcome]:
+    return [Outcome(Status.OPEN, Reason.NONE, command.command_id)]
+
+
+def open_then_completed(command: Command) -> list[Outcome]:
+    return [*still_open(command), Outcome(Status.COMPLETED, Reason.NONE, command.command_id)]
+
+
 def test_an_open_refund_is_waited_for_until_it_ends_if_asked(service: Service, client: Client) -> None:
-    def open_then_completed(command: Command) -> list[Outcome]:
-        return [
-            Outcome(Status.OPEN, Reason.NONE, command.command_id),
-            Outcome(Status.COMPLETED, Reason.NONE, command.command_id),
-        ]
-
     service.answer = open_then_completed
-
-    def refund() -> Refund:
-        return Refund(
-            command_id=client.new_id(), address="acme", currency="USD", original_id=client.new_id(), amount_minor=1
-        )
-
-    assert client.send(refund()).status is Status.OPEN
-    asked = refund()
+    assert client.send(refund(client)).status is Status.OPEN
+    asked = refund(client)
     final = client.send(asked, until_final=True)
     assert (final.status, final.transaction_id) == (Status.COMPLETED, asked.command_id)
+
+
+@pytest.mark.rule("I3")
+def test_an_open_refund_sent_again_is_answered_since_its_end_may_be_published(service: Service, client: Client) -> None:
+    service.answer = still_open
+    asked = refund(client)
+    with pytest.raises(NoAnswer):
+        client.send(asked, until_final=True, deadline_ms=1_000)
+
+    again = client.send(asked, until_final=True)
+    assert again.status is Status.OPEN
+    assert again.duplicate_of is not None
+
+
+def test_an_open_refund_sent_again_waits_with_the_first_that_waits(service: Service, client: Client) -> None:
+    asked = refund(client)
+    service.answer = lambda command: open_then_completed(command) if command.command_id in service.opened else (
+        still_open(command)
+    )  # fmt: skip
+    futures = [client.submit(asked, until_final=True) for _ in range(2)]
+    assert [future.result().status for future in futures] == [Status.COMPLETED] * 2
 
 
 @pytest.mark.rule("W1")

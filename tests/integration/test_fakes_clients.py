@@ -17,13 +17,14 @@ from processors.streams.group import GroupConsumer
 from processors.streams.producer import IdempotentProducer
 from processors.wire.records import OutRecord, Record
 from processors.workers.router import LaneProducer
-from tests.kafka_log import KafkaLog, eventually
+from tests.kafka_log import KafkaLog
 from tests.servers import Servers
 from tests.simulation.fakes.broker import Broker
 from tests.simulation.fakes.clock import Clock
 from tests.simulation.fakes.consumers import FakeGroupConsumer
 from tests.simulation.fakes.power import SteadyPower
 from tests.simulation.fakes.producers import FakeProducer
+from tests.waiting import eventually
 
 TOPIC = "commands"
 Told = Callable[[Collection[int]], None]

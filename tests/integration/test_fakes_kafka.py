@@ -22,13 +22,14 @@ from processors.wire.signature import SIGNATURE_HEADER, KeyRing, sign
 from processors.workers.lane import LaneLog
 from processors.workers.lane_log import TopicLaneLog
 from processors.workers.publishing import Publisher
-from tests.kafka_log import KafkaLog, Member, eventually
+from tests.kafka_log import KafkaLog, Member
 from tests.servers import Servers
 from tests.simulation.fakes.broker import Broker
 from tests.simulation.fakes.clock import Clock
 from tests.simulation.fakes.consumers import FakeLaneLog, FakeShardConsumer
 from tests.simulation.fakes.power import SteadyPower
 from tests.simulation.fakes.producers import FakePublisher, Membership
+from tests.waiting import eventually
 
 SHARD = shard_topic("s1")
 RESULTS = "results"

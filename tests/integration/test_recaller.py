@@ -29,9 +29,10 @@ from processors.wire.route import ROUTE_HEADER, Route, RouteKind, encode_route
 from processors.wire.signature import SIGNATURE_HEADER, add_key, verify
 from processors.workers.recaller import GROUP, Recaller, RecallerOptions, run_recaller
 from tests.archived import NOW_MS, a_posting, a_result, empty, id_at, make_archive, session_of
-from tests.kafka_log import KafkaLog, eventually
+from tests.kafka_log import KafkaLog
 from tests.servers import Servers
 from tests.sink_parts import LogConsumer, Power, ResultsLog, Told
+from tests.waiting import eventually
 
 KEYRING = add_key(None, "k1", b"s" * 32)
 PARTITION = 2

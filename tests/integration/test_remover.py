@@ -35,8 +35,9 @@ from tests.integration.removal import (
     make_shard,
     with_stories,
 )
-from tests.kafka_log import KafkaLog, eventually
+from tests.kafka_log import KafkaLog
 from tests.servers import Servers
+from tests.waiting import eventually
 
 
 @pytest.fixture(scope="module")

@@ -19,8 +19,9 @@ from processors.ledger.commands import Pay
 from processors.ops import assembly, proving
 from processors.stores.mysql import MysqlAddress, Session
 from processors.streams.topics import shard_topic
-from tests.chaos.lanes import SHARD, Shard, await_true, new_id
+from tests.chaos.lanes import SHARD, Shard, new_id
 from tests.servers import Place
+from tests.waiting import eventually
 
 LANES = 2
 
@@ -74,7 +75,7 @@ def test_a_replay_that_was_killed_goes_on_where_it_was(shard: Shard, fresh_datab
     with log.open("wb") as out:
         first = subprocess.Popen(command, env=environment, stdout=out, stderr=out)
     target = proving.target_address(shard.settings, SHARD, dsn)
-    await_true(lambda: _has_rows(target) or first.poll() is not None, "the replay has begun")
+    eventually(lambda: _has_rows(target) or first.poll() is not None, "the replay has begun")
     first.send_signal(signal.SIGKILL)
     first.wait()
     again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)

@@ -35,8 +35,9 @@ from tests.integration.ingress import (
     root_in,
     route_of,
 )
-from tests.kafka_log import DEADLINE_S, KafkaLog, eventually
+from tests.kafka_log import DEADLINE_S, KafkaLog
 from tests.servers import Servers
+from tests.waiting import eventually
 
 
 @pytest.fixture

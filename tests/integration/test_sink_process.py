@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import subprocess
 import sys
 import threading
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 
 from processors.faults import Misconfigured
+from processors.stores.archive_writer import ArchiveWriter
 from processors.streams.connection import KafkaAddress
 from processors.streams.consumer import GroupOptions
 from processors.streams.topics import RESULTS_TOPIC, Topics
@@ -25,8 +27,9 @@ from processors.wire.journal_chunk import decode_chunk
 from processors.workers.sink import GROUP, run_sink
 from tests.archived import Ledger, all_rows, make_archive, roots_of, session_of
 from tests.cable import Cable
-from tests.kafka_log import KafkaLog, eventually
+from tests.kafka_log import KafkaLog
 from tests.servers import Servers
+from tests.waiting import eventually
 
 PARTITIONS = 2
 RESULTS = 1_200  # of each partition
@@ -81,6 +84,15 @@ class SinkPlace:
         del found["sink_position"]
         rows = {(*chunk[:3], *row) for chunk in chunks for row in decode_chunk(chunk[6])}
         return {**found, "journal": sorted(rows)}
+
+    def positions(self) -> dict[int, int]:
+        with session_of(make_archive(self.servers, lambda: self.keyspace)) as session:
+            return {row[1]: row[2] for row in all_rows(session, "sink_position")["sink_position"]}
+
+    def execute(self, statement: str) -> None:
+        """Run a statement as an operator does."""
+        with session_of(make_archive(self.servers, lambda: self.keyspace)) as session:
+            session.execute(statement)
 
     def archived(self) -> int:
         with session_of(make_archive(self.servers, lambda: self.keyspace)) as session:
@@ -233,6 +245,46 @@ def test_a_topic_that_no_longer_has_what_is_not_archived_stops_the_sink(make_pla
     with pytest.raises(Misconfigured, match="holds offsets 10 to 1200, and the archive goes on at 0"):
         place.run(threading.Event())
     assert place.archived() == 0
+
+
+def named_statement(place: SinkPlace) -> str:
+    """Return the statement that a sink's last words tell its operator."""
+    with pytest.raises(Misconfigured) as told:
+        place.run(threading.Event())
+    found = re.search(r"UPDATE sink_position .* AND partition = \d+", str(told.value))
+    assert found is not None
+    return found[0]
+
+
+@pytest.mark.rule("A5")
+def test_the_sinks_own_notes_win_over_the_position_that_its_operator_set(make_place: Callable[[], SinkPlace]) -> None:
+    place = make_place()
+    place.log.write(RESULTS_TOPIC, PAYLOADS[0])
+    place.log.truncate(RESULTS_TOPIC, 10)
+
+    place.execute(named_statement(place))
+    with place.process():
+        eventually(lambda: place.archived() == RESULTS - 10, "it archives what there is", START_DEADLINE_S)
+        eventually(lambda: place.positions()[0] == RESULTS, "and notes how far it came")
+
+
+@pytest.mark.rule("A5")
+def test_a_position_above_the_topics_end_goes_back_only_when_the_table_is_emptied(
+    make_place: Callable[[], SinkPlace],
+) -> None:
+    place = make_place()
+    place.log.write(RESULTS_TOPIC, PAYLOADS[0])
+    with session_of(make_archive(place.servers, lambda: place.keyspace)) as session:
+        ArchiveWriter(session).note_positions(Topics(place.log.address).topic_id(RESULTS_TOPIC), {0: 5_000})
+    statement = named_statement(place)
+    place.execute(statement)
+    assert place.positions()[0] == 5_000  # an older note, and loses
+
+    place.execute("TRUNCATE sink_position")
+    place.execute(statement)
+    with place.process():
+        eventually(lambda: place.archived() == RESULTS, "it archives all", START_DEADLINE_S)
+        eventually(lambda: place.positions()[0] == RESULTS, "and notes how far it came")
 
 
 @pytest.mark.rule("A5")

@@ -11,8 +11,9 @@ from processors.faults import Fenced, LaneStopped, Retryable, StopCode, Unavaila
 from processors.streams.connection import CLIENT_LOG, KafkaAddress
 from processors.streams.consumer import GroupOptions
 from processors.streams.topics import Topics
-from tests.kafka_log import KafkaLog, Member, eventually
+from tests.kafka_log import KafkaLog, Member
 from tests.servers import Servers
+from tests.waiting import eventually
 
 TOPIC = "shard"
 A, B = (GroupOptions(group="workers", instance=name) for name in ("a", "b"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import pytest
@@ -52,7 +53,6 @@ def test_the_directory_begins_with_its_head_and_names_shards_and_home(address: K
     assert log.read(DIRECTORY_TOPIC)[0].key == HEAD_KEY
     assert len(contents.head.directory_id) == 16
     assert contents.head.ingress_topic_id == topics.topic_id(COMMANDS_TOPIC)
-    assert contents.head.ingress_epoch == 1
     assert contents.shards == {
         shard: ShardRecord(shard=shard, topic=shard_topic(shard), topic_id=topics.topic_id(shard_topic(shard)))
         for shard in ("s1", "s2")
@@ -95,6 +95,24 @@ def test_an_ingress_that_was_made_again_is_refused_and_nothing_written(address: 
     assert len(log.read(DIRECTORY_TOPIC)) == 3
 
 
+@pytest.mark.rule("L10")
+@pytest.mark.rule("R8")
+def test_an_ingress_that_was_made_again_with_its_directory_has_another_epoch(
+    address: KafkaAddress, log: KafkaLog
+) -> None:
+    """Lanes keep how far they met the old one: under its epoch they would take the new one's commands for repeats."""
+    make_topics(address)
+    first = write_directory_head(address, home_shard="s1", shards=["s1"])
+    log.drop(COMMANDS_TOPIC)
+    log.drop(DIRECTORY_TOPIC)
+    make_topics(address)
+    time.sleep(1)  # an epoch is a second
+
+    again = write_directory_head(address, home_shard="s1", shards=["s1"])
+
+    assert first.head.ingress_epoch < again.head.ingress_epoch < 2**32
+
+
 def test_a_shards_topic_that_was_made_again_is_refused(address: KafkaAddress, log: KafkaLog) -> None:
     make_topics(address)
     write_directory_head(address, home_shard="s1", shards=["s1"])
@@ -128,11 +146,13 @@ def test_a_later_ingress_epoch_of_the_same_directory_holds_and_another_head_is_r
 ) -> None:
     make_topics(address)
     head = write_directory_head(address, home_shard="s1", shards=["s1"]).head
-    later = DirectoryHead(directory_id=head.directory_id, ingress_topic_id=b"i" * 16, ingress_epoch=2)
+    later = DirectoryHead(
+        directory_id=head.directory_id, ingress_topic_id=b"i" * 16, ingress_epoch=head.ingress_epoch + 1
+    )
     write(log, later)
     assert read_directory(address).head == later
 
-    write(log, DirectoryHead(directory_id=b"d" * 16, ingress_topic_id=b"i" * 16, ingress_epoch=3))
+    write(log, DirectoryHead(directory_id=b"d" * 16, ingress_topic_id=b"i" * 16, ingress_epoch=head.ingress_epoch + 2))
     with pytest.raises(Misconfigured, match="two heads"):
         read_directory(address)
 

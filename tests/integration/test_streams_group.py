@@ -15,8 +15,9 @@ from processors.streams.connection import KafkaAddress
 from processors.streams.consumer import GroupOptions
 from processors.streams.group import GroupConsumer
 from processors.wire.records import Record
-from tests.kafka_log import KafkaLog, eventually
+from tests.kafka_log import KafkaLog
 from tests.servers import Servers
+from tests.waiting import eventually
 
 TOPIC = "results"
 Join = Callable[..., GroupConsumer]

@@ -16,8 +16,9 @@ from processors.streams.consumer import GroupOptions
 from processors.streams.publisher import TransactionalPublisher
 from processors.wire.positions import GroupPosition, decode_metadata
 from processors.wire.records import OutRecord
-from tests.kafka_log import DEADLINE_S, KafkaLog, Member, eventually
+from tests.kafka_log import DEADLINE_S, KafkaLog, Member
 from tests.servers import Servers
+from tests.waiting import eventually
 
 SOURCE, RESULTS, LETTERS = "shard", "results", "dead-letters"
 GROUP = "workers"

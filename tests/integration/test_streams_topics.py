@@ -19,8 +19,9 @@ from processors.streams.topics import Topics, TopicSpec, service_topics
 from processors.wire.commands import PAYLOAD_BYTES_MAX
 from processors.wire.results import RESULT_BYTES_MAX
 from processors.workers.forwarding import HEADERS_BYTES_MAX
-from tests.kafka_log import DEADLINE_S, KafkaLog, eventually
+from tests.kafka_log import DEADLINE_S, KafkaLog
 from tests.servers import Servers
+from tests.waiting import eventually
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +15,7 @@ import pytest
 
 from processors.ops import supervisor
 from processors.ops.supervisor import Child, Condition, KeepsFailing, Program, Supervisor, read_states
-
-DEADLINE_S = 20.0
+from tests.waiting import eventually
 
 OBEDIENT = """
     import signal, sys, time
@@ -40,13 +38,6 @@ SUPERVISED = """
 
 def python(code: str) -> list[str]:
     return [sys.executable, "-c", textwrap.dedent(code)]
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline, "did not happen in time"
-        time.sleep(0.02)
 
 
 def alive(pid: int) -> bool:
@@ -101,7 +92,7 @@ def test_a_killed_process_is_started_again(supervise: Callable[..., Supervisor])
         supervised.look()
         return first.pid not in {None, killed}
 
-    wait_until(back)
+    eventually(back, "it is back")
     assert first.restarts == 1
     assert second.pid == other
     assert supervised.status_line() == "p0 running (restart 1)  p1 running"
@@ -115,7 +106,7 @@ def test_a_process_that_ends_again_and_again_is_tried_on_and_the_others_go_on(
     log_file, pid = tmp_path / "logs" / "p0.log", other.pid
     failing.restarts = supervisor.FAILING_AFTER - 1
 
-    wait_until(lambda: waits_for_its_next_start(failing))
+    eventually(lambda: waits_for_its_next_start(failing), "it waits for its next start")
     assert supervised.status_line() == (
         f"p0 waiting (failing: {supervisor.FAILING_AFTER} restarts, exit status 7, see {log_file})  p1 running"
     )
@@ -131,7 +122,7 @@ def test_the_wait_between_two_starts_is_a_minute_at_most_and_never_ends(clock: C
     child.start()
     waits = []
     for _ in range(len(supervisor.BACKOFF_S) + 2):
-        wait_until(lambda: waits_for_its_next_start(child))
+        eventually(lambda: waits_for_its_next_start(child), "it waits for its next start")
         began_s = clock()
         while child.condition is Condition.WAITING:
             clock.now_s += 0.1
@@ -172,7 +163,7 @@ def test_what_stops_in_time_is_not_killed_and_what_does_not_is(
 ) -> None:
     supervised = supervise(OBEDIENT, DEAF, stop_deadline_s=1.0)
     pids = [child.pid for child in supervised.children]
-    wait_until(lambda: "deaf" in (tmp_path / "logs" / "p1.log").read_text())
+    eventually(lambda: "deaf" in (tmp_path / "logs" / "p1.log").read_text(), "it runs")
 
     assert supervised.close() == ["p1"]
     assert not any(alive(pid) for pid in pids if pid)
@@ -195,4 +186,4 @@ def test_no_process_is_left_when_the_supervisor_is_killed(tmp_path: Path) -> Non
         assert alive(child)
         parent.kill()
 
-    wait_until(lambda: not alive(child))
+    eventually(lambda: not alive(child), "the child has ended")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
@@ -14,6 +12,7 @@ from processors.faults import LaneStopped, Misconfigured, StopCode, Undecodable
 from processors.telemetry import REGISTRY
 from processors.workers.lane import LaneParts
 from processors.workers.lane_runner import LaneCondition, LaneLimits, LaneRunner
+from tests.waiting import eventually
 
 
 class Store:
@@ -60,13 +59,6 @@ def start() -> Iterator[Start]:
         assert runner.join(5.0)
 
 
-def until(is_so: Callable[[], Any]) -> None:
-    ends_s = time.monotonic() + 5.0
-    while not is_so():
-        assert time.monotonic() < ends_s
-        threading.Event().wait(0.005)
-
-
 def stopped_by(code: StopCode) -> float | None:
     return REGISTRY.get_sample_value("balance_lane_stopped", {"shard": "s1", "lane": "0", "code": code.value})
 
@@ -76,9 +68,9 @@ def test_what_waiting_does_not_mend_stops_the_lane(start: Start, fault: Exceptio
     store = Store(fault)
     runner = start(store)
 
-    until(lambda: store.stops)
+    eventually(lambda: store.stops, "the stop is noted")
     assert store.stops[0] == (StopCode.MISCONFIGURED, f"{type(fault).__name__}: {fault}")
-    until(lambda: runner.condition is LaneCondition.STOPPED)
+    eventually(lambda: runner.condition is LaneCondition.STOPPED, "the lane is stopped")
     assert stopped_by(StopCode.MISCONFIGURED) == 1
 
 
@@ -88,8 +80,8 @@ def test_a_stop_that_cannot_be_stored_is_a_stop_all_the_same(start: Start, on_st
     store = Store(AssertionError("a bug"), on_stop)
     runner = start(store)
 
-    until(lambda: store.tries > 2)  # the thread lives, and looks again
-    until(lambda: runner.condition is LaneCondition.STOPPED)
+    eventually(lambda: store.tries > 2, "it is tried again")  # the thread lives, and looks again
+    eventually(lambda: runner.condition is LaneCondition.STOPPED, "the lane is stopped")
     assert stopped_by(StopCode.BUG) == 1
 
 
@@ -97,6 +89,6 @@ def test_a_stop_that_was_read_is_not_stored_again_over_an_operators_word(start: 
     store = Store(LaneStopped(StopCode.LOG_GAP, "offset 4", stored=True))
     start(store)
 
-    until(lambda: store.tries > 2)
+    eventually(lambda: store.tries > 2, "it is tried again")
     assert store.stops == []
     assert stopped_by(StopCode.LOG_GAP) == 1

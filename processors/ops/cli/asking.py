@@ -7,10 +7,11 @@ from collections.abc import Callable
 import typer
 
 from processors.ledger.commands import Command
-from processors.ledger.outcomes import Reason
+from processors.ledger.outcomes import Status
+from processors.ops.cli.history import look_up
 from processors.ops.cli.terminal import open_client, page, print_json, print_table
-from processors.ops.money import show_amount, show_money
-from processors.ops.result_text import exit_status, result_as_json, show_id, show_time
+from processors.ops.money import show_amount
+from processors.ops.result_text import exit_status, headline, result_as_json
 from processors.wire.results import Result
 
 
@@ -29,15 +30,29 @@ def ask(
         command_id: The operator's own, to repeat a command; a new one where None.
         within_s: Seconds to wait for the result.
         as_json: Print one JSON object instead of a table.
-        until_final: Wait on while the result is OPEN.
+        until_final: Wait on while the result is OPEN; of one that was OPEN before, show what became of it.
 
     Raises:
         NoAnswer: There was none in time; the text names the id to repeat with.
     """
     with open_client(within_s=within_s) as client:
         result = client.send(make(command_id or client.new_id()), until_final=until_final)
+    if until_final:
+        result = newest_of(result)
     show_result(result, as_json=as_json)
     raise typer.Exit(exit_status(result.status))
+
+
+def newest_of(result: Result) -> Result:
+    """Return the end of a transaction whose OPEN answer was repeated, from the stores; the answer if it is open still.
+
+    Its end may have been published before anybody listened, so it cannot be waited for.
+    """
+    if result.status is not Status.OPEN or result.duplicate_of is None:
+        return result
+    steps = look_up(result.transaction_id).steps
+    ends = [step for step in steps if step.root == result.root and step.status is not Status.OPEN]
+    return ends[-1] if ends else result
 
 
 def show_result(result: Result, *, as_json: bool) -> None:
@@ -60,19 +75,3 @@ def show_result(result: Result, *, as_json: bool) -> None:
             for posting in result.postings
         ]
         print_table("", columns, rows, right=columns[1:])
-
-
-def headline(result: Result) -> str:
-    """Say in one line how a command ended."""
-    words = [result.status if result.reason is Reason.NONE else f"{result.status} {result.reason}", result.type]
-    words.append(result.address)
-    if result.amount_minor:
-        words.append(show_money(result.amount_minor, result.currency))
-    if result.remaining_minor:
-        words.append(f"(left: {show_money(result.remaining_minor, result.currency)})")
-    if result.expires_at_ms:
-        words.append(f"until {show_time(result.expires_at_ms)}")
-    if result.duplicate_of is not None:
-        words.append("(already answered before, nothing changed)")
-    words.append(show_id(result.command_id))
-    return "  ".join(words)

@@ -12,7 +12,6 @@ import typer
 
 from processors.ledger.book import Account, Hold, OpenRefund
 from processors.ops import assembly
-from processors.ops.cli.asking import headline
 from processors.ops.cli.terminal import (
     Address,
     Currency,
@@ -25,12 +24,13 @@ from processors.ops.cli.terminal import (
     print_table,
     settings,
 )
-from processors.ops.lookup import Lookup
+from processors.ops.lookup import Lookup, Transaction
 from processors.ops.money import show_amount, show_money
 from processors.ops.result_text import (
     EXIT_FAULT,
     EXIT_REJECTED,
     account_as_json,
+    headline,
     open_row_as_json,
     result_as_json,
     show_id,
@@ -57,28 +57,34 @@ def register(app: typer.Typer) -> None:
 
 def get_transaction(*, transaction_id: IdArgument, as_json: JsonOption = False) -> None:
     """Show every step of a transaction, from the store that has it by its age; exit status 1 if nobody knows it."""
-    chosen = settings()
-    steps, still_open = [], []
-    for shard in chosen.shards:
-        with open_lookup(chosen, shard) as lookup:
-            found = lookup.transaction(transaction_id)
-        steps += found.steps
-        still_open += found.open
+    found = look_up(transaction_id)
     if as_json:
         print_json(
             {
-                "steps": [result_as_json(step) for step in steps],
-                "open": [open_row_as_json(root, row) for root, row in still_open],
+                "steps": [result_as_json(step) for step in found.steps],
+                "open": [open_row_as_json(root, row) for root, row in found.open],
             }
         )
     else:
-        for step in steps:
+        for step in found.steps:
             page.print(f"{show_time(step.lane_time_ms)}  {headline(step)}", markup=False, soft_wrap=True)
-        for root, row in still_open:
+        for root, row in found.open:
             page.print(_open_line(root, row), markup=False, soft_wrap=True)
-    if not steps and not still_open:
+    if not found.steps and not found.open:
         notes.print(f"nobody knows {show_id(transaction_id)}", markup=False, soft_wrap=True)
         raise typer.Exit(EXIT_REJECTED)
+
+
+def look_up(transaction_id: bytes) -> Transaction:
+    """Return what all shards and the archive know of an id."""
+    chosen = settings()
+    known = Transaction(steps=[], open=[])
+    for shard in chosen.shards:
+        with open_lookup(chosen, shard) as lookup:
+            found = lookup.transaction(transaction_id)
+        known.steps.extend(found.steps)
+        known.open.extend(found.open)
+    return known
 
 
 def _open_line(root: str, row: Hold | OpenRefund) -> str:

@@ -12,9 +12,8 @@ import typer
 from processors.client import Deduplication
 from processors.ledger.outcomes import Status
 from processors.ops import assembly
-from processors.ops.cli.asking import headline
 from processors.ops.cli.terminal import Commands, JsonOption, add_group, page, print_json, print_table, settings
-from processors.ops.result_text import dead_letter_as_json, result_as_json, show_time
+from processors.ops.result_text import dead_letter_as_json, headline, result_as_json, show_time
 from processors.settings import Settings
 from processors.streams.reader import read_range
 from processors.streams.tail import TopicTail

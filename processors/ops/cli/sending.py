@@ -13,6 +13,7 @@ from rich.text import Text
 
 from processors.client import NoAnswer
 from processors.ledger.commands import Command
+from processors.ops.cli.asking import newest_of
 from processors.ops.cli.terminal import notes, open_client, print_json
 from processors.ops.command_text import CommandTextError, command_from_json
 from processors.ops.result_text import EXIT_FAULT, EXIT_GOOD, exit_status, result_as_json, show_id
@@ -52,8 +53,9 @@ def send(
                 print_json({"command_id": show_id(command.command_id), "status": "", "error": str(answer)})
                 worst = max(worst, EXIT_FAULT)
             else:
-                print_json(result_as_json(answer))
-                worst = max(worst, exit_status(answer.status))
+                result = newest_of(answer) if until_final else answer
+                print_json(result_as_json(result))
+                worst = max(worst, exit_status(result.status))
             bar.advance(task)
     raise typer.Exit(worst)
 
