@@ -47,15 +47,11 @@ def results(
     chosen = settings()
     tail = TopicTail(assembly.kafka_address(chosen), RESULTS_TOPIC) if follow else None
     once = Deduplication()
-    try:
-        for record in _latest(chosen, RESULTS_TOPIC, chosen.topics.results_partitions, last):
+    for record in _latest(chosen, RESULTS_TOPIC, chosen.topics.results_partitions, last):
+        _show(record, once, root, status, as_json=as_json)
+    while tail is not None:  # until Ctrl-C, which ends the process and its connections
+        for record in tail.read(_WAIT_S):
             _show(record, once, root, status, as_json=as_json)
-        while tail is not None:
-            for record in tail.read(_WAIT_S):
-                _show(record, once, root, status, as_json=as_json)
-    finally:
-        if tail is not None:
-            tail.close()
 
 
 def _show(record: Record, once: Deduplication, root: str | None, status: Status | None, *, as_json: bool) -> None:
