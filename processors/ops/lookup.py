@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from processors.ids import root_of, uuid7_time_ms
+from processors.ids import root_of, slice_of, uuid7_time_ms
 from processors.ledger.book import Account, Hold, OpenRefund
 from processors.ledger.rules import Rules
 from processors.routing.units import partition_of
@@ -111,10 +111,11 @@ class Lookup:
         """Return what is known of an id, of whichever partner: a transaction's, or any of its commands'.
 
         Raises:
-            Unavailable: A store that was needed does not answer. A transaction within the window needs MySQL alone.
+            Unavailable: A store that was needed does not answer. A transaction of which no step can have left MySQL
+                needs MySQL alone.
         """
         found = self._in_mysql(transaction_id)
-        if not found or not self._is_recent(transaction_id):
+        if not found or not self._is_whole(transaction_id, found.values()):
             found |= self._in_archive(transaction_id)
         steps = sorted(found.values(), key=lambda result: (result.version_us, result.lane_offset, result.lane_index))
         return Transaction(steps=steps, open=self._mysql.open_transactions(transaction_id))
@@ -149,16 +150,20 @@ class Lookup:
             kept = [row for row in kept if row.lane_time_ms // DAY_MS >= from_day]
         return Statement(rows=kept, complete=rows.keys() >= set(range(min(rows, default=newest + 1), newest + 1)))
 
-    def _is_recent(self, transaction_id: bytes) -> bool:
-        time_ms = uuid7_time_ms(transaction_id)
-        rules = self._newest_rules()
-        if time_ms is None or rules is None:
-            return False
-        return time_ms >= rules.window_start_ms(time.time_ns() // 1_000_000 + _CLOCK_MS)
+    def _is_whole(self, transaction_id: bytes, found: Iterable[Result]) -> bool:
+        """Say whether every slice is here that a step may be in.
 
-    def _newest_rules(self) -> Rules | None:
-        every = [rules for of_lane in self._mysql.rules().values() for rules in of_lane.values()]
-        return max(every, key=lambda rules: rules.version, default=None)
+        A step's slice is its own id's, which may be older than the transaction's by the window. Asked after the rows:
+        a slice that is here still was here when they were read.
+        """
+        time_ms = uuid7_time_ms(transaction_id)
+        windows_ms = [rules.window_ms for of_lane in self._mysql.rules().values() for rules in of_lane.values()]
+        if time_ms is None or not windows_ms:
+            return False
+        began_ms = min([time_ms, *(step.lane_time_ms for step in found)])  # ids may be ahead of lane time (I5)
+        now_ms = time.time_ns() // 1_000_000 + _CLOCK_MS
+        needed = range(slice_of(began_ms - max(windows_ms)), slice_of(now_ms) + 1)
+        return set(needed) <= set(self._mysql.slices())
 
     def _in_mysql(self, transaction_id: bytes) -> dict[tuple[bytes, int, int, int], Result]:
         return _by_place(decode_result(row.result) for row in self._mysql.transaction(transaction_id))

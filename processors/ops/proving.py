@@ -13,9 +13,11 @@ from processors.recovery.verify import Check, Progressing, VerifyParts, verify
 from processors.settings import Settings
 from processors.stores.archive_reader import ArchiveReader
 from processors.stores.cassandra import CassandraSession
+from processors.stores.databases import claim_target
 from processors.stores.lane_store import MysqlLaneStore
 from processors.stores.migrations import migrate
 from processors.stores.mysql import MysqlAddress
+from processors.stores.partitions import TARGET_SLICES_MAX
 from processors.stores.shard_reader import open_reader, open_snapshot
 from processors.stores.shard_upkeep import ShardUpkeep
 from processors.streams.reader import read_range
@@ -72,7 +74,7 @@ def target_address(settings: Settings, shard: str, dsn: str) -> MysqlAddress:
     """Read ``mysql://user:password@host:port/database``; user and password default to the shard's own.
 
     Raises:
-        Misconfigured: It is no such text, or names the live database.
+        Misconfigured: It is no such text.
     """
     live = assembly.mysql_address(settings, shard)
     parts = urlsplit(dsn)
@@ -81,7 +83,7 @@ def target_address(settings: Settings, shard: str, dsn: str) -> MysqlAddress:
         raise Misconfigured(
             f"{dsn.rsplit('@', maxsplit=1)[-1]} is no target: write mysql://user:password@host:port/database"
         )
-    target = MysqlAddress(
+    return MysqlAddress(
         host=parts.hostname,
         port=parts.port or MYSQL_PORT,
         user=unquote(parts.username or live.user),
@@ -90,9 +92,6 @@ def target_address(settings: Settings, shard: str, dsn: str) -> MysqlAddress:
         ssl_mode=live.ssl_mode,
         ssl_ca_file=live.ssl_ca_file,
     )
-    if (target.host, target.port, target.database) == (live.host, live.port, live.database):
-        raise Misconfigured(f"{database} is the live database of {shard}: give an empty one")
-    return target
 
 
 class _ShardTopic:
@@ -122,9 +121,11 @@ def replay_shard(
         The first difference at the same offsets, or None.
 
     Raises:
-        Misconfigured: The topic no longer reaches back to where the target stands, or the target is another shard.
+        Misconfigured: The topic no longer reaches back to where the target stands, or the target is the live database,
+            or one that neither was empty nor was begun by a replay of this shard.
     """
     live_address = assembly.mysql_address(settings, shard)
+    claim_target(target, live_address)
     topic = _ShardTopic(settings, shard)
     live = open_reader(live_address)
     try:
@@ -134,7 +135,7 @@ def replay_shard(
     row = assembly.shard_row(settings, shard)
     first_rules = next(iter(rules.values()))[0]
     now_ms = assembly.clock_ms()
-    migrate(target, row, {0: first_rules}, now_ms=now_ms)
+    migrate(target, row, {0: first_rules}, now_ms=now_ms, slices_max=TARGET_SLICES_MAX)
     _make_slices(target, topic, list(positions), now_ms)
     parts = ReplayParts(
         topic=topic,
@@ -160,7 +161,7 @@ def _make_slices(target: MysqlAddress, topic: _ShardTopic, lanes: list[int], now
             first_ms = min(first_ms, records[0].timestamp_ms)
     upkeep = ShardUpkeep(target)
     try:
-        upkeep.ensure_slices(from_ms=first_ms, to_ms=now_ms)
+        upkeep.ensure_slices(from_ms=first_ms, to_ms=now_ms, slices_max=TARGET_SLICES_MAX)
     finally:
         upkeep.close()
 

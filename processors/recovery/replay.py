@@ -124,7 +124,7 @@ def replay_lane(
             rate = int((offset - first) / max(time.monotonic() - began_s, 0.001))
             on_progress(ReplayProgress(lane=lane, offset=offset, target=target, records_per_s=rate))
 
-        decider = _decider(parts, lane, state, target)
+        decider = _decider(parts, lane, state)
         committer = Committer(store, decider, state, book_accounts_max=parts.book_accounts_max, on_committed=committed)
         for admissions in _admitted(parts, lane, first, target):
             committer.advance(admissions, published=(0, 0), check=_nothing)
@@ -134,10 +134,14 @@ def replay_lane(
         store.close()
 
 
-def _decider(parts: ReplayParts, lane: int, state: LaneState, target: int) -> Decider:
-    """Return a decider that knows the operator's words on records' times before its first record (I2)."""
+def _decider(parts: ReplayParts, lane: int, state: LaneState) -> Decider:
+    """Return a decider that knows the operator's words on records' times before its first record (I2).
+
+    To the log's end, as the live lane reads: a word may stand behind the target, on a record before it.
+    """
     decider = Decider(parts.make_context(lane), state, clock_ms=parts.clock_ms)
-    ahead = chain.from_iterable(parts.topic.read(lane, state.progress.next_offset, target))
+    _, end = parts.topic.bounds(lane)
+    ahead = chain.from_iterable(parts.topic.read(lane, state.progress.next_offset, end))
     decider.tell_times(times_told(ahead, keyring=parts.keyring, lane=lane, lanes=parts.lanes))
     return decider
 

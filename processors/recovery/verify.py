@@ -7,9 +7,10 @@ covered, at that moment. What is found is named; nothing is changed.
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Protocol
 
 from processors.ids import slice_of, uuid7_time_ms
@@ -18,7 +19,7 @@ from processors.ledger.book import Account, AccountKey, Hold, OpenRefund, Transa
 from processors.ledger.commands import CommandType
 from processors.ledger.outcomes import Posting
 from processors.routing.units import partition_of
-from processors.stores.archive_reader import StatementRow
+from processors.stores.archive_reader import ChangeKey, StatementRow
 from processors.stores.archive_rows import Covered
 from processors.stores.rows import Progress
 from processors.stores.shard_reader import JournalRecord
@@ -28,7 +29,10 @@ from processors.wire.results import Result, decode_result
 
 DETAILS_MAX = 10  # findings named per check; the count is of all
 ARCHIVE_OFFSETS = 20_000  # rows of one read from the archive: some 6 MB
+ACCOUNTS_AT_ONCE = 1_000  # looked up together: many times what is on the way at once, and 300 KB of answers
 _SUM_MASK = 2**256 - 1
+# Only what the last batches published may come again (L4); this is ten of them (L8), some 10 MB a lane.
+AGAIN_ROWS_MAX = 40_000
 
 
 class Books(Protocol):
@@ -72,6 +76,9 @@ class Archive(Protocol):
         self, address: str, currency: str, *, from_sequence: int = 1, to_sequence: int | None = None
     ) -> Iterator[StatementRow]:
         """Yield an account's changes."""
+
+    def changes_at(self, keys: Iterable[ChangeKey]) -> dict[ChangeKey, StatementRow]:
+        """Return single changes of accounts; one that is not there is not in the answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +156,28 @@ class _Sum:
         self.total = self.total + int.from_bytes(hashlib.sha256(payload).digest(), "big") & _SUM_MASK
 
 
+@dataclass(slots=True)
+class _Read:
+    """What was read of a lane in a results partition; a consumer dedupes it by the largest offset and index (A1)."""
+
+    largest: tuple[int, int] = (-1, 0)
+    recent: OrderedDict[tuple[int, int], bytes] = field(default_factory=OrderedDict)  # place -> digest
+
+    def is_first(self, place: tuple[int, int]) -> bool:
+        return place > self.largest
+
+    def is_same(self, place: tuple[int, int], payload: bytes) -> bool:
+        return self.recent.get(place) == hashlib.sha256(payload).digest()
+
+    def note(self, place: tuple[int, int], payload: bytes) -> None:
+        if not self.is_first(place):
+            return
+        self.largest = place
+        self.recent[place] = hashlib.sha256(payload).digest()
+        if len(self.recent) > AGAIN_ROWS_MAX:
+            self.recent.popitem(last=False)
+
+
 Progressing = Callable[[str, int], None]  # which check, how many rows so far
 LaneCoverage = dict[int, dict[int, Covered]]  # lane -> results partition -> how far the archive reaches
 
@@ -170,13 +199,19 @@ def verify(parts: VerifyParts) -> list[Check]:
 
     Returns:
         One entry a check, each with what it found. An account whose first remaining row is not its first is opened by
-        that row's balance before it (V4); a gap left by a removed slice is filled from the archive.
+        that row's balance before it (V4); a gap left by a removed slice is filled from the archive. With the archive,
+        what an account stood at before its first remaining row is compared with the archived change; without it, an
+        account that has no row left is neither proven nor counted.
+
+    Raises:
+        Unavailable: A store does not answer; nothing is proven then.
     """
     positions = parts.books.positions()
     slices = parts.books.slices()
     coverage = _coverage(parts, positions)  # once: the sink goes on while we read
     trails, journal, archived = _read_journal(parts, positions, coverage)
     checks = [
+        _lanes(positions),
         _trial_balance(parts),
         _holds(parts),
         _balances(parts, trails),
@@ -188,6 +223,18 @@ def verify(parts: VerifyParts) -> list[Check]:
             _archive(parts, parts.archive, positions, coverage=coverage, slices=set(slices), journal=archived)
         )
     return checks
+
+
+def _lanes(positions: dict[int, Progress]) -> Check:
+    """Prove that the lanes are partitions of one topic: results and archive are compared under each lane's own."""
+    tally = _Tally("lanes are all of one topic", counted=len(positions))
+    lanes_of: dict[bytes, list[int]] = defaultdict(list)
+    for lane, progress in sorted(positions.items()):
+        lanes_of[progress.topic_id].append(lane)
+    if len(lanes_of) > 1:
+        for topic_id, lanes in lanes_of.items():
+            tally.refute(f"topic id {topic_id.hex()}: lanes {', '.join(map(str, lanes))}")
+    return tally.check()
 
 
 def _trial_balance(parts: VerifyParts) -> Check:
@@ -225,30 +272,61 @@ def _holds(parts: VerifyParts) -> Check:
 def _balances(parts: VerifyParts, trails: dict[AccountKey, _Trail]) -> Check:
     """Prove that each account is where its postings lead, without a gap (V4)."""
     tally = _Tally("balances are the sum of postings, sequences without a gap")
-    for account in parts.books.accounts():
-        key = (account.address, account.currency)
-        trail = trails.pop(key, None)
-        if trail is not None and not trail.is_gapless and parts.archive is not None:
-            trail = _trail_of(parts.archive.statement(*key, from_sequence=trail.first, to_sequence=trail.last))
-        tally.counted += 1
-        if not _leads_to(trail, account):
-            tally.refute(f"{key}: the account is {account}, its postings lead to {trail}")
+    accounts = parts.books.accounts()
+    while some := list(islice(accounts, ACCOUNTS_AT_ONCE)):
+        led = [(account, _whole_trail(parts.archive, account, trails)) for account in some]
+        openings = None if parts.archive is None else parts.archive.changes_at(_opening_keys(led))
+        for account, trail in led:
+            if openings is None and not trail.count and account.sequence:
+                continue  # all its rows have left, and there is nothing to compare it with
+            tally.counted += 1
+            if not (_leads_to(trail, account) and _opens_right(trail, account, openings)):
+                key = (account.address, account.currency)
+                tally.refute(f"{key}: the account is {account}, its postings lead to {trail}")
+            parts.on_progress("balances", tally.counted)
     for key in trails:
         tally.refute(f"{key}: postings on an account that is not there")
     return tally.check()
 
 
-def _leads_to(trail: _Trail | None, account: Account) -> bool:
-    if trail is None:  # every row of it has left with its slice, or it never changed
-        return account.sequence > 0 or (account.balance, account.held) == (0, 0)
-    opened_right = trail.first > 1 or (trail.before, trail.held_before) == (0, 0)
+def _whole_trail(archive: Archive | None, account: Account, trails: dict[AccountKey, _Trail]) -> _Trail:
+    """Take an account's trail out of ``trails``; one without postings begins and ends where the account is."""
+    key = (account.address, account.currency)
+    trail = trails.pop(key, None)
+    if trail is None:
+        sequence = account.sequence
+        return _Trail(first=sequence + 1, last=sequence, before=account.balance, held_before=account.held)
+    if not trail.is_gapless and archive is not None:
+        return _trail_of(archive.statement(*key, from_sequence=trail.first, to_sequence=trail.last))
+    return trail
+
+
+def _leads_to(trail: _Trail, account: Account) -> bool:
     return (
-        opened_right
-        and trail.is_gapless
+        trail.is_gapless
         and trail.last == account.sequence
         and trail.before + trail.balance_change == account.balance
         and trail.held_before + trail.held_change == account.held
     )
+
+
+def _opening_keys(led: list[tuple[Account, _Trail]]) -> list[ChangeKey]:
+    """Return which archived changes say where trails begin that don't begin with the account."""
+    return [_opening_key(trail, account) for account, trail in led if trail.first > 1]
+
+
+def _opening_key(trail: _Trail, account: Account) -> ChangeKey:
+    return ChangeKey(account.address, account.currency, trail.first - 1)
+
+
+def _opens_right(trail: _Trail, account: Account, openings: dict[ChangeKey, StatementRow] | None) -> bool:
+    before = (trail.before, trail.held_before)
+    if trail.first == 1:
+        return before == (0, 0)
+    if openings is None:  # V4: what has left is believed
+        return True
+    row = openings.get(_opening_key(trail, account))
+    return row is not None and before == (row.balance, row.held)
 
 
 def _trail_of(rows: Iterable[StatementRow]) -> _Trail:
@@ -302,12 +380,13 @@ def _slice(result: Result) -> int:
 
 def _coverage(parts: VerifyParts, positions: dict[int, Progress]) -> LaneCoverage:
     """Return lane -> results partition -> how far the archive reaches."""
-    if parts.archive is None or not positions:
+    if parts.archive is None:
         return {}
     found: dict[int, dict[int, Covered]] = defaultdict(dict)
-    (incarnation,) = {progress.topic_id for progress in positions.values()}
-    for (lane, partition), covered in parts.archive.coverage(incarnation).items():
-        found[lane][partition] = covered
+    for incarnation in {progress.topic_id for progress in positions.values()}:  # one, unless ``_lanes`` says otherwise
+        for (lane, partition), covered in parts.archive.coverage(incarnation).items():
+            if lane in positions and positions[lane].topic_id == incarnation:
+                found[lane][partition] = covered
     return found
 
 
@@ -318,10 +397,14 @@ def _is_covered(parts: VerifyParts, coverage: dict[int, Covered], root: str, lan
 
 
 def _results(parts: VerifyParts, positions: dict[int, Progress], slices: set[int], journal: dict[int, _Sum]) -> Check:
-    """Prove that each published row is on the results topic once, byte for byte."""
+    """Prove that each published row is on the results topic, byte for byte, once for who dedupes (A1).
+
+    A stretch may be there twice (L4: the group offset was lost), but not with other bytes.
+    """
     assert parts.results is not None
     tally = _Tally("each journal row was published once, byte for byte")
     found: dict[int, _Sum] = defaultdict(_Sum)
+    read: dict[tuple[int, int], _Read] = defaultdict(_Read)  # by results partition and lane
     for record in parts.results():
         if record.value is None:
             continue
@@ -329,8 +412,13 @@ def _results(parts: VerifyParts, positions: dict[int, Progress], slices: set[int
         progress = positions.get(result.lane)
         if progress is None or result.incarnation != progress.topic_id or not result.journalled:
             continue
-        if result.lane_offset < progress.published_offset and _slice(result) in slices:
+        place, copies = (result.lane_offset, result.lane_index), read[record.partition, result.lane]
+        if not copies.is_first(place):
+            if not copies.is_same(place, record.value):
+                tally.refute(f"lane {result.lane} offset {place}: published again, and not known to be the same")
+        elif result.lane_offset < progress.published_offset and _slice(result) in slices:
             found[result.lane].add(record.value)
+        copies.note(place, record.value)
         tally.counted += 1
         parts.on_progress("results", tally.counted)
     for lane in positions:

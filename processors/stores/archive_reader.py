@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from processors.ids import root_of
 from processors.stores.archive_rows import SEQUENCE_BUCKET, WINDOW_OFFSETS, Covered, bucket_of_offset, id_partition
@@ -67,6 +68,15 @@ class StepKey:
     transaction_id: bytes
     root: str
     step: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeKey:
+    """Which change of an account. Not kw_only: one for each idle account that is verified."""
+
+    address: str
+    currency: str
+    sequence: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +161,15 @@ class ArchiveReader:
         for bucket in range(from_sequence // SEQUENCE_BUCKET, last // SEQUENCE_BUCKET + 1):
             key = (root_of(address), address, currency, bucket)
             for values in self._session.rows(select, (*key, from_sequence, last)):
-                yield StatementRow(**dict(zip(StatementRow.__slots__, values, strict=True)))
+                yield _statement_row(values)
+
+    def changes_at(self, keys: Iterable[ChangeKey]) -> dict[ChangeKey, StatementRow]:
+        """Return single changes of accounts; one that is not there is not in the answer."""
+        keys = list(keys)
+        select = self._session.prepare(_STATEMENT, page_rows=STATEMENT_PAGE_ROWS)
+        wanted = ((select, (*_statement_partition(key), key.sequence, key.sequence)) for key in keys)
+        answers = zip(keys, self._session.read_each(wanted), strict=True)
+        return {key: _statement_row(values) for key, rows in answers for values in rows}
 
     def newest_sequence(self, address: str, currency: str) -> int:
         """Return the last sequence of an account that is archived, 0 where there is none."""
@@ -231,6 +249,14 @@ class ArchiveReader:
         for (offset,) in self._session.rows(self._session.prepare(_POSITION), (topic_id, partition)):
             return int(offset)
         return None
+
+
+def _statement_partition(key: ChangeKey) -> tuple[str, str, str, int]:
+    return (root_of(key.address), key.address, key.currency, key.sequence // SEQUENCE_BUCKET)
+
+
+def _statement_row(values: tuple[Any, ...]) -> StatementRow:
+    return StatementRow(**dict(zip(StatementRow.__slots__, values, strict=True)))
 
 
 def _by(keys: list[StepKey], count: int) -> Iterator[list[StepKey]]:

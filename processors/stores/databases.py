@@ -1,4 +1,4 @@
-"""Makes a shard's database where there is none; its tables are ``stores.migrations``'."""
+"""Makes a shard's database where there is none, and says which one a replay may fill; tables are ``migrations``'."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from processors.faults import Misconfigured
 from processors.stores.mysql import MysqlAddress, Session
 from processors.stores.sql_text import text_literal
 
+_TARGET_MARK = "replay_target"  # a table without rows, made before all others: a dump of a live shard lacks it
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,47}", re.ASCII)  # as the settings have it; written into a statement below
 
 
@@ -33,3 +34,41 @@ def create_database(address: MysqlAddress) -> bool:
         return True
     finally:
         session.close()
+
+
+def claim_target(target: MysqlAddress, live: MysqlAddress) -> None:
+    """Mark an empty database as a replay's, or find that mark there; refuse any other, before anything is written.
+
+    A replay takes its target's lanes over: in the live database, under whatever name, that would fence the workers;
+    and a copy of it would be found equal without a record having been decided.
+
+    Args:
+        target: Where the replay is to write.
+        live: The shard's own database, which is only read.
+
+    Raises:
+        Misconfigured: It is the live one, or it holds tables that no replay made.
+        Unavailable: A server does not answer.
+    """
+    served = Session(live, lane=False)
+    session = Session(target, lane=False)
+    try:
+        if _identity(session) == _identity(served):
+            raise Misconfigured(f"{target} is the live database, {live}: give an empty one")
+        rows = session.query(
+            "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE()", "looking for tables"
+        )
+        tables = {name for (name,) in rows}
+        if tables and _TARGET_MARK not in tables:
+            raise Misconfigured(f"{target} is neither empty nor a target that a replay began: give an empty database")
+        if not tables:
+            session.execute(f"CREATE TABLE {_TARGET_MARK} (here TINYINT) ENGINE = InnoDB", "marking the target")
+    finally:
+        session.close()
+        served.close()
+
+
+def _identity(session: Session) -> tuple[str, str]:
+    """Return what tells a database from every other, by whatever name its server was called."""
+    ((server, name),) = session.query("SELECT @@server_uuid, DATABASE()", "reading which database this is")
+    return server, name

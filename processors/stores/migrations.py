@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from processors.faults import Misconfigured, Retryable
+from processors.ids import SLICES_MAX
 from processors.ledger.rules import Rules
 from processors.stores.mysql import MysqlAddress, Session
 from processors.stores.partitions import ensure_slices, slices_needed
@@ -39,7 +40,9 @@ class Migration:
     digest: bytes
 
 
-def migrate(address: MysqlAddress, shard: ShardRow, rules: dict[int, Rules], *, now_ms: int) -> list[str]:
+def migrate(
+    address: MysqlAddress, shard: ShardRow, rules: dict[int, Rules], *, now_ms: int, slices_max: int = SLICES_MAX
+) -> list[str]:
     """Bring a database to this release's schema, enter the shard and its first rules, and make the journal's slices.
 
     Args:
@@ -49,6 +52,7 @@ def migrate(address: MysqlAddress, shard: ShardRow, rules: dict[int, Rules], *, 
             only SET_RULES changes them (I6).
         now_ms: Wall clock, ms since the epoch; partitions are made from the lane that is furthest behind to after it
             (A7).
+        slices_max: A7's limit, or ``TARGET_SLICES_MAX``.
 
     Returns:
         What was done, in words; empty where there was nothing to do.
@@ -64,7 +68,8 @@ def migrate(address: MysqlAddress, shard: ShardRow, rules: dict[int, Rules], *, 
             if _enter_shard(session, shard, rules, now_ms):
                 done.append(f"entered shard {shard.shard} with {shard.lanes} lanes")
             known = [each for of_lane in select_rules(session).values() for each in of_lane.values()]
-            made = ensure_slices(session, slices_needed(known, from_ms=_earliest_ms(session, now_ms), to_ms=now_ms))
+            needed = slices_needed(known, from_ms=_earliest_ms(session, now_ms), to_ms=now_ms)
+            made = ensure_slices(session, needed, slices_max=slices_max)
             return done + ([f"made {len(made)} slices of the journal"] if made else [])
     finally:
         session.close()

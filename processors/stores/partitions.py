@@ -16,6 +16,9 @@ TRANSACTION_AGE_MAX_S = 1
 # Doubling from 50 ms this is 13 s in all: many batches, and a transaction that takes longer is someone else's.
 ATTEMPTS_MAX = 9
 FIRST_BACKOFF_S = 0.05
+# A replay's target keeps every slice of its topic, since nothing is removed there: as many as MySQL allows in a table,
+# the place keeper among them; 341 days of a shard topic.
+TARGET_SLICES_MAX = 8_192
 _PLACE_KEEPER = 0  # the partition that the table was made with
 
 
@@ -40,30 +43,33 @@ def slices_needed(rules: Iterable[Rules], *, from_ms: int, to_ms: int) -> range:
     return range(first, last + 1)
 
 
-def ensure_slices(session: Session, needed: range) -> list[int]:
-    """Make the partitions that are missing, in one statement.
+def ensure_slices(session: Session, needed: range, *, slices_max: int = SLICES_MAX) -> list[int]:
+    """Make the partitions that are missing, at most ``SLICES_MAX`` in one statement.
 
     Args:
         session: Without a transaction.
         needed: As ``slices_needed`` says.
+        slices_max: What the journal may not reach: A7's limit, or ``TARGET_SLICES_MAX``.
 
     Returns:
         The slices made.
 
     Raises:
-        Misconfigured: The journal would have ``SLICES_MAX`` partitions or more.
+        Misconfigured: The journal would have ``slices_max`` partitions or more.
         Retryable: The table was in use each time; nothing was changed.
     """
     present = slices(session)
     missing = sorted(set(needed) - set(present))
-    if len(present) + len(missing) >= SLICES_MAX:
+    if len(present) + len(missing) >= slices_max:
+        asked = "is the remover running, and" if slices_max == SLICES_MAX else "is"
         raise Misconfigured(
-            f"{session.address}: the journal has {len(present)} slices and needs {len(missing)} more; {SLICES_MAX} are "
-            "too many: is the remover running, and the window within reason?"
+            f"{session.address}: the journal has {len(present)} slices and needs {len(missing)} more; {slices_max} are "
+            f"too many: {asked} the window within reason?"
         )
-    if missing:
-        parts = ", ".join(f"PARTITION p{number} VALUES IN ({number})" for number in missing)
-        change_partitions(session, f"ALTER TABLE journal ADD PARTITION ({parts})", f"adding {len(missing)} slices")
+    for start in range(0, len(missing), SLICES_MAX):
+        some = missing[start : start + SLICES_MAX]  # 5 s of DDL, well below READ_TIMEOUT_S
+        parts = ", ".join(f"PARTITION p{number} VALUES IN ({number})" for number in some)
+        change_partitions(session, f"ALTER TABLE journal ADD PARTITION ({parts})", f"adding {len(some)} slices")
     return missing
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from processors.ids import SLICES_MAX
 from processors.ledger.rules import Rules
 from processors.stores.mysql import MysqlAddress, Reconnecting, Session
 from processors.stores.partitions import drop_slice, ensure_slices, slices_needed
@@ -45,24 +46,26 @@ class ShardUpkeep:
 
     # ------------------------------------------------------------------ slices
 
-    def ensure_slices(self, rules: Rules | None = None, *, from_ms: int, to_ms: int) -> list[int]:
+    def ensure_slices(
+        self, rules: Rules | None = None, *, from_ms: int, to_ms: int, slices_max: int = SLICES_MAX
+    ) -> list[int]:
         """Make the journal's partitions for lane times from ``from_ms`` to ``to_ms``, and return those made (A7).
 
         Args:
             rules: Whose window and future limit count beside the shard's own; for rules that are about to be set.
             from_ms: The earliest lane time to come: now, or a topic's first record for a replay.
             to_ms: The latest one known: now.
+            slices_max: A7's limit, or ``TARGET_SLICES_MAX``.
 
         Raises:
-            Misconfigured: A7's limit would be passed.
+            Misconfigured: The limit would be passed.
             Retryable: The journal was in use each time.
         """
 
         def ensure(session: Session) -> list[int]:
             known = [each for of_lane in select_rules(session).values() for each in of_lane.values()]
-            return ensure_slices(
-                session, slices_needed([*known, *([rules] if rules else [])], from_ms=from_ms, to_ms=to_ms)
-            )
+            needed = slices_needed([*known, *([rules] if rules else [])], from_ms=from_ms, to_ms=to_ms)
+            return ensure_slices(session, needed, slices_max=slices_max)
 
         return self._connection.ask(ensure)
 

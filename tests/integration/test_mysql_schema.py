@@ -17,7 +17,7 @@ from processors.ledger.rules import Rules
 from processors.stores import partitions
 from processors.stores.migrations import FOLDER, check_database, check_schema, migrate, read_migrations
 from processors.stores.mysql import MysqlAddress, Session
-from processors.stores.partitions import ensure_slices, slices, slices_needed
+from processors.stores.partitions import TARGET_SLICES_MAX, ensure_slices, slices, slices_needed
 from processors.stores.shard_reader import ShardReader, open_reader
 from processors.stores.shard_upkeep import ShardUpkeep
 from tests.integration.mysql_shard import (
@@ -236,6 +236,23 @@ def test_slices_are_made_for_a_replay_from_long_ago(address: MysqlAddress, upkee
 def test_a_thousand_slices_are_too_many(upkeep: ShardUpkeep) -> None:
     with pytest.raises(Misconfigured, match="1000 are too many"):
         upkeep.ensure_slices(from_ms=clock_ms() - 1_000 * SLICE_MS, to_ms=clock_ms())
+
+
+@pytest.mark.rule("A7")
+def test_a_replays_target_may_have_as_many_slices_as_mysql_allows(
+    servers: Servers, fresh_database: Callable[[], str]
+) -> None:
+    target = address_of(servers, fresh_database())
+    migrate(target, SHARD, {0: RULES}, now_ms=clock_ms(), slices_max=TARGET_SLICES_MAX)
+    upkeep = ShardUpkeep(target)
+    from_ms = clock_ms() - 1_100 * SLICE_MS
+    made = upkeep.ensure_slices(from_ms=from_ms, to_ms=clock_ms(), slices_max=TARGET_SLICES_MAX)
+    assert len(made) >= 1_100
+
+    migrate(target, SHARD, {0: RULES}, now_ms=clock_ms(), slices_max=TARGET_SLICES_MAX)  # as a resumed replay does
+    with pytest.raises(Misconfigured, match="8192 are too many: is the window within reason"):
+        upkeep.ensure_slices(from_ms=clock_ms() - 8_192 * SLICE_MS, to_ms=clock_ms(), slices_max=TARGET_SLICES_MAX)
+    upkeep.close()
 
 
 @pytest.mark.rule("A7")

@@ -9,8 +9,12 @@ import pytest
 from processors.ids import slice_of
 from processors.ledger.commands import Command, OpenAccount, Pay, PlaceHold, TopUp
 from processors.ops import assembly, proving
+from processors.stores.archive_rows import Collector
+from processors.stores.archive_schema import open_archive
+from processors.stores.archive_writer import ArchiveWriter
 from processors.stores.mysql import Session
 from processors.stores.shard_upkeep import ShardUpkeep
+from processors.wire.results import decode_result
 from tests.chaos.lanes import HOUR_MS, SHARD, Shard, new_id, now_ms
 from tests.servers import Place
 
@@ -31,11 +35,39 @@ def payments_of_today(root: str, payments: int) -> list[Command]:
     return [Pay(command_id=new_id(), address=root, currency="USD", amount_minor=3) for _ in range(payments)]
 
 
-def wrong(shard: Shard) -> dict[str, tuple[int, tuple[str, ...]]]:
-    """Verify against MySQL and the results alone: the archive plays no part in where an account's rows begin."""
-    checks = proving.verify_shard(shard.settings, SHARD, on_progress=lambda _what, _rows: None, with_archive=False)
-    assert [check.name.split()[0] for check in checks] == ["trial", "held", "balances", "each"]
+def wrong(shard: Shard, *, with_archive: bool = False) -> dict[str, tuple[int, tuple[str, ...]]]:
+    """Verify; without the archive, where an account's rows begin is believed."""
+    checks = proving.verify_shard(
+        shard.settings, SHARD, on_progress=lambda _what, _rows: None, with_archive=with_archive
+    )
+    names = ["lanes", "trial", "held", "balances", "each", *(["each"] if with_archive else [])]
+    assert [check.name.split()[0] for check in checks] == names
     return {check.name.split()[0]: (check.wrong, check.details) for check in checks if not check.passed}
+
+
+def archive_all(shard: Shard) -> None:
+    """Have everything that was published archived."""
+    collector = Collector()
+    for partition, payloads in shard.results().items():
+        for payload in payloads:
+            collector.add(partition, decode_result(payload), payload)
+    rows = collector.take()
+    session = open_archive(assembly.cassandra_address(shard.settings), requests_max=8)
+    try:
+        writer = ArchiveWriter(session)
+        writer.write(rows)
+        writer.cover(rows)
+    finally:
+        session.close()
+
+
+def drop_old(shard: Shard) -> None:
+    """Remove the slices of old mornings, whose hour may have turned while ids were made."""
+    old = slice_of(now_ms() - OLD_MS)
+    upkeep = ShardUpkeep(assembly.mysql_address(shard.settings, SHARD))
+    for number in (old - 1, old, old + 1):
+        upkeep.drop_slice(number)
+    upkeep.close()
 
 
 def change(shard: Shard, statement: str) -> None:
@@ -50,16 +82,12 @@ def test_an_account_whose_first_rows_have_left_is_opened_by_the_balance_before_i
     fresh_place: Callable[..., Place],
 ) -> None:
     shard = Shard(fresh_place(BALANCE_TOPICS__LANES="1", BALANCE_TOPICS__COMMANDS_PARTITIONS="1"))
-    old = slice_of(now_ms() - OLD_MS)
     shard.write([*an_old_morning("acme", 20), *payments_of_today("acme", 20), *an_old_morning("gone", 5)])
     with shard.worker():
         shard.await_decided()
     assert wrong(shard) == {}
 
-    upkeep = ShardUpkeep(assembly.mysql_address(shard.settings, SHARD))
-    for number in (old, old + 1):  # the hour may have turned while ids were made
-        upkeep.drop_slice(number)
-    upkeep.close()
+    drop_old(shard)
     assert wrong(shard) == {}
 
     change(shard, "UPDATE account SET balance = balance + 1 WHERE address = X'61636d65'")  # acme
@@ -71,3 +99,33 @@ def test_an_account_whose_first_rows_have_left_is_opened_by_the_balance_before_i
     a_row_between = "SELECT max(lane_offset) - 8 AS lane_offset FROM journal"
     change(shard, f"DELETE FROM journal WHERE lane_offset = (SELECT lane_offset FROM ({a_row_between}) AS found)")
     assert list(wrong(shard)) == ["balances"]  # a hole in the sequences, and no archive to fill it from
+
+
+@pytest.mark.rule("V4")
+def test_accounts_whose_rows_have_left_stand_where_the_archive_says(fresh_place: Callable[..., Place]) -> None:
+    shard = Shard(fresh_place(BALANCE_TOPICS__LANES="1", BALANCE_TOPICS__COMMANDS_PARTITIONS="1"))
+    never = OpenAccount(command_id=new_id(OLD_MS), address="never", currency="USD")
+    shard.write([*an_old_morning("acme", 3), *an_old_morning("bravo", 5), *an_old_morning("coral", 5), never])
+    shard.write(payments_of_today("coral", 2))
+    with shard.worker():
+        shard.await_decided()
+    archive_all(shard)
+    drop_old(shard)
+    assert wrong(shard, with_archive=True) == {}
+
+    def take_and_give(amount_minor: int) -> None:
+        for address, change_minor in (("acme", -amount_minor), ("bravo", amount_minor)):
+            literal = address.encode().hex()
+            change(shard, f"UPDATE account SET balance = balance + {change_minor} WHERE address = X'{literal}'")
+
+    take_and_give(100)  # the trial balance does not see it
+    said = wrong(shard, with_archive=True)
+    assert {name: count for name, (count, _) in said.items()} == {"balances": 2}
+    take_and_give(-100)
+
+    session = open_archive(assembly.cassandra_address(shard.settings), requests_max=8)
+    for address in ("bravo", "coral"):
+        session.execute(f"DELETE FROM statement WHERE root = '{address}' AND address = '{address}' "
+                        "AND currency = 'USD' AND bucket = 0 AND sequence = 7")  # fmt: skip
+    session.close()
+    assert wrong(shard, with_archive=True)["balances"][0] == 2  # an idle one's last change, a busy one's opening

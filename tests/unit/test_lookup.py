@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from processors.ids import make_command_id
+from processors.ids import make_command_id, slice_of
 from processors.ledger.book import Account, Hold, OpenRefund
 from processors.ledger.rules import Rules
 from processors.ops.lookup import Lookup
@@ -28,6 +28,8 @@ class Moving:
     payload: bytes
     moves_after: int
     asked: list[str] = field(default_factory=list)
+    left: bytes | None = None  # another step of the transaction, which is only in the archive
+    slices_kept: int = 7  # a window's, and the one that is not wholly out of it
 
     def rules(self) -> dict[int, dict[int, Rules]]:
         return {0: {0: Rules(version=1)}}
@@ -44,7 +46,8 @@ class Moving:
     def steps(self, transaction_id: bytes) -> list[Step]:
         here = len(self.asked) >= self.moves_after
         self.asked.append("archive")
-        return [Step(root="acme", step=transaction_id, result=self.payload)] if here else []
+        payloads = [self.payload] * here + [self.left] * (self.left is not None)
+        return [Step(root="acme", step=transaction_id, result=payload) for payload in payloads if payload is not None]
 
     def open_transactions(self, transaction_id: bytes) -> list[tuple[str, Hold | OpenRefund]]:
         del transaction_id
@@ -57,7 +60,8 @@ class Moving:
         raise NotImplementedError
 
     def slices(self) -> list[int]:
-        raise NotImplementedError
+        now = slice_of(time.time_ns() // 1_000_000)
+        return list(range(now - self.slices_kept, now + 2))
 
     def slice_rows(self, number: int, lane: int, after: tuple[int, int]) -> list[JournalRecord]:
         raise NotImplementedError
@@ -85,3 +89,24 @@ def test_a_row_is_found_whenever_it_moves(age_ms: int, moves_after: int) -> None
     lookup = Lookup(stores, lambda: stores, lanes=4, results_partitions=4)
 
     assert lookup.transaction(transaction_id).steps == [result], stores.asked
+
+
+@pytest.mark.rule("A8")
+def test_a_step_whose_id_is_older_than_its_transactions_is_found_once_it_has_left() -> None:
+    now_ms = time.time_ns() // 1_000_000
+    hold_id, capture_id = (make_command_id(now_ms - age_ms, bytes(10)) for age_ms in (3 * HOUR_MS, 8 * HOUR_MS))
+    hold = a_result(command_id=hold_id)
+    capture = a_result(1, command_id=capture_id, transaction_id=hold_id)
+    stores = Moving(write_result(hold), moves_after=10, left=write_result(capture))
+
+    assert Lookup(stores, lambda: stores, lanes=4, results_partitions=4).transaction(hold_id).steps == [hold, capture]
+
+
+@pytest.mark.rule("A8")
+def test_a_transaction_of_which_nothing_can_have_left_needs_mysql_alone() -> None:
+    transaction_id = make_command_id(time.time_ns() // 1_000_000 - HOUR_MS, bytes(10))
+    now = a_result(command_id=transaction_id, lane_time_ms=time.time_ns() // 1_000_000 - HOUR_MS)
+    stores = Moving(write_result(now), moves_after=10, slices_kept=8)
+
+    assert Lookup(stores, lambda: stores, lanes=4, results_partitions=4).transaction(transaction_id).steps == [now]
+    assert stores.asked == ["mysql"]

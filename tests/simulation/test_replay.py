@@ -1,0 +1,93 @@
+"""A replay on the in-memory log and store, where a test says what stands in the log and what time it bears."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from processors.faults import StopCode
+from processors.ledger.commands import SetLaneTime
+from processors.recovery.replay import ReplayParts, replay_lane
+from processors.wire.commands import encode_command
+from processors.wire.records import Record
+from processors.wire.results import LaneIdentity
+from processors.workers.standing import LaneContext
+from tests.simulation.customers import KEYRING
+from tests.simulation.fakes.broker import Broker, record_of
+from tests.simulation.fakes.clock import START_MS
+from tests.simulation.fakes.database import Database
+from tests.simulation.fakes.lane_store import FakeLaneStore
+from tests.simulation.fakes.power import SteadyPower
+from tests.simulation.test_found import TOPIC, Worker
+
+
+class Topic:
+    """The shard's topic, as a replay reads it."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+
+    def topic_id(self) -> bytes:
+        return self._broker.topic(TOPIC).topic_id
+
+    def bounds(self, lane: int) -> tuple[int, int]:
+        log = self._broker.log(TOPIC, lane)
+        return log.start_offset, log.next_offset
+
+    def read(self, lane: int, from_offset: int, to_offset: int) -> Iterator[list[Record]]:
+        log = self._broker.log(TOPIC, lane)
+        entries, _ = log.read(from_offset, to_offset - from_offset)
+        yield [record_of(log, entry) for entry in entries if entry.offset < to_offset]
+
+
+class Target(FakeLaneStore):
+    """The target's rows; nothing is left open when it is closed."""
+
+    def close(self) -> None:
+        return
+
+
+def parts_of(worker: Worker, database: Database) -> ReplayParts:
+    topic = Topic(worker.broker)
+    context = LaneContext(
+        identity=LaneIdentity(shard="s1", incarnation=topic.topic_id(), lane=0),
+        lanes=1,
+        results_topic="balance.results",
+        results_partitions=1,
+        dead_letters_topic="balance.dead-letters",
+    )
+    return ReplayParts(
+        topic=topic,
+        keyring=KEYRING,
+        make_store=lambda lane: Target(database, lane, SteadyPower()),
+        make_context=lambda _lane: context,
+        clock_ms=worker.clock.read,
+        lanes=1,
+        confluent={},
+        book_accounts_max=10,
+    )
+
+
+@pytest.mark.rule("I2")
+def test_a_replay_knows_the_word_that_stands_behind_its_target() -> None:
+    worker = Worker.begin()
+    worker.broker.topic(TOPIC).append_time = False
+    worker.write()
+    worker.broker.topic(TOPIC).append_time = True
+    worker.write(count=3)
+    stop = worker.stop()
+    assert stop is not None
+    assert stop.code is StopCode.TIMESTAMP_TYPE
+    worker.write(encode_command(SetLaneTime(command_id=bytes(16), lane_offset=0, time_ms=START_MS)))
+    assert worker.stop() is None
+    live = worker.database.tables.progress[0]
+
+    target = Database(worker.clock, worker.database.rules)
+    target.tables.journal.update({number: {} for number in worker.database.tables.journal})
+    parts = parts_of(worker, target)
+    before = replay_lane(parts, 0, 2, on_progress=lambda _at: None)  # the live lane had committed a batch up to here
+    replayed = replay_lane(parts, 0, live.next_offset, on_progress=lambda _at: None)
+
+    assert before.next_offset == 2
+    assert (replayed.digest, replayed.last_time_ms) == (live.digest, live.last_time_ms)
