@@ -68,29 +68,19 @@ def service(servers_of_our_own: Settings, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.mark.rule("L5")
 @pytest.mark.rule("L6")
-def test_mysql_killed_under_load_loses_and_doubles_nothing(service: WholeService, servers_of_our_own: Settings) -> None:
-    with service.processes():
-        with service.load(seed=1) as load:
-            service.await_progress()
-            load.await_batches(BATCHES)
-            stack.kill(servers_of_our_own, Server.MYSQL)
-            time.sleep(DOWN_S)
-            stack.start(servers_of_our_own, Server.MYSQL)
-            load.await_batches(BATCHES)
-        service.settle()
-
-
-@pytest.mark.rule("L5")
 @pytest.mark.rule("R6")
 @pytest.mark.rule("R7")
-def test_kafka_killed_under_load_loses_and_doubles_nothing(service: WholeService, servers_of_our_own: Settings) -> None:
+@pytest.mark.parametrize(("server", "seed"), [(Server.MYSQL, 1), (Server.KAFKA, 2)])
+def test_a_server_killed_under_load_loses_and_doubles_nothing(
+    service: WholeService, servers_of_our_own: Settings, server: Server, seed: int
+) -> None:
     with service.processes():
-        with service.load(seed=2) as load:
+        with service.load(seed=seed) as load:
             service.await_progress()
             load.await_batches(BATCHES)
-            stack.kill(servers_of_our_own, Server.KAFKA)
+            stack.kill(servers_of_our_own, server)
             time.sleep(DOWN_S)
-            stack.start(servers_of_our_own, Server.KAFKA)
+            stack.start(servers_of_our_own, server)
             load.await_batches(BATCHES)
         service.settle()
 
