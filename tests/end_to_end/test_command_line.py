@@ -291,7 +291,7 @@ def test_verify_proves_the_books(running: Running, partner: str) -> None:
     assert partner
     said = running.balance("verify", "--json")
     assert said.status == 0
-    assert len(said.json) == 5
+    assert len(said.json) == 6
     assert all(check["passed"] for check in said.json)
 
 

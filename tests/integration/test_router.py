@@ -131,7 +131,7 @@ def test_a_record_is_forwarded_as_it_is_with_one_header_more_and_none_of_the_ser
         assert record.headers[:-1] == [("signature", b"k1:\x00\xff"), ("trace", b"t"), ("trace", b"t again")]
         assert route_of(record) == Route(
             RouteKind.COMMAND,
-            1,
+            read_directory(address).head.ingress_epoch,
             3,
             offset,
             came[offset].leader_epoch,
