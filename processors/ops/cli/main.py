@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated, NoReturn
@@ -70,8 +69,5 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         notes.print(f"balance: {fault}", style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(EXIT_FAULT)
     except KeyboardInterrupt:
-        # At once: drivers' threads, which an orderly end waits for, may hang on a server (seen, once in many runs).
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(_INTERRUPTED)
+        sys.exit(_INTERRUPTED)
     raise AssertionError("the application ends by exiting")
