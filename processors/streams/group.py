@@ -22,9 +22,7 @@ from processors.wire.records import Record
 # Read ahead: memory is bounded by bytes, and there is always a whole batch of small records at hand.
 QUEUE_KIB_MAX = 32 * 1024
 QUEUE_RECORDS = 50_000
-FETCH_WAIT_MS = (
-    100  # how long the broker waits for more where there is little: what a quiet partition's record may cost
-)
+FETCH_WAIT_MS = 100  # how long the broker waits for more where there is little
 COMMIT_DEADLINE_S = 10.0
 MAX_POLL_INTERVAL_MS = 300_000
 
@@ -114,11 +112,6 @@ class GroupConsumer:
             self._move_over_marks()
         return records
 
-    def _note_end(self, message: Message) -> None:
-        partition, end = message.partition(), message.offset()
-        if partition is not None and partition in self._owned and end is not None:
-            self._ends[partition] = end
-
     def ends(self) -> dict[int, int]:
         """Return, of partitions whose end was met, the offset there: behind all records that ``poll`` returned."""
         return dict(self._ends)
@@ -187,6 +180,11 @@ class GroupConsumer:
             )
         if not passes(error):
             raise fault_of(error, f"read of {self._topic}")
+
+    def _note_end(self, message: Message) -> None:
+        partition, end = message.partition(), message.offset()
+        if partition is not None and partition in self._owned and end is not None:
+            self._ends[partition] = end
 
     def _note_epochs(self, records: list[Record]) -> None:
         """Remember the leader epoch of each partition's last record, for its commit.

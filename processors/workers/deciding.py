@@ -25,6 +25,7 @@ from processors.ledger.commands import (
     Tick,
 )
 from processors.ledger.control import next_rules
+from processors.ledger.currencies import has_form_of_code
 from processors.ledger.decide import Duplicate, decide
 from processors.ledger.metadata import canonical_metadata
 from processors.ledger.needs import collect_needs
@@ -47,7 +48,6 @@ from processors.wire.results import (
 from processors.workers.standing import LaneContext, Standing, chain_digest, is_redelivery, meet
 
 CONTROL_TYPES = (Tick, SetRules, SetLaneTime)
-CURRENCY_CHARACTERS = 3  # ISO 4217
 _OF_THE_SERVICE = {ExpireHold, RecallOriginal}  # without ids that a partner could repeat (I7)
 
 
@@ -275,7 +275,7 @@ class Decider:
             outcome.reason,
             # What a refusal quotes may be anything; columns hold only what is well-formed. The result has the rest.
             address if chain(address) else "",
-            currency if len(currency) == CURRENCY_CHARACTERS and currency.isascii() else "",
+            currency if has_form_of_code(currency) else "",
             outcome.amount_minor,
             admission.body_hash,
             -1 if route is None else route.ingress_partition,

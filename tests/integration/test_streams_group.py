@@ -50,6 +50,16 @@ def join(address: KafkaAddress) -> Iterator[Join]:
         yield make
 
 
+def owner_of_two(join: Join, log: KafkaLog) -> tuple[GroupConsumer, set[int]]:
+    """Return a member that has both partitions of a topic made again, and what it has, as its hooks are told."""
+    log.drop(TOPIC)
+    log.make(TOPIC, 2)
+    mine: set[int] = set()
+    member = join(on_assigned=mine.update, on_revoked=mine.difference_update)
+    eventually(lambda: (member.poll(1, 0.1), len(mine) == 2)[1], "both partitions are here")
+    return member, mine
+
+
 def read(consumer: GroupConsumer, count: int) -> list[int]:
     """Return the offsets of the next records, at least that many."""
     records: list[Record] = []
@@ -168,11 +178,7 @@ class HeldUp:
 def test_records_of_a_partition_that_was_given_away_while_they_were_read_are_not_returned(
     join: Join, address: KafkaAddress, log: KafkaLog
 ) -> None:
-    log.drop(TOPIC)
-    log.make(TOPIC, 2)
-    mine: set[int] = set()
-    first = join(on_assigned=mine.update, on_revoked=mine.difference_update)
-    eventually(lambda: (first.poll(1, 0.1), len(mine) == 2)[1], "both partitions are here")
+    first, mine = owner_of_two(join, log)
     first._consumer = HeldUp(first._consumer, 0.4)  # type: ignore[assignment]
     second = GroupConsumer(address, TOPIC, replace(GROUP, instance="b"))
 
@@ -191,11 +197,7 @@ def test_records_of_a_partition_that_was_given_away_while_they_were_read_are_not
 def test_a_partition_that_was_given_away_while_paused_is_not_paused_when_it_comes_back(
     join: Join, address: KafkaAddress, log: KafkaLog
 ) -> None:
-    log.drop(TOPIC)
-    log.make(TOPIC, 2)
-    mine: set[int] = set()
-    first = join(on_assigned=mine.update, on_revoked=mine.difference_update)
-    eventually(lambda: (first.poll(1, 0.1), len(mine) == 2)[1], "both partitions are here")
+    first, mine = owner_of_two(join, log)
     first.pause()
     second = GroupConsumer(address, TOPIC, replace(GROUP, instance="b"))
     eventually(lambda: (first.poll(1, 0.1), second.poll(1, 0.1), len(mine) == 1)[2], "one is given away")

@@ -80,6 +80,10 @@ class Worker:
         for _ in range(count):
             self.broker.write(OutRecord(TOPIC, 0, None, payload, headers))
 
+    def tell(self, offset: int, time_ms: int) -> None:
+        """Write the operator's word on a record's time."""
+        self.write(encode_command(SetLaneTime(command_id=bytes(16), lane_offset=offset, time_ms=time_ms)))
+
     def read(self) -> list[Admission]:
         records, _ = self.consumer.poll(100, 0)
         return [admit(record, keyring=KEYRING, lane=0, lanes=1) for record in records.get(0, [])]
@@ -165,7 +169,7 @@ def test_a_lane_stopped_by_a_producers_time_goes_on_once_it_is_told_the_records_
     stop = worker.stop()
     assert stop is not None
     assert stop.code is StopCode.TIMESTAMP_TYPE
-    worker.write(encode_command(SetLaneTime(command_id=bytes(16), lane_offset=0, time_ms=START_MS)))
+    worker.tell(0, START_MS)
 
     assert worker.stop() is None
     assert worker.next_offset == 2
@@ -192,7 +196,7 @@ def test_a_word_on_a_record_that_was_decided_by_its_stamp_changes_nothing_when_i
     )
     worker.write(encode_command(rules))  # leaves a row with its lane time
     worker.serve()
-    worker.write(encode_command(SetLaneTime(command_id=bytes(16), lane_offset=3, time_ms=START_MS)))
+    worker.tell(3, START_MS)
     worker.write()
     worker.serve()
     live = worker.database.tables.progress[0]
@@ -212,7 +216,7 @@ def test_a_word_never_moves_a_lanes_time_on_further_than_the_broker_did() -> Non
     worker.clock.broker_ahead_ms = 0
     assert worker.stop() is not None
     microseconds = START_MS * 1_000
-    worker.write(encode_command(SetLaneTime(command_id=bytes(16), lane_offset=0, time_ms=microseconds)))
+    worker.tell(0, microseconds)
 
     assert worker.stop() is None
     assert worker.database.tables.progress[0].last_time_ms == START_MS + 2 * HOUR_MS
@@ -226,8 +230,7 @@ def test_an_operators_word_is_kept_for_owners_whose_clock_has_passed_the_record(
     worker.clock.broker_ahead_ms = 0
     assert worker.stop() is not None
     for offset in (1, 0):
-        word = SetLaneTime(command_id=bytes(16), lane_offset=offset, time_ms=START_MS + offset)
-        worker.write(encode_command(word))
+        worker.tell(offset, START_MS + offset)
     worker.lane.assign()
     worker.lane.turn(worker.read()[:1])
     worker.lane.turn([])  # offset 0 is committed, offset 1 is not
