@@ -128,7 +128,8 @@ def replay_lane(
         committer = Committer(store, decider, state, book_accounts_max=parts.book_accounts_max, on_committed=committed)
         for admissions in _admitted(parts, lane, first, target):
             committer.advance(admissions, published=(0, 0), check=_nothing)
-        committer.advance([], published=(0, 0), check=_nothing)
+        while not committer.idle:
+            committer.advance([], published=(0, 0), check=_nothing)
         return reached[-1]
     finally:
         store.close()

@@ -165,18 +165,17 @@ class MysqlLaneStore:
 
     # ------------------------------------------------------------------ batches
 
-    def begin(self, fence: Fence, write: BatchWrite | None, load: Keys) -> Rows:
-        """Start a transaction: check the fence, return the rows asked for, and write and commit meanwhile.
+    def begin(self, fence: Fence, write: BatchWrite | None, load: Keys) -> None:
+        """Start a transaction: check the fence, read the rows asked for, write, and commit.
 
         Args:
             fence: The state of the last commit; anything else in ``progress`` means that the lane is not ours (L1).
             write: The batch to make durable, or None to load only. Its values are taken before this returns.
-            load: Keys of the rows to return; what is not returned does not exist.
+            load: Keys of the rows that ``loaded`` returns, as they are before ``write``.
 
         Raises:
-            Fenced: Another owner, or another past, of the lane.
-            LaneStopped: BUG, or MISSING_SLICE (A7).
-            Retryable, Unavailable, UnknownOutcome, Misconfigured: The server.
+            LaneStopped: BUG: the batch cannot be written as SQL.
+            Unavailable, Misconfigured: The server; the rest comes from ``loaded`` and ``finish``.
         """
         assert self._running is None, "the transaction before was not finished"
         session = self._fresh_session()
@@ -193,6 +192,16 @@ class MysqlLaneStore:
             self._drop_session()
             raise
         running.to_write.set_result(statements)
+
+    def loaded(self) -> Rows:
+        """Wait for the rows that ``begin`` was asked for; what is not among them does not exist.
+
+        Raises:
+            Fenced: Another owner, or another past, of the lane.
+            Fault: As ``finish``.
+        """
+        running = self._running
+        assert running is not None, "no transaction was begun"
         if running.loaded.exception() is not None:
             self.finish()  # raises it
         found = Rows()
@@ -208,7 +217,9 @@ class MysqlLaneStore:
 
         Raises:
             UnknownOutcome: COMMIT was sent and not answered (L6).
-            Fault: As ``begin``. Nothing was changed then.
+            Fenced: Another owner, or another past, of the lane.
+            LaneStopped: BUG, or MISSING_SLICE (A7).
+            Retryable, Unavailable, Misconfigured: The server. Nothing was changed then, as with the two above.
         """
         running, write = self._running, self._running_write
         if running is None:

@@ -1,31 +1,48 @@
-"""Commits one batch while the next is decided; shared by the lane that serves and the lane that is replayed."""
+"""Commits one batch while the next is decided and the one after it is read; the lane and its replay share it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from processors.faults import Retryable
 from processors.ledger.book import Keys, Rows
-from processors.stores.rows import BatchWrite, Fence, LaneState
+from processors.stores.rows import BatchWrite, Fence, LaneState, Progress
 from processors.wire.admission import Admission
 from processors.workers.deciding import Decided, Decider, UndecidedError, needs_of
+
+# A batch of this size was waiting: at fewer commands a second the lane keeps up, and each is answered sooner.
+AHEAD_FROM = 1_000
 
 
 class BatchStore(Protocol):
     """A lane's rows, one transaction at a time (``stores.lane_store``)."""
 
-    def begin(self, fence: Fence, write: BatchWrite | None, load: Keys) -> Rows:
-        """Start a transaction: check the fence, return the rows asked for, write and commit meanwhile."""
+    def begin(self, fence: Fence, write: BatchWrite | None, load: Keys) -> None:
+        """Start a transaction: check the fence, read the rows asked for, write, and commit."""
+
+    def loaded(self) -> Rows:
+        """Wait for the rows that ``begin`` was asked for."""
 
     def finish(self) -> None:
         """Wait until what ``begin`` started is committed."""
 
 
-class Committer:
-    """Decides batch N+1 on N's outcome while N is written; N+1 is written only after N (DESIGN section 5).
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Records that come next, and the rows they need, which are in the book."""
 
-    ``fence`` is the state of the last commit: what the next transaction's locking read must find (L1).
+    admissions: list[Admission]
+    needs: Keys
+
+
+class Committer:
+    """Takes batches through three steps, each while the one before it takes the next (DESIGN section 5).
+
+    In one transaction batch N is written and the rows of N+2 are read; meanwhile N+1 is decided, on N's outcome. N+1 is
+    written only after N is committed. ``fence`` is the state of the last commit: what the next transaction's locking
+    read must find (L1).
     """
 
     def __init__(
@@ -35,6 +52,7 @@ class Committer:
         state: LaneState,
         *,
         book_accounts_max: int,
+        ahead_from: int = AHEAD_FROM,
         on_committed: Callable[[Decided], None],
     ) -> None:
         """Begin after the state that was taken over.
@@ -44,64 +62,85 @@ class Committer:
             decider: Made from the same state.
             state: What ``take_over`` returned.
             book_accounts_max: Accounts that may stay in the book between batches.
+            ahead_from: Records in a batch from which its rows are read one step ahead of its decisions. That costs it
+                the time of a transaction, and lets MySQL work without a pause: worth it where there is a backlog.
             on_committed: Told each batch once it is durable, in order.
         """
-        progress = state.progress
-        self.fence = Fence(next_offset=progress.next_offset, digest=progress.digest, owner_epoch=progress.owner_epoch)
+        self.fence = _fence_at(state.progress)
         self.cut_before: int | None = None
         self._store = store
         self._decider = decider
         self._book_accounts_max = book_accounts_max
+        self._ahead_from = ahead_from
         self._on_committed = on_committed
-        self._pending: Decided | None = None
+        self._read: _Batch | None = None  # its rows are in the book
+        self._decided: Decided | None = None
+        self._writing: Decided | None = None
 
     @property
     def idle(self) -> bool:
-        """Say whether everything decided is committed."""
-        return self._pending is None
+        """Say whether every record that was taken is decided and committed."""
+        return self._read is None and self._decided is None and self._writing is None
+
+    @property
+    def next_offset(self) -> int:
+        """Return the offset after the last record that was taken."""
+        return self._decider.standing.next_offset if self._read is None else self._read.admissions[-1].record.offset + 1
 
     def advance(self, admissions: list[Admission], *, published: tuple[int, int], check: Callable[[], None]) -> None:
-        """Decide some records, and commit the batch that was decided before them.
+        """Take some records, and move the batches before them on by a step; the last of them is still being written.
 
         Args:
-            admissions: The next records, without a gap; may be empty, to commit only.
-            published: P and the lane time there, stored with the batch (L4).
-            check: Called once the records are decided; what it raises throws them away.
+            admissions: The next records; may be empty, to move on only. Call until ``idle`` to have all committed.
+            published: P and the lane time there, stored with the batch that is decided (L4).
+            check: Called once records are decided; what it raises throws them away.
 
         Raises:
-            LaneStopped: The first record cannot be decided, or ``check`` says so.
+            LaneStopped: The first record to be decided cannot be, or ``check`` says so.
             Retryable: A later one cannot; ``cut_before`` says which, and what precedes it can.
-            Fault: The store's; nothing is known of the batch before.
+            Fault: The store's; nothing is known of the batch that was written.
         """
-        pending = self._pending
-        if pending is None and not admissions:
-            return
-        book = self._decider.book
-        needs = needs_of(admissions)
-        missing = book.missing(needs)
-        rows = self._store.begin(self.fence, None if pending is None else pending.write, missing)
-        book.add(missing, rows)
-        decided = None
+        coming = _Batch(admissions, needs_of(admissions)) if admissions else None
+        missing = Keys() if coming is None else self._decider.book.missing(coming.needs)
+        self._finish()
+        deciding, self._read = self._read, None
+        self._writing, self._decided = self._decided, None
+        if self._writing is not None or coming is not None:
+            self._store.begin(self.fence, None if self._writing is None else self._writing.write, missing)
         try:
-            if admissions:
-                decided = self._decider.decide(admissions, needs, published=published)
-                check()
+            if deciding is not None:
+                self._decided = self._decide(deciding, published, check)
+            if coming is not None:
+                self._decider.book.add(missing, self._store.loaded())
+                if deciding is None and (self._writing is None or len(admissions) < self._ahead_from):
+                    self._decided = self._decide(coming, published, check)
+                else:
+                    self._read = coming
+        except BaseException:
+            self._finish()  # whatever became of the others, the batch before them is committed and may be published
+            raise
+        in_flight = [batch.needs for batch in (self._decided, self._read) if batch is not None]
+        self._decider.book.forget(in_flight, self._book_accounts_max)
+
+    def _decide(self, batch: _Batch, published: tuple[int, int], check: Callable[[], None]) -> Decided:
+        try:
+            decided = self._decider.decide(batch.admissions, batch.needs, published=published)
         except UndecidedError as undecided:
-            if undecided.offset == admissions[0].record.offset:
+            if undecided.offset == batch.admissions[0].record.offset:
                 raise undecided.stop from undecided
             self.cut_before = undecided.offset
             raise Retryable(f"offset {undecided.offset} cannot be decided; what precedes it comes first") from undecided
-        finally:
-            # Whatever became of the new records, the batch before them is committed and may be published.
-            self._store.finish()
-            self._settle(pending)
-        self._pending = decided
-        book.forget([needs], self._book_accounts_max)
+        check()
+        return decided
 
-    def _settle(self, pending: Decided | None) -> None:
-        self._pending = None
-        if pending is None:
-            return
-        progress = pending.write.progress
-        self.fence = Fence(next_offset=progress.next_offset, digest=progress.digest, owner_epoch=progress.owner_epoch)
-        self._on_committed(pending)
+    def _finish(self) -> None:
+        """Wait until the batch that is being written is durable, and tell of it."""
+        self._store.finish()
+        written, self._writing = self._writing, None
+        if written is not None:
+            self.fence = _fence_at(written.write.progress)
+            self._on_committed(written)
+
+
+def _fence_at(progress: Progress) -> Fence:
+    return Fence(next_offset=progress.next_offset, digest=progress.digest, owner_epoch=progress.owner_epoch)

@@ -23,7 +23,7 @@ from processors.wire.admission import Admission
 from processors.wire.positions import GroupPosition, decode_metadata
 from processors.wire.records import OutRecord
 from processors.wire.results import encode_duplicate, encode_result
-from processors.workers.committing import BatchStore, Committer
+from processors.workers.committing import AHEAD_FROM, BatchStore, Committer
 from processors.workers.deciding import CONTROL_TYPES, Decided, Decider, dead_letter, needs_of, result_record
 from processors.workers.lane_metrics import count_batch
 from processors.workers.publishing import Committed, Publisher, PublishStage
@@ -70,7 +70,10 @@ class LaneLog(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaneParts:
-    """What a lane works with; ``make_publisher`` returns a new, unopened producer each time (L5)."""
+    """What a lane works with; ``make_publisher`` returns a new, unopened producer each time (L5).
+
+    ``ahead_from`` is the ``Committer``'s.
+    """
 
     context: LaneContext
     store: LaneStore
@@ -78,6 +81,7 @@ class LaneParts:
     make_publisher: Callable[[], Publisher]
     clock_ms: Callable[[], int]
     book_accounts_max: int
+    ahead_from: int = AHEAD_FROM
     observe_published: Callable[[int], None]
 
 
@@ -119,6 +123,7 @@ class Lane:
             self._decider,
             state,
             book_accounts_max=parts.book_accounts_max,
+            ahead_from=parts.ahead_from,
             on_committed=self._committed,
         )
         self._rules_since = state.rules_since
@@ -231,7 +236,7 @@ class Lane:
 
     @property
     def idle(self) -> bool:
-        """Say whether everything decided is committed."""
+        """Say whether every record taken is decided and committed."""
         return self._committer.idle
 
     @property
@@ -240,10 +245,10 @@ class Lane:
         return self._committer.fence.next_offset
 
     def turn(self, admissions: list[Admission]) -> int:
-        """Meet the next records, commit the batch before them, and hand that one to the publish stage.
+        """Take the next records, and move those before them on: to be decided, committed, handed to the publish stage.
 
         Args:
-            admissions: The next records in order; may be empty, to commit what was decided.
+            admissions: The next records in order; may be empty, to move on what was taken.
 
         Returns:
             How many of them were taken; the caller offers the rest again.
@@ -274,12 +279,10 @@ class Lane:
         An earlier runner of the lane in this process, which was held up for longer than its revocation waited, may have
         moved the position that both share. A log with a gap has it again.
         """
-        standing = self._decider.standing if self._again is None else self._again
-        if admissions and admissions[0].record.offset != standing.next_offset != self._gap_at:
-            self._gap_at = standing.next_offset
-            raise Retryable(
-                f"offset {admissions[0].record.offset} came where {standing.next_offset} is next; it is read again"
-            )
+        next_offset = self._committer.next_offset if self._again is None else self._again.next_offset
+        if admissions and admissions[0].record.offset != next_offset != self._gap_at:
+            self._gap_at = next_offset
+            raise Retryable(f"offset {admissions[0].record.offset} came where {next_offset} is next; it is read again")
 
     def _committed(self, batch: Decided) -> None:
         """Pass a durable batch on, unless it was published before (L4)."""
@@ -327,7 +330,8 @@ class Lane:
     def _load_first_decisions(self, admissions: list[Admission], stored: dict[int, list[StoredAnswer]]) -> Book:
         needs = needs_of([admission for admission in admissions if admission.record.offset not in stored])
         keys = Keys(decisions=needs.decisions)
-        rows = self._parts.store.begin(self._committer.fence, None, keys)
+        self._parts.store.begin(self._committer.fence, None, keys)
+        rows = self._parts.store.loaded()
         self._parts.store.finish()
         book = Book(self._decider.book.rules, {})
         book.add(keys, rows)

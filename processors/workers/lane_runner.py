@@ -1,16 +1,15 @@
 """A lane's threads: they feed it, publish what it committed, and deal with its faults.
 
-The poll thread (``shard``) admits records (decode, signature, guard) into the intake; the lane's own thread decides
-them and builds SQL; the store's thread waits for MySQL; the publish thread waits for Kafka. Between them are bounded
-queues. Only one of them runs Python for long at any moment, which is why a shard scales by processes and not by
-threads.
+The poll thread (``shard``) puts records into the intake; the lane's own thread admits them (decode, signature, guard),
+decides them and builds SQL; the store's thread waits for MySQL; the publish thread waits for Kafka. Between them are
+bounded queues. Only one of them runs Python for long at any moment, which is why a shard scales by processes and not
+by threads.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -18,20 +17,16 @@ from enum import StrEnum
 from processors.faults import Fault, Fenced, LaneStopped, Misconfigured, StopCode, Undecodable
 from processors.telemetry import FAULTS, LANE_NEXT_OFFSET, LANE_PUBLISHED_OFFSET, LANE_RETRIES, LANE_STOPPED, get_logger
 from processors.wire.admission import Admission
+from processors.wire.records import Record
+from processors.workers.intake import BatchLimits, Intake
 from processors.workers.lane import Lane, LaneParts
 from processors.workers.publishing import PublishStage
 
 log = get_logger(__name__)
 
-# A batch's SQL is bounded by what its records can grow to, so that it stays below 4 MiB (L8): hex doubles the result,
-# which repeats the payload's text, and the columns and the statement's own words take some 700 bytes.
-SQL_BYTES_PER_RECORD = 700
-SQL_BYTES_PER_PAYLOAD_BYTE = 4
 # Batches decided and committed but not yet published: enough that MySQL never waits for one slow Kafka transaction,
 # and few enough that what must be answered again after a crash is read in a second.
 UNPUBLISHED_BATCHES_MAX = 4
-# Records admitted and waiting for the lane, in batches: the next batch is ready while one is decided.
-WAITING_BATCHES_MAX = 3
 BACKOFF_S = (0.1, 0.3, 1.0, 2.0, 5.0)
 WELL_AFTER_S = 30.0  # a lane that ran this long was well: its next fault begins a new count
 STOPPED_LOOK_S = 2.0  # how often a stopped lane looks whether an operator let it go on
@@ -49,73 +44,12 @@ class LaneCondition(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LaneLimits:
-    """Bounds of one lane's work; see DESIGN section 5 and L8."""
+class LaneLimits(BatchLimits):
+    """Bounds of one lane's work; see DESIGN section 5."""
 
-    batch_commands_max: int = 4_000
-    batch_sql_bytes_max: int = 4 * 1024 * 1024
     unpublished_batches_max: int = UNPUBLISHED_BATCHES_MAX
     stop_deadline_s: float = 10.0
     stopped_look_s: float = STOPPED_LOOK_S
-
-
-class Intake:
-    """Admitted records that wait for their lane; filled by the poll thread, emptied by the lane's."""
-
-    def __init__(self, limits: LaneLimits, on_taken: Callable[[], None]) -> None:
-        """Begin empty; ``full`` from ``WAITING_BATCHES_MAX`` batches on; ``on_taken`` is told after each take."""
-        self._limits = limits
-        self._on_taken = on_taken
-        self._waiting: deque[Admission] = deque()
-        self._changed = threading.Condition()
-
-    @property
-    def full(self) -> bool:
-        """Say whether the poll thread should pause the lane's partition."""
-        return len(self._waiting) >= self._limits.batch_commands_max * WAITING_BATCHES_MAX
-
-    @property
-    def hungry(self) -> bool:
-        """Say whether a paused partition should come again."""
-        return len(self._waiting) < self._limits.batch_commands_max
-
-    def offer(self, admissions: list[Admission]) -> None:
-        """Queue records; the caller looks at ``full``."""
-        with self._changed:
-            self._waiting.extend(admissions)
-            self._changed.notify()
-
-    def take(self, wait_s: float) -> list[Admission]:
-        """Return the next batch's records, waiting for the first one at most ``wait_s``; within L8's limits."""
-        limits = self._limits
-        with self._changed:
-            if not self._waiting and wait_s > 0:
-                self._changed.wait(wait_s)
-            taken: list[Admission] = []
-            sql_bytes = 0
-            while self._waiting and len(taken) < limits.batch_commands_max:
-                value = self._waiting[0].record.value
-                sql_bytes += SQL_BYTES_PER_RECORD + SQL_BYTES_PER_PAYLOAD_BYTE * (len(value) if value else 0)
-                if taken and sql_bytes > limits.batch_sql_bytes_max:
-                    break
-                taken.append(self._waiting.popleft())
-        self._on_taken()
-        return taken
-
-    def give_back(self, admissions: list[Admission]) -> None:
-        """Put records that a batch did not take in front again."""
-        with self._changed:
-            self._waiting.extendleft(reversed(admissions))
-
-    def clear(self) -> None:
-        """Drop everything: the position changed (L12)."""
-        with self._changed:
-            self._waiting.clear()
-
-    def wake(self) -> None:
-        """End a ``take`` that waits."""
-        with self._changed:
-            self._changed.notify_all()
 
 
 class PublishThread:
@@ -172,6 +106,7 @@ class LaneRunner:
         make_parts: Callable[[], LaneParts],
         limits: LaneLimits,
         *,
+        admit: Callable[[Record], Admission],
         on_taken: Callable[[], None],
     ) -> None:
         """Start the lane's thread.
@@ -181,11 +116,12 @@ class LaneRunner:
             lane_number: The partition.
             make_parts: Connects what the lane works with; called in the lane's thread (L12).
             limits: Bounds.
+            admit: ``wire.admission.admit`` for this lane.
             on_taken: Told whenever the lane took records from its intake.
         """
         self.lane_number = lane_number
         self._labels = (shard, str(lane_number))
-        self.intake = Intake(limits, on_taken)
+        self.intake = Intake(limits, admit, on_taken)
         self.condition = LaneCondition.ASSIGNING
         self._stopped_by: StopCode | None = None
         self.paused = False
@@ -274,7 +210,7 @@ class LaneRunner:
         if self._dropping:
             return
         deadline = time.monotonic() + self._limits.stop_deadline_s
-        if not lane.idle:
+        while not lane.idle:
             self._turn(lane, publishing, [])
         while not publishing.drained and publishing.fault is None and time.monotonic() < deadline:
             self._published.wait(0.1)

@@ -99,7 +99,12 @@ class ShardWorker:
         for lane in lanes:
             config = self._config
             self._runners[lane] = LaneRunner(
-                config.shard, lane, partial(self._make_parts, lane), config.limits, on_taken=self._taken.set
+                config.shard,
+                lane,
+                partial(self._make_parts, lane),
+                config.limits,
+                admit=partial(admit, keyring=config.keyring, lane=lane, lanes=config.lanes, confluent=config.confluent),
+                on_taken=self._taken.set,
             )
 
     def revoked(self, lanes: Collection[int]) -> None:
@@ -131,8 +136,9 @@ class ShardWorker:
         while not stopping.is_set():
             self._hold(consumer)
             records, stopped = consumer.poll(POLL_RECORDS_MAX, POLL_S)
-            for lane, batch in records.items():
-                self._admit(lane, batch)
+            for lane, found in records.items():
+                if lane in self._runners:  # else revoked between two polls: whoever owns it now reads them too
+                    self._runners[lane].intake.offer(found)
             for lane, stop in stopped.items():
                 self._interrupt(lane, stop)
             self._resume_hungry(consumer)
@@ -145,15 +151,6 @@ class ShardWorker:
         PULSE.stop()
         self._end(consumer)
         return 0
-
-    def _admit(self, lane: int, records: list[Record]) -> None:
-        runner = self._runners.get(lane)
-        if runner is None:  # revoked between two polls: whoever owns it now reads them too
-            return
-        keyring, lanes, confluent = self._config.keyring, self._config.lanes, self._config.confluent
-        runner.intake.offer(
-            [admit(record, keyring=keyring, lane=lane, lanes=lanes, confluent=confluent) for record in records]
-        )
 
     def _hold(self, consumer: ShardConsumer) -> None:
         """Read no more while lanes have enough; pause a full lane only where it would hold others up.

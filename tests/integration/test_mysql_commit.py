@@ -268,12 +268,13 @@ def test_a_database_that_is_not_as_remembered_stops_the_batch(address: MysqlAddr
 
 
 @pytest.mark.rule("L1")
-def test_a_fenced_worker_is_told_so_before_it_decides(address: MysqlAddress) -> None:
+def test_a_fenced_worker_is_given_no_rows(address: MysqlAddress) -> None:
     zombie = take_lane(address)
     take_lane(address)
 
+    zombie.store.begin(zombie.fence, None, Keys(accounts={("acme", "USD"): None}))
     with pytest.raises(Fenced):
-        zombie.store.begin(zombie.fence, None, Keys(accounts={("acme", "USD"): None}))
+        zombie.store.loaded()
 
 
 @pytest.mark.rule("L5")
@@ -440,6 +441,7 @@ def test_a_lane_that_was_idle_longer_than_wait_timeout_goes_on(address: MysqlAdd
 def test_begin_waits_for_nothing_when_only_the_fence_is_asked(address: MysqlAddress) -> None:
     lane = take_lane(address)
 
-    assert not lane.store.begin(lane.fence, None, NOTHING).accounts
+    lane.store.begin(lane.fence, None, NOTHING)
+    assert not lane.store.loaded().accounts
     lane.store.finish()
     lane.store.finish()

@@ -60,7 +60,8 @@ def holder(address: MysqlAddress) -> Iterator[Session]:
 
 def load(lane: Lane, **keys: Any) -> Rows:
     wanted = Keys(**{name: dict.fromkeys(of_table) for name, of_table in keys.items()})
-    rows = lane.store.begin(lane.fence, None, wanted)
+    lane.store.begin(lane.fence, None, wanted)
+    rows = lane.store.loaded()
     lane.store.finish()
     return rows
 

@@ -289,15 +289,15 @@ class LogWithoutReadingAhead(FakeLaneLog):
 class StoreThatForgetsTimes(FakeLaneStore):
     """I2: the operator's word is kept in memory."""
 
-    def begin(self, fence: Fence, write: BatchWrite | None, load: Keys) -> Rows:
-        return super().begin(fence, write if write is None else replace(write, lane_times={}), load)
+    def begin(self, fence: Fence, write: BatchWrite | None, load: Keys) -> None:
+        super().begin(fence, write if write is None else replace(write, lane_times={}), load)
 
 
 class StoreWithoutFirstDecisions(FakeLaneStore):
     """I3: no command was ever decided before."""
 
-    def begin(self, fence: Fence, write: BatchWrite | None, load: Keys) -> Rows:
-        rows = super().begin(fence, write, load)
+    def loaded(self) -> Rows:
+        rows = super().loaded()
         rows.decisions.clear()
         return rows
 
@@ -314,10 +314,10 @@ class StoreOfTheFirstRules(FakeLaneStore):
 class StoreThatKeepsHolds(FakeLaneStore):
     """I7: what was ended is still open for whoever reads it next."""
 
-    def begin(self, fence: Fence, write: BatchWrite | None, load: Keys) -> Rows:
+    def begin(self, fence: Fence, write: BatchWrite | None, load: Keys) -> None:
         if write is not None:
             write = replace(write, holds=[row for row in write.holds if row[1] is not None])
-        return super().begin(fence, write, load)
+        super().begin(fence, write, load)
 
 
 # ---------------------------------------------------------------------- A2, A6, H2, H4, R6, R7

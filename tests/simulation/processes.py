@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 INTAKE_FULL = 60
 POLL_RECORDS_MAX = 30
+AHEAD_FROM = 3  # both smaller and larger batches come
 
 
 class Actor(ABC):
@@ -133,6 +134,7 @@ class WorkerProcess(Process):
             make_publisher=lambda: makers.publisher(world.broker, f"s1.{lane}", world.shard_topic, membership, self),
             clock_ms=world.clock.read,
             book_accounts_max=world.weather.book_accounts_max,
+            ahead_from=AHEAD_FROM,
             observe_published=lambda _: None,
         )
 

@@ -35,7 +35,7 @@ def with_mishaps(*mishaps: Mishap) -> Callable[[Weather], Weather]:
 
 def with_pauses(weather: Weather) -> Weather:
     """Have processes stand still at one step while another takes their lanes, often."""
-    return replace(weather, pause_share=0.9, cuts_every=30)
+    return replace(weather, pause_share=0.9, cuts_every=15)
 
 
 def with_disaster(disaster: Disaster) -> Callable[[Weather], Weather]:

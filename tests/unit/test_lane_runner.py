@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import SimpleNamespace
 from typing import cast
 
@@ -10,6 +11,8 @@ import pytest
 
 from processors.faults import LaneStopped, Misconfigured, StopCode, Undecodable
 from processors.telemetry import REGISTRY
+from processors.wire.admission import admit
+from processors.wire.signature import KeyRing
 from processors.workers.lane import LaneParts
 from processors.workers.lane_runner import LaneCondition, LaneLimits, LaneRunner
 from tests.waiting import eventually
@@ -48,7 +51,12 @@ def start() -> Iterator[Start]:
             context=SimpleNamespace(lane=0), store=store, log=SimpleNamespace(topic_id=lambda: bytes(16))
         )
         runner = LaneRunner(
-            "s1", 0, lambda: cast("LaneParts", parts), LaneLimits(stopped_look_s=0.02), on_taken=lambda: None
+            "s1",
+            0,
+            lambda: cast("LaneParts", parts),
+            LaneLimits(stopped_look_s=0.02),
+            admit=partial(admit, keyring=KeyRing(signing="", keys={}), lane=0, lanes=1),
+            on_taken=lambda: None,
         )
         runners.append(runner)
         return runner

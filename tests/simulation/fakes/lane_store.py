@@ -83,7 +83,7 @@ class FakeLaneStore:
 
     # ------------------------------------------------------------------ batches
 
-    def begin(self, fence: Fence, write: BatchWrite | None, load: Keys) -> Rows:
+    def begin(self, fence: Fence, write: BatchWrite | None, load: Keys) -> None:
         power, database = self.power, self.database
         assert not self._running, "the transaction before was not finished"
         power.point("store.begin")
@@ -97,13 +97,16 @@ class FakeLaneStore:
         except (Retryable, Fenced):
             self._drop_session()
             raise
-        rows = database.tables.load(load, decision_of)
+        self._loaded = database.tables.load(load, decision_of)
         if write is not None:
             session.write = copied = copy_write(write)
             self._trouble = database.try_out(copied)
         self._running = True
         power.point("store.begun")
-        return rows
+
+    def loaded(self) -> Rows:
+        assert self._running, "no transaction was begun"
+        return self._loaded
 
     def check_fence(self, fence: Fence) -> None:
         progress = self.database.tables.progress.get(self.lane)

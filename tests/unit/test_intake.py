@@ -1,0 +1,63 @@
+"""What waits for a lane: in order, in batches within the limits, and none of it lost on the way."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+
+from processors.wire.admission import admit
+from processors.wire.records import Record
+from processors.wire.signature import KeyRing
+from processors.workers.intake import WAITING_BATCHES_MAX, BatchLimits, Intake
+
+
+def record(offset: int, size: int = 0) -> Record:
+    return Record("shard", 0, offset, 0, 1, True, b"acme", bytes(size), [])
+
+
+def intake(**limits: int) -> Intake:
+    known = partial(admit, keyring=KeyRing(signing="", keys={}), lane=0, lanes=1)
+    return Intake(BatchLimits(**limits), known, on_taken=lambda: None)
+
+
+def offsets(waiting: Intake) -> list[int]:
+    return [admission.record.offset for admission in waiting.take(0)]
+
+
+@pytest.mark.rule("L8")
+def test_a_batch_ends_at_its_number_of_records() -> None:
+    waiting = intake(batch_commands_max=2)
+    waiting.offer([record(offset) for offset in range(3)])
+
+    assert [offsets(waiting), offsets(waiting), offsets(waiting)] == [[0, 1], [2], []]
+
+
+@pytest.mark.rule("L8")
+def test_a_batch_ends_before_what_may_become_too_much_sql() -> None:
+    waiting = intake(batch_sql_bytes_max=10_000)
+    waiting.offer([record(0, 1_000), record(1, 1_000), record(2, 60_000), record(3)])
+
+    assert [offsets(waiting), offsets(waiting), offsets(waiting)] == [[0, 1], [2], [3]]
+
+
+def test_what_is_given_back_comes_first_again() -> None:
+    waiting = intake()
+    waiting.offer([record(offset) for offset in range(4)])
+    taken = waiting.take(0)
+    waiting.offer([record(4)])
+
+    waiting.give_back(taken[1:])
+
+    assert offsets(waiting) == [1, 2, 3, 4]
+
+
+def test_it_is_full_and_hungry_by_whole_batches() -> None:
+    waiting = intake(batch_commands_max=2)
+    assert (waiting.full, waiting.hungry) == (False, True)
+
+    waiting.offer([record(offset) for offset in range(2 * WAITING_BATCHES_MAX)])
+    assert (waiting.full, waiting.hungry) == (True, False)
+
+    waiting.clear()
+    assert offsets(waiting) == []
