@@ -332,7 +332,8 @@ class MysqlLaneStore:
     def _drop_session(self) -> None:
         """Let go of the connection; a transaction that still runs is waited for, so that its thread is free."""
         if self._running is not None:
-            self._running.done.exception()
+            if self._running.done.exception() is None and self._running_write is not None:
+                self._next_offset = self._running_write.progress.next_offset
             self._running = self._running_write = None
         if self._session is not None:
             self._session.abandon()

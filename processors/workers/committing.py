@@ -102,7 +102,7 @@ class Committer:
         """
         coming = _Batch(admissions, needs_of(admissions)) if admissions else None
         missing = Keys() if coming is None else self._decider.book.missing(coming.needs)
-        self._finish()
+        self.settle()
         deciding, self._read = self._read, None
         self._writing, self._decided = self._decided, None
         if self._writing is not None or coming is not None:
@@ -117,7 +117,7 @@ class Committer:
                 else:
                     self._read = coming
         except BaseException:
-            self._finish()  # whatever became of the others, the batch before them is committed and may be published
+            self.settle()  # whatever became of the others, the batch before them is committed and may be published
             raise
         in_flight = [batch.needs for batch in (self._decided, self._read) if batch is not None]
         self._decider.book.forget(in_flight, self._book_accounts_max)
@@ -133,8 +133,12 @@ class Committer:
         check()
         return decided
 
-    def _finish(self) -> None:
-        """Wait until the batch that is being written is durable, and tell of it."""
+    def settle(self) -> None:
+        """Wait until the batch that is being written is durable, and tell of it.
+
+        Raises:
+            Fault: The store's; nothing is known of the batch.
+        """
         self._store.finish()
         written, self._writing = self._writing, None
         if written is not None:

@@ -273,6 +273,14 @@ class Lane:
             self._gap_at = None
         return len(admissions)
 
+    def settle(self) -> None:
+        """Wait for what is being committed, and hand it to the publish stage: somebody else's word ends the turns.
+
+        Raises:
+            Fault: The store's; assign again.
+        """
+        self._committer.settle()
+
     def _read_again_before_a_gap(self, admissions: list[Admission]) -> None:
         """Have the log read once more from where the next record must be, before a gap stops the lane (L2).
 

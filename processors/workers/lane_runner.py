@@ -217,14 +217,15 @@ class LaneRunner:
             self._published.clear()
 
     def _turn(self, lane: Lane, publishing: PublishThread, admissions: list[Admission]) -> None:
-        if self._trouble is not None:  # cleared only once seen: the poll thread may set another meanwhile
-            trouble, self._trouble = self._trouble, None
-            raise trouble
         if publishing.fault is not None:
             raise publishing.fault
-        if not admissions and lane.idle:
+        if not admissions and lane.idle and self._trouble is None:
             return
         try:
+            if self._trouble is not None:
+                lane.settle()
+                trouble, self._trouble = self._trouble, None
+                raise trouble
             taken = lane.turn(admissions)
         finally:
             publishing.wake()

@@ -427,6 +427,16 @@ def test_a_stop_can_be_stored_after_the_fault_that_caused_it(address: MysqlAddre
     assert lane.store.take_over(TOPIC_ID).stop_code is StopCode.BUG
 
 
+def test_a_stop_is_stored_behind_a_batch_that_was_being_written(address: MysqlAddress) -> None:
+    lane = take_lane(address)
+    lane.store.begin(lane.fence, lane.batch(1), NOTHING)
+
+    lane.store.stop(StopCode.LOG_GAP, "offset 7 after 5")
+
+    state = lane.store.take_over(TOPIC_ID)
+    assert (state.stop_code, state.progress.next_offset) == (StopCode.LOG_GAP, 1)
+
+
 @pytest.mark.rule("L7")
 def test_a_lane_that_was_idle_longer_than_wait_timeout_goes_on(address: MysqlAddress) -> None:
     lane = take_lane(address)

@@ -269,6 +269,7 @@ class LaneActor(Actor):
         assert publishing is not None
         trouble, self.trouble = self.trouble or publishing.fault, None
         if trouble is not None:
+            lane.settle()
             raise trouble
         if lane.publishing.waiting >= UNPUBLISHED_BATCHES_MAX:
             return
