@@ -152,10 +152,10 @@ def join_result(  # noqa: PLR0917 - positional: keywords cost 0.3 µs a command
         (
             _lane_bytes(lane),
             long_bytes(offset),
-            long_bytes(index),
-            long_bytes(lane_time_ms),
+            long_bytes(index) if index else b"\x00",
+            _same_bytes(lane_time_ms),
             long_bytes(version_us),
-            long_bytes(rules_version),
+            _same_bytes(rules_version),
             _TYPES[type_],
             _STATUSES[status],
             _REASONS[reason],
@@ -171,7 +171,7 @@ def join_result(  # noqa: PLR0917 - positional: keywords cost 0.3 µs a command
             extras,
             _source_bytes(source),
             long_bytes(ingress[0]),
-            long_bytes(ingress[1]),
+            _same_bytes(ingress[1]),
         )
     )
 
@@ -214,6 +214,12 @@ def _lane_bytes(lane: tuple[bytes, str, int]) -> bytes:
 @lru_cache(maxsize=_PARTNERS_MAX)
 def _text_bytes(text: str) -> bytes:
     return text_bytes(text)
+
+
+@lru_cache(maxsize=_PARTNERS_MAX)
+def _same_bytes(value: int) -> bytes:
+    """Encode an integer that many results have: a lane time, a version, an epoch."""
+    return long_bytes(value)
 
 
 def _account_bytes(address: str, currency: str) -> bytes:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests import servers as places
-from tests.bench.runs import FULL, QUICK, RUNS
+from tests.bench.runs import FULL, QUICK, RUNS, warm_up
 
 RESULTS_FILE = Path("bench-results.json")
 GOALS = (
@@ -51,6 +51,8 @@ def bench(
         # Of each run at its end: runnable processes over the last minute; far above the cores, others were at work too.
         "load_average": {},
     }
+    with console.status("warming the servers up"):
+        warm_up(servers)
     for run, fields in RUNS.items():
         if wanted and not wanted & set(fields):
             continue

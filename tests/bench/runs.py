@@ -20,6 +20,7 @@ PARTNERS = 1_000
 LATENCY_RATES = (100, 1_000, 5_000)
 # Before each rate is measured: caches, connections and the group are as in any minute of a day.
 WARM_UP_S = 3
+WARM_UP_COMMANDS = 100_000
 DEADLINE_S = 1_200.0
 
 Fields = dict[str, Any]
@@ -37,6 +38,12 @@ class Size:
 
 FULL = Size(backlog=200_000, whole_path=1_000_000, latency_s=20, row_lock_s=8.0)
 QUICK = Size(backlog=50_000, whole_path=100_000, latency_s=5, row_lock_s=4.0)
+
+
+def warm_up(servers: Servers) -> None:
+    """Measure nothing: a broker that was just started compiles for its first minute, at the cost of everybody's CPU."""
+    with service(servers) as made:
+        _drain(made, load.roots(PARTNERS, lane=0, lanes=1), WARM_UP_COMMANDS, {"worker": "shard"})
 
 
 def hot_partner(servers: Servers, size: Size) -> Fields:
