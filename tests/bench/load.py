@@ -110,7 +110,7 @@ def _producer(address: KafkaAddress) -> Producer:
             "enable.idempotence": True,
             "acks": "all",
             "partitioner": "murmur2_random",
-            "linger.ms": 1,
+            "linger.ms": 5,
             "batch.size": 1024 * 1024,
             "compression.type": "lz4",
             "queue.buffering.max.messages": 500_000,
@@ -149,7 +149,7 @@ class Results:
                 "enable.auto.commit": False,
                 "auto.offset.reset": "error",
                 "isolation.level": "read_committed",
-                "fetch.wait.max.ms": 5,
+                "fetch.wait.max.ms": 100,
                 "queued.max.messages.kbytes": 64 * 1024,
             }
         )
