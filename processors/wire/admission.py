@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from processors.faults import Undecodable
 from processors.ledger.addresses import is_root
@@ -19,6 +20,7 @@ STRAIGHT = (Tick, SetRules, SetLaneTime, ExpireHold)
 SIGNED = (Adjust, RecallOriginal, SetRules, SetLaneTime)
 CONTROL = (Tick, SetRules, SetLaneTime)
 _NO_HASH = bytes(BODY_HASH_BYTES)
+_ROOTS_MAX = 65_536  # whose keys are remembered; what is no root raises, and is not
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,7 @@ def _refuse_key(key: bytes | None) -> None:
         raise Undecodable(Cause.BAD_KEY, "a control record has no key")
 
 
+@lru_cache(maxsize=_ROOTS_MAX)
 def _root_of(key: bytes | None, lane: int, lanes: int) -> str:
     """Return the key as a root of this lane (W3)."""
     try:

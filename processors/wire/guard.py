@@ -35,15 +35,19 @@ def format_of(schema: Schema, kind: type, enums: Enums | None = None) -> Format:
         ValueError: The schema has a field that the dataclass has not, or lacks one that must be given.
     """
     names = [intern(field["name"]) for field in schema.parsed["fields"]]
-    known = {field.name for field in fields(kind)}
+    known = [field.name for field in fields(kind)]
     must = {field.name for field in fields(kind) if field.default is MISSING}
-    if not must <= set(names) <= known:
+    if not must <= set(names) <= set(known):
         raise ValueError(f"{schema.name}.v{schema.version} does not fit {kind.__name__}: it has {names}")
 
     def build(values: list[Any]) -> Any:
         return kind(**dict(zip(names, values, strict=True)))
 
-    read = reader_of(schema.parsed, {schema.parsed["name"]: build}, enums or {})
+    def build_in_order(values: list[Any]) -> Any:  # commands, one each on the hot path: 1 us less
+        return kind(*values)
+
+    in_order = names == known[: len(names)] and not any(field.kw_only for field in fields(kind))
+    read = reader_of(schema.parsed, {schema.parsed["name"]: build_in_order if in_order else build}, enums or {})
     return Format(schema=schema, read=read)
 
 
