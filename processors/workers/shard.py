@@ -36,6 +36,7 @@ SWITCH_INTERVAL_S = 0.0005
 # A batch makes some 100,000 objects, and none in a cycle: collecting after every 700, Python's default, only scans the
 # book again and again. Cycles come from exceptions; they may wait.
 COLLECT_AFTER = (200_000, 20, 100)
+_OTHER_TOPIC = "the shard's topic has another id than before"  # the lane compares them when it is assigned, and stops
 
 
 class ShardConsumer(Protocol):
@@ -173,9 +174,10 @@ class ShardWorker:
         return [runner for runner in self._runners.values() if not runner.paused]
 
     def _interrupt(self, lane: int, stop: LaneStopped) -> None:
+        """Have a lane meet what is wrong with its log; in a topic that was made again, that is what is wrong (L3)."""
         runner = self._runners.get(lane)
         if runner is not None:
-            runner.interrupt(stop)
+            runner.interrupt(Retryable(_OTHER_TOPIC) if self._is_other_topic() else stop)
 
     def _resume_hungry(self, consumer: ShardConsumer) -> None:
         for lane, runner in self._runners.items():
@@ -189,14 +191,16 @@ class ShardWorker:
         if now_s - self._topic_looked_s < TOPIC_LOOK_S:
             return
         self._topic_looked_s = now_s
+        if self._is_other_topic():
+            for runner in self._runners.values():
+                runner.interrupt(Retryable(_OTHER_TOPIC))
+
+    def _is_other_topic(self) -> bool:
         try:
-            topic_id = self._read_topic_id()
+            return self._read_topic_id() != self._config.topic_id
         except Fault as fault:  # the broker is away: no record comes from it either, and the next look asks again
             FAULTS.labels("shard", type(fault).__name__).inc()
-            return
-        if topic_id != self._config.topic_id:
-            for runner in self._runners.values():
-                runner.interrupt(Retryable("the shard's topic has another id than before"))
+            return False
 
     def _all_stopped(self) -> bool:
         runners = self._runners.values()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from threading import Event
+
 import pytest
 
 from processors.faults import Fenced, LaneStopped, Retryable, StopCode
@@ -11,10 +13,12 @@ from processors.ledger.rules import Rules
 from processors.streams.consumer import AssignmentEvents
 from processors.wire.admission import Admission, admit
 from processors.wire.commands import encode_command
-from processors.wire.records import OutRecord
+from processors.wire.records import OutRecord, Record
 from processors.wire.results import LaneIdentity
 from processors.wire.signature import SIGNATURE_HEADER, sign
 from processors.workers.lane import Lane, LaneParts
+from processors.workers.lane_runner import LaneLimits
+from processors.workers.shard import ShardConfig, ShardWorker
 from processors.workers.standing import LaneContext
 from tests.simulation.customers import KEYRING
 from tests.simulation.fakes.broker import Broker
@@ -43,23 +47,22 @@ class Worker:
         self.consumer = consumer
         self.store = FakeLaneStore(database, 0, power)
         membership = Membership(group=consumer.group, member=lambda: consumer.member)
-        self.lane = Lane(
-            LaneParts(
-                context=LaneContext(
-                    identity=LaneIdentity(shard="s1", incarnation=broker.topic(TOPIC).topic_id, lane=0),
-                    lanes=1,
-                    results_topic="balance.results",
-                    results_partitions=1,
-                    dead_letters_topic="balance.dead-letters",
-                ),
-                store=self.store,
-                log=FakeLaneLog(broker, consumer, TOPIC, 0, keyring=KEYRING, power=power),
-                make_publisher=lambda: FakePublisher(broker, "s1.0", TOPIC, membership, power),
-                clock_ms=clock.read,
-                book_accounts_max=10,
-                observe_published=lambda _: None,
-            )
+        self.parts = LaneParts(
+            context=LaneContext(
+                identity=LaneIdentity(shard="s1", incarnation=broker.topic(TOPIC).topic_id, lane=0),
+                lanes=1,
+                results_topic="balance.results",
+                results_partitions=1,
+                dead_letters_topic="balance.dead-letters",
+            ),
+            store=self.store,
+            log=FakeLaneLog(broker, consumer, TOPIC, 0, keyring=KEYRING, power=power),
+            make_publisher=lambda: FakePublisher(broker, "s1.0", TOPIC, membership, power),
+            clock_ms=clock.read,
+            book_accounts_max=10,
+            observe_published=lambda _: None,
         )
+        self.lane = Lane(self.parts)
 
     @staticmethod
     def begin() -> Worker:
@@ -339,3 +342,38 @@ def test_what_is_being_committed_is_published_before_a_lane_is_interrupted() -> 
     worker.lane.settle()
 
     assert worker.lane.publishing.waiting == 1
+
+
+class ConsumerOfACutLog:
+    """Says that the lane's log was cut, once the lane runs; by then the topic has been made again."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    def poll(self, _max_records: int, _timeout_s: float) -> tuple[dict[int, list[Record]], dict[int, LaneStopped]]:
+        if 0 not in self._worker.database.tables.progress:
+            return {}, {}
+        self._worker.broker.topic(TOPIC).topic_id = bytes([9]) * 16
+        return {}, {0: LaneStopped(StopCode.LOG_TRUNCATED, "the log ends before the lane's position")}
+
+    def pause(self, lane: int) -> None:
+        raise AssertionError(lane)
+
+    resume = pause
+
+    def close(self) -> None:
+        raise AssertionError
+
+
+@pytest.mark.rule("L3")
+def test_a_log_that_is_cut_because_its_topic_was_made_again_stops_the_lane_as_that() -> None:
+    worker = Worker.begin()
+    topic = worker.broker.topic(TOPIC)
+    limits = LaneLimits(stopped_look_s=60)
+    config = ShardConfig(shard="s1", lanes=1, limits=limits, keyring=KEYRING, topic_id=topic.topic_id, confluent={})
+    shard = ShardWorker(config, lambda _lane: worker.parts, lambda: topic.topic_id)
+    shard.assigned([0])
+
+    assert shard.run(ConsumerOfACutLog(worker), Event()) == 1
+
+    assert worker.database.tables.stops[0][0] is StopCode.TOPIC_CHANGED
