@@ -11,9 +11,14 @@ DEADLINE_S = 120.0
 _PAUSE_S = 0.05
 
 
-def eventually(is_so: Callable[[], object], what: str, deadline_s: float = DEADLINE_S) -> None:
-    """Wait until something is so, and fail at the deadline, saying what was waited for."""
+def eventually(
+    is_so: Callable[[], object],
+    what: str,
+    deadline_s: float = DEADLINE_S,
+    instead: Callable[[], object] = lambda: "",
+) -> None:
+    """Wait until something is so, and fail at the deadline, saying what was waited for and what is so ``instead``."""
     ends_s = time.monotonic() + deadline_s
     while not is_so():
-        assert time.monotonic() < ends_s, f"not within {deadline_s} s: {what}"
+        assert time.monotonic() < ends_s, f"not within {deadline_s} s: {what} {instead()}"
         time.sleep(_PAUSE_S)

@@ -184,7 +184,7 @@ class RecordConsumer:
         Raises:
             Fault: The coordinator did not answer within ``COMMITTED_DEADLINE_S``, or a transaction stayed unfinished.
         """
-        doing = f"committed offset of {self._topic} {partition}"
+        doing = f"committed offset of {self._topic} {partition} (for minutes? README, In production, Servers)"
         try:
             (place,) = self._asking.committed([TopicPartition(self._topic, partition)], COMMITTED_DEADLINE_S)
         except KafkaException as exception:

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from confluent_kafka import Producer
+from confluent_kafka import KafkaError, Message, Producer
 
 from processors.ids import make_command_id, root_of
 from processors.ledger.book import Rows
@@ -76,6 +76,7 @@ class Shard:
         self.topics = Topics(self.address)
         self.lanes = self.settings.topics.lanes
         self._ingress_offset = 0
+        self._undelivered: list[str] = []
         self._producer = Producer(self.address.options() | {"enable.idempotence": True, "acks": "all", "linger.ms": 2})
 
     # ------------------------------------------------------------------ the log
@@ -101,7 +102,7 @@ class Shard:
         topic = self.address.topic_prefix + shard_topic(SHARD)
         while True:
             try:
-                self._producer.produce(topic, payload, key, lane, headers=list(headers))
+                self._producer.produce(topic, payload, key, lane, headers=list(headers), on_delivery=self._on_delivery)
             except BufferError:
                 self._producer.poll(0.1)
             else:
@@ -111,6 +112,11 @@ class Shard:
     def flush(self) -> None:
         """Wait until everything is acknowledged."""
         assert self._producer.flush(DEADLINE_S) == 0
+        assert self._undelivered == []
+
+    def _on_delivery(self, error: KafkaError | None, message: Message) -> None:
+        if error is not None:
+            self._undelivered.append(f"{message.topic()}[{message.partition()}]: {error.name()}: {error}")
 
     def write_day(self, root: str, payments: int) -> None:
         """Append a bit of everything that answers differently when it is answered again (L4)."""

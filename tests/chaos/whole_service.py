@@ -42,6 +42,7 @@ from tests.servers import Place
 from tests.waiting import eventually
 
 SETTLE_S = 180.0
+LOG_LINES = 200  # shown of a test that failed
 STOP_S = 60.0  # above the supervisor's own deadline
 ROOTS = 12
 BATCH_COMMANDS = 30
@@ -75,6 +76,7 @@ class WholeService(Shard):
                 encode_command(command),
                 root.encode(),
                 partition_of(root, self.settings.topics.commands_partitions),
+                on_delivery=self._on_delivery,
             )
         self._producer.poll(0)
 
@@ -102,6 +104,9 @@ class WholeService(Shard):
                 supervisor.send_signal(signal.SIGTERM)
             status = supervisor.wait(STOP_S)
             assert status in (0, -signal.SIGKILL), (folder / "service.log").read_text()
+        except BaseException:
+            print(*(folder / "service.log").read_text().splitlines()[-LOG_LINES:], sep="\n")  # noqa: T201 - pytest shows it
+            raise
         finally:
             if supervisor.poll() is None:
                 supervisor.kill()
@@ -132,15 +137,36 @@ class WholeService(Shard):
         """Wait until each command that was sent is answered, as often as it was sent."""
         self.flush()
 
-        def unanswered() -> int:
-            return (self._sent - self.answered()).total()
+        def unanswered() -> Counter[tuple[str, bytes]]:
+            return self._sent - self.answered()
 
-        eventually(lambda: not unanswered(), "every command is answered", deadline_s)
+        eventually(
+            lambda: not unanswered(), "every command is answered", deadline_s, lambda: self._whereabouts(unanswered())
+        )
         # A producer may write a command twice when its broker is killed: each record of the ingress has its answer.
         written = self._written()
         assert not self._sent - written
         eventually(lambda: not written - self.answered(), "every record is answered", deadline_s)
         assert not self.answered() - written
+
+    def _whereabouts(self, missing: Counter[tuple[str, bytes]]) -> str:
+        """Return how far commands without an answer have come."""
+        written, codes = self._written(), self.stop_codes()
+        routed = Counter(
+            (root_of(command.address), command.command_id)
+            for lane in range(self.lanes)
+            for record in self.records(lane)
+            if record.value
+            for command in [decode_command(record.value)]
+            if not isinstance(command, Control | RecallOriginal)
+        )
+        ends = {lane: self.topics.bounds(shard_topic(SHARD), lane) for lane in range(self.lanes)}
+        return (
+            f"({missing.total()} without answer, {(missing - written).total()} of them not in the ingress, "
+            f"{(missing - routed).total()} not in the shard's topic; stop codes {codes}; lanes' ends {ends}, "
+            f"decided {[(lane, progress.next_offset) for lane, progress in self.positions().items()]}; "
+            f"lanes of the first: {[(root, partition_of(root, self.lanes)) for root, _ in list(missing)[:5]]})"
+        )
 
     def _written(self) -> Counter[tuple[str, bytes]]:
         """Return how often each command stands in the ingress."""
