@@ -15,8 +15,9 @@ help: ## list the targets
 run: venv ## a sample business day, from set-up to verdict
 	@$(STACK) with .venv/bin/balance demo
 
+# Two at once, since half of a test's time is waiting; a file's tests stay together and share its fixtures.
 test: venv ## every test, real servers included
-	@$(STACK) with $(PYTHON) -m pytest $(PYTEST_ARGS)
+	@$(STACK) with $(PYTHON) -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 bench: venv ## measure; prints a table and writes bench-results.json
 	@$(STACK) with $(PYTHON) -m tests.bench
