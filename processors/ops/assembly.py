@@ -24,7 +24,7 @@ from processors.wire.signature import KeyRing, load_keyring
 from processors.workers.lane import LaneParts
 from processors.workers.lane_log import TopicLaneLog
 from processors.workers.lane_runner import LaneLimits
-from processors.workers.shard import ShardConfig, ShardWorker
+from processors.workers.shard import TOPIC_LOOK_DEADLINE_S, ShardConfig, ShardWorker
 from processors.workers.standing import LaneContext
 
 
@@ -215,7 +215,7 @@ def run_shard(
             observe_published=LANE_BATCH_RECORDS.labels(shard, str(lane)).observe,
         )
 
-    worker = ShardWorker(config, make_parts, lambda: topics.topic_id(topic))
+    worker = ShardWorker(config, make_parts, lambda: topics.topic_id(topic, deadline_s=TOPIC_LOOK_DEADLINE_S))
     group = GroupOptions(
         group=f"balance-shard-{shard}",
         instance=f"{settings.instance}-{shard}",

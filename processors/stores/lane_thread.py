@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import TypeVar
 
@@ -37,8 +38,9 @@ class Transaction:
         try:
             self._run(session)
         except Exception as error:  # noqa: BLE001 - handed to the lane's thread, which raises it: never passed over
-            session.abandon()
             trouble = _told(error)
+            with suppress(Exception):  # whoever waits must be told, whatever else goes wrong
+                session.abandon()
             if not self.loaded.done():
                 self.loaded.set_exception(trouble)
             self.done.set_exception(trouble)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
 
@@ -11,6 +13,11 @@ from processors.faults import Fault, Fenced, Misconfigured, Retryable, Unavailab
 
 # Sizes rise downstream (W4): what a client takes at most, ingress below the shard's topic below results.
 MESSAGE_BYTES_MAX = 4 * 1024 * 1024
+
+# How much longer than a client's own deadline its answer is waited for: the client says more of what is wrong.
+ANSWER_GRACE_S = 5.0
+
+T = TypeVar("T")
 
 # Clients that are polled write their few lines here, so that they look like every other line of the process.
 CLIENT_LOG = logging.getLogger("librdkafka")
@@ -106,6 +113,25 @@ def error_of(exception: KafkaException) -> KafkaError:
     error = exception.args[0]
     assert isinstance(error, KafkaError)
     return error
+
+
+def answer_of(asked: Future[T], deadline_s: float, doing: str) -> T:
+    """Return what an admin client was answered.
+
+    Args:
+        asked: Of a request that was given ``deadline_s``, too.
+        deadline_s: At most ``ANSWER_GRACE_S`` more is waited.
+        doing: What was asked, for the fault's text.
+
+    Raises:
+        Fault: The client's, or ``Unavailable`` where not even the client says anything.
+    """
+    try:
+        return asked.result(deadline_s + ANSWER_GRACE_S)
+    except KafkaException as exception:
+        raise fault_of(error_of(exception), doing) from exception
+    except TimeoutError:
+        raise Unavailable(f"{doing}: no answer within {deadline_s:g} s") from None
 
 
 def passes(error: KafkaError) -> bool:

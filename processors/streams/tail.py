@@ -8,7 +8,15 @@ from confluent_kafka import Consumer, IsolationLevel, KafkaException, TopicParti
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined] # of the driver's stubs
 
 from processors.faults import Misconfigured, Retryable
-from processors.streams.connection import CLIENT_LOG, MESSAGE_BYTES_MAX, KafkaAddress, error_of, fault_of, passes
+from processors.streams.connection import (
+    CLIENT_LOG,
+    MESSAGE_BYTES_MAX,
+    KafkaAddress,
+    answer_of,
+    error_of,
+    fault_of,
+    passes,
+)
 from processors.streams.consumer import consumed, record_of
 from processors.wire.records import Record
 
@@ -82,21 +90,24 @@ def _ends(address: KafkaAddress, topic: str) -> list[TopicPartition]:
     while True:
         try:
             return _ends_now(admin, topic)
-        except KafkaException as exception:
-            fault = fault_of(error_of(exception), f"end of {topic}")
-            if not isinstance(fault, Retryable) or time.monotonic() > ends_s:
-                raise fault from exception
+        except Retryable:
+            if time.monotonic() > ends_s:
+                raise
             time.sleep(_RETRY_S)  # a new topic's leader is elected, but does not know it yet
 
 
 def _ends_now(admin: AdminClient, topic: str) -> list[TopicPartition]:
-    found = admin.list_topics(topic, timeout=DEADLINE_S).topics[topic]
+    doing = f"end of {topic}"
+    try:
+        found = admin.list_topics(topic, timeout=DEADLINE_S).topics[topic]
+    except KafkaException as exception:
+        raise fault_of(error_of(exception), doing) from exception
     if found.error is not None:
         raise Misconfigured(f"there is no topic {topic}: run `balance init`")
     latest = OffsetSpec.latest()  # type: ignore[no-untyped-call] # of the driver's stubs
     wanted = {TopicPartition(topic, partition): latest for partition in found.partitions}
     answers = admin.list_offsets(wanted, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=DEADLINE_S)
     return [
-        TopicPartition(place.topic, place.partition, answer.result(DEADLINE_S).offset)
+        TopicPartition(place.topic, place.partition, answer_of(answer, DEADLINE_S, doing).offset)
         for place, answer in answers.items()
     ]

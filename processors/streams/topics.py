@@ -16,7 +16,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # of the drive
 )
 
 from processors.faults import Misconfigured, Retryable, Unavailable
-from processors.streams.connection import KafkaAddress, error_of, fault_of
+from processors.streams.connection import KafkaAddress, answer_of, error_of, fault_of
 
 # Names, without prefix; a shard's is `shard_topic`.
 COMMANDS_TOPIC = "balance.commands"
@@ -129,11 +129,9 @@ class Topics:
             for spec in missing
         ]
         if new:
-            for name, done in self._admin.create_topics(new, operation_timeout=DEADLINE_S).items():
-                try:
-                    done.result(DEADLINE_S)
-                except KafkaException as exception:
-                    raise fault_of(error_of(exception), f"making topic {name}") from exception
+            asked = self._admin.create_topics(new, operation_timeout=DEADLINE_S, request_timeout=DEADLINE_S)
+            for name, made in asked.items():
+                answer_of(made, DEADLINE_S, f"making topic {name}")
         self._await_listed({self._prefix + spec.name for spec in missing})
         for spec in specs:
             self.check(spec)
@@ -163,10 +161,8 @@ class Topics:
                 "changes, since a key's partition is its order guarantee; correct the settings"
             )
         resource = ConfigResource(ResourceType.TOPIC, name)
-        try:
-            found = self._admin.describe_configs([resource], request_timeout=DEADLINE_S)[resource].result(DEADLINE_S)
-        except KafkaException as exception:
-            raise fault_of(error_of(exception), f"settings of topic {name}") from exception
+        asked = self._admin.describe_configs([resource], request_timeout=DEADLINE_S)
+        found = answer_of(asked[resource], DEADLINE_S, f"settings of topic {name}")
         wrong = [
             f"{key} is {found[key].value}, must be {value}"
             for key, value in spec.settings.items()
@@ -175,14 +171,16 @@ class Topics:
         if wrong:
             raise Misconfigured(f"topic {name}: {'; '.join(wrong)}: change it with kafka-configs --alter")
 
-    def topic_id(self, name: str) -> bytes:
-        """Return a topic's id, 16 bytes: another one means another topic under the same name (L3)."""
+    def topic_id(self, name: str, *, deadline_s: float = DEADLINE_S) -> bytes:
+        """Return a topic's id, 16 bytes: another one means another topic under the same name (L3).
+
+        Raises:
+            Misconfigured: There is no such topic.
+            Unavailable: No answer within ``deadline_s``.
+        """
         full = self._prefix + name
-        try:
-            described = self._admin.describe_topics(TopicCollection([full]), request_timeout=DEADLINE_S)
-            topic_id = described[full].result(DEADLINE_S).topic_id
-        except KafkaException as exception:
-            raise fault_of(error_of(exception), f"id of topic {full}") from exception
+        asked = self._admin.describe_topics(TopicCollection([full]), request_timeout=deadline_s)
+        topic_id = answer_of(asked[full], deadline_s, f"id of topic {full}").topic_id
         return base64.urlsafe_b64decode(f"{topic_id}==")  # as Kafka writes it: 22 characters, unpadded
 
     def bounds(self, name: str, partition: int) -> tuple[int, int]:
@@ -194,13 +192,12 @@ class Topics:
     def _offset(self, place: TopicPartition, spec: OffsetSpec) -> int:
         ends_s = time.monotonic() + DEADLINE_S
         while True:
+            asked = self._admin.list_offsets({place: spec}, request_timeout=DEADLINE_S)
             try:
-                answer = self._admin.list_offsets({place: spec}, request_timeout=DEADLINE_S)
-                return int(answer[place].result(DEADLINE_S).offset)
-            except KafkaException as exception:
-                fault = fault_of(error_of(exception), f"offsets of {place.topic} {place.partition}")
-                if not isinstance(fault, Retryable) or time.monotonic() > ends_s:
-                    raise fault from exception
+                return int(answer_of(asked[place], DEADLINE_S, f"offsets of {place.topic} {place.partition}").offset)
+            except Retryable:
+                if time.monotonic() > ends_s:
+                    raise
             time.sleep(_RETRY_S)  # a new topic's leader is elected, but does not know it yet
             self._names()  # the driver asks with the leader epoch it knows; only a listing makes it learn a newer one
 

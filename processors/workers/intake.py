@@ -16,6 +16,8 @@ SQL_BYTES_PER_RECORD = 700
 SQL_BYTES_PER_PAYLOAD_BYTE = 4
 # Records waiting for the lane, in batches: the next batch is there while one is decided.
 WAITING_BATCHES_MAX = 3
+# And in bytes of payload, of which one poll may bring half as much again (``streams.consumer.QUEUE_KBYTES``).
+WAITING_BYTES_MAX = 32 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,11 +36,15 @@ class Intake:
     """
 
     def __init__(self, limits: BatchLimits, admit: Callable[[Record], Admission], on_taken: Callable[[], None]) -> None:
-        """Begin empty; ``full`` from ``WAITING_BATCHES_MAX`` batches on; ``on_taken`` is told after each take."""
+        """Begin empty; ``full`` from ``WAITING_BATCHES_MAX`` batches, or ``WAITING_BYTES_MAX``, on.
+
+        ``on_taken`` is told after each take.
+        """
         self._limits = limits
         self._admit = admit
         self._on_taken = on_taken
         self._records: deque[Record] = deque()
+        self._bytes = 0  # of the records' payloads
         self._changed = threading.Condition()
 
     def __len__(self) -> int:
@@ -48,17 +54,18 @@ class Intake:
     @property
     def full(self) -> bool:
         """Say whether the poll thread should pause the lane's partition."""
-        return len(self) >= self._limits.batch_commands_max * WAITING_BATCHES_MAX
+        return len(self) >= self._limits.batch_commands_max * WAITING_BATCHES_MAX or self._bytes >= WAITING_BYTES_MAX
 
     @property
     def hungry(self) -> bool:
         """Say whether a paused partition should come again."""
-        return len(self) < self._limits.batch_commands_max
+        return len(self) < self._limits.batch_commands_max and self._bytes < WAITING_BYTES_MAX // WAITING_BATCHES_MAX
 
     def offer(self, records: list[Record]) -> None:
         """Queue records; the caller looks at ``full``."""
         with self._changed:
             self._records.extend(records)
+            self._bytes += sum(map(_size, records))
             self._changed.notify()
 
     def take(self, wait_s: float) -> list[Admission]:
@@ -70,25 +77,33 @@ class Intake:
             taken: list[Record] = []
             sql_bytes = 0
             while self._records and len(taken) < limits.batch_commands_max:
-                value = self._records[0].value
-                sql_bytes += SQL_BYTES_PER_RECORD + SQL_BYTES_PER_PAYLOAD_BYTE * (len(value) if value else 0)
+                size = _size(self._records[0])
+                sql_bytes += SQL_BYTES_PER_RECORD + SQL_BYTES_PER_PAYLOAD_BYTE * size
                 if taken and sql_bytes > limits.batch_sql_bytes_max:
                     break
                 taken.append(self._records.popleft())
+                self._bytes -= size
         self._on_taken()
         return [self._admit(record) for record in taken]
 
     def give_back(self, admissions: list[Admission]) -> None:
         """Put records that a batch did not take in front again; it is rare, and they are admitted again."""
+        records = [admission.record for admission in reversed(admissions)]
         with self._changed:
-            self._records.extendleft(admission.record for admission in reversed(admissions))
+            self._records.extendleft(records)
+            self._bytes += sum(map(_size, records))
 
     def clear(self) -> None:
         """Drop everything: the position changed (L12)."""
         with self._changed:
             self._records.clear()
+            self._bytes = 0
 
     def wake(self) -> None:
         """End a ``take`` that waits."""
         with self._changed:
             self._changed.notify_all()
+
+
+def _size(record: Record) -> int:
+    return len(record.value) if record.value else 0

@@ -404,9 +404,10 @@ class Lane:
         offset = admission.record.offset
         book.rules = self._rules_since[max(since for since in self._rules_since if since <= offset)]
         key = (admission.root, command.command_id)
-        first = book.decisions.get(key)
-        if first is not None and first.lane_offset > offset:
-            book.decisions[key] = None
+        known = book.decisions
+        first = known.get(key)
+        if first is not None and first.lane_offset > offset:  # nothing was known of it yet
+            book.decisions = {key: None}
         answer = identify(
             book,
             root=admission.root,
@@ -414,6 +415,7 @@ class Lane:
             body_hash=admission.body_hash,
             now_ms=standing.lane_time_ms,
         )
+        book.decisions = known
         if isinstance(answer, Duplicate):
             result = encode_duplicate(
                 context.identity,

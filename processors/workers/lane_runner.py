@@ -13,8 +13,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 
-from processors.faults import Fault, Fenced, LaneStopped, Misconfigured, StopCode, Undecodable
+from processors.faults import Fault, Fenced, LaneStopped, Misconfigured, Retryable, StopCode, Undecodable
 from processors.telemetry import FAULTS, LANE_NEXT_OFFSET, LANE_PUBLISHED_OFFSET, LANE_RETRIES, LANE_STOPPED, get_logger
 from processors.wire.admission import Admission
 from processors.wire.records import Record
@@ -108,6 +109,7 @@ class LaneRunner:
         *,
         admit: Callable[[Record], Admission],
         on_taken: Callable[[], None],
+        on_fault: Callable[[], None] = lambda: None,
     ) -> None:
         """Start the lane's thread.
 
@@ -118,9 +120,11 @@ class LaneRunner:
             limits: Bounds.
             admit: ``wire.admission.admit`` for this lane.
             on_taken: Told whenever the lane took records from its intake.
+            on_fault: Told of each fault: what the lane worked with is left behind.
         """
         self.lane_number = lane_number
         self._labels = (shard, str(lane_number))
+        self._on_fault = on_fault
         self.intake = Intake(limits, admit, on_taken)
         self.condition = LaneCondition.ASSIGNING
         self._stopped_by: StopCode | None = None
@@ -130,6 +134,8 @@ class LaneRunner:
         self._ending = threading.Event()
         self._dropping = False
         self._trouble: Fault | None = None
+        self._failures = 0
+        self._running_since_s = time.monotonic()
         self._published = threading.Event()
         self._publishing: PublishThread | None = None
         self._parts: LaneParts | None = None
@@ -155,8 +161,6 @@ class LaneRunner:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        failures = 0
-        running_since_s = time.monotonic()
         lane: Lane | None = None
         while not self._ending.is_set():
             try:
@@ -166,30 +170,11 @@ class LaneRunner:
                 self._enter(LaneCondition.ASSIGNING)
                 lane.assign()
                 self._enter(LaneCondition.RUNNING)
-                running_since_s = time.monotonic()
+                self._running_since_s = time.monotonic()
                 self._serve(lane)
-            except LaneStopped as stop:
-                self._stop(stop)
-                self._ending.wait(self._limits.stopped_look_s)
-            except Fenced as fenced:
-                # Another worker took the lane over. If the group gave it away, the consumer says so meanwhile and this
-                # runner is ended; if not, the other one is the zombie, and the lane is ours to take back.
-                LANE_RETRIES.labels(*self._labels, "Fenced").inc()
-                self._log.warning("lane_fenced", detail=str(fenced))
-                self._ending.wait(FENCED_WAIT_S)
-            except (Misconfigured, Undecodable) as fault:  # waiting does not help
-                self._stop(LaneStopped(StopCode.MISCONFIGURED, f"{type(fault).__name__}: {fault}"))
-                self._ending.wait(self._limits.stopped_look_s)
-            except Fault as fault:
-                LANE_RETRIES.labels(*self._labels, type(fault).__name__).inc()
-                self._log.warning("lane_fault", fault=type(fault).__name__, detail=str(fault))
-                failures = 0 if time.monotonic() - running_since_s > WELL_AFTER_S else failures
-                self._ending.wait(BACKOFF_S[min(failures, len(BACKOFF_S) - 1)])
-                failures += 1
-            except Exception as bug:  # noqa: BLE001 - L11: whatever it is, the lane stops and says so
-                self._log.exception("lane_bug")
-                self._stop(LaneStopped(StopCode.BUG, f"{type(bug).__name__}: {bug}"))
-                self._ending.wait(self._limits.stopped_look_s)
+            except Exception as fault:  # noqa: BLE001 - L11: whatever it is, the lane stops and says so
+                self._on_fault()
+                self._ending.wait(self._meet(fault))
             finally:
                 self._close_publishing()
         if lane is not None:
@@ -197,11 +182,13 @@ class LaneRunner:
         if self._parts is not None:
             self._parts.store.close()
         self._enter(LaneCondition.DROPPED)
+        for gauge in (LANE_NEXT_OFFSET, LANE_PUBLISHED_OFFSET):  # the next owner's to tell
+            gauge.remove(*self._labels)
 
     def _serve(self, lane: Lane) -> None:
         """Feed the lane until it is to end; then publish what it decided, within the deadline."""
         publishing = self._publishing = PublishThread(
-            lane.publishing, f"publish-{self.lane_number}", self._published.set
+            lane.publishing, f"publish-{self.lane_number}", partial(self._note_published, lane.publishing)
         )
         while not self._ending.is_set():
             self._await_room(lane, publishing)
@@ -230,7 +217,6 @@ class LaneRunner:
         finally:
             publishing.wake()
         LANE_NEXT_OFFSET.labels(*self._labels).set(lane.next_offset)
-        LANE_PUBLISHED_OFFSET.labels(*self._labels).set(lane.publishing.published[0])
         if taken < len(admissions):
             self.intake.give_back(admissions[taken:])
 
@@ -241,36 +227,88 @@ class LaneRunner:
             self._published.wait(IDLE_WAIT_S)
             self._published.clear()
 
+    def _note_published(self, stage: PublishStage) -> None:
+        """Told by the publish thread."""
+        LANE_PUBLISHED_OFFSET.labels(*self._labels).set(stage.published[0])
+        self._published.set()
+
+    # ------------------------------------------------------------------ what goes wrong
+
+    def _meet(self, fault: Exception) -> float:
+        """Stop the lane, or say that it begins anew; return after how many seconds.
+
+        Once a stop is stored nobody publishes for the lane any more, until an operator lets it go on. So what is
+        committed is published first. Where that fails the lane begins anew, answers it again, and meets what stops it
+        once more.
+        """
+        stop = why_stopped(fault)
+        unpublished = None if stop is None else self._drain_publishing()
+        if unpublished is not None:
+            fault, stop = unpublished, why_stopped(unpublished)
+        if stop is None:
+            return self._begin_anew(fault)
+        if stop.code is StopCode.BUG:
+            self._log.error("lane_bug", exc_info=fault)
+        self._stop(stop)
+        return self._limits.stopped_look_s
+
+    def _begin_anew(self, fault: Exception) -> float:
+        LANE_RETRIES.labels(*self._labels, type(fault).__name__).inc()
+        self._log.warning("lane_fault", fault=type(fault).__name__, detail=str(fault))
+        if isinstance(fault, Fenced):
+            # Another worker took the lane over. If the group gave it away, the consumer says so meanwhile and this
+            # runner is ended; if not, the other one is the zombie, and the lane is ours to take back.
+            return FENCED_WAIT_S
+        if time.monotonic() - self._running_since_s > WELL_AFTER_S:
+            self._failures = 0
+        self._failures += 1
+        return BACKOFF_S[min(self._failures, len(BACKOFF_S)) - 1]
+
     def _stop(self, stop: LaneStopped) -> None:
-        """Publish what is committed, then store why the lane stopped, unless that is where it was read."""
+        """Store why the lane stopped, unless that is where it was read."""
         if self._stopped_by is not stop.code:
             self._log.error("lane_stopped", code=stop.code, detail=stop.detail)
-        self._drain_publishing()
         if self._parts is not None and not stop.stored:
             try:
                 self._parts.store.stop(stop.code, stop.detail)
             except Exception as fault:  # noqa: BLE001 - stored at the next look; the lane does not go on meanwhile
                 FAULTS.labels("shard", type(fault).__name__).inc()
-        self._stopped_by = stop.code
-        LANE_STOPPED.labels(*self._labels, stop.code).set(1)
-        self._enter(LaneCondition.STOPPED)
+        self._enter(LaneCondition.STOPPED, stop.code)
 
-    def _drain_publishing(self) -> None:
+    def _drain_publishing(self) -> Exception | None:
+        """Wait until what is committed is published; return why it is not."""
         deadline = time.monotonic() + self._limits.stop_deadline_s
         publishing = self._publishing
         while publishing is not None and not publishing.drained and publishing.fault is None:
             if time.monotonic() > deadline:
-                break
+                return Retryable(f"what is committed is not published within {self._limits.stop_deadline_s:g} s")
             self._published.wait(0.1)
             self._published.clear()
+        return None if publishing is None else publishing.fault
 
     def _close_publishing(self) -> None:
         if self._publishing is not None:
             self._publishing.close(self._limits.stop_deadline_s)
             self._publishing = None
 
-    def _enter(self, condition: LaneCondition) -> None:
+    def _enter(self, condition: LaneCondition, stopped_by: StopCode | None = None) -> None:
+        """Change the lane's condition; what it was stopped by is known until it runs, stops otherwise, or is gone."""
         self.condition = condition
-        if condition is LaneCondition.RUNNING and self._stopped_by is not None:
+        if condition is LaneCondition.ASSIGNING or self._stopped_by is stopped_by:
+            return
+        if self._stopped_by is not None:
             LANE_STOPPED.labels(*self._labels, self._stopped_by).set(0)
-            self._stopped_by = None
+        if stopped_by is not None:
+            LANE_STOPPED.labels(*self._labels, stopped_by).set(1)
+        self._stopped_by = stopped_by
+
+
+def why_stopped(fault: Exception) -> LaneStopped | None:
+    """Say whether a fault stops its lane, and by which code; None where the lane begins anew."""
+    if isinstance(fault, LaneStopped):
+        return fault
+    if isinstance(fault, Misconfigured | Undecodable):  # waiting does not help
+        return LaneStopped(StopCode.MISCONFIGURED, f"{type(fault).__name__}: {fault}")
+    if isinstance(fault, Fault):
+        return None
+    return LaneStopped(StopCode.BUG, f"{type(fault).__name__}: {fault}")

@@ -30,11 +30,16 @@ POLL_RECORDS_MAX = 8_000
 # A lane that was revoked ends its step and lets go; it is fenced inside MySQL in any case, so this is courtesy (L12).
 REVOKE_DEADLINE_S = 3.0
 TOPIC_LOOK_S = 1.0  # how often the topic's id is compared (L3)
+# Nothing else is polled meanwhile: a broker that is well answers in milliseconds.
+TOPIC_LOOK_DEADLINE_S = 2.0
+# A fault or a revocation leaves books and clients behind in cycles of Python's; with the thresholds below they could
+# stay for hours. One look at every object costs some tenths of a second, so it is not done after each of a flurry.
+COLLECT_EVERY_S = 30.0
 # Python's default of 5 ms lets one thread hold another up: at 5,000 commands a second the median latency was 7 times
 # that of 0.2 ms in a prototype; below half a millisecond the switches themselves cost throughput.
 SWITCH_INTERVAL_S = 0.0005
 # A batch makes some 100,000 objects, and none in a cycle: collecting after every 700, Python's default, only scans the
-# book again and again. Cycles come from exceptions; they may wait.
+# book again and again. Cycles come from faults: see COLLECT_EVERY_S.
 COLLECT_AFTER = (200_000, 20, 100)
 _OTHER_TOPIC = "the shard's topic has another id than before"  # the lane compares them when it is assigned, and stops
 
@@ -89,6 +94,8 @@ class ShardWorker:
         self._runners: dict[int, LaneRunner] = {}
         self._topic_looked_s = time.monotonic()
         self._taken = threading.Event()
+        self._leftovers = threading.Event()
+        self._collected_s = time.monotonic() - COLLECT_EVERY_S
         self._ending = False
 
     # -------------------------------------------------- told by the consumer, in the poll thread
@@ -106,6 +113,7 @@ class ShardWorker:
                 config.limits,
                 admit=partial(admit, keyring=config.keyring, lane=lane, lanes=config.lanes, confluent=config.confluent),
                 on_taken=self._taken.set,
+                on_fault=self._leftovers.set,
             )
 
     def revoked(self, lanes: Collection[int]) -> None:
@@ -116,6 +124,7 @@ class ShardWorker:
         deadline = time.monotonic() + REVOKE_DEADLINE_S
         for runner in ending:
             runner.join(max(0.0, deadline - time.monotonic()))
+        self._leftovers.set()
 
     def started(self, lane: int) -> None:
         """Drop what was read before a lane's position was set (L12)."""
@@ -144,6 +153,7 @@ class ShardWorker:
                 self._interrupt(lane, stop)
             self._resume_hungry(consumer)
             self._look_at_topic()
+            self._collect()
             PULSE.beat()
             if self._all_stopped():
                 log.error("no_lane_left", shard=self._config.shard)
@@ -190,10 +200,10 @@ class ShardWorker:
         now_s = time.monotonic()
         if now_s - self._topic_looked_s < TOPIC_LOOK_S:
             return
-        self._topic_looked_s = now_s
         if self._is_other_topic():
             for runner in self._runners.values():
                 runner.interrupt(Retryable(_OTHER_TOPIC))
+        self._topic_looked_s = time.monotonic()
 
     def _is_other_topic(self) -> bool:
         try:
@@ -201,6 +211,14 @@ class ShardWorker:
         except Fault as fault:  # the broker is away: no record comes from it either, and the next look asks again
             FAULTS.labels("shard", type(fault).__name__).inc()
             return False
+
+    def _collect(self) -> None:
+        """Free what faults and revoked lanes left, now and then."""
+        now_s = time.monotonic()
+        if self._leftovers.is_set() and now_s - self._collected_s >= COLLECT_EVERY_S:
+            self._leftovers.clear()
+            self._collected_s = now_s
+            gc.collect()
 
     def _all_stopped(self) -> bool:
         runners = self._runners.values()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import replace
 
 import pytest
@@ -13,8 +15,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # of the drive
     ResourceType,
 )
 
-from processors.faults import Misconfigured
-from processors.streams.connection import MESSAGE_BYTES_MAX, KafkaAddress
+from processors.faults import Misconfigured, Unavailable
+from processors.streams.connection import ANSWER_GRACE_S, MESSAGE_BYTES_MAX, KafkaAddress, answer_of
 from processors.streams.topics import Topics, TopicSpec, service_topics
 from processors.wire.commands import PAYLOAD_BYTES_MAX
 from processors.wire.results import RESULT_BYTES_MAX
@@ -102,3 +104,17 @@ def test_limits_rise_from_ingress_to_results_and_each_holds_what_the_one_before_
 
     assert PAYLOAD_BYTES_MAX + 4 * HEADERS_BYTES_MAX < ingress < lanes < results < MESSAGE_BYTES_MAX
     assert results > RESULT_BYTES_MAX
+
+
+def test_a_broker_that_takes_the_connection_and_never_answers_is_a_fault() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        topics = Topics(KafkaAddress(bootstrap_servers=f"127.0.0.1:{port}"))
+
+        with pytest.raises(Unavailable):
+            topics.topic_id("balance.shard.s1", deadline_s=1.0)
+
+
+def test_an_answer_that_not_even_the_client_gives_is_a_fault() -> None:
+    with pytest.raises(Unavailable, match="id of topic: no answer within"):
+        answer_of(Future(), 0.1 - ANSWER_GRACE_S, "id of topic")

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from processors.faults import Fault, Fenced, LaneStopped, Retryable, StopCode
+from processors.faults import Fault, Fenced, LaneStopped, Retryable
 from processors.streams.consumer import AssignmentEvents
 from processors.wire.admission import Admission
 from processors.workers.lane import Lane, LaneParts
@@ -17,6 +17,7 @@ from processors.workers.lane_runner import (
     STOPPED_LOOK_S,
     UNPUBLISHED_BATCHES_MAX,
     LaneCondition,
+    why_stopped,
 )
 from processors.workers.publishing import PublishStage
 from tests.simulation.customers import KEYRING
@@ -235,15 +236,8 @@ class LaneActor(Actor):
             return
         try:
             self._run()
-        except LaneStopped as stop:
-            self._stop(stop)
-        except Fenced as fenced:
-            self._wait(fenced, FENCED_WAIT_S)
-        except Fault as fault:
-            self._wait(fault, BACKOFF_S[min(self._failures, len(BACKOFF_S) - 1)])
-            self._failures += 1
-        except Exception as bug:  # noqa: BLE001 - L11, as the real runner does
-            self._stop(LaneStopped(StopCode.BUG, f"{type(bug).__name__}: {bug}"))
+        except Exception as fault:  # noqa: BLE001 - L11, as the real runner does
+            self._meet(fault)
 
     def _run(self) -> None:
         if self.condition is LaneCondition.RUNNING:
@@ -286,13 +280,31 @@ class LaneActor(Actor):
         self._wait_until_ms = world.clock.now_ms + int(wait_s * 1000)
         self.condition = LaneCondition.ASSIGNING
 
-    def _stop(self, stop: LaneStopped) -> None:
-        """Publish what is committed, store why, and look again later."""
-        self._wait(stop, STOPPED_LOOK_S)
+    def _meet(self, fault: Exception) -> None:
+        """Stop the lane or begin anew; a stop waits for what is committed to be published."""
+        stop = why_stopped(fault)
+        unpublished = None if stop is None else self._publish_rest()
+        if unpublished is not None:
+            fault, stop = unpublished, why_stopped(unpublished)
+        if stop is not None:
+            self._stop(stop)
+        elif isinstance(fault, Fenced):
+            self._wait(fault, FENCED_WAIT_S)
+        else:
+            self._wait(fault, BACKOFF_S[min(self._failures, len(BACKOFF_S) - 1)])
+            self._failures += 1
+
+    def _publish_rest(self) -> Exception | None:
         publishing = self._publishing
-        if publishing is not None and not publishing.busy:
-            while publishing.ready():
-                publishing.step()
+        if publishing is None or self.condition is not LaneCondition.RUNNING:
+            return None
+        while publishing.ready() and not publishing.busy:
+            publishing.step()
+        return Retryable("a publication takes its time") if publishing.busy else publishing.fault
+
+    def _stop(self, stop: LaneStopped) -> None:
+        """Store why, and look again later."""
+        self._wait(stop, STOPPED_LOOK_S)
         if self._parts is not None:
             try:
                 self._parts.store.stop(stop.code, stop.detail)

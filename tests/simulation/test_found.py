@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from threading import Event
 
 import pytest
 
 from processors.faults import Fenced, LaneStopped, Retryable, StopCode
-from processors.ids import slice_of
-from processors.ledger.commands import SetLaneTime, SetRules, Tick
+from processors.ids import make_command_id, slice_of
+from processors.ledger.commands import Command, GetBalance, SetLaneTime, SetRules, Tick
+from processors.ledger.outcomes import Reason
 from processors.ledger.rules import Rules
 from processors.streams.consumer import AssignmentEvents
 from processors.wire.admission import Admission, admit
 from processors.wire.commands import encode_command
 from processors.wire.records import OutRecord, Record
-from processors.wire.results import LaneIdentity
+from processors.wire.results import LaneIdentity, decode_result
+from processors.wire.route import ROUTE_HEADER, Route, RouteKind, encode_route
 from processors.wire.signature import SIGNATURE_HEADER, sign
 from processors.workers.lane import Lane, LaneParts
 from processors.workers.lane_runner import LaneLimits
@@ -40,7 +43,8 @@ class Worker:
 
     def __init__(self, clock: Clock, broker: Broker, database: Database) -> None:
         self.clock, self.broker, self.database = clock, broker, database
-        events = AssignmentEvents(assigned=lambda _: None, revoked=lambda _: None, started=lambda _: None)
+        self.on_start: Callable[[], None] = lambda: None
+        events = AssignmentEvents(assigned=lambda _: None, revoked=lambda _: None, started=lambda _: self.on_start())
         power = SteadyPower()
         consumer = FakeShardConsumer(broker, TOPIC, "workers", "worker", events=events, power=power)
         consumer.poll(1, 0)  # joins
@@ -82,6 +86,12 @@ class Worker:
         headers = [(SIGNATURE_HEADER, sign(KEYRING, None, payload))]
         for _ in range(count):
             self.broker.write(OutRecord(TOPIC, 0, None, payload, headers))
+
+    def write_command(self, command: Command, ingress_offset: int) -> None:
+        """Write a partner's command as the router does."""
+        route = Route(RouteKind.COMMAND, 1, 0, ingress_offset, 0, self.clock.now_ms, "home", 0)
+        headers = [(ROUTE_HEADER, encode_route(route))]
+        self.broker.write(OutRecord(TOPIC, 0, b"acme", encode_command(command), headers))
 
     def tell(self, offset: int, time_ms: int) -> None:
         """Write the operator's word on a record's time."""
@@ -377,3 +387,27 @@ def test_a_log_that_is_cut_because_its_topic_was_made_again_stops_the_lane_as_th
     assert shard.run(ConsumerOfACutLog(worker), Event()) == 1
 
     assert worker.database.tables.stops[0][0] is StopCode.TOPIC_CHANGED
+
+
+@pytest.mark.rule("L4")
+def test_copies_of_a_command_from_the_future_are_answered_again_whatever_each_was_answered_first() -> None:
+    worker = Worker.begin()
+    for number in range(slice_of(START_MS), slice_of(START_MS) + 30):
+        worker.database.tables.journal.setdefault(number, {})
+    worker.lane.assign()
+    command_id = make_command_id(START_MS + Rules(version=1).future_limit_ms + 2, bytes(10))
+    for sent in range(3):  # implausible, with no row; from the future, with one; its copy, with none
+        worker.write_command(GetBalance(command_id=command_id, address="acme", currency="USD"), sent)
+        worker.clock.advance(2)
+    worker.serve(publish=False)
+    assert worker.next_offset == 3
+
+    later = worker.again()
+    assert later.stop() is None
+
+    answers = [decode_result(entry.value) for entry in later.broker.log("balance.results", 0).entries if entry.value]
+    assert [(answer.reason, answer.duplicate_of is None) for answer in answers] == [
+        (Reason.IMPLAUSIBLE_ID, True),
+        (Reason.COMMAND_FROM_FUTURE, True),
+        (Reason.COMMAND_FROM_FUTURE, False),
+    ]

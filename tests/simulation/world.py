@@ -33,6 +33,8 @@ from tests.simulation.weather import Weather, weather_of
 PAUSES_NESTED_MAX = 2
 DRAIN_ROUNDS_MAX = 400
 SLICES_AHEAD = 52  # twice the future limit, and more
+# What such a lane decided last cannot be answered again before an operator has looked (L3).
+_STOPS_OF_A_LOST_LOG = {StopCode.LOG_TRUNCATED, StopCode.LOG_REWRITTEN, StopCode.TOPIC_CHANGED}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -293,11 +295,18 @@ class World:
             return False
         code, _ = self.database.tables.stops.get(lane, (None, ""))
         if code is not None and code in self.stop_codes.get(lane, self.may_stop):
-            return True
+            return code in _STOPS_OF_A_LOST_LOG or self._is_published(lane, progress.next_offset)
         if code is StopCode.CLOCK_AHEAD and lane in self.stop_codes:  # the disaster took the operator's word, too
             return progress.next_offset in self.checks.straight[lane].told
         log = self.broker.log(self.shard_topic, lane)
         return lane not in self.stop_codes and progress.next_offset == log.next_offset == self.checks.published[lane]
+
+    def _is_published(self, lane: int, next_offset: int) -> bool:
+        """Say whether all that was decided is published, as far as the log still has what it answers."""
+        unpublished = set(range(self.checks.published[lane], next_offset))
+        return not unpublished or not unpublished <= {
+            entry.offset for entry in self.broker.log(self.shard_topic, lane).entries
+        }
 
     def _told(self) -> str:
         lanes = [

@@ -9,7 +9,7 @@ import pytest
 from processors.wire.admission import admit
 from processors.wire.records import Record
 from processors.wire.signature import KeyRing
-from processors.workers.intake import WAITING_BATCHES_MAX, BatchLimits, Intake
+from processors.workers.intake import WAITING_BATCHES_MAX, WAITING_BYTES_MAX, BatchLimits, Intake
 
 
 def record(offset: int, size: int = 0) -> Record:
@@ -61,3 +61,19 @@ def test_it_is_full_and_hungry_by_whole_batches() -> None:
 
     waiting.clear()
     assert offsets(waiting) == []
+
+
+def test_it_is_full_of_few_large_records() -> None:
+    waiting = intake()
+    large = [record(offset, WAITING_BYTES_MAX // 4) for offset in range(4)]
+    waiting.offer(large)
+    assert (waiting.full, waiting.hungry) == (True, False)
+
+    taken = waiting.take(0)
+    assert len(taken) == 1  # L8
+    assert (waiting.full, waiting.hungry) == (False, False)
+    waiting.give_back(taken)
+    assert (waiting.full, waiting.hungry) == (True, False)
+
+    waiting.clear()
+    assert (waiting.full, waiting.hungry) == (False, True)

@@ -1,0 +1,192 @@
+"""A lane's real threads on the in-memory servers: what becomes of its last results, and what its metrics say then."""
+
+from __future__ import annotations
+
+import gc
+import time
+import weakref
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from threading import Event
+from typing import cast
+
+import pytest
+
+from processors.faults import LaneStopped, Misconfigured, StopCode, UnknownOutcome
+from processors.telemetry import REGISTRY
+from processors.wire.admission import admit
+from processors.wire.positions import GroupPosition
+from processors.wire.records import OutRecord, Record
+from processors.workers.lane import LaneParts
+from processors.workers.lane_runner import LaneLimits, LaneRunner
+from processors.workers.publishing import Publisher
+from processors.workers.shard import ShardConfig, ShardWorker
+from tests.simulation.customers import KEYRING
+from tests.simulation.test_found import PLACE, TOPIC, Worker
+from tests.waiting import eventually
+
+
+class FailingPublisher:
+    """Fails as often as it is told to, then does what the lane's own does."""
+
+    def __init__(self, inner: Publisher, faults: list[Exception]) -> None:
+        self._inner, self._faults = inner, faults
+
+    def open(self) -> None:
+        self._inner.open()
+
+    def publish(self, records: list[OutRecord], position: GroupPosition) -> None:
+        if self._faults:
+            raise self._faults.pop()
+        self._inner.publish(records, position)
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+class Process:
+    """Runs a worker's only lane in its threads; its poll thread is the test's own."""
+
+    def __init__(self, worker: Worker, *faults: Exception) -> None:
+        self.worker = worker
+        left = list(faults)
+        parts = replace(worker.parts, make_publisher=lambda: FailingPublisher(worker.parts.make_publisher(), left))
+        self.runner = LaneRunner(
+            "s1",
+            0,
+            lambda: parts,
+            LaneLimits(stopped_look_s=0.05),
+            admit=partial(admit, keyring=KEYRING, lane=0, lanes=1),
+            on_taken=lambda: None,
+        )
+        worker.on_start = self.runner.intake.clear  # when the lane first starts, nothing waits yet
+
+    def poll_until(self, is_so: Callable[[], object], what: str) -> None:
+        def polled() -> object:
+            records, _ = self.worker.consumer.poll(100, 0)
+            self.runner.intake.offer(records.get(0, []))
+            return is_so()
+
+        eventually(polled, what)
+
+    @property
+    def published(self) -> int:
+        return self.worker.broker.group("workers").offsets.get(PLACE, (0, ""))[0]
+
+    @property
+    def stopped_by(self) -> StopCode | None:
+        return self.worker.database.tables.stops.get(0, (None, ""))[0]
+
+    def end(self) -> None:
+        self.runner.end(drop=True)
+        assert self.runner.join(5.0)
+
+
+def gauge(name: str, **labels: str) -> float | None:
+    return REGISTRY.get_sample_value(f"balance_lane_{name}", {"shard": "s1", "lane": "0", **labels})
+
+
+def with_a_gap_at(offset: int) -> Worker:
+    worker = Worker.begin()
+    worker.write(count=offset + 4)
+    worker.broker.log(TOPIC, 0).lose(offset)
+    return worker
+
+
+@pytest.mark.rule("L2")
+@pytest.mark.rule("L5")
+def test_what_a_lane_decided_before_it_stopped_is_published_though_a_publication_failed() -> None:
+    process = Process(with_a_gap_at(4), UnknownOutcome("the broker went away"))
+
+    process.poll_until(lambda: process.stopped_by is StopCode.LOG_GAP, "the lane stops")
+
+    assert process.published == process.worker.next_offset == 4
+    process.end()
+
+
+def test_a_publication_that_waiting_does_not_mend_stops_the_lane_for_that() -> None:
+    process = Process(with_a_gap_at(4), *[Misconfigured("no right to write")] * 1_000)
+
+    process.poll_until(lambda: process.stopped_by, "the lane stops")
+
+    assert process.stopped_by is StopCode.MISCONFIGURED
+    process.end()
+
+
+def test_a_lane_that_was_given_away_is_not_shown_as_stopped_any_more() -> None:
+    process = Process(with_a_gap_at(4))
+    process.poll_until(lambda: gauge("stopped", code="LOG_GAP") == 1, "the lane stops")
+
+    process.end()
+
+    assert gauge("stopped", code="LOG_GAP") == 0
+    assert gauge("next_offset") is None
+    assert gauge("published_offset") is None
+
+
+def test_a_lane_that_is_stopped_by_something_else_is_shown_as_stopped_by_that_alone() -> None:
+    process = Process(with_a_gap_at(4))
+    process.poll_until(lambda: gauge("stopped", code="LOG_GAP") == 1, "the lane stops")
+    process.worker.database.tables.stops[0] = (StopCode.BUG, "by the next release")
+
+    process.poll_until(lambda: gauge("stopped", code="BUG") == 1, "the lane stops otherwise")
+
+    assert gauge("stopped", code="LOG_GAP") == 0
+    process.end()
+
+
+def test_an_idle_lane_is_shown_as_published_up_to_its_end() -> None:
+    worker = Worker.begin()
+    worker.write(count=8)
+    process = Process(worker)
+
+    process.poll_until(lambda: process.published == 8, "all is published")
+
+    eventually(lambda: gauge("published_offset") == gauge("next_offset") == 8, "the gauges say so")
+    process.end()
+
+
+class Leftover:
+    """Something in a cycle, as a fault's traceback makes them."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+class RevokingConsumer:
+    """Takes the lane away with the first poll, and ends the process once what was left behind is gone."""
+
+    def __init__(self, revoke: Callable[[], None], stopping: Event) -> None:
+        self._revoke, self._stopping, self._ends_s = revoke, stopping, time.monotonic() + 10.0
+        self.left: weakref.ref[Leftover] | None = None
+
+    def poll(self, _max_records: int, _timeout_s: float) -> tuple[dict[int, list[Record]], dict[int, LaneStopped]]:
+        if self.left is None:
+            self.left = weakref.ref(Leftover())
+            self._revoke()
+        elif self.left() is None or time.monotonic() > self._ends_s:
+            self._stopping.set()
+        return {}, {}
+
+    def pause(self, lane: int) -> None:
+        raise AssertionError(lane)
+
+    resume = pause
+
+    def close(self) -> None:
+        raise AssertionError
+
+
+def test_what_a_revoked_lane_leaves_behind_is_freed_though_it_lies_in_cycles() -> None:
+    config = ShardConfig(shard="s1", lanes=1, limits=LaneLimits(), keyring=KEYRING, topic_id=bytes(16), confluent={})
+    shard = ShardWorker(config, lambda _: cast("LaneParts", None), lambda: bytes(16))
+    stopping = Event()
+    consumer = RevokingConsumer(lambda: shard.revoked([0]), stopping)
+    gc.disable()  # what Python does by itself may come hours later
+    try:
+        shard.run(consumer, stopping)
+    finally:
+        gc.enable()
+    assert consumer.left is not None
+    assert consumer.left() is None
