@@ -1,6 +1,6 @@
 // Sends one PAY and waits for its result, with nothing but Kafka's own client: what any other language has to do.
 //
-//   java -cp 'kafka/lib/*' docs/examples/Pay.java localhost:9092 acme:vn USD 1250
+//   java -cp "$(echo ~/.cache/balance/kafka-4.2.1-*)/*" docs/examples/Pay.java 127.0.0.1:19092 acme:vn USD 1250
 //
 // With an Avro library the two encoders below are one call: BinaryMessageEncoder writes the same bytes.
 

@@ -12,8 +12,12 @@ from queue import Queue
 
 import pytest
 
+from processors.faults import StopCode
+from processors.ops import assembly
 from processors.ops.processes import log_folder
+from processors.streams.topics import Topics, shard_topic
 from tests.end_to_end.conftest import Running, balance, start
+from tests.kafka_log import KafkaLog
 from tests.servers import Place
 from tests.waiting import eventually
 
@@ -94,6 +98,21 @@ def test_no_answer_in_time_is_exit_status_3_and_names_the_id_to_repeat(fresh_pla
     assert (said.status, said.out) == (3, "")
     assert "send it again with the same id" in said.err
     assert "Traceback" not in said.err
+
+
+def test_a_word_to_a_lane_whose_worker_is_gone_says_that_it_counts_later(fresh_place: Callable[..., Place]) -> None:
+    place = fresh_place()
+    assert balance(place, "init").status == 0  # and nothing runs
+    store = assembly.lane_store(place.settings, "s1", 2)
+    store.take_over(Topics(assembly.kafka_address(place.settings)).topic_id(shard_topic("s1")))
+    store.stop(StopCode.CLOCK_AHEAD, "offset 0 is of tomorrow")
+    store.close()
+
+    said = balance(place, "lane", "release", "2", "0", "1000", "--within", "1")
+
+    assert (said.status, said.out) == (3, "")
+    assert "what was written counts once its worker runs" in said.err
+    assert len(KafkaLog(assembly.kafka_address(place.settings)).read(shard_topic("s1"), partition=2)) == 1
 
 
 def test_what_is_missing_is_named_with_what_to_run(fresh_place: Callable[..., Place]) -> None:

@@ -144,7 +144,15 @@ Currency = Annotated[
         parser=_reads(known_currency), metavar="CURRENCY", help="ISO 4217, such as USD.", show_default=False
     ),
 ]
-IdArgument = Annotated[bytes, typer.Argument(parser=_reads(parse_id), metavar="ID", show_default=False)]
+IdArgument = Annotated[
+    bytes,
+    typer.Argument(
+        parser=_reads(parse_id),
+        metavar="ID",
+        help="A payment's, hold's or transaction's id, as the command's answer named it.",
+        show_default=False,
+    ),
+]
 IdOption = Annotated[
     bytes | None,
     typer.Option(

@@ -6,13 +6,18 @@ import re
 from pathlib import Path
 
 from processors.ledger.outcomes import Reason
+from processors.wire.causes import Cause
 
 ROOT = Path(__file__).parents[3]
 
 
-def test_the_page_on_rejections_names_each_reason_once_in_its_order() -> None:
-    page = (ROOT / "docs" / "rejections.md").read_text(encoding="utf-8")
+def names_in_table(page: str) -> list[str]:
+    return re.findall(r"^\| `([A-Z_]+)` \|", page, re.MULTILINE)
 
-    assert re.findall(r"^\| `([A-Z_]+)` \|", page, re.MULTILINE) == [
-        reason for reason in Reason if reason is not Reason.NONE
-    ]
+
+def test_the_page_on_rejections_names_each_reason_once_in_its_order_then_each_dead_letters_cause() -> None:
+    page = (ROOT / "docs" / "rejections.md").read_text(encoding="utf-8")
+    rejections, dead_letters = page.split("## Dead letters")
+
+    assert names_in_table(rejections) == [reason for reason in Reason if reason is not Reason.NONE]
+    assert sorted(names_in_table(dead_letters)) == sorted(Cause)
