@@ -11,6 +11,7 @@ from processors.faults import StopCode
 from processors.ledger.commands import TYPE_OF
 from processors.ledger.outcomes import Reason, Status
 from processors.settings import Settings, Shard
+from processors.telemetry import REGISTRY
 from processors.wire.schemas import ALL
 from tests.architecture.source_tree import ROOT
 
@@ -72,3 +73,12 @@ THE_SERVICES_OWN = {"expire_hold", "recall_original"}
 def test_a_partners_command_is_given_with_its_first_ten_bytes(name: str) -> None:
     newest = max((schema for schema in ALL.values() if schema.name == name), key=lambda schema: schema.version)
     assert re.search(rf"`{name}`( \(signed\))? \| `{newest.prefix.hex()}`", README)
+
+
+def test_every_metric_that_is_watched_is_there() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8").split("## What to watch")[1].split("\n## ")[0]
+    watched = set(re.findall(r"`(balance_[a-z_]+)`", page))
+    kept = {f"{metric.name}{'_total' if metric.type == 'counter' else ''}" for metric in REGISTRY.collect()}
+
+    assert watched
+    assert watched <= kept

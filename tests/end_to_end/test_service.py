@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from processors.ids import id_text
+from processors.ids import SLICE_MS, id_text, make_command_id, slice_of
+from processors.ops import assembly
+from processors.stores.shard_reader import open_reader
 from tests.end_to_end.conftest import STOP_DEADLINE_S, Running, start, started
 from tests.servers import Place
 from tests.waiting import eventually
@@ -24,7 +26,7 @@ WINDOW_MS = 15_000
 @pytest.fixture
 def service(fresh_place: Callable[..., Place]) -> Iterator[Running]:
     """Return a service."""
-    yield from started(fresh_place(BALANCE_EXPIRER__TICK_MS="500"))
+    yield from started(fresh_place(BALANCE_EXPIRER__TICK_MS="500", BALANCE_REMOVER__INTERVAL_MS="500"))
 
 
 @pytest.fixture
@@ -83,6 +85,37 @@ def test_an_old_payment_is_refunded_through_the_archive(forgetful: Running) -> N
     (account,) = forgetful.balance("account", "show", "acme", "--json").json_lines
     assert (account["balance_minor"], account["held_minor"], account["open_count"]) == (1000, 0, 0)
     assert forgetful.balance("verify").status == 0
+
+
+@pytest.mark.rule("A6")
+@pytest.mark.rule("A8")
+def test_a_slice_leaves_mysql_and_what_was_in_it_is_still_shown_captured_and_refunded(service: Running) -> None:
+    old_ms = time.time_ns() // 1_000_000 - 2 * SLICE_MS
+    paid, held = (id_text(make_command_id(old_ms, bytes([n] * 10))) for n in range(2))
+    for arguments in (
+        ("account", "open", "acme", "USD"),
+        ("topup", "acme", "10.00", "USD"),
+        ("pay", "acme", "5.00", "USD", "--id", paid),
+        ("hold", "acme", "2.00", "USD", "--expires-in", "1h", "--id", held),
+    ):
+        assert service.balance(*arguments).status == 0
+    statement = service.balance("statement", "acme", "USD", "--json").json_lines
+    reader = open_reader(assembly.mysql_address(service.place.settings, "s1"))
+    assert slice_of(old_ms) in reader.slices()
+
+    assert service.balance("rules", "set", "--window", "15s").status == 0
+    eventually(lambda: slice_of(old_ms) not in reader.slices(), "the slice is removed")
+    reader.close()
+
+    (step,) = service.balance("tx", "get", paid, "--json").json["steps"]
+    assert (step["type"], step["status"]) == ("PAY", "ACCEPTED")
+    assert service.balance("statement", "acme", "USD", "--json").json_lines == statement
+    refunded = service.balance("refund", "acme", paid, "5.00", "USD", "--json")
+    assert (refunded.status, refunded.json["status"]) == (0, "COMPLETED")
+    assert service.balance("capture", "acme", held, "2.00", "USD").status == 0
+    (account,) = service.balance("account", "show", "acme", "--json").json_lines
+    assert (account["balance_minor"], account["held_minor"], account["open_count"]) == (800, 0, 0)
+    assert service.balance("verify").status == 0
 
 
 def test_every_process_may_be_killed_and_an_orderly_end_leaves_none(service: Running) -> None:
