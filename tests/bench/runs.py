@@ -55,11 +55,14 @@ def hot_partner(servers: Servers, size: Size) -> Fields:
         made.start("sink")
         ends = made.journal_ends()
         first_s, first, last_s = made.await_archived(ends, DEADLINE_S)
+        # The sink's own bound: from a backlog its batches are as large as they may be, from the first seconds on.
+        sink_mb = made.memory_mb()["sink"]
         return {
             "hot_partner_commands_per_s": rate,
             "raw_insert_rows_per_s": raw,
             "sink_rows_per_s": _per_s(sum(ends.values()) - first, last_s - first_s),
             "cpu_us_per_command": {"hot_partner": clock.us_per(count)},
+            "memory_mb": {"sink from a backlog": {f"after_{size.backlog}": sink_mb}},
         }
 
 
@@ -149,6 +152,7 @@ RUNS: dict[Callable[[Servers, Size], Fields], tuple[str, ...]] = {
         "raw_insert_rows_per_s",
         "sink_rows_per_s",
         "cpu_us_per_command",
+        "memory_mb",
     ),
     partners_1000: ("partners_1000_commands_per_s",),
     lanes_2: ("lanes_2_commands_per_s",),
