@@ -138,7 +138,7 @@ class GroupConsumer:
         self._done.update({partition: (offset, metadata) for partition, offset in offsets.items()})
 
     def _move_over_marks(self) -> None:
-        """Commit the ends of partitions whose records are all committed; another time where it does not succeed."""
+        """Commit the ends of partitions whose records are all committed; where that fails, the next end is as good."""
         for partition, end in self._ends.items():
             offset, metadata = self._done.get(partition, (end, ""))
             if offset < end and offset == self._next.get(partition):
