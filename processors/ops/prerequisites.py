@@ -1,6 +1,6 @@
 """What the native stack needs of the machine and cannot bring itself: Java 17 and Maven.
 
-``bin/prerequisites`` installs them before there is a virtual environment; here they are only found, or named.
+``bin/setup`` installs them before there is a virtual environment; here they are only found, or named.
 """
 
 from __future__ import annotations

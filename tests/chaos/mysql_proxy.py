@@ -16,6 +16,7 @@ _COM_QUERY = 3
 _CONNECT_TIMEOUT_S = 5.0
 _STALL_MAX_S = 120.0
 _POLL_S = 0.2
+_BEGINNING = 200  # bytes of a statement: enough to know it
 
 
 class AtCommit(Enum):
@@ -36,6 +37,7 @@ class MysqlProxy:
         self.port: int = self._listener.getsockname()[1]
         self._lock = threading.Lock()
         self._armed: AtCommit | None = None
+        self._behind = b""
         self._links: list[_Link] = []
         self._closing = False
         self.met = threading.Event()
@@ -55,12 +57,15 @@ class MysqlProxy:
         self.cut()
         self.released.set()
 
-    def arm(self, what: AtCommit) -> None:
-        """Have the next COMMIT meet its fate; ``met`` is set when it does."""
+    def arm(self, what: AtCommit, *, behind: bytes = b"") -> None:
+        """Have the next COMMIT meet its fate; ``met`` is set when it does.
+
+        ``behind``: the next one of a transaction that has a statement which holds this.
+        """
         self.met.clear()
         self.released.clear()
         with self._lock:
-            self._armed = what
+            self._armed, self._behind = what, behind
 
     def release(self) -> None:
         """Let a stalled COMMIT go on to the server."""
@@ -73,9 +78,11 @@ class MysqlProxy:
         for link in links:
             link.cut()
 
-    def take_fate(self) -> AtCommit | None:
-        """Return what is to happen to a COMMIT that came by, once."""
+    def take_fate(self, statements: list[bytes]) -> AtCommit | None:
+        """Return what is to happen to a COMMIT that came by after some statements, once."""
         with self._lock:
+            if self._behind and not any(self._behind in statement for statement in statements):
+                return None
             armed, self._armed = self._armed, None
         return armed
 
@@ -122,10 +129,16 @@ class _Link:
         self._server.close()
 
     def _requests(self) -> None:
+        statements: list[bytes] = []  # of the transaction: their beginnings
         try:
             while packet := _read_packet(self._client):
-                if not _is_commit(packet) or not self._meet(self._proxy.take_fate(), packet):
+                if not _is_commit(packet):
+                    statements.append(packet[:_BEGINNING])
                     self._server.sendall(packet)
+                    continue
+                if not self._meet(self._proxy.take_fate(statements), packet):
+                    self._server.sendall(packet)
+                statements.clear()
         except OSError:
             pass  # one side is gone, and so is the link
         self.cut()

@@ -15,12 +15,16 @@ _COM_QUERY = 3
 class Tripwire:
     """Forwards everything; on the first statement that holds ``text`` it calls ``spring`` and forwards no more of it.
 
-    ``when`` is ``before`` (the server never sees the statement) or ``after`` (the client never sees the answer).
+    ``behind``: only where an earlier statement of the same connection held this. ``when`` is ``before`` (the server
+    never sees the statement) or ``after`` (the client never sees the answer).
     """
 
-    def __init__(self, host: str, port: int, *, text: bytes, when: str, spring: Callable[[], None]) -> None:
+    def __init__(
+        self, host: str, port: int, *, text: bytes, behind: bytes, when: str, spring: Callable[[], None]
+    ) -> None:
         self._server = (host, port)
         self._text = text
+        self._behind = behind
         self._when = when
         self._spring = spring
         self._sprung = threading.Event()
@@ -49,11 +53,14 @@ class Tripwire:
             threading.Thread(target=self._answers, args=(server, client, armed), daemon=True).start()
 
     def _requests(self, client: socket.socket, server: socket.socket, armed: threading.Event) -> None:
+        wanted = not self._behind
         try:
             while True:
                 header = _exactly(client, _HEADER)
                 body = _exactly(client, int.from_bytes(header[:3], "little"))
-                if body[:1] == bytes([_COM_QUERY]) and self._text in body and not self._sprung.is_set():
+                found = wanted and body[:1] == bytes([_COM_QUERY]) and self._text in body
+                wanted = wanted or self._behind in body
+                if found and not self._sprung.is_set():
                     if self._when == "before":
                         self._go_off()
                         return

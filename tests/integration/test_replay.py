@@ -18,20 +18,25 @@ from confluent_kafka.admin import AdminClient
 from processors.faults import Misconfigured
 from processors.ledger.commands import Pay
 from processors.ops import assembly, proving
+from processors.recovery.replay import BATCH_RECORDS, ReplayProgress
+from processors.routing.units import partition_of
 from processors.stores.mysql import MysqlAddress, Session
 from processors.streams.topics import shard_topic
 from tests.chaos.lanes import SHARD, Shard, new_id
+from tests.end_to_end.conftest import balance
 from tests.servers import Place
 from tests.waiting import eventually
 
 LANES = 2
+LARGE = "acme"  # has some batches, so that a replay has a border to go on from
 
 
 @pytest.fixture(scope="module")
 def shard(fresh_place: Callable[..., Place]) -> Shard:
-    """A shard of two lanes with a day on each, decided and published; no worker runs any more."""
+    """A shard of two lanes with days on each, decided and published; no worker runs any more."""
     made = Shard(fresh_place(BALANCE_TOPICS__LANES=str(LANES), BALANCE_TOPICS__COMMANDS_PARTITIONS=str(LANES)))
-    for root in ("acme", "bravo", "coral", "delta"):
+    made.write_day(LARGE, payments=3 * BATCH_RECORDS)
+    for root in ("bravo", "coral", "delta"):
         made.write_day(root, payments=300)
     with made.worker():
         made.await_decided()
@@ -75,34 +80,49 @@ def test_a_replay_that_was_killed_goes_on_where_it_was(shard: Shard, fresh_datab
     log = Path(shard.settings.keys_file).parent / "replay.log"
     with log.open("wb") as out:
         first = subprocess.Popen(command, env=environment, stdout=out, stderr=out)
-    target = proving.target_address(shard.settings, SHARD, dsn)
-    eventually(lambda: _has_rows(target) or first.poll() is not None, "the replay has begun")
+    target, lane = proving.target_address(shard.settings, SHARD, dsn), partition_of(LARGE, LANES)
+    eventually(lambda: _reached(target, lane) or first.poll() is not None, "the replay has begun")
     first.send_signal(signal.SIGKILL)
     first.wait()
+    reached = _reached(target, lane)
+    assert 0 < reached < shard.positions()[lane].next_offset, log.read_text()
+
+    told: list[ReplayProgress] = []
+    assert proving.replay_shard(shard.settings, SHARD, target, on_progress=told.append) is None
+
+    of_lane = [at for at in told if at.lane == lane]
+    assert sum(at.offset > reached for at in of_lane) == len(of_lane) > 0
     again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert again.returncode == 0, again.stderr
     assert json.loads(again.stdout) == {"equal": True, "difference": None}
 
 
-def _has_rows(address: MysqlAddress) -> bool:
+def _reached(address: MysqlAddress, lane: int) -> int:
     try:
         session = Session(address, lane=False)
-        rows = session.query("SELECT next_offset FROM progress", "looking for progress")
+        rows = session.query(f"SELECT next_offset FROM progress WHERE lane = {lane}", "looking for progress")
         session.close()
     except (Misconfigured, AssertionError):  # the tables are being made
-        return False
-    return bool(rows)
+        return 0
+    return int(rows[0][0]) if rows else 0
 
 
-def test_a_balance_changed_by_hand_is_the_first_difference_told(shard: Shard, target: MysqlAddress) -> None:
+def test_a_balance_changed_by_hand_is_the_first_difference_told(
+    shard: Shard, target: MysqlAddress, fresh_database: Callable[[], str]
+) -> None:
     live = assembly.mysql_address(shard.settings, SHARD)
     in_the_database(live, "UPDATE account SET balance = balance + 1 WHERE address = X'636f72616c'")  # coral
     try:
         difference = proving.replay_shard(shard.settings, SHARD, target, on_progress=lambda _at: None)
+        replayed = balance(shard.place, "replay", "shard", SHARD, "--into", dsn_of(shard, fresh_database()))
+        verified = balance(shard.place, "verify", "--no-archive")
     finally:
         in_the_database(live, "UPDATE account SET balance = balance - 1 WHERE address = X'636f72616c'")
     assert difference is not None
     assert difference.what == "account coral USD"
+    assert (replayed.status, verified.status) == (1, 1)
+    assert "account coral USD differs" in replayed.out
+    assert "coral" in verified.out
 
 
 def test_a_lane_whose_digest_differs_is_told_before_any_account(shard: Shard, target: MysqlAddress) -> None:

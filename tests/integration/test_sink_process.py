@@ -299,7 +299,7 @@ def test_a_log_that_is_cut_short_under_a_running_sink_stops_it(make_place: Calla
         place.log.truncate(RESULTS_TOPIC, 600)
         cable.mend()
         eventually(lambda: running.poll() is not None or place.archived() == RESULTS, "it ends, or had read all before")
-        assert place.archived() in {50, RESULTS} or running.poll() != 0
+        assert place.archived() == RESULTS or running.poll() not in {None, 0}
     rows = place.rows()
     covered = rows["coverage"][0][3]
     assert len([row for row in rows["journal"] if row[3] <= covered]) == covered + 1

@@ -1,6 +1,6 @@
 """Mutated payloads: each is refused or is the one encoding of what it says, and costs no more than its size.
 
-``FUZZ_PAYLOADS`` sets how many (20,000; the full run is half a million), ``FUZZ_SEED`` where they begin; a failure
+``FUZZ_PAYLOADS`` sets how many (half a million), ``FUZZ_SEED`` where they begin; a failure
 names its seed, its number and the payload.
 """
 
@@ -40,7 +40,7 @@ from tests.unit.wire.build import (
     signed,
 )
 
-PAYLOADS = int(os.environ.get("FUZZ_PAYLOADS", "20000"))
+PAYLOADS = int(os.environ.get("FUZZ_PAYLOADS", "500000"))
 SEED = int(os.environ.get("FUZZ_SEED", "1"))
 # A hundred times what the largest payload takes, so that a busy machine fails no test and a payload that runs away
 # (for seconds, or minutes) does. It is this thread's processor time: a pause of the machine is not the payload's.

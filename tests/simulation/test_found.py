@@ -411,3 +411,17 @@ def test_copies_of_a_command_from_the_future_are_answered_again_whatever_each_wa
         (Reason.COMMAND_FROM_FUTURE, True),
         (Reason.COMMAND_FROM_FUTURE, False),
     ]
+
+
+@pytest.mark.rule("M9")
+def test_a_tick_moves_the_lanes_time_on_and_leaves_no_row() -> None:
+    worker = Worker.begin()
+    worker.clock.advance(5_000)
+    worker.write(count=2)
+    assert worker.stop() is None
+
+    progress = worker.database.tables.progress[0]
+    assert (progress.next_offset, progress.last_time_ms) == (2, worker.clock.now_ms)
+    assert progress.digest == bytes(32)
+    assert not any(rows for rows in worker.database.tables.journal.values())
+    assert not [entry for entry in worker.broker.log("balance.results", 0).entries if entry.value]

@@ -14,6 +14,8 @@ from typing import cast
 import pytest
 
 from processors.faults import LaneStopped, Misconfigured, StopCode, UnknownOutcome
+from processors.ids import make_command_id
+from processors.ledger.commands import GetBalance
 from processors.telemetry import REGISTRY
 from processors.wire.admission import admit
 from processors.wire.positions import GroupPosition
@@ -23,6 +25,7 @@ from processors.workers.lane_runner import LaneLimits, LaneRunner
 from processors.workers.publishing import Publisher
 from processors.workers.shard import ShardConfig, ShardWorker
 from tests.simulation.customers import KEYRING
+from tests.simulation.fakes.clock import START_MS
 from tests.simulation.test_found import PLACE, TOPIC, Worker
 from tests.waiting import eventually
 
@@ -145,6 +148,23 @@ def test_an_idle_lane_is_shown_as_published_up_to_its_end() -> None:
 
     eventually(lambda: gauge("published_offset") == gauge("next_offset") == 8, "the gauges say so")
     process.end()
+
+
+@pytest.mark.rule("L10")
+def test_a_redelivery_of_the_routers_is_counted_and_leaves_nothing_else() -> None:
+    worker = Worker.begin()
+    for _ in range(3):  # the same ingress offset
+        worker.write_command(
+            GetBalance(command_id=make_command_id(START_MS, bytes(10)), address="a", currency="USD"), 0
+        )
+    silences = gauge("silences_total") or 0.0
+    process = Process(worker)
+
+    process.poll_until(lambda: process.published == 3, "all is published")
+
+    process.end()
+    assert gauge("silences_total") == silences + 2
+    assert len([entry for entry in worker.broker.log("balance.results", 0).entries if entry.value]) == 1
 
 
 class Leftover:
