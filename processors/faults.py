@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 
-class Fault(Exception):  # noqa: N818 - STYLE's word: an error is a rejection, a fault or a bug
+class Fault(Exception):  # noqa: N818 - what goes wrong is a rejection, a fault or a bug
     """I/O went wrong. The subclass says what to do; the text says what, where, and the next step."""
 
 

@@ -201,12 +201,12 @@ class RouterSettings(Section):
 class Expirer(Section):
     """How often overdue holds are looked for and idle lanes are moved on."""
 
-    tick_ms: Milliseconds = 5_000  # DESIGN section 3: an idle lane's time is kept moving
+    tick_ms: Milliseconds = 5_000  # docs/design.md, Money: an idle lane's time is kept moving
     holds_max: Annotated[int, Field(ge=1, le=100_000)] = 2_000  # EXPIRE_HOLD records a lane and tick
 
 
 class Sink(Section):
-    """Limits of the sink; large reads group better (DESIGN section 8)."""
+    """Limits of the sink; large reads group better (docs/design.md, The archive)."""
 
     batch_rows_max: Annotated[int, Field(ge=1, le=100_000)] = 20_000
     batch_wait_ms: Milliseconds = 500

@@ -188,7 +188,7 @@ def configure_logging(
 
 
 def remove_confidential(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """Drop the keys that a log may never hold (DESIGN section 9).
+    """Drop the keys that a log may never hold.
 
     >>> remove_confidential(None, "info", {"event": "decided", "amount_minor": 5})
     {'event': 'decided'}

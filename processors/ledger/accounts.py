@@ -13,7 +13,7 @@ from processors.ledger.refusals import refused
 def open_account(book: Book, command: OpenAccount) -> Outcome:
     """Open an account, at any level: levels above it may have none. Rejected with ACCOUNT_EXISTS, closed ones too.
 
-    Source: DESIGN section 3; rule H5.
+    Source: docs/design.md, Money; rule H5.
     """
     key = (command.address, command.currency)
     if book.accounts[key] is not None:

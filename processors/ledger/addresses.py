@@ -1,4 +1,4 @@
-"""Partner addresses: paths of at most eight segments, the first of which is the root (DESIGN section 3)."""
+"""Partner addresses: paths of at most eight segments, the first of which is the root (docs/design.md, Money)."""
 
 from __future__ import annotations
 

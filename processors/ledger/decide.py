@@ -1,6 +1,7 @@
 """May this command happen, and what does it change? The one entry to the ledger core.
 
-No I/O, no clock, no random number: the same book, command and lane time give the same answer, anywhere (DESIGN 4).
+No I/O, no clock, no random number: the same book, command and lane time give the same answer, anywhere (docs/design.md,
+The core).
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def decide(book: Book, command: Command, *, root: str, body_hash: bytes, now_ms:
     Raises:
         LaneStopped: RECALLS_DISAGREE (H3); the book is unchanged.
 
-    Source: DESIGN sections 3 and 4; rules I1 to I7, L9, L11, H1 to H5.
+    Source: docs/design.md, Money and The core; rules I1 to I7, L9, L11, H1 to H5.
     """
     kind = type(command)
     if kind in _OF_THE_SERVICE:

@@ -37,7 +37,7 @@ def place_hold(book: Book, command: PlaceHold, now_ms: int) -> Outcome:
         Accepted with one posting per level, root first; or rejected with the first that applies, on any level, of
         UNKNOWN_ACCOUNT, ACCOUNT_CLOSED, ACCOUNT_FROZEN, INSUFFICIENT_FUNDS, BALANCE_OVERFLOW.
 
-    Source: DESIGN section 3; rules H1, H5.
+    Source: docs/design.md, Money; rules H1, H5.
     """
     accounts = accounts_of(book, command.address, command.currency)
     if not accounts:
@@ -78,7 +78,7 @@ def capture_hold(book: Book, command: CaptureHold, now_ms: int) -> Outcome:
         Accepted, one posting per level of the hold; or rejected with the first that applies of UNKNOWN_ACCOUNT,
         UNKNOWN_HOLD, HOLD_MISMATCH, HOLD_EXPIRED, CAPTURE_ABOVE_HOLD, BALANCE_OVERFLOW.
 
-    Source: DESIGN section 3; rules H1, H2, H5.
+    Source: docs/design.md, Money; rules H1, H2, H5.
     """
     hold = _open_hold(book, command, now_ms)
     if isinstance(hold, Reason):

@@ -19,7 +19,7 @@ from processors.ledger.postings import (
 )
 from processors.ledger.refusals import refused
 
-# DESIGN section 3 and H5: which system account stands against it, which way it goes, what refuses it, who checks funds.
+# Which system account stands against it, its sign, what refuses it, who checks funds (docs/design.md, Money; H5).
 TOP_UP = Effect(contra=Contra.FUNDING, balance_sign=1, refused_by=CREDITS)
 COLLECT = Effect(contra=Contra.SETTLEMENT, balance_sign=1, refused_by=CREDITS)
 ADJUST = {
@@ -57,7 +57,7 @@ def pay(book: Book, command: Pay) -> Outcome:
         Accepted with one posting per level, root first; or rejected with the first that applies, on any level, of
         UNKNOWN_ACCOUNT, ACCOUNT_CLOSED, ACCOUNT_FROZEN, INSUFFICIENT_FUNDS, BALANCE_OVERFLOW.
 
-    Source: DESIGN section 3; rules H1, H5.
+    Source: docs/design.md, Money; rules H1, H5.
     """
     return _move(book, command, accounts_of(book, command.address, command.currency), PAY)
 
@@ -69,7 +69,7 @@ def transfer(book: Book, command: Transfer) -> Outcome:
         Accepted with two postings, the payer's first; or rejected with the first that applies to either of
         UNKNOWN_ACCOUNT, ACCOUNT_CLOSED, ACCOUNT_FROZEN (the payer), INSUFFICIENT_FUNDS, BALANCE_OVERFLOW.
 
-    Source: DESIGN section 3; rule H5.
+    Source: docs/design.md, Money; rule H5.
     """
     payer = book.accounts[command.address, command.currency]
     payee = book.accounts[command.to_address, command.currency]

@@ -20,7 +20,7 @@ class Status(StrEnum):
 
 
 class Contra(StrEnum):
-    """The lane's system account on the other side of a posting (DESIGN section 3)."""
+    """The lane's system account on the other side of a posting (docs/design.md, Money)."""
 
     NONE = "NONE"  # the posting moves nothing between accounts (holds, balance reads)
     FUNDING = "FUNDING"

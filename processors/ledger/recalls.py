@@ -29,7 +29,7 @@ def recall_original(book: Book, command: RecallOriginal, root: str, now_ms: int)
     Raises:
         LaneStopped: RECALLS_DISAGREE: the ledger knows that the archive is wrong (H3). Nothing is changed.
 
-    Source: DESIGN section 3; rules H3, H4, I7.
+    Source: docs/design.md, Money; rules H3, H4, I7.
     """
     open_key = (root, command.refund_id)
     row = book.open_refunds[open_key]

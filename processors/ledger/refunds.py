@@ -46,7 +46,7 @@ def refund(book: Book, command: Refund, now_ms: int) -> Outcome:
         first that applies of UNKNOWN_ACCOUNT, ORIGINAL_TOO_OLD, UNKNOWN_ORIGINAL, ORIGINAL_NOT_REFUNDABLE,
         ORIGINAL_MISMATCH, REFUND_ABOVE_ORIGINAL, ACCOUNT_CLOSED, BALANCE_OVERFLOW.
 
-    Source: DESIGN section 3; rules H1, H3, H4, H5.
+    Source: docs/design.md, Money; rules H1, H3, H4, H5.
     """
     named = book.accounts[command.address, command.currency]
     if named is None:

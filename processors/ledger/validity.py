@@ -43,7 +43,7 @@ def why_invalid(command: Command, root: str, rules: Rules) -> Reason | None:
         root: The record's key (F3).
         rules: Give the longest hold, and by their release the currencies that are known.
 
-    Source: DESIGN section 3; rules F3, L14.
+    Source: docs/design.md, Money; rules F3, L14.
     """
     address = command.address
     levels = chain(address)

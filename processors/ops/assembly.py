@@ -90,7 +90,7 @@ def keyring(settings: Settings) -> KeyRing:
 
 
 def confluent_ids(settings: Settings) -> ConfluentIds:
-    """Return a schema registry's ids of the commands' schemas; empty where none is configured (DESIGN section 9).
+    """Return a schema registry's ids of the commands' schemas; empty where none is configured.
 
     Raises:
         Misconfigured: A name is no command's.

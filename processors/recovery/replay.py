@@ -1,4 +1,4 @@
-"""Rebuilds a shard from its topic into an empty database, and proves it equal to the live one (DESIGN section 10).
+"""Rebuilds a shard from its topic into an empty database, and proves it equal to the live one.
 
 The replay decides the same records with the same core and the same tables, and publishes nothing. It goes up to where
 the live shard stood when it began, then to where a snapshot of the live shard stands, and compares there: every lane's

@@ -1,4 +1,4 @@
-"""Writes rows to the archive in few, large requests (DESIGN section 8)."""
+"""Writes rows to the archive in few, large requests (docs/design.md, The archive)."""
 
 from __future__ import annotations
 

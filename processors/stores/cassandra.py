@@ -331,7 +331,7 @@ def _cluster(address: CassandraAddress) -> Cluster:
         idle_heartbeat_timeout=10,
         executor_threads=2,
         max_schema_agreement_wait=SCHEMA_AGREEMENT_S,
-        # Which replicas hold what is needed to group rows (DESIGN section 8); it comes from both.
+        # Which replicas hold what is needed to group rows (docs/design.md, The archive); it comes from both.
         schema_metadata_enabled=True,
         token_metadata_enabled=True,
         metrics_enabled=False,

@@ -1,4 +1,4 @@
-"""A lane's rows in its shard's MySQL: one connection, one transaction at a time, fenced (DESIGN section 5)."""
+"""A lane's rows in its shard's MySQL: one connection, one transaction at a time, fenced (docs/design.md, A lane)."""
 
 from __future__ import annotations
 

@@ -348,7 +348,7 @@ def check_server(session: Session, *, lane: bool) -> None:
     Raises:
         Misconfigured: Names every setting that is wrong, what it is and what it must be.
 
-    Source: DESIGN section 5; rule L7.
+    Source: docs/design.md, A lane; rule L7.
     """
     (row,) = session.query(
         "SELECT VERSION(), @@innodb_flush_log_at_trx_commit, @@sync_binlog, @@transaction_isolation, @@sql_mode, "

@@ -1,4 +1,4 @@
-"""How Kafka is reached, and what a client's error means for the caller (DESIGN section 5)."""
+"""How Kafka is reached, and what a client's error means for the caller (docs/design.md, A lane)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one guard that every payload from outside passes, before anything in it is believed (DESIGN section 9)."""
+"""The one guard that every payload from outside passes, before anything in it is believed."""
 
 from __future__ import annotations
 

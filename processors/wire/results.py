@@ -1,4 +1,4 @@
-"""What a lane answers: one result to one command, encoded exactly once (DESIGN section 5)."""
+"""What a lane answers: one result to one command, encoded exactly once (docs/design.md, A lane)."""
 
 from __future__ import annotations
 

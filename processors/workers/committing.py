@@ -38,7 +38,7 @@ class _Batch:
 
 
 class Committer:
-    """Takes batches through three steps, each while the one before it takes the next (DESIGN section 5).
+    """Takes batches through three steps, each while the one before it takes the next (docs/design.md, A lane).
 
     In one transaction batch N is written and the rows of N+2 are read; meanwhile N+1 is decided, on N's outcome. N+1 is
     written only after N is committed. ``fence`` is the state of the last commit: what the next transaction's locking

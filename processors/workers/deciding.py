@@ -115,7 +115,7 @@ def result_record(context: LaneContext, root: str, result: bytes) -> OutRecord:
 
 
 class Decider:
-    """A lane's standing and book: the only place where anything is decided (DESIGN section 4)."""
+    """A lane's standing and book: the only place where anything is decided (docs/design.md, The core)."""
 
     def __init__(self, context: LaneContext, state: LaneState, *, clock_ms: Callable[[], int]) -> None:
         """Begin at the lane's committed state.

@@ -1,4 +1,4 @@
-"""One lane of a shard: from its assignment to its results, exactly once (DESIGN section 5).
+"""One lane of a shard: from its assignment to its results, exactly once (docs/design.md, A lane).
 
 It reads top to bottom as a record's story. ``assign`` takes the lane over and finds where to start; ``turn`` meets
 the next records: those below D are answered again, those from D on are decided while the batch before them is being

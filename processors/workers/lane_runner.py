@@ -46,7 +46,7 @@ class LaneCondition(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaneLimits(BatchLimits):
-    """Bounds of one lane's work; see DESIGN section 5."""
+    """Bounds of one lane's work; see docs/design.md, A lane."""
 
     unpublished_batches_max: int = UNPUBLISHED_BATCHES_MAX
     stop_deadline_s: float = 10.0

@@ -1,4 +1,4 @@
-"""The router: takes each record of the ingress to its owner's lane, in order, at least once (DESIGN section 6).
+"""The router: takes each record of the ingress to its owner's lane, in order, at least once (docs/design.md, The flow).
 
 It reads the directory before its first record (R1), forwards each record without reading it (W2), and commits what is
 acknowledged with everything before it (R6). A crash anywhere has a stretch forwarded again, byte for byte the same, and

@@ -1,4 +1,4 @@
-"""The shard worker: one process and one consumer, which runs the lanes it is assigned (DESIGN section 5)."""
+"""The shard worker: one process and one consumer, which runs the lanes it is assigned (docs/design.md, A lane)."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ class _Batch:
 
 
 class _Intake:
-    """Gathers results: the more of them, the more rows share a request (DESIGN section 8)."""
+    """Gathers results: the more of them, the more rows share a request (docs/design.md, The archive)."""
 
     def __init__(self, consumer: ResultsConsumer, records_max: int) -> None:
         self._consumer = consumer
