@@ -10,12 +10,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, zip_longest
 from typing import Protocol
 
 from processors.faults import Misconfigured
+from processors.ids import id_text
 from processors.ledger.book import Account
 from processors.stores.rows import LaneState, Progress
+from processors.stores.shard_reader import JournalRecord
 from processors.wire.admission import Admission, admit
 from processors.wire.commands import ConfluentIds
 from processors.wire.records import Record
@@ -58,6 +60,12 @@ class LiveShard(Protocol):
 
     def accounts(self) -> Iterator[Account]:
         """Yield every account in key order."""
+
+    def slices(self) -> list[int]:
+        """Return the journal's slices."""
+
+    def slice_rows(self, number: int, lane: int, after: tuple[int, int] = (-1, 0)) -> list[JournalRecord]:
+        """Return a slice's rows of a lane after an offset and index, in ranges."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,13 +158,14 @@ def _decider(parts: ReplayParts, lane: int, state: LaneState) -> Decider:
 def compare(live: LiveShard, replayed: LiveShard) -> Difference | None:
     """Return the first difference between two shards that stand at the same offsets, or None.
 
-    Digests first: they cover every decision (L13). Then every account's row, in key order.
+    Digests first: they cover every decision (L13); where one differs, the first journal row that does, among those that
+    the live shard still has. Then every account's row, in key order.
     """
     positions, replayed_positions = live.positions(), replayed.positions()
     for lane, position in sorted(positions.items()):
         other = replayed_positions[lane]
         if (position.next_offset, position.digest) != (other.next_offset, other.digest):
-            return Difference(
+            return _first_row_that_differs(live, replayed, lane) or Difference(
                 what=f"lane {lane}",
                 live=f"offset {position.next_offset} digest {position.digest.hex()}",
                 replayed=f"offset {other.next_offset} digest {other.digest.hex()}",
@@ -172,6 +181,41 @@ def compare(live: LiveShard, replayed: LiveShard) -> Difference | None:
             )
         if account is None:
             return None
+
+
+def _first_row_that_differs(live: LiveShard, replayed: LiveShard, lane: int) -> Difference | None:
+    """Return the difference at the lowest offset: each slice has its rows in order, and may have one."""
+    found = []
+    for number in live.slices():
+        for row, other in zip_longest(_rows(live, number, lane), _rows(replayed, number, lane)):
+            if row != other:
+                found.append((min(_place(each) for each in (row, other) if each is not None), row, other))
+                break
+    if not found:
+        return None
+    (offset, index), row, other = min(found, key=lambda each: each[0])
+    what = f"lane {lane} offset {offset} index {index}"
+    return Difference(what=what, live=_row_text(row), replayed=_row_text(other))
+
+
+def _rows(shard: LiveShard, number: int, lane: int) -> Iterator[JournalRecord]:
+    after = (-1, 0)
+    while rows := shard.slice_rows(number, lane, after):
+        yield from rows
+        after = _place(rows[-1])
+
+
+def _place(row: JournalRecord) -> tuple[int, int]:
+    return row.lane_offset, row.lane_index
+
+
+def _row_text(row: JournalRecord | None) -> str:
+    if row is None:
+        return "no row"
+    return (
+        f"offset {row.lane_offset}, command {id_text(row.command_id)} of {row.root}, body {row.body_hash.hex()}, "
+        f"result {row.result.hex()}"
+    )
 
 
 def _refuse_other_topic(parts: ReplayParts, lane: int, state: LaneState) -> None:

@@ -136,6 +136,22 @@ def test_a_lane_whose_digest_differs_is_told_before_any_account(shard: Shard, ta
     assert difference.what == "lane 1"
 
 
+def test_a_lane_that_differs_is_told_with_its_first_journal_row_that_does(shard: Shard, target: MysqlAddress) -> None:
+    live = assembly.mysql_address(shard.settings, SHARD)
+    tampered = "UPDATE journal SET body_hash = REVERSE(body_hash) WHERE lane = 1 AND lane_offset IN (3, 4)"
+    in_the_database(live, "UPDATE progress SET digest = REVERSE(digest) WHERE lane = 1")
+    in_the_database(live, tampered)
+    try:
+        difference = proving.replay_shard(shard.settings, SHARD, target, on_progress=lambda _at: None)
+    finally:
+        in_the_database(live, "UPDATE progress SET digest = REVERSE(digest) WHERE lane = 1")
+        in_the_database(live, tampered)
+    assert difference is not None
+    assert difference.what == "lane 1 offset 3 index 0"
+    assert difference.live.startswith("offset 3, command ")
+    assert difference.live != difference.replayed
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1", "2130706433"])  # one and the same
 def test_the_live_database_is_no_target_by_whatever_name(shard: Shard, host: str) -> None:
     live = assembly.mysql_address(shard.settings, SHARD)
