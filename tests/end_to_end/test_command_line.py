@@ -175,7 +175,7 @@ def test_a_file_is_sent_and_answered_line_by_line(running: Running, partner: str
     assert said.status == 1  # the last one
     assert [answer["status"] for answer in answers] == ["ACCEPTED"] * 20 + ["REJECTED"]
     assert [answer["command_id"] for answer in answers[:20]] == [line["command_id"] for line in lines[:20]]
-    assert all(answer.get("duplicate") for answer in running.balance("send", str(file)).json_lines[:20])
+    assert all(answer.get("duplicate") for answer in running.balance("send", str(file), "--json").json_lines[:20])
 
 
 def test_a_file_with_a_wrong_line_is_refused_before_anything_is_sent(

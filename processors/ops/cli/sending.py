@@ -37,6 +37,9 @@ def send(
     within_s: Annotated[
         int, typer.Option("--within", min=1, max=3_600, help="Seconds to wait for each result.")
     ] = WITHIN_S,
+    as_json: Annotated[  # noqa: ARG001 - for programs that give it to every command
+        bool, typer.Option("--json", help="Taken for granted here: the answers are JSON lines in any case.")
+    ] = True,
 ) -> None:
     """Send a file of commands and print each result as a JSON line, in the order of the file.
 
