@@ -93,13 +93,13 @@ def hierarchy_3(servers: Servers, size: Size) -> Fields:
 
 
 def whole_path(servers: Servers, size: Size) -> Fields:
-    """Router, worker, sink and remover, from a backlog in ``balance.commands`` to the last row in Cassandra."""
+    """Every process, from a backlog in ``balance.commands`` to the last row in Cassandra."""
     with service(servers) as made:
         roots = load.roots(PARTNERS, lane=0, lanes=1)
         ingress = load.Ingress(made.kafka, "balance.commands")
         results = load.Results(made.kafka, "balance.results", RESULTS_PARTITIONS)
         count = ingress.write(chain(load.openings(roots), load.payments(roots, size.whole_path)))
-        made.start("router", "shard", "sink", "remover")
+        made.start("router", "shard", "expirer", "sink", "recaller", "remover")
         first = _await(made, results, 1)
         clock = CpuClock(made.pids() | server_pids(made.settings))
         seen = first.count
