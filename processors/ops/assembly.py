@@ -15,7 +15,15 @@ from processors.stores.mysql import MysqlAddress
 from processors.streams.connection import KafkaAddress
 from processors.streams.consumer import AssignmentEvents, GroupOptions, RecordConsumer
 from processors.streams.publisher import TransactionalPublisher
-from processors.streams.topics import DEAD_LETTERS_TOPIC, RESULTS_TOPIC, Topics, TopicSpec, service_topics, shard_topic
+from processors.streams.topics import (
+    DEAD_LETTERS_TOPIC,
+    LOOK_DEADLINE_S,
+    RESULTS_TOPIC,
+    Topics,
+    TopicSpec,
+    service_topics,
+    shard_topic,
+)
 from processors.telemetry import LANE_BATCH_RECORDS
 from processors.wire.commands import ConfluentIds, type_of_payload
 from processors.wire.results import LaneIdentity, decision_of
@@ -24,7 +32,7 @@ from processors.wire.signature import KeyRing, load_keyring
 from processors.workers.lane import LaneParts
 from processors.workers.lane_log import TopicLaneLog
 from processors.workers.lane_runner import LaneLimits
-from processors.workers.shard import TOPIC_LOOK_DEADLINE_S, ShardConfig, ShardWorker
+from processors.workers.shard import ShardConfig, ShardWorker
 from processors.workers.standing import LaneContext
 
 
@@ -215,7 +223,7 @@ def run_shard(
             observe_published=LANE_BATCH_RECORDS.labels(shard, str(lane)).observe,
         )
 
-    worker = ShardWorker(config, make_parts, lambda: topics.topic_id(topic, deadline_s=TOPIC_LOOK_DEADLINE_S))
+    worker = ShardWorker(config, make_parts, lambda: topics.topic_id(topic, deadline_s=LOOK_DEADLINE_S))
     group = GroupOptions(
         group=f"balance-shard-{shard}",
         instance=f"{settings.instance}-{shard}",

@@ -18,6 +18,7 @@ from processors.streams.topics import (
     COMMANDS_TOPIC,
     DEAD_LETTERS_TOPIC,
     DIRECTORY_TOPIC,
+    LOOK_DEADLINE_S,
     RESULTS_TOPIC,
     shard_topic,
 )
@@ -26,7 +27,7 @@ from processors.workers import recaller, sink
 from processors.workers.expirer import Expirer, ExpirerParts
 from processors.workers.recaller import run_recaller
 from processors.workers.remover import run_remover
-from processors.workers.router import INGRESS_LOOK_DEADLINE_S, Router, RouterConfig, RouterParts, Told
+from processors.workers.router import Router, RouterConfig, RouterParts, Told
 from processors.workers.sink import run_sink
 
 ROUTER_GROUP = "balance-router"
@@ -62,7 +63,7 @@ def run_router(settings: Settings, _shard: str, stopping: threading.Event) -> in
         join=join,
         producer=producer,
         read_directory=lambda: read_directory(address),
-        read_ingress_id=lambda: topics.topic_id(COMMANDS_TOPIC, deadline_s=INGRESS_LOOK_DEADLINE_S),
+        read_ingress_id=lambda: topics.topic_id(COMMANDS_TOPIC, deadline_s=LOOK_DEADLINE_S),
         clock_s=time.monotonic,
     )
     try:

@@ -17,7 +17,7 @@ from processors.faults import Misconfigured
 from processors.ids import id_text
 from processors.ledger.book import Account
 from processors.stores.rows import LaneState, Progress
-from processors.stores.shard_reader import JournalRecord
+from processors.stores.shard_reader import JournalRecord, SliceRows, rows_of_slice
 from processors.wire.admission import Admission, admit
 from processors.wire.commands import ConfluentIds
 from processors.wire.records import Record
@@ -52,7 +52,7 @@ class ShardTopic(Protocol):
         """Yield the records of a stretch in order."""
 
 
-class LiveShard(Protocol):
+class LiveShard(SliceRows, Protocol):
     """The live database, in one consistent snapshot."""
 
     def positions(self) -> dict[int, Progress]:
@@ -63,9 +63,6 @@ class LiveShard(Protocol):
 
     def slices(self) -> list[int]:
         """Return the journal's slices."""
-
-    def slice_rows(self, number: int, lane: int, after: tuple[int, int] = (-1, 0)) -> list[JournalRecord]:
-        """Return a slice's rows of a lane after an offset and index, in ranges."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,7 +184,7 @@ def _first_row_that_differs(live: LiveShard, replayed: LiveShard, lane: int) -> 
     """Return the difference at the lowest offset: each slice has its rows in order, and may have one."""
     found = []
     for number in live.slices():
-        for row, other in zip_longest(_rows(live, number, lane), _rows(replayed, number, lane)):
+        for row, other in zip_longest(rows_of_slice(live, number, lane), rows_of_slice(replayed, number, lane)):
             if row != other:
                 found.append((min(_place(each) for each in (row, other) if each is not None), row, other))
                 break
@@ -196,13 +193,6 @@ def _first_row_that_differs(live: LiveShard, replayed: LiveShard, lane: int) -> 
     (offset, index), row, other = min(found, key=lambda each: each[0])
     what = f"lane {lane} offset {offset} index {index}"
     return Difference(what=what, live=_row_text(row), replayed=_row_text(other))
-
-
-def _rows(shard: LiveShard, number: int, lane: int) -> Iterator[JournalRecord]:
-    after = (-1, 0)
-    while rows := shard.slice_rows(number, lane, after):
-        yield from rows
-        after = _place(rows[-1])
 
 
 def _place(row: JournalRecord) -> tuple[int, int]:

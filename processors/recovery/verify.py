@@ -22,7 +22,7 @@ from processors.routing.units import partition_of
 from processors.stores.archive_reader import ChangeKey, StatementRow
 from processors.stores.archive_rows import Covered
 from processors.stores.rows import Progress
-from processors.stores.shard_reader import JournalRecord
+from processors.stores.shard_reader import JournalRecord, SliceRows, rows_of_slice
 from processors.wire.journal_chunk import ChunkRow
 from processors.wire.records import Record
 from processors.wire.results import Result, decode_result
@@ -35,7 +35,7 @@ _SUM_MASK = 2**256 - 1
 AGAIN_ROWS_MAX = 40_000
 
 
-class Books(Protocol):
+class Books(SliceRows, Protocol):
     """A shard's database as of one moment (``stores.shard_reader.open_snapshot``)."""
 
     def positions(self) -> dict[int, Progress]:
@@ -58,9 +58,6 @@ class Books(Protocol):
 
     def slice_bounds(self, number: int) -> dict[int, tuple[int, int]]:
         """Return lane -> first and last offset in a slice."""
-
-    def slice_rows(self, number: int, lane: int, after: tuple[int, int] = (-1, 0)) -> list[JournalRecord]:
-        """Return a slice's rows of a lane after an offset and index, in ranges."""
 
 
 class Archive(Protocol):
@@ -365,10 +362,8 @@ def _read_journal(
 def _journal_rows(parts: VerifyParts) -> Iterator[tuple[int, JournalRecord, Result]]:
     for number in parts.books.slices():
         for lane in parts.books.slice_bounds(number):
-            after = (-1, 0)
-            while rows := parts.books.slice_rows(number, lane, after):
-                yield from ((lane, row, decode_result(row.result)) for row in rows)
-                after = (rows[-1].lane_offset, rows[-1].lane_index)
+            for row in rows_of_slice(parts.books, number, lane):
+                yield lane, row, decode_result(row.result)
 
 
 def _slice(result: Result) -> int:

@@ -72,6 +72,21 @@ class JournalRecord:
     result: bytes
 
 
+class SliceRows(Protocol):
+    """Whatever reads a slice range by range, as ``ShardReader`` does."""
+
+    def slice_rows(self, number: int, lane: int, after: tuple[int, int] = (-1, 0)) -> list[JournalRecord]:
+        """Return a slice's rows of a lane after an offset and index, in ranges."""
+
+
+def rows_of_slice(reader: SliceRows, number: int, lane: int) -> Iterator[JournalRecord]:
+    """Yield all of a slice's rows of a lane, in order."""
+    after = (-1, 0)
+    while rows := reader.slice_rows(number, lane, after):
+        yield from rows
+        after = (rows[-1].lane_offset, rows[-1].lane_index)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
     """How much a shard holds. ``journal_rows`` is the server's estimate; the others are exact."""

@@ -26,6 +26,8 @@ DEAD_LETTERS_TOPIC = "balance.dead-letters"
 ARCHIVED_TOPIC = "balance.archived"
 
 DEADLINE_S = 30.0
+# Of a poll thread's look at a topic's id, which keeps it from polling; a broker that is well answers in milliseconds.
+LOOK_DEADLINE_S = 2.0
 _RETRY_S = 0.05
 DAY_MS = 86_400_000
 KIB = 1024

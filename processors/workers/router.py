@@ -30,8 +30,6 @@ IN_FLIGHT_RECORDS_MAX = 50_000
 COMMIT_INTERVAL_S = 0.5
 # Commits that fail for this long end the process: a group's lag that stands still looks like an outage.
 COMMIT_PATIENCE_S = 60.0
-# Nothing else is polled while the ingress topic's id is asked for; a broker that is well answers in milliseconds.
-INGRESS_LOOK_DEADLINE_S = 2.0
 # On giving partitions away: courtesy only, the next owner would forward what is not committed again.
 REVOKE_DEADLINE_S = 3.0
 

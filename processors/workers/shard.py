@@ -30,8 +30,6 @@ POLL_RECORDS_MAX = 8_000
 # A lane that was revoked ends its step and lets go; it is fenced inside MySQL in any case, so this is courtesy (L12).
 REVOKE_DEADLINE_S = 3.0
 TOPIC_LOOK_S = 1.0  # how often the topic's id is compared (L3)
-# Nothing else is polled meanwhile: a broker that is well answers in milliseconds.
-TOPIC_LOOK_DEADLINE_S = 2.0
 # A fault or a revocation leaves books and clients behind in cycles of Python's; with the thresholds below they could
 # stay for hours. One look at every object costs some tenths of a second, so it is not done after each of a flurry.
 COLLECT_EVERY_S = 30.0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures import Future
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -39,7 +38,6 @@ from processors.ops.supervisor import ChildState
 from processors.settings import Settings
 from processors.stores.shard_reader import open_reader
 from processors.stores.shard_upkeep import ShardUpkeep
-from processors.wire.results import Result
 from processors.wire.signature import KeyRing
 
 _PANEL = "Operating"
@@ -183,13 +181,13 @@ def release(
     chosen = settings()
     name, known = shard or chosen.home_shard, _known_lane(chosen, lane)
     _refuse_needless(chosen, name, known, offsets[0], time_ms)
-    with open_client(within_s=within_s) as client:
-        words = [SetLaneTime(command_id=client.new_id(), lane_offset=offset, time_ms=time_ms) for offset in offsets]
-        # All before the first answer: the lane answers none of them before it has passed the last of these records.
-        answers = [client.submit_control(word, shard=name, lane=known) for word in words]
-        answered = all(_came(answer) for answer in answers)
-    first, last = offsets[0], offsets[-1]
-    if not answered:
+    try:
+        with open_client(within_s=within_s) as client:
+            words = [SetLaneTime(command_id=client.new_id(), lane_offset=offset, time_ms=time_ms) for offset in offsets]
+            # All before the first answer: the lane answers none of them before it has passed the last of these records.
+            for told in [client.submit_control(word, shard=name, lane=known) for word in words]:
+                told.result()
+    except NoAnswer:
         notes.print(
             f"no answer of lane {lane} within {within_s} s: what was written counts once its worker runs; look with "
             "`balance lane show`, and say it again if the lane still waits for a time then",
@@ -197,19 +195,12 @@ def release(
             markup=False,
             soft_wrap=True,
         )
-        raise typer.Exit(EXIT_FAULT)
+        raise typer.Exit(EXIT_FAULT) from None
+    first, last = offsets[0], offsets[-1]
     if as_json:
         print_json({"lane": lane, "first_offset": first, "last_offset": last, "time_ms": time_ms})
     else:
         page.print(f"lane {lane} knows the time of offset {first}" + (f" to {last}" if last > first else ""))
-
-
-def _came(answer: Future[Result]) -> bool:
-    try:
-        answer.result()
-    except NoAnswer:
-        return False
-    return True
 
 
 def _refuse_needless(chosen: Settings, shard: str, lane: int, offset: int, time_ms: int) -> None:
