@@ -6,8 +6,10 @@ loaded, and asking for it is a bug.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 
 from processors.ledger.commands import AccountStatus, CommandType, Policy
 from processors.ledger.outcomes import Contra, Status
@@ -123,7 +125,8 @@ class Book:
     """A lane's rows in memory, and which of them were changed since ``take_changes``.
 
     ``stored`` names the rows that the shard has, or will have once the batches decided so far are committed; for
-    accounts with the sequence of that row.
+    accounts with the sequence of that row. ``accounts`` are in the order of their last use. An ``OrderedDict``, since a
+    plain one steps over the gaps that the accounts before have left each time it is asked for its first.
     """
 
     __slots__ = (
@@ -145,7 +148,7 @@ class Book:
         """Begin with no partner's rows; the lane's system accounts are few and are all held, always."""
         self.rules = rules
         self.system = dict(system)
-        self.accounts: dict[AccountKey, Account | None] = {}
+        self.accounts: OrderedDict[AccountKey, Account | None] = OrderedDict()
         self.holds: dict[TransactionKey, Hold | None] = {}
         self.open_refunds: dict[TransactionKey, OpenRefund | None] = {}
         self.refunded: dict[TransactionKey, Refunded | None] = {}
@@ -162,7 +165,7 @@ class Book:
         absent: dict[AccountKey, None] = {}
         for key in needed.accounts:
             if key in accounts:
-                accounts[key] = accounts.pop(key)  # last in insertion order = last to be evicted
+                accounts.move_to_end(key)  # the last to leave the book
             else:
                 absent[key] = None
         return Keys(
@@ -198,18 +201,20 @@ class Book:
             accounts_max: Accounts above this number leave, the least recently used first.
         """
         kept = list(keep)
+        self._forget_accounts(kept, len(self.accounts) - accounts_max)
         self.holds = {key: self.holds[key] for keys in kept for key in keys.holds if key in self.holds}
         self.open_refunds = {
             key: self.open_refunds[key] for keys in kept for key in keys.open_refunds if key in self.open_refunds
         }
         self.refunded = {key: self.refunded[key] for keys in kept for key in keys.refunded if key in self.refunded}
         self.decisions = {key: self.decisions[key] for keys in kept for key in keys.decisions if key in self.decisions}
-        excess = len(self.accounts) - accounts_max
-        if excess > 0:
-            in_flight = {key for keys in kept for key in keys.accounts}
-            for key in [key for key in self.accounts if key not in in_flight][:excess]:
-                del self.accounts[key]
-                self.stored_accounts.pop(key, None)
         self.stored_holds.intersection_update(self.holds)
         self.stored_open_refunds.intersection_update(self.open_refunds)
         self.stored_refunded.intersection_update(self.refunded)
+
+    def _forget_accounts(self, kept: list[Keys], excess: int) -> None:
+        """Let go of ``excess`` accounts; looks at those and at what is in flight, however large the book is."""
+        idle = (key for key in self.accounts if not any(key in keys.accounts for keys in kept))
+        for key in list(islice(idle, max(excess, 0))):
+            del self.accounts[key]
+            self.stored_accounts.pop(key, None)

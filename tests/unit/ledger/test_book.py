@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Iterator
+
 import pytest
 
-from processors.ledger.book import Account, Book, Decision, Keys, Rows
+from processors.ledger.book import Account, AccountKey, Book, Decision, Keys, Rows
 from processors.ledger.commands import Command
 from processors.ledger.decide import decide
 from processors.ledger.needs import collect_needs
@@ -99,6 +102,29 @@ def test_the_book_lets_go_of_what_no_batch_names() -> None:
 
     assert set(lane.book.accounts) == {("a", "USD"), ("c", "USD")}  # "b" is the oldest that nobody names
     assert not lane.book.decisions
+
+
+class CountingSteps(OrderedDict[AccountKey, Account | None]):
+    """Accounts that count how many of them were looked at in turn."""
+
+    steps = 0
+
+    def __iter__(self) -> Iterator[AccountKey]:
+        for key in super().__iter__():
+            self.steps += 1
+            yield key
+
+
+def test_forgetting_one_account_does_not_look_at_the_whole_book() -> None:
+    book = Book(RULES, {})
+    book.accounts = accounts = CountingSteps({(f"a{number}", "USD"): None for number in range(10_000)})
+    in_flight = needs_of(build.pay(address="a0"), "a0")
+
+    book.forget([in_flight], accounts_max=9_999)
+
+    assert ("a0", "USD") in accounts
+    assert ("a1", "USD") not in accounts
+    assert accounts.steps <= 3
 
 
 def test_a_row_asked_for_and_not_found_is_known_to_be_absent() -> None:
