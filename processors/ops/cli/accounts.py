@@ -144,7 +144,6 @@ def _warn_of_open_children(address: str, currency: str) -> None:
     notes.print(
         f"{address} has {len(open_children)} open accounts below it in {currency}, such as {open_children[0]}: "
         "once it is closed, none of them can ever pay or place a hold",
-        markup=False,
     )
     if not sys.stdin.isatty():
         raise typer.BadParameter("close those first, or give --yes")

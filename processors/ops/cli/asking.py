@@ -60,7 +60,7 @@ def show_result(result: Result, *, as_json: bool) -> None:
     if as_json:
         print_json(result_as_json(result))
         return
-    page.print(headline(result), markup=False, soft_wrap=True)
+    page.print(headline(result), soft_wrap=True)
     if result.postings:
         columns = ("account", "change", "balance", "held", "available", "limit")
         rows = [

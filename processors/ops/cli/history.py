@@ -67,11 +67,11 @@ def get_transaction(*, transaction_id: IdArgument, as_json: JsonOption = False) 
         )
     else:
         for step in found.steps:
-            page.print(f"{show_time(step.lane_time_ms)}  {headline(step)}", markup=False, soft_wrap=True)
+            page.print(f"{show_time(step.lane_time_ms)}  {headline(step)}", soft_wrap=True)
         for root, row in found.open:
-            page.print(_open_line(root, row), markup=False, soft_wrap=True)
+            page.print(open_line(root, row), soft_wrap=True)
     if not found.steps and not found.open:
-        notes.print(f"nobody knows {show_id(transaction_id)}", markup=False, soft_wrap=True)
+        notes.print(f"nobody knows {show_id(transaction_id)}", soft_wrap=True)
         raise typer.Exit(EXIT_REJECTED)
 
 
@@ -87,7 +87,8 @@ def look_up(transaction_id: bytes) -> Transaction:
     return known
 
 
-def _open_line(root: str, row: Hold | OpenRefund) -> str:
+def open_line(root: str, row: Hold | OpenRefund) -> str:
+    """Say in one line what is still open of a transaction."""
     if isinstance(row, Hold):
         left = show_money(row.remaining_minor, row.currency)
         return f"open hold of {root} at {row.address}: {left} left, until {show_time(row.expires_at_ms)}"

@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     try:
         app(args=arguments, prog_name="balance")
     except Fault as fault:
-        notes.print(f"balance: {fault}", style="red", markup=False, highlight=False, soft_wrap=True)
+        notes.print(f"balance: {fault}", style="red", soft_wrap=True)
         sys.exit(EXIT_FAULT)
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)

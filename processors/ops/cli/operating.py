@@ -69,7 +69,7 @@ def status(*, as_json: JsonOption = False) -> None:
     if as_json:
         print_json(_status_as_json(found))
     else:
-        _print_status(found)
+        print_status(found)
     if not found.good:
         raise typer.Exit(EXIT_FAULT)
 
@@ -78,7 +78,8 @@ def _status_as_json(found: ServiceStatus) -> dict[str, Any]:
     return {**asdict(found), "good": found.good}
 
 
-def _print_status(found: ServiceStatus) -> None:
+def print_status(found: ServiceStatus) -> None:
+    """Write how the service is doing: tables, and a red line for each thing that somebody must look at."""
     _print_processes(found.processes)
     _print_lanes(found.lanes)
     rows = (
@@ -97,11 +98,11 @@ def _print_status(found: ServiceStatus) -> None:
     waiting = ((each.partition, "unknown" if each.waiting is None else each.waiting) for each in found.sink)
     print_table("sink", ("results partition", "waiting"), waiting, right=_COUNTS_RIGHT)
     if found.archive_fault:
-        page.print(f"Cassandra: {found.archive_fault}", style="red", markup=False, soft_wrap=True)
+        page.print(f"Cassandra: {found.archive_fault}", style="red", soft_wrap=True)
     for shard in found.shards:
         for finding in shard.findings:
             text = f"{shard.shard} {show_time(finding.raised_at_ms)} {finding.kind} {finding.subject}: {finding.detail}"
-            page.print(text, style="red", markup=False, soft_wrap=True)
+            page.print(text, style="red", soft_wrap=True)
 
 
 def _print_processes(states: list[ChildState]) -> None:
@@ -113,7 +114,7 @@ def _print_processes(states: list[ChildState]) -> None:
     for each in states:
         if each.failing:
             text = f"{each.name} ended {each.restarts} times in a row, last with {each.last_end}; its log is {each.log}"
-            page.print(text, style="red", markup=False, soft_wrap=True)
+            page.print(text, style="red", soft_wrap=True)
 
 
 def _print_lanes(lanes: list[LaneStatus]) -> None:
@@ -134,7 +135,7 @@ def _print_lanes(lanes: list[LaneStatus]) -> None:
         if lane.stop_code:
             when = show_time(lane.stopped_at_ms)
             text = f"{lane.shard} lane {lane.lane} stopped at {when}: {lane.stop_code}: {lane.stop_detail}"
-            page.print(text, style="red", markup=False, soft_wrap=True)
+            page.print(text, style="red", soft_wrap=True)
 
 
 # ---------------------------------------------------------------------- lanes
@@ -192,7 +193,6 @@ def release(
             f"no answer of lane {lane} within {within_s} s: what was written counts once its worker runs; look with "
             "`balance lane show`, and say it again if the lane still waits for a time then",
             style="red",
-            markup=False,
             soft_wrap=True,
         )
         raise typer.Exit(EXIT_FAULT) from None

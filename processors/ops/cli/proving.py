@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 from rich.progress import TaskID
+from rich.text import Text
 
 from processors.ops.cli.sending import progress_bar
 from processors.ops.cli.terminal import (
@@ -68,7 +69,7 @@ def print_checks(checks: list[Check]) -> None:
     print_table("", ("check", "looked at", "verdict"), rows, right=("looked at",))
     for check in checks:
         for detail in check.details:
-            page.print(f"{check.name}: {detail}", style="red", markup=False, soft_wrap=True)
+            page.print(f"{check.name}: {detail}", style="red", soft_wrap=True)
 
 
 @contextmanager
@@ -81,7 +82,7 @@ def counting() -> Iterator[Callable[[str, int], None]]:
             nonlocal last_s
             if time.monotonic() - last_s >= _SHOW_S:
                 last_s = time.monotonic()
-                shown.update(f"{what}: {rows:,}")
+                shown.update(Text(f"{what}: {rows:,}"))
 
         yield count
 
@@ -112,9 +113,9 @@ def replay(
     if as_json:
         print_json({"equal": difference is None, "difference": None if difference is None else asdict(difference)})
     elif difference is None:
-        page.print(f"{target} equals {shard}: every lane's digest and every balance", markup=False, soft_wrap=True)
+        page.print(f"{target} equals {shard}: every lane's digest and every balance", soft_wrap=True)
     else:
-        page.print(f"{difference.what} differs", style="red", markup=False, soft_wrap=True)
-        page.print(f"live:     {difference.live}\nreplayed: {difference.replayed}", markup=False, soft_wrap=True)
+        page.print(f"{difference.what} differs", style="red", soft_wrap=True)
+        page.print(f"live:     {difference.live}\nreplayed: {difference.replayed}", soft_wrap=True)
     if difference is not None:
         raise typer.Exit(EXIT_REJECTED)

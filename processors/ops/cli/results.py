@@ -65,7 +65,7 @@ def _show(record: Record, once: Deduplication, root: str | None, status: Status 
     if as_json:
         print_json(result_as_json(result))
     else:
-        page.print(_line(result), markup=False, soft_wrap=True)
+        page.print(_line(result), soft_wrap=True)
 
 
 def _line(result: Result) -> str:

@@ -149,7 +149,7 @@ def _show_answers(book: Daybook, outcome: DayOutcome) -> None:
     rate = outcome.answered / outcome.seconds if outcome.seconds else 0
     page.print(f"{outcome.answered:,} commands answered, {rate:,.0f} a second")
     for mistake in outcome.mistakes[: demo.MISTAKES_SHOWN]:
-        page.print(mistake, style="red", markup=False, soft_wrap=True)
+        page.print(mistake, style="red", soft_wrap=True)
 
 
 def _short(number: int) -> str:

@@ -92,7 +92,7 @@ class _Rate(ProgressColumn):
 def progress_bar() -> Progress:
     """Return a bar on standard error with count, rate and time left."""
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         _Rate(),

@@ -71,4 +71,4 @@ def logs(
 
 def say(line: str) -> None:
     """Tell of progress on standard error."""
-    notes.print(line, markup=False, soft_wrap=True)
+    notes.print(line, soft_wrap=True)

@@ -21,9 +21,16 @@ from processors.settings import Settings, load_settings
 
 _PIPE_COLUMNS = 240
 OFFSETS_MAX = 1_000  # of one command: each is a record, and all of them are on their way at once
+
+
+def plain_console(*, stderr: bool = False, width: int | None = None) -> Console:
+    """Return where people read. What is said is shown as it is: an address is no markup, no ``:word:`` a picture."""
+    return Console(stderr=stderr, width=width, markup=False, emoji=False, highlight=False)
+
+
 # Wide where it goes to a file or a pipe, so that no line of a table is broken there.
-page = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_COLUMNS)  # what was asked for
-notes = Console(stderr=True, highlight=False)  # progress and faults, so that output can be piped
+page = plain_console(width=None if sys.stdout.isatty() else _PIPE_COLUMNS)  # what was asked for
+notes = plain_console(stderr=True)  # progress and faults, so that output can be piped
 _profile: list[str] = []
 Value = TypeVar("Value")
 Commands = dict[str, Callable[..., None]]

@@ -1,0 +1,110 @@
+"""What the command line writes is what was stored: no word of an address becomes a picture, a style or nothing."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from rich.text import Text
+
+from processors.ledger.book import Account, Hold, OpenRefund
+from processors.ops.cli import history, operating, proving, stack
+from processors.ops.cli.asking import show_result
+from processors.ops.cli.sending import progress_bar
+from processors.ops.cli.terminal import notes, page, print_table
+from processors.ops.status import LaneStatus, ServiceStatus, ShardStatus, SinkStatus
+from processors.ops.supervisor import ChildState, Condition
+from processors.recovery.verify import Check
+from processors.stores.archive_reader import StatementRow
+from processors.stores.shard_reader import Counts
+from processors.stores.shard_upkeep import Finding
+from processors.wire.results import decode_result
+from tests.architecture.source_tree import modules
+from tests.unit.wire.build import answered, outcome, pay
+
+# Each is a partner's address, or an operator's words, that a library for terminals would make something else of.
+STRANGE = ["em:hotel:x", "x:100:y", "a:smile", "[red]gone[/red]", "[/]"]
+ID = bytes(16)
+
+
+def account(text: str) -> Account:
+    return Account(text, "USD")
+
+
+def answer(text: str) -> None:
+    show_result(replace(decode_result(answered(pay(), outcome())), address=text), as_json=False)
+
+
+def change(text: str) -> None:
+    row = StatementRow(
+        sequence=1, type=text, transaction_id=ID, command_id=ID, contra="", balance_change=1, held_change=0, balance=1,
+        held=0, overdraft_limit=0, lane_time_ms=1, metadata=b"",
+    )  # fmt: skip
+    history.print_statement(text, [row], "USD")
+
+
+def status(text: str) -> None:
+    lane = LaneStatus(
+        shard=text, lane=0, next_offset=1, undecided=0, lane_time_ms=1, stop_code="BUG", stop_detail=text,
+        stopped_at_ms=1,
+    )  # fmt: skip
+    counts = Counts(journal_rows=1, slices=1, open_holds=0, open_refunds=0)
+    finding = Finding(id=1, kind="SLICE", subject=text, detail=text, raised_at_ms=1, resolved_at_ms=None)
+    child = ChildState(name=text, condition=Condition.RUNNING, restarts=9, last_end=text, log=text, failing=True)
+    operating.print_status(
+        ServiceStatus(
+            processes=[child],
+            lanes=[lane],
+            shards=[ShardStatus(shard=text, counts=counts, findings=[finding])],
+            sink=[SinkStatus(partition=0, waiting=None)],
+            archive_fault=text,
+        )
+    )
+
+
+OUTPUTS: dict[str, Callable[[str], object]] = {
+    "a table": lambda text: print_table(text, (text,), [(text,)]),
+    "an answer": answer,
+    "accounts": lambda text: history.print_accounts(text, [account(text)]),
+    "a statement": change,
+    "an open hold": lambda text: page.print(history.open_line(text, Hold(text, "USD", 1, 1, 1, 1))),
+    "an open refund": lambda text: page.print(history.open_line(text, OpenRefund(text, "USD", ID, 1, 1))),
+    "the status": status,
+    "checks": lambda text: proving.print_checks([Check(name=text, counted=1, wrong=1, details=(text,))]),
+    "a note": notes.print,
+    "progress": stack.say,
+}
+
+
+@pytest.mark.parametrize("output", OUTPUTS.values(), ids=OUTPUTS)
+@pytest.mark.parametrize("text", STRANGE)
+def test_words_are_written_as_they_are(
+    output: Callable[[str], object], text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output(text)
+
+    written = capsys.readouterr()
+    assert text in written.out + written.err
+
+
+@pytest.mark.parametrize("text", STRANGE)
+def test_a_task_is_named_as_it_is(text: str) -> None:
+    bar = progress_bar()
+    bar.add_task(text)
+    column: object = bar.columns[0]
+
+    assert Text(text) == column.render(bar.tasks[0])  # type: ignore[attr-defined]
+
+
+def test_all_output_goes_to_consoles_that_read_no_markup() -> None:
+    calls = [
+        (module.place, ast.unparse(node.func))
+        for module in modules("processors")
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Call)
+    ]
+
+    assert [place for place, called in calls if called.endswith("Console")] == ["processors/ops/cli/terminal.py"]
+    assert not [place for place, called in calls if called.endswith("from_markup")]
