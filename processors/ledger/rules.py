@@ -11,7 +11,7 @@ BALANCE_MINOR_MIN = -(2**63)
 BALANCE_MINOR_MAX = 2**63 - 1
 METADATA_BYTES_MAX = 4096
 METADATA_DEPTH_MAX = 16
-RULES_RELEASE = 1
+RULES_RELEASE = 2
 """The newest meaning of ``Rules`` that this code knows; a larger ``release`` in the log stops the lane (I6)."""
 RESULT_VERSION = 1
 """The newest result schema that this code encodes with; a larger ``result_version`` in the log stops the lane (I6)."""

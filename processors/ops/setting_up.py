@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from processors.ledger.rules import Rules
+from processors.ledger.rules import RESULT_VERSION, Rules
 from processors.ops import assembly
 from processors.ops.keys import make_keys
 from processors.settings import Settings
@@ -67,4 +67,5 @@ def first_rules(settings: Settings) -> Rules:
         future_limit_ms=rules.future_limit_ms,
         refund_period_ms=rules.refund_period_ms,
         longest_hold_ms=rules.longest_hold_ms,
+        result_version=RESULT_VERSION,
     )

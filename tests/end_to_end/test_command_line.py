@@ -243,6 +243,7 @@ def test_rules_are_changed_in_every_lane_through_the_log(running: Running) -> No
     assert "already" in running.balance("rules", "set", "--longest-hold", "29d").out
     assert running.balance("rules", "set", "--window", "100000d").status == 2
     assert running.balance("rules", "set").status == 2
+    assert "already" in running.balance("rules", "raise").out  # a new shard begins at the newest release
 
 
 @pytest.mark.rule("I2")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from processors.ids import derived_id, slice_of
 from processors.ledger.commands import ExpireHold, PlaceHold, SetRules, Tick
-from processors.ledger.rules import Rules
+from processors.ledger.rules import RULES_RELEASE, Rules
 from processors.routing.units import unit_of
 from processors.wire.admission import Admission, admit
 from processors.wire.commands import decode_command, encode_command
@@ -82,7 +82,8 @@ def _straight(offset: int, now_ms: int, command: Tick | SetRules | ExpireHold, k
 
 def _rules(rng: Random, version: int) -> SetRules:
     return SetRules(
-        command_id=bytes(16), version=version, release=1, window_ms=rng.choice((1, 3)) * HOUR_MS, skew_ms=60_000,
+        command_id=bytes(16), version=version, release=RULES_RELEASE, window_ms=rng.choice((1, 3)) * HOUR_MS,
+        skew_ms=60_000,
         future_limit_ms=HOUR_MS, refund_period_ms=6 * HOUR_MS, longest_hold_ms=40 * HOUR_MS, result_version=1,
     )  # fmt: skip
 

@@ -16,6 +16,7 @@ from processors.ledger.commands import (
     SetRules,
     Tick,
 )
+from processors.ledger.rules import RULES_RELEASE
 from processors.routing.units import partition_of
 from processors.wire.commands import encode_command
 from processors.wire.records import OutRecord
@@ -166,7 +167,7 @@ class Fate(Actor):
         wish = SetRules(
             command_id=bytes(16),
             version=self._rules_version,
-            release=1,
+            release=RULES_RELEASE,
             window_ms=rng.choice((1, 2, 4, 6)) * HOUR_MS,
             skew_ms=rng.choice((0, 60_000, 300_000)),
             future_limit_ms=rng.choice((1, 24)) * HOUR_MS,

@@ -11,7 +11,7 @@ from processors.faults import Fenced, LaneStopped, Retryable, StopCode
 from processors.ids import make_command_id, slice_of
 from processors.ledger.commands import Command, GetBalance, SetLaneTime, SetRules, Tick
 from processors.ledger.outcomes import Reason
-from processors.ledger.rules import Rules
+from processors.ledger.rules import RULES_RELEASE, Rules
 from processors.streams.consumer import AssignmentEvents
 from processors.wire.admission import Admission, admit
 from processors.wire.commands import encode_command
@@ -204,7 +204,7 @@ def test_a_word_on_a_record_that_was_decided_by_its_stamp_changes_nothing_when_i
     rules = SetRules(
         command_id=bytes(16),
         version=2,
-        release=1,
+        release=RULES_RELEASE,
         window_ms=HOUR_MS,
         skew_ms=0,
         future_limit_ms=HOUR_MS,

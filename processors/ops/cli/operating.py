@@ -12,7 +12,7 @@ import typer
 from processors.client import NoAnswer
 from processors.faults import WAITING_FOR_A_TIME
 from processors.ledger.commands import SetLaneTime, SetRules
-from processors.ledger.rules import Rules, why_unfit
+from processors.ledger.rules import RESULT_VERSION, RULES_RELEASE, Rules, why_unfit
 from processors.ops import assembly, keys
 from processors.ops.cli.terminal import (
     WITHIN_S,
@@ -50,7 +50,7 @@ def register(app: typer.Typer) -> None:
     app.command(rich_help_panel=_PANEL)(status)
     lanes: Commands = {"show": show_lanes, "release": release, "restart": restart}
     add_group(app, "lane", "Look at lanes, and start stopped ones again.", lanes, panel=_PANEL)
-    rules: Commands = {"show": show_rules, "set": set_rules}
+    rules: Commands = {"show": show_rules, "set": set_rules, "raise": raise_release}
     add_group(app, "rules", "The numbers that decide: window, skew, periods.", rules, panel=_PANEL)
     signing: Commands = {"add": add_key, "retire": retire_key}
     add_group(app, "key", "Keys that sign what operators and the service itself send.", signing, panel=_PANEL)
@@ -243,11 +243,12 @@ def show_rules(*, shard: ShardOption = None, as_json: JsonOption = False) -> Non
     if as_json:
         print_json({lane: asdict(rules) for lane, rules in every.items()})
         return
-    columns = ("lane", "version", "window", "skew", "future limit", "refund period", "longest hold")
+    columns = ("lane", "version", "release", "window", "skew", "future limit", "refund period", "longest hold")
     rows = (
         (
             lane,
             rules.version,
+            rules.release,
             show_duration(rules.window_ms),
             show_duration(rules.skew_ms),
             show_duration(rules.future_limit_ms),
@@ -256,7 +257,7 @@ def show_rules(*, shard: ShardOption = None, as_json: JsonOption = False) -> Non
         )
         for lane, rules in every.items()
     )
-    print_table("", columns, rows, right=("lane", "version"))
+    print_table("", columns, rows, right=("lane", "version", "release"))
 
 
 Span = Annotated[int | None, typer.Option(parser=read_duration, metavar="SPAN", help="Such as 6h or 30d.")]
@@ -284,6 +285,19 @@ def set_rules(
     changes = {name: value for name, value in wished.items() if value is not None}
     if not changes:
         raise typer.BadParameter("name at least one rule to change")
+    _change_rules(changes, shard, within_s=within_s, as_json=as_json)
+
+
+def raise_release(*, shard: ShardOption = None, within_s: WithinOption = WITHIN_S, as_json: JsonOption = False) -> None:
+    """Let the shard decide as this release does: one signed record into every lane. Safe to run again.
+
+    Install this release in every process first: an older one stops at the record, and there is no way back.
+    """
+    newest = {"release": RULES_RELEASE, "result_version": RESULT_VERSION}
+    _change_rules(newest, shard, within_s=within_s, as_json=as_json)
+
+
+def _change_rules(changes: dict[str, int], shard: str | None, *, within_s: int, as_json: bool) -> None:
     chosen = settings()
     name = shard or chosen.home_shard
     wishes = {

@@ -14,7 +14,7 @@ from tests.unit.ledger.lane import DAY_MS, HOUR_MS, START_MS
 
 pytestmark = pytest.mark.rule("I6")
 
-NOW = Rules(version=3)
+NOW = Rules(version=3, release=1)
 WISH = SetRules(
     command_id=bytes(16),
     version=4,
@@ -95,6 +95,14 @@ def test_a_recall_never_reaches_back_to_what_may_be_forgotten(window_ms: int, re
     assert changed.recall_start_ms(START_MS) >= NOW.recall_start_ms(START_MS)
     assert again.recall_start_ms(START_MS + HOUR_MS) >= changed.recall_start_ms(START_MS + HOUR_MS)
     assert changed.recall_start_ms(START_MS) <= changed.refund_start_ms(START_MS)
+
+
+def test_a_release_is_raised_by_the_log_and_never_lowered_again() -> None:
+    raised = next_rules(NOW, replace(WISH, release=RULES_RELEASE), now_ms=START_MS)
+    assert raised is not None
+
+    assert raised.release == RULES_RELEASE
+    assert next_rules(raised, replace(WISH, version=5, release=RULES_RELEASE - 1), now_ms=START_MS) is None
 
 
 @pytest.mark.parametrize("version", [2, 3, 5, 0, -1])
