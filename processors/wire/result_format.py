@@ -15,7 +15,8 @@ from processors.ledger.outcomes import Contra, Posting, Reason, Status
 from processors.wire import guard
 from processors.wire.avro import UNLISTED, long_bytes, reader_of, sized_bytes, text_bytes
 from processors.wire.causes import Cause
-from processors.wire.schemas import schema_of, symbols_of
+from processors.wire.result_skim import Skimmed, plan_of
+from processors.wire.schemas import PREFIX_BYTES, schema_of, symbols_of
 
 # Twice a command of 64 KiB: a result repeats its texts once, and adds at most 8 postings and numbers (W4).
 RESULT_BYTES_MAX = 131_072
@@ -150,7 +151,7 @@ def join_result(  # noqa: PLR0917 - positional: keywords cost 0.3 µs a command
     assert len(command_id) == len(transaction_id) == len(body_hash) == ID_BYTES
     return b"".join(
         (
-            _lane_bytes(lane),
+            _SCHEMA.prefix + _lane_bytes(lane),
             long_bytes(offset),
             long_bytes(index) if index else b"\x00",
             _same_bytes(lane_time_ms),
@@ -174,6 +175,59 @@ def join_result(  # noqa: PLR0917 - positional: keywords cost 0.3 µs a command
             _same_bytes(ingress[1]),
         )
     )
+
+
+def repeat_result(
+    first: bytes,
+    lane: tuple[bytes, str, int],
+    place: tuple[int, int, int],
+    source: tuple[str, int, int, int],
+    ingress: tuple[int, int],
+) -> bytes:
+    """Encode a repetition of a first answer: its bytes, but for where it is answered, what for, and by what right.
+
+    Args:
+        first: The first answer; the repetition is of the same version of the schema.
+        lane: As ``join_result``'s; ``source`` and ``ingress`` too.
+        place: Offset and index of the record that is answered now, and its lane time in ms.
+        source: Unit, generation, ingress epoch and partition of that record.
+        ingress: Its ingress offset and leader epoch.
+
+    Raises:
+        Undecodable: ``first`` is no result of ours.
+    """
+    known = skim_result(first)
+    offset, index, lane_time_ms = place
+    return b"".join(
+        (
+            first[:PREFIX_BYTES],
+            _lane_bytes(lane),
+            long_bytes(offset),
+            long_bytes(index),
+            _same_bytes(lane_time_ms),
+            b"\x00",  # version_us: it leaves no row
+            known.between("rules_version", "journalled"),
+            b"\x00",  # journalled: false
+            known.between("postings", "duplicate_of"),
+            _pointer_bytes(ResultPointer(known.value("lane_offset"), known.value("lane_index"))),
+            _source_bytes(source),
+            long_bytes(ingress[0]),
+            _same_bytes(ingress[1]),
+            known.after("ingress_leader_epoch"),
+        )
+    )
+
+
+def skim_result(payload: bytes) -> Skimmed:
+    """Find a result's fields; ``value`` knows those of ``SKIMMED``.
+
+    Raises:
+        Undecodable: It is no result of ours.
+    """
+    plan = _PLANS.get(payload[:PREFIX_BYTES])
+    if plan is None:
+        raise Undecodable(Cause.UNKNOWN_SCHEMA, f"begins with {payload[:PREFIX_BYTES].hex()}")
+    return Skimmed(payload, plan)
 
 
 def extras_bytes(
@@ -208,7 +262,7 @@ def extras_bytes(
 def _lane_bytes(lane: tuple[bytes, str, int]) -> bytes:
     incarnation, shard, number = lane
     assert len(incarnation) == ID_BYTES
-    return _SCHEMA.prefix + incarnation + text_bytes(shard) + long_bytes(number)
+    return incarnation + text_bytes(shard) + long_bytes(number)
 
 
 @lru_cache(maxsize=_PARTNERS_MAX)
@@ -331,5 +385,28 @@ _FORMATS = {
             },
             _ENUMS,
         ),
+    )
+}
+
+# What later commands ask a first answer for.
+SKIMMED = (
+    "lane_offset",
+    "lane_index",
+    "type",
+    "status",
+    "body_hash",
+    "address",
+    "currency",
+    "amount_minor",
+    "levels",
+)
+_PLANS = {
+    _SCHEMA.prefix: plan_of(
+        _SCHEMA.parsed["fields"],
+        {
+            field["name"]: reader_of(field["type"], {}, _ENUMS)
+            for field in _SCHEMA.parsed["fields"]
+            if field["name"] in SKIMMED
+        },
     )
 }

@@ -32,8 +32,11 @@ from processors.wire.result_format import (
     decode_result,
     extras_bytes,
     join_result,
+    repeat_result,
+    skim_result,
     write_result,
 )
+from processors.wire.route import Route
 
 __all__ = [
     "RESULT_BYTES_MAX",
@@ -56,7 +59,7 @@ ROOT_HEADER = "root"
 _HEADERS_MAX = 65_536  # of the partners of the recent batches; 500 bytes each
 _NO_PARTNERS = (Tick, SetRules, SetLaneTime)
 _WITH_EXTRAS = {CaptureHold, Transfer, Adjust}
-_STRAIGHT = ("", 0, -1, -1)  # the source of a record that did not come through the router
+_STRAIGHT = ("", 0, -1, -1), (-1, -1)  # the source of a record that did not come through the router
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +97,6 @@ def encode_result(
     command = admission.command
     assert command is not None
     assert not isinstance(command, _NO_PARTNERS)
-    route = admission.route
     return join_result(
         (lane.incarnation, lane.shard, lane.lane),
         (offset, index, lane_time_ms, version_us, rules_version),
@@ -107,8 +109,7 @@ def encode_result(
         outcome.postings,
         (outcome.levels, outcome.related_id, outcome.remaining_minor, outcome.expires_at_ms),
         _extras(command, outcome),
-        _STRAIGHT if route is None else (route.unit, route.generation, route.ingress_epoch, route.ingress_partition),
-        (-1, -1) if route is None else (route.ingress_offset, route.ingress_leader_epoch),
+        *_source(admission.route),
     )
 
 
@@ -130,13 +131,9 @@ def encode_duplicate(
     Raises:
         Undecodable: ``first`` is no result of ours.
     """
-    result = decode_result(first)
-    result.duplicate_of = ResultPointer(result.lane_offset, result.lane_index)
-    result.incarnation, result.shard, result.lane = lane.incarnation, lane.shard, lane.lane
-    result.lane_offset, result.lane_index, result.lane_time_ms = offset, index, lane_time_ms
-    result.journalled, result.version_us = False, 0
-    _add_source(result, admission)
-    return write_result(result)
+    return repeat_result(
+        first, (lane.incarnation, lane.shard, lane.lane), (offset, index, lane_time_ms), *_source(admission.route)
+    )
 
 
 def control_id(lane: LaneIdentity, offset: int) -> bytes:
@@ -203,33 +200,28 @@ def _extras(command: Command, outcome: Outcome) -> bytes:
     )
 
 
-def _add_source(result: Result, admission: Admission) -> None:
-    route = admission.route
+def _source(route: Route | None) -> tuple[tuple[str, int, int, int], tuple[int, int]]:
     if route is None:
-        result.unit, result.generation = "", 0
-        result.ingress_epoch = result.ingress_partition = result.ingress_offset = result.ingress_leader_epoch = -1
-        return
-    result.unit = route.unit
-    result.generation = route.generation
-    result.ingress_epoch = route.ingress_epoch
-    result.ingress_partition = route.ingress_partition
-    result.ingress_offset = route.ingress_offset
-    result.ingress_leader_epoch = route.ingress_leader_epoch
+        return _STRAIGHT
+    return (
+        (route.unit, route.generation, route.ingress_epoch, route.ingress_partition),
+        (route.ingress_offset, route.ingress_leader_epoch),
+    )
 
 
 def decision_of(payload: bytes) -> Decision:
     """Return a journal row's result as later commands see it: as the first answer, or a refund's original (I3, H4)."""
-    result = decode_result(payload)
+    value = skim_result(payload).value
     return Decision(
-        result.body_hash,
-        result.lane_offset,
-        result.lane_index,
-        result.type,
-        result.status,
-        result.address,
-        result.currency,
-        result.amount_minor,
-        result.levels,
+        value("body_hash"),
+        value("lane_offset"),
+        value("lane_index"),
+        value("type"),
+        value("status"),
+        value("address"),
+        value("currency"),
+        value("amount_minor"),
+        value("levels"),
         payload,
     )
 

@@ -252,7 +252,10 @@ class Decider:
             lane_time_ms=self.standing.lane_time_ms,
             admission=admission,
         )
-        batch.out.append(result_record(self._context, admission.root, result))
+        first, context, root = answer.first, self._context, admission.root
+        headers = result_headers(first.type, first.status, root)
+        partition = partition_of(root, context.results_partitions)
+        batch.out.append(OutRecord(context.results_topic, partition, admission.record.key, result, headers))
 
     def _row(
         self, admission: Admission, command: Command, outcome: Outcome, result: bytes, version_us: int

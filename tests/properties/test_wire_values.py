@@ -8,7 +8,7 @@ from hypothesis import given, settings
 
 from processors.ledger.commands import TYPE_OF, Command, Control
 from processors.wire.commands import PAYLOAD_BYTES_MAX, body_hash, decode_command, encode_command
-from processors.wire.result_format import decode_result, write_result
+from processors.wire.result_format import SKIMMED, decode_result, write_result
 from processors.wire.results import Result, ResultPointer, decision_of, encode_duplicate
 from processors.wire.schemas import encode, schema_of
 from tests.properties.wire_values import IDS, LONGS, RESULTS, TEXTS, by_fastavro, commands
@@ -70,6 +70,15 @@ def test_any_result_is_read_as_it_was_written_and_written_again_as_the_same_byte
     assert decode_result(payload) == result
     assert write_result(decode_result(payload)) == payload
     assert decision_of(payload).result is payload
+
+
+@pytest.mark.rule("H4")
+@settings(max_examples=300, deadline=None)
+@given(RESULTS)
+def test_a_later_command_sees_of_any_result_what_it_says(result: Result) -> None:
+    decision = decision_of(write_result(result))
+
+    assert [getattr(decision, name) for name in SKIMMED] == [getattr(result, name) for name in SKIMMED]
 
 
 @pytest.mark.rule("I3")

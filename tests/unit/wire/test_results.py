@@ -213,6 +213,23 @@ def test_a_duplicate_is_the_same_bytes_whenever_it_is_answered() -> None:
     assert answer() == answer()
 
 
+@pytest.mark.parametrize(
+    ("payload", "cause"),
+    [
+        (b"", Cause.UNKNOWN_SCHEMA),
+        (encode_command(pay()), Cause.UNKNOWN_SCHEMA),
+        *((FIRST[:size], Cause.MALFORMED) for size in range(10, len(FIRST), 7)),
+        (FIRST[:-1], Cause.MALFORMED),
+        (FIRST + b"\x00", Cause.TRAILING_BYTES),
+    ],
+)
+def test_a_first_answer_that_is_no_result_is_not_repeated(payload: bytes, cause: Cause) -> None:
+    with pytest.raises(Undecodable) as refused:
+        encode_duplicate(LANE, payload, offset=900, index=0, lane_time_ms=NOW_MS, admission=admission(pay()))
+
+    assert refused.value.cause == cause
+
+
 # ------------------------------------------------------------------ control rows
 
 
