@@ -22,6 +22,7 @@ from processors.streams.topics import (
     RESULTS_TOPIC,
     shard_topic,
 )
+from processors.wire.route import needed_headers
 from processors.workers import expirer as expirers
 from processors.workers import recaller, sink
 from processors.workers.expirer import Expirer, ExpirerParts
@@ -48,8 +49,16 @@ def run_router(settings: Settings, _shard: str, stopping: threading.Event) -> in
 
     def join(assigned: Told, revoked: Told) -> GroupConsumer:
         group = _group(settings, ROUTER_GROUP)
-        joined.append(GroupConsumer(address, COMMANDS_TOPIC, group, on_assigned=assigned, on_revoked=revoked))
-        return joined[-1]
+        consumer = GroupConsumer(
+            address,
+            COMMANDS_TOPIC,
+            group,
+            on_assigned=assigned,
+            on_revoked=revoked,
+            needed_headers=needed_headers,
+        )
+        joined.append(consumer)
+        return consumer
 
     config = RouterConfig(
         ingress_partitions=settings.topics.commands_partitions,

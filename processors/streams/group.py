@@ -17,7 +17,7 @@ from processors.streams.connection import (
     passes,
 )
 from processors.streams.consumer import GroupOptions, consumed, record_of
-from processors.wire.records import Record
+from processors.wire.records import Headers, Record
 
 # Read ahead: memory is bounded by bytes, and there is always a whole batch of small records at hand.
 QUEUE_KIB_MAX = 32 * 1024
@@ -45,6 +45,7 @@ class GroupConsumer:
         on_assigned: Callable[[Collection[int]], None] | None = None,
         on_revoked: Callable[[Collection[int]], None] | None = None,
         start_at: Callable[[Collection[int]], Mapping[int, int]] | None = None,
+        needed_headers: Callable[[Headers], Headers] | None = None,
     ) -> None:
         """Join the group.
 
@@ -56,7 +57,9 @@ class GroupConsumer:
             on_revoked: Called when they are given away; what is not committed is read again by their next owner.
             start_at: Says from which offset each is read, for a process that keeps its positions elsewhere than in the
                 group.
+            needed_headers: Says which headers of each record are kept; anybody's records may have any number of them.
         """
+        self._needed = needed_headers
         self._topic = address.topic_prefix + topic
         self._on_assigned = on_assigned
         self._on_revoked = on_revoked
@@ -93,10 +96,15 @@ class GroupConsumer:
             Fault: The topic cannot be read.
         """
         records: list[Record] = []
-        for message in consumed(self._consumer, max_records, timeout_s):
+        messages = consumed(self._consumer, max_records, timeout_s)
+        messages.reverse()
+        while messages:
+            message = messages.pop()  # and let go of: it keeps the whole list of its headers, once it was asked
             error = message.error()
             if error is None:
                 record = record_of(message)
+                if self._needed is not None:
+                    record.headers = self._needed(record.headers)
                 if record.partition not in self._owned:  # given away while this was read: its next owner reads it
                     continue
                 self._next[record.partition] = record.offset + 1

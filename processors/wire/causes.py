@@ -18,8 +18,6 @@ class Cause(StrEnum):
     NOT_CANONICAL = "NOT_CANONICAL"  # encoding what was decoded gives other bytes
     BAD_KEY = "BAD_KEY"  # the key is no root (W3)
     WRONG_PARTITION = "WRONG_PARTITION"  # the key belongs to another partition or lane (W3)
-    TOO_MANY_HEADERS = "TOO_MANY_HEADERS"  # more than the router forwards
-    BAD_HEADERS = "BAD_HEADERS"  # a header's name is not UTF-8
     BAD_ROUTE = "BAD_ROUTE"  # balance-route twice, cut short, or of an unknown kind (W2)
     MISSING_ROUTE = "MISSING_ROUTE"  # a partner's command that did not come through the router (W1)
     UNEXPECTED_ROUTE = "UNEXPECTED_ROUTE"  # one of the service's own records that did (W1)

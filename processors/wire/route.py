@@ -10,9 +10,10 @@ from enum import IntEnum
 from processors.faults import Undecodable
 from processors.wire.causes import Cause
 from processors.wire.records import Headers
+from processors.wire.signature import SIGNATURE_BYTES_MAX, SIGNATURE_HEADER
 
 ROUTE_HEADER = "balance-route"
-RESERVED_PREFIX = "balance-"
+SIGNATURES_MAX = 2  # a lane refuses two
 UNIT_BYTES_MAX = 64  # a root: one segment of an address
 
 
@@ -93,9 +94,13 @@ def decode_route(value: bytes) -> Route:
     return Route(kind, epoch, partition, offset, leader_epoch, time_ms, unit.decode("ascii"), generation)
 
 
-def strip_reserved(headers: Headers) -> Headers:
-    """Return the headers that a producer may set: those that do not begin with ``balance-``, in any case (W2)."""
-    return [header for header in headers if header[0][: len(RESERVED_PREFIX)].lower() != RESERVED_PREFIX]
+def needed_headers(headers: Headers) -> Headers:
+    """Return what a lane needs of a producer's headers: the signature. All others are dropped, however many (W2).
+
+    Two signatures are as wrong as ten, and one that is too long stays so when it is cut.
+    """
+    signatures = [value for name, value in headers if name == SIGNATURE_HEADER]
+    return [(SIGNATURE_HEADER, (value or b"")[: SIGNATURE_BYTES_MAX + 1]) for value in signatures[:SIGNATURES_MAX]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,9 @@ from processors.faults import Misconfigured
 SIGNATURE_HEADER = "signature"
 SECRET_BYTES_MIN = 32  # as long as the HMAC's hash (RFC 2104 section 3)
 _MAC_BYTES = 32
+_KEY_ID_BYTES_MAX = 32
 _KEY_ID = re.compile(r"[a-z0-9._-]{1,32}", re.ASCII)
+SIGNATURE_BYTES_MAX = 1 + _KEY_ID_BYTES_MAX + _MAC_BYTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,13 +14,9 @@ from processors.wire.admission import Refusal
 from processors.wire.causes import Cause
 from processors.wire.commands import PAYLOAD_BYTES_MAX
 from processors.wire.dead_letters import KEY_BYTES_MAX, encode_dead_letter
-from processors.wire.records import UNREADABLE_HEADERS, Headers, OutRecord, Record
-from processors.wire.route import ROUTE_HEADER, Route, RouteKind, encode_route, encode_stub, strip_reserved
+from processors.wire.records import OutRecord, Record
+from processors.wire.route import ROUTE_HEADER, Route, RouteKind, encode_route, encode_stub, needed_headers
 
-# The gateway's own headers: tracing, signature, a few of its own. With the payload's 64 KiB they stay far below what
-# the shard's topic takes (W4), also where a name's characters have four bytes each.
-HEADERS_MAX = 32
-HEADERS_BYTES_MAX = 16 * 1024
 # The roots that one router meets often are what is worth remembering.
 _KEYS_MAX = 200_000
 _DEAD_LETTERS_PARTITION = 0  # where the lanes write theirs, too
@@ -46,8 +42,7 @@ def refusal_of(record: Record, context: RoutingContext) -> Refusal | None:
     """Say why a record cannot be forwarded; None where it can.
 
     Returns:
-        The first that applies of BAD_KEY, WRONG_PARTITION (a producer with another partitioner, W3), EMPTY,
-        BAD_HEADERS, TOO_MANY_HEADERS.
+        The first that applies of BAD_KEY, WRONG_PARTITION (a producer with another partitioner, W3), EMPTY.
     """
     root = root_of_key(record.key)
     if not root:
@@ -61,12 +56,6 @@ def refusal_of(record: Record, context: RoutingContext) -> Refusal | None:
         )
     if not record.value:
         return Refusal(Cause.EMPTY, "no payload")
-    if record.headers == UNREADABLE_HEADERS:
-        return Refusal(Cause.BAD_HEADERS, "a header's name is not UTF-8")
-    if record.headers and _above_limits(record.headers):
-        return Refusal(
-            Cause.TOO_MANY_HEADERS, f"more than {HEADERS_MAX} headers or {HEADERS_BYTES_MAX} bytes of headers"
-        )
     return None
 
 
@@ -100,8 +89,7 @@ def forward(record: Record, context: RoutingContext) -> tuple[str, OutRecord]:
         placement.unit,
         placement.generation,
     )
-    headers = strip_reserved(record.headers)  # W2
-    headers.append((ROUTE_HEADER, encode_route(route)))
+    headers = [*needed_headers(record.headers), (ROUTE_HEADER, encode_route(route))]  # W2
     return placement.shard, OutRecord(topic, bucket_of(root) & (context.lanes - 1), record.key, payload, headers)
 
 
@@ -122,10 +110,3 @@ def root_of_key(key: bytes | None) -> str:
 def _root_of_key(key: bytes) -> str:
     text = key.decode("ascii", "replace")
     return text if is_root(text) else ""
-
-
-def _above_limits(headers: Headers) -> bool:
-    size = 0
-    for name, value in headers:
-        size += len(name) + len(value or b"")
-    return size > HEADERS_BYTES_MAX or len(headers) > HEADERS_MAX

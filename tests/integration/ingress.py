@@ -16,7 +16,7 @@ from processors.streams.producer import IdempotentProducer
 from processors.streams.topics import COMMANDS_TOPIC, Topics, service_topics, shard_topic
 from processors.wire.dead_letters import DeadLetter, decode_dead_letter
 from processors.wire.records import Record
-from processors.wire.route import ROUTE_HEADER, Route, decode_route
+from processors.wire.route import ROUTE_HEADER, Route, decode_route, needed_headers
 from processors.workers.router import Router, RouterConfig, RouterParts
 from tests.kafka_log import KafkaLog
 from tests.waiting import eventually
@@ -106,6 +106,7 @@ class Running:
             group,
             on_assigned=assigned,  # type: ignore[arg-type]
             on_revoked=revoked,  # type: ignore[arg-type]
+            needed_headers=needed_headers,
         )
         return self.consumer
 

@@ -20,7 +20,8 @@ from processors.streams.connection import ANSWER_GRACE_S, MESSAGE_BYTES_MAX, Kaf
 from processors.streams.topics import Topics, TopicSpec, service_topics
 from processors.wire.commands import PAYLOAD_BYTES_MAX
 from processors.wire.results import RESULT_BYTES_MAX
-from processors.workers.forwarding import HEADERS_BYTES_MAX
+from processors.wire.route import SIGNATURES_MAX
+from processors.wire.signature import SIGNATURE_BYTES_MAX, SIGNATURE_HEADER
 from tests.kafka_log import DEADLINE_S, KafkaLog
 from tests.servers import Servers
 from tests.waiting import eventually
@@ -102,7 +103,8 @@ def test_limits_rise_from_ingress_to_results_and_each_holds_what_the_one_before_
         for name in ("balance.commands", "balance.shard.s1", "balance.results")
     )
 
-    assert PAYLOAD_BYTES_MAX + 4 * HEADERS_BYTES_MAX < ingress < lanes < results < MESSAGE_BYTES_MAX
+    headers = SIGNATURES_MAX * (len(SIGNATURE_HEADER) + SIGNATURE_BYTES_MAX + 1)  # and the router's one, of 100 bytes
+    assert PAYLOAD_BYTES_MAX + headers + 1_000 < ingress < lanes < results < MESSAGE_BYTES_MAX
     assert results > RESULT_BYTES_MAX
 
 

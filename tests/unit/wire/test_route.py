@@ -12,8 +12,9 @@ from processors.wire.route import (
     decode_stub,
     encode_route,
     encode_stub,
-    strip_reserved,
+    needed_headers,
 )
+from processors.wire.signature import SIGNATURE_BYTES_MAX
 from tests.unit.wire.build import route
 
 pytestmark = pytest.mark.rule("W2")
@@ -74,11 +75,19 @@ def test_a_route_out_of_range_is_not_written(wishes: dict[str, object]) -> None:
         encode_route(route(**wishes))
 
 
-def test_every_header_of_the_routers_name_space_is_removed_in_any_case() -> None:
-    forged = ["balance-route", "Balance-Route", "BALANCE-anything", "balance-"]
-    kept = [("trace", b"1"), ("signature", b"2"), ("balance", b"3"), ("x-balance-route", b"4"), ("", b"5")]
+@pytest.mark.rule("W2")
+def test_of_a_producers_headers_only_the_signature_is_kept() -> None:
+    names = ["balance-route", "Balance-Route", "BALANCE-anything", "balance-", "trace", "Signature", ""]
 
-    assert strip_reserved([*((name, b"forged") for name in forged), *kept]) == kept
+    assert needed_headers([(name, b"any") for name in names]) == []
+    assert needed_headers([*((name, b"any") for name in names), ("signature", b"k1")]) == [("signature", b"k1")]
+
+
+@pytest.mark.rule("W2")
+def test_signatures_that_are_wrong_stay_wrong_and_take_no_room() -> None:
+    too_long = b"k" * 1_000_000
+
+    assert needed_headers([("signature", too_long)] * 100) == [("signature", too_long[: SIGNATURE_BYTES_MAX + 1])] * 2
 
 
 @pytest.mark.rule("W4")
