@@ -35,11 +35,19 @@ class Undecodable(Fault):
 
 
 class Misconfigured(Fault):
-    """A server, a schema or a setting is not what the service needs; waiting does not help."""
+    """What this release itself found wrong in a setting, a schema or a server; the text says what to change."""
 
 
 class Unavailable(Fault):
-    """A server did not answer within the deadline; it may come back."""
+    """A server did not answer within the deadline, or cannot do its part for now; it may come back."""
+
+
+class Refused(Unavailable):
+    """A server is there and says no: a login, a right, a certificate, a topic it does not know.
+
+    Somebody must look; but it may be mended from the other side at any moment (a rotated password, a restart that is
+    under way), so it is waited out, loudly.
+    """
 
 
 class StopCode(StrEnum):

@@ -134,9 +134,16 @@ class Shard(Section):
     password: SecretStr | None = None
     password_file: Path | None = None
     database: Identifier
-    # DISABLED or REQUIRED, always sent: the client's own default (PREFERRED) stays in clear text without a word.
+    # Always sent: the client's own default (PREFERRED) stays in clear text without a word.
     ssl_mode: Literal["DISABLED", "REQUIRED", "VERIFY_CA", "VERIFY_IDENTITY"] = "DISABLED"
     ssl_ca_file: Path | None = None
+
+    @field_validator("host")
+    @classmethod
+    def _is_in_the_network(cls, host: str) -> str:
+        if host in {"", "localhost"}:
+            raise ValueError(f"{host!r} means the machine's own socket, whatever the port: write 127.0.0.1")
+        return host
 
     def read_password(self) -> str:
         """Return the database user's password; empty where none is set."""

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from pathlib import Path
 from typing import Any, TypeVar
 
 import MySQLdb
 from MySQLdb.constants import CLIENT
 
-from processors.faults import Fault, LaneStopped, Misconfigured, Retryable, StopCode, Unavailable, UnknownOutcome
+from processors.faults import (
+    Fault,
+    LaneStopped,
+    Misconfigured,
+    Refused,
+    Retryable,
+    StopCode,
+    Unavailable,
+    UnknownOutcome,
+)
 
 T = TypeVar("T")
 Row = tuple[Any, ...]
@@ -32,24 +43,56 @@ VERSION_MIN = (8, 0, 19)
 SQL_MODE = "STRICT_ALL_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
 
 
+# The library takes these for the machine's own socket, and ignores the port.
+SOCKET_HOSTS = frozenset({"", "localhost"})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MysqlAddress:
     """Where a shard's database is. ``ssl_mode`` is DISABLED, REQUIRED, VERIFY_CA or VERIFY_IDENTITY, always sent.
 
-    ``read_timeout_s`` is how long one answer may take; None: the lane's or the reader's own.
+    ``password_file`` goes before ``password`` and is read at each connect, so that a password can be changed while
+    processes run. ``read_timeout_s`` is how long one answer may take; None: the lane's or the reader's own.
     """
 
     host: str
     port: int
     user: str
-    password: str = field(repr=False)
+    password: str = field(repr=False, default="")
+    password_file: Path | None = None
     database: str
     ssl_mode: str = "DISABLED"
     ssl_ca_file: str | None = None
     read_timeout_s: int | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse a host that the library would not look for in the network.
+
+        Raises:
+            Misconfigured: It means a socket.
+        """
+        if self.host in SOCKET_HOSTS:
+            raise Misconfigured(
+                f"host {self.host!r} of database {self.database} means a socket, whatever the port: write 127.0.0.1"
+            )
+
     def __str__(self) -> str:
         return f"{self.database} at {self.host}:{self.port}"
+
+    def read_password(self) -> str:
+        """Return the password as it is now.
+
+        Raises:
+            Misconfigured: The file cannot be read.
+        """
+        if self.password_file is None:
+            return self.password
+        try:
+            return self.password_file.read_text(encoding="utf-8").rstrip("\r\n")
+        except OSError as error:
+            raise Misconfigured(
+                f"the password of database {self.database} cannot be read from {self.password_file}: {error.strerror}"
+            ) from error
 
 
 class Phase(Enum):
@@ -80,6 +123,7 @@ LOST = frozenset(
         2006,  # server has gone away
         2013,  # lost connection during query, and the driver's read timeout
         2014,  # commands out of sync: a reply got lost
+        2026,  # the same as 2013, where the connection has TLS
         2027,  # malformed packet
         2055,  # lost connection, system error
         3169,  # session was killed
@@ -99,98 +143,118 @@ AGAIN = frozenset(
         3572,  # NOWAIT
     }
 )
-# The server answers, but cannot do its part for now.
-BUSY = frozenset(
-    {
-        1021,  # disk full
-        1026,  # error writing file
-        1030,  # error from the storage engine
-        1037,  # out of memory
-        1040,  # too many connections
-        1041,  # out of resources
-        1114,  # table is full
-        1180,  # error during commit
-        1203,  # user has too many connections
-        1226,  # resource limit of the user
-        1290,  # --read-only, --super-read-only: a replica, or a primary that was demoted
-        1637,  # too many active transactions
-        1792,  # read-only transaction
-        1836,  # read-only mode
-        2002,  # cannot connect through the socket
-        2003,  # cannot connect
-        2005,  # unknown host: name servers fail, too
-        2012,  # error in the handshake
-        3032,  # the server is in offline mode
-        3100,  # a replication plugin refused to commit
-        3101,  # a replication plugin rolled back
-        3168,  # server isn't available
-    }
-)
-# Waiting does not help: an operator must change something.
-WRONG = frozenset(
+# Somebody must look, since the server says no; or a cluster is just changing, a password, a certificate.
+REFUSED = frozenset(
     {
         1044,  # no right to the database
-        1045,  # wrong user or password
-        1049,  # no such database
-        1054,  # no such column: schemas/mysql is not applied
+        1045,  # wrong user or password: it may have been changed, and the file is read again
+        1129,  # host blocked after errors of connections
         1130,  # host not allowed
         1142,  # no right to the table
         1143,  # no right to the column
-        1146,  # no such table
-        1153,  # packet above max_allowed_packet
-        1193,  # no such variable: not the server we know
         1227,  # a right is missing
-        1231,  # a variable refuses our value
         1698,  # wrong user
-        2026,  # TLS
+        1820,  # the password has expired
+        1862,  # the password has expired, and this client cannot change it
         2059,  # authentication plugin
         2061,  # authentication plugin
         3118,  # account locked
         3159,  # the server insists on TLS
+        3955,  # locked after too many wrong logins
     }
 )
+# An operator must change something before a process can start. (What runs already waits all the same.)
+WRONG = frozenset(
+    {
+        1049,  # no such database
+        1054,  # no such column: schemas/mysql is not applied
+        1146,  # no such table
+        1153,  # packet above max_allowed_packet
+        1193,  # no such variable: not the server we know
+        1231,  # a variable refuses our value
+    }
+)
+# What only a statement of ours can cause. The server's text is left out: it quotes rows.
+BUGS = frozenset(
+    {
+        1048,  # NULL where none may be
+        1062,  # duplicate key
+        1064,  # syntax
+        1065,  # empty statement
+        1136,  # column count
+        1149,  # syntax
+        1264,  # out of range
+        1265,  # data truncated
+        1292,  # a value that is none
+        1364,  # no default
+        1366,  # a value that does not fit
+        1367,  # a value that is none
+        1406,  # too long
+        1451,  # a foreign key
+        1452,  # a foreign key
+        1690,  # out of range, computed
+        3819,  # a check constraint
+    }
+)
+DUPLICATE_KEY = 1062
 MISSING_PARTITION = 1526
 LOCK_WAIT = 1205  # of rows and of metadata
-DUPLICATE_KEY = 1062
+TLS = 2026
+TEXT_MAX = 200  # of what the server says
+_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"|`[^`]*`")
 
 
 def fault_of(error: Exception, phase: Phase, what: str) -> Fault | AssertionError:
     """Return what the caller must do about the driver's error.
 
+    Any number that is not known is waited out: servers, clusters and proxies have some of their own, for what passes;
+    and nothing was changed, since what a transaction had written is rolled back.
+
     Args:
         error: As the driver raised it; its first argument is MySQL's error number.
         phase: Once COMMIT was sent, no answer but "done" tells whether it is done (L6).
-        what: The statement in words. The server's own text is left out where it could quote rows.
+        what: The statement in words. The server's own text goes with it, without what could quote rows.
 
     Returns:
-        Retryable, UnknownOutcome, Unavailable or Misconfigured; LaneStopped for a slice without a partition (A7); an
-        AssertionError for everything that only a bug can cause.
+        Retryable, UnknownOutcome, Unavailable, Refused or Misconfigured; LaneStopped for a slice without a partition
+        (A7); an AssertionError for what only a bug can cause.
+
+    Source: docs/decisions, "A fault is waited out, a stop is for the log".
     """
     number = error.args[0] if error.args and isinstance(error.args[0], int) else -1
     text = f"{what}: MySQL error {number}"
     if phase is Phase.COMMIT_SENT:
-        return UnknownOutcome(text)
+        return UnknownOutcome(f"{text}: {_said_openly(error)}")
     if number == MISSING_PARTITION:
         return LaneStopped(StopCode.MISSING_SLICE, f"{text}: the journal has no partition for an id's hour")
     if number == LOCK_WAIT:
         return LockWaitTimeout(text)
+    if number in REFUSED or (number == TLS and phase is Phase.CONNECTING):
+        return Refused(f"{text}: {_said(error)}")
     if number in LOST:
-        return (Unavailable if phase is Phase.CONNECTING else Retryable)(text)
+        return (Unavailable if phase is Phase.CONNECTING else Retryable)(f"{text}: {_said(error)}")
     if number in AGAIN:
         return Retryable(text)
-    if number in BUSY:
-        return Unavailable(f"{text}: {_said(error)}")
     if number in WRONG:
         return Misconfigured(f"{text}: {_said(error)}")
-    if phase is Phase.CONNECTING:  # no statement of ours can be wrong yet: hosts blocked, passwords expired, proxies
-        return Unavailable(f"{text}: {_said(error)}")
-    if number == DUPLICATE_KEY:  # which key, without its values
+    if number == DUPLICATE_KEY and phase is Phase.BEFORE_COMMIT:  # which key, without its values
         return AssertionError(f"{text}: {_said(error).rpartition(' for ')[2]}")
-    return AssertionError(text)
+    if number in BUGS and phase is Phase.BEFORE_COMMIT:  # while connecting no statement of ours can be wrong yet
+        return AssertionError(text)
+    return Unavailable(f"{text}: {_said_openly(error)}")
 
 
 def _said(error: Exception) -> str:
-    return str(error.args[1])[:200] if len(error.args) > 1 else ""
+    return str(error.args[1])[:TEXT_MAX] if len(error.args) > 1 else ""
+
+
+def _said_openly(error: Exception) -> str:
+    """Return the server's text without what it quotes.
+
+    >>> _said_openly(MySQLdb.OperationalError(9001, "Max connect timeout reached for 'acme' after 10000ms"))
+    "Max connect timeout reached for '...' after 10000ms"
+    """
+    return _QUOTED.sub("'...'", _said(error))
 
 
 class Session:
@@ -205,7 +269,9 @@ class Session:
 
         Raises:
             Unavailable: No answer within ``CONNECT_TIMEOUT_S``, or the server is not taking connections.
-            Misconfigured: Address, rights, or the server's settings are wrong; the text says which.
+            Refused: The server does not let us in.
+            Misconfigured: The server's settings are wrong, or the connection is not encrypted though it must be; the
+                text says which.
         """
         self.address = address
         self._in_transaction = False
@@ -215,7 +281,7 @@ class Session:
                 host=address.host,
                 port=address.port,
                 user=address.user,
-                password=address.password,
+                password=address.read_password(),
                 database=address.database,
                 connect_timeout=CONNECT_TIMEOUT_S,
                 read_timeout=timeout_s,
@@ -233,11 +299,26 @@ class Session:
         except MySQLdb.MySQLError as error:
             raise fault_of(error, Phase.CONNECTING, f"connecting to {address}") from error
         try:
+            self._refuse_clear_text()
             self._set_session(timeout_s, lane=lane)
             check_server(self, lane=lane)
         except BaseException:
             self.close()
             raise
+
+    def _refuse_clear_text(self) -> None:
+        """Refuse a connection that is not encrypted though it must be, before any statement of ours goes over it.
+
+        (Tried: with REQUIRED, MariaDB's library connects in clear text to a server that offers no TLS.)
+        """
+        if self.address.ssl_mode == "DISABLED":
+            return
+        ((_, cipher),) = self.query("SHOW SESSION STATUS LIKE 'Ssl_cipher'", "asking whether there is TLS")
+        if not cipher:
+            raise Misconfigured(
+                f"{self.address}: ssl_mode is {self.address.ssl_mode}, and the server offers no TLS: the connection is "
+                "not encrypted. Give the server a certificate, or find out who is in between"
+            )
 
     def _set_session(self, timeout_s: int, *, lane: bool) -> None:
         self.execute(

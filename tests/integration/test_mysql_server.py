@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import MySQLdb
 import pytest
 
-from processors.faults import Fault, LaneStopped, Misconfigured, Retryable, Unavailable, UnknownOutcome
+from processors.faults import Fault, LaneStopped, Misconfigured, Refused, Retryable, Unavailable, UnknownOutcome
 from processors.stores import mysql
 from processors.stores.mysql import MysqlAddress, Phase, Reconnecting, Session, check_server, fault_of
 from tests.integration.mysql_shard import address_of
@@ -122,9 +123,10 @@ def test_a_reader_does_not_ask_for_what_only_a_lane_needs() -> None:
     [
         ({"port": 1}, Unavailable),
         ({"host": "no-such-host.invalid"}, Unavailable),
-        ({"password": "wrong"}, Misconfigured),
+        ({"password": "wrong"}, Refused),
         ({"database": "balance_no_such_database"}, Misconfigured),
-        ({"ssl_mode": "VERIFY_CA", "ssl_ca_file": "/no/such/file"}, Misconfigured),
+        ({"ssl_mode": "VERIFY_CA", "ssl_ca_file": "/no/such/file"}, Refused),
+        ({"password_file": Path("/no/such/file")}, Misconfigured),
     ],
 )
 def test_what_a_failed_connection_means(address: MysqlAddress, changed: dict[str, Any], kind: type[Fault]) -> None:
@@ -148,7 +150,7 @@ def test_tls_is_used_where_it_is_asked_for_and_not_where_it_is_not(address: Mysq
     [
         (["SELECT * FROM no_such_table"], Misconfigured),
         (["SELECT no_such_column FROM thing"], Misconfigured),
-        (["CREATE USER nobody"], Misconfigured),
+        (["CREATE USER nobody"], Refused),
         (["SET SESSION transaction_read_only = 1", "INSERT INTO thing VALUES (8, 8)"], Unavailable),
         (["SET SESSION max_execution_time = 1", f"SELECT COUNT(*) FROM {THREE_TO_THE_14TH}"], Retryable),
         (["SELECT * FORM thing"], AssertionError),
@@ -191,6 +193,10 @@ def test_after_commit_was_sent_every_error_leaves_the_outcome_unknown(number: in
         (2006, Retryable),
         (2013, Retryable),
         (4031, Retryable),
+        (2026, Retryable),
+        (1045, Refused),
+        (1142, Refused),
+        (3955, Refused),
         (1290, Unavailable),
         (1114, Unavailable),
         (1040, Unavailable),
@@ -198,21 +204,71 @@ def test_after_commit_was_sent_every_error_leaves_the_outcome_unknown(number: in
         (1153, Misconfigured),
         (1526, LaneStopped),
         (1062, AssertionError),
-        (9999, AssertionError),
+        (1064, AssertionError),
+        (9999, Unavailable),
     ],
 )
 def test_before_commit_an_errors_number_says_what_to_do(number: int, kind: type[BaseException]) -> None:
     assert type(fault_of(MySQLdb.OperationalError(number, "text"), Phase.BEFORE_COMMIT, "a statement")) is kind
 
 
-def test_while_connecting_no_error_is_a_bug_of_ours() -> None:
-    fault = fault_of(MySQLdb.OperationalError(1129, "host is blocked"), Phase.CONNECTING, "connecting")
+# Of proxies and clusters, on whatever statement; what they are about passes, or somebody mends it.
+OF_CLUSTERS = [
+    *(9001, 9002, 9003, 9006, 9008),  # ProxySQL's
+    *(1047, 1105, 1129, 1135, 1184, 1194, 1195, 1290, 1815, 1835, 1836, 1862, 1874, 1877, 1878, 1881),
+    *(3098, 3170, 3955),
+]
 
-    assert type(fault) is Unavailable
+
+@pytest.mark.parametrize("phase", [Phase.CONNECTING, Phase.BEFORE_COMMIT])
+@pytest.mark.parametrize("number", OF_CLUSTERS)
+def test_what_proxies_and_clusters_answer_is_waited_out_with_their_words(number: int, phase: Phase) -> None:
+    fault = fault_of(MySQLdb.OperationalError(number, "the cluster is not ready"), phase, "a statement")
+
+    assert isinstance(fault, Unavailable)
+    assert str(fault) == f"a statement: MySQL error {number}: the cluster is not ready"
+
+
+@pytest.mark.parametrize("number", sorted({*OF_CLUSTERS, *mysql.BUGS, 9999}))
+def test_while_connecting_no_error_is_a_bug_of_ours(number: int) -> None:
+    assert isinstance(fault_of(MySQLdb.OperationalError(number, "text"), Phase.CONNECTING, "connecting"), Unavailable)
+
+
+@pytest.mark.parametrize("phase", [Phase.BEFORE_COMMIT, Phase.COMMIT_SENT])
+def test_a_servers_words_are_told_without_what_they_quote(phase: Phase) -> None:
+    fault = fault_of(MySQLdb.OperationalError(9999, "Incorrect value: '12500' for \"acme\""), phase, "a statement")
+
+    assert str(fault) == "a statement: MySQL error 9999: Incorrect value: '...' for '...'"
+
+
+@pytest.mark.parametrize("host", ["localhost", ""])
+def test_a_host_that_means_a_socket_is_refused(address: MysqlAddress, host: str) -> None:
+    with pytest.raises(Misconfigured, match=r"127\.0\.0\.1"):
+        replace(address, host=host)
+
+
+def test_a_password_is_read_at_each_connect(address: MysqlAddress, tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    rotated = replace(address, password="", password_file=file)
+    file.write_text("of yesterday\n")
+    with pytest.raises(Refused):
+        Session(rotated, lane=True)
+
+    file.write_text(address.password + "\n")
+
+    Session(rotated, lane=True).close()
 
 
 def test_each_error_number_means_one_thing() -> None:
-    tables = [mysql.LOST, mysql.AGAIN, mysql.BUSY, mysql.WRONG, {mysql.MISSING_PARTITION}, {mysql.LOCK_WAIT}]
+    tables = [
+        mysql.LOST,
+        mysql.AGAIN,
+        mysql.REFUSED,
+        mysql.WRONG,
+        mysql.BUGS,
+        {mysql.MISSING_PARTITION},
+        {mysql.LOCK_WAIT},
+    ]
 
     assert sum(len(table) for table in tables) == len(frozenset().union(*tables))
 
