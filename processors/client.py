@@ -27,6 +27,7 @@ from typing import Self
 
 from processors.faults import Fault, Misconfigured, UnknownOutcome
 from processors.ids import id_text, make_command_id, root_of
+from processors.ledger.addresses import refuse_malformed
 from processors.ledger.commands import Adjust, Command, CommandType, SetLaneTime, SetRules
 from processors.ledger.outcomes import Status
 from processors.streams.connection import KafkaAddress
@@ -253,7 +254,8 @@ class Client:
         Raises:
             NoAnswer: There was none in time; send the same command again, which is safe.
             Misconfigured: The command must be signed and the client has no keys.
-            ValueError: A field does not fit the command's schema (an amount beyond 64 bits).
+            ValueError: A field is not exactly of its type (an amount of 12.50), does not fit the command's schema, or
+                an address is malformed; the text says which field and what to write. Nothing was sent.
         """
         return self.submit(command, until_final=until_final, deadline_ms=deadline_ms).result()
 
@@ -262,8 +264,9 @@ class Client:
 
         Waits while ``in_flight_max`` commands have no result yet, at most until the deadline.
         """
-        root = root_of(command.address)
         payload = encode_command(command)
+        refuse_malformed(command)
+        root = root_of(command.address)
         record = OutRecord(
             self._config.kafka.topic_prefix + COMMANDS_TOPIC, _BY_KEY, root.encode(), payload, headers=[]
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from functools import lru_cache
+from typing import Any
 
 from processors.ledger.rules import METADATA_BYTES_MAX, METADATA_DEPTH_MAX
 
@@ -49,6 +50,49 @@ def canonical_metadata(metadata: bytes) -> bytes | None:
         return _ENCODER.encode(value).encode()
     except ValueError:  # JSON, UTF-8, a lone surrogate, and what the hooks refuse: all are ValueErrors
         return None
+
+
+def metadata_bytes(value: dict[str, Any]) -> bytes:
+    """Write an object as the canonical JSON that the service keeps; an empty one is no metadata.
+
+    Args:
+        value: Keys are texts; values texts, ints, True, False, None, lists or dicts of such, METADATA_DEPTH_MAX deep.
+
+    Raises:
+        ValueError: It holds something else (a float would come back as another number), or is too long.
+
+    Source: rule L14.
+
+    >>> metadata_bytes({"order": 17, "by": "shop"})
+    b'{"by":"shop","order":17}'
+    """
+    if not value:
+        return b""
+    _refuse_inexact("metadata", value, METADATA_DEPTH_MAX)
+    written = _ENCODER.encode(value).encode("utf-8", "surrogatepass")
+    if len(written) > METADATA_BYTES_MAX:
+        raise ValueError(f"metadata has {len(written)} bytes as JSON: {METADATA_BYTES_MAX} at most")
+    if canonical_metadata(written) is None:
+        raise ValueError("metadata holds half of a surrogate pair, or an integer too long: write it as whole text")
+    return written
+
+
+def _refuse_inexact(name: str, value: Any, levels: int) -> None:
+    """Refuse what JSON would write as something else: floats, keys that are no texts, types of other libraries."""
+    if type(value) in (str, int, bool, type(None)):
+        return
+    if type(value) not in (dict, list):
+        raise ValueError(
+            f"{name} is {value!r:.60}, a {type(value).__name__}: write a text, an int, True, False, None, a list or a "
+            "dict, and a number with a point as text"
+        )
+    if levels == 0:
+        raise ValueError(f"{name} lies deeper than {METADATA_DEPTH_MAX} levels")
+    parts = value.items() if type(value) is dict else enumerate(value)
+    for key, part in parts:
+        if type(value) is dict and type(key) is not str:
+            raise ValueError(f"{name} has the key {key!r:.60}, a {type(key).__name__}: write a text")
+        _refuse_inexact(f"{name}[{key!r:.60}]", part, levels - 1)
 
 
 def _depth(metadata: bytes) -> int:

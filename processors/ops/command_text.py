@@ -8,6 +8,7 @@ from dataclasses import MISSING, fields
 from typing import Any
 from uuid import UUID
 
+from processors.ledger.addresses import well_formed
 from processors.ledger.commands import (
     TYPE_OF,
     AccountStatus,
@@ -16,6 +17,7 @@ from processors.ledger.commands import (
     Direction,
     Policy,
 )
+from processors.ledger.metadata import metadata_bytes
 from processors.ops.money import AmountError, known_currency, parse_money
 
 # What the service sends itself is not for people: it acts on open rows only (I7).
@@ -99,7 +101,16 @@ def _value(name: str, value: Any) -> Any:
         return value if isinstance(value, bool) else _wrong(name, value, "true or false")
     if name == "currency":
         return _currency(value) if isinstance(value, str) else _wrong(name, value, "a currency")
+    if name.endswith("address"):
+        return _address(name, value) if isinstance(value, str) else _wrong(name, value, "a text")
     return value if isinstance(value, str) else _wrong(name, value, "a text")
+
+
+def _address(name: str, text: str) -> str:
+    try:
+        return well_formed(text)
+    except ValueError as error:
+        raise CommandTextError(f"{name}: {error}") from None
 
 
 def _currency(text: str) -> str:
@@ -111,10 +122,3 @@ def _currency(text: str) -> str:
 
 def _wrong(name: str, value: Any, wanted: str) -> Any:
     raise CommandTextError(f"{name} must be {wanted}, not {json.dumps(value)[:60]}")
-
-
-def metadata_bytes(value: Mapping[str, Any]) -> bytes:
-    """Write metadata as the canonical JSON that the service keeps (L14); an empty object is no metadata."""
-    if not value:
-        return b""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()

@@ -281,7 +281,6 @@ class _Planner:
 
     def _wrong_fields(self, place: Place) -> None:
         pay, hold = {"amount_minor": 100}, {"amount_minor": 100, "expires_in_ms": HOLD_MS}
-        self._no(self._made(Pay, place, **pay, address=f"{place.root}:Shop 1"), Reason.INVALID_ADDRESS)
         self._no(self._made(Pay, place, **pay, currency="XXX"), Reason.UNKNOWN_CURRENCY)
         self._no(self._made(Pay, place, amount_minor=0), Reason.INVALID_AMOUNT)
         self._no(self._made(Pay, place, **pay, metadata=b'{"half":0.5}'), Reason.INVALID_METADATA)

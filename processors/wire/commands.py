@@ -21,8 +21,9 @@ from processors.ledger.commands import (
     SetRules,
     Tick,
 )
-from processors.ledger.metadata import canonical_metadata
+from processors.ledger.metadata import canonical_metadata, metadata_bytes
 from processors.wire import guard
+from processors.wire.exact import Check, check_of
 from processors.wire.schemas import ALL, PREFIX_BYTES, Schema, encode, refuse_unsafe
 
 PAYLOAD_BYTES_MAX = 65_536  # W4
@@ -76,17 +77,21 @@ def type_of_payload(payload: bytes) -> str | None:
 def encode_command(command: Command | Control) -> bytes:
     """Encode a command by the newest version of its schema, in single-object encoding.
 
+    Args:
+        command: Each field exactly of its type: an amount is an ``int``, neither a ``bool`` nor a float that would be
+            cut. ``metadata`` may be a dict, which is written as ``metadata_bytes`` writes it.
+
     Raises:
-        ValueError: A field does not fit its schema (an amount beyond 64 bits, an id that has not 16 bytes, a lone
-            surrogate), or the payload is above PAYLOAD_BYTES_MAX (W4).
+        ValueError: A field is of another type or does not fit its schema (an amount beyond 64 bits, an id that has not
+            16 bytes, a lone surrogate): the text names field, value, type, and what to write. Or the payload is above
+            PAYLOAD_BYTES_MAX (W4).
     """
     kind = type(command)
     shape = _SHAPES[kind]
     values = dict(zip(shape.names, shape.values(command), strict=True))
-    try:
-        payload = encode(shape.schema, values)
-    except (OverflowError, TypeError) as error:
-        raise ValueError(f"{_NAME_OF[kind]}: {error}") from error
+    if type(values.get("metadata")) is dict:
+        values["metadata"] = metadata_bytes(values["metadata"])
+    payload = encode(shape.schema, values, check=shape.check)
     if len(payload) > PAYLOAD_BYTES_MAX:
         raise ValueError(f"{_NAME_OF[kind]}: {len(payload)} bytes are above {PAYLOAD_BYTES_MAX}")
     return payload
@@ -132,6 +137,7 @@ class _Shape:
     """How a command's fields are read: all of them for encoding, all but its id for hashing."""
 
     schema: Schema
+    check: Check
     names: tuple[str, ...]
     values: Callable[[Any], tuple[Any, ...]]
     head: bytes
@@ -147,8 +153,10 @@ def _values_of(names: tuple[str, ...]) -> Callable[[Any], tuple[Any, ...]]:
 def _shape(kind: type[Command | Control]) -> _Shape:
     every = fields(kind)
     body = [field for field in every if field.name != "command_id"]
+    schema = _SCHEMAS[_NAME_OF[kind]][-1]
     return _Shape(
-        schema=_SCHEMAS[_NAME_OF[kind]][-1],
+        schema=schema,
+        check=check_of(schema.parsed, _MEMBERS),
         names=tuple(field.name for field in every),
         values=_values_of(tuple(field.name for field in every)),
         head=_NAME_OF[kind].encode(),

@@ -57,7 +57,7 @@ def encode_dead_letter(record: Record, cause: str, detail: str, *, route: Route 
     return encode(
         _SCHEMA,
         {
-            "cause": cause,
+            "cause": str(cause),
             "detail": bounded(detail),
             "topic": record.topic,
             "partition": record.partition,

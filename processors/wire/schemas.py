@@ -12,6 +12,8 @@ from typing import Any
 import fastavro
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
+from processors.wire.exact import Check, check_of
+
 FOLDER = Path(__file__).parents[2] / "schemas" / "avro"
 MARKER = b"\xc3\x01"  # Avro specification, single-object encoding
 PREFIX_BYTES = len(MARKER) + 8  # and the fingerprint
@@ -22,7 +24,8 @@ class Schema:
     """One version of one type.
 
     ``name`` is the file's (``pay`` for ``pay.v1.avsc``). ``prefix`` is what a payload of it begins with: the marker and
-    CRC-64-AVRO of the Parsing Canonical Form, little endian. ``parsed`` is fastavro's own form of ``text``.
+    CRC-64-AVRO of the Parsing Canonical Form, little endian. ``parsed`` is fastavro's own form of ``text``. ``check``
+    refuses values that are not exactly of its types.
     """
 
     name: str
@@ -30,6 +33,7 @@ class Schema:
     text: str
     parsed: Any
     prefix: bytes
+    check: Check
 
 
 class UnsafeSchema(ValueError):  # noqa: N818 - named as what it says
@@ -80,12 +84,14 @@ def parse(name: str, version: int, text: str) -> Schema:
     definition = json.loads(text)
     canonical = to_parsing_canonical_form(definition)
     digest = bytes.fromhex(fingerprint(canonical, "CRC-64-AVRO"))
+    parsed = fastavro.parse_schema(definition)
     return Schema(
         name=name,
         version=version,
         text=text,
-        parsed=fastavro.parse_schema(definition),
+        parsed=parsed,
         prefix=MARKER + digest,
+        check=check_of(parsed, {}),
     )
 
 
@@ -129,13 +135,18 @@ def symbols_of(schema: Schema) -> dict[str, list[str]]:
     return found
 
 
-def encode(schema: Schema, values: dict[str, Any]) -> bytes:
+def encode(schema: Schema, values: dict[str, Any], *, check: Check | None = None) -> bytes:
     """Encode values by a schema, in single-object encoding.
 
     Args:
         schema: The writer's.
         values: A value for each field, by name.
+        check: Instead of the schema's own, one that knows which classes its enums are.
+
+    Raises:
+        ValueError: A value is not exactly of its field's type, and which (``exact.check_of``).
     """
+    (check or schema.check)(schema.parsed["name"].rpartition(".")[2], values)
     out = BytesIO(schema.prefix)
     out.seek(PREFIX_BYTES)
     fastavro.schemaless_writer(out, schema.parsed, values)

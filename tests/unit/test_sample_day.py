@@ -78,7 +78,8 @@ def test_the_day_meets_every_kind_of_command_and_nearly_every_reason(day: Day) -
     reasons = {reason for planned in day for reason in planned.reasons}
 
     assert {kind for kind, name in TYPE_OF.items() if name not in {"EXPIRE_HOLD", "RECALL_ORIGINAL"}} == kinds
-    assert set(Reason) - reasons == {Reason.KEY_IS_NOT_ROOT}  # no client of ours sends such a record
+    # No client of ours sends such records.
+    assert set(Reason) - reasons == {Reason.KEY_IS_NOT_ROOT, Reason.INVALID_ADDRESS}
 
 
 def test_the_same_seed_gives_the_same_day(day: Day) -> None:

@@ -32,6 +32,7 @@ from processors.ops.cli.terminal import (
     MetadataOption,
     WithinOption,
     amount_of,
+    read_address,
     read_currency,
     read_duration,
 )
@@ -240,7 +241,15 @@ def refund(
 def transfer(
     *,
     address: Address,
-    to_address: Annotated[str, typer.Argument(help="The account that gets it, below the same root.")],
+    to_address: Annotated[
+        str,
+        typer.Argument(
+            parser=read_address,
+            metavar="TO_ADDRESS",
+            help="The account that gets it, below the same root.",
+            show_default=False,
+        ),
+    ],
     amount: AmountWords,
     command_id: IdOption = None,
     metadata: MetadataOption = b"",

@@ -17,6 +17,7 @@ from processors.ops.cli.asking import newest_of
 from processors.ops.cli.terminal import notes, open_client, print_json
 from processors.ops.command_text import CommandTextError, command_from_json
 from processors.ops.result_text import EXIT_FAULT, EXIT_GOOD, exit_status, result_as_json, show_id
+from processors.wire.commands import encode_command
 
 # Longer than for one command: thousands wait for their turn.
 WITHIN_S = 60
@@ -75,9 +76,11 @@ def _command(file: Path, number: int, line: str, make_id: Callable[[], bytes]) -
         values: Any = json.loads(line)
         if not isinstance(values, dict):
             raise CommandTextError("a line is one JSON object")
-        return command_from_json(values, make_id)
+        command = command_from_json(values, make_id)
+        encode_command(command)  # half of a surrogate pair, an id of a wrong length: found before anything is sent
     except ValueError as error:
         raise typer.BadParameter(f"{file}, line {number}: {error}") from None
+    return command
 
 
 class _Rate(ProgressColumn):

@@ -13,8 +13,10 @@ from rich.console import Console
 from rich.table import Table
 
 from processors.client import Client, ClientConfig
+from processors.ledger.addresses import well_formed
+from processors.ledger.metadata import metadata_bytes
 from processors.ops import assembly
-from processors.ops.command_text import CommandTextError, metadata_bytes, parse_id
+from processors.ops.command_text import CommandTextError, parse_id
 from processors.ops.durations import parse_duration, parse_time
 from processors.ops.money import Money, known_currency, parse_money
 from processors.settings import Settings, load_settings
@@ -142,7 +144,13 @@ def _offsets(text: str) -> range:
 
 
 Address = Annotated[
-    str, typer.Argument(metavar="ADDRESS", help="A partner's path, such as acme:vn:shop-17.", show_default=False)
+    str,
+    typer.Argument(
+        parser=_reads(well_formed),
+        metavar="ADDRESS",
+        help="A partner's path, such as acme:vn:shop-17.",
+        show_default=False,
+    ),
 ]
 AmountWords = Annotated[list[str], typer.Argument(metavar="AMOUNT", help="Such as 12.50 USD.", show_default=False)]
 Currency = Annotated[
@@ -176,6 +184,7 @@ MetadataOption = Annotated[
         "--metadata", parser=_reads(_metadata), metavar="JSON", help="A JSON object, up to 4 KiB.", show_default="none"
     ),
 ]
+read_address = _reads(well_formed)
 read_duration = _reads(parse_duration)
 read_offsets = _reads(_offsets)
 read_time = _reads(parse_time)

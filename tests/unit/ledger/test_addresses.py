@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from processors.ledger.addresses import ADDRESS_FORM, chain, refuse_malformed, well_formed
+from processors.ledger.commands import TYPE_OF, ExpireHold, RecallOriginal
+from tests.unit.wire.build import example
+
+MALFORMED = [
+    ("", "it is empty"),
+    ("acme/vn", "it has '/'"),
+    ("ACME", "it has 'A', which is to be 'a'"),
+    ("shop@x.com", "it has '@'"),
+    ("acme vn", "it has ' '"),
+    ("acme\n", r"it has '\n'"),
+    ("đồng", "it has 'đ'"),
+    ("acme\x00", r"it has '\x00'"),
+    ("acme::vn", "one of its segments is empty"),
+    (":acme", "one of its segments is empty"),
+    ("acme:", "one of its segments is empty"),
+    ("a" * 65, "a segment has 65 characters"),
+    ("acme:" + "a" * 65, "a segment has 65 characters"),
+    (":".join("abcdefghi"), "it has 9 segments"),
+    (":".join(["a" * 60] * 5), "it has 304 characters"),
+]
+
+
+@pytest.mark.parametrize(("address", "why"), MALFORMED, ids=lambda value: value[:20])
+def test_a_malformed_address_is_refused_with_the_reason_and_the_form(address: str, why: str) -> None:
+    with pytest.raises(ValueError) as refused:  # noqa: PT011 - the text is compared below
+        well_formed(address)
+    assert f"since {why}; {ADDRESS_FORM}" in str(refused.value)
+
+
+@given(st.text(max_size=70) | st.from_regex(r"[a-z0-9._:-]{0,300}", fullmatch=True))
+def test_what_may_be_sent_is_what_the_ledger_takes(address: str) -> None:
+    if chain(address):
+        assert well_formed(address) == address
+    else:
+        with pytest.raises(ValueError, match="is no address, since"):
+            well_formed(address)
+
+
+SENT = [kind for kind in TYPE_OF if kind not in (ExpireHold, RecallOriginal)]
+
+
+@pytest.mark.parametrize("kind", SENT, ids=lambda kind: kind.__name__)
+def test_every_address_of_every_command_is_looked_at(kind: Any) -> None:
+    refuse_malformed(example(kind))
+    for name in [field.name for field in fields(kind) if field.name.endswith("address")]:
+        with pytest.raises(ValueError, match=rf"{kind.__name__}.{name}: 'acme/vn' is no address"):
+            refuse_malformed(example(kind, **{name: "acme/vn"}))
