@@ -346,7 +346,8 @@ def load_settings(
     base = (root or Path(variables.get(ROOT_VARIABLE, Path(__file__).parents[1]))).resolve()
     values: dict[str, Any] = {}
     for name in ("default", chosen):
-        values = _merged(values, _from_toml(base / "config" / f"{name}.toml"))
+        layer = _from_toml(base / "config" / f"{name}.toml")
+        values = _merged(_without_other_shards(values, layer), layer)
     values = _merged(values, _from_environment(variables))
     values = _merged(values, overrides)
     return _checked(_merged(_without_gaps(values, base), {"root": base, "profile": chosen}))
@@ -365,6 +366,14 @@ def _from_toml(file: Path) -> dict[str, Any]:
             name = ".".join(path)
             raise Misconfigured(f"{file} holds {name}; put it into {name}_file or {_variable(path)} instead")
     return values
+
+
+def _without_other_shards(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out the default file's shards that a profile with shards of its own does not name: an example by then."""
+    named = above.get("shards")
+    if not named:
+        return below
+    return {**below, "shards": {name: place for name, place in below.get("shards", {}).items() if name in named}}
 
 
 def _from_environment(variables: Mapping[str, str]) -> dict[str, Any]:

@@ -68,6 +68,7 @@ def mysql_address(settings: Settings, shard: str) -> MysqlAddress:
         database=place.database,
         ssl_mode=place.ssl_mode,
         ssl_ca_file=str(place.ssl_ca_file) if place.ssl_ca_file else None,
+        shard=shard,
     )
 
 

@@ -52,7 +52,8 @@ class MysqlAddress:
     """Where a shard's database is. ``ssl_mode`` is DISABLED, REQUIRED, VERIFY_CA or VERIFY_IDENTITY, always sent.
 
     ``password_file`` goes before ``password`` and is read at each connect, so that a password can be changed while
-    processes run. ``read_timeout_s`` is how long one answer may take; None: the lane's or the reader's own.
+    processes run. ``read_timeout_s`` is how long one answer may take; None: the lane's or the reader's own. ``shard``
+    is whose it is, for people.
     """
 
     host: str
@@ -64,6 +65,7 @@ class MysqlAddress:
     ssl_mode: str = "DISABLED"
     ssl_ca_file: str | None = None
     read_timeout_s: int | None = None
+    shard: str = ""
 
     def __post_init__(self) -> None:
         """Refuse a host that the library would not look for in the network.
@@ -77,7 +79,8 @@ class MysqlAddress:
             )
 
     def __str__(self) -> str:
-        return f"{self.database} at {self.host}:{self.port}"
+        place = f"{self.database} at {self.host}:{self.port}"
+        return f"shard {self.shard} ({place})" if self.shard else place
 
     def read_password(self) -> str:
         """Return the password as it is now.
@@ -343,7 +346,7 @@ class Session:
             # Read here and not later: a result belongs to its connection, and to the thread that uses it.
             return list(result.fetch_row(0, 0))
         except MySQLdb.MySQLError as error:
-            raise fault_of(error, Phase.BEFORE_COMMIT, what) from error
+            raise fault_of(error, Phase.BEFORE_COMMIT, f"{self.address}: {what}") from error
 
     def execute(self, sql: str, what: str) -> int:
         """Run a statement that returns no rows, and return how many rows it inserted, matched or deleted."""
@@ -351,7 +354,7 @@ class Session:
             self._connection.query(sql.encode())
             return int(self._connection.affected_rows())
         except MySQLdb.MySQLError as error:
-            raise fault_of(error, Phase.BEFORE_COMMIT, what) from error
+            raise fault_of(error, Phase.BEFORE_COMMIT, f"{self.address}: {what}") from error
 
     def begin(self, *, consistent_snapshot: bool = False) -> None:
         """Begin a transaction; with ``consistent_snapshot`` one that only reads, all of it as of now."""
@@ -368,7 +371,7 @@ class Session:
         try:
             self._connection.query(b"COMMIT")
         except MySQLdb.MySQLError as error:
-            raise fault_of(error, Phase.COMMIT_SENT, "committing") from error
+            raise fault_of(error, Phase.COMMIT_SENT, f"{self.address}: committing") from error
         self._in_transaction = False
 
     def abandon(self) -> None:

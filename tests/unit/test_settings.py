@@ -193,6 +193,20 @@ def test_a_list_in_the_environment_may_be_written_with_commas_or_as_json() -> No
         assert settings(BALANCE_CASSANDRA__HOSTS=text).cassandra.hosts == ("a", "b")
 
 
+def test_a_profile_that_names_shards_has_no_others(tmp_path: Path) -> None:
+    root = written(tmp_path, local='home_shard = "s2"\n[shards.s2]\ndatabase = "balance_s2"\n')
+    assert list(load_settings(root=root, environment={}).shards) == ["s2"]
+
+
+def test_a_profile_that_names_a_shard_of_the_default_file_changes_it(tmp_path: Path) -> None:
+    root = written(tmp_path, local='[shards.s1]\nhost = "db1"\n[shards.s2]\ndatabase = "balance_s2"\n')
+    loaded = load_settings(root=root, environment={})
+    assert {name: (shard.host, shard.database) for name, shard in loaded.shards.items()} == {
+        "s1": ("db1", "balance_s1"),
+        "s2": ("127.0.0.1", "balance_s2"),
+    }
+
+
 def test_a_further_shard_may_come_from_the_environment() -> None:
     loaded = settings(BALANCE_SHARDS__S2__DATABASE="balance_s2", BALANCE_SHARDS__S2__HOST="db2")
     assert sorted(loaded.shards) == ["s1", "s2"]
