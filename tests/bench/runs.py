@@ -43,14 +43,14 @@ QUICK = Size(backlog=50_000, whole_path=100_000, latency_s=5, row_lock_s=4.0)
 def warm_up(servers: Servers) -> None:
     """Measure nothing: a broker that was just started compiles for its first minute, at the cost of everybody's CPU."""
     with service(servers) as made:
-        _drain(made, load.roots(PARTNERS, lane=0, lanes=1), WARM_UP_COMMANDS, {"worker": "shard"})
+        _drain(made, _payments(load.roots(PARTNERS, lane=0, lanes=1), WARM_UP_COMMANDS), {"worker": "shard"})
 
 
 def hot_partner(servers: Servers, size: Size) -> Fields:
     """One partner, one lane; then its journal's rows as bare INSERTs, and its results through the sink alone."""
     with service(servers) as made:
         roots = load.roots(1, lane=0, lanes=1)
-        rate, clock, count = _drain(made, roots, size.backlog, {"worker": "shard"})
+        rate, clock, count = _drain(made, _payments(roots, size.backlog), {"worker": "shard"})
         raw = baselines.raw_insert_rows_per_s(made.mysql, size.backlog // 2)
         made.start("sink")
         ends = made.journal_ends()
@@ -63,10 +63,39 @@ def hot_partner(servers: Servers, size: Size) -> Fields:
         }
 
 
+def hot_beside_idle(servers: Servers, size: Size) -> Fields:
+    """One partner in one of four lanes, which one worker runs: the default installation. The other three are idle."""
+    with service(servers, lanes=4) as made:
+        payments = _payments(load.roots(1, lane=0, lanes=4), size.backlog)
+        rate, clock, count = _drain(made, payments, {"worker": "shard"})
+        return {
+            "hot_beside_3_idle_lanes_commands_per_s": rate,
+            "cpu_us_per_command": {"hot_beside_3_idle_lanes": clock.us_per(count)},
+        }
+
+
+def repetitions(servers: Servers, size: Size) -> Fields:
+    """One partner's payments, and then the same payments again, each of which is answered again."""
+    with service(servers) as made:
+        payments = list(load.payments(load.roots(1, lane=0, lanes=1), size.backlog))
+        backlog = _backlog(made)
+        opened = chain(load.openings([payments[0].address]), payments)
+        _, first_clock, first_count = _drain(made, opened, {"worker": "shard"}, backlog)
+        rate, again_clock, again_count = _drain(made, iter(payments), {"worker": "shard"}, backlog)
+        return {
+            "repetitions_per_s": rate,
+            "cpu_us_per_command": {
+                "new, before repetitions": first_clock.us_per(first_count),
+                "repetitions": again_clock.us_per(again_count),
+            },
+        }
+
+
 def partners_1000(servers: Servers, size: Size) -> Fields:
     """A thousand partners, one lane; then the memory of a sink behind all of it, with batches as large as may be."""
     with service(servers) as made:
-        rate, _, _ = _drain(made, load.roots(PARTNERS, lane=0, lanes=1), size.backlog, {"worker": "shard"})
+        roots = load.roots(PARTNERS, lane=0, lanes=1)
+        rate, _, _ = _drain(made, _payments(roots, size.backlog), {"worker": "shard"})
         made.start("sink")
         made.await_archived(made.journal_ends(), DEADLINE_S)
         memory_mb = {f"after_{size.backlog}": made.memory_mb()["sink"]}
@@ -79,7 +108,7 @@ def lanes_2(servers: Servers, size: Size) -> Fields:
         roots = [root for lane in (0, 1) for root in load.roots(PARTNERS // 2, lane=lane, lanes=2)]
         mixed = [root for pair in zip(roots[: PARTNERS // 2], roots[PARTNERS // 2 :], strict=True) for root in pair]
         workers = {"worker 1": "shard", "worker 2": "shard-2"}
-        return {"lanes_2_commands_per_s": _drain(made, mixed, size.backlog, workers)[0]}
+        return {"lanes_2_commands_per_s": _drain(made, _payments(mixed, size.backlog), workers)[0]}
 
 
 def hierarchy_3(servers: Servers, size: Size) -> Fields:
@@ -88,7 +117,7 @@ def hierarchy_3(servers: Servers, size: Size) -> Fields:
         roots = load.roots(PARTNERS, lane=0, lanes=1)
         accounts = [address for root in roots for address in (root, f"{root}:vn", f"{root}:vn:shop")]
         payers = [f"{root}:vn:shop" for root in roots]
-        rate, _, _ = _drain(made, payers, size.backlog, {"worker": "shard"}, accounts=accounts)
+        rate, _, _ = _drain(made, _payments(payers, size.backlog, accounts), {"worker": "shard"})
         return {"hierarchy_3_commands_per_s": rate}
 
 
@@ -153,6 +182,8 @@ RUNS: dict[Callable[[Servers, Size], Fields], tuple[str, ...]] = {
         "sink_rows_per_s",
         "cpu_us_per_command",
     ),
+    hot_beside_idle: ("hot_beside_3_idle_lanes_commands_per_s", "cpu_us_per_command"),
+    repetitions: ("repetitions_per_s", "cpu_us_per_command"),
     partners_1000: ("partners_1000_commands_per_s", "memory_mb"),
     lanes_2: ("lanes_2_commands_per_s",),
     hierarchy_3: ("hierarchy_3_commands_per_s",),
@@ -165,11 +196,9 @@ RUNS: dict[Callable[[Servers, Size], Fields], tuple[str, ...]] = {
 
 def _drain(
     made: Service,
-    payers: list[str],
-    payments: int,
+    commands: Iterator[Command],
     workers: dict[str, str],
-    *,
-    accounts: list[str] | None = None,
+    backlog: load.ShardBacklog | None = None,
 ) -> tuple[int, CpuClock, int]:
     """Write a backlog to the shard's topic, start the workers, and see the last result.
 
@@ -177,8 +206,7 @@ def _drain(
         Results a second between the first and the last that was seen, what they cost, and how many they were.
     """
     results = load.Results(made.kafka, "balance.results", RESULTS_PARTITIONS)
-    backlog = load.ShardBacklog(made.kafka, made.shard_topic, made.settings.topics.lanes)
-    count = backlog.write(chain(load.openings(accounts or payers), load.payments(payers, payments)))
+    count = (backlog or _backlog(made)).write(commands)
     made.start(*workers.values())
     first = _await(made, results, 1)
     pids = {name: made.pids()[process] for name, process in workers.items()}
@@ -188,6 +216,15 @@ def _drain(
     clock.stop()
     made.stop()
     return _per_s(rest.count, rest.last_s - first.last_s), clock, rest.count
+
+
+def _backlog(made: Service) -> load.ShardBacklog:
+    return load.ShardBacklog(made.kafka, made.shard_topic, made.settings.topics.lanes)
+
+
+def _payments(payers: list[str], count: int, accounts: list[str] | None = None) -> Iterator[Command]:
+    """Yield what opens the accounts, the payers' own unless others are named, then payments."""
+    return chain(load.openings(accounts or payers), load.payments(payers, count))
 
 
 def _await(made: Service, results: load.Results, count: int) -> load.Seen:
