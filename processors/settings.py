@@ -25,7 +25,13 @@ from processors.ledger.rules import why_unfit
 PREFIX = "BALANCE_"
 PROFILE_VARIABLE = "BALANCE_PROFILE"  # which config/<profile>.toml is read; local if absent
 ROOT_VARIABLE = "BALANCE_ROOT"  # the folder that holds config/; relative paths of settings start there
+SECURE_PROFILE = "secure"  # the secured native stack's
 LOOPBACK = "127.0.0.1"
+STACK = "{stack}"  # in a file's name: the native stack's folder
+PROCESS = "{process}"  # in a user's name or a password file's: the process's, such as router, shard-s1, operator
+OPERATOR = "operator"  # the process that a command line is
+# The stack's five ports may stand side by side; the secured stack's follow them.
+SECURE_PORTS_ON = 5
 
 PARTITIONS_MAX = 65_536  # W3: a partition is the low bits of a 16-bit bucket
 HOUR_MS = 3_600_000
@@ -53,7 +59,7 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
-def read_secret(value: SecretStr | None, file: Path | None, *, name: str) -> str:
+def read_secret(value: SecretStr | None, file: Path | None, *, name: str, process: str = OPERATOR) -> str:
     """Return a secret from its value or its file, the empty string where neither is set.
 
     Read when used, not when the settings load: the native stack makes its password file at its first start.
@@ -62,6 +68,7 @@ def read_secret(value: SecretStr | None, file: Path | None, *, name: str) -> str
         value: From the environment; goes before ``file``.
         file: A file whose whole text, without the line end, is the secret.
         name: What it is, for the error.
+        process: Whose it is, where the file's name says ``{process}``.
 
     Raises:
         Misconfigured: The file is named but cannot be read.
@@ -71,7 +78,7 @@ def read_secret(value: SecretStr | None, file: Path | None, *, name: str) -> str
     if file is None:
         return ""
     try:
-        return file.read_text(encoding="utf-8").rstrip("\r\n")
+        return Path(str(file).replace(PROCESS, process)).read_text(encoding="utf-8").rstrip("\r\n")
     except OSError as error:
         raise Misconfigured(f"{name} cannot be read from {file}: {error.strerror}") from error
 
@@ -85,7 +92,7 @@ class Kafka(Section):
     min_insync_replicas: Annotated[int, Field(ge=1, le=7)] = 1
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     sasl_mechanism: Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = ""
-    sasl_username: str = ""
+    sasl_username: str = ""  # may hold PROCESS, as sasl_password_file may
     sasl_password: SecretStr | None = None
     sasl_password_file: Path | None = None
     ssl_ca_file: Path | None = None
@@ -93,9 +100,9 @@ class Kafka(Section):
     # same for every worker and every replay, and an id is never given twice.
     registry_ids: dict[str, Annotated[int, Field(ge=0, le=2**31 - 1)]] = {}
 
-    def read_sasl_password(self) -> str:
-        """Return the SASL password; empty where none is set."""
-        return read_secret(self.sasl_password, self.sasl_password_file, name="Kafka's sasl_password")
+    def read_sasl_password(self, process: str = OPERATOR) -> str:
+        """Return the SASL password of a process; empty where none is set."""
+        return read_secret(self.sasl_password, self.sasl_password_file, name="Kafka's sasl_password", process=process)
 
     @model_validator(mode="after")
     def _replicas_suffice(self) -> Self:
@@ -158,14 +165,14 @@ class Cassandra(Section):
     keyspace: Identifier = "balance"
     local_dc: str = "datacenter1"
     replication_factor: Annotated[int, Field(ge=1, le=7)] = 1
-    username: str = ""
+    username: str = ""  # may hold PROCESS, as password_file may
     password: SecretStr | None = None
     password_file: Path | None = None
     tls_ca_file: Path | None = None  # set: connections are encrypted and the server is verified against it
 
-    def read_password(self) -> str:
-        """Return the password; empty where none is set."""
-        return read_secret(self.password, self.password_file, name="Cassandra's password")
+    def read_password(self, process: str = OPERATOR) -> str:
+        """Return the password of a process; empty where none is set."""
+        return read_secret(self.password, self.password_file, name="Cassandra's password", process=process)
 
 
 class RulesSettings(Section):
@@ -247,6 +254,7 @@ class Stack(Section):
     """The native servers of this checkout. Two checkouts need other ports and nothing else."""
 
     directory: Path = Path(".stack")
+    secure: bool = False  # the secured servers instead: below directory/secure, each port SECURE_PORTS_ON higher
     kafka_port: Port = 19_092
     kafka_controller_port: Port = 19_093
     mysql_port: Port = 13_306
@@ -275,6 +283,7 @@ class Settings(BaseSettings):
 
     root: Path  # where relative paths start; the folder that holds config/
     profile: str
+    process: str  # whose logins these are: the name in its log, or `operator`
     instance: Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]{1,64}$")] = "local"  # P4: unique, the same after a restart
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "console"] = "json"
@@ -350,7 +359,7 @@ def load_settings(
         values = _merged(_without_other_shards(values, layer), layer)
     values = _merged(values, _from_environment(variables))
     values = _merged(values, overrides)
-    return _checked(_merged(_without_gaps(values, base), {"root": base, "profile": chosen}))
+    return _checked(_merged(_without_gaps(values, base), {"root": base, "profile": chosen, "process": OPERATOR}))
 
 
 def _from_toml(file: Path) -> dict[str, Any]:
@@ -380,7 +389,7 @@ def _from_environment(variables: Mapping[str, str]) -> dict[str, Any]:
     ours = {name: value for name, value in variables.items() if name.startswith(PREFIX)}
     for name in (PROFILE_VARIABLE, ROOT_VARIABLE):
         ours.pop(name, None)
-    known = set(Settings.model_fields) - {"root", "profile"}
+    known = set(Settings.model_fields) - {"root", "profile", "process"}
     for name in ours:
         first = name.removeprefix(PREFIX).lower().split("__")[0]
         if first not in known:
@@ -404,18 +413,31 @@ class _Variables(EnvSettingsSource):
 
 def _without_gaps(values: dict[str, Any], root: Path) -> dict[str, Any]:
     """Fill in the native stack's addresses where none is given, and root relative paths."""
-    stack = {**Stack().model_dump(), **values.get("stack", {})}
+    stack = _beside({**Stack().model_dump(), **values.get("stack", {})})
     kafka, cassandra = values.setdefault("kafka", {}), values.setdefault("cassandra", {})
     kafka["bootstrap_servers"] = kafka.get("bootstrap_servers") or f"{LOOPBACK}:{stack['kafka_port']}"
     cassandra["port"] = cassandra.get("port") or stack["cassandra_port"]
     for shard in values.get("shards", {}).values():
         shard["port"] = shard.get("port") or stack["mysql_port"]
     values.setdefault("keys_file", Settings.model_fields["keys_file"].default)
-    values["stack"] = stack
+    # Resolved, so that a folder that is reached by two names is one stack.
+    values["stack"] = stack | {"directory": (root / stack["directory"]).resolve()}
     for path, value in _leaves(values):
-        if value and (path[-1].endswith("_file") or path == ("stack", "directory")):
-            _section(values, path)[path[-1]] = root / value
+        if value and path[-1].endswith("_file"):
+            _section(values, path)[path[-1]] = root / str(value).replace(STACK, str(stack["directory"]))
     return values
+
+
+def _beside(stack: dict[str, Any]) -> dict[str, Any]:
+    """Return where the stack is: the secured one stands beside the plain one."""
+    try:
+        plain = Stack(**stack)
+    except ValidationError:  # told with all other findings
+        return stack
+    if not plain.secure:
+        return stack
+    ports = {name: value + SECURE_PORTS_ON for name, value in plain if name.endswith("_port")}
+    return {**stack, **ports, "directory": plain.directory / "secure"}
 
 
 def _checked(values: dict[str, Any]) -> Settings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
@@ -12,7 +13,9 @@ from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile
 from cassandra.policies import RoundRobinPolicy
 from confluent_kafka.admin import AdminClient
 
-from processors.settings import load_settings
+from processors.ops.stack import secured
+from processors.settings import SECURE_PROFILE, load_settings
+from tests import secured_servers
 from tests import servers as places
 from tests.servers import Place, Servers
 
@@ -135,6 +138,35 @@ def fresh_place(
         return Place(environment=environment, settings=load_settings(environment=environment))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def secured_place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Place]]:
+    """Return a maker of places on the secured native stack: certificates, passwords, and no right beyond the table's.
+
+    The stack is started if it does not run.
+    """
+    made: list[Place] = []
+
+    def make(**variables: str) -> Place:
+        environment = {
+            "BALANCE_PROFILE": SECURE_PROFILE,
+            "BALANCE_KAFKA__TOPIC_PREFIX": f"t{secrets.token_hex(4)}.",
+            "BALANCE_SHARDS__S1__DATABASE": unique_name("db"),
+            "BALANCE_CASSANDRA__KEYSPACE": unique_name("ks"),
+            "BALANCE_KEYS_FILE": str(tmp_path_factory.mktemp("keys") / "signing-keys.json"),
+            "BALANCE_LOG_FORMAT": "json",
+            **variables,
+        }
+        # As a process of the service would read them: what else the environment says of the stack counts, too.
+        made.append(Place(environment=environment, settings=load_settings(environment={**os.environ, **environment})))
+        secured.settle_kafka(made[-1].settings)  # rights on names with this prefix
+        return made[-1]
+
+    with secured_servers.borrowed():
+        yield make
+        for place in made:
+            secured_servers.forget(place.settings)
 
 
 def _drop_keyspaces(servers: Servers, names: list[str]) -> None:

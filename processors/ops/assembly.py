@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from processors.faults import Misconfigured
-from processors.settings import Settings
+from processors.settings import PROCESS, Settings
 from processors.stores.cassandra import CassandraAddress
 from processors.stores.lane_store import MysqlLaneStore
 from processors.stores.migrations import ShardRow, check_database
@@ -44,8 +44,8 @@ def kafka_address(settings: Settings) -> KafkaAddress:
         topic_prefix=kafka.topic_prefix,
         security_protocol=kafka.security_protocol,
         sasl_mechanism=kafka.sasl_mechanism,
-        sasl_username=kafka.sasl_username,
-        sasl_password=kafka.read_sasl_password(),
+        sasl_username=kafka.sasl_username.replace(PROCESS, settings.process),
+        sasl_password=kafka.read_sasl_password(settings.process),
         ssl_ca_file=str(kafka.ssl_ca_file or ""),
     )
 
@@ -80,8 +80,8 @@ def cassandra_address(settings: Settings) -> CassandraAddress:
         port=cassandra.port,
         keyspace=cassandra.keyspace,
         local_dc=cassandra.local_dc,
-        username=cassandra.username,
-        password=cassandra.read_password(),
+        username=cassandra.username.replace(PROCESS, settings.process),
+        password=cassandra.read_password(settings.process),
         tls_ca_file=str(cassandra.tls_ca_file or ""),
     )
 

@@ -83,9 +83,10 @@ def run(kind: str, settings: Settings, shard: str, *, supervised: Path | None = 
 
     ``supervised`` is the file in which a supervisor looks for the health port.
     """
-    chosen = KINDS[kind]
+    chosen, name = KINDS[kind], name_of(kind, shard)
+    settings = settings.changed(process=name)
     return run_process(
-        name_of(kind, shard),
+        name,
         settings,
         lambda stopping: chosen.work(settings, shard, stopping),
         stop_deadline_ms=chosen.stop_deadline_ms(settings),

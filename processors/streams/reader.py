@@ -12,6 +12,7 @@ from processors.streams.connection import CLIENT_LOG, MESSAGE_BYTES_MAX, KafkaAd
 from processors.streams.consumer import consumed, record_of
 from processors.wire.records import Record
 
+READER_GROUP = "balance-reader"  # never joined, never committed; but its driver wants one
 READ_RECORDS = 4_000
 # With no record for this long while some are known to be there, something is wrong with the broker: a transaction that
 # nobody ends holds its readers up for 30 s at most.
@@ -28,7 +29,7 @@ class TopicReader:
         self._consumer = Consumer(
             address.options()
             | {
-                "group.id": address.topic_prefix + "balance-reader",  # never joined, never committed
+                "group.id": address.topic_prefix + READER_GROUP,
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
                 "auto.offset.reset": "error",  # L3: any other value acts on a mismatch by moving

@@ -21,6 +21,7 @@ from processors.streams.consumer import consumed, record_of
 from processors.wire.records import Record
 
 DEADLINE_S = 30.0
+TAIL_GROUP = "balance-tail"  # never joined, never committed; but its driver wants one
 READ_RECORDS = 4_000
 # Over all partitions: some 60,000 results read ahead.
 QUEUE_KBYTES = 32 * 1024
@@ -47,7 +48,7 @@ class TopicTail:
         self._consumer = Consumer(
             address.options()
             | {
-                "group.id": address.topic_prefix + "balance-tail",  # never joined, never committed
+                "group.id": address.topic_prefix + TAIL_GROUP,
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
                 # Only where retention or a recreated topic overtakes the reader: what is gone cannot be waited for.

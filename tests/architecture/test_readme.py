@@ -29,7 +29,7 @@ def setting_names(model: type[BaseModel], before: str = "") -> list[str]:
     return names
 
 
-SETTINGS = [name for name in setting_names(Settings) if name not in {"root", "profile", "shards"}]
+SETTINGS = [name for name in setting_names(Settings) if name not in {"root", "profile", "process", "shards"}]
 
 
 @pytest.mark.parametrize("name", SETTINGS)

@@ -23,9 +23,19 @@ MYSQL_STEPS = {
 }
 
 
+ONE_LANE = {"BALANCE_TOPICS__LANES": "1", "BALANCE_TOPICS__COMMANDS_PARTITIONS": "1"}
+
+
 @pytest.fixture(scope="module")
 def shard(fresh_place: Callable[..., Place]) -> Shard:
-    return Shard(fresh_place(BALANCE_TOPICS__LANES="1", BALANCE_TOPICS__COMMANDS_PARTITIONS="1"))
+    """Return a shard whose statements can be read on their way to MySQL."""
+    return Shard(fresh_place(**ONE_LANE))
+
+
+@pytest.fixture(scope="module")
+def secured_shard(secured_place: Callable[..., Place]) -> Shard:
+    """Return a shard on servers as in production: TLS, and a login with its own rights for each process."""
+    return Shard(secured_place(**ONE_LANE))
 
 
 def _recover(shard: Shard) -> None:
@@ -39,7 +49,10 @@ def _recover(shard: Shard) -> None:
 @pytest.mark.parametrize(
     "plug", [f"{when}:{step}" for step in KAFKA_STEPS for when in ("before", "after")] + ["within:produce"]
 )
-def test_a_worker_killed_at_a_step_of_its_publication_leaves_one_result_a_command(shard: Shard, plug: str) -> None:
+def test_a_worker_killed_at_a_step_of_its_publication_leaves_one_result_a_command(
+    secured_shard: Shard, plug: str
+) -> None:
+    shard = secured_shard
     shard.write_day(f"kafka-{plug.replace(':', '-').replace('_', '-')}", payments=30)
     with shard.worker(plug=plug) as worker:
         assert worker.wait() == -signal.SIGKILL, worker.log

@@ -49,7 +49,8 @@ def main() -> int:
     PluggedPublisher.plug = sys.argv[1] if len(sys.argv) > 1 else ""
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
-    return assembly.run_shard(load_settings(), "s1", stopping, publisher=PluggedPublisher)
+    settings = load_settings().changed(process="shard-s1")
+    return assembly.run_shard(settings, "s1", stopping, publisher=PluggedPublisher)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""The service as a whole: the sample day, a process killed, a refund after the window, an orderly end."""
+"""The service as a whole: the sample day, a process killed, a refund after the window, an orderly end.
+
+On servers as in production: TLS, a login and its own rights for each process (the secured native stack).
+"""
 
 from __future__ import annotations
 
@@ -24,15 +27,15 @@ WINDOW_MS = 15_000
 
 
 @pytest.fixture
-def service(fresh_place: Callable[..., Place]) -> Iterator[Running]:
+def service(secured_place: Callable[..., Place]) -> Iterator[Running]:
     """Return a service."""
-    yield from started(fresh_place(BALANCE_EXPIRER__TICK_MS="500", BALANCE_REMOVER__INTERVAL_MS="500"))
+    yield from started(secured_place(BALANCE_EXPIRER__TICK_MS="500", BALANCE_REMOVER__INTERVAL_MS="500"))
 
 
 @pytest.fixture
-def forgetful(fresh_place: Callable[..., Place]) -> Iterator[Running]:
+def forgetful(secured_place: Callable[..., Place]) -> Iterator[Running]:
     """Return a service that forgets ids soon."""
-    yield from started(fresh_place(BALANCE_RULES__WINDOW_MS=str(WINDOW_MS), BALANCE_EXPIRER__TICK_MS="500"))
+    yield from started(secured_place(BALANCE_RULES__WINDOW_MS=str(WINDOW_MS), BALANCE_EXPIRER__TICK_MS="500"))
 
 
 def children(process: subprocess.Popen[str]) -> dict[str, int]:
@@ -49,8 +52,8 @@ def children(process: subprocess.Popen[str]) -> dict[str, int]:
     return found
 
 
-def test_the_sample_day_is_clean(fresh_place: Callable[..., Place]) -> None:
-    place = fresh_place()
+def test_the_sample_day_is_clean(secured_place: Callable[..., Place]) -> None:
+    place = secured_place()
     process = start(place, "demo", "--actions", "300", "--keep")
     out, err = process.communicate(timeout=240)
     assert process.returncode == 0, err + out

@@ -9,6 +9,7 @@ import typer
 from processors.ops import stack
 from processors.ops.cli.terminal import Commands, JsonOption, add_group, notes, print_json, print_table, settings
 from processors.ops.result_text import EXIT_FAULT, EXIT_GOOD
+from processors.settings import SECURE_PROFILE, Settings, load_settings
 
 
 def register(app: typer.Typer) -> None:
@@ -17,23 +18,33 @@ def register(app: typer.Typer) -> None:
     add_group(app, "stack", "Kafka, MySQL and Cassandra of this checkout.", servers, panel="Processes")
 
 
-def up(*, as_json: JsonOption = False) -> None:
+SecureOption = Annotated[
+    bool,
+    typer.Option(
+        "--secure", help="The secured servers: certificates, passwords, rights. The service's profile for them: secure."
+    ),
+]
+
+
+def up(*, secure: SecureOption = False, as_json: JsonOption = False) -> None:
     """Start what does not run, and wait until it answers; the first time fetches the servers."""
-    stack.up(settings(), say)
+    chosen = _settings(secure=secure)
+    stack.up(chosen, say)
     if as_json:
-        print_json(_servers())
+        print_json(_servers(chosen))
 
 
 def down(*, as_json: JsonOption = False) -> None:
-    """Stop the servers; their data stays."""
-    stack.down(settings(), say)
+    """Stop the servers, the secured ones too; their data stays."""
+    for each in (_settings(secure=True), settings()):
+        stack.down(each, say)
     if as_json:
-        print_json(_servers())
+        print_json(_servers(settings()))
 
 
-def status(*, as_json: JsonOption = False) -> None:
+def status(*, secure: SecureOption = False, as_json: JsonOption = False) -> None:
     """Show each server; exit status 3 unless all are ready."""
-    servers = _servers()
+    servers = _servers(_settings(secure=secure))
     if as_json:
         print_json(servers)
     else:
@@ -42,7 +53,11 @@ def status(*, as_json: JsonOption = False) -> None:
     raise typer.Exit(EXIT_GOOD if all(each["state"] == "ready" for each in servers) else EXIT_FAULT)
 
 
-def _servers() -> list[dict[str, Any]]:
+def _settings(*, secure: bool) -> Settings:
+    return load_settings(SECURE_PROFILE) if secure else settings()
+
+
+def _servers(chosen: Settings) -> list[dict[str, Any]]:
     return [
         {
             "server": each.server,
@@ -51,7 +66,7 @@ def _servers() -> list[dict[str, Any]]:
             "pid": each.pid,
             "log": str(each.log),
         }
-        for each in stack.status(settings())
+        for each in stack.status(chosen)
     ]
 
 
@@ -59,10 +74,11 @@ def logs(
     *,
     server: Annotated[stack.Server, typer.Argument(case_sensitive=False)],
     lines: Annotated[int, typer.Option("--lines", "-n", min=1, max=100_000)] = 50,
+    secure: SecureOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Print the end of a server's log."""
-    found = stack.logs(settings(), server, lines)
+    found = stack.logs(_settings(secure=secure), server, lines)
     if as_json:
         print_json(found)
     else:

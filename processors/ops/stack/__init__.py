@@ -137,6 +137,8 @@ def start(settings: Settings, server: Server, progress: Progress = silent) -> No
             raise Misconfigured(f"{server} runs with other settings than now; type: balance stack down")
         else:
             _wait_until_ready(settings, server, how, place)
+        if how.settle is not None:
+            how.settle()
 
 
 def stop(settings: Settings, server: Server, progress: Progress = silent) -> None:
@@ -188,7 +190,7 @@ def _status(settings: Settings, server: Server) -> ServerStatus:
     return ServerStatus(
         server=server,
         pid=None if running is None else running.pid,
-        ready=running is not None and how.answers(port),
+        ready=running is not None and how.answers(),
         address=f"{LOOPBACK}:{port}",
         log=place.log,
     )
@@ -208,9 +210,8 @@ def _refuse_busy_ports(server: Server, how: Plan) -> None:
 
 
 def _wait_until_ready(settings: Settings, server: Server, how: Plan, place: Layout) -> None:
-    port = next(iter(how.ports.values()))
     deadline = time.monotonic() + how.ready_ms / 1000
-    while not how.answers(port):
+    while not how.answers():
         if _running(place) is None:
             raise Unavailable(f"{server} ended while starting; {_last_words(settings, server)}")
         if time.monotonic() >= deadline:

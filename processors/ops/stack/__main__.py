@@ -9,7 +9,7 @@ import sys
 
 from processors.faults import Fault
 from processors.ops import stack
-from processors.settings import Settings, load_settings
+from processors.settings import SECURE_PROFILE, Settings, load_settings
 
 FAULT = 3  # exit status, as everywhere in the command line
 
@@ -18,10 +18,11 @@ def main() -> int:
     """Do what the arguments say. Return 0, 3 on a fault, or the exit status of ``with``'s command."""
     parser = argparse.ArgumentParser(prog="python -m processors.ops.stack", description=__doc__)
     parser.add_argument("action", choices=["up", "down", "status", "logs", "with"])
+    parser.add_argument("--secure", action="store_true", help="the secured servers; down stops both kinds in any case")
     parser.add_argument("rest", nargs=argparse.REMAINDER, help="logs: the server; with: the command to run")
     chosen = parser.parse_args()
     try:
-        return _act(load_settings(), chosen.action, chosen.rest)
+        return _act(load_settings(SECURE_PROFILE if chosen.secure else None), chosen.action, chosen.rest)
     except Fault as fault:
         _say(str(fault))
         return FAULT
@@ -32,6 +33,7 @@ def _act(settings: Settings, action: str, rest: list[str]) -> int:
         case "up":
             stack.up(settings, _say)
         case "down":
+            stack.down(load_settings(SECURE_PROFILE), _say)
             stack.down(settings, _say)
         case "logs":
             for server in rest or list(stack.Server):

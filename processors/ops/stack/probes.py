@@ -31,6 +31,15 @@ def is_port_free(port: int) -> bool:
     return True
 
 
+def accepts(port: int) -> bool:
+    """Tell whether anything listens, before a driver is bothered, which tells at length that nothing does."""
+    try:
+        _connection(port).close()
+    except OSError:
+        return False
+    return True
+
+
 def kafka_answers(port: int) -> bool:
     """Tell whether a metadata request names at least one broker.
 

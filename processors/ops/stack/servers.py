@@ -10,17 +10,18 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from string import Template
 
 from processors.faults import Misconfigured
 from processors.ops.prerequisites import find_java
-from processors.ops.stack import probes
+from processors.ops.stack import probes, secured
+from processors.ops.stack.files import write
 from processors.ops.stack.packages import Progress, fetch_jars, fetch_mysql
 from processors.settings import LOOPBACK, Settings
 
 INITIALIZE_MS = 120_000  # MySQL's first start takes 3 s, Kafka's format 1 s, on two idle cores
-PASSWORD_BYTES = 24
 
 
 class Server(StrEnum):
@@ -64,12 +65,14 @@ class Layout:
         """Return the file that names the server's process."""
         return self.directory / "run" / f"{self.server}.pid"
 
-    def render(self, name: str, **values: object) -> str:
-        """Write a template of ``config/stack`` with its values filled in; return its text."""
-        text = Template((self.templates / name).read_text(encoding="utf-8")).substitute(
-            {key: str(value) for key, value in values.items()}
-        )
-        _write(self.configuration / name, text)
+    def render(self, name: str, *more: str, **values: object) -> str:
+        """Write a template of ``config/stack`` with its values filled in, ``more`` behind it; return its text.
+
+        What is more is the secured stack's, and holds passwords: its owner alone may read the file.
+        """
+        text = "".join((self.templates / each).read_text(encoding="utf-8") for each in (name, *more))
+        text = Template(text).substitute({key: str(value) for key, value in values.items()})
+        write(self.configuration / name, text, mode=0o600 if more else 0o644)
         return text
 
 
@@ -86,15 +89,16 @@ class Plan:
     """How one server is started and asked.
 
     ``ports`` are by setting, the one that clients use first; ``prepare`` fetches the program, writes the
-    configuration, and initializes an empty data folder. ``leftovers`` of a killed server, in its data folder, are
-    removed before the next start.
+    configuration, and initializes an empty data folder. ``settle`` makes users and rights once it answers.
+    ``leftovers`` of a killed server, in its data folder, are removed before the next start.
     """
 
     ports: dict[str, int]
     prepare: Callable[[Settings, Layout, Progress], Launch]
-    answers: Callable[[int], bool]
+    answers: Callable[[], bool]
     ready_ms: int
     stop_ms: int
+    settle: Callable[[], None] | None = None
     leftovers: tuple[str, ...] = ()
 
 
@@ -111,7 +115,8 @@ def plan(settings: Settings, server: Server) -> Plan:
             return Plan(
                 ports={"kafka_port": stack.kafka_port, "kafka_controller_port": stack.kafka_controller_port},
                 prepare=_prepare_kafka,
-                answers=probes.kafka_answers,
+                answers=_asked(settings, probes.kafka_answers, stack.kafka_port, secured.kafka_answers),
+                settle=partial(secured.settle_kafka, settings) if stack.secure else None,
                 ready_ms=60_000,
                 stop_ms=30_000,
             )
@@ -119,7 +124,7 @@ def plan(settings: Settings, server: Server) -> Plan:
             return Plan(
                 ports={"mysql_port": stack.mysql_port},
                 prepare=_prepare_mysql,
-                answers=probes.mysql_answers,
+                answers=partial(probes.mysql_answers, stack.mysql_port),  # it greets in clear text, always
                 ready_ms=60_000,
                 stop_ms=60_000,
                 # Names a pid that mysqld takes for a second server, be it another program's by now, or a zombie.
@@ -132,38 +137,56 @@ def plan(settings: Settings, server: Server) -> Plan:
                     "cassandra_storage_port": stack.cassandra_storage_port,
                 },
                 prepare=_prepare_cassandra,
-                answers=probes.cassandra_answers,
+                answers=_asked(settings, probes.cassandra_answers, stack.cassandra_port, secured.cassandra_answers),
+                settle=partial(secured.settle_cassandra, settings) if stack.secure else None,
                 ready_ms=120_000,
                 stop_ms=60_000,
             )
 
 
+def _asked(
+    settings: Settings, plain: Callable[[int], bool], port: int, secure: Callable[[Settings], bool]
+) -> Callable[[], bool]:
+    return partial(secure, settings) if settings.stack.secure else partial(plain, port)
+
+
 def _prepare_kafka(settings: Settings, place: Layout, progress: Progress) -> Launch:
     jars = fetch_jars("kafka", place.templates / "pom.xml", progress)
+    more = secured.values(settings, place.server) if settings.stack.secure else {}
     text = place.render(
         "server.properties",
+        *(["kafka-secure.properties"] if more else []),
         port=settings.stack.kafka_port,
         controller_port=settings.stack.kafka_controller_port,
         data=place.data,
+        **more,
     )
     text += place.render("log4j2.properties")
     properties = str(place.configuration / "server.properties")
     java = (str(find_java()), *_java_options(place), "-cp", f"{place.configuration}:{jars}/*")
     if not (place.data / "meta.properties").exists():
         progress("formatting Kafka's log")
-        tool = (*java, "kafka.tools.StorageTool", "format", "--ignore-formatted", "-t", _kafka_id(), "-c", properties)
-        _run_once(tool, place, what="Kafka's log could not be formatted")
+        tool = ["kafka.tools.StorageTool", "format", "--ignore-formatted", "-t", _kafka_id(), "-c", properties]
+        if more:
+            tool += ["--add-scram", f"SCRAM-SHA-512=[name={more['admin']},password={more['password']}]"]
+        arguments = place.configuration / "format.options"  # a file, since every user may read a command line
+        write(arguments, "\n".join(f'"{each}"' for each in (*java[1:], *tool)), mode=0o600)
+        _run_once((java[0], f"@{arguments}"), place, what="Kafka's log could not be formatted")
+        arguments.unlink()
     memory = ("-Xms256m", "-Xmx768m", "-XX:+UseG1GC")
     return Launch(command=(java[0], *memory, *java[1:], "kafka.Kafka", properties), configuration=text)
 
 
 def _prepare_cassandra(settings: Settings, place: Layout, progress: Progress) -> Launch:
     jars = fetch_jars("cassandra", place.templates / "pom.xml", progress)
+    more = secured.values(settings, place.server) if settings.stack.secure else {}
     text = place.render(
         "cassandra.yaml",
+        *(["cassandra-secure.yaml"] if more else []),
         port=settings.stack.cassandra_port,
         storage_port=settings.stack.cassandra_storage_port,
         data=place.data,
+        **more,
     )
     text += place.render("cassandra.options") + place.render("logback.xml")
     agent = next(jars.glob("jamm-*.jar"))
@@ -179,6 +202,7 @@ def _prepare_cassandra(settings: Settings, place: Layout, progress: Progress) ->
         f"-Dcassandra.storagedir={place.data}",
         "-Dcassandra.ring_delay_ms=0",  # there is no ring to wait for
         "-Dcassandra.skip_wait_for_gossip_to_settle=0",
+        *(["-Dcassandra.superuser_setup_delay_ms=0"] if more else []),  # nor is there for its first role
         *("-cp", f"{place.configuration}:{jars}/*", "org.apache.cassandra.service.CassandraDaemon"),
     )
     return Launch(command=command, configuration=text)
@@ -189,15 +213,18 @@ def _prepare_mysql(settings: Settings, place: Layout, progress: Progress) -> Lau
     usr = program.base / "usr"
     user = pwd.getpwuid(os.getuid()).pw_name
     init_file = place.configuration / "users.sql"
-    _write(init_file, _users(settings), mode=0o600)
+    write(init_file, _users(settings), mode=0o600)
+    more = secured.values(settings, place.server) if settings.stack.secure else {}
     text = place.render(
         "my.cnf",
+        *(["mysql-secure.cnf"] if more else []),
         user=user,
         base=usr,
         data=place.data,
         temporary=place.temporary,
         init_file=init_file,
         port=settings.stack.mysql_port,
+        **more,
     )
     if not (place.data / "mysql.ibd").exists():
         progress("initializing MySQL's data folder")
@@ -233,12 +260,13 @@ def _users(settings: Settings) -> str:
     for shard in settings.shards.values():
         if shard.host != LOOPBACK or shard.port != settings.stack.mysql_port:
             continue
-        if shard.password is None and shard.password_file is not None and not shard.password_file.exists():
-            _write(shard.password_file, secrets.token_urlsafe(PASSWORD_BYTES) + "\n", mode=0o600)
+        if shard.password is None and shard.password_file is not None:
+            secured.password(shard.password_file)
         user, password = f"{_quoted(shard.user)}@'%'", _quoted(shard.read_password())
+        encrypted = "SSL" if settings.stack.secure else "NONE"
         lines += [
             f"CREATE USER IF NOT EXISTS {user} IDENTIFIED BY {password};",
-            f"ALTER USER {user} IDENTIFIED BY {password};",
+            f"ALTER USER {user} IDENTIFIED BY {password} REQUIRE {encrypted};",
             f"GRANT ALL ON `balance%`.* TO {user};",
             f"GRANT PROCESS ON *.* TO {user};",
             f"GRANT SELECT ON performance_schema.* TO {user};",
@@ -272,12 +300,3 @@ def _run_once(command: tuple[str, ...], place: Layout, *, what: str) -> None:
         )
     if done.returncode != 0:
         raise Misconfigured(f"{what}; see {place.log}")
-
-
-def _write(file: Path, text: str, *, mode: int = 0o644) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    new = file.with_name(f".{file.name}.new")
-    new.unlink(missing_ok=True)
-    new.touch(mode=mode)
-    new.write_text(text, encoding="utf-8")
-    new.rename(file)

@@ -1,0 +1,77 @@
+"""The secured native stack as its administrators see it: for tests that clean up, or take passwords and rights away."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN, flock
+
+from confluent_kafka.admin import AdminClient
+
+from processors.ops import assembly, stack
+from processors.ops.stack import secured
+from processors.settings import SECURE_PROFILE, Settings, load_settings
+from processors.stores.cassandra import CassandraSession
+from processors.stores.mysql import Session
+
+DEADLINE_S = 30.0
+
+
+@contextmanager
+def borrowed() -> Iterator[None]:
+    """Have the secured stack for a while, together with other sessions and workers of pytest-xdist.
+
+    Who is the last to leave stops it, if it was a test that started it; unless KEEP=1, as for the plain stack.
+    """
+    settings = load_settings(SECURE_PROFILE)
+    folder = settings.stack.directory
+    folder.mkdir(parents=True, exist_ok=True)
+    ours = folder / "started-by-tests"
+    with (folder / "borrowers").open("w") as borrowers, (folder / "borrowing").open("w") as borrowing:
+        flock(borrowing, LOCK_EX)
+        if all(stack.pid(settings, server) is None for server in stack.Server):
+            ours.touch()
+        flock(borrowers, LOCK_SH)
+        flock(borrowing, LOCK_UN)
+        stack.up(settings)
+        yield
+        flock(borrowing, LOCK_EX)
+        try:
+            flock(borrowers, LOCK_EX | LOCK_NB)
+        except BlockingIOError:  # somebody else is at work
+            return
+        if ours.exists() and os.environ.get("KEEP") != "1":
+            stack.down(settings)
+            ours.unlink()
+
+
+def kafka_admin(settings: Settings) -> AdminClient:
+    """Return Kafka's administrator."""
+    return AdminClient(secured.kafka_admin_address(settings).options())
+
+
+@contextmanager
+def cassandra_admin(settings: Settings) -> Iterator[CassandraSession]:
+    """Give a session of Cassandra's administrator."""
+    session = CassandraSession(secured.cassandra_admin_address(settings), keyspace=None)
+    try:
+        yield session
+    finally:
+        session.close()
+
+
+def forget(settings: Settings) -> None:
+    """Remove a place's topics, database and keyspace."""
+    admin, prefix = kafka_admin(settings), settings.kafka.topic_prefix
+    topics = [name for name in admin.list_topics(timeout=DEADLINE_S).topics if name.startswith(prefix)]
+    if topics:
+        for done in admin.delete_topics(topics).values():
+            done.result(timeout=DEADLINE_S)
+    shard = settings.home_shard
+    mysql = Session(replace(assembly.mysql_address(settings, shard), database="information_schema"), lane=False)
+    mysql.execute(f"DROP DATABASE IF EXISTS {settings.shards[shard].database}", "dropping a test's database")
+    mysql.close()
+    with cassandra_admin(settings) as cassandra:
+        cassandra.execute(f"DROP KEYSPACE IF EXISTS {settings.cassandra.keyspace}")
