@@ -97,6 +97,15 @@ SLICES_REMOVED = Counter("balance_remover_slices_total", "Journal slices dropped
 SLICES_WAITING = Gauge(
     "balance_remover_slices_waiting", "Slices past their window that may not go yet", ("shard",), registry=REGISTRY
 )
+JOURNAL_SLICES = Gauge(
+    "balance_journal_slices", "Slices that the journal has; 1,000 are too many (A7)", ("shard",), registry=REGISTRY
+)
+SLICES_LACKING = Gauge(
+    "balance_journal_slices_lacking",
+    "Slices that ids will need and that do not fit: lanes stop at them",
+    ("shard",),
+    registry=REGISTRY,
+)
 FINDINGS = Counter("balance_findings_total", "Findings raised", ("kind",), registry=REGISTRY)
 
 # Every process

@@ -12,7 +12,7 @@ from processors.faults import Misconfigured, Retryable
 from processors.ids import SLICES_MAX
 from processors.ledger.rules import Rules
 from processors.stores.mysql import MysqlAddress, Session
-from processors.stores.partitions import ensure_slices, slices_needed
+from processors.stores.partitions import make_room, slices_needed
 from processors.stores.rules_rows import insert_rules, select_rules
 from processors.stores.sql_text import text_literal
 
@@ -67,10 +67,7 @@ def migrate(
             done = [f"applied {migration.name}" for migration in _apply(session)]
             if _enter_shard(session, shard, rules, now_ms):
                 done.append(f"entered shard {shard.shard} with {shard.lanes} lanes")
-            known = [each for of_lane in select_rules(session).values() for each in of_lane.values()]
-            needed = slices_needed(known, from_ms=_earliest_ms(session, now_ms), to_ms=now_ms)
-            made = ensure_slices(session, needed, slices_max=slices_max)
-            return done + ([f"made {len(made)} slices of the journal"] if made else [])
+            return done + _make_slices(session, now_ms, slices_max)
     finally:
         session.close()
 
@@ -185,6 +182,20 @@ def _refuse_other_release(session: Session, applied: dict[int, bytes], wanted: d
             raise Misconfigured(f"{session.address}: migration {number} is of a later release than this one")
         if wanted[number].digest != digest:
             raise Misconfigured(f"{session.address}: {wanted[number].name} was edited after it was applied")
+
+
+def _make_slices(session: Session, now_ms: int, slices_max: int) -> list[str]:
+    """Make the journal's slices, as far as they fit: a journal that is full for now must not keep an upgrade away."""
+    known = [each for of_lane in select_rules(session).values() for each in of_lane.values()]
+    needed = slices_needed(known, from_ms=_earliest_ms(session, now_ms), to_ms=now_ms)
+    room = make_room(session, needed, slices_max=slices_max)
+    done = [f"made {len(room.made)} slices of the journal"] if room.made else []
+    if room.lacking:
+        done.append(
+            f"{room.lacking} slices of the journal do not fit beside {room.slices}: the remover makes them once it has "
+            "removed others; see what keeps it (docs/operations.md, What to watch)"
+        )
+    return done
 
 
 def _earliest_ms(session: Session, now_ms: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from processors.faults import Misconfigured, Retryable
 from processors.ids import SLICE_MS, SLICES_MAX, slice_of
@@ -20,6 +21,15 @@ FIRST_BACKOFF_S = 0.05
 # the place keeper among them; 341 days of a shard topic.
 TARGET_SLICES_MAX = 8_192
 _PLACE_KEEPER = 0  # the partition that the table was made with
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """What there is of the journal's slices after some were made: ``lacking`` are needed, too, and do not fit (A7)."""
+
+    made: list[int]
+    slices: int
+    lacking: int
 
 
 def slices(session: Session) -> list[int]:
@@ -44,7 +54,7 @@ def slices_needed(rules: Iterable[Rules], *, from_ms: int, to_ms: int) -> range:
 
 
 def ensure_slices(session: Session, needed: range, *, slices_max: int = SLICES_MAX) -> list[int]:
-    """Make the partitions that are missing, at most ``SLICES_MAX`` in one statement.
+    """Make the partitions that are missing, all of them or none.
 
     Args:
         session: Without a transaction.
@@ -66,11 +76,36 @@ def ensure_slices(session: Session, needed: range, *, slices_max: int = SLICES_M
             f"{session.address}: the journal has {len(present)} slices and needs {len(missing)} more; {slices_max} are "
             f"too many: {asked} the window within reason?"
         )
+    _add_slices(session, missing)
+    return missing
+
+
+def make_room(session: Session, needed: range, *, slices_max: int = SLICES_MAX) -> Room:
+    """Make the partitions that are missing, as far as they fit.
+
+    The earliest first, which a lane meets soonest.
+
+    Args:
+        session: Without a transaction.
+        needed: As ``slices_needed`` says.
+        slices_max: What the journal may not reach: A7's limit, or ``TARGET_SLICES_MAX``.
+
+    Raises:
+        Retryable: The table was in use each time; nothing was changed.
+    """
+    present = slices(session)
+    missing = sorted(set(needed) - set(present))
+    fitting = missing[: max(0, slices_max - 1 - len(present))]
+    _add_slices(session, fitting)
+    return Room(made=fitting, slices=len(present) + len(fitting), lacking=len(missing) - len(fitting))
+
+
+def _add_slices(session: Session, missing: list[int]) -> None:
+    """Add partitions, at most ``SLICES_MAX`` in one statement."""
     for start in range(0, len(missing), SLICES_MAX):
         some = missing[start : start + SLICES_MAX]  # 5 s of DDL, well below READ_TIMEOUT_S
         parts = ", ".join(f"PARTITION p{number} VALUES IN ({number})" for number in some)
         change_partitions(session, f"ALTER TABLE journal ADD PARTITION ({parts})", f"adding {len(some)} slices")
-    return missing
 
 
 def drop_slice(session: Session, number: int) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from processors.ids import SLICES_MAX
 from processors.ledger.rules import Rules
 from processors.stores.mysql import MysqlAddress, Reconnecting, Session
-from processors.stores.partitions import drop_slice, ensure_slices, slices_needed
+from processors.stores.partitions import Room, drop_slice, ensure_slices, make_room, slices_needed
 from processors.stores.rules_rows import select_rules
 from processors.stores.sql_text import cut_literal, hex_literal, text_literal
 
@@ -63,11 +63,20 @@ class ShardUpkeep:
         """
 
         def ensure(session: Session) -> list[int]:
-            known = [each for of_lane in select_rules(session).values() for each in of_lane.values()]
-            needed = slices_needed([*known, *([rules] if rules else [])], from_ms=from_ms, to_ms=to_ms)
-            return ensure_slices(session, needed, slices_max=slices_max)
+            known = [*_known_rules(session), *([rules] if rules else [])]
+            return ensure_slices(session, slices_needed(known, from_ms=from_ms, to_ms=to_ms), slices_max=slices_max)
 
         return self._connection.ask(ensure)
+
+    def make_room(self, *, from_ms: int, to_ms: int) -> Room:
+        """Make the journal's partitions for lane times from ``from_ms`` to ``to_ms``, as far as they fit (A7).
+
+        Raises:
+            Retryable: The journal was in use each time.
+        """
+        return self._connection.ask(
+            lambda session: make_room(session, slices_needed(_known_rules(session), from_ms=from_ms, to_ms=to_ms))
+        )
 
     def drop_slice(self, number: int) -> None:
         """Remove a slice, which the caller has proven to be archived (A6); without effect where it is gone.
@@ -172,3 +181,7 @@ class ShardUpkeep:
             "clearing a stop",
         )
         return cleared == 1
+
+
+def _known_rules(session: Session) -> list[Rules]:
+    return [each for of_lane in select_rules(session).values() for each in of_lane.values()]

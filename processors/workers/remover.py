@@ -13,19 +13,29 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from processors.faults import Retryable, Unavailable
-from processors.ids import SLICE_MS
+from processors.faults import Retryable, StopCode, Unavailable
+from processors.ids import SLICE_MS, SLICES_MAX
 from processors.ledger.rules import Rules
 from processors.stores.archive_reader import ArchiveReader
 from processors.stores.archive_schema import open_archive
 from processors.stores.cassandra import CassandraAddress
 from processors.stores.mysql import MysqlAddress
+from processors.stores.partitions import Room
 from processors.stores.shard_reader import LanePosition, open_reader
 from processors.stores.shard_upkeep import DELETE_ROWS, Finding, ShardUpkeep
 from processors.streams.connection import KafkaAddress
 from processors.streams.producer import IdempotentProducer
 from processors.streams.topics import ARCHIVED_TOPIC
-from processors.telemetry import FAULTS, FINDINGS, PULSE, SLICES_REMOVED, SLICES_WAITING, get_logger
+from processors.telemetry import (
+    FAULTS,
+    FINDINGS,
+    JOURNAL_SLICES,
+    PULSE,
+    SLICES_LACKING,
+    SLICES_REMOVED,
+    SLICES_WAITING,
+    get_logger,
+)
 from processors.wire.coverage import SliceRemoved, encode_archived
 from processors.wire.records import OutRecord
 from processors.workers.archive_wait import ArchiveWait, until_answered
@@ -36,6 +46,10 @@ log = get_logger(__name__)
 FINDINGS_A_SLICE_MAX = 20  # more of them have the same cause
 # A slice with a finding is read again only when someone may have looked.
 FINDING_PAUSE_MS = 600_000
+# Four fifths of what a journal may have: 200 hours, more than a week, before it is full.
+SLICES_ALARM = SLICES_MAX * 8 // 10
+JOURNAL_FILLS = "JOURNAL_FILLS"
+JOURNAL_SUBJECT = "journal"
 DIGEST_DAYS_MS = 7 * 86_400_000  # L13
 DELETES_A_STEP_MAX = 50  # of DELETE_ROWS each
 TELL_DEADLINE_S = 30.0
@@ -58,8 +72,8 @@ class Journal(SliceRows, Protocol):
 class Upkeep(Protocol):
     """What the remover changes in a shard (``stores.shard_upkeep``)."""
 
-    def ensure_slices(self, *, from_ms: int, to_ms: int) -> list[int]:
-        """Make the journal's partitions for lane times between two."""
+    def make_room(self, *, from_ms: int, to_ms: int) -> Room:
+        """Make the journal's partitions for lane times between two, as far as they fit."""
 
     def drop_slice(self, number: int) -> None:
         """Remove a slice with all its rows."""
@@ -107,16 +121,16 @@ class RemoverOptions:
 class _Lanes:
     """What all lanes of the shard are past; None: some lane does not say.
 
-    No id before ``slice_floor_ms`` is decided, or answered from the journal, any more; no row of a hold that was
-    released at an expiry before ``hold_floor_ms``, and no ``refunded`` row of an original before ``refunded_floor_ms``,
-    is read.
+    No id before ``window_start_ms`` is decided, or answered from the journal, any more, unless a lane is ``stopped``;
+    no row of a hold that was released at an expiry before it, and no ``refunded`` row of an original before
+    ``refunded_floor_ms``, is read.
     """
 
     positions: Mapping[int, LanePosition]
     rules: Mapping[int, Mapping[int, Rules]]  # lane -> since which offset -> rules
     incarnation: bytes | None
-    slice_floor_ms: int | None
-    hold_floor_ms: int | None
+    stopped: bool
+    window_start_ms: int | None
     refunded_floor_ms: int | None
 
 
@@ -158,7 +172,7 @@ class Remover:
         self._not_before_ms: dict[int, int] = {}
 
     def step(self, now_ms: int) -> list[int]:
-        """Make slices ahead, remove those that may go, delete old rows; return the slices removed.
+        """Make slices ahead as far as they fit, remove those that may go, delete old rows; return the slices removed.
 
         Args:
             now_ms: Wall clock, ms since the epoch: for making slices ahead and for dates of findings. What goes is
@@ -169,16 +183,16 @@ class Remover:
             Retryable: The journal was in use; again later.
         """
         lanes = self._lanes()
-        self._make_slices(lanes, now_ms)
-        removed, waiting = [], 0
-        for number in self._past(lanes):
+        # Before anything is removed: the archive may be silent for long, and ids go on.
+        room = self._make_slices(lanes, now_ms)
+        removed = []
+        for number in self._may_go(lanes):
             if self._stopping.is_set():
                 break
             if self._remove(number, lanes, now_ms):
                 removed.append(number)
-            else:
-                waiting += 1
-        SLICES_WAITING.labels(shard=self._options.shard).set(waiting)
+                if room.lacking:
+                    room = self._make_slices(lanes, now_ms)
         self._delete_old_rows(lanes)
         return removed
 
@@ -190,36 +204,41 @@ class Remover:
         wanted = range(self._options.lanes)
         incarnations = {position.progress.topic_id for position in positions.values()}
         incarnation = incarnations.pop() if len(incarnations) == 1 else None
+        # One that stopped for want of a slice waits for what is removed here.
+        stopped = any(position.stop_code not in {None, StopCode.MISSING_SLICE} for position in positions.values())
         if any(lane not in positions or lane not in rules for lane in wanted):
             return _Lanes(
                 positions=positions,
                 rules=rules,
                 incarnation=incarnation,
-                slice_floor_ms=None,
-                hold_floor_ms=None,
+                stopped=stopped,
+                window_start_ms=None,
                 refunded_floor_ms=None,
             )
         published = [
             (_rules_at(rules[lane], positions[lane].progress.published_offset), positions[lane].progress)
             for lane in wanted
         ]
-        stopped = any(positions[lane].stop_code is not None for lane in wanted)
-        window_start_ms = min(rule.window_start_ms(progress.published_time_ms) for rule, progress in published)
         return _Lanes(
             positions=positions,
             rules=rules,
             incarnation=incarnation,
-            slice_floor_ms=None if stopped else window_start_ms,
-            hold_floor_ms=window_start_ms,
+            stopped=stopped,
+            window_start_ms=min(rule.window_start_ms(progress.published_time_ms) for rule, progress in published),
             refunded_floor_ms=min(rule.recall_start_ms(progress.published_time_ms) for rule, progress in published),
         )
 
-    def _past(self, lanes: _Lanes) -> list[int]:
-        """Return the slices that end before anything that any lane may still ask for (A6 a)."""
-        floor_ms = lanes.slice_floor_ms
-        if floor_ms is None or lanes.incarnation is None:
-            return []
-        return [number for number in self._journal.slices() if (number + 1) * SLICE_MS <= floor_ms]
+    def _may_go(self, lanes: _Lanes) -> list[int]:
+        """Return the slices that end before anything that any lane may still ask for (A6 a).
+
+        Those that are past, and wait for whatever it is, are counted before the first of them is looked at.
+        """
+        floor_ms = lanes.window_start_ms
+        past = (
+            [] if floor_ms is None else [each for each in self._journal.slices() if (each + 1) * SLICE_MS <= floor_ms]
+        )
+        SLICES_WAITING.labels(shard=self._options.shard).set(len(past))
+        return [] if lanes.stopped or lanes.incarnation is None else past
 
     # ------------------------------------------------------------------ one slice
 
@@ -236,6 +255,7 @@ class Remover:
         if not proof.complete:
             return False
         self._upkeep.drop_slice(number)
+        SLICES_WAITING.labels(shard=self._options.shard).dec()
         self._not_before_ms.pop(number, None)
         self._resolve(number, now_ms)
         self._tell(number, lanes.incarnation, proof.rows, now_ms)
@@ -264,7 +284,7 @@ class Remover:
 
     # ------------------------------------------------------------------ upkeep
 
-    def _make_slices(self, lanes: _Lanes, now_ms: int) -> None:
+    def _make_slices(self, lanes: _Lanes, now_ms: int) -> Room:
         """Have partitions ready up to twice the future limit ahead (A7), and back to what the slowest lane may need."""
         rules = lanes.rules
         # From `from_ms` the widest window that ever was is counted back. Slices between would be made again after each
@@ -275,15 +295,29 @@ class Remover:
         )
         # A lane may be ahead of this machine's clock: slices behind it would be made and removed for ever.
         latest_ms = max([now_ms, *(position.progress.last_time_ms for position in lanes.positions.values())])
-        self._upkeep.ensure_slices(from_ms=earliest_ms + widest_ms, to_ms=latest_ms)
+        room = self._upkeep.make_room(from_ms=earliest_ms + widest_ms, to_ms=latest_ms)
+        self._tell_room(room, now_ms)
+        return room
+
+    def _tell_room(self, room: Room, now_ms: int) -> None:
+        """Raise an alarm long before the journal is full: a lane stops at the first id whose slice did not fit (A7)."""
+        shard = self._options.shard
+        JOURNAL_SLICES.labels(shard=shard).set(room.slices)
+        SLICES_LACKING.labels(shard=shard).set(room.lacking)
+        if room.slices < SLICES_ALARM:
+            self._upkeep.resolve_finding(JOURNAL_FILLS, JOURNAL_SUBJECT, now_ms=now_ms)
+            return
+        detail = f"{room.slices} slices of at most {SLICES_MAX - 1}, {room.lacking} more do not fit"
+        self._upkeep.raise_finding(JOURNAL_FILLS, JOURNAL_SUBJECT, detail, now_ms=now_ms)
+        log.error("journal_fills", shard=shard, slices=room.slices, most=SLICES_MAX - 1, lacking=room.lacking)
 
     def _delete_old_rows(self, lanes: _Lanes) -> None:
         upkeep = self._upkeep
         for lane, position in lanes.positions.items():
             before_ms = position.progress.last_time_ms - DIGEST_DAYS_MS
             _delete_all(partial(upkeep.delete_old_digests, lane, before_ms=before_ms))
-            if lanes.hold_floor_ms is not None:
-                _delete_all(partial(upkeep.delete_expired_holds, lane, before_ms=lanes.hold_floor_ms))
+            if lanes.window_start_ms is not None:
+                _delete_all(partial(upkeep.delete_expired_holds, lane, before_ms=lanes.window_start_ms))
         floor_ms = lanes.refunded_floor_ms
         if floor_ms is not None and floor_ms > 0:
             _delete_all(partial(upkeep.delete_old_refunded, before_ms=floor_ms))

@@ -83,15 +83,21 @@ class Shard:
     def cql(self, statement: str, *values: Any) -> None:
         self.session.note(statement, values)
 
-    def remover(self, reader: ShardReader | None = None) -> Remover:
+    def remover(
+        self,
+        reader: ShardReader | None = None,
+        *,
+        upkeep: ShardUpkeep | None = None,
+        archive: ArchiveReader | None = None,
+    ) -> Remover:
         options = RemoverOptions(
             shard="s1", lanes=LANES, results_partitions=SHARD.results_partitions, archived_topic="balance.archived"
         )
         return Remover(
             options,
             reader or open_reader(self.mysql),
-            ShardUpkeep(self.mysql),
-            ArchiveReader(self.session),
+            upkeep or ShardUpkeep(self.mysql),
+            archive or ArchiveReader(self.session),
             self.told,
             stopping=self.stopping,
         )

@@ -9,14 +9,19 @@ from dataclasses import replace
 
 import pytest
 
-from processors.ids import SLICE_MS, id_text, slice_of
+from processors.faults import Retryable, Unavailable
+from processors.ids import SLICE_MS, SLICES_MAX, id_text, slice_of
 from processors.ledger.book import Hold, Refunded
 from processors.ledger.commands import CommandType
 from processors.stores.archive_reader import ArchiveReader
+from processors.stores.archive_rows import Covered
 from processors.stores.cassandra import CassandraAddress, CassandraSession
+from processors.stores.migrations import migrate
 from processors.stores.shard_reader import open_reader
+from processors.stores.shard_upkeep import ShardUpkeep
 from processors.streams.connection import KafkaAddress
 from processors.streams.topics import ARCHIVED_TOPIC
+from processors.telemetry import REGISTRY, SLICES_WAITING
 from processors.wire.coverage import SliceRemoved, decode_archived
 from processors.wire.results import decode_result
 from processors.workers.remover import run_remover
@@ -28,6 +33,7 @@ from tests.integration.removal import (
     PAST_MS,
     ROWS,
     RULES,
+    SHARD,
     SLICE,
     WINDOW_MS,
     Shard,
@@ -154,6 +160,14 @@ def test_a_stopped_lane_keeps_every_slice(shard: Shard) -> None:
 
 
 @pytest.mark.rule("A6")
+@pytest.mark.rule("A7")
+def test_a_lane_that_stopped_for_want_of_a_slice_does_not_keep_those_whose_place_it_waits_for(shard: Shard) -> None:
+    shard.sql("UPDATE progress SET stop_code = 'MISSING_SLICE', stopped_at_ms = 1 WHERE lane = 1")
+
+    assert SLICE in shard.remover().step(PAST_MS)
+
+
+@pytest.mark.rule("A6")
 @pytest.mark.rule("I6")
 def test_the_window_is_that_of_the_rules_where_the_lane_has_published_to(shard: Shard) -> None:
     """Rules with a smaller window, decided but not published, say nothing about what must be answered again."""
@@ -198,6 +212,49 @@ def test_coverage_must_have_reached_the_slices_last_row_in_each_results_partitio
 
     shard.archive(shard.ledgers[1].results)
     assert SLICE in shard.remover().step(PAST_MS)
+
+
+# ------------------------------------------------------------------ what waits is counted
+
+
+def waiting() -> float:
+    return REGISTRY.get_sample_value("balance_remover_slices_waiting", {"shard": "s1"}) or 0.0
+
+
+def behind_the_sink(shard: Shard) -> None:
+    shard.session.execute("TRUNCATE coverage")
+
+
+def with_a_finding(shard: Shard) -> None:
+    shard.session.execute("TRUNCATE transaction_by_id")
+
+
+def with_a_stopped_lane(shard: Shard) -> None:
+    shard.sql("UPDATE progress SET stop_code = 'BUG', stopped_at_ms = 1 WHERE lane = 1")
+
+
+@pytest.mark.parametrize(
+    ("harm", "left"), [(behind_the_sink, 1), (with_a_finding, 1), (with_a_stopped_lane, 2)], ids=str
+)
+def test_a_slice_that_is_past_and_may_not_go_is_counted(shard: Shard, harm: Callable[[Shard], None], left: int) -> None:
+    harm(shard)
+    shard.remover().step(PAST_MS)
+    assert waiting() == left
+
+
+def test_slices_that_are_past_are_counted_while_a_server_keeps_them(shard: Shard) -> None:
+    class InUse(ShardUpkeep):
+        """A shard whose journal somebody reads in one long transaction."""
+
+        def drop_slice(self, number: int) -> None:
+            raise Retryable(f"slice {number}: the journal was in use")
+
+    SLICES_WAITING.labels(shard="s1").set(0)
+    with pytest.raises(Retryable):
+        shard.remover(upkeep=InUse(shard.mysql)).step(PAST_MS)
+    assert waiting() == 2
+    shard.remover().step(PAST_MS)
+    assert waiting() == 0
 
 
 # ------------------------------------------------------------------ reading meanwhile
@@ -271,6 +328,53 @@ def test_slices_are_made_up_to_twice_the_future_limit_ahead(shard: Shard) -> Non
     assert slices[-1] == slice_of(now_ms + 2 * SLICE_MS)
     # Without a gap, from the oldest that a lane may still need: what came before is gone.
     assert slices == list(range(SLICE + 1, slices[-1] + 1))
+
+
+def filled(shard: Shard) -> Shard:
+    """Give a shard all the slices that a journal may have, most of them for a far future."""
+    far_ms = NOW_MS + 10_000 * SLICE_MS
+    upkeep = ShardUpkeep(shard.mysql)
+    upkeep.make_room(from_ms=far_ms, to_ms=far_ms + 2 * SLICES_MAX * SLICE_MS)
+    upkeep.close()
+    assert len(open_reader(shard.mysql).slices()) == SLICES_MAX - 1
+    return shard
+
+
+@pytest.mark.rule("A7")
+def test_a_full_journal_is_told_emptied_of_what_may_go_and_filled_with_what_fits(shard: Shard) -> None:
+    full = filled(shard)
+    (told,) = migrate(full.mysql, SHARD, {0: RULES}, now_ms=NOW_MS + 5 * SLICE_MS)
+    assert told.startswith(f"5 slices of the journal do not fit beside {SLICES_MAX - 1}")
+
+    removed = full.remover().step(PAST_MS + 5 * SLICE_MS)
+
+    assert removed == [SLICE - 1, SLICE]
+    slices = open_reader(full.mysql).slices()
+    assert len(slices) == SLICES_MAX - 1
+    assert [number for number in slices if number < SLICE + 10] == [SLICE + 1, SLICE + 2, SLICE + 3, SLICE + 4]
+    labels = {"shard": "s1"}
+    assert REGISTRY.get_sample_value("balance_journal_slices", labels) == SLICES_MAX - 1
+    assert REGISTRY.get_sample_value("balance_journal_slices_lacking", labels) == 5
+    assert full.findings() == [("JOURNAL_FILLS", "journal")]
+
+    full.sql(f"ALTER TABLE journal DROP PARTITION {', '.join(f'p{number}' for number in slices[700:])}")
+    full.remover().step(PAST_MS + 5 * SLICE_MS)
+    assert open_reader(full.mysql).slices()[:9] == list(range(SLICE + 1, SLICE + 10))
+    assert full.findings() == []
+
+
+@pytest.mark.rule("A7")
+def test_slices_are_made_while_the_archive_is_silent(shard: Shard) -> None:
+    class Silent(ArchiveReader):
+        """An archive that does not answer."""
+
+        def coverage(self, shard: bytes) -> dict[tuple[int, int], Covered]:
+            raise Unavailable(f"no answer about {shard.hex()}")
+
+    with pytest.raises(Unavailable):
+        shard.remover(archive=Silent(shard.session)).step(PAST_MS + 5 * SLICE_MS)
+    assert open_reader(shard.mysql).slices()[-1] == SLICE + 9
+    assert waiting() == 1
 
 
 @pytest.mark.rule("A7")
