@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
+from processors.faults import Undecodable
 from processors.ids import root_of
 from processors.stores.archive_rows import SEQUENCE_BUCKET, WINDOW_OFFSETS, Covered, bucket_of_offset, id_partition
 from processors.stores.cassandra import CassandraSession
 from processors.wire.journal_chunk import ChunkRow, decode_chunk
-from processors.wire.results import decode_result
+from processors.wire.results import Result, decode_result
 
 # Pages: results of 300 bytes, statement rows of 300, chunks of 80 KB.
 STEPS_PAGE_ROWS = 500
@@ -18,6 +19,9 @@ STATEMENT_PAGE_ROWS = 1_000
 CHUNKS_PAGE_ROWS = 16
 # Keys of one IN: their partition's rows come in one request, and the answer stays below 40 KB.
 STEPS_AT_ONCE = 100
+CHANGES_AT_ONCE = 100
+
+Key = TypeVar("Key")
 
 _STEPS = "SELECT root, step, result FROM $transaction_by_id WHERE minute = ? AND bucket = ? AND transaction_id = ?"
 _STEP = (
@@ -36,6 +40,10 @@ _STATEMENT = (
     f"SELECT {_COLUMNS} FROM $statement "
     "WHERE root = ? AND address = ? AND currency = ? AND bucket = ? AND sequence >= ? AND sequence <= ?"
 )
+_CHANGES_AT = (
+    f"SELECT {_COLUMNS} FROM $statement "
+    "WHERE root = ? AND address = ? AND currency = ? AND bucket = ? AND sequence IN ?"
+)
 _NEWEST = (
     "SELECT sequence FROM $statement WHERE root = ? AND address = ? AND currency = ? AND bucket = ? "
     "ORDER BY sequence DESC LIMIT 1"
@@ -43,7 +51,8 @@ _NEWEST = (
 _DAY_FROM = "SELECT first_sequence FROM $statement_day WHERE address = ? AND currency = ? AND day >= ? LIMIT 1"
 _LAST_DAY = "SELECT first_sequence FROM $statement_day WHERE address = ? AND currency = ? ORDER BY day DESC LIMIT 1"
 _CHUNKS = (
-    "SELECT chunk FROM $journal WHERE shard = ? AND lane = ? AND bucket = ? AND first_offset >= ? AND first_offset <= ?"
+    "SELECT first_offset, last_offset, hash, chunk FROM $journal "
+    "WHERE shard = ? AND lane = ? AND bucket = ? AND first_offset >= ? AND first_offset <= ?"
 )
 _COVERAGE = (
     "SELECT lane, results_partition, lane_offset, lane_index, lane_time_ms, writetime(lane_offset) "
@@ -72,7 +81,7 @@ class StepKey:
 
 @dataclass(frozen=True, slots=True)
 class ChangeKey:
-    """Which change of an account. Not kw_only: one for each idle account that is verified."""
+    """Which change of an account. Not kw_only: one or more for each journal row that is proven."""
 
     address: str
     currency: str
@@ -165,11 +174,21 @@ class ArchiveReader:
 
     def changes_at(self, keys: Iterable[ChangeKey]) -> dict[ChangeKey, StatementRow]:
         """Return single changes of accounts; one that is not there is not in the answer."""
-        keys = list(keys)
-        select = self._session.prepare(_STATEMENT, page_rows=STATEMENT_PAGE_ROWS)
-        wanted = ((select, (*_statement_partition(key), key.sequence, key.sequence)) for key in keys)
-        answers = zip(keys, self._session.read_each(wanted), strict=True)
-        return {key: _statement_row(values) for key, rows in answers for values in rows}
+        by_partition: dict[tuple[str, str, str, int], list[int]] = {}
+        for key in keys:
+            by_partition.setdefault(_statement_partition(key), []).append(key.sequence)
+        asked = [
+            (partition, some)
+            for partition, all_of_it in by_partition.items()
+            for some in _by(all_of_it, CHANGES_AT_ONCE)
+        ]
+        select = self._session.prepare(_CHANGES_AT, page_rows=STATEMENT_PAGE_ROWS)
+        answers = self._session.read_each((select, (*partition, some)) for partition, some in asked)
+        return {
+            ChangeKey(address, currency, row.sequence): row
+            for ((_root, address, currency, _bucket), _some), rows in zip(asked, answers, strict=True)
+            for row in map(_statement_row, rows)
+        }
 
     def newest_sequence(self, address: str, currency: str) -> int:
         """Return the last sequence of an account that is archived, 0 where there is none."""
@@ -216,7 +235,7 @@ class ArchiveReader:
             to_offset: The last offset; the whole answer is held in memory.
 
         Raises:
-            Undecodable: A chunk is none.
+            Undecodable: A chunk is none; the text names it.
         """
         statement = self._session.prepare(_CHUNKS, page_rows=CHUNKS_PAGE_ROWS)
         # Chunks lie within windows: one that holds an offset begins in the offset's window, and in its bucket.
@@ -228,8 +247,8 @@ class ArchiveReader:
         found = {
             row
             for chunks in self._session.read_each(wanted)
-            for (chunk,) in chunks
-            for row in decode_chunk(chunk)
+            for first, last, digest, chunk in chunks
+            for row in _rows_of_chunk(chunk, f"lane {lane}, offsets {first} to {last}, hash 0x{digest.hex()}")
             if from_offset <= row[0] <= to_offset
         }
         return sorted(found)
@@ -251,6 +270,35 @@ class ArchiveReader:
         return None
 
 
+def changes_of(result: Result) -> dict[ChangeKey, StatementRow]:
+    """Return the changes of accounts that a result tells of, as they are in ``statement`` (A4)."""
+    return {
+        ChangeKey(posting.address, result.currency, posting.sequence): StatementRow(
+            sequence=posting.sequence,
+            type=result.type,
+            transaction_id=result.transaction_id,
+            command_id=result.command_id,
+            contra=posting.contra,
+            balance_change=posting.balance_change,
+            held_change=posting.held_change,
+            balance=posting.balance,
+            held=posting.held,
+            overdraft_limit=posting.overdraft_limit,
+            lane_time_ms=result.lane_time_ms,
+            metadata=result.metadata,
+        )
+        for posting in result.postings
+        if posting.balance_change or posting.held_change  # H5: only then its sequence is a new one
+    }
+
+
+def _rows_of_chunk(chunk: bytes, name: str) -> list[ChunkRow]:
+    try:
+        return decode_chunk(chunk)
+    except Undecodable as fault:
+        raise Undecodable(fault.cause, f"the archived chunk of {name} cannot be read: {fault.detail}") from fault
+
+
 def _statement_partition(key: ChangeKey) -> tuple[str, str, str, int]:
     return (root_of(key.address), key.address, key.currency, key.sequence // SEQUENCE_BUCKET)
 
@@ -259,6 +307,6 @@ def _statement_row(values: tuple[Any, ...]) -> StatementRow:
     return StatementRow(**dict(zip(StatementRow.__slots__, values, strict=True)))
 
 
-def _by(keys: list[StepKey], count: int) -> Iterator[list[StepKey]]:
+def _by(keys: list[Key], count: int) -> Iterator[list[Key]]:
     for start in range(0, len(keys), count):
         yield keys[start : start + count]

@@ -1,4 +1,4 @@
-"""Proves that a slice of the journal is in the archive: covered, and read back byte for byte (A6)."""
+"""Proves that a slice of the journal is in the archive: covered, and read back, each row as MySQL has it (A6)."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from processors.faults import Undecodable
 from processors.ids import id_text
-from processors.stores.archive_reader import StepKey
+from processors.stores.archive_reader import ChangeKey, StatementRow, StepKey, changes_of
 from processors.stores.archive_rows import Covered, step_ids
 from processors.stores.shard_reader import JournalRecord
 from processors.telemetry import PULSE
 from processors.wire.journal_chunk import ChunkRow
+from processors.wire.results import decode_result
 
 # Short ranges (A7): a second of work, 3 MB of rows, and the archive's as much again.
 RANGE_ROWS = 2_000
@@ -46,6 +48,9 @@ class Copies(Protocol):
 
     def steps_at(self, keys: Collection[StepKey]) -> dict[StepKey, bytes]:
         """Return the results at some keys, those that are there."""
+
+    def changes_at(self, keys: Collection[ChangeKey]) -> dict[ChangeKey, StatementRow]:
+        """Return single changes of accounts, those that are there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,16 +151,39 @@ class SliceProver:
                 PULSE.beat()
 
     def _differences(self, incarnation: bytes, rows: list[JournalRecord]) -> list[Difference]:
-        """Read some rows of one lane back, and return those that are not the same (A6 c)."""
-        copies: dict[tuple[int, int], set[bytes]] = {}
-        for first, last in stretches(row.lane_offset for row in rows):
-            for offset, index, result in self._archive.journal(incarnation, rows[0].lane, first, last):
-                copies.setdefault((offset, index), set()).add(result)
-        steps = self._archive.steps_at([key for row in rows for key in _step_keys(row)])
-        found: list[Difference] = []
-        for row in rows:
-            found += _compare(row, copies.get((row.lane_offset, row.lane_index), set()), steps)
-        return found
+        """Return the differences of some rows of one lane; what cannot be read differs, wherever it lies."""
+        try:
+            return differences(self._archive, incarnation, rows)
+        except Undecodable as fault:
+            return [_difference("ARCHIVE_UNREADABLE", rows[0], str(fault))]
+
+
+def differences(archive: Copies, incarnation: bytes, rows: list[JournalRecord]) -> list[Difference]:
+    """Read some rows of one lane back, and return those that are not the same (A6 c).
+
+    What a row's changes of accounts must be is read from the row, once that is known to be the archive's.
+
+    Raises:
+        Undecodable: A chunk in the archive, or a result, is none of this release's.
+        Unavailable: Cassandra does not answer.
+    """
+    copies: dict[tuple[int, int], set[bytes]] = {}
+    for first, last in stretches(row.lane_offset for row in rows):
+        for offset, index, result in archive.journal(incarnation, rows[0].lane, first, last):
+            copies.setdefault((offset, index), set()).add(result)
+    steps = archive.steps_at([key for row in rows for key in _step_keys(row)])
+    changes = {
+        (row.lane_offset, row.lane_index): changes_of(decode_result(row.result))
+        for row in rows
+        if copies.get((row.lane_offset, row.lane_index)) == {row.result}
+    }
+    archived = archive.changes_at([key for of_row in changes.values() for key in of_row])
+    found: list[Difference] = []
+    for row in rows:
+        place = (row.lane_offset, row.lane_index)
+        found += _compare(row, copies.get(place, set()), steps)
+        found += _compare_changes(row, changes.get(place, {}), archived)
+    return found
 
 
 def stretches(offsets: Iterable[int]) -> Iterator[tuple[int, int]]:
@@ -197,6 +225,20 @@ def _compare(row: JournalRecord, copies: set[bytes], steps: Mapping[StepKey, byt
             found.append(_difference("ARCHIVE_STEP_MISSING", row, f"{place} is not in transaction_by_id"))
         elif result != row.result:
             found.append(_difference("ARCHIVE_STEP_DIFFERS", row, f"{place} has other bytes"))
+    return found
+
+
+def _compare_changes(
+    row: JournalRecord, changes: Mapping[ChangeKey, StatementRow], archived: Mapping[ChangeKey, StatementRow]
+) -> list[Difference]:
+    """Return which changes of accounts are not on their statements as the row tells of them."""
+    found = []
+    for key, change in changes.items():
+        place = f"change {key.sequence} of {key.address} {key.currency}"
+        if key not in archived:
+            found.append(_difference("ARCHIVE_CHANGE_MISSING", row, f"{place} is not in statement"))
+        elif archived[key] != change:
+            found.append(_difference("ARCHIVE_CHANGE_DIFFERS", row, f"{place} is another in statement"))
     return found
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from processors.faults import Unavailable
 from processors.ids import SLICE_MS
-from processors.stores.archive_reader import ArchiveReader, StepKey
+from processors.stores.archive_reader import ArchiveReader, ChangeKey, StatementRow, StepKey
 from processors.stores.cassandra import CassandraAddress, CassandraSession
 from processors.stores.shard_reader import JournalRecord, open_reader
 from processors.stores.shard_upkeep import ShardUpkeep
@@ -155,6 +155,30 @@ def with_a_changed_step(shard: Shard) -> None:
     )  # fmt: skip
 
 
+STATEMENT_KEY = "root = 'partner-1' AND address = 'partner-1' AND currency = 'USD' AND bucket = 0 AND sequence = 6"
+
+
+def without_change(shard: Shard) -> None:
+    shard.cql(f"DELETE FROM $statement USING TIMESTAMP ? WHERE {STATEMENT_KEY}", LATER)
+
+
+def with_a_changed_change(shard: Shard) -> None:
+    shard.cql(f"UPDATE $statement USING TIMESTAMP ? SET balance_change = 1 WHERE {STATEMENT_KEY}", LATER)
+
+
+def with_an_emptied_change(shard: Shard) -> None:
+    shard.cql(f"DELETE metadata FROM $statement USING TIMESTAMP ? WHERE {STATEMENT_KEY}", LATER)
+
+
+def with_a_broken_chunk(shard: Shard) -> None:
+    *key, chunk = chunk_of(shard, 1)
+    shard.cql(
+        "INSERT INTO $journal (shard, lane, bucket, first_offset, last_offset, hash, chunk) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?",
+        *key, chunk[:-1], LATER,
+    )  # fmt: skip
+
+
 def with_a_changed_row_in_mysql(shard: Shard) -> None:
     shard.sql(f"UPDATE journal SET result = CONCAT(result, 'x') WHERE slice = {SLICE} AND lane = 1 AND lane_offset = 5")
 
@@ -172,6 +196,10 @@ def with_a_changed_row_in_mysql(shard: Shard) -> None:
         (without_step(CAPTURE, own=True), {"ARCHIVE_STEP_MISSING"}, CAPTURE),
         (without_step(EXPIRY), {"ARCHIVE_STEP_MISSING"}, EXPIRY),  # its minute is its hold's, not its slice's (I7)
         (without_step(CONTROL), {"ARCHIVE_STEP_MISSING"}, CONTROL),
+        (without_change, {"ARCHIVE_CHANGE_MISSING"}, 5),
+        (with_a_changed_change, {"ARCHIVE_CHANGE_DIFFERS"}, 5),
+        (with_an_emptied_change, {"ARCHIVE_CHANGE_DIFFERS"}, 5),
+        (with_a_broken_chunk, {"ARCHIVE_UNREADABLE"}, 0),
         (with_a_changed_row_in_mysql, {"ARCHIVE_ROW_DIFFERS", "ARCHIVE_STEP_DIFFERS"}, 5),
     ],
     ids=lambda value: value.__qualname__.split(".")[0] if callable(value) else None,
@@ -209,15 +237,17 @@ def test_a_finding_is_resolved_when_its_slice_goes_after_all(shard: Shard) -> No
     assert shard.findings(resolved=True) == [("ARCHIVE_STEP_MISSING", subject)]
 
 
-def test_a_slice_that_must_stay_does_not_keep_others(empty_shard: Shard) -> None:
+@pytest.mark.parametrize("harm", [without_step(0), with_a_broken_chunk], ids=["step", "chunk"])
+def test_a_slice_that_must_stay_does_not_keep_others(empty_shard: Shard, harm: Callable[[Shard], None]) -> None:
     ledgers = {lane: Ledger(lane=lane) for lane in range(LANES)}
     for lane, ledger in ledgers.items():
         for hour in range(2):
             ledger.time_ms = NOW_MS + hour * SLICE_MS
+            ledger.offset = hour * 1_000  # in a chunk of its own
             ledger.pay(root=f"partner-{lane}")
         empty_shard.write(lane, ledger)
     empty_shard.publish(PAST_MS + SLICE_MS)
-    without_step(0)(empty_shard)
+    harm(empty_shard)
 
     removed = empty_shard.remover().step(PAST_MS + SLICE_MS)
 
@@ -282,6 +312,9 @@ def test_a_proof_that_is_broken_off_counts_for_nothing(shard: Shard) -> None:
         def steps_at(self, keys: Any) -> dict[StepKey, bytes]:
             return archive.steps_at(keys)
 
+        def changes_at(self, keys: Any) -> dict[ChangeKey, StatementRow]:
+            return archive.changes_at(keys)
+
     prover = SliceProver(
         open_reader(shard.mysql),
         Interrupted(),
@@ -302,6 +335,9 @@ def test_without_the_archive_nothing_is_removed(shard: Shard) -> None:
             raise AssertionError((incarnation, lane, from_offset, to_offset))
 
         def steps_at(self, keys: Any) -> dict[StepKey, bytes]:
+            raise AssertionError(keys)
+
+        def changes_at(self, keys: Any) -> dict[ChangeKey, StatementRow]:
             raise AssertionError(keys)
 
     options = RemoverOptions(shard="s1", lanes=LANES, results_partitions=4, archived_topic="balance.archived")
