@@ -7,7 +7,7 @@ whatever it no longer has is in Cassandra when that is asked afterwards. What is
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,14 +15,16 @@ from processors.ids import root_of, slice_of, uuid7_time_ms
 from processors.ledger.book import Account, Hold, OpenRefund
 from processors.ledger.rules import Rules
 from processors.routing.units import partition_of
-from processors.stores.archive_reader import StatementRow, Step
+from processors.stores.archive_reader import StatementRow, Step, changes_of
 from processors.stores.archive_rows import Covered
 from processors.stores.shard_reader import JournalRecord, LanePosition
 from processors.wire.results import Result, decode_result
 
-# A statement's tail that is not archived yet is read from the journal of its lane: at most this many rows are looked
-# through, some two seconds; a sink that is further behind is said to be.
-TAIL_ROWS_MAX = 100_000
+# What of a statement is not archived yet is looked for in the journal of its lane, the newest first and a stretch at a
+# time: at most so many rows are in memory, 20 MB, and a statement of MySQL takes a twentieth of a second.
+STRETCH_OFFSETS = 50_000
+# Ten seconds; a sink that is further behind is said to be.
+TAIL_OFFSETS_MAX = 10_000_000
 DAY_MS = 86_400_000
 # Lane time lies between the brokers' clock and ours by no more than this where clocks are set.
 _CLOCK_MS = 60_000
@@ -38,10 +40,20 @@ class Transaction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statement:
-    """An account's changes in order of sequence. ``complete`` is False where the newest ones could not all be read."""
+    """An account's changes in order of sequence.
+
+    ``missing`` are the sequences of those that were found nowhere. With ``sink_behind`` they may be among rows that
+    wait for the sink, too many to look through; else they were archived, and the archive does not have them any more.
+    """
 
     rows: list[StatementRow]
-    complete: bool
+    missing: tuple[int, ...]
+    sink_behind: bool
+
+    @property
+    def complete(self) -> bool:
+        """Say whether every change is there."""
+        return not self.missing
 
 
 class ShardRows(Protocol):
@@ -65,8 +77,8 @@ class ShardRows(Protocol):
     def slices(self) -> list[int]:
         """Return the journal's slices."""
 
-    def slice_rows(self, number: int, lane: int, after: tuple[int, int]) -> list[JournalRecord]:
-        """Return the next rows of a slice's lane after an offset and index."""
+    def rows_that_name(self, address: str, lane: int, offsets: range, *, numbers: Sequence[int]) -> list[JournalRecord]:
+        """Return the rows of a stretch of a lane whose result names an account."""
 
 
 class Archive(Protocol):
@@ -84,7 +96,9 @@ class Archive(Protocol):
     def first_sequence(self, address: str, currency: str, from_day: int) -> int | None:
         """Return an account's first archived sequence from a day on."""
 
-    def statement(self, address: str, currency: str, *, from_sequence: int = 1) -> Iterator[StatementRow]:
+    def statement(
+        self, address: str, currency: str, *, from_sequence: int = 1, to_sequence: int | None = None
+    ) -> Iterator[StatementRow]:
         """Yield an account's archived changes in order."""
 
 
@@ -141,14 +155,21 @@ class Lookup:
             first = self._reader().newest_sequence(address, currency) + 1
         if last is not None:
             first = max(first, newest - last + 1)
-        # The tail first: what was covered when it was read is in the archive whenever that is read afterwards.
-        tail = self._tail(address, currency, first)
-        archived = {row.sequence: row for row in self._reader().statement(address, currency, from_sequence=first)}
-        rows = archived | tail
+        # Coverage first: what it covers is in the archive when that is read after it, and what it does not is in MySQL.
+        uncovered = self._uncovered(root_of(address))
+        rows = self._archived(address, currency, first, newest)
+        missing = set(range(first, newest + 1)).difference(rows)
+        found, sink_behind = self._tail(address, currency, missing, uncovered)
+        rows |= found
+        missing.difference_update(found)
+        if missing:  # or it moved meanwhile
+            again = self._archived(address, currency, min(missing), max(missing))
+            rows |= again
+            missing.difference_update(again)
         kept = [rows[sequence] for sequence in sorted(rows)]
         if from_day is not None:
             kept = [row for row in kept if row.lane_time_ms // DAY_MS >= from_day]
-        return Statement(rows=kept, complete=rows.keys() >= set(range(min(rows, default=newest + 1), newest + 1)))
+        return Statement(rows=kept, missing=tuple(sorted(missing)), sink_behind=bool(missing) and sink_behind)
 
     def _is_whole(self, transaction_id: bytes, found: Iterable[Result]) -> bool:
         """Say whether every slice is here that a step may be in.
@@ -171,49 +192,42 @@ class Lookup:
     def _in_archive(self, transaction_id: bytes) -> dict[tuple[bytes, int, int, int], Result]:
         return _by_place(decode_result(step.result) for step in self._reader().steps(transaction_id))
 
-    def _tail(self, address: str, currency: str, first: int) -> dict[int, StatementRow]:
-        """Return the changes that the sink has not archived yet, from the journal of the account's lane."""
-        root = root_of(address)
+    def _archived(self, address: str, currency: str, first: int, last: int) -> dict[int, StatementRow]:
+        found = self._reader().statement(address, currency, from_sequence=first, to_sequence=last)
+        return {row.sequence: row for row in found}
+
+    def _uncovered(self, root: str) -> range:
+        """Return the offsets of a root's lane that the sink has not archived yet, with the last that it has."""
         lane, partition = partition_of(root, self._lanes), partition_of(root, self._results_partitions)
         position = self._mysql.lane_positions().get(lane)
         if position is None:
-            return {}
+            return range(0)
         covered = self._reader().coverage(position.progress.topic_id).get((lane, partition))
-        after = (-1, 0) if covered is None else (covered.lane_offset, covered.lane_index)
+        return range(0 if covered is None else covered.lane_offset, position.progress.next_offset)
+
+    def _tail(
+        self, address: str, currency: str, missing: set[int], uncovered: range
+    ) -> tuple[dict[int, StatementRow], bool]:
+        """Return changes that wait for the sink, of those that are missing; and whether not all could be looked at."""
+        lane, numbers = partition_of(root_of(address), self._lanes), self._mysql.slices()
         rows: dict[int, StatementRow] = {}
-        looked = 0
-        for number in self._mysql.slices():
-            reached = after
-            while looked < TAIL_ROWS_MAX and (records := self._mysql.slice_rows(number, lane, reached)):
-                looked += len(records)
-                reached = (records[-1].lane_offset, records[-1].lane_index)
-                for record in (each for each in records if each.root == root):
-                    rows |= _changes(decode_result(record.result), address, currency, first)
-        return rows
+        least = max(uncovered.start, uncovered.stop - TAIL_OFFSETS_MAX)
+        for start in range(uncovered.stop - STRETCH_OFFSETS, least - STRETCH_OFFSETS, -STRETCH_OFFSETS):
+            if missing <= rows.keys():
+                return rows, False
+            stretch = range(max(start, least), start + STRETCH_OFFSETS)
+            for record in self._mysql.rows_that_name(address, lane, stretch, numbers=numbers):
+                rows |= _changes(decode_result(record.result), address, currency, missing)
+        return rows, least > uncovered.start
 
 
 def _by_place(results: Iterable[Result]) -> dict[tuple[bytes, int, int, int], Result]:
     return {(each.incarnation, each.lane, each.lane_offset, each.lane_index): each for each in results}
 
 
-def _changes(result: Result, address: str, currency: str, first: int) -> dict[int, StatementRow]:
-    if result.currency != currency:
-        return {}
+def _changes(result: Result, address: str, currency: str, missing: set[int]) -> dict[int, StatementRow]:
     return {
-        posting.sequence: StatementRow(
-            sequence=posting.sequence,
-            type=result.type,
-            transaction_id=result.transaction_id,
-            command_id=result.command_id,
-            contra=posting.contra,
-            balance_change=posting.balance_change,
-            held_change=posting.held_change,
-            balance=posting.balance,
-            held=posting.held,
-            overdraft_limit=posting.overdraft_limit,
-            lane_time_ms=result.lane_time_ms,
-            metadata=result.metadata,
-        )
-        for posting in result.postings
-        if posting.address == address and posting.sequence >= first and (posting.balance_change or posting.held_change)
+        key.sequence: row
+        for key, row in changes_of(result).items()
+        if (key.address, key.currency) == (address, currency) and key.sequence in missing
     }

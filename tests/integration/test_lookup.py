@@ -6,20 +6,22 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
 from processors.faults import Unavailable
 from processors.ledger.book import Account, Hold
 from processors.ledger.commands import CommandType
-from processors.ops.lookup import DAY_MS, Lookup
+from processors.ops.cli.history import what_is_missing
+from processors.ops.lookup import DAY_MS, STRETCH_OFFSETS, TAIL_OFFSETS_MAX, Lookup
 from processors.routing.units import partition_of
 from processors.stores.archive_reader import ArchiveReader
 from processors.stores.archive_rows import Collector
 from processors.stores.archive_writer import ArchiveWriter
 from processors.stores.cassandra import CassandraAddress
-from processors.stores.mysql import MysqlAddress, Session
-from processors.stores.shard_reader import open_reader
+from processors.stores.mysql import MysqlAddress, Reconnecting, Session
+from processors.stores.shard_reader import JournalRecord, ShardReader, open_reader
 from processors.wire.results import Result, decode_result
 from tests.archived import Ledger, empty, journal_row_of, make_archive, session_of
 from tests.integration.mysql_shard import (
@@ -76,8 +78,11 @@ class Stores:
 
     def removed(self) -> None:
         """Have every slice leave MySQL."""
+        self.sql("DELETE FROM journal")
+
+    def sql(self, statement: str) -> None:
         session = Session(self.mysql, lane=False)
-        session.execute("DELETE FROM journal", "removing all slices")
+        session.execute(statement, "a test's hand")
         session.close()
 
     @contextmanager
@@ -193,13 +198,76 @@ def test_a_statement_is_whole_however_far_the_sink_is(stores: Stores, archived: 
         assert [row.sequence for row in lookup.statement(ROOT, "USD", last=2).rows] == [4, 5]
 
 
-def test_a_statement_says_where_changes_are_missing(stores: Stores) -> None:
+def test_a_statement_is_looked_for_by_its_account_however_much_of_others_waits_for_the_sink(stores: Stores) -> None:
+    others = [name for name in (f"p{number}" for number in range(100)) if partition_of(name, SHARD.lanes) == LANE]
+    paid = []
+    for number in range(2_000):
+        if number % 900 == 0:
+            stores.ledger.offset += 3 * STRETCH_OFFSETS // 2
+            paid += pay(stores)
+        stores.ledger.pay(others[number % len(others)], incarnation=TOPIC_ID)
+    stores.lane.write(
+        stores.ledger.offset,
+        journal=[journal_row_of(payload) for payload in stores.ledger.results],
+        opened=[Account(ROOT, "USD", sequence=len(paid))],
+    )
+    with stores.lookup() as lookup:
+        found = lookup.statement(ROOT, "USD")
+        assert [row.sequence for row in found.rows] == [1, 2, 3]
+        assert found.complete
+        reader = open_reader(stores.mysql)
+        whole = range(stores.ledger.offset)
+        assert len(reader.rows_that_name(ROOT, LANE, whole, numbers=reader.slices())) == 3
+
+
+def test_a_statement_says_that_the_sink_is_behind_where_it_is(stores: Stores) -> None:
     paid = pay(stores, 5)
     stores.in_mysql(paid)
     stores.archived(paid[:2])
+    stores.sql(f"UPDATE progress SET next_offset = {5 + TAIL_OFFSETS_MAX} WHERE lane = {LANE}")
+    with stores.lookup() as lookup:
+        found = lookup.statement(ROOT, "USD")
+    assert (found.missing, found.sink_behind) == ((3, 4, 5), True)
+    assert what_is_missing(found).startswith("3 changes are missing, the first is 3: the sink is behind")
+
+
+@pytest.mark.parametrize("lost", [1, 3, 5])
+def test_a_statement_says_which_changes_the_archive_lost(stores: Stores, lost: int) -> None:
+    paid = pay(stores, 5)
+    stores.in_mysql(paid)
+    stores.archived(paid)
+    with session_of(stores.archive) as session:
+        session.execute(
+            f"DELETE FROM {stores.archive.keyspace}.statement WHERE root = '{ROOT}' AND address = '{ROOT}' "
+            f"AND currency = 'USD' AND bucket = 0 AND sequence = {lost}"
+        )
     stores.removed()
     with stores.lookup() as lookup:
-        assert not lookup.statement(ROOT, "USD").complete
+        found = lookup.statement(ROOT, "USD")
+    assert (found.missing, found.sink_behind) == ((lost,), False)
+    assert what_is_missing(found).startswith(f"1 change is missing, {lost}: it is not in the archive any more")
+
+
+@pytest.mark.rule("A8")
+def test_a_change_that_moves_while_its_statement_is_read_is_there(stores: Stores) -> None:
+    paid = pay(stores, 5)
+    stores.in_mysql(paid)
+    stores.archived(paid[:2])
+
+    class Moving(ShardReader):
+        """The shard: all that waits is archived, and has left, when it is looked for here."""
+
+        def rows_that_name(self, *args: Any, **more: Any) -> list[JournalRecord]:
+            stores.archived(paid)
+            stores.removed()
+            return super().rows_that_name(*args, **more)
+
+    reader = Moving(Reconnecting(stores.mysql))
+    with session_of(stores.archive) as session:
+        lookup = Lookup(reader, lambda: ArchiveReader(session), lanes=SHARD.lanes, results_partitions=4)
+        found = lookup.statement(ROOT, "USD")
+    assert [row.sequence for row in found.rows] == [1, 2, 3, 4, 5]
+    assert found.complete
 
 
 def test_a_statement_begins_at_a_day(stores: Stores) -> None:

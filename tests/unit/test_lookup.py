@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -63,7 +63,7 @@ class Moving:
         now = slice_of(time.time_ns() // 1_000_000)
         return list(range(now - self.slices_kept, now + 2))
 
-    def slice_rows(self, number: int, lane: int, after: tuple[int, int]) -> list[JournalRecord]:
+    def rows_that_name(self, address: str, lane: int, offsets: range, *, numbers: Sequence[int]) -> list[JournalRecord]:
         raise NotImplementedError
 
     def coverage(self, shard: bytes) -> dict[tuple[int, int], Covered]:
@@ -75,7 +75,9 @@ class Moving:
     def first_sequence(self, address: str, currency: str, from_day: int) -> int | None:
         raise NotImplementedError
 
-    def statement(self, address: str, currency: str, *, from_sequence: int = 1) -> Iterator[StatementRow]:
+    def statement(
+        self, address: str, currency: str, *, from_sequence: int = 1, to_sequence: int | None = None
+    ) -> Iterator[StatementRow]:
         raise NotImplementedError
 
 

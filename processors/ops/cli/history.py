@@ -24,7 +24,7 @@ from processors.ops.cli.terminal import (
     print_table,
     settings,
 )
-from processors.ops.lookup import Lookup, Transaction
+from processors.ops.lookup import Lookup, Statement, Transaction
 from processors.ops.money import show_amount, show_money
 from processors.ops.result_text import (
     EXIT_FAULT,
@@ -118,8 +118,17 @@ def statement(
     else:
         print_statement(f"{address} {currency}", found.rows, currency)
     if not found.complete:
-        notes.print("some changes are missing: the sink is behind; see `balance status`", style="red")
+        notes.print(what_is_missing(found), style="red", soft_wrap=True)
         raise typer.Exit(EXIT_FAULT)
+
+
+def what_is_missing(found: Statement) -> str:
+    """Say how many of a statement's changes are missing, why, and what brings them back."""
+    count, first = len(found.missing), found.missing[0]
+    told = f"1 change is missing, {first}: " if count == 1 else f"{count} changes are missing, the first is {first}: "
+    if found.sink_behind:
+        return told + "the sink is behind, by more than is looked through here; see `balance status`"
+    return told + "it is not in the archive any more; `balance verify` says more"
 
 
 def print_statement(title: str, rows: list[StatementRow], currency: str) -> None:
