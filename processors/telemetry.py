@@ -93,6 +93,9 @@ ARCHIVE_WAITING_SECONDS = Gauge(
 )
 RECALLS = Counter("balance_recaller_recalls_total", "RECALL_ORIGINAL sent", ("recalled",), registry=REGISTRY)
 RECALLS_WAITING = Gauge("balance_recaller_waiting", "Refunds that wait for coverage (H4)", registry=REGISTRY)
+RECALLS_UNDECIDED = Gauge(
+    "balance_recaller_undecided", "Recalls sent that their lane has not answered yet", registry=REGISTRY
+)
 SLICES_REMOVED = Counter("balance_remover_slices_total", "Journal slices dropped", ("shard",), registry=REGISTRY)
 SLICES_WAITING = Gauge(
     "balance_remover_slices_waiting", "Slices past their window that may not go yet", ("shard",), registry=REGISTRY

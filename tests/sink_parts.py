@@ -96,6 +96,10 @@ class LogConsumer:
             found += mine
         return found
 
+    @property
+    def at_end(self) -> bool:
+        return all(self._positions[partition] == len(records) for partition, records in self._log.partitions.items())
+
     def ends(self) -> dict[int, int]:
         lengths = {partition: len(records) for partition, records in self._log.partitions.items()}
         return {partition: end + self.marks for partition, end in lengths.items() if self._positions[partition] == end}

@@ -149,6 +149,7 @@ def run_the_recaller(settings: Settings, _shard: str, stopping: threading.Event)
         commands_partitions=settings.topics.commands_partitions,
         batch_records_max=settings.recaller.batch_records_max,
         retry_ms=settings.recaller.retry_ms,
+        requests_max=settings.sink.requests_max,
         stopping=stopping,
     )
 

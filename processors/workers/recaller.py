@@ -2,7 +2,8 @@
 
 A refund whose original is older than the window is left OPEN by the lane, which reads MySQL only. For each such result
 the recaller reads the original from Cassandra and sends a signed RECALL_ORIGINAL through balance.commands. It commits
-past a refund only once that is acknowledged; sent twice, the second finds no open refund and has no effect (I7).
+past a refund only once the lane's answer to that has come; sent twice, the second finds no open refund and has no
+effect (I7).
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from processors.faults import Fenced, Retryable, Unavailable
-from processors.ids import derived_id
+from processors.faults import Fenced, Retryable, Unavailable, Undecodable
+from processors.ids import derived_id, id_text
 from processors.ledger.commands import CommandType, Recalled, RecallOriginal
 from processors.ledger.outcomes import Status
 from processors.routing.units import partition_of
@@ -27,19 +28,25 @@ from processors.streams.consumer import GroupOptions
 from processors.streams.group import GroupConsumer
 from processors.streams.producer import IdempotentProducer
 from processors.streams.topics import COMMANDS_TOPIC, RESULTS_TOPIC
-from processors.telemetry import FAULTS, PULSE, RECALLS, RECALLS_WAITING
+from processors.telemetry import FAULTS, PULSE, RECALLS, RECALLS_UNDECIDED, RECALLS_WAITING, get_logger
 from processors.wire.commands import encode_command
 from processors.wire.records import OutRecord, Record
 from processors.wire.results import STATUS_HEADER, TYPE_HEADER, decode_result
 from processors.wire.signature import SIGNATURE_HEADER, KeyRing, sign
 from processors.workers.archive_wait import ArchiveWait, until_answered
+from processors.workers.open_refunds import Coverage, OpenRefund, OpenRefunds
+
+log = get_logger(__name__)
 
 GROUP = "balance-recaller"
-# Refunds that wait for their original, 1 KiB each: beyond them nothing more is read until some are answered.
-PENDING_MAX = 10_000
+# Refunds that wait for the archive, 1 KiB each: beyond them nothing more is read until some are answered. And of those
+# that wait for their lane: beyond them the oldest are read again at the next start.
+PENDING_MAX = 50_000
+# Originals asked for at once, a few tenths of a second: between two askings what is new is taken in.
+ASKED_MAX = 1_000
 IDLE_POLL_S = 0.5
-_Place = tuple[int, int]  # results partition and offset
 SEND_DEADLINE_S = 30.0
+_RECALLED = CommandType.RECALL_ORIGINAL.encode()
 
 
 class ResultsConsumer(Protocol):
@@ -90,28 +97,6 @@ class RecallerOptions:
     pending_max: int = PENDING_MAX
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _OpenRefund:
-    """A refund that waits for its original, and where its result was read."""
-
-    partition: int
-    offset: int
-    incarnation: bytes
-    lane: int
-    lane_offset: int
-    lane_index: int
-    root: str
-    address: str
-    currency: str
-    refund_id: bytes
-    original_id: bytes
-
-    @property
-    def original(self) -> StepKey:
-        """Where the original is archived: a capture, too, under its own id (A4)."""
-        return StepKey(self.original_id, self.root, self.original_id)
-
-
 class Recaller:
     """Answers open refunds in any order, and commits each results partition up to its oldest unanswered one."""
 
@@ -135,7 +120,7 @@ class Recaller:
         self._archive = archive
         self._sender = sender
         self._clock = clock
-        self._pending: dict[_Place, _OpenRefund] = {}
+        self.open = OpenRefunds(options.pending_max)
         self._next: dict[int, int] = {}
         self._committed: dict[int, int] = {}
         self._ask_at_s = 0.0
@@ -144,7 +129,7 @@ class Recaller:
 
     def revoked(self, partitions: Collection[int]) -> None:
         """Let go of partitions; their next owner reads again from what is committed."""
-        self._pending = {place: refund for place, refund in self._pending.items() if place[0] not in partitions}
+        self.open.forget(partitions)
         for partition in partitions:
             self._next.pop(partition, None)
             self._committed.pop(partition, None)
@@ -153,24 +138,21 @@ class Recaller:
         """Take in what is new, answer what can be answered, and commit; return how many were answered.
 
         Raises:
-            Undecodable: A result or an original is of a later release.
+            Undecodable: A result is of a later release.
             Fault: Kafka's, or one of Cassandra's that waiting does not mend.
         """
-        new = self._take_in(consumer)
+        came = self._take_in(consumer)
         answered = 0
-        due = self._clock() >= self._ask_at_s
-        asked = list(self._pending) if due else [] if self.wait.waiting else new
-        if asked:
+        if self._clock() >= self._ask_at_s or (came and not self.wait.waiting):
             try:
-                answered = self._answer(asked)
+                answered = self._answer()
                 self.wait.answered()
             except Unavailable as silent:
                 self.wait.failed(silent)
-                due = True
-            if due:
                 self._ask_at_s = self._clock() + max(self._options.retry_ms / 1000, self.wait.pause_s)
         self._commit(consumer)
-        RECALLS_WAITING.set(len(self._pending))
+        RECALLS_WAITING.set(len(self.open))
+        RECALLS_UNDECIDED.set(self.open.sent)
         return answered
 
     def run(self, consumer: ResultsConsumer, stopping: threading.Event) -> None:
@@ -179,43 +161,58 @@ class Recaller:
             self.step(consumer)
             PULSE.beat()
 
-    def _take_in(self, consumer: ResultsConsumer) -> list[_Place]:
-        """Read on, as long as there is room for what may have to wait; return where open refunds came."""
-        room = self._options.pending_max - len(self._pending)
+    def _take_in(self, consumer: ResultsConsumer) -> bool:
+        """Read on, as long as there is room for what may have to wait, and say whether an open refund came."""
+        room = self._options.pending_max - len(self.open)
         if (room <= 0) != self._paused:
             self._paused = not self._paused
             (consumer.pause if self._paused else consumer.resume)()
-        timeout_s = IDLE_POLL_S if not self._pending else max(0.0, min(IDLE_POLL_S, self._ask_at_s - self._clock()))
-        came = []
+        known = len(self.open) + self.open.sent
+        timeout_s = max(0.0, min(IDLE_POLL_S, self._ask_at_s - self._clock())) if known else IDLE_POLL_S
+        came = False
         for record in consumer.poll(max(1, min(self._options.batch_records_max, room)), timeout_s):
             refund = _open_refund_of(record)
             if refund is not None:
-                self._pending[record.partition, record.offset] = refund
-                came.append((record.partition, record.offset))
+                self.open.add(refund)
+                came = True
+            elif dict(record.headers).get(TYPE_HEADER) == _RECALLED:
+                ended = decode_result(record.value or b"")
+                self.open.end(ended.root, ended.transaction_id)
             self._next[record.partition] = record.offset + 1
         return came
 
-    def _answer(self, asked: list[_Place]) -> int:
-        """Send what the archive says about some of the originals that wait."""
-        waiting = [(place, self._pending[place]) for place in asked]
+    def _answer(self) -> int:
+        """Send what the archive says about the originals whose turn it is."""
+        now_s, retry_s = self._clock(), self._options.retry_ms / 1000
         # Coverage first: what it covers is there when the originals are read after it (H4).
-        coverage = {shard: self._archive.coverage(shard) for shard in {each.incarnation for _, each in waiting}}
-        found = self._archive.steps_at([refund.original for _, refund in waiting])
-        answered = []
-        for place, refund in waiting:
-            original = found.get(refund.original)
-            if original is None and not _is_covered(refund, coverage[refund.incarnation]):
-                continue
-            self._send(refund, original)
-            answered.append(place)
+        coverage = {shard: self._archive.coverage(shard) for shard in self.open.incarnations}
+        due = self.open.due(now_s, coverage)
+        asked = due[:ASKED_MAX]
+        found = self._archive.steps_at([refund.original for refund in asked])
+        told = [refund for refund in asked if self._tell(refund, found.get(refund.original), coverage)]
         self._sender.flush(SEND_DEADLINE_S)
-        for place in answered:
-            del self._pending[place]
-        return len(answered)
+        again = [refund for refund in told if refund.sent]
+        if again:
+            log.warning("recalls_sent_again", count=len(again), first_refund=id_text(again[0].refund_id))
+        for refund in told:
+            self.open.note_sent(refund, now_s)
+        for refund in asked:
+            if refund.due_s <= now_s:
+                self.open.put_off(refund, now_s, retry_s, covered=refund.is_covered(coverage))
+        self._ask_at_s = now_s if len(due) > len(asked) else now_s + retry_s
+        return len(told)
 
-    def _send(self, refund: _OpenRefund, original: bytes | None) -> None:
+    def _tell(self, refund: OpenRefund, original: bytes | None, coverage: Mapping[bytes, Coverage]) -> bool:
+        """Send a recall, or say that there is nothing to be said yet."""
+        if original is None and not refund.is_covered(coverage):
+            return False
+        try:
+            command = recall_of(refund, original)
+        except Undecodable as fault:  # it waits, as one that is not archived yet; the others go on
+            FAULTS.labels(process="recaller", fault=type(fault).__name__).inc()
+            log.warning("original_unreadable", original=id_text(refund.original_id), detail=str(fault))
+            return False
         options = self._options
-        command = recall_of(refund, original)
         key, payload = refund.root.encode(), encode_command(command)
         self._sender.send(
             OutRecord(
@@ -227,11 +224,12 @@ class Recaller:
             )
         )
         RECALLS.labels(recalled=command.recalled.value).inc()
+        return True
 
     def _commit(self, consumer: ResultsConsumer) -> None:
         positions = dict(self._next)
-        for partition, offset in self._pending:
-            positions[partition] = min(positions[partition], offset)
+        for partition, offset in self.open.oldest().items():
+            positions[partition] = min(positions.get(partition, offset), offset)
         changed = {p: offset for p, offset in positions.items() if self._committed.get(p) != offset}
         if not changed:
             return
@@ -243,7 +241,7 @@ class Recaller:
         self._committed.update(changed)
 
 
-def recall_of(refund: _OpenRefund, original: bytes | None) -> RecallOriginal:
+def recall_of(refund: OpenRefund, original: bytes | None) -> RecallOriginal:
     """Return the command that tells the lane what the archive knows of a refund's original; None: nothing.
 
     Raises:
@@ -272,7 +270,7 @@ def recall_of(refund: _OpenRefund, original: bytes | None) -> RecallOriginal:
     )
 
 
-def _open_refund_of(record: Record) -> _OpenRefund | None:
+def _open_refund_of(record: Record) -> OpenRefund | None:
     """Return the open refund that a record of balance.results tells of, or None.
 
     Headers are made from the row, so most results need not be decoded. A duplicate's answer (without a journal row)
@@ -285,7 +283,7 @@ def _open_refund_of(record: Record) -> _OpenRefund | None:
     assert (result.type, result.status) == (CommandType.REFUND, Status.OPEN)
     if not result.journalled:
         return None
-    return _OpenRefund(
+    return OpenRefund(
         partition=record.partition,
         offset=record.offset,
         incarnation=result.incarnation,
@@ -300,14 +298,6 @@ def _open_refund_of(record: Record) -> _OpenRefund | None:
     )
 
 
-def _is_covered(refund: _OpenRefund, coverage: Mapping[tuple[int, int], Covered]) -> bool:
-    """Say whether all that precedes a refund in its results partition is archived, so that absence means something."""
-    covered = coverage.get((refund.lane, refund.partition))
-    if covered is None:
-        return False
-    return (covered.lane_offset, covered.lane_index) >= (refund.lane_offset, refund.lane_index)
-
-
 def run_recaller(
     kafka: KafkaAddress,
     archive: CassandraAddress,
@@ -317,9 +307,10 @@ def run_recaller(
     commands_partitions: int,
     batch_records_max: int,
     retry_ms: int,
+    requests_max: int,
     stopping: threading.Event,
 ) -> int:
-    """Run one recaller until told to stop; several share the results partitions.
+    """Run one recaller until told to stop, and return 0; several share the results partitions.
 
     Args:
         kafka: The brokers.
@@ -329,15 +320,13 @@ def run_recaller(
         commands_partitions: Of balance.commands, a power of two.
         batch_records_max: Results read at once.
         retry_ms: Pause before asking again for what waits.
+        requests_max: Reads of the archive on the way at once.
         stopping: Set to end.
-
-    Returns:
-        0.
 
     Raises:
         Fault: One that waiting does not mend.
     """
-    session = until_answered(lambda: open_archive(archive, requests_max=1), stopping)
+    session = until_answered(lambda: open_archive(archive, requests_max=requests_max), stopping)
     if session is None:
         return 0
     options = RecallerOptions(
