@@ -9,7 +9,8 @@ from typing import TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
 
-from processors.faults import Fault, Fenced, Misconfigured, Retryable, Unavailable
+from processors.faults import Fault, Fenced, Misconfigured, Refused, Retryable, Unavailable
+from processors.troubles import TROUBLES
 
 # Sizes rise downstream (W4): what a client takes at most, ingress below the shard's topic below results.
 MESSAGE_BYTES_MAX = 4 * 1024 * 1024
@@ -30,7 +31,8 @@ _FENCED = frozenset(
         KafkaError.FENCED_INSTANCE_ID,
     }
 )
-_MISCONFIGURED = frozenset(
+# A broker says no. In a rolling restart, or while rights are being changed, that passes.
+_REFUSED = frozenset(
     {
         KafkaError._AUTHENTICATION,
         KafkaError.SASL_AUTHENTICATION_FAILED,
@@ -41,9 +43,10 @@ _MISCONFIGURED = frozenset(
         KafkaError.UNKNOWN_TOPIC_OR_PART,
         KafkaError._UNKNOWN_TOPIC,
         KafkaError._UNKNOWN_PARTITION,
-        KafkaError.MSG_SIZE_TOO_LARGE,
+        KafkaError._SSL,
     }
 )
+_MISCONFIGURED = frozenset({KafkaError.MSG_SIZE_TOO_LARGE})
 _UNAVAILABLE = frozenset(
     {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT, KafkaError.REQUEST_TIMED_OUT}
 )
@@ -101,6 +104,8 @@ def fault_of(error: KafkaError, doing: str) -> Fault:
     text = f"{doing}: {error.name()}: {error.str()}"
     if code in _FENCED:
         return Fenced(text)
+    if code in _REFUSED:
+        return Refused(text)
     if code in _MISCONFIGURED:
         return Misconfigured(text)
     if code in _UNAVAILABLE:
@@ -137,6 +142,24 @@ def answer_of(asked: Future[T], deadline_s: float, doing: str) -> T:
 def passes(error: KafkaError) -> bool:
     """Say whether a consumer's error mends itself while it polls on: a broker that is away, a rebalance, a retry."""
     return not is_fatal(error) and (error.retriable() or error.code() in _UNAVAILABLE or error.code() in _MENDING)
+
+
+def bears(error: KafkaError, doing: str, process: str) -> bool:
+    """Say whether a member of a group polls on after an error; one that somebody must look at is told of.
+
+    A client asks again by itself where a broker refuses it: it joins the group again, it fetches again.
+
+    Args:
+        error: Of a message.
+        doing: What the client does, for the fault's text.
+        process: Whose client it is.
+    """
+    if passes(error):
+        return True
+    if is_fatal(error) or error.code() not in _REFUSED:
+        return False
+    TROUBLES.met(process, fault_of(error, doing), subject=doing)
+    return True
 
 
 def is_fatal(error: KafkaError) -> bool:

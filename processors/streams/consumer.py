@@ -16,10 +16,10 @@ from processors.streams.connection import (
     CLIENT_LOG,
     MESSAGE_BYTES_MAX,
     KafkaAddress,
+    bears,
     error_of,
     fault_of,
     is_fatal,
-    passes,
 )
 from processors.wire.records import UNREADABLE_HEADERS, Record
 
@@ -273,7 +273,7 @@ class RecordConsumer:
             return
         if is_fatal(error):
             raise Fenced(f"read of {self._topic}: {error.name()}: {error.str()}")  # L12
-        if not passes(error):
+        if not bears(error, f"read of {self._topic}", "shard"):
             raise fault_of(error, f"read of {self._topic}")
 
     def _meet_truncation(self, partition: int, error: KafkaError, stopped: dict[int, LaneStopped]) -> None:

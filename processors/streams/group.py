@@ -11,10 +11,10 @@ from processors.streams.connection import (
     CLIENT_LOG,
     MESSAGE_BYTES_MAX,
     KafkaAddress,
+    bears,
     error_of,
     fault_of,
     is_fatal,
-    passes,
 )
 from processors.streams.consumer import GroupOptions, consumed, record_of
 from processors.wire.records import Headers, Record
@@ -59,13 +59,13 @@ class GroupConsumer:
                 group.
             needed_headers: Says which headers of each record are kept; anybody's records may have any number of them.
         """
+        self._process = group.group.removeprefix("balance-")
         self._needed = needed_headers
         self._topic = address.topic_prefix + topic
         self._on_assigned = on_assigned
         self._on_revoked = on_revoked
         self._start_at = start_at
-        self._paused = False
-        self._closing = False
+        self._paused = self._closing = False
         self._owned: set[int] = set()
         self._epochs: dict[int, int] = {}  # the leader epoch of each partition's last record
         self._next: dict[int, int] = {}  # of each partition, the offset after its last record that was returned
@@ -186,7 +186,7 @@ class GroupConsumer:
                 f"{self._topic} {message.partition()} does not have the offset that its reader goes on at, so records "
                 f"may be lost ({error.str()}): find out what took them before the group's offset is set by hand"
             )
-        if not passes(error):
+        if not bears(error, f"read of {self._topic}", self._process):
             raise fault_of(error, f"read of {self._topic}")
 
     def _note_end(self, message: Message) -> None:

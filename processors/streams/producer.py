@@ -144,4 +144,8 @@ class IdempotentProducer:
 def _delivery_fault(error: KafkaError, topic: str) -> Fault:
     """Return what a failed delivery is: unknown where nothing says that it can never be written."""
     fault = fault_of(error, f"delivery to {topic}")
-    return UnknownOutcome(str(fault)) if isinstance(fault, Retryable | Unavailable) else fault
+    if not isinstance(fault, Retryable | Unavailable):
+        return fault
+    unknown = UnknownOutcome(str(fault))
+    unknown.__cause__ = fault  # a refusal is told of as one
+    return unknown

@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from processors.faults import Fault, Fenced, Retryable, UnknownOutcome
-from processors.streams.connection import CLIENT_LOG, MESSAGE_BYTES_MAX, KafkaAddress, error_of, fault_of
+from processors.streams.connection import CLIENT_LOG, MESSAGE_BYTES_MAX, KafkaAddress, error_of, fault_of, is_fatal
 from processors.wire.positions import GroupPosition, encode_metadata
 from processors.wire.records import OutRecord
 
@@ -41,6 +41,8 @@ RETRY_MS = 5
 RETRY_MS_MAX = 200
 
 # The group moved on between the last poll and this commit; the lane may still be ours (P4, cooperative-sticky).
+# What a client reports of records that another's failure took with it.
+_TAKEN_ALONG = frozenset({KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT})
 _REBALANCED = frozenset({KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.REBALANCE_IN_PROGRESS})
 
 
@@ -66,6 +68,7 @@ class TransactionalPublisher:
             publish_deadline_s: For one publication.
         """
         self._publish_deadline_s = publish_deadline_s
+        self._report: KafkaError | None = None  # why the first record that was not delivered was not
         self._rested_s = 0.0  # when the next transaction may begin, on the monotonic clock
         self._name = address.topic_prefix + transactional_id
         self._source_topic = source_topic
@@ -160,17 +163,41 @@ class TransactionalPublisher:
         return True
 
     def _produce(self, records: Sequence[OutRecord], deadline_s: float) -> None:
+        # One report a partition: what a broker refuses, it refuses from the first record on; and each report takes the
+        # interpreter from the lane's thread.
+        reported: set[tuple[str, int]] = set()
         try:
             for record in records:
-                self._produce_one(record, deadline_s)
+                place = (record.topic, record.partition)
+                self._produce_one(record, deadline_s, None if place in reported else self._note_report)
+                reported.add(place)
         except KafkaException as exception:
-            raise fault_of(error_of(exception), f"transaction {self._name}: produce") from exception
+            raise self._fault(error_of(exception), "produce") from exception
 
-    def _produce_one(self, record: OutRecord, deadline_s: float) -> None:
+    def _note_report(self, error: KafkaError | None, _message: Message) -> None:
+        if error is not None and self._report is None and error.code() not in _TAKEN_ALONG:
+            self._report = error
+
+    def _fault(self, error: KafkaError, step: str) -> Fault:
+        """Return what went wrong; where a record was not delivered, that is what the transaction failed of."""
+        doing = f"transaction {self._name}: {step}"
+        if self._report is None or is_fatal(error):
+            return fault_of(error, doing)
+        return fault_of(self._report, f"{doing}: {error.str()}: the first report")
+
+    def _produce_one(
+        self,
+        record: OutRecord,
+        deadline_s: float,
+        on_delivery: Callable[[KafkaError | None, Message], None] | None,
+    ) -> None:
         headers: Any = record.headers  # the driver's stubs want its own, wider type
+        report: dict[str, Any] = {} if on_delivery is None else {"on_delivery": on_delivery}
         while True:
             try:
-                self._producer.produce(record.topic, record.value, record.key, record.partition, headers=headers)
+                self._producer.produce(
+                    record.topic, record.value, record.key, record.partition, headers=headers, **report
+                )
             except BufferError:  # the queue is full: the broker must take some first
                 if time.monotonic() > deadline_s:
                     raise Retryable(f"transaction {self._name}: the broker takes no records") from None
@@ -194,7 +221,7 @@ class TransactionalPublisher:
                 if error.code() in _REBALANCED:
                     raise _RebalancedError(f"transaction {self._name}: {name}: {error.str()}") from exception
                 if not error.retriable() or time.monotonic() > deadline_s:
-                    raise fault_of(error, f"transaction {self._name}: {name}") from exception
+                    raise self._fault(error, name) from exception
             else:
                 return
 

@@ -12,7 +12,10 @@ import sys
 import threading
 from collections.abc import Callable
 
+from confluent_kafka import KafkaError, Message
+
 from processors.ops import assembly
+from processors.ops.process import Persistence
 from processors.settings import load_settings
 from processors.streams.publisher import TransactionalPublisher
 from processors.telemetry import configure_logging
@@ -32,8 +35,10 @@ class PluggedPublisher(TransactionalPublisher):
         super()._step(name, call, deadline_s)
         self._meet(f"after:{name}")
 
-    def _produce_one(self, record: OutRecord, deadline_s: float) -> None:
-        super()._produce_one(record, deadline_s)
+    def _produce_one(
+        self, record: OutRecord, deadline_s: float, on_delivery: Callable[[KafkaError | None, Message], None] | None
+    ) -> None:
+        super()._produce_one(record, deadline_s, on_delivery)
         self._produced += 1
         if self._produced == HALFWAY:
             self._meet("within:produce")
@@ -50,7 +55,9 @@ def main() -> int:
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     settings = load_settings().changed(process="shard-s1")
-    return assembly.run_shard(settings, "s1", stopping, publisher=PluggedPublisher)
+    return Persistence("shard", stopping).run(
+        lambda stopping: assembly.run_shard(settings, "s1", stopping, publisher=PluggedPublisher)
+    )
 
 
 if __name__ == "__main__":
