@@ -32,6 +32,9 @@ STOP_DEADLINE_S = 40.0
 _LOOK_S = 0.1
 # A log that reached this size is set aside at the next start: two of them a process at most.
 _LOG_BYTES_MAX = 16 * 1024 * 1024
+# Of a log's end, for what a process said last: its last traceback, or some hundred lines.
+_LOOKED_BACK_BYTES = 64 * 1024
+_ERROR_TEXT_MAX = 500
 
 
 class Condition(StrEnum):
@@ -76,6 +79,7 @@ class Child:
         self.restarts = 0  # in a row, without being well between
         self.condition = Condition.STOPPED
         self._last_end = ""
+        self._log_begin = 0  # of the present run, in bytes
         self._clock = clock
         self._process: subprocess.Popen[bytes] | None = None
         self._started_s = 0.0
@@ -102,6 +106,7 @@ class Child:
         """Start the program in a process group of its own, so that Ctrl-C in a terminal meets the supervisor only."""
         _set_aside(self.log_file)
         with self.log_file.open("ab") as log:
+            self._log_begin = log.tell()
             self._process = subprocess.Popen(
                 list(self.program.command),
                 stdin=subprocess.PIPE,
@@ -126,7 +131,7 @@ class Child:
 
     def _ended(self, status: int) -> None:
         self._close_input()
-        self._last_end = _in_words(status)
+        self._last_end = f"{_in_words(status)}{_last_error(self.log_file, self._log_begin)}"
         wait_s = BACKOFF_S[min(self.restarts, len(BACKOFF_S) - 1)]
         self.restarts += 1
         log = get_logger(__name__)
@@ -296,6 +301,37 @@ def end_with_parent(stop: Callable[[], None]) -> None:
 def _set_aside(log_file: Path) -> None:
     if log_file.exists() and log_file.stat().st_size > _LOG_BYTES_MAX:
         log_file.replace(log_file.with_suffix(".log.1"))
+
+
+def _last_error(log_file: Path, begin: int) -> str:
+    """Return what a process that ended said last of what went wrong, from its log; empty where it said nothing."""
+    with log_file.open("rb") as log:
+        log.seek(max(begin, log_file.stat().st_size - _LOOKED_BACK_BYTES))
+        lines = log.read().decode(errors="replace").splitlines()
+    for line in reversed(lines):
+        said = _error_in(line)
+        if said:
+            return f": {said}"[:_ERROR_TEXT_MAX]
+    return ""
+
+
+def _error_in(line: str) -> str:
+    """Return the error that a log line tells of: ours, or the last line of a traceback.
+
+    >>> _error_in('{"level": "error", "event": "process_failed", "fault": "Misconfigured", "detail": "no topic t"}')
+    'Misconfigured: no topic t'
+    >>> _error_in('AssertionError: 2 rows, not 1')
+    'AssertionError: 2 rows, not 1'
+    >>> _error_in('{"level": "info", "event": "process_ended"}')
+    ''
+    """
+    try:
+        said = json.loads(line)
+    except ValueError:
+        return line.strip()
+    if not isinstance(said, dict) or said.get("level") not in {"error", "critical"}:
+        return ""
+    return f"{said.get('fault', said.get('event'))}: {said.get('detail', '')}".removesuffix(": ")
 
 
 def _in_words(status: int) -> str:

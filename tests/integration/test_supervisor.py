@@ -116,6 +116,32 @@ def test_a_process_that_ends_again_and_again_is_tried_on_and_the_others_go_on(
         supervised.insist()
 
 
+SAYS_WHY = """
+    import sys
+    print('{"level": "error", "event": "process_failed", "fault": "Misconfigured", "detail": "there is no topic t"}')
+    print('{"level": "info", "event": "process_ended", "status": 3}')
+    sys.exit(3)
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (SAYS_WHY, "exit status 3: Misconfigured: there is no topic t"),
+        ("raise AssertionError('a bug')", "exit status 1: AssertionError: a bug"),
+        ("raise SystemExit(3)", "exit status 3"),
+    ],
+)
+def test_a_process_that_ends_is_shown_with_its_last_error(
+    supervise: Callable[..., Supervisor], code: str, said: str
+) -> None:
+    (child,) = supervise(code).children
+
+    eventually(lambda: waits_for_its_next_start(child), "it waits for its next start")
+
+    assert child.state.last_end == said
+
+
 def test_the_wait_between_two_starts_is_a_minute_at_most_and_never_ends(clock: Clock, tmp_path: Path) -> None:
     program = Program(name="p0", command=python("raise SystemExit(1)"))
     child = Child(program, tmp_path, clock)
