@@ -6,6 +6,8 @@ one of these.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 
 
@@ -68,6 +70,65 @@ class StopCode(StrEnum):
     BUG = "BUG"  # L8, L11: an assertion failed or a count was not the expected one
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NextStep:
+    """What starts a stopped lane again: ``mend`` first, in words, then ``command``, empty where there is none yet."""
+
+    mend: str
+    command: str = "balance lane restart {lane}"
+
+    @property
+    def restart_mends(self) -> bool:
+        """Say whether a restart can help; else the lane would meet the same record with the same state."""
+        return "lane restart" in self.command
+
+
+# README's table says the same, more at length; a test holds them together.
+NEXT_STEPS: Mapping[StopCode, NextStep] = {
+    StopCode.LOG_GAP: NextStep(mend="bring back the broker, or the copy of the topic, that has the records"),
+    StopCode.LOG_TRUNCATED: NextStep(mend="bring back the broker that has the records"),
+    StopCode.LOG_REWRITTEN: NextStep(mend="restore the true log"),
+    StopCode.TOPIC_CHANGED: NextStep(mend="bring back the old topic; a new one needs an empty database"),
+    StopCode.TIMESTAMP_TYPE: NextStep(
+        mend="set message.timestamp.type of the topic to LogAppendTime",
+        command="balance lane release {lane} {offset} TIME",
+    ),
+    StopCode.CLOCK_AHEAD: NextStep(
+        mend="set the clock that is wrong",
+        command="balance lane release {lane} {offset} TIME, or, where the worker's clock was behind, "
+        "balance lane restart {lane}",
+    ),
+    StopCode.INGRESS_WENT_BACK: NextStep(mend="nothing in this release: keep the shard's topic as it is", command=""),
+    StopCode.DIGEST_DIFFERS: NextStep(mend="restore the database again, with the release that decided"),
+    StopCode.RECALLS_DISAGREE: NextStep(
+        mend="nothing in this release: repair the archive for later recalls", command=""
+    ),
+    StopCode.UNKNOWN_VERSION: NextStep(mend="start the later release again"),
+    StopCode.MISSING_SLICE: NextStep(mend="run balance migrate"),
+    StopCode.MISCONFIGURED: NextStep(mend="correct what the detail names"),
+    StopCode.BUG: NextStep(mend="install a release that mends it"),
+}
+
+
+def next_step(code: StopCode, *, shard: str, lane: int, offset: int | None) -> str:
+    """Return what an operator does about a stopped lane, the command as it is typed.
+
+    Args:
+        code: Why it stopped.
+        shard: Whose lane.
+        lane: Its number.
+        offset: The record that stopped it; None where it is not known here.
+
+    >>> next_step(StopCode.LOG_GAP, shard="s1", lane=3, offset=17)
+    'bring back the broker, or the copy of the topic, that has the records; then: balance lane restart --shard s1 3'
+    """
+    step = NEXT_STEPS[code]
+    if not step.command:
+        return step.mend
+    filled = step.command.format(lane=f"--shard {shard} {lane}", offset="OFFSET" if offset is None else offset)
+    return f"{step.mend}; then: {filled}"
+
+
 # An operator's word on the record's time ends these stops, without another command (I2).
 WAITING_FOR_A_TIME = (StopCode.CLOCK_AHEAD, StopCode.TIMESTAMP_TYPE)
 
@@ -75,11 +136,13 @@ WAITING_FOR_A_TIME = (StopCode.CLOCK_AHEAD, StopCode.TIMESTAMP_TYPE)
 class LaneStopped(Fault):
     """The lane must not go on until an operator has looked; the process's other lanes do.
 
-    ``stored``: it was read from the database, where an operator may take it away at any moment.
+    ``stored``: it was read from the database, where an operator may take it away at any moment, with ``next_offset``,
+    where the lane stands.
     """
 
-    def __init__(self, code: StopCode, detail: str, *, stored: bool = False) -> None:
+    def __init__(self, code: StopCode, detail: str, *, stored: bool = False, next_offset: int | None = None) -> None:
         super().__init__(f"{code}: {detail}")
+        self.next_offset = next_offset
         self.code = code
         self.detail = detail
         self.stored = stored

@@ -135,6 +135,11 @@ class Pulse:
         self._stopping = True
 
     @property
+    def has_begun(self) -> bool:
+        """Say whether the main loop went round once."""
+        return self._last_s is not None
+
+    @property
     def silent_s(self) -> float:
         """Return the seconds since the last beat, 0 before the first."""
         return 0.0 if self._last_s is None else self._clock() - self._last_s
@@ -142,7 +147,7 @@ class Pulse:
     @property
     def ready(self) -> bool:
         """Say whether the process has begun its work and has not been told to end it."""
-        return self._last_s is not None and not self._stopping
+        return self.has_begun and not self._stopping
 
 
 PULSE = Pulse()

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import os
 import time
-import urllib.error
-import urllib.request
 from collections import deque
 from collections.abc import Callable
-from http import HTTPStatus
 from pathlib import Path
 
 from processors.faults import Unavailable
 from processors.ops import processes
 from processors.ops.stack.processes import Process, end, find, spawn
 from processors.ops.supervisor import STOP_DEADLINE_S
-from processors.settings import LOOPBACK, Settings
+from processors.settings import Settings
 
 # Six interpreters that start at once on two busy cores are ready after some 10 s; a first rebalance takes some more.
 READY_DEADLINE_S = 120.0
 _LOOK_S = 0.1
-_PROBE_TIMEOUT_S = 2.0
 # After the processes' own deadline, for the supervisor itself.
 _GRACE_S = 5.0
 _LAST_LINES = 8
@@ -93,13 +89,7 @@ def _wait_until_ready(settings: Settings, workers: int, running: Process, log_fi
 
 
 def _is_ready(settings: Settings, name: str) -> bool:
-    try:
-        port = int(processes.port_file(settings, name).read_text(encoding="utf-8"))
-        host = LOOPBACK if settings.health.host == "0.0.0.0" else settings.health.host  # noqa: S104 - asked, not bound
-        with urllib.request.urlopen(f"http://{host}:{port}/readyz", timeout=_PROBE_TIMEOUT_S) as answer:
-            return bool(answer.status == HTTPStatus.OK)
-    except (ValueError, OSError):  # not noted yet; not listening, or not ready
-        return False
+    return bool(processes.ask(settings, name, "readyz").get("ready"))
 
 
 def _log_file(settings: Settings) -> Path:

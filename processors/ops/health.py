@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
+from dataclasses import asdict
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -13,6 +14,7 @@ from typing import Any, Self
 from processors import telemetry
 from processors.faults import Misconfigured
 from processors.telemetry import Pulse
+from processors.troubles import TROUBLES, Troubles
 
 # A loop that is silent for longer hangs: the longest thing one waits for is a MySQL lock (5 s, L7), the Kafka
 # transaction and the archive's request (10 s each), and each may be tried again once.
@@ -33,6 +35,7 @@ class HealthServer:
         process: str,
         silent_max_s: float = SILENT_MAX_S,
         pulse: Pulse = telemetry.PULSE,
+        troubles: Troubles = TROUBLES,
     ) -> None:
         """Begin to answer.
 
@@ -42,12 +45,13 @@ class HealthServer:
             process: Named in the answers.
             silent_max_s: A loop that is silent for longer is said to hang.
             pulse: The process's.
+            troubles: The process's; a loud one makes it not ready.
 
         Raises:
             Misconfigured: The port is taken, or the host is not one of this machine's.
         """
         try:
-            self._server = ThreadingHTTPServer((host, port), _handler(process, pulse, silent_max_s))
+            self._server = ThreadingHTTPServer((host, port), _handler(process, pulse, silent_max_s, troubles))
         except OSError as error:
             raise Misconfigured(
                 f"{process} cannot answer health probes on {host}:{port}: {error.strerror}; choose another health.port"
@@ -76,10 +80,10 @@ class HealthServer:
 Answer = tuple[HTTPStatus, str, bytes]
 
 
-def _handler(process: str, pulse: Pulse, silent_max_s: float) -> type[BaseHTTPRequestHandler]:
+def _handler(process: str, pulse: Pulse, silent_max_s: float, troubles: Troubles) -> type[BaseHTTPRequestHandler]:
     pages: dict[str, Callable[[], Answer]] = {
         "/healthz": lambda: _healthz(process, pulse, silent_max_s),
-        "/readyz": lambda: _readyz(process, pulse),
+        "/readyz": lambda: _readyz(process, pulse, troubles),
         "/metrics": lambda: (HTTPStatus.OK, telemetry.METRICS_CONTENT_TYPE, telemetry.metrics_page()),
     }
 
@@ -106,8 +110,10 @@ def _healthz(process: str, pulse: Pulse, silent_max_s: float) -> Answer:
     return _said(alive, process=process, alive=alive, silent_s=round(pulse.silent_s, 1))
 
 
-def _readyz(process: str, pulse: Pulse) -> Answer:
-    return _said(pulse.ready, process=process, ready=pulse.ready)
+def _readyz(process: str, pulse: Pulse, troubles: Troubles) -> Answer:
+    found = troubles.now()
+    ready = pulse.ready and not any(each.loud for each in found)
+    return _said(ready, process=process, ready=ready, troubles=[asdict(each) for each in found])
 
 
 def _said(good: bool, **fields: object) -> Answer:

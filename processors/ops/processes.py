@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
+from typing import Any
 
 from processors.faults import Misconfigured, Unavailable
 from processors.ops import assembly, services
 from processors.ops.process import run_process
 from processors.ops.stack.processes import find, note
 from processors.ops.supervisor import ChildState, Program, Supervisor, read_states
-from processors.settings import Settings
+from processors.settings import LOOPBACK, Settings
+from processors.troubles import Trouble
+
+PROBE_TIMEOUT_S = 2.0
 
 Work = Callable[[Settings, str, threading.Event], int]
 
@@ -189,6 +196,33 @@ def forget_last(settings: Settings) -> None:
 def states(settings: Settings) -> list[ChildState]:
     """Return how the processes are that run under a supervisor here; none where there is none."""
     return read_states(_file(settings, "states")) if find(pid_file(settings)) else []
+
+
+def troubles(settings: Settings) -> dict[str, list[Trouble]]:
+    """Return what goes wrong now in the processes that run under a supervisor here, by their names.
+
+    Asked of each process, since a database or a broker that is away knows nothing of it. One that does not answer has
+    none: whether it runs is in ``states``.
+    """
+    return {state.name: _troubles_of(settings, state.name) for state in states(settings)}
+
+
+def _troubles_of(settings: Settings, name: str) -> list[Trouble]:
+    return [Trouble(**each) for each in ask(settings, name, "readyz").get("troubles", [])]
+
+
+def ask(settings: Settings, name: str, page: str) -> dict[str, Any]:
+    """Return what a process that runs here says on one of its pages, whatever the status; nothing if it is silent."""
+    try:
+        port = int(port_file(settings, name).read_text(encoding="utf-8"))
+        host = LOOPBACK if settings.health.host == "0.0.0.0" else settings.health.host  # noqa: S104 - asked, not bound
+        with urllib.request.urlopen(f"http://{host}:{port}/{page}", timeout=PROBE_TIMEOUT_S) as answer:
+            return dict(json.load(answer))
+    except urllib.error.HTTPError as error:
+        with error:
+            return dict(json.load(error))
+    except (ValueError, OSError):  # not noted yet; not listening
+        return {}
 
 
 def pid_file(settings: Settings) -> Path:

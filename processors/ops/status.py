@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from processors.faults import Fault, Unavailable
+from processors.faults import Fault, Unavailable, next_step
 from processors.ops import assembly, processes
 from processors.ops.supervisor import ChildState
 from processors.settings import Settings
@@ -13,6 +13,7 @@ from processors.stores.archive_schema import open_archive
 from processors.stores.shard_reader import Counts, LanePosition, open_reader
 from processors.stores.shard_upkeep import Finding, ShardUpkeep
 from processors.streams.topics import RESULTS_TOPIC, Topics, shard_topic
+from processors.troubles import Trouble
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +28,7 @@ class LaneStatus:
     stop_code: str
     stop_detail: str
     stopped_at_ms: int
+    next_step: str = ""  # of a stopped lane: what to do, the command as it is typed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,9 +50,13 @@ class ShardStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceStatus:
-    """All of it. ``processes`` run under a supervisor here; ``archive_fault`` is empty where Cassandra answers."""
+    """All of it. ``processes`` run under a supervisor here; ``archive_fault`` is empty where Cassandra answers.
+
+    ``troubles`` are what these processes meet now, by their names.
+    """
 
     processes: list[ChildState]
+    troubles: dict[str, list[Trouble]]
     lanes: list[LaneStatus]
     shards: list[ShardStatus]
     sink: list[SinkStatus]
@@ -58,9 +64,10 @@ class ServiceStatus:
 
     @property
     def good(self) -> bool:
-        """Say whether no process fails, every lane runs, the archive answers, and no finding is open."""
+        """Say whether nobody must look: no process fails, every lane runs, the archive answers, no finding is open."""
         stopped = any(lane.stop_code for lane in self.lanes) or any(each.failing for each in self.processes)
-        return not stopped and not self.archive_fault and not any(shard.findings for shard in self.shards)
+        loud = any(each.loud for found in self.troubles.values() for each in found)
+        return not (stopped or loud or self.archive_fault) and not any(shard.findings for shard in self.shards)
 
 
 def read_status(settings: Settings) -> ServiceStatus:
@@ -87,7 +94,12 @@ def read_status(settings: Settings) -> ServiceStatus:
         ]
     sink, fault = _sink(settings, topics)
     return ServiceStatus(
-        processes=processes.states(settings), lanes=lanes, shards=shards, sink=sink, archive_fault=fault
+        processes=processes.states(settings),
+        troubles=processes.troubles(settings),
+        lanes=lanes,
+        shards=shards,
+        sink=sink,
+        archive_fault=fault,
     )
 
 
@@ -113,6 +125,9 @@ def _lane(shard: str, lane: int, position: LanePosition | None, end: int) -> Lan
         stop_code=position.stop_code or "",
         stop_detail=position.stop_detail,
         stopped_at_ms=position.stopped_at_ms,
+        next_step=""
+        if position.stop_code is None
+        else next_step(position.stop_code, shard=shard, lane=lane, offset=progress.next_offset),
     )
 
 

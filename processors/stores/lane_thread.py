@@ -75,7 +75,9 @@ class Transaction:
 def _told(error: Exception) -> Exception:
     if isinstance(error, Fault):
         return error
-    return LaneStopped(StopCode.BUG, f"{type(error).__name__}: {error}")
+    stop = LaneStopped(StopCode.BUG, f"{type(error).__name__}: {error}")
+    stop.__cause__ = error  # whose traceback is the one to be read
+    return stop
 
 
 class SqlThread:

@@ -8,9 +8,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from processors.faults import Fault, Unavailable
-from processors.telemetry import ARCHIVE_WAITING_SECONDS, PULSE, get_logger
-
-log = get_logger(__name__)
+from processors.telemetry import ARCHIVE_WAITING_SECONDS, PULSE
+from processors.troubles import TROUBLES
 
 # A hiccup costs a fifth of a second; a node that starts is found within five, and is not hurried by those who wait.
 FIRST_PAUSE_S = 0.2
@@ -22,12 +21,14 @@ Found = TypeVar("Found")
 class ArchiveWait:
     """Since when there is no answer, and how long to pause before asking again."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, process: str, clock: Callable[[], float] = time.monotonic) -> None:
         """Begin as if Cassandra answered.
 
         Args:
+            process: Who waits.
             clock: Seconds that never go back.
         """
+        self._process = process
         self._clock = clock
         self._since_s: float | None = None
         self.pause_s = 0.0
@@ -42,20 +43,19 @@ class ArchiveWait:
         now_s = self._clock()
         if self._since_s is None:
             self._since_s = now_s
-            log.warning("archive_silent", detail=str(fault))
+        TROUBLES.met(self._process, fault, event="archive_silent")
         self.pause_s = min(max(2 * self.pause_s, FIRST_PAUSE_S), PAUSE_MAX_S)
         ARCHIVE_WAITING_SECONDS.set(now_s - self._since_s)
 
     def answered(self) -> None:
         """Note that there was an answer."""
-        if self._since_s is not None:
-            log.info("archive_answers", waited_s=round(self._clock() - self._since_s, 1))
+        TROUBLES.over(self._process)
         self._since_s = None
         self.pause_s = 0.0
         ARCHIVE_WAITING_SECONDS.set(0)
 
 
-def until_answered(ask: Callable[[], Found], stopping: threading.Event) -> Found | None:
+def until_answered(process: str, ask: Callable[[], Found], stopping: threading.Event) -> Found | None:
     """Ask until Cassandra answers.
 
     Returns:
@@ -64,7 +64,7 @@ def until_answered(ask: Callable[[], Found], stopping: threading.Event) -> Found
     Raises:
         Fault: One that waiting does not mend.
     """
-    wait = ArchiveWait()
+    wait = ArchiveWait(process)
     while not stopping.is_set():
         try:
             answer = ask()

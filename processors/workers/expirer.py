@@ -12,15 +12,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from processors.faults import Fault, Retryable, Unavailable
+from processors.faults import Retryable, Unavailable, UnknownOutcome
 from processors.ids import derived_id
 from processors.ledger.commands import ExpireHold, Tick
 from processors.stores.shard_reader import LanePosition, OverdueHold
-from processors.telemetry import EXPIRIES_SENT, FAULTS, PULSE, TICKS_SENT, get_logger
+from processors.telemetry import EXPIRIES_SENT, PULSE, TICKS_SENT
+from processors.troubles import TROUBLES
 from processors.wire.commands import encode_command
 from processors.wire.records import OutRecord
-
-log = get_logger(__name__)
 
 TICK = encode_command(Tick())
 # All lanes' records of one step; a broker that takes longer is away, and the next step begins anew.
@@ -137,7 +136,7 @@ def run(
         0.
 
     Raises:
-        Fault: One that waiting does not cure.
+        Fault: Any other; who runs the process begins anew.
     """
     while not stopping.is_set():
         expirer, close = make_expirer()
@@ -146,17 +145,15 @@ def run(
                 began_s = time.monotonic()
                 full = expirer.step() >= expirer.holds_max
                 PULSE.beat()
+                TROUBLES.over("expirer")
                 wait_s = FULL_STEP_WAIT_S if full else tick_ms / 1000
                 stopping.wait(max(0.0, wait_s - (time.monotonic() - began_s)))
-        except (Retryable, Unavailable) as fault:
-            _note(fault)
+        except (Retryable, Unavailable, UnknownOutcome) as fault:
+            TROUBLES.met("expirer", fault)
+            if PULSE.has_begun:
+                PULSE.beat()
             stopping.wait(tick_ms / 1000)
         finally:
             close()
     PULSE.stop()
     return 0
-
-
-def _note(fault: Fault) -> None:
-    FAULTS.labels("expirer", type(fault).__name__).inc()
-    log.warning("expirer_fault", fault=type(fault).__name__, detail=str(fault))

@@ -158,7 +158,7 @@ class Lane:
             offset = state.progress.next_offset
             if offset in state.lane_times or offset in self._parts.log.lane_times_ahead(offset):
                 return  # its next commit takes the stop away, and keeps what was told
-        raise LaneStopped(state.stop_code, state.stop_detail, stored=True)
+        raise LaneStopped(state.stop_code, state.stop_detail, stored=True, next_offset=state.progress.next_offset)
 
     def _published_position(self, state: LaneState) -> GroupPosition:
         """Return P: the group's commit where it is ours and not behind, else what ``progress`` says (L4)."""

@@ -15,21 +15,23 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 
-from processors.faults import Fault, Fenced, LaneStopped, Misconfigured, Retryable, StopCode, Undecodable
-from processors.telemetry import FAULTS, LANE_NEXT_OFFSET, LANE_PUBLISHED_OFFSET, LANE_RETRIES, LANE_STOPPED, get_logger
+from processors.faults import Fault, Fenced, LaneStopped, Retryable, StopCode, Undecodable, next_step
+from processors.telemetry import LANE_NEXT_OFFSET, LANE_PUBLISHED_OFFSET, LANE_RETRIES, LANE_STOPPED
+from processors.troubles import TROUBLES
 from processors.wire.admission import Admission
 from processors.wire.records import Record
 from processors.workers.intake import BatchLimits, Intake
 from processors.workers.lane import Lane, LaneParts
 from processors.workers.publishing import PublishStage
 
-log = get_logger(__name__)
-
 # Batches decided and committed but not yet published: enough that MySQL never waits for one slow Kafka transaction,
 # and few enough that what must be answered again after a crash is read in a second.
 UNPUBLISHED_BATCHES_MAX = 4
 BACKOFF_S = (0.1, 0.3, 1.0, 2.0, 5.0)
 WELL_AFTER_S = 30.0  # a lane that ran this long was well: its next fault begins a new count
+# What looks like a bug may be a server's: a proxy's answer to one statement, a replica with other rows for a moment. A
+# failover takes a minute at most; what repeats for three, with nothing else going wrong meanwhile, is a bug.
+BUG_AFTER_S = 180.0
 STOPPED_LOOK_S = 2.0  # how often a stopped lane looks whether an operator let it go on
 FENCED_WAIT_S = 5.0  # longer than a consumer that woke up needs to learn that it lost its lanes (heartbeats: 2 s)
 IDLE_WAIT_S = 0.5
@@ -51,6 +53,7 @@ class LaneLimits(BatchLimits):
     unpublished_batches_max: int = UNPUBLISHED_BATCHES_MAX
     stop_deadline_s: float = 10.0
     stopped_look_s: float = STOPPED_LOOK_S
+    bug_after_s: float = BUG_AFTER_S
 
 
 class PublishThread:
@@ -135,13 +138,23 @@ class LaneRunner:
         self._dropping = False
         self._trouble: Fault | None = None
         self._failures = 0
+        self._bug_since_s: float | None = None
+        self._decided_to = 0  # D, as last known
+        self._failed_at = -1  # the D at which the last fault was met
+        self._unstored: LaneStopped | None = None
         self._running_since_s = time.monotonic()
         self._published = threading.Event()
         self._publishing: PublishThread | None = None
         self._parts: LaneParts | None = None
-        self._log = log.bind(shard=shard, lane=lane_number)
+        self._subject = f"{shard} lane {lane_number}"
         self._thread = threading.Thread(target=self._run, name=f"lane-{lane_number}", daemon=True)
         self._thread.start()
+
+    @property
+    def has_stopped(self) -> bool:
+        """Say whether the lane does nothing more, and whoever asks the database hears why."""
+        stored = self.condition is LaneCondition.STOPPED and self._unstored is None
+        return stored or self.condition is LaneCondition.DROPPED
 
     def end(self, *, drop: bool) -> None:
         """Ask the lane to end: after publishing what it decided, or at once where it was revoked (``drop``)."""
@@ -190,10 +203,12 @@ class LaneRunner:
         publishing = self._publishing = PublishThread(
             lane.publishing, f"publish-{self.lane_number}", partial(self._note_published, lane.publishing)
         )
+        self._decided_to = lane.next_offset
         while not self._ending.is_set():
             self._await_room(lane, publishing)
             admissions = self.intake.take(IDLE_WAIT_S if lane.idle else 0)
             self._turn(lane, publishing, admissions)
+            self._note_well(lane)
         if self._dropping:
             return
         deadline = time.monotonic() + self._limits.stop_deadline_s
@@ -202,6 +217,14 @@ class LaneRunner:
         while not publishing.drained and publishing.fault is None and time.monotonic() < deadline:
             self._published.wait(0.1)
             self._published.clear()
+
+    def _note_well(self, lane: Lane) -> None:
+        """Forget what went wrong, once the lane got past it and published that, or ran for long."""
+        ran_s = time.monotonic() - self._running_since_s
+        if self._failed_at < 0 or (lane.publishing.published[0] <= self._failed_at and ran_s < WELL_AFTER_S):
+            return
+        self._failures, self._failed_at, self._bug_since_s, self._unstored = 0, -1, None, None
+        TROUBLES.over("shard", subject=self._subject)
 
     def _turn(self, lane: Lane, publishing: PublishThread, admissions: list[Admission]) -> None:
         if publishing.fault is not None:
@@ -216,6 +239,7 @@ class LaneRunner:
             taken = lane.turn(admissions)
         finally:
             publishing.wake()
+        self._decided_to = lane.next_offset
         LANE_NEXT_OFFSET.labels(*self._labels).set(lane.next_offset)
         if taken < len(admissions):
             self.intake.give_back(admissions[taken:])
@@ -245,16 +269,30 @@ class LaneRunner:
         unpublished = None if stop is None else self._drain_publishing()
         if unpublished is not None:
             fault, stop = unpublished, why_stopped(unpublished)
-        if stop is None:
-            return self._begin_anew(fault)
-        if stop.code is StopCode.BUG:
-            self._log.error("lane_bug", exc_info=fault)
+        self._failed_at = max(self._failed_at, self._decided_to)
+        if stop is None or not self._has_repeated(stop):
+            return self._begin_anew(fault, is_bug=stop is not None)
         self._stop(stop)
         return self._limits.stopped_look_s
 
-    def _begin_anew(self, fault: Exception) -> float:
+    def _has_repeated(self, stop: LaneStopped) -> bool:
+        """Say whether a stop may be one: what the log says at once, a bug after it repeated for long."""
+        if stop.code is not StopCode.BUG or stop.stored:
+            return True
+        now_s = time.monotonic()
+        if self._bug_since_s is None:
+            self._bug_since_s = now_s
+        return now_s - self._bug_since_s >= self._limits.bug_after_s
+
+    def _begin_anew(self, fault: Exception, *, is_bug: bool) -> float:
         LANE_RETRIES.labels(*self._labels, type(fault).__name__).inc()
-        self._log.warning("lane_fault", fault=type(fault).__name__, detail=str(fault))
+        if is_bug:
+            TROUBLES.met("shard", fault, subject=self._subject, event="lane_bug", loud=True)
+        else:
+            self._bug_since_s = None  # something else goes wrong, too: the bug may be its doing
+            TROUBLES.met("shard", fault, subject=self._subject, event="lane_fault")
+        if self._unstored is not None:
+            self._tell_unstored(self._unstored, fault)
         if isinstance(fault, Fenced):
             # Another worker took the lane over. If the group gave it away, the consumer says so meanwhile and this
             # runner is ended; if not, the other one is the zombie, and the lane is ours to take back.
@@ -266,14 +304,39 @@ class LaneRunner:
 
     def _stop(self, stop: LaneStopped) -> None:
         """Store why the lane stopped, unless that is where it was read."""
-        if self._stopped_by is not stop.code:
-            self._log.error("lane_stopped", code=stop.code, detail=stop.detail)
-        if self._parts is not None and not stop.stored:
-            try:
-                self._parts.store.stop(stop.code, stop.detail)
-            except Exception as fault:  # noqa: BLE001 - stored at the next look; the lane does not go on meanwhile
-                FAULTS.labels("shard", type(fault).__name__).inc()
+        self._unstored = None if stop.stored else self._not_stored(stop)
+        if self._unstored is None:
+            TROUBLES.met(
+                "shard",
+                stop,
+                subject=self._subject,
+                event="lane_stopped",
+                loud=False,
+                as_error=True,
+                advice=self._advice(stop),
+            )
         self._enter(LaneCondition.STOPPED, stop.code)
+
+    def _not_stored(self, stop: LaneStopped) -> LaneStopped | None:
+        """Store a stop; return it where that did not succeed, so that it is told of until the next look stores it."""
+        try:
+            if self._parts is not None:
+                self._parts.store.stop(stop.code, stop.detail)
+                TROUBLES.over("shard", subject=self._subject)
+                return None
+        except Exception as fault:  # noqa: BLE001 - told, and stored at the next look; the lane does not go on
+            self._tell_unstored(stop, fault)
+        return stop
+
+    def _tell_unstored(self, stop: LaneStopped, fault: Exception) -> None:
+        """Have everybody hear of a stop that the database does not know of."""
+        told = LaneStopped(stop.code, f"{stop.detail} (not stored yet, since {type(fault).__name__}: {fault})")
+        advice = self._advice(stop)
+        TROUBLES.met("shard", told, subject=self._subject, event="lane_stopped", loud=True, advice=advice)
+
+    def _advice(self, stop: LaneStopped) -> str:
+        offset = stop.next_offset if stop.stored else self._decided_to
+        return next_step(stop.code, shard=self._labels[0], lane=self.lane_number, offset=offset)
 
     def _drain_publishing(self) -> Exception | None:
         """Wait until what is committed is published; return why it is not."""
@@ -304,11 +367,15 @@ class LaneRunner:
 
 
 def why_stopped(fault: Exception) -> LaneStopped | None:
-    """Say whether a fault stops its lane, and by which code; None where the lane begins anew."""
+    """Say whether a fault stops its lane, and by which code; None where the lane begins anew.
+
+    A fault of a server never does, whatever it is: it is waited out. What stops a lane is in its log; a bug, which the
+    same record would meet again; and rows that only a later release can read.
+    """
     if isinstance(fault, LaneStopped):
         return fault
-    if isinstance(fault, Misconfigured | Undecodable):  # waiting does not help
-        return LaneStopped(StopCode.MISCONFIGURED, f"{type(fault).__name__}: {fault}")
+    if isinstance(fault, Undecodable):
+        return LaneStopped(StopCode.UNKNOWN_VERSION, f"{type(fault).__name__}: {fault}")
     if isinstance(fault, Fault):
         return None
     return LaneStopped(StopCode.BUG, f"{type(fault).__name__}: {fault}")

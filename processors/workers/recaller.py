@@ -28,7 +28,8 @@ from processors.streams.consumer import GroupOptions
 from processors.streams.group import GroupConsumer
 from processors.streams.producer import IdempotentProducer
 from processors.streams.topics import COMMANDS_TOPIC, RESULTS_TOPIC
-from processors.telemetry import FAULTS, PULSE, RECALLS, RECALLS_UNDECIDED, RECALLS_WAITING, get_logger
+from processors.telemetry import PULSE, RECALLS, RECALLS_UNDECIDED, RECALLS_WAITING, get_logger
+from processors.troubles import TROUBLES
 from processors.wire.commands import encode_command
 from processors.wire.records import OutRecord, Record
 from processors.wire.results import STATUS_HEADER, TYPE_HEADER, decode_result
@@ -125,7 +126,7 @@ class Recaller:
         self._committed: dict[int, int] = {}
         self._ask_at_s = 0.0
         self._paused = False
-        self.wait = ArchiveWait(clock)
+        self.wait = ArchiveWait("recaller", clock)
 
     def revoked(self, partitions: Collection[int]) -> None:
         """Let go of partitions; their next owner reads again from what is committed."""
@@ -209,8 +210,8 @@ class Recaller:
         try:
             command = recall_of(refund, original)
         except Undecodable as fault:  # it waits, as one that is not archived yet; the others go on
-            FAULTS.labels(process="recaller", fault=type(fault).__name__).inc()
-            log.warning("original_unreadable", original=id_text(refund.original_id), detail=str(fault))
+            subject = f"original {id_text(refund.original_id)}"
+            TROUBLES.met("recaller", fault, subject=subject, event="original_unreadable")
             return False
         options = self._options
         key, payload = refund.root.encode(), encode_command(command)
@@ -236,7 +237,7 @@ class Recaller:
         try:
             consumer.commit(changed)
         except (Fenced, Unavailable, Retryable) as fault:  # again with the next step; a fatal one comes with its poll
-            FAULTS.labels(process="recaller", fault=type(fault).__name__).inc()
+            TROUBLES.met("recaller", fault, subject="the group's offsets")
             return
         self._committed.update(changed)
 
@@ -326,7 +327,7 @@ def run_recaller(
     Raises:
         Fault: One that waiting does not mend.
     """
-    session = until_answered(lambda: open_archive(archive, requests_max=requests_max), stopping)
+    session = until_answered("recaller", lambda: open_archive(archive, requests_max=requests_max), stopping)
     if session is None:
         return 0
     options = RecallerOptions(

@@ -27,7 +27,6 @@ from processors.streams.connection import KafkaAddress
 from processors.streams.producer import IdempotentProducer
 from processors.streams.topics import ARCHIVED_TOPIC
 from processors.telemetry import (
-    FAULTS,
     FINDINGS,
     JOURNAL_SLICES,
     PULSE,
@@ -368,7 +367,7 @@ def run_remover(
     Raises:
         Misconfigured: A database or the archive is not of this release, or is another shard's.
     """
-    session = until_answered(lambda: open_archive(archive, requests_max=requests_max), stopping)
+    session = until_answered("remover", lambda: open_archive(archive, requests_max=requests_max), stopping)
     if session is None:
         return 0
     teller = IdempotentProducer(kafka)
@@ -417,7 +416,7 @@ class _Tended:
         self._teller = teller
         self._stopping = stopping
         self._remover: Remover | None = None
-        self.wait = ArchiveWait()
+        self.wait = ArchiveWait("remover")
 
     def look(self) -> None:
         try:
@@ -426,7 +425,6 @@ class _Tended:
             self._remover.step(time.time_ns() // 1_000_000)
             self.wait.answered()
         except (Unavailable, Retryable) as fault:
-            FAULTS.labels(process="remover", fault=type(fault).__name__).inc()
             self.wait.failed(fault)
 
     def _made(self) -> Remover:

@@ -16,7 +16,8 @@ from typing import Protocol
 
 from processors.faults import Fault, Fenced, Misconfigured, Retryable, Unavailable
 from processors.streams.directory import DirectoryContents, refuse_other_ingress
-from processors.telemetry import FAULTS, PULSE, ROUTED, ROUTER_DEAD_LETTERS, ROUTER_STUBS, get_logger
+from processors.telemetry import PULSE, ROUTED, ROUTER_DEAD_LETTERS, ROUTER_STUBS, get_logger
+from processors.troubles import TROUBLES
 from processors.wire.commands import PAYLOAD_BYTES_MAX
 from processors.wire.records import OutRecord, Record
 from processors.workers.forwarding import RoutingContext, dead_letter, forward, refusal_of
@@ -203,7 +204,7 @@ class Router:
             self._take_acknowledged()
             self._commit()
         except Fault as fault:  # its next owner meets the same; a failed delivery also ends this one's next step
-            FAULTS.labels("router", type(fault).__name__).inc()
+            TROUBLES.met("router", fault)
         self._owned.difference_update(partitions)
         for waiting in (self._acknowledged, *(batch.next_offsets for batch in self._in_flight)):
             for partition in partitions:
@@ -255,10 +256,11 @@ class Router:
             return
         self._acknowledged = {}
         self._committed_s = now_s
+        TROUBLES.over("router")
 
     def _bear(self, fault: Fault, now_s: float) -> None:
         """Commit again with the next step: offsets are absolute, and a lost partition's are dropped on its loss."""
-        FAULTS.labels("router", type(fault).__name__).inc()
+        TROUBLES.met("router", fault)
         if now_s - self._committed_s > COMMIT_PATIENCE_S:
             raise fault
 

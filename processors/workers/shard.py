@@ -12,13 +12,14 @@ from functools import partial
 from typing import Protocol
 
 from processors.faults import Fault, LaneStopped, Retryable
-from processors.telemetry import FAULTS, PULSE, get_logger
+from processors.telemetry import PULSE, get_logger
+from processors.troubles import TROUBLES
 from processors.wire.admission import admit
 from processors.wire.commands import ConfluentIds
 from processors.wire.records import Record
 from processors.wire.signature import KeyRing
 from processors.workers.lane import LaneParts
-from processors.workers.lane_runner import LaneCondition, LaneLimits, LaneRunner
+from processors.workers.lane_runner import LaneLimits, LaneRunner
 
 log = get_logger(__name__)
 
@@ -137,8 +138,21 @@ class ShardWorker:
 
         Returns:
             0 after ``stopping``; 1 when no lane is left running: each is stopped, and an operator must look.
+
+        Raises:
+            Fenced: Another process has this one's ``instance``.
+            Fault: The consumer's; run another worker with another consumer.
         """
+        try:
+            return self._run(consumer, stopping)
+        except BaseException:  # of the consumer: its lanes go with it, and whoever runs this begins anew
+            self._ending = True
+            self.revoked(list(self._runners))
+            raise
+
+    def _run(self, consumer: ShardConsumer, stopping: threading.Event) -> int:
         sys.setswitchinterval(SWITCH_INTERVAL_S)
+        gc.collect()  # of a worker before this one, in the same process
         gc.freeze()
         gc.set_threshold(*COLLECT_AFTER)
         while not stopping.is_set():
@@ -205,10 +219,12 @@ class ShardWorker:
 
     def _is_other_topic(self) -> bool:
         try:
-            return self._read_topic_id() != self._config.topic_id
+            is_other = self._read_topic_id() != self._config.topic_id
         except Fault as fault:  # the broker is away: no record comes from it either, and the next look asks again
-            FAULTS.labels("shard", type(fault).__name__).inc()
+            TROUBLES.met("shard", fault, subject="the topic's id")
             return False
+        TROUBLES.over("shard", subject="the topic's id")
+        return is_other
 
     def _collect(self) -> None:
         """Free what faults and revoked lanes left, now and then."""
@@ -220,9 +236,7 @@ class ShardWorker:
 
     def _all_stopped(self) -> bool:
         runners = self._runners.values()
-        return bool(runners) and all(
-            runner.condition in (LaneCondition.STOPPED, LaneCondition.DROPPED) for runner in runners
-        )
+        return bool(runners) and all(runner.has_stopped for runner in runners)
 
     def _end(self, consumer: ShardConsumer) -> None:
         """Publish what the lanes decided, within the deadline, and let go of them."""

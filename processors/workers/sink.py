@@ -23,13 +23,12 @@ from processors.streams.consumer import GroupOptions
 from processors.streams.group import GroupConsumer
 from processors.streams.producer import IdempotentProducer
 from processors.streams.topics import ARCHIVED_TOPIC, RESULTS_TOPIC, Topics
-from processors.telemetry import FAULTS, PULSE, SINK_ROWS, SINK_WRITE_SECONDS, get_logger
+from processors.telemetry import PULSE, SINK_ROWS, SINK_WRITE_SECONDS
+from processors.troubles import TROUBLES
 from processors.wire.coverage import Coverage, encode_archived
 from processors.wire.records import OutRecord, Record
 from processors.wire.results import decode_result
 from processors.workers.archive_wait import FIRST_PAUSE_S, ArchiveWait, until_answered
-
-log = get_logger(__name__)
 
 GROUP = "balance-sink"
 # A batch is closed here, too: the rows made of it take some four times as much memory.
@@ -185,7 +184,7 @@ class Sink:
         self._noted: dict[int, int] = {}
         self._ends_due_s = 0.0
         self._known_days: dict[tuple[str, str], tuple[int, int]] = {}
-        self.wait = ArchiveWait(clock)
+        self.wait = ArchiveWait("sink", clock)
 
     def step(self) -> bool:
         """Archive what waits, or try again what Cassandra did not take, and say whether anything was archived.
@@ -267,7 +266,7 @@ class Sink:
         try:
             self._writer.note_positions(self._options.topic_id, ends)
         except Unavailable as silent:  # another time
-            FAULTS.labels(process="sink", fault=type(silent).__name__).inc()
+            TROUBLES.met("sink", silent, subject="ends of partitions")
         else:
             self._noted.update(ends)
 
@@ -298,7 +297,7 @@ class Sink:
         try:
             self._consumer.commit(batch.positions)
         except Fault as fault:  # a fatal one comes again with the next poll
-            FAULTS.labels(process="sink", fault=type(fault).__name__).inc()
+            TROUBLES.met("sink", fault, subject="the group's offsets")
 
     def _day_is_noted(self, address: str, currency: str, day: int, first: int) -> bool:
         known = self._known_days.get((address, currency))
@@ -382,7 +381,7 @@ def run_sink(
     Raises:
         Fault: One that waiting does not mend.
     """
-    session = until_answered(lambda: open_archive(archive, requests_max=requests_max), stopping)
+    session = until_answered("sink", lambda: open_archive(archive, requests_max=requests_max), stopping)
     if session is None:
         return 0
     try:
@@ -406,7 +405,7 @@ def _run(
     session: CassandraSession, kafka: KafkaAddress, group: GroupOptions, options: SinkOptions, stopping: threading.Event
 ) -> None:
     positions = SinkPositions(ArchiveReader(session), Topics(kafka), options.topic_id, stopping)
-    writer = until_answered(lambda: ArchiveWriter(session), stopping)
+    writer = until_answered("sink", lambda: ArchiveWriter(session), stopping)
     if writer is None:
         return
     teller = IdempotentProducer(kafka)

@@ -16,17 +16,31 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ids": set(),
     "faults": set(),
     "telemetry": FLOOR,
+    "troubles": FLOOR | {"telemetry"},
     "settings": FLOOR | {"ledger"},
     "ledger": FLOOR,
     "routing": FLOOR,
     "wire": FLOOR | {"ledger", "routing"},
-    "stores": FLOOR | {"telemetry", "ledger", "routing", "wire"},
-    "streams": FLOOR | {"telemetry", "ledger", "routing", "wire"},
-    "client": FLOOR | {"telemetry", "ledger", "routing", "wire", "stores", "streams"},
-    "workers": FLOOR | {"telemetry", "ledger", "routing", "wire", "stores", "streams"},
-    "recovery": FLOOR | {"telemetry", "ledger", "routing", "wire", "stores", "streams", "workers", "client"},
+    "stores": FLOOR | {"telemetry", "troubles", "ledger", "routing", "wire"},
+    "streams": FLOOR | {"telemetry", "troubles", "ledger", "routing", "wire"},
+    "client": FLOOR | {"telemetry", "troubles", "ledger", "routing", "wire", "stores", "streams"},
+    "workers": FLOOR | {"telemetry", "troubles", "ledger", "routing", "wire", "stores", "streams"},
+    "recovery": FLOOR
+    | {"telemetry", "troubles", "ledger", "routing", "wire", "stores", "streams", "workers", "client"},
     "ops": FLOOR
-    | {"telemetry", "settings", "ledger", "routing", "wire", "stores", "streams", "workers", "client", "recovery"},
+    | {
+        "telemetry",
+        "troubles",
+        "settings",
+        "ledger",
+        "routing",
+        "wire",
+        "stores",
+        "streams",
+        "workers",
+        "client",
+        "recovery",
+    },
 }
 
 # A driver's type or exception never leaves the layer that knows the driver.

@@ -13,7 +13,7 @@ from typing import cast
 
 import pytest
 
-from processors.faults import LaneStopped, Misconfigured, StopCode, UnknownOutcome
+from processors.faults import LaneStopped, Refused, StopCode, UnknownOutcome
 from processors.ids import make_command_id
 from processors.ledger.commands import GetBalance
 from processors.telemetry import REGISTRY
@@ -108,12 +108,13 @@ def test_what_a_lane_decided_before_it_stopped_is_published_though_a_publication
     process.end()
 
 
-def test_a_publication_that_waiting_does_not_mend_stops_the_lane_for_that() -> None:
-    process = Process(with_a_gap_at(4), *[Misconfigured("no right to write")] * 1_000)
+def test_a_publication_that_is_refused_for_a_while_is_waited_out_before_the_lane_stops() -> None:
+    process = Process(with_a_gap_at(4), *[Refused("no right to write")] * 3)
 
     process.poll_until(lambda: process.stopped_by, "the lane stops")
 
-    assert process.stopped_by is StopCode.MISCONFIGURED
+    assert process.stopped_by is StopCode.LOG_GAP
+    assert process.published == 4
     process.end()
 
 

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from processors.faults import Misconfigured
+from processors.faults import Misconfigured, Refused, Unavailable
 from processors.ops.health import SILENT_MAX_S, HealthServer
 from processors.telemetry import Pulse
+from processors.troubles import Troubles
 
 
 class Clock:
@@ -31,8 +32,13 @@ def pulse(clock: Clock) -> Pulse:
 
 
 @pytest.fixture
-def server(pulse: Pulse) -> Iterator[HealthServer]:
-    with HealthServer("127.0.0.1", 0, process="router", pulse=pulse) as server:
+def troubles() -> Troubles:
+    return Troubles()
+
+
+@pytest.fixture
+def server(pulse: Pulse, troubles: Troubles) -> Iterator[HealthServer]:
+    with HealthServer("127.0.0.1", 0, process="router", pulse=pulse, troubles=troubles) as server:
         yield server
 
 
@@ -51,6 +57,25 @@ def test_a_process_is_ready_from_its_first_beat_until_it_is_told_to_stop(server:
     assert get(server, "/readyz")[0] == 200
     pulse.stop()
     assert get(server, "/readyz")[0] == 503
+
+
+def test_a_process_that_is_refused_is_not_ready_and_says_why(
+    server: HealthServer, pulse: Pulse, troubles: Troubles
+) -> None:
+    pulse.beat()
+    troubles.met("router", Unavailable("a broker is away"))
+    assert get(server, "/readyz")[0] == 200
+    troubles.met("router", Refused("GROUP_AUTHORIZATION_FAILED"), subject="group")
+
+    status, body = get(server, "/readyz")
+
+    assert status == 503
+    assert [(each["subject"], each["detail"], each["loud"]) for each in json.loads(body)["troubles"]] == [
+        ("", "a broker is away", False),
+        ("group", "GROUP_AUTHORIZATION_FAILED", True),
+    ]
+    troubles.over("router", subject="group")
+    assert get(server, "/readyz")[0] == 200
 
 
 def test_a_loop_that_is_silent_for_too_long_is_not_healthy(server: HealthServer, pulse: Pulse, clock: Clock) -> None:

@@ -20,6 +20,7 @@ from processors.recovery.verify import Check
 from processors.stores.archive_reader import StatementRow
 from processors.stores.shard_reader import Counts
 from processors.stores.shard_upkeep import Finding
+from processors.troubles import Trouble
 from processors.wire.results import decode_result
 from tests.architecture.source_tree import modules
 from tests.unit.wire.build import answered, outcome, pay
@@ -48,14 +49,16 @@ def change(text: str) -> None:
 def status(text: str) -> None:
     lane = LaneStatus(
         shard=text, lane=0, next_offset=1, undecided=0, lane_time_ms=1, stop_code="BUG", stop_detail=text,
-        stopped_at_ms=1,
+        stopped_at_ms=1, next_step=text,
     )  # fmt: skip
     counts = Counts(journal_rows=1, slices=1, open_holds=0, open_refunds=0)
     finding = Finding(id=1, kind="SLICE", subject=text, detail=text, raised_at_ms=1, resolved_at_ms=None)
     child = ChildState(name=text, condition=Condition.RUNNING, restarts=9, last_end=text, log=text, failing=True)
+    trouble = Trouble(process=text, subject=text, fault=text, detail=text, times=1, for_s=1, loud=True)
     operating.print_status(
         ServiceStatus(
             processes=[child],
+            troubles={text: [trouble]},
             lanes=[lane],
             shards=[ShardStatus(shard=text, counts=counts, findings=[finding])],
             sink=[SinkStatus(partition=0, waiting=None)],

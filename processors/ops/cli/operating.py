@@ -10,10 +10,10 @@ from typing import Annotated, Any
 import typer
 
 from processors.client import NoAnswer
-from processors.faults import WAITING_FOR_A_TIME
+from processors.faults import NEXT_STEPS, WAITING_FOR_A_TIME, Misconfigured, next_step
 from processors.ledger.commands import SetLaneTime, SetRules
 from processors.ledger.rules import RESULT_VERSION, RULES_RELEASE, Rules, why_unfit
-from processors.ops import assembly, keys
+from processors.ops import assembly, keys, processes
 from processors.ops.cli.terminal import (
     WITHIN_S,
     Commands,
@@ -38,6 +38,7 @@ from processors.ops.supervisor import ChildState
 from processors.settings import Settings
 from processors.stores.shard_reader import open_reader
 from processors.stores.shard_upkeep import ShardUpkeep
+from processors.troubles import Trouble
 from processors.wire.signature import KeyRing
 
 _PANEL = "Operating"
@@ -62,8 +63,8 @@ def register(app: typer.Typer) -> None:
 def status(*, as_json: JsonOption = False) -> None:
     """Show each lane's lag, the sink's, what MySQL holds and what went wrong.
 
-    Exit status 3 where a lane is stopped, a process here keeps failing, Cassandra does not answer or a finding is open;
-    a backlog alone is no fault.
+    Exit status 3 where a lane is stopped, a process here keeps failing or says that somebody must look, Cassandra does
+    not answer or a finding is open; a backlog alone is no fault.
     """
     found = read_status(settings())
     if as_json:
@@ -81,6 +82,7 @@ def _status_as_json(found: ServiceStatus) -> dict[str, Any]:
 def print_status(found: ServiceStatus) -> None:
     """Write how the service is doing: tables, and a red line for each thing that somebody must look at."""
     _print_processes(found.processes)
+    _print_troubles(found.troubles)
     _print_lanes(found.lanes)
     rows = (
         (
@@ -117,6 +119,14 @@ def _print_processes(states: list[ChildState]) -> None:
             page.print(text, style="red", soft_wrap=True)
 
 
+def _print_troubles(troubles: dict[str, list[Trouble]]) -> None:
+    for name, found in troubles.items():
+        for each in found:
+            about = f", {each.subject}" if each.subject else ""
+            text = f"{name}{about}: {each.fault}: {each.detail} ({each.times} times in {each.for_s} s)"
+            page.print(text, style="red" if each.loud else "yellow", soft_wrap=True)
+
+
 def _print_lanes(lanes: list[LaneStatus]) -> None:
     columns = ("shard", "lane", "next", "undecided", "lane time", "state")
     rows = (
@@ -136,6 +146,7 @@ def _print_lanes(lanes: list[LaneStatus]) -> None:
             when = show_time(lane.stopped_at_ms)
             text = f"{lane.shard} lane {lane.lane} stopped at {when}: {lane.stop_code}: {lane.stop_detail}"
             page.print(text, style="red", soft_wrap=True)
+            page.print(f"  {lane.next_step}", soft_wrap=True)
 
 
 # ---------------------------------------------------------------------- lanes
@@ -215,17 +226,46 @@ def _refuse_needless(chosen: Settings, shard: str, lane: int, offset: int, time_
 
 
 def restart(*, lane: LaneArgument, shard: ShardOption = None, as_json: JsonOption = False) -> None:
-    """Let a stopped lane go on, after what stopped it was mended."""
+    """Let a stopped lane go on, after what stopped it was mended.
+
+    Exit status 3 where it would stop again at the same record, or where the database does not know yet that it stopped.
+    """
     chosen = settings()
-    upkeep = ShardUpkeep(assembly.mysql_address(chosen, shard or chosen.home_shard))
+    name = shard or chosen.home_shard
+    _refuse_in_vain(chosen, name, _known_lane(chosen, lane))
+    upkeep = ShardUpkeep(assembly.mysql_address(chosen, name))
     try:
-        cleared = upkeep.clear_stop(_known_lane(chosen, lane))
+        cleared = upkeep.clear_stop(lane)
     finally:
         upkeep.close()
+    waits = [] if cleared else _troubles_of_lane(chosen, name, lane)
     if as_json:
-        print_json({"lane": lane, "was_stopped": cleared})
+        print_json({"lane": lane, "was_stopped": cleared, "troubles": [asdict(each) for each in waits]})
+    elif cleared:
+        page.print(f"lane {lane} may go on")
     else:
-        page.print(f"lane {lane} may go on" if cleared else f"lane {lane} was not stopped")
+        page.print(f"lane {lane} was not stopped" + ("; its worker says:" if waits else ""))
+        _print_troubles({each.subject: [replace(each, subject="")] for each in waits})
+    if any(each.loud for each in waits):
+        raise typer.Exit(EXIT_FAULT)
+
+
+def _refuse_in_vain(chosen: Settings, shard: str, lane: int) -> None:
+    """Refuse where the lane would meet the same record with the same state.
+
+    Raises:
+        Misconfigured: Says what mends it.
+    """
+    stands = open_reader(assembly.mysql_address(chosen, shard)).lane_positions().get(lane)
+    if stands is None or stands.stop_code is None or NEXT_STEPS[stands.stop_code].restart_mends:
+        return
+    step = next_step(stands.stop_code, shard=shard, lane=lane, offset=stands.progress.next_offset)
+    raise Misconfigured(f"lane {lane} stopped with {stands.stop_code}, which a restart does not mend: {step}")
+
+
+def _troubles_of_lane(chosen: Settings, shard: str, lane: int) -> list[Trouble]:
+    found = processes.troubles(chosen).values()
+    return [each for troubles in found for each in troubles if each.subject == f"{shard} lane {lane}"]
 
 
 def _known_lane(chosen: Settings, lane: int) -> int:
