@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 
-from processors.faults import Unavailable
 from processors.ids import derived_id, id_text
 from processors.ledger.commands import CommandType, Recalled, RecallOriginal
 from processors.ledger.outcomes import Reason, Status
 from processors.routing.units import partition_of, unit_of
-from processors.stores.archive_reader import ArchiveReader, StepKey
-from processors.stores.archive_rows import Collector, Covered, id_partition
+from processors.stores.archive_rows import Collector, id_partition
 from processors.stores.archive_writer import ArchiveWriter
 from processors.stores.cassandra import CassandraAddress, CassandraSession
 from processors.streams.connection import KafkaAddress
@@ -24,19 +22,25 @@ from processors.wire.admission import admit
 from processors.wire.commands import decode_command
 from processors.wire.records import OutRecord, Record
 from processors.wire.result_format import write_result
-from processors.wire.results import Result
 from processors.wire.route import ROUTE_HEADER, Route, RouteKind, encode_route
-from processors.wire.signature import SIGNATURE_HEADER, add_key, verify
-from processors.workers.recaller import ASKED_MAX, GROUP, Recaller, RecallerOptions, run_recaller
+from processors.wire.signature import SIGNATURE_HEADER, verify
+from processors.workers.recaller import ASKED_MAX, GROUP, run_recaller
 from tests.archived import NOW_MS, a_posting, a_result, empty, id_at, make_archive, session_of
+from tests.integration.recalls import (
+    KEYRING,
+    LONG_AGO_MS,
+    PARTITION,
+    Place,
+    an_open_refund,
+    an_original,
+    make_place,
+    publish,
+    the_end_of,
+)
 from tests.kafka_log import KafkaLog
 from tests.servers import Servers
-from tests.sink_parts import LogConsumer, Power, ResultsLog, Told
+from tests.sink_parts import ResultsLog
 from tests.waiting import eventually
-
-KEYRING = add_key(None, "k1", b"s" * 32)
-PARTITION = 2
-LONG_AGO_MS = NOW_MS - 40 * 86_400_000
 
 
 @pytest.fixture(scope="module")
@@ -56,114 +60,9 @@ def session(connected: CassandraSession) -> CassandraSession:
     return connected
 
 
-@dataclass(slots=True)
-class Archive:
-    """The real archive, which can fall silent; and where something may happen between two questions to it."""
-
-    reader: ArchiveReader
-    silent: bool = False
-    after_next_answer: Callable[[], None] | None = None
-
-    def coverage(self, shard: bytes) -> dict[tuple[int, int], Covered]:
-        self._fail_if_silent()
-        answer = self.reader.coverage(shard)
-        self._happen()
-        return answer
-
-    def steps_at(self, keys: Collection[StepKey]) -> dict[StepKey, bytes]:
-        self._fail_if_silent()
-        answer = self.reader.steps_at(keys)
-        self._happen()
-        return answer
-
-    def _fail_if_silent(self) -> None:
-        if self.silent:
-            raise Unavailable("Cassandra is away")
-
-    def _happen(self) -> None:
-        happening, self.after_next_answer = self.after_next_answer, None
-        if happening is not None:
-            happening()
-
-
-@dataclass(slots=True)
-class Place:
-    """A recaller with its surroundings; time moves when a test moves it."""
-
-    session: CassandraSession
-    log: ResultsLog
-    archive: Archive
-    consumer: LogConsumer
-    sent: Told
-    recaller: Recaller
-    now_s: float = 0.0
-
-    def step(self, seconds: float = 1.0) -> int:
-        self.now_s += seconds
-        return self.recaller.step(self.consumer)
-
-    def archive_rows(self, *results: Result, covered: bool = True) -> None:
-        collector, writer = Collector(), ArchiveWriter(self.session)
-        for result in results:
-            collector.add(PARTITION, result, write_result(result))
-        rows = collector.take()
-        writer.write(rows)
-        if covered:
-            writer.cover(rows)
-
-    def commands(self) -> list[RecallOriginal]:
-        found = [decode_command(record.value) for record in self.sent.records]
-        return [command for command in found if isinstance(command, RecallOriginal)]
-
-    def answered(self) -> list[tuple[bytes, Recalled]]:
-        return [(command.refund_id, command.recalled) for command in self.commands()]
-
-
 @pytest.fixture
 def start(session: CassandraSession) -> Callable[..., Place]:
-    def make(log: ResultsLog | None = None, *, pending_max: int = 100, committed: int = 0) -> Place:
-        log = log or ResultsLog({PARTITION: []})
-        power = Power()
-        archive, sent = Archive(ArchiveReader(session)), Told(power)
-        consumer = LogConsumer(log, {PARTITION: committed}, power)
-        options = RecallerOptions(
-            commands_topic=COMMANDS_TOPIC,
-            commands_partitions=8,
-            keyring=KEYRING,
-            batch_records_max=100,
-            retry_ms=1_000,
-            pending_max=pending_max,
-        )
-        place: Place
-        recaller = Recaller(options, archive, sent, clock=lambda: place.now_s)
-        place = Place(session, log, archive, consumer, sent, recaller)
-        return place
-
-    return make
-
-
-def an_original(**changed: object) -> Result:
-    return a_result(3, **{"command_id": id_at(LONG_AGO_MS), "amount_minor": 500, "levels": 3, **changed})
-
-
-def an_open_refund(original_id: bytes, offset: int = 50, **changed: object) -> Result:
-    values = {"type": CommandType.REFUND, "status": Status.OPEN, "related_id": original_id, "postings": ()}
-    return a_result(offset, **{**values, **changed})
-
-
-def the_end_of(refund: Result, offset: int = 90) -> Result:
-    """Return what the lane answers to the recall of a refund's original."""
-    return a_result(
-        offset,
-        type=CommandType.RECALL_ORIGINAL,
-        status=Status.COMPLETED,
-        command_id=derived_id("RECALL_ORIGINAL", refund.command_id),
-        transaction_id=refund.command_id,
-    )
-
-
-def publish(place: Place, *results: Result) -> None:
-    place.log.append(PARTITION, [write_result(result) for result in results])
+    return partial(make_place, session)
 
 
 # ------------------------------------------------------------------ what is said
