@@ -25,6 +25,8 @@ import org.apache.kafka.common.serialization.ByteArraySerializer;
 class Pay {
     // C3 01 and the fingerprint of schemas/avro/pay.v1.avsc: README lists them.
     static final byte[] PAY_V1 = HexFormat.of().parseHex("c30111d9ea9b31bca9eb");
+    // Of schemas/avro/result.v1.avsc and v2: the fields that are read here come first in both, and in the same order.
+    static final List<String> RESULTS = List.of("c301febf1be5bb8ad479", "c301ec1872c47277145f");
     static final List<String> STATUSES =
         List.of("ACCEPTED", "OPEN", "COMPLETED", "RETURNED", "REJECTED", "UNKNOWN", "UNLISTED");
 
@@ -83,7 +85,7 @@ class Pay {
                 long reason = reader.number();
                 reader.text(); // root
                 if (Arrays.equals(reader.fixed(16), commandId)) {
-                    return status + (reason == 0 ? "" : " with reason " + reason + " of schemas/avro/result.v1.avsc");
+                    return status + (reason == 0 ? "" : " with reason " + reason + " of schemas/avro/result.v2.avsc");
                 }
             }
         }
@@ -140,7 +142,10 @@ class Pay {
 
         Reader(byte[] payload) {
             bytes = ByteBuffer.wrap(payload);
-            bytes.position(10); // C3 01 and the fingerprint: compare it with the schema you know
+            String schema = HexFormat.of().formatHex(fixed(10)); // C3 01 and the fingerprint
+            if (!RESULTS.contains(schema)) {
+                throw new IllegalArgumentException("a result of a schema that this program does not know: " + schema);
+            }
         }
 
         byte[] fixed(int size) {

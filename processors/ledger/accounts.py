@@ -7,7 +7,7 @@ from processors.ledger.commands import AccountStatus, GetBalance, OpenAccount, U
 from processors.ledger.metadata import canonical_metadata
 from processors.ledger.outcomes import Outcome, Posting, Reason, Status
 from processors.ledger.postings import accounts_of, mask_of, shown
-from processors.ledger.refusals import refused
+from processors.ledger.refusals import no_account, refused
 
 
 def open_account(book: Book, command: OpenAccount) -> Outcome:
@@ -43,9 +43,9 @@ def update_account(book: Book, command: UpdateAccount) -> Outcome:
     """
     account = book.accounts[command.address, command.currency]
     if account is None:
-        return refused(command, Reason.UNKNOWN_ACCOUNT)
+        return no_account(command, command.address)
     if account.status is AccountStatus.CLOSED:
-        return refused(command, Reason.ACCOUNT_CLOSED)
+        return refused(command, Reason.ACCOUNT_CLOSED, account)
     if command.status is AccountStatus.CLOSED and (account.balance or account.held or account.open_count):
         return refused(command, Reason.ACCOUNT_NOT_EMPTY)
     if command.overdraft_limit is not None:
@@ -64,7 +64,7 @@ def get_balance(book: Book, command: GetBalance) -> Outcome:
     """Show every account of the chain as it is now, root first; rejected only with UNKNOWN_ACCOUNT."""
     accounts = accounts_of(book, command.address, command.currency)
     if not accounts:
-        return refused(command, Reason.UNKNOWN_ACCOUNT)
+        return no_account(command, command.address)
     return _with_account(command.command_id, accounts[-1], tuple(accounts))
 
 

@@ -18,7 +18,7 @@ from processors.ledger.postings import (
     post_all,
     why_not,
 )
-from processors.ledger.refusals import refused
+from processors.ledger.refusals import no_account, refused
 
 PLACE_HOLD = Effect(contra=Contra.NONE, held_sign=1, refused_by=NEW_DEBITS, checks_funds=True)
 
@@ -41,11 +41,11 @@ def place_hold(book: Book, command: PlaceHold, now_ms: int) -> Outcome:
     """
     accounts = accounts_of(book, command.address, command.currency)
     if not accounts:
-        return refused(command, Reason.UNKNOWN_ACCOUNT)
+        return no_account(command, command.address)
     amount_minor = command.amount_minor
-    reason = why_not(accounts, amount_minor, PLACE_HOLD)
-    if reason is not None:
-        return refused(command, reason)
+    refusal = why_not(accounts, amount_minor, PLACE_HOLD)
+    if refusal is not None:
+        return refused(command, *refusal)
     levels = mask_of(accounts)
     expires_at_ms = now_ms + command.expires_in_ms
     key = (root_of(command.address), command.command_id)
@@ -81,14 +81,15 @@ def capture_hold(book: Book, command: CaptureHold, now_ms: int) -> Outcome:
     Source: docs/design.md, Money; rules H1, H2, H5.
     """
     hold = _open_hold(book, command, now_ms)
-    if isinstance(hold, Reason):
-        return refused(command, hold)
+    if isinstance(hold, Outcome):
+        return hold
     amount_minor = hold.remaining_minor if command.amount_minor is None else command.amount_minor
     if amount_minor > hold.remaining_minor:
         return refused(command, Reason.CAPTURE_ABOVE_HOLD)
     accounts = accounts_at(book, hold.address, hold.currency, hold.levels)
-    if not all(fits(account.balance - amount_minor) for account in accounts):
-        return refused(command, Reason.BALANCE_OVERFLOW)
+    for account in accounts:
+        if not fits(account.balance - amount_minor):
+            return refused(command, Reason.BALANCE_OVERFLOW, account)
     released_minor = hold.remaining_minor if command.final else amount_minor
     postings = _release(book, command, hold, released_minor, captured_minor=amount_minor)
     return Outcome(
@@ -106,8 +107,8 @@ def capture_hold(book: Book, command: CaptureHold, now_ms: int) -> Outcome:
 def void_hold(book: Book, command: VoidHold, now_ms: int) -> Outcome:
     """Release all that is left of a hold; refused as a capture is, but for amounts."""
     hold = _open_hold(book, command, now_ms)
-    if isinstance(hold, Reason):
-        return refused(command, hold)
+    if isinstance(hold, Outcome):
+        return hold
     return _released(book, command, hold)
 
 
@@ -127,16 +128,17 @@ def expire_hold(book: Book, command: ExpireHold, root: str, now_ms: int) -> Outc
     return _released(book, command, hold)
 
 
-def _open_hold(book: Book, command: CaptureHold | VoidHold, now_ms: int) -> Hold | Reason:
+def _open_hold(book: Book, command: CaptureHold | VoidHold, now_ms: int) -> Hold | Outcome:
+    """Return the hold that a command ends, or its refusal."""
     if book.accounts[command.address, command.currency] is None:
-        return Reason.UNKNOWN_ACCOUNT
+        return no_account(command, command.address)
     hold = book.holds[root_of(command.address), command.hold_id]
     if hold is None or _is_forgotten(book, hold, now_ms):
-        return Reason.UNKNOWN_HOLD
+        return refused(command, Reason.UNKNOWN_HOLD)
     if not _is_about(command, hold):
-        return Reason.HOLD_MISMATCH
+        return refused(command, Reason.HOLD_MISMATCH)
     if now_ms >= hold.expires_at_ms:  # H2
-        return Reason.HOLD_EXPIRED
+        return refused(command, Reason.HOLD_EXPIRED)
     return hold
 
 

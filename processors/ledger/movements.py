@@ -8,7 +8,7 @@ from processors.ledger.book import Account, Book
 from processors.ledger.commands import Adjust, Collect, Direction, Pay, TopUp, Transfer
 from processors.ledger.outcomes import Contra, Outcome, Reason, Status
 from processors.ledger.postings import (
-    CREDITS,
+    CLOSED_ONLY,
     NEW_DEBITS,
     Effect,
     accounts_of,
@@ -17,18 +17,18 @@ from processors.ledger.postings import (
     post_all,
     why_not,
 )
-from processors.ledger.refusals import refused
+from processors.ledger.refusals import no_account, refused
 
 # Which system account stands against it, its sign, what refuses it, who checks funds (docs/design.md, Money; H5).
-TOP_UP = Effect(contra=Contra.FUNDING, balance_sign=1, refused_by=CREDITS)
-COLLECT = Effect(contra=Contra.SETTLEMENT, balance_sign=1, refused_by=CREDITS)
+TOP_UP = Effect(contra=Contra.FUNDING, balance_sign=1, refused_by=CLOSED_ONLY)
+COLLECT = Effect(contra=Contra.SETTLEMENT, balance_sign=1, refused_by=CLOSED_ONLY)
 ADJUST = {
-    Direction.CREDIT: Effect(contra=Contra.ADJUSTMENT, balance_sign=1, refused_by=CREDITS),
+    Direction.CREDIT: Effect(contra=Contra.ADJUSTMENT, balance_sign=1, refused_by=CLOSED_ONLY),
     Direction.DEBIT: Effect(contra=Contra.ADJUSTMENT, balance_sign=-1, refused_by=NEW_DEBITS),
 }
 PAY = Effect(contra=Contra.SETTLEMENT, balance_sign=-1, refused_by=NEW_DEBITS, checks_funds=True)
 TRANSFER_OUT = Effect(contra=Contra.TRANSIT, balance_sign=-1, refused_by=NEW_DEBITS, checks_funds=True)
-TRANSFER_IN = Effect(contra=Contra.TRANSIT, balance_sign=1, refused_by=CREDITS)
+TRANSFER_IN = Effect(contra=Contra.TRANSIT, balance_sign=1, refused_by=CLOSED_ONLY)
 
 
 def top_up(book: Book, command: TopUp) -> Outcome:
@@ -74,12 +74,12 @@ def transfer(book: Book, command: Transfer) -> Outcome:
     payer = book.accounts[command.address, command.currency]
     payee = book.accounts[command.to_address, command.currency]
     if payer is None or payee is None:
-        return refused(command, Reason.UNKNOWN_ACCOUNT)
+        return no_account(command, command.address if payer is None else command.to_address)
     amount_minor = command.amount_minor
     legs = (((payer,), TRANSFER_OUT), ((payee,), TRANSFER_IN))
-    reason = first_of(why_not(accounts, amount_minor, effect) for accounts, effect in legs)
-    if reason is not None:
-        return refused(command, reason)
+    refusal = first_of(why_not(accounts, amount_minor, effect) for accounts, effect in legs)
+    if refusal is not None:
+        return refused(command, *refusal)
     postings = [post_all(book, accounts, amount_minor, effect) for accounts, effect in legs]
     return Outcome(
         Status.ACCEPTED, Reason.NONE, command.command_id, amount_minor, (*postings[0], *postings[1]), mask_of((payer,))
@@ -93,10 +93,10 @@ def _named(book: Book, command: TopUp | Collect | Adjust) -> tuple[Account, ...]
 
 def _move(book: Book, command: TopUp | Collect | Adjust | Pay, accounts: Sequence[Account], effect: Effect) -> Outcome:
     if not accounts:
-        return refused(command, Reason.UNKNOWN_ACCOUNT)
+        return no_account(command, command.address)
     amount_minor = command.amount_minor
-    reason = why_not(accounts, amount_minor, effect)
-    if reason is not None:
-        return refused(command, reason)
+    refusal = why_not(accounts, amount_minor, effect)
+    if refusal is not None:
+        return refused(command, *refusal)
     postings = post_all(book, accounts, amount_minor, effect)
     return Outcome(Status.ACCEPTED, Reason.NONE, command.command_id, amount_minor, postings, mask_of(accounts))

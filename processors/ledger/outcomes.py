@@ -51,7 +51,7 @@ class Posting:
 class Reason(StrEnum):
     """Why not. The first that applies is given: the order here is the order of precedence.
 
-    Each has a line in docs/rejections.md and a golden scenario of the same name.
+    Each has a paragraph in docs/rejections.md and a golden scenario of the same name.
     """
 
     NONE = "NONE"
@@ -91,9 +91,32 @@ class Reason(StrEnum):
     INSUFFICIENT_FUNDS = "INSUFFICIENT_FUNDS"
     BALANCE_OVERFLOW = "BALANCE_OVERFLOW"
 
+    @property
+    def paragraph(self) -> str:
+        """Return where the documentation says what the reason means and what to do next.
+
+        >>> Reason.INSUFFICIENT_FUNDS.paragraph
+        'docs/rejections.md#insufficient_funds'
+        """
+        return f"docs/rejections.md#{self.lower()}"
+
 
 PRECEDENCE: dict[Reason, int] = {reason: place for place, reason in enumerate(Reason)}
 """A reason's place in the order; where several apply, the lowest is given."""
+
+
+@dataclass(slots=True)
+class RefusedBy:
+    """The account that a rejection comes from: the first, root first, that has the reason given.
+
+    ``available_minor`` is what was available there, and ``missing_minor`` what it lacked of the amount
+    (INSUFFICIENT_FUNDS; 0 for other reasons), both cut to 64 bits: balance, held and limit together may need 66. Of an
+    address without an account (UNKNOWN_ACCOUNT) both are 0.
+    """
+
+    address: str
+    available_minor: int
+    missing_minor: int
 
 
 @dataclass(slots=True)
@@ -106,7 +129,8 @@ class Outcome:
     ``remaining_minor`` is what is left of the hold, or of the original to refund. ``levels`` is the bit mask of the
     levels of the named address that were touched. ``journalled`` is False where the answer leaves no journal row (I4,
     I5, a reused id). ``policy`` and ``account_status`` are those of the named account after OPEN_ACCOUNT,
-    UPDATE_ACCOUNT and GET_BALANCE, None otherwise. Not frozen: one per command on the hot path.
+    UPDATE_ACCOUNT and GET_BALANCE, None otherwise. ``refused_by`` is None where no account is the cause of a refusal.
+    Not frozen: one per command on the hot path.
     """
 
     status: Status
@@ -121,3 +145,4 @@ class Outcome:
     policy: Policy | None = None
     account_status: AccountStatus | None = None
     journalled: bool = True
+    refused_by: RefusedBy | None = None

@@ -12,11 +12,13 @@ from processors.ledger.addresses import at_levels, chain, level_of
 from processors.ledger.book import Account, Book
 from processors.ledger.commands import AccountStatus, Policy
 from processors.ledger.outcomes import PRECEDENCE, Contra, Posting, Reason
+from processors.ledger.refusals import Refusal
 from processors.ledger.rules import BALANCE_MINOR_MAX, BALANCE_MINOR_MIN
 
-# H5: what an account's status refuses. Capture, void and expiry are refused by none: the hold keeps the account open.
+# H5: what an account's status refuses: payments and holds, and whatever else moves money. Capture, void and expiry are
+# refused by none: the hold keeps the account open.
 NEW_DEBITS = {AccountStatus.CLOSED: Reason.ACCOUNT_CLOSED, AccountStatus.FROZEN: Reason.ACCOUNT_FROZEN}
-CREDITS = {AccountStatus.CLOSED: Reason.ACCOUNT_CLOSED}
+CLOSED_ONLY = {AccountStatus.CLOSED: Reason.ACCOUNT_CLOSED}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +59,10 @@ def accounts_at(book: Book, address: str, currency: str, levels: int) -> list[Ac
     return found
 
 
-def why_not(accounts: Sequence[Account], amount_minor: int, effect: Effect) -> Reason | None:
+def why_not(accounts: Sequence[Account], amount_minor: int, effect: Effect) -> Refusal | None:
     """Return the first reason, by precedence and not by level, why an effect cannot be had on all accounts; or None.
+
+    With it comes the first account that has that reason.
 
     Source: rules H5 (status, policy and limit of each level), L15 (overflow).
     """
@@ -66,13 +70,14 @@ def why_not(accounts: Sequence[Account], amount_minor: int, effect: Effect) -> R
     for account in accounts:
         reason = _why_not_on(account, amount_minor, effect)
         if reason is not None:
-            found.append(reason)
+            found.append(Refusal(reason, account))
     return first_of(found) if found else None
 
 
-def first_of(reasons: Iterable[Reason | None]) -> Reason | None:
-    """Return the first of several reasons in order of precedence; None where there is none."""
-    return min((reason for reason in reasons if reason is not None), key=PRECEDENCE.__getitem__, default=None)
+def first_of(refusals: Iterable[Refusal | None]) -> Refusal | None:
+    """Return the first of several refusals in order of precedence; None where there is none."""
+    found = (refusal for refusal in refusals if refusal is not None)
+    return min(found, key=lambda refusal: PRECEDENCE[refusal.reason], default=None)
 
 
 def _why_not_on(account: Account, amount_minor: int, effect: Effect) -> Reason | None:

@@ -8,10 +8,19 @@ from processors.ids import root_of, uuid7_time_ms
 from processors.ledger.book import Account, Book, Decision, OpenRefund, Refunded, TransactionKey
 from processors.ledger.commands import AccountStatus, CommandType, Refund
 from processors.ledger.outcomes import Contra, Outcome, Posting, Reason, Status
-from processors.ledger.postings import CREDITS, Effect, accounts_at, accounts_of, count_open, mask_of, post_all, why_not
-from processors.ledger.refusals import refused
+from processors.ledger.postings import (
+    CLOSED_ONLY,
+    Effect,
+    accounts_at,
+    accounts_of,
+    count_open,
+    mask_of,
+    post_all,
+    why_not,
+)
+from processors.ledger.refusals import Refusal, no_account, refused
 
-REFUND = Effect(contra=Contra.SETTLEMENT, balance_sign=1, refused_by=CREDITS)
+REFUND = Effect(contra=Contra.SETTLEMENT, balance_sign=1, refused_by=CLOSED_ONLY)
 REFUNDABLE = {CommandType.PAY.value, CommandType.CAPTURE_HOLD.value}  # H3: a hold's own id is refused
 
 
@@ -50,7 +59,7 @@ def refund(book: Book, command: Refund, now_ms: int) -> Outcome:
     """
     named = book.accounts[command.address, command.currency]
     if named is None:
-        return refused(command, Reason.UNKNOWN_ACCOUNT)
+        return no_account(command, command.address)
     original_time_ms = uuid7_time_ms(command.original_id)
     if original_time_ms is None:
         return refused(command, Reason.UNKNOWN_ORIGINAL)
@@ -63,9 +72,9 @@ def refund(book: Book, command: Refund, now_ms: int) -> Outcome:
     if decision is None:
         return refused(command, Reason.UNKNOWN_ORIGINAL)
     original = _decided(decision)
-    reason = why_not_given_back(book, command, original, key)
-    if reason is not None:
-        return refused(command, reason)
+    refusal = why_not_given_back(book, command, original, key)
+    if refusal is not None:
+        return refused(command, *refusal)
     postings, remaining_minor = give_back(book, command, original, key)
     return Outcome(
         Status.ACCEPTED,
@@ -79,7 +88,9 @@ def refund(book: Book, command: Refund, now_ms: int) -> Outcome:
     )
 
 
-def why_not_given_back(book: Book, wish: Refund | OpenRefund, original: Original, key: TransactionKey) -> Reason | None:
+def why_not_given_back(
+    book: Book, wish: Refund | OpenRefund, original: Original, key: TransactionKey
+) -> Refusal | None:
     """Return the first reason why an original cannot be given back by a refund's amount, or None.
 
     Args:
@@ -90,11 +101,11 @@ def why_not_given_back(book: Book, wish: Refund | OpenRefund, original: Original
     """
     reason = why_not_refundable(wish, original)
     if reason is not None:
-        return reason
+        return Refusal(reason)
     known = book.refunded[key]
     refunded_minor = 0 if known is None else known.refunded_minor
     if refunded_minor + wish.amount_minor > original.amount_minor:
-        return Reason.REFUND_ABOVE_ORIGINAL
+        return Refusal(Reason.REFUND_ABOVE_ORIGINAL)
     return why_not(accounts_at(book, wish.address, wish.currency, original.levels), wish.amount_minor, REFUND)
 
 
@@ -133,7 +144,7 @@ def give_back(
 def _left_open(book: Book, command: Refund, named: Account) -> Outcome:
     """Keep the refund until its original is recalled; the accounts that it may credit stay open meanwhile (H4, H5)."""
     if named.status is AccountStatus.CLOSED:  # the original took from it, whatever else the archive says
-        return refused(command, Reason.ACCOUNT_CLOSED)
+        return refused(command, Reason.ACCOUNT_CLOSED, named)
     chain_accounts = accounts_of(book, command.address, command.currency)
     # A closed parent counts nothing open, for ever; if the original took from it, the recall is refused.
     accounts = [account for account in chain_accounts if account.status is not AccountStatus.CLOSED]

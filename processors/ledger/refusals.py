@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+from processors.ledger.book import Account
 from processors.ledger.commands import (
     Adjust,
     CaptureHold,
@@ -14,18 +17,55 @@ from processors.ledger.commands import (
     Transfer,
     VoidHold,
 )
-from processors.ledger.outcomes import Outcome, Reason, Status
+from processors.ledger.outcomes import Outcome, Reason, RefusedBy, Status
+from processors.ledger.rules import BALANCE_MINOR_MAX, BALANCE_MINOR_MIN
 
 
-def refused(command: Command, reason: Reason) -> Outcome:
-    """Return a partner's command rejected: nothing moved, with what it asked for and what it named."""
+class Refusal(NamedTuple):
+    """Why not, and the account that is the cause; None where no account is."""
+
+    reason: Reason
+    account: Account | None = None
+
+
+def refused(command: Command, reason: Reason, account: Account | None = None) -> Outcome:
+    """Return a partner's command rejected: nothing moved, with what it asked for and what it named.
+
+    Args:
+        command: Not changed.
+        reason: Why.
+        account: The cause, as it is; None where no account is.
+    """
+    amount_minor = _amount_asked_minor(command)
     return Outcome(
         Status.REJECTED,
         reason,
         command.command_id,
-        amount_minor=_amount_asked_minor(command),
+        amount_minor=amount_minor,
         related_id=_transaction_named(command),
+        refused_by=refused_by(Refusal(reason, account), amount_minor),
     )
+
+
+def no_account(command: Command, address: str) -> Outcome:
+    """Return a partner's command rejected because an address that it names has no account in its currency."""
+    outcome = refused(command, Reason.UNKNOWN_ACCOUNT)
+    outcome.refused_by = RefusedBy(address, 0, 0)
+    return outcome
+
+
+def refused_by(refusal: Refusal, amount_minor: int) -> RefusedBy | None:
+    """Return what a result says of the account that refused an amount; None where none did."""
+    reason, account = refusal
+    if account is None:
+        return None
+    missing_minor = amount_minor - account.available if reason is Reason.INSUFFICIENT_FUNDS else 0
+    return RefusedBy(account.address, _cut(account.available), _cut(missing_minor))
+
+
+def _cut(amount_minor: int) -> int:
+    """Return the nearest integer of 64 bits."""
+    return max(BALANCE_MINOR_MIN, min(amount_minor, BALANCE_MINOR_MAX))
 
 
 def _amount_asked_minor(command: Command) -> int:

@@ -13,7 +13,7 @@ METADATA_BYTES_MAX = 4096
 METADATA_DEPTH_MAX = 16
 RULES_RELEASE = 2
 """The newest meaning of ``Rules`` that this code knows; a larger ``release`` in the log stops the lane (I6)."""
-RESULT_VERSION = 1
+RESULT_VERSION = 2
 """The newest result schema that this code encodes with; a larger ``result_version`` in the log stops the lane (I6)."""
 # The journal keeps a partition for each slice from the window behind to twice the future limit ahead (A7); a tenth of
 # what it may have is left for slices that wait for the archive.
@@ -39,7 +39,7 @@ class Rules:
     future_limit_ms: int = 24 * 3_600_000
     refund_period_ms: int = 180 * 86_400_000
     longest_hold_ms: int = 30 * 86_400_000
-    result_version: int = 1
+    result_version: int = RESULT_VERSION
     window_floor_ms: int = 0
     refund_floor_ms: int = 0
     recall_floor_ms: int = 0

@@ -8,7 +8,7 @@ from typing import Any, assert_never
 
 from processors.ids import id_text
 from processors.ledger.book import Account, Hold, OpenRefund
-from processors.ledger.outcomes import Posting, Reason, Status
+from processors.ledger.outcomes import Posting, Reason, RefusedBy, Status
 from processors.ops.money import show_amount, show_money
 from processors.stores.archive_reader import StatementRow
 from processors.wire.dead_letters import DeadLetter
@@ -59,22 +59,62 @@ def headline(result: Result) -> str:
         words.append(f"(left: {show_money(result.remaining_minor, result.currency)})")
     if result.expires_at_ms:
         words.append(f"until {show_time(result.expires_at_ms)}")
+    if result.refused_by is not None:
+        words.append(f"({_cause(result.refused_by, result)})")
     if result.duplicate_of is not None:
         words.append("(already answered before, nothing changed)")
     words.append(show_id(result.command_id))
     return "  ".join(words)
 
 
+def _cause(cause: RefusedBy, result: Result) -> str:
+    available = show_money(cause.available_minor, result.currency)
+    match result.reason:
+        case Reason.UNKNOWN_ACCOUNT:
+            return f"{cause.address} has no account in {result.currency}"
+        case Reason.INSUFFICIENT_FUNDS:
+            return f"{cause.address} has {available}, {show_money(cause.missing_minor, result.currency)} missing"
+        case _:
+            return f"{cause.address} says no, with {available} available"
+
+
+def explanation(result: Result) -> str:
+    """Return a line that says where a refusal is explained; nothing for what was not refused."""
+    return "" if result.reason is Reason.NONE else f"what it means, and what to do next: {result.reason.paragraph}"
+
+
+def with_minor_texts(value: Any) -> Any:
+    """Return what ``--json`` prints of a value: beside each number of minor units its digits as text.
+
+    JavaScript and others read a number as a double, which rounds what is above 2**53.
+
+    >>> with_minor_texts([{"balance_minor": 99079191802152157}])
+    [{'balance_minor': 99079191802152157, 'balance_minor_text': '99079191802152157'}]
+    """
+    if isinstance(value, list | tuple):
+        return [with_minor_texts(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    told: dict[str, Any] = {}
+    for name, each in value.items():
+        told[name] = each if name == "metadata" else with_minor_texts(each)  # a partner's own is shown as it is
+        if isinstance(each, int) and isinstance(name, str) and name.endswith("_minor"):
+            told[f"{name}_text"] = str(each)
+    return told
+
+
 def result_as_json(result: Result) -> dict[str, Any]:
     """Return all that a result says to a partner or an operator.
 
-    Amounts are minor units in ``*_minor`` and as they are written in ``amount``; ids are text, times ISO 8601, metadata
-    an object. What is empty is left out.
+    Amounts are minor units in ``*_minor``, the command's also as it is written in ``amount``; ids are text, times ISO
+    8601, metadata an object. What is empty is left out.
     """
     values: dict[str, Any] = {
         "type": result.type,
         "status": result.status,
-        "reason": "" if result.reason == "NONE" else result.reason,
+        "reason": "" if result.reason is Reason.NONE else result.reason,
+        "see": "" if result.reason is Reason.NONE else result.reason.paragraph,
+        "refused_by": None if result.refused_by is None else _cause_as_json(result.refused_by),
         "address": result.address,
         "currency": result.currency,
         "amount_minor": result.amount_minor,
@@ -97,6 +137,14 @@ def result_as_json(result: Result) -> dict[str, Any]:
     kept = {name: value for name, value in values.items() if value not in ("", None, [], 0)}
     duplicate = {} if result.duplicate_of is None else {"duplicate": True}
     return {**kept, **duplicate, "lane": result.lane, "offset": result.lane_offset, "index": result.lane_index}
+
+
+def _cause_as_json(cause: RefusedBy) -> dict[str, Any]:
+    return {
+        "address": cause.address,
+        "available_minor": cause.available_minor,
+        "missing_minor": cause.missing_minor,
+    }
 
 
 def _posting_as_json(posting: Posting) -> dict[str, Any]:

@@ -1,4 +1,8 @@
-"""A result as a value and as bytes: the schema ``result.v1`` by hand, since every command passes here twice."""
+"""A result as a value and as bytes: the schemas ``result.v1`` and ``v2`` by hand, since every command passes twice.
+
+Version 2 has one field more, ``refused_by``. Which one is written is a rule of the lane (``Rules.result_version``, I6);
+both are read, since the log, the journal and the archive keep what was written.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,8 @@ from typing import Any
 from processors.faults import Undecodable
 from processors.ledger.addresses import ADDRESS_BYTES_MAX
 from processors.ledger.commands import AccountStatus, CommandType, Direction, Policy
-from processors.ledger.outcomes import Contra, Posting, Reason, Status
+from processors.ledger.outcomes import Contra, Posting, Reason, RefusedBy, Status
+from processors.ledger.rules import RESULT_VERSION
 from processors.wire import guard
 from processors.wire.avro import UNLISTED, long_bytes, reader_of, sized_bytes, text_bytes
 from processors.wire.causes import Cause
@@ -35,11 +40,12 @@ class ResultPointer:
 
 @dataclass(slots=True)
 class Result:
-    """An answer. Fields, their meanings and units are those of ``schemas/avro/result.v1.avsc``, in the same order.
+    """An answer. Fields, their meanings and units are those of ``schemas/avro/result.v2.avsc``, in the same order.
 
-    ``duplicate_of`` is None for a first answer. ``direction``, ``policy`` and ``account_status`` are None where the
+    ``duplicate_of`` is None for a first answer. ``refused_by`` is None where no account is the cause of a refusal, and
+    in results of version 1. ``direction``, ``policy`` and ``account_status`` are None where the
     type has none. The ingress fields are -1, and ``unit`` empty, where the record came straight to the shard's topic.
-    Not frozen: one per command on the hot path, freezing its 39 fields costs 3 µs.
+    Not frozen: one per command on the hot path, freezing its 40 fields costs 3 µs.
     """
 
     incarnation: bytes
@@ -75,6 +81,7 @@ class Result:
     metadata: bytes = b""
     control: bytes = b""
     duplicate_of: ResultPointer | None = None
+    refused_by: RefusedBy | None = None
     unit: str = ""
     generation: int = 0
     ingress_epoch: int = -1
@@ -93,13 +100,13 @@ def decode_result(payload: bytes) -> Result:
     return result
 
 
-def write_result(result: Result) -> bytes:
-    """Encode a result by its schema, in single-object encoding.
+def write_result(result: Result, version: int = RESULT_VERSION) -> bytes:
+    """Encode a result by a version of its schema, in single-object encoding; what that version lacks is left out.
 
-    By hand: fastavro takes 15 µs for these 39 fields; a property test holds the two to the same bytes.
+    By hand: fastavro takes 15 µs for these 40 fields; a property test holds the two to the same bytes.
     """
     return join_result(
-        (result.incarnation, result.shard, result.lane),
+        (version, result.incarnation, result.shard, result.lane),
         (result.lane_offset, result.lane_index, result.lane_time_ms, result.version_us, result.rules_version),
         (result.type, result.status, result.reason),
         result.root,
@@ -119,6 +126,8 @@ def write_result(result: Result) -> bytes:
             metadata=result.metadata,
             control=result.control,
             duplicate_of=result.duplicate_of,
+            refused_by=result.refused_by,
+            version=version,
         ),
         (result.unit, result.generation, result.ingress_epoch, result.ingress_partition),
         (result.ingress_offset, result.ingress_leader_epoch),
@@ -126,7 +135,7 @@ def write_result(result: Result) -> bytes:
 
 
 def join_result(  # noqa: PLR0917 - positional: keywords cost 0.3 µs a command
-    lane: tuple[bytes, str, int],
+    lane: tuple[int, bytes, str, int],
     place: tuple[int, int, int, int, int],
     verdict: tuple[CommandType, Status, Reason],
     root: str,
@@ -140,10 +149,10 @@ def join_result(  # noqa: PLR0917 - positional: keywords cost 0.3 µs a command
     source: tuple[str, int, int, int],
     ingress: tuple[int, int],
 ) -> bytes:
-    """Encode a result from its fields, in the schema's order; what belongs together comes as one tuple.
+    """Encode a result from its fields, in the schema's order; ``lane`` begins with its version, ``extras`` are of it.
 
     Positional, and what repeats from result to result is remembered: one per command on the hot path, 4 µs instead of
-    the 8 that a ``Result`` and its 39 fields one by one take.
+    the 8 that a ``Result`` and its 40 fields one by one take.
     """
     offset, index, lane_time_ms, version_us, rules_version = place
     type_, status, reason = verdict
@@ -151,7 +160,7 @@ def join_result(  # noqa: PLR0917 - positional: keywords cost 0.3 µs a command
     assert len(command_id) == len(transaction_id) == len(body_hash) == ID_BYTES
     return b"".join(
         (
-            _SCHEMA.prefix + _lane_bytes(lane),
+            _lane_bytes(lane),
             long_bytes(offset),
             long_bytes(index) if index else b"\x00",
             _same_bytes(lane_time_ms),
@@ -179,7 +188,7 @@ def join_result(  # noqa: PLR0917 - positional: keywords cost 0.3 µs a command
 
 def repeat_result(
     first: bytes,
-    lane: tuple[bytes, str, int],
+    lane: tuple[int, bytes, str, int],
     place: tuple[int, int, int],
     source: tuple[str, int, int, int],
     ingress: tuple[int, int],
@@ -187,8 +196,8 @@ def repeat_result(
     """Encode a repetition of a first answer: its bytes, but for where it is answered, what for, and by what right.
 
     Args:
-        first: The first answer; the repetition is of the same version of the schema.
-        lane: As ``join_result``'s; ``source`` and ``ingress`` too.
+        first: The first answer, of any version of the schema.
+        lane: As ``join_result``'s, with the version that the repetition has; ``source`` and ``ingress`` too.
         place: Offset and index of the record that is answered now, and its lane time in ms.
         source: Unit, generation, ingress epoch and partition of that record.
         ingress: Its ingress offset and leader epoch.
@@ -200,7 +209,6 @@ def repeat_result(
     offset, index, lane_time_ms = place
     return b"".join(
         (
-            first[:PREFIX_BYTES],
             _lane_bytes(lane),
             long_bytes(offset),
             long_bytes(index),
@@ -210,12 +218,19 @@ def repeat_result(
             b"\x00",  # journalled: false
             known.between("postings", "duplicate_of"),
             _pointer_bytes(ResultPointer(known.value("lane_offset"), known.value("lane_index"))),
+            _repeated_cause(known, lane[0]),
             _source_bytes(source),
             long_bytes(ingress[0]),
             _same_bytes(ingress[1]),
-            known.after("ingress_leader_epoch"),
         )
     )
+
+
+def _repeated_cause(first: Skimmed, version: int) -> bytes:
+    """Return ``refused_by`` of a repetition: as the first answer has it, if both versions have the field."""
+    if version == _WITHOUT_REFUSED_BY:
+        return b""
+    return first.between("refused_by", "unit") if first.has("refused_by") else b"\x00"
 
 
 def skim_result(payload: bytes) -> Skimmed:
@@ -241,8 +256,10 @@ def extras_bytes(
     metadata: bytes = b"",
     control: bytes = b"",
     duplicate_of: ResultPointer | None = None,
+    refused_by: RefusedBy | None = None,
+    version: int,
 ) -> bytes:
-    """Encode ``policy`` to ``duplicate_of``, of which most results have none: ``PLAIN_EXTRAS``."""
+    """Encode ``policy`` to ``refused_by``, of which most results have none: ``PLAIN_EXTRAS`` of their version."""
     return b"".join(
         (
             _POLICIES[policy],
@@ -254,15 +271,16 @@ def extras_bytes(
             sized_bytes(metadata),
             sized_bytes(control),
             b"\x00" if duplicate_of is None else _pointer_bytes(duplicate_of),
+            b"" if version == _WITHOUT_REFUSED_BY else _refused_by_bytes(refused_by),
         )
     )
 
 
 @lru_cache(maxsize=_LANES_MAX)
-def _lane_bytes(lane: tuple[bytes, str, int]) -> bytes:
-    incarnation, shard, number = lane
+def _lane_bytes(lane: tuple[int, bytes, str, int]) -> bytes:
+    version, incarnation, shard, number = lane
     assert len(incarnation) == ID_BYTES
-    return incarnation + text_bytes(shard) + long_bytes(number)
+    return _SCHEMAS[version].prefix + incarnation + text_bytes(shard) + long_bytes(number)
 
 
 @lru_cache(maxsize=_PARTNERS_MAX)
@@ -319,6 +337,13 @@ def _pointer_bytes(pointer: ResultPointer) -> bytes:
     return b"\x02" + long_bytes(pointer.lane_offset) + long_bytes(pointer.lane_index) + b"\x00"
 
 
+def _refused_by_bytes(cause: RefusedBy | None) -> bytes:
+    if cause is None:
+        return b"\x00"
+    amounts = long_bytes(cause.available_minor) + long_bytes(cause.missing_minor)
+    return b"\x02" + text_bytes(cause.address) + amounts + b"\x00"
+
+
 def _members(name: str, kind: type[StrEnum]) -> Mapping[str, Any]:
     """Return what each symbol of the schema stands for, in its order; NONE is None where the enum has none so named.
 
@@ -326,10 +351,10 @@ def _members(name: str, kind: type[StrEnum]) -> Mapping[str, Any]:
         ValueError: The schema lacks a member, or has a symbol that is none: a release like that may not start.
     """
     known = {str(member): member for member in kind}
-    symbols = [symbol for symbol in symbols_of(_SCHEMA)[name] if symbol != UNLISTED]
+    symbols = [symbol for symbol in symbols_of(_NEWEST)[name] if symbol != UNLISTED]
     if set(symbols) | {"NONE"} != set(known) | {"NONE"}:
         odd = sorted(set(symbols) ^ set(known))
-        raise ValueError(f"{kind.__name__} and {name} in {_SCHEMA.name}.v{_SCHEMA.version}.avsc differ: {odd}")
+        raise ValueError(f"{kind.__name__} and {name} in {_NEWEST.name}.v{_NEWEST.version}.avsc differ: {odd}")
     return {symbol: known.get(symbol) for symbol in symbols}
 
 
@@ -337,7 +362,9 @@ def _indexes(name: str) -> Mapping[Any, bytes]:
     return {member: long_bytes(index) for index, member in enumerate(_ENUMS[name].values())}
 
 
-_SCHEMA = schema_of("result", 1)
+_SCHEMAS = {version: schema_of("result", version) for version in range(1, RESULT_VERSION + 1)}
+_NEWEST = _SCHEMAS[RESULT_VERSION]
+_WITHOUT_REFUSED_BY = 1  # the version of a result schema
 _ENUMS = {
     name: _members(name, kind)
     for name, kind in (
@@ -357,35 +384,48 @@ _CONTRAS = _indexes("balance.Contra")
 _POLICIES = _indexes("balance.ResultPolicy")
 _ACCOUNT_STATUSES = _indexes("balance.ResultAccountStatus")
 _DIRECTIONS = _indexes("balance.ResultDirection")
-PLAIN_EXTRAS = extras_bytes()
+PLAIN_EXTRAS = {version: extras_bytes(version=version) for version in _SCHEMAS}
 _FIELDS = [field.name for field in fields(Result)]
 _POSTINGS = _FIELDS.index("postings")
 _DUPLICATE_OF = _FIELDS.index("duplicate_of")
-assert [field["name"] for field in _SCHEMA.parsed["fields"]] == _FIELDS  # read and written in this order
+_REFUSED_BY = _FIELDS.index("refused_by")
+# Read and written in this order.
+assert [field["name"] for field in _NEWEST.parsed["fields"]] == _FIELDS
+assert [field["name"] for field in _SCHEMAS[_WITHOUT_REFUSED_BY].parsed["fields"]] == [
+    name for name in _FIELDS if name != "refused_by"
+]
+
+
+def _build_first(values: list[Any]) -> Result:
+    values.insert(_REFUSED_BY, ())
+    return _build(values)
 
 
 def _build(values: list[Any]) -> Result:
-    pointers = values[_DUPLICATE_OF]
-    if len(pointers) > 1:
-        raise Undecodable(Cause.MALFORMED, f"duplicate_of has {len(pointers)} items")
-    values[_DUPLICATE_OF] = pointers[0] if pointers else None
+    for place in (_DUPLICATE_OF, _REFUSED_BY):
+        items = values[place]
+        if len(items) > 1:
+            raise Undecodable(Cause.MALFORMED, f"{_FIELDS[place]} has {len(items)} items")
+        values[place] = items[0] if items else None
     values[_POSTINGS] = tuple(values[_POSTINGS])
     return Result(*values)
 
 
 _FORMATS = {
-    _SCHEMA.prefix: guard.Format(
-        schema=_SCHEMA,
+    schema.prefix: guard.Format(
+        schema=schema,
         read=reader_of(
-            _SCHEMA.parsed,
+            schema.parsed,
             {
-                "balance.Result": _build,
+                "balance.Result": _build_first if version == _WITHOUT_REFUSED_BY else _build,
                 "balance.Posting": lambda values: Posting(*values),
                 "balance.ResultPointer": lambda values: ResultPointer(*values),
+                "balance.RefusedBy": lambda values: RefusedBy(*values),
             },
             _ENUMS,
         ),
     )
+    for version, schema in _SCHEMAS.items()
 }
 
 # What later commands ask a first answer for.
@@ -401,12 +441,13 @@ SKIMMED = (
     "levels",
 )
 _PLANS = {
-    _SCHEMA.prefix: plan_of(
-        _SCHEMA.parsed["fields"],
+    schema.prefix: plan_of(
+        schema.parsed["fields"],
         {
             field["name"]: reader_of(field["type"], {}, _ENUMS)
-            for field in _SCHEMA.parsed["fields"]
+            for field in schema.parsed["fields"]
             if field["name"] in SKIMMED
         },
     )
+    for schema in _SCHEMAS.values()
 }

@@ -99,10 +99,9 @@ class Skimmed:
         """Return the bytes from one field's beginning to another's."""
         return self.payload[self.start(first) : self.start(beyond)]
 
-    def after(self, name: str) -> bytes:
-        """Return the bytes behind a field: those of fields that a later version has added."""
-        following = self._plan.places[name] + 1
-        return self.payload[self._starts[following] :] if following < len(self._starts) else b""
+    def has(self, name: str) -> bool:
+        """Say whether the version of the schema that the bytes are of has a field."""
+        return name in self._plan.places
 
 
 def _walk(payload: bytes, at: int, steps: tuple[Step, ...], starts: list[int]) -> int:

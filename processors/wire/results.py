@@ -21,6 +21,7 @@ from processors.ledger.commands import (
 )
 from processors.ledger.metadata import canonical_metadata
 from processors.ledger.outcomes import Outcome, Reason, Status
+from processors.ledger.rules import Rules
 from processors.wire.admission import Admission
 from processors.wire.records import Headers, Record
 from processors.wire.result_format import (
@@ -78,7 +79,7 @@ def encode_result(
     index: int,
     lane_time_ms: int,
     version_us: int,
-    rules_version: int,
+    rules: Rules,
     admission: Admission,
     outcome: Outcome,
 ) -> bytes:
@@ -90,7 +91,7 @@ def encode_result(
         index: 0, but for parked records (M5).
         lane_time_ms: Lane time of the decision, ms since the epoch (I2).
         version_us: The journal row's (A2); 0 where there is none.
-        rules_version: Of the rules it was decided by.
+        rules: It was decided by; they say which version of the schema it has (I6).
         admission: The record's, with a partner's command.
         outcome: What was decided.
     """
@@ -98,8 +99,8 @@ def encode_result(
     assert command is not None
     assert not isinstance(command, _NO_PARTNERS)
     return join_result(
-        (lane.incarnation, lane.shard, lane.lane),
-        (offset, index, lane_time_ms, version_us, rules_version),
+        (rules.result_version, lane.incarnation, lane.shard, lane.lane),
+        (offset, index, lane_time_ms, version_us, rules.version),
         (TYPE_OF[type(command)], outcome.status, outcome.reason),
         admission.root,
         (command.command_id, outcome.transaction_id, admission.body_hash),
@@ -108,13 +109,13 @@ def encode_result(
         outcome.journalled,
         outcome.postings,
         (outcome.levels, outcome.related_id, outcome.remaining_minor, outcome.expires_at_ms),
-        _extras(command, outcome),
+        _extras(command, outcome, rules.result_version),
         *_source(admission.route),
     )
 
 
 def encode_duplicate(
-    lane: LaneIdentity, first: bytes, *, offset: int, index: int, lane_time_ms: int, admission: Admission
+    lane: LaneIdentity, first: bytes, *, offset: int, index: int, lane_time_ms: int, rules: Rules, admission: Admission
 ) -> bytes:
     """Encode the answer to a command that was answered before: the first answer's content, at a new position (I3).
 
@@ -126,13 +127,17 @@ def encode_duplicate(
         offset: Of the record that is answered now.
         index: Counts the results of one record, from 0.
         lane_time_ms: Lane time of that record, ms since the epoch.
+        rules: In force there; they say which version of the schema the answer has, whichever the first one has (I6).
         admission: That record's.
 
     Raises:
         Undecodable: ``first`` is no result of ours.
     """
     return repeat_result(
-        first, (lane.incarnation, lane.shard, lane.lane), (offset, index, lane_time_ms), *_source(admission.route)
+        first,
+        (rules.result_version, lane.incarnation, lane.shard, lane.lane),
+        (offset, index, lane_time_ms),
+        *_source(admission.route),
     )
 
 
@@ -148,7 +153,7 @@ def encode_control(
     index: int,
     lane_time_ms: int,
     version_us: int,
-    rules_version: int,
+    rules: Rules,
     record: Record,
     control: Control,
 ) -> bytes:
@@ -160,13 +165,13 @@ def encode_control(
         index: 0.
         lane_time_ms: Lane time, ms since the epoch.
         version_us: The row's version (A2).
-        rules_version: In force after it.
+        rules: In force after it.
         record: Its payload is kept literally.
         control: Decoded; a tick leaves no row.
     """
     assert not isinstance(control, Tick)
     row_id = control_id(lane, offset)
-    where = (lane.incarnation, lane.shard, lane.lane, offset, index, lane_time_ms, version_us, rules_version)
+    where = (lane.incarnation, lane.shard, lane.lane, offset, index, lane_time_ms, version_us, rules.version)
     result = Result(
         *where,
         type=CommandType.CONTROL,
@@ -181,14 +186,14 @@ def encode_control(
         amount_minor=0,
         control=record.value or b"",
     )
-    return write_result(result)
+    return write_result(result, rules.result_version)
 
 
-def _extras(command: Command, outcome: Outcome) -> bytes:
+def _extras(command: Command, outcome: Outcome, version: int) -> bytes:
     """Encode what only some types have; the result is all that consumers and the archive ever see of a command (A1)."""
     metadata = getattr(command, "metadata", None)
-    if not metadata and outcome.policy is None and type(command) not in _WITH_EXTRAS:
-        return PLAIN_EXTRAS
+    if not metadata and outcome.policy is None and outcome.refused_by is None and type(command) not in _WITH_EXTRAS:
+        return PLAIN_EXTRAS[version]
     return extras_bytes(
         policy=outcome.policy,
         account_status=outcome.account_status,
@@ -197,6 +202,8 @@ def _extras(command: Command, outcome: Outcome) -> bytes:
         direction=command.direction if isinstance(command, Adjust) else None,
         explanation=command.explanation if isinstance(command, Adjust) else "",
         metadata=(canonical_metadata(metadata) or b"") if metadata else b"",  # L14
+        refused_by=outcome.refused_by,
+        version=version,
     )
 
 

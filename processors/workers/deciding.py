@@ -228,7 +228,7 @@ class Decider:
             index=0,
             lane_time_ms=lane_time_ms,
             version_us=version_us,
-            rules_version=self.book.rules.version,
+            rules=self.book.rules,
             admission=admission,
             outcome=answer,
         )
@@ -250,6 +250,7 @@ class Decider:
             offset=admission.record.offset,
             index=0,
             lane_time_ms=self.standing.lane_time_ms,
+            rules=self.book.rules,
             admission=admission,
         )
         first, context, root = answer.first, self._context, admission.root
@@ -334,7 +335,7 @@ class Decider:
             index=0,
             lane_time_ms=standing.lane_time_ms,
             version_us=version_us,
-            rules_version=self.book.rules.version,
+            rules=self.book.rules,
             record=record,
             control=control,
         )

@@ -423,6 +423,7 @@ class Lane:
                 offset=offset,
                 index=0,
                 lane_time_ms=standing.lane_time_ms,
+                rules=book.rules,
                 admission=admission,
             )
         elif answer is None or answer.journalled:
@@ -434,7 +435,7 @@ class Lane:
                 index=0,
                 lane_time_ms=standing.lane_time_ms,
                 version_us=0,
-                rules_version=book.rules.version,
+                rules=book.rules,
                 admission=admission,
                 outcome=answer,
             )

@@ -10,9 +10,10 @@ from pydantic import BaseModel
 from processors.faults import NEXT_STEPS, StopCode
 from processors.ledger.commands import TYPE_OF
 from processors.ledger.outcomes import Reason, Status
+from processors.ledger.rules import RESULT_VERSION
 from processors.settings import Settings, Shard
 from processors.telemetry import REGISTRY
-from processors.wire.schemas import ALL
+from processors.wire.schemas import ALL, schema_of
 from tests.architecture.source_tree import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -60,8 +61,16 @@ def test_every_stop_code_has_a_line(code: StopCode) -> None:
 
 
 @pytest.mark.parametrize("reason", [reason for reason in Reason if reason is not Reason.NONE])
-def test_every_rejection_has_a_line(reason: Reason) -> None:
-    assert f"| `{reason}` |" in (ROOT / "docs" / "rejections.md").read_text(encoding="utf-8")
+def test_every_rejection_links_to_a_paragraph_that_there_is(reason: Reason) -> None:
+    page, _, anchor = reason.paragraph.partition("#")
+
+    headings = re.findall(r"^### (.*)$", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE)
+    assert anchor in {heading.lower() for heading in headings}  # as GitHub makes a link of a heading
+
+
+@pytest.mark.parametrize("version", range(1, RESULT_VERSION + 1))
+def test_each_version_of_the_result_is_given_with_its_first_ten_bytes(version: int) -> None:
+    assert f"`schemas/avro/result.v{version}.avsc` (`{schema_of('result', version).prefix.hex()}`)" in README
 
 
 @pytest.mark.parametrize("status", [status for status in Status if status is not Status.RETURNED])

@@ -5,6 +5,7 @@ in the currency of the last ``account`` or ``open`` line unless another follows.
 
     account acme USD balance 100.00 limit 20.00       # an account as it is when the story begins
     pay P1 acme 30.00          -> accepted   balance 70.00  available 90.00
+    pay acme 90.01             -> INSUFFICIENT_FUNDS at acme (available 90.00, missing 0.01)
     again pay P1 acme 30.00    -> accepted (same answer)  balance 70.00
     wait 60s
     see acme  balance 70.00  sequence 2
@@ -64,7 +65,7 @@ class Story:
             command, root = self._sent[" ".join(wish)] = self._wishes.read(words)
         before = deepcopy((self._lane.rows, self._lane.system))
         answer = self._lane.send(command, now_ms=self._wishes.now_ms, root=root)
-        self._check_answer(answer, expected)
+        self._check_answer(answer, expected, command.currency)
         refused = isinstance(answer, Outcome) and answer.status in (Status.REJECTED, Status.UNKNOWN)
         if refused and not isinstance(command, RecallOriginal):
             _check_unchanged(before, self._lane)
@@ -98,7 +99,7 @@ class Story:
         seen = self._lane.system.get((level, Contra[address[1:].upper()], self._wishes.currency), 0)
         assert shown(seen, self._wishes.currency) == words.next()
 
-    def _check_answer(self, answer: Answer, expected: Words) -> None:
+    def _check_answer(self, answer: Answer, expected: Words, currency: str) -> None:
         word = expected.next()
         if answer is None:
             assert word == "silence"
@@ -118,6 +119,8 @@ class Story:
             wanted, reason = Status.REJECTED, Reason(word)
         said = f"it was {answer.status} {answer.reason}"
         assert (answer.status, answer.reason) == (wanted, reason), said
+        if expected.take("at"):
+            _check_refused_by(answer, expected, currency)
 
     def _check_account(self, address: str, currency: str, expected: Words, answer: Answer) -> None:
         account = self._lane.rows.accounts[address, currency]
@@ -128,6 +131,21 @@ class Story:
                 assert shown(answer.remaining_minor, currency) == expected.next()
             else:
                 assert str(_FACTS[fact](account)) == expected.next(), f"{fact} is {_FACTS[fact](account)}"
+
+
+def _check_refused_by(answer: Outcome, expected: Words, currency: str) -> None:
+    """Check which account said no, what was available there, and what was missing."""
+    cause = answer.refused_by
+    assert cause is not None, "no account is named as the cause"
+    address = expected.next()
+    assert cause.address == address, f"it was {cause.address}"
+    assert expected.next() == "(available"
+    told = [expected.next()]
+    while not told[-1].endswith(")"):
+        told.append(expected.next())
+    available, missing = shown(cause.available_minor, currency), shown(cause.missing_minor, currency)
+    words = f"{available}, missing {missing})" if cause.missing_minor else f"{available})"
+    assert " ".join(told) == words, f"available was {words}"
 
 
 _FACTS: dict[str, Callable[[Account], str | int]] = {

@@ -30,6 +30,7 @@ from processors.ledger.commands import (
     Tick,
 )
 from processors.ledger.outcomes import Outcome, Reason, Status
+from processors.ledger.rules import Rules
 from processors.routing.units import partition_of
 from processors.streams.connection import KafkaAddress
 from processors.streams.consumer import record_of
@@ -42,6 +43,7 @@ from tests.servers import Servers
 
 PARTITIONS = 4
 LANE = LaneIdentity(shard="s1", incarnation=b"i" * 16, lane=0)
+RULES = Rules(version=1)
 KEYS = KeyRing(signing="k1", keys={"k1": b"s" * 32})
 
 
@@ -87,7 +89,7 @@ class Service:
         self.offset += 1
         if isinstance(command, SetLaneTime):
             payload = encode_control(
-                LANE, offset=self.offset, index=0, lane_time_ms=1, version_us=1, rules_version=1,
+                LANE, offset=self.offset, index=0, lane_time_ms=1, version_us=1, rules=RULES,
                 record=record, control=command,
             )  # fmt: skip
             return [("", payload)]
@@ -108,14 +110,14 @@ class Service:
             )  # fmt: skip
         admission = Admission(record=record, route=None, root=root, command=command, body_hash=bytes(16), refusal=None)
         payload = encode_result(
-            LANE, offset=self.offset, index=index, lane_time_ms=1, version_us=1, rules_version=1,
+            LANE, offset=self.offset, index=index, lane_time_ms=1, version_us=1, rules=RULES,
             admission=admission, outcome=outcome,
         )  # fmt: skip
         first = self.opened.setdefault(command.command_id, payload) if outcome.status is Status.OPEN else payload
         if first is payload:
             return payload
         return encode_duplicate(
-            LANE, first, offset=self.offset, index=index, lane_time_ms=1, admission=admission
+            LANE, first, offset=self.offset, index=index, lane_time_ms=1, rules=RULES, admission=admission
         )  # fmt: skip
 
 

@@ -38,6 +38,7 @@ from tests.properties.reference_fields import mask, refused, time_of, wrong_fiel
 
 Key = tuple[str, str]  # address, currency
 RootId = tuple[str, bytes]
+Objection = tuple[Reason, Key | None]  # why not, and the account that is the cause
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,7 @@ class Reference:
         if isinstance(command, OpenAccount):
             return self._open(command, named)
         if named not in self.accounts:
-            return refused(command, [Reason.UNKNOWN_ACCOUNT]), []
+            return self._refused(command, [(Reason.UNKNOWN_ACCOUNT, named)]), []
         if isinstance(command, UpdateAccount):
             return self._update(command, named)
         if isinstance(command, GetBalance):
@@ -194,13 +195,13 @@ class Reference:
 
     def _update(self, command: UpdateAccount, named: Key) -> tuple[Outcome, list[str]]:
         used = self.balance(named) or self.held(named) or self.open_count(named)
-        reasons = []
+        found: list[Objection] = []
         if self.status[named] is AccountStatus.CLOSED:
-            reasons.append(Reason.ACCOUNT_CLOSED)
+            found.append((Reason.ACCOUNT_CLOSED, named))
         if command.status is AccountStatus.CLOSED and used:
-            reasons.append(Reason.ACCOUNT_NOT_EMPTY)
-        if reasons:
-            return refused(command, reasons), []
+            found.append((Reason.ACCOUNT_NOT_EMPTY, None))
+        if found:
+            return self._refused(command, found), []
         wishes = {name: getattr(command, name) for name in ("overdraft_limit", "policy", "metadata")}
         self.accounts[named] = replace(
             self.accounts[named], **{name: wish for name, wish in wishes.items() if wish is not None}
@@ -237,23 +238,23 @@ class Reference:
                 legs = [Change((address, currency), Contra.SETTLEMENT, -amount, 0) for address in touched]
             case Transfer():
                 if (command.to_address, currency) not in self.accounts:
-                    return refused(command, [Reason.UNKNOWN_ACCOUNT]), []
+                    return self._refused(command, [(Reason.UNKNOWN_ACCOUNT, (command.to_address, currency))]), []
                 legs = [
                     Change((command.address, currency), Contra.TRANSIT, -amount, 0),
                     Change((command.to_address, currency), Contra.TRANSIT, amount, 0),
                 ]
-        reasons = self._against(legs, funds=isinstance(command, Pay | Transfer))
-        if reasons:
-            return refused(command, reasons), []
+        found = self._against(legs, funds=isinstance(command, Pay | Transfer))
+        if found:
+            return self._refused(command, found), []
         postings = self._book(legs)
         return Outcome(Status.ACCEPTED, Reason.NONE, command.command_id, amount, postings, mask(touched)), touched
 
     def _place(self, command: PlaceHold, root: str, now_ms: int) -> tuple[Outcome, list[str]]:
         addresses = self.chain(command.address, command.currency)
         legs = [Change((address, command.currency), Contra.NONE, 0, command.amount_minor) for address in addresses]
-        reasons = self._against(legs, funds=True)
-        if reasons:
-            return refused(command, reasons), []
+        found = self._against(legs, funds=True)
+        if found:
+            return self._refused(command, found), []
         expires_at_ms = now_ms + command.expires_in_ms
         self.holds[root, command.command_id] = OpenHold(
             (command.address, command.currency), addresses, command.amount_minor, expires_at_ms
@@ -277,15 +278,16 @@ class Reference:
         if isinstance(command, CaptureHold):
             taken = hold.remaining if command.amount_minor is None else command.amount_minor
         keys = [(address, hold.key[1]) for address in hold.addresses]
-        found = {
+        overflowing = [key for key in keys if self.balance(key) - taken < -(2**63)]
+        possible = {
             Reason.HOLD_MISMATCH: hold.key != (command.address, command.currency),
             Reason.HOLD_EXPIRED: now_ms >= hold.expires_at_ms,
             Reason.CAPTURE_ABOVE_HOLD: taken > hold.remaining,
-            Reason.BALANCE_OVERFLOW: any(self.balance(key) - taken < -(2**63) for key in keys),
         }
-        reasons = [reason for reason, applies in found.items() if applies]
-        if reasons:
-            return refused(command, reasons), []
+        found: list[Objection] = [(reason, None) for reason, applies in possible.items() if applies]
+        found += [(Reason.BALANCE_OVERFLOW, key) for key in overflowing]
+        if found:
+            return self._refused(command, found), []
         released = taken if isinstance(command, CaptureHold) and not command.final else hold.remaining
         amount = taken if isinstance(command, CaptureHold) else released
         outcome = self._let_go(root, command.hold_id, taken, released, amount)
@@ -328,14 +330,15 @@ class Reference:
         if now_ms - time_ms > self.rules.window_ms:
             return self._wait(command, root)
         known = self.decided.get((root, command.original_id))
-        reasons, addresses = self._against_refund(command, known, root, command.original_id)
-        if reasons:
-            return refused(command, reasons), []
+        found, addresses = self._against_refund(command, known, root, command.original_id)
+        if found:
+            return self._refused(command, found), []
         return self._give_back(command, root, command.original_id, known, Status.ACCEPTED), addresses
 
     def _wait(self, command: Refund, root: str) -> tuple[Outcome, list[str]]:
-        if self.status[command.address, command.currency] is AccountStatus.CLOSED:
-            return refused(command, [Reason.ACCOUNT_CLOSED]), []
+        named = (command.address, command.currency)
+        if self.status[named] is AccountStatus.CLOSED:
+            return self._refused(command, [(Reason.ACCOUNT_CLOSED, named)]), []
         chain = self.chain(command.address, command.currency)
         addresses = [each for each in chain if self.status[each, command.currency] is not AccountStatus.CLOSED]
         self.waiting[root, command.command_id] = Waiting(
@@ -352,20 +355,20 @@ class Reference:
 
     def _against_refund(
         self, wish: Refund, known: Known | None, root: str, original_id: bytes
-    ) -> tuple[list[Reason], list[str]]:
+    ) -> tuple[list[Objection], list[str]]:
         if known is None:
-            return [Reason.UNKNOWN_ORIGINAL], []
+            return [(Reason.UNKNOWN_ORIGINAL, None)], []
         paid: Any = known.command
         if not isinstance(paid, Pay | CaptureHold) or known.outcome.status is not Status.ACCEPTED:
-            return [Reason.ORIGINAL_NOT_REFUNDABLE], []
+            return [(Reason.ORIGINAL_NOT_REFUNDABLE, None)], []
         total = sum(self.given_back.get((root, original_id), [])) + wish.amount_minor
         legs = [Change((each, wish.currency), Contra.SETTLEMENT, wish.amount_minor, 0) for each in known.addresses]
-        reasons = []
+        found: list[Objection] = []
         if (paid.address, paid.currency) != (wish.address, wish.currency):
-            return [Reason.ORIGINAL_MISMATCH], []
+            return [(Reason.ORIGINAL_MISMATCH, None)], []
         if total > known.outcome.amount_minor:
-            reasons.append(Reason.REFUND_ABOVE_ORIGINAL)
-        return [*reasons, *self._against(legs, funds=False)], known.addresses
+            found.append((Reason.REFUND_ABOVE_ORIGINAL, None))
+        return [*found, *self._against(legs, funds=False)], known.addresses
 
     def _give_back(self, wish: Refund, root: str, original_id: bytes, known: Known | None, status: Status) -> Outcome:
         assert known is not None
@@ -403,10 +406,11 @@ class Reference:
         time_ms = time_of(row.original_id)
         assert time_ms is not None
         if now_ms - time_ms > self.rules.refund_period_ms + self.rules.window_ms:
-            reasons = [Reason.ORIGINAL_TOO_OLD]
+            found: list[Objection] = [(Reason.ORIGINAL_TOO_OLD, None)]
         else:
-            reasons, addresses = self._against_refund(wish, known, root, row.original_id)
-            other = {Reason.UNKNOWN_ORIGINAL, Reason.ORIGINAL_NOT_REFUNDABLE} & set(reasons)
+            found, addresses = self._against_refund(wish, known, root, row.original_id)
+            reasons = {reason for reason, _ in found}
+            other = {Reason.UNKNOWN_ORIGINAL, Reason.ORIGINAL_NOT_REFUNDABLE} & reasons
             if original_key in self.whole and (other or self.whole[original_key] != known_amount(known)):
                 raise StoppedError
             if not other and Reason.ORIGINAL_MISMATCH not in reasons:
@@ -414,9 +418,8 @@ class Reference:
                 if not (whole_chain and self._all_there(addresses, row)):
                     raise StoppedError
         del self.waiting[root, command.refund_id]
-        if reasons:
-            reason = min(reasons, key=list(Reason).index)
-            return Outcome(Status.REJECTED, reason, command.refund_id, row.amount, related_id=row.original_id)
+        if found:
+            return self._refused(wish, found)
         return self._give_back(wish, root, row.original_id, known, Status.COMPLETED)
 
     def _all_there(self, addresses: list[str], row: Waiting) -> bool:
@@ -442,9 +445,18 @@ class Reference:
 
     # ------------------------------------------------------------------ what accounts allow, and what is done to them
 
-    def _against(self, legs: list[Change], *, funds: bool) -> list[Reason]:
+    def _refused(self, command: Any, found: list[Objection]) -> Outcome:
+        """Return the refusal with the first of some reasons, and the first account that has it."""
+        reason, key = min(found, key=lambda each: list(Reason).index(each[0]))
+        if key is None:
+            return refused(command, [reason])
+        account = self.accounts.get(key)
+        available = self.balance(key) - self.held(key) + (account.overdraft_limit if account else 0)
+        return refused(command, [reason], key[0], available)
+
+    def _against(self, legs: list[Change], *, funds: bool) -> list[Objection]:
         """Return every reason on every level against some changes."""
-        reasons = []
+        found: list[Objection] = []
         for leg in legs:
             account, status = self.accounts.get(leg.key), self.status.get(leg.key)
             if account is None:
@@ -453,14 +465,14 @@ class Reference:
             balance, held = self.balance(leg.key), self.held(leg.key)
             available = balance - held + account.overdraft_limit
             if status is AccountStatus.CLOSED:
-                reasons.append(Reason.ACCOUNT_CLOSED)
+                found.append((Reason.ACCOUNT_CLOSED, leg.key))
             if status is AccountStatus.FROZEN and takes:
-                reasons.append(Reason.ACCOUNT_FROZEN)
+                found.append((Reason.ACCOUNT_FROZEN, leg.key))
             if takes and funds and account.policy is Policy.CHECKED and available < leg.held - leg.balance:
-                reasons.append(Reason.INSUFFICIENT_FUNDS)
+                found.append((Reason.INSUFFICIENT_FUNDS, leg.key))
             if not -(2**63) <= balance + leg.balance < 2**63 or held + leg.held >= 2**63:
-                reasons.append(Reason.BALANCE_OVERFLOW)
-        return reasons
+                found.append((Reason.BALANCE_OVERFLOW, leg.key))
+        return found
 
     def _book(self, legs: list[Change]) -> tuple[Posting, ...]:
         postings = []

@@ -7,7 +7,7 @@ from typing import Any
 
 from processors.ledger.commands import Transfer
 from processors.ledger.currencies import EXPONENTS
-from processors.ledger.outcomes import Outcome, Reason, Status
+from processors.ledger.outcomes import Outcome, Reason, RefusedBy, Status
 from processors.ledger.rules import Rules
 
 METADATA = {b"": b"", b'{ "b": 1, "a": [] }': b'{"a":[],"b":1}', b"[1]": None, b'{"a": 1.0}': None}
@@ -35,18 +35,29 @@ def wrong_fields(command: Any, root: str, rules: Rules) -> list[Reason]:
     return [reason for reason, applies in found.items() if applies]
 
 
-def refused(command: Any, reasons: list[Reason]) -> Outcome:
-    """Return the refusal with the first of some reasons; nonsense where there are none."""
+def refused(command: Any, reasons: list[Reason], address: str = "", available: int = 0) -> Outcome:
+    """Return the refusal with the first of some reasons; nonsense where there are none.
+
+    ``address`` is that of the account that is the cause, with what is available there; empty where none is.
+    """
     reason = min(reasons, key=list(Reason).index, default=Reason.NONE)
     if reason is Reason.COMMAND_FROM_FUTURE:
         return Outcome(Status.REJECTED, reason, command.command_id)
+    amount = getattr(command, "amount_minor", 0) or 0
+    missing = amount - available if reason is Reason.INSUFFICIENT_FUNDS else 0
+    cause = RefusedBy(address, within_64_bits(available), within_64_bits(missing))
     return Outcome(
         Status.REJECTED,
         reason,
         command.command_id,
-        getattr(command, "amount_minor", 0) or 0,
+        amount,
         related_id=getattr(command, "hold_id", getattr(command, "original_id", b"")),
+        refused_by=cause if address else None,
     )
+
+
+def within_64_bits(amount: int) -> int:
+    return sorted((-(2**63), amount, 2**63 - 1))[1]
 
 
 def time_of(command_id: bytes) -> int | None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from processors.ids import derived_id, slice_of
 from processors.ledger.commands import ExpireHold, PlaceHold, SetRules, Tick
-from processors.ledger.rules import RULES_RELEASE, Rules
+from processors.ledger.rules import RESULT_VERSION, RULES_RELEASE, Rules
 from processors.routing.units import unit_of
 from processors.wire.admission import Admission, admit
 from processors.wire.commands import decode_command, encode_command
@@ -32,7 +32,7 @@ from tests.simulation.fakes.tables import Tables
 
 TOPIC_ID = bytes(16)
 HOUR_MS = 3_600_000
-RULES = Rules(version=1, window_ms=HOUR_MS, refund_period_ms=6 * HOUR_MS)
+RULES = Rules(version=1, release=1, result_version=1, window_ms=HOUR_MS, refund_period_ms=6 * HOUR_MS)
 RECORDS = 70
 CONTEXT = LaneContext(
     identity=LaneIdentity(shard="s1", incarnation=TOPIC_ID, lane=0),
@@ -84,7 +84,8 @@ def _rules(rng: Random, version: int) -> SetRules:
     return SetRules(
         command_id=bytes(16), version=version, release=RULES_RELEASE, window_ms=rng.choice((1, 3)) * HOUR_MS,
         skew_ms=60_000,
-        future_limit_ms=HOUR_MS, refund_period_ms=6 * HOUR_MS, longest_hold_ms=40 * HOUR_MS, result_version=1,
+        future_limit_ms=HOUR_MS, refund_period_ms=6 * HOUR_MS, longest_hold_ms=40 * HOUR_MS,
+        result_version=RESULT_VERSION,
     )  # fmt: skip
 
 

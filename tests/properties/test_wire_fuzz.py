@@ -16,6 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from processors.faults import Undecodable
+from processors.ledger.outcomes import RefusedBy
+from processors.ledger.rules import RESULT_VERSION, Rules
 from processors.wire.avro import long_bytes
 from processors.wire.commands import PAYLOAD_BYTES_MAX, body_hash, decode_command, encode_command, type_of_payload
 from processors.wire.dead_letters import decode_dead_letter, encode_dead_letter
@@ -50,9 +52,17 @@ COMMANDS = [encode_command(example(kind)) for kind in KINDS] + [
     encode_command(pay(metadata=b"m" * 4_000)),
     encode_command(pay(address="x" * 60_000)),
 ]
-RESULT = schema_of("result")
+RESULT_OF = {schema_of("result", version).prefix: version for version in range(1, RESULT_VERSION + 1)}
 RESULTS = [
-    answered(example(kind), outcome(postings=tuple(posting(sequence=level) for level in range(levels))))
+    answered(
+        example(kind),
+        outcome(
+            postings=tuple(posting(sequence=level) for level in range(levels)),
+            refused_by=RefusedBy("acme", 90, 10) if levels % 2 else None,
+        ),
+        rules=Rules(version=1, result_version=version),
+    )
+    for version in RESULT_OF.values()
     for levels, kind in enumerate(kind for kind in KINDS if hasattr(kind, "address"))
 ]
 NUMBERS = [long_bytes(n) for n in (0, -1, 1, 2, 63, 64, -64, 2**20, 2**31, 2**40, 2**62, 2**63 - 1, -(2**63))]
@@ -113,8 +123,10 @@ def check_command(payload: bytes) -> bool:
 
 
 def check_result(payload: bytes) -> bool:
-    expected = by_fastavro(RESULT, payload) if payload.startswith(RESULT.prefix) else None
-    if expected is not None and ("UNLISTED" in str(expected) or len(expected["duplicate_of"]) > 1):
+    version = RESULT_OF.get(payload[:PREFIX_BYTES])
+    expected = None if version is None else by_fastavro(schema_of("result", version), payload)
+    lists = ("duplicate_of", "refused_by")
+    if expected is not None and ("UNLISTED" in str(expected) or any(len(expected.get(name, "")) > 1 for name in lists)):
         expected = None
     try:
         result = decode_result(payload)
@@ -122,7 +134,8 @@ def check_result(payload: bytes) -> bool:
         assert expected is None
         return False
     assert expected is not None
-    assert write_result(result) == payload
+    assert version is not None
+    assert write_result(result, version) == payload
     return True
 
 

@@ -11,20 +11,19 @@ from processors.wire.commands import PAYLOAD_BYTES_MAX, body_hash, decode_comman
 from processors.wire.result_format import SKIMMED, decode_result, write_result
 from processors.wire.results import Result, ResultPointer, decision_of, encode_duplicate
 from processors.wire.schemas import encode, schema_of
-from tests.properties.wire_values import IDS, LONGS, RESULTS, TEXTS, by_fastavro, commands
-from tests.unit.wire.build import LANE, admission, pay
-
-RESULT = schema_of("result")
+from tests.properties.wire_values import IDS, LONGS, RESULT_VERSIONS, RESULTS, TEXTS, by_fastavro, commands
+from tests.unit.wire.build import LANE, RULES, admission, pay
 
 
 def as_fastavro_writes(result: Result) -> dict[str, Any]:
-    """Return a result's values as the schema names them."""
-    pointer = result.duplicate_of
+    """Return a result's values as the newest schema names them."""
+    pointer, cause = result.duplicate_of, result.refused_by
     postings = [{name: getattr(each, name) for name in type(each).__slots__} for each in result.postings]
     values = {field.name: getattr(result, field.name) for field in fields(Result)}
     absent = {name: "NONE" for name in ("policy", "account_status", "direction") if values[name] is None}
     pointers = [] if pointer is None else [{"lane_offset": pointer.lane_offset, "lane_index": pointer.lane_index}]
-    return {**values, **absent, "postings": postings, "duplicate_of": pointers}
+    causes = [] if cause is None else [{name: getattr(cause, name) for name in type(cause).__slots__}]
+    return {**values, **absent, "postings": postings, "duplicate_of": pointers, "refused_by": causes}
 
 
 @settings(max_examples=300, deadline=None)
@@ -54,21 +53,22 @@ def test_two_commands_have_one_body_hash_only_where_they_say_the_same(one: Any, 
 
 
 @settings(max_examples=300, deadline=None)
-@given(RESULTS)
-def test_any_result_is_written_as_fastavro_writes_it(result: Result) -> None:
-    payload = write_result(result)
+@given(RESULTS, RESULT_VERSIONS)
+def test_any_result_is_written_as_fastavro_writes_it(result: Result, version: int) -> None:
+    payload, schema = write_result(result, version), schema_of("result", version)
 
-    assert payload == encode(RESULT, as_fastavro_writes(result))
-    assert by_fastavro(RESULT, payload) is not None
+    values = as_fastavro_writes(result)
+    assert payload == encode(schema, {field["name"]: values[field["name"]] for field in schema.parsed["fields"]})
+    assert by_fastavro(schema, payload) is not None
 
 
 @settings(max_examples=300, deadline=None)
-@given(RESULTS)
-def test_any_result_is_read_as_it_was_written_and_written_again_as_the_same_bytes(result: Result) -> None:
-    payload = write_result(result)
+@given(RESULTS, RESULT_VERSIONS)
+def test_any_result_is_read_as_it_was_written_and_written_again_as_the_same_bytes(result: Result, version: int) -> None:
+    payload = write_result(result, version)
 
-    assert decode_result(payload) == result
-    assert write_result(decode_result(payload)) == payload
+    assert decode_result(payload) == (replace(result, refused_by=None) if version == 1 else result)
+    assert write_result(decode_result(payload), version) == payload
     assert decision_of(payload).result is payload
 
 
@@ -86,13 +86,13 @@ def test_a_later_command_sees_of_any_result_what_it_says(result: Result) -> None
 @given(RESULTS, LONGS, LONGS)
 def test_a_duplicate_of_any_result_keeps_its_content(first: Result, offset: int, now_ms: int) -> None:
     answer = encode_duplicate(
-        LANE, write_result(first), offset=offset, index=0, lane_time_ms=now_ms, admission=admission(pay())
+        LANE, write_result(first), offset=offset, index=0, lane_time_ms=now_ms, rules=RULES, admission=admission(pay())
     )
     result = decode_result(answer)
     kept = {"type", "status", "reason", "root", "address", "currency", "command_id", "transaction_id", "body_hash",
             "amount_minor", "postings", "levels", "related_id", "remaining_minor", "expires_at_ms", "policy",
             "account_status", "final", "to_address", "direction", "explanation", "metadata", "control",
-            "rules_version"}  # fmt: skip
+            "rules_version", "refused_by"}  # fmt: skip
 
     assert {name: getattr(result, name) for name in kept} == {name: getattr(first, name) for name in kept}
     assert result.duplicate_of == ResultPointer(first.lane_offset, first.lane_index)

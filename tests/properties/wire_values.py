@@ -24,7 +24,8 @@ from processors.ledger.commands import (
     Tick,
     UpdateAccount,
 )
-from processors.ledger.outcomes import Contra, Posting, Reason, Status
+from processors.ledger.outcomes import Contra, Posting, Reason, RefusedBy, Status
+from processors.ledger.rules import RESULT_VERSION
 from processors.wire.results import Result, ResultPointer
 from processors.wire.schemas import PREFIX_BYTES, Schema
 
@@ -87,9 +88,12 @@ _OF_RESULT: dict[str, st.SearchStrategy[Any]] = {
     "final": st.booleans(),
     "postings": st.lists(POSTINGS, max_size=9).map(tuple),
     "duplicate_of": st.none() | st.builds(ResultPointer, LONGS, LONGS),
+    "refused_by": st.none() | st.builds(RefusedBy, TEXTS, LONGS, LONGS),
     **dict.fromkeys(("shard", "root", "address", "currency", "to_address", "explanation", "unit"), TEXTS),
 }
 RESULTS = st.builds(Result, **{field.name: _OF_RESULT.get(field.name, LONGS) for field in fields(Result)})
+
+RESULT_VERSIONS = st.integers(1, RESULT_VERSION)
 
 
 def by_fastavro(schema: Schema, payload: bytes) -> dict[str, Any] | None:

@@ -16,7 +16,7 @@ from processors.ledger.commands import (
     SetRules,
     Tick,
 )
-from processors.ledger.rules import RULES_RELEASE
+from processors.ledger.rules import RESULT_VERSION, RULES_RELEASE
 from processors.routing.units import partition_of
 from processors.wire.commands import encode_command
 from processors.wire.records import OutRecord
@@ -173,7 +173,7 @@ class Fate(Actor):
             future_limit_ms=rng.choice((1, 24)) * HOUR_MS,
             refund_period_ms=refund_period_ms,
             longest_hold_ms=rng.choice((1, 720)) * HOUR_MS,
-            result_version=1,
+            result_version=RESULT_VERSION,
         )
         for lane in range(world.weather.lanes):
             write_straight(world, lane, encode_command(wish), keyring=KEYRING)

@@ -11,7 +11,7 @@ from processors.faults import Fenced, LaneStopped, Retryable, StopCode
 from processors.ids import make_command_id, slice_of
 from processors.ledger.commands import Command, GetBalance, SetLaneTime, SetRules, Tick
 from processors.ledger.outcomes import Reason
-from processors.ledger.rules import RULES_RELEASE, Rules
+from processors.ledger.rules import RESULT_VERSION, RULES_RELEASE, Rules
 from processors.streams.consumer import AssignmentEvents
 from processors.wire.admission import Admission, admit
 from processors.wire.commands import encode_command
@@ -210,7 +210,7 @@ def test_a_word_on_a_record_that_was_decided_by_its_stamp_changes_nothing_when_i
         future_limit_ms=HOUR_MS,
         refund_period_ms=HOUR_MS,
         longest_hold_ms=HOUR_MS,
-        result_version=1,
+        result_version=RESULT_VERSION,
     )
     worker.write(encode_command(rules))  # leaves a row with its lane time
     worker.serve()

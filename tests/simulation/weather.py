@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
 
-from processors.ledger.rules import Rules
+from processors.ledger.rules import RESULT_VERSION, RULES_RELEASE, Rules
 
 HOUR_MS = 3_600_000
 
@@ -81,6 +81,8 @@ def weather_of(rng: Random) -> Weather:
         disaster=rng.choice(list(Disaster)) if rng.random() < 0.12 else None,
         rules=Rules(
             version=1,
+            release=rng.choice((1, RULES_RELEASE)),
+            result_version=rng.choice((1, RESULT_VERSION)),
             window_ms=rng.choice((1, 2, 6)) * HOUR_MS,
             refund_period_ms=rng.choice((6, 12, 180 * 24)) * HOUR_MS,
             longest_hold_ms=30 * 24 * HOUR_MS,

@@ -10,6 +10,7 @@ from processors.client import CommandIds, Deduplication
 from processors.ids import uuid7_time_ms
 from processors.ledger.commands import CommandType, GetBalance
 from processors.ledger.outcomes import Outcome, Reason, Status
+from processors.ledger.rules import Rules
 from processors.wire.admission import Admission
 from processors.wire.records import Record
 from processors.wire.results import LaneIdentity, Result, decode_result, encode_result
@@ -49,7 +50,7 @@ def make_result(*, lane: int = 0, incarnation: bytes = b"i" * 16, offset: int = 
         index=index,
         lane_time_ms=NOW_MS,
         version_us=1,
-        rules_version=1,
+        rules=Rules(version=1),
         admission=admission,
         outcome=Outcome(Status.ACCEPTED, Reason.NONE, bytes(16)),
     )

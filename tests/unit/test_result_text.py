@@ -1,11 +1,17 @@
-"""What a program that runs a command learns from its exit status alone."""
+"""What a command's answer says to people, and to the program that ran it."""
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import pytest
 
-from processors.ledger.outcomes import Status
-from processors.ops.result_text import exit_status
+from processors.ledger.outcomes import Reason, RefusedBy, Status
+from processors.ops.cli.asking import show_result
+from processors.ops.result_text import exit_status, headline, result_as_json, with_minor_texts
+from processors.wire.results import Result, decode_result
+from tests.unit.wire.build import answered, outcome, pay
 
 EXIT = {"ACCEPTED": 0, "OPEN": 0, "COMPLETED": 0, "REJECTED": 1, "RETURNED": 1, "UNKNOWN": 3}
 
@@ -13,3 +19,54 @@ EXIT = {"ACCEPTED": 0, "OPEN": 0, "COMPLETED": 0, "REJECTED": 1, "RETURNED": 1, 
 @pytest.mark.parametrize("status", list(Status))
 def test_each_status_has_its_exit_status(status: Status) -> None:
     assert exit_status(status) == EXIT[status]
+
+
+def refusal(reason: Reason, available_minor: int = 9_000, missing_minor: int = 0) -> Result:
+    cause = RefusedBy("acme", available_minor, missing_minor)
+    refused = outcome(status=Status.REJECTED, reason=reason, postings=(), refused_by=cause)
+    return decode_result(answered(pay(), refused))
+
+
+@pytest.mark.parametrize(
+    ("result", "words"),
+    [
+        (refusal(Reason.INSUFFICIENT_FUNDS, 9_000, 1), "(acme has 90.00 USD, 0.01 USD missing)"),
+        (refusal(Reason.UNKNOWN_ACCOUNT, 0), "(acme has no account in USD)"),
+        (refusal(Reason.ACCOUNT_FROZEN), "(acme says no, with 90.00 USD available)"),
+    ],
+    ids=str,
+)
+def test_a_refusal_names_the_account_that_is_its_cause(result: Result, words: str) -> None:
+    assert words in headline(result)
+
+
+def test_a_refusal_names_the_paragraph_that_explains_it(capsys: pytest.CaptureFixture[str]) -> None:
+    show_result(refusal(Reason.INSUFFICIENT_FUNDS, 9_000, 1), as_json=False)
+    assert "docs/rejections.md#insufficient_funds" in capsys.readouterr().out
+
+    show_result(decode_result(answered(pay(), outcome())), as_json=False)
+    assert "rejections" not in capsys.readouterr().out
+
+
+def test_a_refusals_cause_and_paragraph_are_told_to_programs() -> None:
+    told = result_as_json(refusal(Reason.INSUFFICIENT_FUNDS, 9_000, 1))
+
+    assert told["refused_by"] == {"address": "acme", "available_minor": 9_000, "missing_minor": 1}
+    assert told["see"] == "docs/rejections.md#insufficient_funds"
+
+
+def test_minor_amounts_come_as_text_too_which_no_reader_of_json_rounds(capsys: pytest.CaptureFixture[str]) -> None:
+    large = replace(decode_result(answered(pay(), outcome())), amount_minor=99079191802152157)
+
+    show_result(large, as_json=True)
+
+    told = json.loads(capsys.readouterr().out)
+    assert told["amount_minor_text"] == "99079191802152157"
+    (level,) = told["postings"]
+    amounts = [name for name in level if name.endswith("_minor")]
+    assert len(amounts) == 6
+    assert {level[f"{name}_text"] for name in amounts} == {str(level[name]) for name in amounts}
+
+
+def test_a_partners_own_metadata_is_shown_as_it_is() -> None:
+    assert with_minor_texts({"metadata": {"fee_minor": 5}}) == {"metadata": {"fee_minor": 5}}

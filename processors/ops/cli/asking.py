@@ -11,7 +11,7 @@ from processors.ledger.outcomes import Status
 from processors.ops.cli.history import look_up
 from processors.ops.cli.terminal import open_client, page, print_json, print_table
 from processors.ops.money import show_amount
-from processors.ops.result_text import exit_status, headline, result_as_json
+from processors.ops.result_text import exit_status, explanation, headline, result_as_json
 from processors.wire.results import Result
 
 
@@ -61,6 +61,8 @@ def show_result(result: Result, *, as_json: bool) -> None:
         print_json(result_as_json(result))
         return
     page.print(headline(result), soft_wrap=True)
+    if explained := explanation(result):
+        page.print(explained, soft_wrap=True)
     if result.postings:
         columns = ("account", "change", "balance", "held", "available", "limit")
         rows = [

@@ -30,6 +30,7 @@ from processors.ops.result_text import (
     EXIT_FAULT,
     EXIT_REJECTED,
     account_as_json,
+    explanation,
     headline,
     open_row_as_json,
     result_as_json,
@@ -68,6 +69,8 @@ def get_transaction(*, transaction_id: IdArgument, as_json: JsonOption = False) 
     else:
         for step in found.steps:
             page.print(f"{show_time(step.lane_time_ms)}  {headline(step)}", soft_wrap=True)
+            if explained := explanation(step):
+                page.print(explained, soft_wrap=True)
         for root, row in found.open:
             page.print(open_line(root, row), soft_wrap=True)
     if not found.steps and not found.open:

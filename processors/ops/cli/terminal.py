@@ -19,6 +19,7 @@ from processors.ops import assembly
 from processors.ops.command_text import CommandTextError, parse_id
 from processors.ops.durations import parse_duration, parse_time
 from processors.ops.money import Money, known_currency, parse_money
+from processors.ops.result_text import with_minor_texts
 from processors.settings import Settings, load_settings
 
 _PIPE_COLUMNS = 240
@@ -72,8 +73,8 @@ def _nothing() -> None:
 
 
 def print_json(value: Any) -> None:
-    """Write one JSON value on one line."""
-    typer.echo(json.dumps(value, ensure_ascii=False))
+    """Write one JSON value on one line, with minor amounts also as text."""
+    typer.echo(json.dumps(with_minor_texts(value), ensure_ascii=False))
 
 
 def print_table(

@@ -14,7 +14,7 @@ from tests.unit.ledger.lane import DAY_MS, HOUR_MS, START_MS
 
 pytestmark = pytest.mark.rule("I6")
 
-NOW = Rules(version=3, release=1)
+NOW = Rules(version=3, release=1, result_version=1)
 WISH = SetRules(
     command_id=bytes(16),
     version=4,

@@ -21,6 +21,7 @@ from processors.ledger.commands import (
     Tick,
 )
 from processors.ledger.outcomes import Contra, Outcome, Posting, Reason, Status
+from processors.ledger.rules import Rules
 from processors.routing.units import partition_of, unit_of
 from processors.wire.admission import Admission, admit
 from processors.wire.avro import long_bytes
@@ -33,6 +34,7 @@ from processors.wire.signature import SIGNATURE_HEADER, KeyRing, add_key, sign
 START_MS = 1_760_000_000_000
 NOW_MS = START_MS + 60_000
 LANES = 4
+RULES = Rules(version=3)
 RING: KeyRing = add_key(None, "k1", b"s" * 32)
 COMMAND_ID = make_command_id(START_MS, b"ten bytes!")
 OTHER_ID = make_command_id(START_MS - 1_000, b"other id!!")
@@ -180,7 +182,7 @@ def answered(command: Any, decided: Outcome, **wishes: Any) -> bytes:
         "index": 0,
         "lane_time_ms": NOW_MS,
         "version_us": NOW_MS * 1000,
-        "rules_version": 3,
+        "rules": RULES,
         **wishes,
     }
     given.setdefault("admission", admission(command))

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from io import BytesIO
 from typing import Any
 
+import fastavro
 import pytest
 
 from processors.faults import Undecodable
@@ -22,7 +24,8 @@ from processors.ledger.commands import (
     Tick,
     Transfer,
 )
-from processors.ledger.outcomes import Contra, Reason, Status
+from processors.ledger.outcomes import Contra, Reason, RefusedBy, Status
+from processors.ledger.rules import RESULT_VERSION, Rules
 from processors.routing.units import unit_of
 from processors.wire.avro import long_bytes
 from processors.wire.causes import Cause
@@ -39,13 +42,14 @@ from processors.wire.results import (
     headers_of,
     result_headers,
 )
-from processors.wire.schemas import schema_of, symbols_of
+from processors.wire.schemas import PREFIX_BYTES, schema_of, symbols_of
 from tests.unit.wire.build import (
     COMMAND_ID,
     LANE,
     NOW_MS,
     OTHER_ID,
     RING,
+    RULES,
     admission,
     admitted,
     answered,
@@ -96,6 +100,7 @@ def test_a_result_carries_all_that_its_row_knows() -> None:
         metadata=b'{"a":"x","b":1}',
         control=b"",
         duplicate_of=None,
+        refused_by=None,
         unit=unit_of("acme"),
         generation=0,
         ingress_epoch=1,
@@ -184,13 +189,70 @@ def test_an_id_that_has_not_16_bytes_is_a_bug() -> None:
         answered(pay(), outcome(transaction_id=b"short"))
 
 
+# ------------------------------------------------------------------ versions
+
+# What the first release wrote for a refused TRANSFER: lanes, journals and archives have such bytes for good.
+REFUSED_BY_RELEASE_1 = bytes.fromhex(
+    "c301febf1be5bb8ad479000102030405060708090a0b0c0d0e0f04733100e80700c0a9ed82b966809c8ca6beada0060618083a0861636d65"
+    "0199c82cc0007465ae206279746573210199c82cc0007465ae2062797465732164aa030de0ac519539fbb5485e81c2b10e61636d653a766e"
+    "06555344140100020000000000010e61636d653a757300001e7b226f72646572223a22412d31227d0000186275636b65743a333931373200"
+    "020680a4e80304"
+)
+RELEASE_1 = Rules(version=3, release=1, result_version=1)
+CAUSE = RefusedBy("acme", 90, 10)
+REFUSED = outcome(status=Status.REJECTED, reason=Reason.INSUFFICIENT_FUNDS, postings=(), refused_by=CAUSE)
+
+
+@pytest.mark.rule("I6")
+def test_a_lane_of_the_first_result_version_answers_byte_for_byte_as_the_first_release_did() -> None:
+    assert answered(example(Transfer), REFUSED, rules=RELEASE_1) == REFUSED_BY_RELEASE_1
+
+
+@pytest.mark.rule("I6")
+def test_a_result_says_which_account_refused_since_version_2() -> None:
+    later = decode_result(answered(example(Transfer), REFUSED))
+
+    assert later.refused_by == CAUSE
+    assert replace(later, refused_by=None) == decode_result(REFUSED_BY_RELEASE_1)
+
+
+@pytest.mark.rule("I6")
+@pytest.mark.parametrize("first_rules", [RELEASE_1, RULES], ids=["first 1", "first 2"])
+@pytest.mark.parametrize("rules", [RELEASE_1, RULES], ids=["now 1", "now 2"])
+def test_a_duplicate_has_the_version_of_the_rules_in_force_whichever_the_first_answer_has(
+    first_rules: Rules, rules: Rules
+) -> None:
+    first = answered(example(Transfer), REFUSED, rules=first_rules)
+
+    again = encode_duplicate(
+        LANE, first, offset=900, index=0, lane_time_ms=NOW_MS, rules=rules, admission=admission(example(Transfer))
+    )
+
+    assert again.startswith(schema_of("result", rules.result_version).prefix)
+    told = first_rules is RULES and rules is RULES
+    assert decode_result(again).refused_by == (CAUSE if told else None)
+    assert write_result(decode_result(again), rules.result_version) == again
+
+
+def test_a_newer_result_is_read_by_a_program_that_knows_the_first_version_only() -> None:
+    first, newest = schema_of("result", 1), schema_of("result", RESULT_VERSION)
+    payload = BytesIO(answered(example(Transfer), REFUSED)[PREFIX_BYTES:])
+
+    read: Any = fastavro.schemaless_reader(payload, newest.parsed, first.parsed)
+
+    assert (read["status"], read["reason"], read["unit"]) == ("REJECTED", "INSUFFICIENT_FUNDS", unit_of("acme"))
+    assert "refused_by" not in read
+
+
 # ------------------------------------------------------------------ duplicates
 
 
 @pytest.mark.rule("I3")
 def test_a_duplicate_repeats_the_first_answer_at_a_new_position() -> None:
     again = admission(pay(), ingress_offset=5_000_000, ingress_partition=2, ingress_leader_epoch=9)
-    duplicate = encode_duplicate(LANE, FIRST, offset=900, index=0, lane_time_ms=NOW_MS + 5, admission=again)
+    duplicate = encode_duplicate(
+        LANE, FIRST, offset=900, index=0, lane_time_ms=NOW_MS + 5, rules=RULES, admission=again
+    )
 
     assert decode_result(duplicate) == replace(
         decode_result(FIRST),
@@ -208,7 +270,9 @@ def test_a_duplicate_repeats_the_first_answer_at_a_new_position() -> None:
 @pytest.mark.rule("I3")
 def test_a_duplicate_is_the_same_bytes_whenever_it_is_answered() -> None:
     def answer() -> bytes:
-        return encode_duplicate(LANE, FIRST, offset=900, index=0, lane_time_ms=NOW_MS, admission=admission(pay()))
+        return encode_duplicate(
+            LANE, FIRST, offset=900, index=0, lane_time_ms=NOW_MS, rules=RULES, admission=admission(pay())
+        )
 
     assert answer() == answer()
 
@@ -225,7 +289,9 @@ def test_a_duplicate_is_the_same_bytes_whenever_it_is_answered() -> None:
 )
 def test_a_first_answer_that_is_no_result_is_not_repeated(payload: bytes, cause: Cause) -> None:
     with pytest.raises(Undecodable) as refused:
-        encode_duplicate(LANE, payload, offset=900, index=0, lane_time_ms=NOW_MS, admission=admission(pay()))
+        encode_duplicate(
+            LANE, payload, offset=900, index=0, lane_time_ms=NOW_MS, rules=RULES, admission=admission(pay())
+        )
 
     assert refused.value.cause == cause
 
@@ -242,7 +308,14 @@ def test_a_control_row_keeps_its_record_literally() -> None:
 
     row = decode_result(
         encode_control(
-            LANE, offset=500, index=0, lane_time_ms=NOW_MS, version_us=7, rules_version=2, record=read, control=control
+            LANE,
+            offset=500,
+            index=0,
+            lane_time_ms=NOW_MS,
+            version_us=7,
+            rules=Rules(version=2),
+            record=read,
+            control=control,
         )
     )
     assert (row.type, row.status, row.reason) == (CommandType.CONTROL, Status.ACCEPTED, Reason.NONE)
@@ -265,9 +338,7 @@ def test_a_tick_has_no_row() -> None:
     read = record(encode_command(Tick()), [], None)
 
     with pytest.raises(AssertionError):
-        encode_control(
-            LANE, offset=1, index=0, lane_time_ms=1, version_us=1, rules_version=1, record=read, control=Tick()
-        )
+        encode_control(LANE, offset=1, index=0, lane_time_ms=1, version_us=1, rules=RULES, record=read, control=Tick())
 
 
 # ------------------------------------------------------------------ reading
@@ -306,7 +377,7 @@ def test_what_is_no_result_is_refused(payload: bytes, cause: Cause) -> None:
 
 
 def test_a_symbol_that_only_a_later_release_writes_is_refused() -> None:
-    statuses = symbols_of(schema_of("result"))["balance.Status"]
+    statuses = symbols_of(schema_of("result", RESULT_VERSION))["balance.Status"]
     at = FIRST.index(b"\x0a\x00\x00\x08acme")  # PAY, ACCEPTED, NONE, the root
     unlisted = FIRST[: at + 1] + long_bytes(statuses.index("UNLISTED")) + FIRST[at + 2 :]
 

@@ -9,6 +9,7 @@ import pytest
 
 from processors.ledger.commands import AccountStatus, CommandType, Direction, Policy, Recalled
 from processors.ledger.outcomes import Contra, Reason, Status
+from processors.ledger.rules import RESULT_VERSION
 from processors.wire.avro import UNLISTED
 from processors.wire.result_format import Result
 from processors.wire.schemas import (
@@ -94,7 +95,7 @@ def test_a_command_schema_has_the_fields_of_its_command_in_their_order(kind: Any
 
 
 def test_the_result_schema_has_the_fields_of_the_result_in_their_order() -> None:
-    assert [field["name"] for field in definition(schema_of("result"))["fields"]] == [
+    assert [field["name"] for field in definition(schema_of("result", RESULT_VERSION))["fields"]] == [
         field.name for field in fields(Result)
     ]
 
@@ -119,7 +120,7 @@ def test_a_command_enum_has_the_symbols_of_its_enum_in_their_order(kind: type[St
     ],
 )
 def test_a_result_enum_ends_with_what_older_readers_see_of_later_symbols(name: str, symbols: list[str]) -> None:
-    assert symbols_of(schema_of("result"))[f"balance.{name}"] == [*symbols, UNLISTED]
+    assert symbols_of(schema_of("result", RESULT_VERSION))[f"balance.{name}"] == [*symbols, UNLISTED]
 
 
 @pytest.mark.rule("F1")
