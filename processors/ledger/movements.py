@@ -22,10 +22,16 @@ from processors.ledger.refusals import no_account, refused
 # Which system account stands against it, its sign, what refuses it, who checks funds (docs/design.md, Money; H5).
 TOP_UP = Effect(contra=Contra.FUNDING, balance_sign=1, refused_by=CLOSED_ONLY)
 COLLECT = Effect(contra=Contra.SETTLEMENT, balance_sign=1, refused_by=CLOSED_ONLY)
+# An operator's correction passes a freeze, which is where corrections are made; before release 2 a debit did not (I6).
 ADJUST = {
     Direction.CREDIT: Effect(contra=Contra.ADJUSTMENT, balance_sign=1, refused_by=CLOSED_ONLY),
+    Direction.DEBIT: Effect(contra=Contra.ADJUSTMENT, balance_sign=-1, refused_by=CLOSED_ONLY),
+}
+ADJUST_OF_RELEASE_1 = {
+    **ADJUST,
     Direction.DEBIT: Effect(contra=Contra.ADJUSTMENT, balance_sign=-1, refused_by=NEW_DEBITS),
 }
+_ADJUST_PASSES_A_FREEZE_SINCE = 2  # of `Rules.release`
 PAY = Effect(contra=Contra.SETTLEMENT, balance_sign=-1, refused_by=NEW_DEBITS, checks_funds=True)
 TRANSFER_OUT = Effect(contra=Contra.TRANSIT, balance_sign=-1, refused_by=NEW_DEBITS, checks_funds=True)
 TRANSFER_IN = Effect(contra=Contra.TRANSIT, balance_sign=1, refused_by=CLOSED_ONLY)
@@ -42,8 +48,9 @@ def collect(book: Book, command: Collect) -> Outcome:
 
 
 def adjust(book: Book, command: Adjust) -> Outcome:
-    """Correct the named account alone, whatever is available; a debit is also refused by ACCOUNT_FROZEN."""
-    return _move(book, command, _named(book, command), ADJUST[command.direction])
+    """Correct the named account alone, whatever is available, frozen or not; refused as a top-up is (H5)."""
+    effects = ADJUST if book.rules.release >= _ADJUST_PASSES_A_FREEZE_SINCE else ADJUST_OF_RELEASE_1
+    return _move(book, command, _named(book, command), effects[command.direction])
 
 
 def pay(book: Book, command: Pay) -> Outcome:
