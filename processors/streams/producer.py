@@ -27,7 +27,14 @@ class IdempotentProducer:
     the process must begin again from what it committed. Not for several threads at once.
     """
 
-    def __init__(self, address: KafkaAddress, *, delivery_deadline_ms: int = 0, linger_ms: int = 5) -> None:
+    def __init__(
+        self,
+        address: KafkaAddress,
+        *,
+        delivery_deadline_ms: int = 0,
+        linger_ms: int = 5,
+        room_deadline_s: float = SEND_DEADLINE_S,
+    ) -> None:
         """Connect.
 
         Args:
@@ -35,9 +42,11 @@ class IdempotentProducer:
             delivery_deadline_ms: 0 tries for ever, so that no record is ever left out (R7); a program that waits for an
                 answer has a deadline of its own, and gives up order and wholeness with it.
             linger_ms: How long to wait for more records of a batch.
+            room_deadline_s: How long ``send`` waits while the queue is full.
         """
         self._fault: Fault | None = None
         self._undelivered = 0
+        self._room_deadline_s = room_deadline_s
         self._producer = Producer(
             address.options()
             | {
@@ -73,7 +82,8 @@ class IdempotentProducer:
             on_delivered: Called from ``send``, ``poll`` or ``flush`` once it is acknowledged.
 
         Raises:
-            Fault: An earlier delivery failed, this record can never be sent, or the queue stayed full.
+            Unavailable: The queue stayed full; this record was not sent, the others are on their way.
+            Fault: An earlier delivery failed, or this record can never be sent.
         """
         self.poll(0)
 
@@ -92,9 +102,11 @@ class IdempotentProducer:
                     record.topic, record.value, record.key, record.partition, headers=headers, on_delivery=delivered
                 )
             except BufferError:  # R7: the caller waits, nothing is left out
-                ends_s = ends_s or time.monotonic() + SEND_DEADLINE_S
+                ends_s = ends_s or time.monotonic() + self._room_deadline_s
                 if time.monotonic() > ends_s:
-                    raise Unavailable(f"no room for a record to {record.topic} within {SEND_DEADLINE_S} s") from None
+                    raise Unavailable(
+                        f"no room for a record to {record.topic} within {self._room_deadline_s} s"
+                    ) from None
                 self.poll(0.1)
             except KafkaException as exception:
                 raise self._ended(exception, record.topic) from exception

@@ -1,50 +1,43 @@
-"""Follows a whole topic from its end on, without a consumer group: for those who wait for results, or watch."""
+"""Follows a topic's partitions from their ends on, without a consumer group: for those who wait, or watch."""
 
 from __future__ import annotations
 
-import time
+from collections.abc import Collection, Container, Mapping
 
-from confluent_kafka import Consumer, IsolationLevel, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined] # of the driver's stubs
+from confluent_kafka import Consumer, TopicPartition
 
-from processors.faults import Misconfigured, Retryable
-from processors.streams.connection import (
-    CLIENT_LOG,
-    MESSAGE_BYTES_MAX,
-    KafkaAddress,
-    answer_of,
-    error_of,
-    fault_of,
-    passes,
-)
+from processors.faults import Fault
+from processors.streams.connection import CLIENT_LOG, MESSAGE_BYTES_MAX, KafkaAddress, fault_of, passes
 from processors.streams.consumer import consumed, record_of
+from processors.streams.ends import TopicEnds
 from processors.wire.records import Record
 
-DEADLINE_S = 30.0
 TAIL_GROUP = "balance-tail"  # never joined, never committed; but its driver wants one
 READ_RECORDS = 4_000
 # Over all partitions: some 60,000 results read ahead.
 QUEUE_KBYTES = 32 * 1024
-_RETRY_S = 0.1
 
 
 class TopicTail:
-    """Every partition of a topic, ``read_committed``. For one thread; close it after use."""
+    """Partitions of a topic, ``read_committed``. For one thread; close it after use."""
 
-    def __init__(self, address: KafkaAddress, topic: str) -> None:
-        """Begin at each partition's end as it is now: whatever is committed later will be read.
+    def __init__(self, address: KafkaAddress, topic: str, places: Mapping[int, int] | None = None) -> None:
+        """Begin at some offsets of some partitions; more may come, and go.
 
         Args:
             address: The brokers.
             topic: Name without prefix.
+            places: Offsets by partition. None is every partition's end as it is now: whatever is committed later will
+                be read.
 
         Raises:
             Misconfigured: There is no such topic.
             Fault: The brokers cannot be reached.
         """
         self._topic = address.topic_prefix + topic
-        places = _ends(address, self._topic)
-        self.partitions = len(places)
+        self._fault: Fault | None = None
+        self._places: dict[int, int] = {}  # where each partition that is followed began
+        begin = TopicEnds(address, topic).now() if places is None else places
         self._consumer = Consumer(
             address.options()
             | {
@@ -63,52 +56,47 @@ class TopicTail:
             },
             logger=CLIENT_LOG,
         )
-        self._consumer.assign(places)
+        self.begin(begin)
 
-    def read(self, timeout_s: float) -> list[Record]:
+    def begin(self, places: Mapping[int, int]) -> None:
+        """Follow more partitions, from these offsets on."""
+        self._places.update(places)
+        self._consumer.incremental_assign([TopicPartition(self._topic, *place) for place in places.items()])
+
+    def drop(self, partitions: Collection[int]) -> None:
+        """Follow these no more; what was read ahead of them does not come."""
+        for partition in partitions:
+            del self._places[partition]
+        self._consumer.incremental_unassign([TopicPartition(self._topic, partition) for partition in partitions])
+
+    def places(self) -> dict[int, int]:
+        """Return where each partition that is followed goes on: what another tail begins with, to miss nothing."""
+        asked = [TopicPartition(self._topic, partition) for partition in self._places]
+        reached = {place.partition: place.offset for place in self._consumer.position(asked)}
+        return {partition: max(reached[partition], begin) for partition, begin in self._places.items()}
+
+    def read(self, timeout_s: float, keys: Container[bytes | None] | None = None) -> list[Record]:
         """Return the next records, each partition's in order, waiting at most ``timeout_s`` for the first.
+
+        Args:
+            timeout_s: In seconds.
+            keys: Only records with one of these keys; the others cost 0.2 µs each instead of 3. None is all.
 
         Raises:
             Fault: Something that waiting does not mend; a broker that is away for a while is waited for.
         """
+        if self._fault is not None:
+            raise self._fault
         records = []
         for message in consumed(self._consumer, READ_RECORDS, timeout_s):
             error = message.error()
             if error is None:
-                records.append(record_of(message))
-            elif not passes(error):
-                raise fault_of(error, f"read of {self._topic}")
+                if keys is None or message.key() in keys:
+                    records.append(record_of(message))
+            elif not passes(error):  # told by the next call, so that what was read with it is not lost
+                self._fault = self._fault or fault_of(error, f"read of {self._topic}")
         return records
 
     def close(self) -> None:
         """Give the connection back."""
         self._consumer.close()
-
-
-def _ends(address: KafkaAddress, topic: str) -> list[TopicPartition]:
-    admin = AdminClient(address.options())
-    ends_s = time.monotonic() + DEADLINE_S
-    while True:
-        try:
-            return _ends_now(admin, topic)
-        except Retryable:
-            if time.monotonic() > ends_s:
-                raise
-            time.sleep(_RETRY_S)  # a new topic's leader is elected, but does not know it yet
-
-
-def _ends_now(admin: AdminClient, topic: str) -> list[TopicPartition]:
-    doing = f"end of {topic}"
-    try:
-        found = admin.list_topics(topic, timeout=DEADLINE_S).topics[topic]
-    except KafkaException as exception:
-        raise fault_of(error_of(exception), doing) from exception
-    if found.error is not None:
-        raise Misconfigured(f"there is no topic {topic}: run `balance init`")
-    latest = OffsetSpec.latest()  # type: ignore[no-untyped-call] # of the driver's stubs
-    wanted = {TopicPartition(topic, partition): latest for partition in found.partitions}
-    answers = admin.list_offsets(wanted, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=DEADLINE_S)
-    return [
-        TopicPartition(place.topic, place.partition, answer_of(answer, DEADLINE_S, doing).offset)
-        for place, answer in answers.items()
-    ]

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined] # of the driver's stubs
 
 from processors.client import AsyncClient, Client, ClientConfig, NoAnswer
-from processors.faults import Misconfigured
+from processors.faults import Misconfigured, Unavailable
 from processors.ids import derived_id
 from processors.ledger.commands import (
     Adjust,
@@ -35,11 +36,13 @@ from processors.routing.units import partition_of
 from processors.streams.connection import KafkaAddress
 from processors.streams.consumer import record_of
 from processors.wire.admission import Admission
-from processors.wire.commands import decode_command
+from processors.wire.commands import body_hash, decode_command
 from processors.wire.records import Record
 from processors.wire.results import LaneIdentity, encode_control, encode_duplicate, encode_result
 from processors.wire.signature import SIGNATURE_HEADER, KeyRing, verify
+from tests.kafka_log import KafkaLog
 from tests.servers import Servers
+from tests.waiting import eventually
 
 PARTITIONS = 4
 LANE = LaneIdentity(shard="s1", incarnation=b"i" * 16, lane=0)
@@ -56,13 +59,14 @@ class Service:
     seen: deque[Record]
     offset: int = 0
     times: int = 1
+    partitions: int = PARTITIONS
     opened: dict[bytes, bytes] = field(default_factory=dict)  # command id -> its first answer, OPEN
 
     def run(self, stopping: threading.Event, ready: threading.Event) -> None:
         prefix = self.address.topic_prefix
         servers = {"bootstrap.servers": self.address.bootstrap_servers}
         consumer = Consumer({**servers, "group.id": "unused", "auto.offset.reset": "error"})
-        places = [TopicPartition(prefix + "balance.commands", number) for number in range(PARTITIONS)]
+        places = [TopicPartition(prefix + "balance.commands", number) for number in range(self.partitions)]
         places.append(TopicPartition(prefix + "balance.shard.s1", 0))
         for place in places:  # what an earlier test sent was answered there
             place.offset = end_of(consumer, place)
@@ -79,8 +83,8 @@ class Service:
             for _ in range(self.times):
                 producer.begin_transaction()
                 for root, payload in answers:
-                    partition = partition_of(root, PARTITIONS) if root else 0
-                    producer.produce(prefix + "balance.results", payload, root.encode(), partition)
+                    partition = partition_of(root, self.partitions) if root else 0
+                    producer.produce(prefix + "balance.results", payload, root.encode() or None, partition)
                 producer.commit_transaction(30)
         consumer.close()
 
@@ -108,7 +112,9 @@ class Service:
                 currency=command.currency, refund_id=command.command_id, original_id=command.original_id,
                 recalled=Recalled.FOUND,
             )  # fmt: skip
-        admission = Admission(record=record, route=None, root=root, command=command, body_hash=bytes(16), refusal=None)
+        admission = Admission(
+            record=record, route=None, root=root, command=command, body_hash=body_hash(command), refusal=None
+        )
         payload = encode_result(
             LANE, offset=self.offset, index=index, lane_time_ms=1, version_us=1, rules=RULES,
             admission=admission, outcome=outcome,
@@ -329,6 +335,89 @@ def test_asyncio_programs_wait_for_many_at_once(kafka: KafkaAddress) -> None:
             return [result.command_id == command.command_id for result, command in zip(results, commands, strict=True)]
 
     assert asyncio.run(send_all()) == [True] * 300
+
+
+def test_sends_that_are_cancelled_never_hold_the_loop(service: Service, kafka: KafkaAddress) -> None:
+    service.answer = lambda _: []
+    longest_s = 0.0
+
+    async def cancel_many() -> None:
+        nonlocal longest_s
+        async with AsyncClient(ClientConfig(kafka=kafka, in_flight_max=50, deadline_ms=3_000)) as client:
+            for _ in range(50):
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(client.send(pay(client)), 0.002)
+            watching = asyncio.create_task(watch())
+            with pytest.raises(NoAnswer):
+                await client.send(pay(client), deadline_ms=500)
+            service.answer = accept
+            command = pay(client)
+            assert (await client.send(command, deadline_ms=15_000)).command_id == command.command_id
+            watching.cancel()
+
+    async def watch() -> None:
+        nonlocal longest_s
+        while True:
+            before_s = time.monotonic()
+            await asyncio.sleep(0.01)
+            longest_s = max(longest_s, time.monotonic() - before_s)
+
+    asyncio.run(cancel_many())
+    assert longest_s < 0.3
+
+
+@pytest.mark.parametrize("deadline_ms", [800, 15_000])
+def test_brokers_that_are_away_are_named_at_once(deadline_ms: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    began_s = time.monotonic()
+    with pytest.raises(Unavailable, match=rf"no broker of 127.0.0.1:{port} answered .*Connection refused"):
+        Client(ClientConfig(kafka=KafkaAddress(bootstrap_servers=f"127.0.0.1:{port}"), deadline_ms=deadline_ms))
+    assert time.monotonic() - began_s < 3.0
+
+
+def test_brokers_that_do_not_answer_are_waited_for_within_the_deadline() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        servers = f"127.0.0.1:{silent.getsockname()[1]}"
+        began_s = time.monotonic()
+        with pytest.raises(Unavailable, match=f"no broker of {servers} answered within"):
+            Client(ClientConfig(kafka=KafkaAddress(bootstrap_servers=servers), deadline_ms=1_000))
+    assert time.monotonic() - began_s < 2.0
+
+
+def test_a_topic_that_is_made_again_ends_nothing(kafka: KafkaAddress) -> None:
+    """Unknown topics, lost offsets: what a living client meets then is waited out."""
+    log = KafkaLog(replace(kafka, topic_prefix=kafka.topic_prefix + "again."))
+    for name in ("balance.commands", "balance.results"):
+        log.make(name)
+    with Client(ClientConfig(kafka=log.address)) as client:
+        with pytest.raises(NoAnswer):
+            client.send(pay(client), deadline_ms=500)
+        for name in ("balance.commands", "balance.results"):
+            log.drop(name)
+        with pytest.raises(NoAnswer):
+            client.send(pay(client), deadline_ms=2_000)
+        for name in ("balance.commands", "balance.results"):
+            log.make(name)
+        other = Service(log.address, accept, deque(), partitions=1)
+        stopping, ready = threading.Event(), threading.Event()
+        log.make("balance.shard.s1")
+        thread = threading.Thread(target=other.run, args=(stopping, ready))
+        thread.start()
+        assert ready.wait(60)
+        try:
+            command = pay(client)
+            eventually(lambda: _answers(client, command), "the same command again is answered")
+        finally:
+            stopping.set()
+            thread.join(60)
+
+
+def _answers(client: Client, command: Pay) -> bool:
+    try:
+        return client.send(command, deadline_ms=3_000).status is Status.ACCEPTED
+    except NoAnswer:
+        return False
 
 
 def test_a_client_without_topics_says_what_to_run(servers: Servers) -> None:

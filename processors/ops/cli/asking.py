@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import typer
@@ -28,15 +29,18 @@ def ask(
     Args:
         make: Gets the command's id.
         command_id: The operator's own, to repeat a command; a new one where None.
-        within_s: Seconds to wait for the result.
+        within_s: Seconds to wait for the result, connecting included.
         as_json: Print one JSON object instead of a table.
         until_final: Wait on while the result is OPEN; of one that was OPEN before, show what became of it.
 
     Raises:
         NoAnswer: There was none in time; the text names the id to repeat with.
     """
+    ends_s = time.monotonic() + within_s
     with open_client(within_s=within_s) as client:
-        result = client.send(make(command_id or client.new_id()), until_final=until_final)
+        command = make(command_id or client.new_id())
+        left_ms = max(0, int((ends_s - time.monotonic()) * 1_000))
+        result = client.send(command, until_final=until_final, deadline_ms=left_ms)
     if until_final:
         result = newest_of(result)
     show_result(result, as_json=as_json)

@@ -1,0 +1,331 @@
+"""What befalls a client: brokers that are away, faults, callbacks, forks, and answers to other wishes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future
+from dataclasses import replace
+
+import pytest
+
+from processors.client import Client, NoAnswer
+from processors.faults import Fenced, Misconfigured
+from processors.ledger.commands import Command, SetLaneTime
+from processors.ledger.outcomes import Outcome, Reason, Status
+from processors.wire.commands import decode_command
+from processors.wire.results import Result
+from tests.simulation.fakes.client_kafka import ClientKafka
+from tests.unit.client_service import Service, accept, config, connected, nothing, pay
+from tests.waiting import eventually
+
+# What took this long hung.
+HANG_S = 5.0
+
+
+@pytest.fixture
+def kafka() -> ClientKafka:
+    return ClientKafka()
+
+
+@pytest.fixture
+def service(kafka: ClientKafka) -> Service:
+    return Service(kafka)
+
+
+@pytest.fixture
+def client(kafka: ClientKafka) -> Iterator[Client]:
+    with connected(kafka) as client:
+        yield client
+
+
+# ------------------------------------------------------------------ brokers that are away
+
+
+@pytest.mark.usefixtures("service")
+def test_a_callback_sends_again_while_the_brokers_are_away(kafka: ClientKafka) -> None:
+    kafka.away = True
+    answers: list[Future[Result]] = []
+    with connected(kafka, deadline_ms=300) as client:
+        command = pay(client)
+
+        def send_again(given_up: Future[Result]) -> None:
+            assert isinstance(given_up.exception(), NoAnswer)
+            answers.append(client.submit(command, deadline_ms=5_000))
+
+        first = client.submit(command)
+        first.add_done_callback(send_again)
+        with pytest.raises(NoAnswer, match="Connection refused"):
+            first.result(HANG_S)
+        eventually(lambda: bool(answers), "the callback sent again")
+        kafka.away = False
+        assert answers[0].result(HANG_S).status is Status.ACCEPTED
+        assert client.send(pay(client), deadline_ms=5_000).status is Status.ACCEPTED
+
+
+@pytest.mark.usefixtures("service")
+def test_what_is_sent_once_the_brokers_are_back_is_answered(kafka: ClientKafka, client: Client) -> None:
+    assert client.send(pay(client)).status is Status.ACCEPTED
+    kafka.away = True
+    for _ in range(3):  # for longer than the producer tries to deliver
+        with pytest.raises(NoAnswer):
+            client.send(pay(client), deadline_ms=300)
+    kafka.away = False
+    assert client.send(pay(client)).status is Status.ACCEPTED
+
+
+def test_send_waits_no_longer_than_its_deadline(kafka: ClientKafka, client: Client) -> None:
+    kafka.away = True
+    began_s = time.monotonic()
+    with pytest.raises(NoAnswer, match="none came in time"):
+        client.send(pay(client), deadline_ms=200)
+    assert time.monotonic() - began_s < 1.0
+
+
+def test_send_bounds_its_own_wait_where_a_callback_holds_the_threads_up(service: Service, client: Client) -> None:
+    service.answer = accept
+    let_go = threading.Event()
+
+    def hold_up(_: Future[Result]) -> None:
+        let_go.wait(HANG_S)
+
+    client.submit(pay(client)).add_done_callback(hold_up)
+    began_s = time.monotonic()
+    with pytest.raises(NoAnswer):
+        client.send(pay(client), deadline_ms=300)
+    assert time.monotonic() - began_s < 2.0
+    let_go.set()
+
+
+# ------------------------------------------------------------------ faults
+
+
+@pytest.mark.usefixtures("service")
+@pytest.mark.parametrize("fault", [Misconfigured("not authorized"), Fenced("ended")], ids=str)
+def test_a_fault_while_reading_is_waited_out_and_nothing_is_missed(
+    kafka: ClientKafka, client: Client, fault: Fenced
+) -> None:
+    assert client.send(pay(client)).status is Status.ACCEPTED
+    kafka.faults.append(fault)
+    answers = [client.submit(pay(client)) for _ in range(20)]
+    assert {answer.result(HANG_S).status for answer in answers} == {Status.ACCEPTED}
+    eventually(lambda: len(kafka.tails) > 1, "results are read by a new connection")
+    assert kafka.tails[0].closed
+    assert client.send(pay(client)).status is Status.ACCEPTED
+
+
+def test_a_fault_while_sending_is_told_and_the_next_command_goes(service: Service, client: Client) -> None:
+    control = SetLaneTime(command_id=client.new_id(), lane_offset=7, time_ms=1_700_000_000_000)
+    with pytest.raises(NoAnswer, match="UNKNOWN_TOPIC"):
+        client.send_control(control, shard="nowhere", lane=0)
+    assert client.send(pay(client)).status is Status.ACCEPTED
+    assert client.send_control(control, shard="s1", lane=0).control
+    assert len(service.seen) == 2
+
+
+def test_a_result_of_a_later_release_ends_nothing(kafka: ClientKafka, service: Service, client: Client) -> None:
+    def later(command: Command) -> list[Outcome]:
+        service.publish(b"\xc3\x01" + b"another schema", command.address)
+        return accept(command)
+
+    service.answer = later
+    assert client.send(pay(client)).status is Status.ACCEPTED
+    assert len(kafka.tails) == 1
+
+
+# ------------------------------------------------------------------ whose answer it is
+
+
+@pytest.mark.rule("I3")
+def test_a_late_result_answers_no_other_command_of_its_id(service: Service, client: Client) -> None:
+    first = pay(client, amount_minor=1)
+    service.answer = nothing
+    with pytest.raises(NoAnswer):
+        client.send(first, deadline_ms=100)
+
+    service.answer = accept
+    (late_answer,) = service.answers(service.seen[-1])
+    service.answer = lambda command: [Outcome(Status.REJECTED, Reason.COMMAND_ID_REUSED, command.command_id)]
+    service.before = lambda: service.publish(*late_answer)
+    answer = client.send(replace(first, amount_minor=2))
+    assert (answer.reason, answer.status) == (Reason.COMMAND_ID_REUSED, Status.REJECTED)
+
+
+def test_the_same_wish_with_metadata_as_a_dict_is_the_same_wish(service: Service, client: Client) -> None:
+    command = pay(client)
+    command.metadata = {"order": 17}  # type: ignore[assignment] # whoever types by hand may write a dict
+    assert client.send(command).status is Status.ACCEPTED
+    assert client.send(replace(command, metadata=b'{"order": 17}')).status is Status.ACCEPTED
+    assert len(service.seen) == 2
+
+
+# ------------------------------------------------------------------ callbacks and observers
+
+
+@pytest.mark.usefixtures("service")
+def test_send_in_a_callback_is_refused_at_once_and_submit_is_not(client: Client) -> None:
+    told: list[object] = []
+
+    def ask(_answer: Future[Result]) -> None:
+        try:
+            client.send(pay(client))
+        except RuntimeError as error:
+            told.append(error)
+        told.append(client.submit(pay(client)))
+
+    client.submit(pay(client)).add_done_callback(ask)
+    eventually(lambda: len(told) == 2, "the callback has ended")
+    assert "use submit" in str(told[0])
+    assert isinstance(told[1], Future)
+    assert told[1].result(HANG_S).status is Status.ACCEPTED
+
+
+@pytest.mark.usefixtures("service")
+def test_an_observer_sends_and_waits_itself(kafka: ClientKafka) -> None:
+    answered: list[Result] = []
+    observed: list[Result] = []
+
+    def observe(result: Result) -> None:
+        observed.append(result)
+        if not answered:
+            answered.append(observing.send(pay(observing, "kite")))
+
+    with Client(config(), observe=observe, connections=kafka.connections()) as observing:
+        first = observing.send(pay(observing))
+        eventually(lambda: len(observed) == 2, "both results were observed")
+    assert [result.command_id for result in observed] == [first.command_id, answered[0].command_id]
+
+
+@pytest.mark.usefixtures("service")
+def test_an_observer_that_fails_takes_no_answer_with_it(kafka: ClientKafka) -> None:
+    reported: list[threading.ExceptHookArgs] = []
+
+    def fail(_: Result) -> None:
+        raise ZeroDivisionError
+
+    hook, threading.excepthook = threading.excepthook, reported.append
+    try:
+        with Client(config(), observe=fail, connections=kafka.connections()) as client:
+            assert client.send(pay(client)).status is Status.ACCEPTED
+            eventually(lambda: bool(reported), "Python reports it")
+            assert client.send(pay(client)).status is Status.ACCEPTED
+    finally:
+        threading.excepthook = hook
+    assert reported[0].exc_type is ZeroDivisionError
+
+
+def test_no_room_in_a_callback_is_told_without_waiting(service: Service, kafka: ClientKafka) -> None:
+    service.answer = lambda command: accept(command) if command.address == "acme" else []
+    later: list[Future[Result]] = []
+    with connected(kafka, in_flight_max=2) as client:
+        client.submit(pay(client, "kite"))
+        client.submit(pay(client)).add_done_callback(
+            lambda _: later.extend([client.submit(pay(client, "kite")), client.submit(pay(client, "kite"))])
+        )
+        began_s = time.monotonic()
+        eventually(lambda: len(later) == 2, "the callback has ended")
+        assert time.monotonic() - began_s < 1.0
+        with pytest.raises(NoAnswer, match="too many commands"):
+            later[1].result(0)
+
+
+def test_a_callback_may_close_the_client(service: Service, kafka: ClientKafka) -> None:
+    client = connected(kafka)
+    closed = threading.Event()
+
+    def close(_: Future[Result]) -> None:
+        client.close()
+        closed.set()
+
+    client.submit(pay(client)).add_done_callback(close)
+    assert closed.wait(HANG_S)
+    with pytest.raises(NoAnswer, match="the client ended"):
+        client.send(pay(client))
+    assert len(service.seen) == 1
+
+
+# ------------------------------------------------------------------ forks
+
+
+@pytest.mark.usefixtures("service")
+def test_a_forked_process_is_told_to_make_a_client_of_its_own(client: Client) -> None:
+    assert client.send(pay(client)).status is Status.ACCEPTED
+    command = pay(client)
+    receiving, sending = multiprocessing.Pipe()
+    child = os.fork()
+    if child == 0:
+        said = []
+        for ask in (client.new_id, lambda: client.send(command), lambda: client.submit(command)):
+            try:
+                ask()
+            except RuntimeError as error:
+                said.append(str(error))
+        client.close()
+        sending.send(said)
+        os._exit(0)
+    assert receiving.poll(HANG_S), "the child hangs"
+    said = receiving.recv()
+    os.waitpid(child, 0)
+    assert len(said) == 3
+    assert all(f"belongs to process {os.getpid()}" in each for each in said)
+    assert client.send(command).status is Status.ACCEPTED
+
+
+# ------------------------------------------------------------------ partitions
+
+
+@pytest.mark.rule("W3")
+def test_only_partitions_are_read_in_which_somebody_waits() -> None:
+    kafka = ClientKafka(partitions=16)
+    Service(kafka, results_partitions=16)
+    with connected(kafka) as client:
+        for number in range(20):  # until it is known in how many partitions results are spread
+            client.send(pay(client, f"p{number}"))
+        known = set(kafka.asked)
+    with connected(kafka) as client:
+        client.send(pay(client, "acme"))
+        assert len(kafka.tails[-1].places()) <= 5  # a root's partition by each power of two up to 16
+    assert len(known) > 5
+
+
+@pytest.mark.rule("W3")
+@pytest.mark.parametrize(("root", "noticed"), [("acme", True), ("kite", False), ("lotus", False), ("pearl", False)])
+def test_results_of_others_are_not_even_decoded(root: str, noticed: bool) -> None:
+    kafka = ClientKafka(partitions=1)
+    service = Service(kafka, results_partitions=1)
+    service.answer = nothing
+    service.before = lambda: service.publish(b"no result of this release", root)
+    with connected(kafka) as client, pytest.raises(NoAnswer) as none:
+        client.send(pay(client, "acme"), deadline_ms=300)
+    assert ("of a later release than this program" in str(none.value)) == noticed
+
+
+@pytest.mark.rule("W3")
+@pytest.mark.parametrize("spread_over", [1, 2, 4, 8, 16])
+def test_results_are_found_however_many_partitions_the_topic_was_given(spread_over: int) -> None:
+    kafka = ClientKafka(partitions=16)
+    Service(kafka, results_partitions=spread_over)
+    with connected(kafka) as client:
+        commands = [pay(client, f"p{number}") for number in range(200)]
+        answers = [answer for _, answer in client.exchange(commands)]
+    assert all(isinstance(answer, Result) for answer in answers)
+
+
+def test_a_partition_is_read_from_before_the_command_was_written(service: Service, kafka: ClientKafka) -> None:
+    """Each root's first command finds its partition unread, and its result is there before anybody looks."""
+    for number in range(50):
+        with connected(kafka) as client:
+            assert client.send(pay(client, f"p{number}")).status is Status.ACCEPTED
+    assert len(service.seen) == 50
+
+
+def test_commands_of_one_root_keep_their_order_whatever_is_read_meanwhile(service: Service, client: Client) -> None:
+    commands = [pay(client, f"p{number % 7}", amount_minor=number + 1) for number in range(70)]
+    list(client.exchange(commands))
+
+    for root in {command.address for command in commands}:
+        written = [decode_command(record.value or b"") for record in service.seen if record.key == root.encode()]
+        assert written == [command for command in commands if command.address == root]
