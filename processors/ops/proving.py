@@ -1,4 +1,4 @@
-"""Verify and replay, put together from the settings."""
+"""Verify, repair and replay, put together from the settings."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from urllib.parse import unquote, urlsplit
 
 from processors.faults import Misconfigured
 from processors.ops import assembly
+from processors.recovery.repair import Repair, RepairParts, repair
 from processors.recovery.replay import Difference, ReplayParts, ReplayProgress, compare, replay_lane
 from processors.recovery.verify import Check, Progressing, VerifyParts, verify
 from processors.settings import Settings
 from processors.stores.archive_reader import ArchiveReader
+from processors.stores.archive_schema import open_archive
+from processors.stores.archive_writer import ArchiveWriter
 from processors.stores.cassandra import CassandraSession
 from processors.stores.databases import claim_target
 from processors.stores.lane_store import MysqlLaneStore
@@ -66,6 +69,36 @@ def verify_shard(
         )
     finally:
         books.close()
+        if session is not None:
+            session.close()
+
+
+def repair_archive(settings: Settings, shard: str, *, write: bool, on_progress: Progressing) -> Repair:
+    """Compare what a shard's journal has in MySQL with the archive, and bring back what is lost there.
+
+    Args:
+        settings: Of the whole service.
+        shard: Its id.
+        write: Else nothing is written.
+        on_progress: Told how many rows were compared.
+    """
+    reader = open_reader(assembly.mysql_address(settings, shard))
+    session = None
+    try:
+        reader.check(shard)
+        session = open_archive(assembly.cassandra_address(settings), requests_max=settings.sink.requests_max)
+        return repair(
+            RepairParts(
+                journal=reader,
+                archive=ArchiveReader(session),
+                writer=ArchiveWriter(session) if write else None,
+                results_partitions=settings.topics.results_partitions,
+                now_ms=assembly.clock_ms,
+                on_progress=on_progress,
+            )
+        )
+    finally:
+        reader.close()
         if session is not None:
             session.close()
 

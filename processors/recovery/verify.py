@@ -13,13 +13,14 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Protocol
 
+from processors.faults import Undecodable
 from processors.ids import slice_of, uuid7_time_ms
 from processors.ledger.addresses import at_levels
 from processors.ledger.book import Account, AccountKey, Hold, OpenRefund, TransactionKey
 from processors.ledger.commands import CommandType
-from processors.ledger.outcomes import Posting
+from processors.recovery.trails import Trail, leads_to, opening_keys, opens_right, whole_trail
 from processors.routing.units import partition_of
-from processors.stores.archive_reader import ChangeKey, StatementRow
+from processors.stores.archive_reader import ChangeKey, StatementRow, changes_of
 from processors.stores.archive_rows import Covered
 from processors.stores.rows import Progress
 from processors.stores.shard_reader import JournalRecord, SliceRows, rows_of_slice
@@ -30,6 +31,7 @@ from processors.wire.results import Result, decode_result
 DETAILS_MAX = 10  # findings named per check; the count is of all
 ARCHIVE_OFFSETS = 20_000  # rows of one read from the archive: some 6 MB
 ACCOUNTS_AT_ONCE = 1_000  # looked up together: many times what is on the way at once, and 300 KB of answers
+CHANGES_AT_ONCE = 2_000  # some 600 KB of answers
 _SUM_MASK = 2**256 - 1
 # Only what the last batches published may come again (L4); this is ten of them (L8), some 10 MB a lane.
 AGAIN_ROWS_MAX = 40_000
@@ -112,36 +114,6 @@ class _Tally:
 
 
 @dataclass(slots=True)
-class _Trail:
-    """What the journal says of one account: enough to prove its sequences gapless in any order of reading."""
-
-    count: int = 0
-    sequences: int = 0  # their sum
-    first: int = 0
-    last: int = 0
-    before: int = 0  # the balance before the first
-    held_before: int = 0
-    balance_change: int = 0  # the sum of all
-    held_change: int = 0
-
-    def add(self, posting: Posting) -> None:
-        if not self.count or posting.sequence < self.first:
-            self.first = posting.sequence
-            self.before = posting.balance - posting.balance_change
-            self.held_before = posting.held - posting.held_change
-        self.last = max(self.last, posting.sequence)
-        self.count += 1
-        self.sequences += posting.sequence
-        self.balance_change += posting.balance_change
-        self.held_change += posting.held_change
-
-    @property
-    def is_gapless(self) -> bool:
-        """Say whether each sequence from first to last is there once."""
-        return self.count == self.last - self.first + 1 and 2 * self.sequences == (self.first + self.last) * self.count
-
-
-@dataclass(slots=True)
 class _Sum:
     """A sum over rows that does not depend on their order, and that another row, or one twice, changes."""
 
@@ -151,6 +123,49 @@ class _Sum:
     def add(self, payload: bytes) -> None:
         self.count += 1
         self.total = self.total + int.from_bytes(hashlib.sha256(payload).digest(), "big") & _SUM_MASK
+
+
+class _Statements:
+    """Compares changes that the archive covers with the accounts' statements there, some at a time."""
+
+    def __init__(self, archive: Archive | None) -> None:
+        self._archive = archive
+        self._waiting: dict[ChangeKey, StatementRow] = {}
+        self._tally = _Tally("statements have each covered change, column by column")
+
+    def add(self, result: Result) -> None:
+        self._waiting |= changes_of(result)
+        if len(self._waiting) >= CHANGES_AT_ONCE:
+            self._compare()
+
+    def _compare(self) -> None:
+        assert self._archive is not None
+        archived = self._archive.changes_at(self._waiting)
+        for key, change in self._waiting.items():
+            self._tally.counted += 1
+            if archived.get(key) != change:
+                how = "is another" if key in archived else "is not there; `balance archive repair` brings it back"
+                self._tally.refute(f"{key.address} {key.currency}: change {key.sequence} {how}")
+        self._waiting.clear()
+
+    def check(self) -> Check:
+        if self._waiting:
+            self._compare()
+        return self._tally.check()
+
+
+@dataclass(slots=True)
+class _Journal:
+    """What was read of the journal: trails of all postings and, as tails, of those that are not archived yet.
+
+    ``published`` and ``covered`` are, by lane, the sums of the rows that were, at the moment that the books are of.
+    """
+
+    statements: _Statements
+    trails: dict[AccountKey, Trail] = field(default_factory=dict)
+    tails: dict[AccountKey, Trail] = field(default_factory=dict)
+    published: dict[int, _Sum] = field(default_factory=lambda: defaultdict(_Sum))
+    covered: dict[int, _Sum] = field(default_factory=lambda: defaultdict(_Sum))
 
 
 @dataclass(slots=True)
@@ -206,19 +221,20 @@ def verify(parts: VerifyParts) -> list[Check]:
     positions = parts.books.positions()
     slices = parts.books.slices()
     coverage = _coverage(parts, positions)  # once: the sink goes on while we read
-    trails, journal, archived = _read_journal(parts, positions, coverage)
+    read = _read_journal(parts, positions, coverage)
     checks = [
         _lanes(positions),
         _trial_balance(parts),
         _holds(parts),
-        _balances(parts, trails),
+        _balances(parts, read),
     ]
     if parts.results is not None:
-        checks.append(_results(parts, positions, set(slices), journal))
+        checks.append(_results(parts, positions, set(slices), read.published))
     if parts.archive is not None:
-        checks.append(
-            _archive(parts, parts.archive, positions, coverage=coverage, slices=set(slices), journal=archived)
+        archived = _archive(
+            parts, parts.archive, positions, coverage=coverage, slices=set(slices), journal=read.covered
         )
+        checks += [archived, read.statements.check()]
     return checks
 
 
@@ -266,97 +282,50 @@ def _holds(parts: VerifyParts) -> Check:
     return tally.check()
 
 
-def _balances(parts: VerifyParts, trails: dict[AccountKey, _Trail]) -> Check:
+def _balances(parts: VerifyParts, read: _Journal) -> Check:
     """Prove that each account is where its postings lead, without a gap (V4)."""
     tally = _Tally("balances are the sum of postings, sequences without a gap")
     accounts = parts.books.accounts()
     while some := list(islice(accounts, ACCOUNTS_AT_ONCE)):
-        led = [(account, _whole_trail(parts.archive, account, trails)) for account in some]
-        openings = None if parts.archive is None else parts.archive.changes_at(_opening_keys(led))
+        led = [(account, _trail_of(parts, account, read)) for account in some]
+        openings = None if parts.archive is None else parts.archive.changes_at(opening_keys(led))
         for account, trail in led:
             if openings is None and not trail.count and account.sequence:
                 continue  # all its rows have left, and there is nothing to compare it with
             tally.counted += 1
-            if not (_leads_to(trail, account) and _opens_right(trail, account, openings)):
+            if not (leads_to(trail, account) and opens_right(trail, account, openings)):
                 key = (account.address, account.currency)
                 tally.refute(f"{key}: the account is {account}, its postings lead to {trail}")
             parts.on_progress("balances", tally.counted)
-    for key in trails:
+    for key in read.trails:
         tally.refute(f"{key}: postings on an account that is not there")
     return tally.check()
 
 
-def _whole_trail(archive: Archive | None, account: Account, trails: dict[AccountKey, _Trail]) -> _Trail:
-    """Take an account's trail out of ``trails``; one without postings begins and ends where the account is."""
+def _trail_of(parts: VerifyParts, account: Account, read: _Journal) -> Trail:
+    """Take an account's trail out of what was read."""
     key = (account.address, account.currency)
-    trail = trails.pop(key, None)
-    if trail is None:
-        sequence = account.sequence
-        return _Trail(first=sequence + 1, last=sequence, before=account.balance, held_before=account.held)
-    if not trail.is_gapless and archive is not None:
-        return _trail_of(archive.statement(*key, from_sequence=trail.first, to_sequence=trail.last))
-    return trail
+    return whole_trail(parts.archive, account, read.trails.pop(key, None), read.tails.get(key))
 
 
-def _leads_to(trail: _Trail, account: Account) -> bool:
-    return (
-        trail.is_gapless
-        and trail.last == account.sequence
-        and trail.before + trail.balance_change == account.balance
-        and trail.held_before + trail.held_change == account.held
-    )
-
-
-def _opening_keys(led: list[tuple[Account, _Trail]]) -> list[ChangeKey]:
-    """Return which archived changes say where trails begin that don't begin with the account."""
-    return [_opening_key(trail, account) for account, trail in led if trail.first > 1]
-
-
-def _opening_key(trail: _Trail, account: Account) -> ChangeKey:
-    return ChangeKey(account.address, account.currency, trail.first - 1)
-
-
-def _opens_right(trail: _Trail, account: Account, openings: dict[ChangeKey, StatementRow] | None) -> bool:
-    before = (trail.before, trail.held_before)
-    if trail.first == 1:
-        return before == (0, 0)
-    if openings is None:  # V4: what has left is believed
-        return True
-    row = openings.get(_opening_key(trail, account))
-    return row is not None and before == (row.balance, row.held)
-
-
-def _trail_of(rows: Iterable[StatementRow]) -> _Trail:
-    trail = _Trail()
-    for row in rows:
-        if not trail.count:
-            trail.first, trail.before = row.sequence, row.balance - row.balance_change
-            trail.held_before = row.held - row.held_change
-        trail.last = row.sequence
-        trail.count += 1
-        trail.sequences += row.sequence
-        trail.balance_change += row.balance_change
-        trail.held_change += row.held_change
-    return trail
-
-
-def _read_journal(
-    parts: VerifyParts, positions: dict[int, Progress], coverage: LaneCoverage
-) -> tuple[dict[AccountKey, _Trail], dict[int, _Sum], dict[int, _Sum]]:
-    """Read the journal once; return trails, and by lane the sums of the rows published, and of those covered."""
-    trails: dict[AccountKey, _Trail] = {}
-    published: dict[int, _Sum] = defaultdict(_Sum)
-    covered: dict[int, _Sum] = defaultdict(_Sum)
+def _read_journal(parts: VerifyParts, positions: dict[int, Progress], coverage: LaneCoverage) -> _Journal:
+    """Read the journal once, and compare what is covered of it with the accounts' statements on the way."""
+    read = _Journal(statements=_Statements(parts.archive))
     for count, (lane, row, result) in enumerate(_journal_rows(parts), 1):
+        is_covered = _is_covered(parts, coverage.get(lane, {}), row.root, lane, (row.lane_offset, row.lane_index))
         for posting in result.postings:
             if posting.balance_change or posting.held_change:
-                trails.setdefault((posting.address, result.currency), _Trail()).add(posting)
+                key = (posting.address, result.currency)
+                read.trails.setdefault(key, Trail()).add(posting)
+                if parts.archive is not None and not is_covered:
+                    read.tails.setdefault(key, Trail()).add(posting)
         if row.lane_offset < positions[lane].published_offset:
-            published[lane].add(row.result)
-        if _is_covered(parts, coverage.get(lane, {}), row.root, lane, (row.lane_offset, row.lane_index)):
-            covered[lane].add(row.result)
+            read.published[lane].add(row.result)
+        if is_covered:
+            read.covered[lane].add(row.result)
+            read.statements.add(result)
         parts.on_progress("journal", count)
-    return trails, published, covered
+    return read
 
 
 def _journal_rows(parts: VerifyParts) -> Iterator[tuple[int, JournalRecord, Result]]:
@@ -435,7 +404,7 @@ def _archive(
     tally = _Tally("each covered journal row is in the archive, byte for byte")
     for lane, progress in positions.items():
         found, reached = _Sum(), coverage.get(lane, {})
-        for place, payload in _archived(archive, lane, progress):
+        for place, payload in _archived(archive, lane, progress, tally):
             result = decode_result(payload)
             if _slice(result) in slices and _is_covered(parts, reached, result.root, lane, place):
                 found.add(payload)
@@ -446,9 +415,18 @@ def _archive(
     return tally.check()
 
 
-def _archived(archive: Archive, lane: int, progress: Progress) -> Iterator[tuple[tuple[int, int], bytes]]:
-    """Yield place and bytes of a lane's archived rows; what came later is not in the books as they were."""
+def _archived(
+    archive: Archive, lane: int, progress: Progress, tally: _Tally
+) -> Iterator[tuple[tuple[int, int], bytes]]:
+    """Yield place and bytes of a lane's archived rows; what came later is not in the books as they were.
+
+    A stretch that cannot be read is named, and the others are read.
+    """
     for start in range(0, progress.next_offset, ARCHIVE_OFFSETS):
         end = min(start + ARCHIVE_OFFSETS, progress.next_offset)
-        for offset, index, payload in archive.journal(progress.topic_id, lane, start, end - 1):
-            yield (offset, index), payload
+        try:
+            rows = archive.journal(progress.topic_id, lane, start, end - 1)
+        except Undecodable as fault:
+            tally.refute(fault.detail)
+            continue
+        yield from (((offset, index), payload) for offset, index, payload in rows)

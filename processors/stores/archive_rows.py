@@ -208,6 +208,28 @@ def position_by_hand(topic_id: bytes, partition: int, next_offset: int) -> str:
     )
 
 
+def written_again(rows: ArchiveRows, *, now_us: int) -> ArchiveRows:
+    """Return rows that win over what took them away: a deletion carries the time at which somebody made it.
+
+    They are immutable, so that a version above their own (A2) changes nothing else. Where a day begins keeps its
+    version, by which the lowest sequence wins; coverage is left out.
+    """
+
+    def again(partitions: dict[PartitionKey, list[Values]]) -> dict[PartitionKey, list[Values]]:
+        return {
+            key: [[*values[:-1], max(values[-1], bigint(now_us))] for values in some]
+            for key, some in partitions.items()
+        }
+
+    return ArchiveRows(
+        steps=again(rows.steps),
+        statement=again(rows.statement),
+        days=rows.days,
+        journal=again(rows.journal),
+        count=rows.count,
+    )
+
+
 # ------------------------------------------------------------------ parts
 
 

@@ -155,13 +155,13 @@ class SliceProver:
         try:
             return differences(self._archive, incarnation, rows)
         except Undecodable as fault:
-            return [_difference("ARCHIVE_UNREADABLE", rows[0], str(fault))]
+            return [unreadable(rows[0], fault)]
 
 
 def differences(archive: Copies, incarnation: bytes, rows: list[JournalRecord]) -> list[Difference]:
     """Read some rows of one lane back, and return those that are not the same (A6 c).
 
-    What a row's changes of accounts must be is read from the row, once that is known to be the archive's.
+    What a row's changes of accounts must be is read from the row, unless the archive has another.
 
     Raises:
         Undecodable: A chunk in the archive, or a result, is none of this release's.
@@ -175,7 +175,7 @@ def differences(archive: Copies, incarnation: bytes, rows: list[JournalRecord]) 
     changes = {
         (row.lane_offset, row.lane_index): changes_of(decode_result(row.result))
         for row in rows
-        if copies.get((row.lane_offset, row.lane_index)) == {row.result}
+        if copies.get((row.lane_offset, row.lane_index), set()) <= {row.result}
     }
     archived = archive.changes_at([key for of_row in changes.values() for key in of_row])
     found: list[Difference] = []
@@ -184,6 +184,11 @@ def differences(archive: Copies, incarnation: bytes, rows: list[JournalRecord]) 
         found += _compare(row, copies.get(place, set()), steps)
         found += _compare_changes(row, changes.get(place, {}), archived)
     return found
+
+
+def unreadable(row: JournalRecord, fault: Undecodable) -> Difference:
+    """Return the difference that bytes which are none of ours make: of the first row of those that were looked for."""
+    return _difference("ARCHIVE_UNREADABLE", row, fault.detail)
 
 
 def stretches(offsets: Iterable[int]) -> Iterator[tuple[int, int]]:

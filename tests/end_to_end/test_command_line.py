@@ -26,7 +26,20 @@ NUMBERS = count(1)
 COMMANDS = [
     *("up", "demo", "router", "shard", "expirer", "sink", "recaller", "remover", "stack", "init", "migrate"),
     *("account", "balance", "topup", "collect", "adjust", "pay", "hold", "capture", "void", "refund", "transfer"),
-    *("send", "results", "dead-letters", "tx", "statement", "status", "lane", "rules", "key", "verify", "replay"),
+    *(
+        "send",
+        "results",
+        "dead-letters",
+        "tx",
+        "statement",
+        "status",
+        "lane",
+        "rules",
+        "key",
+        "verify",
+        "archive",
+        "replay",
+    ),
 ]
 
 

@@ -9,6 +9,8 @@ import pytest
 from processors.ids import slice_of
 from processors.ledger.commands import Command, OpenAccount, Pay, PlaceHold, TopUp
 from processors.ops import assembly, proving
+from processors.ops.cli.history import open_lookup
+from processors.recovery.repair import Repair
 from processors.stores.archive_rows import Collector
 from processors.stores.archive_schema import open_archive
 from processors.stores.archive_writer import ArchiveWriter
@@ -40,7 +42,7 @@ def wrong(shard: Shard, *, with_archive: bool = False) -> dict[str, tuple[int, t
     checks = proving.verify_shard(
         shard.settings, SHARD, on_progress=lambda _what, _rows: None, with_archive=with_archive
     )
-    names = ["lanes", "trial", "held", "balances", "each", *(["each"] if with_archive else [])]
+    names = ["lanes", "trial", "held", "balances", "each", *(["each", "statements"] if with_archive else [])]
     assert [check.name.split()[0] for check in checks] == names
     return {check.name.split()[0]: (check.wrong, check.details) for check in checks if not check.passed}
 
@@ -129,3 +131,67 @@ def test_accounts_whose_rows_have_left_stand_where_the_archive_says(fresh_place:
                         "AND currency = 'USD' AND bucket = 0 AND sequence = 7")  # fmt: skip
     session.close()
     assert wrong(shard, with_archive=True)["balances"][0] == 2  # an idle one's last change, a busy one's opening
+
+
+@pytest.mark.rule("V4")
+def test_a_gap_that_left_is_filled_from_the_archive_though_the_sink_lags(fresh_place: Callable[..., Place]) -> None:
+    shard = Shard(fresh_place(BALANCE_TOPICS__LANES="1", BALANCE_TOPICS__COMMANDS_PARTITIONS="1"))
+    old = an_old_morning("acme", 4)
+    shard.write([*old[:5], *payments_of_today("acme", 2), *old[5:], *payments_of_today("acme", 2)])
+    with shard.worker():
+        shard.await_decided()
+        archive_all(shard)
+        drop_old(shard)
+        shard.write(payments_of_today("acme", 1))
+        shard.await_decided()
+
+    assert wrong(shard, with_archive=True) == {}
+
+
+@pytest.mark.rule("A6")
+def test_a_change_that_the_archive_lost_is_named_and_one_command_brings_it_back(
+    fresh_place: Callable[..., Place],
+) -> None:
+    shard = Shard(fresh_place(BALANCE_TOPICS__LANES="1", BALANCE_TOPICS__COMMANDS_PARTITIONS="1"))
+    shard.write([*an_old_morning("acme", 3), *payments_of_today("acme", 3)])
+    with shard.worker():
+        shard.await_decided()
+    archive_all(shard)
+    session = open_archive(assembly.cassandra_address(shard.settings), requests_max=8)
+    session.execute("DELETE FROM statement WHERE root = 'acme' AND address = 'acme' AND currency = 'USD' "
+                    "AND bucket = 0 AND sequence = 6")  # fmt: skip
+    session.close()
+
+    ((count, details),) = wrong(shard, with_archive=True).values()
+    assert (count, details) == (
+        1, ("acme USD: change 6 is not there; `balance archive repair` brings it back",)
+    )  # fmt: skip
+    with open_lookup(shard.settings, SHARD) as lookup:
+        assert lookup.statement("acme", "USD").missing == (6,)
+
+    def repaired(*, write: bool) -> Repair:
+        return proving.repair_archive(shard.settings, SHARD, write=write, on_progress=lambda _what, _rows: None)
+
+    assert (repaired(write=False).left, repaired(write=True).left, repaired(write=False).found) == (1, 0, 0)
+    assert wrong(shard, with_archive=True) == {}
+    with open_lookup(shard.settings, SHARD) as lookup:
+        assert lookup.statement("acme", "USD").complete
+
+
+def test_a_chunk_that_cannot_be_read_is_named(fresh_place: Callable[..., Place]) -> None:
+    shard = Shard(fresh_place(BALANCE_TOPICS__LANES="1", BALANCE_TOPICS__COMMANDS_PARTITIONS="1"))
+    shard.write(an_old_morning("acme", 3))
+    with shard.worker():
+        shard.await_decided()
+    archive_all(shard)
+    session = open_archive(assembly.cassandra_address(shard.settings), requests_max=8)
+    columns = "shard, lane, bucket, first_offset, last_offset, hash"
+    ((*key, chunk),) = session.rows(session.prepare(f"SELECT {columns}, chunk FROM $journal"), ())
+    session.note(
+        f"INSERT INTO $journal ({columns}, chunk) VALUES (?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?",
+        (*key, chunk[1:], 2 * 10**15),
+    )
+    session.close()
+
+    ((_, details),) = wrong(shard, with_archive=True).values()
+    assert "the archived chunk of lane 0, offsets 0 to 5" in details[0]

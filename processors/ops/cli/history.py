@@ -131,7 +131,7 @@ def what_is_missing(found: Statement) -> str:
     told = f"1 change is missing, {first}: " if count == 1 else f"{count} changes are missing, the first is {first}: "
     if found.sink_behind:
         return told + "the sink is behind, by more than is looked through here; see `balance status`"
-    return told + "it is not in the archive any more; `balance verify` says more"
+    return told + "it is not in the archive any more; `balance archive repair` brings back what MySQL has"
 
 
 def print_statement(title: str, rows: list[StatementRow], currency: str) -> None:

@@ -1,4 +1,4 @@
-"""Proofs: that a shard's books add up, and that its topic leads to the same books again."""
+"""Proofs: that a shard's books add up, that the archive has them, and that its topic leads to the same books again."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ from processors.ops.cli.terminal import (
     print_table,
     settings,
 )
-from processors.ops.proving import replay_shard, target_address, verify_shard
+from processors.ops.proving import repair_archive, replay_shard, target_address, verify_shard
 from processors.ops.result_text import EXIT_REJECTED
+from processors.recovery.repair import Repair
 from processors.recovery.replay import ReplayProgress
 from processors.recovery.verify import Check
 
@@ -35,6 +36,7 @@ _SHOW_S = 0.1  # a count on the screen need not change more often
 def register(app: typer.Typer) -> None:
     """Add these commands."""
     app.command(rich_help_panel=_PANEL)(verify)
+    add_group(app, "archive", "The archive in Cassandra.", {"repair": repair}, panel=_PANEL)
     add_group(app, "replay", "Decide a log again, and compare.", {"shard": replay}, panel=_PANEL)
 
 
@@ -70,6 +72,39 @@ def print_checks(checks: list[Check]) -> None:
     for check in checks:
         for detail in check.details:
             page.print(f"{check.name}: {detail}", style="red", soft_wrap=True)
+
+
+def repair(
+    *,
+    shard: ShardOption = None,
+    write: Annotated[bool, typer.Option("--write", help="Bring back what is missing; else only name it.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare MySQL's journal with the archive, as far as the sink is, and bring back what is lost; exit 1 if not all.
+
+    Nothing is written without --write. It may run beside everything else. What differs is named, never overwritten.
+    """
+    chosen = settings()
+    with counting() as count:
+        done = repair_archive(chosen, shard or chosen.home_shard, write=write, on_progress=count)
+    if as_json:
+        print_json(asdict(done))
+    else:
+        for each in done.told:
+            page.print(f"{each.kind} {each.subject}: {each.detail}", style="red", markup=False, soft_wrap=True)
+        page.print(summary_of(done, write=write), markup=False, soft_wrap=True)
+    if done.left:
+        raise typer.Exit(EXIT_REJECTED)
+
+
+def summary_of(done: Repair, *, write: bool) -> str:
+    """Say in a line how many rows were compared, and what became of what the archive lacked."""
+    told = f"{done.compared} rows compared, "
+    if not done.found:
+        return told + "the archive has them all"
+    if not write:
+        return told + f"{done.found} differences; nothing was written: --write brings back what is missing"
+    return told + f"{done.found} differences, {done.found - done.left} mended, {done.left} left"
 
 
 @contextmanager

@@ -1,0 +1,129 @@
+"""Brings back what the archive lost, from MySQL's rows while they are there (A6); without a writer it only names it.
+
+What is missing is written again, made of the rows by what the sink makes of results. What is there and differs is named
+and left as it is: which of the two is right, MySQL does not know (`balance verify` compares with the results topic).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from processors.faults import Undecodable
+from processors.routing.units import partition_of
+from processors.stores.archive_rows import ArchiveRows, Collector, Covered, written_again
+from processors.stores.rows import Progress
+from processors.stores.shard_reader import JournalRecord
+from processors.wire.results import decode_result
+from processors.workers.slice_proof import RANGE_ROWS, Copies, Difference, SliceRows, differences, unreadable
+
+MISSING = frozenset({"ARCHIVE_ROW_MISSING", "ARCHIVE_STEP_MISSING", "ARCHIVE_CHANGE_MISSING"})
+TOLD_MAX = 1_000  # differences that are kept to be told; all are counted
+
+
+class Journal(SliceRows, Protocol):
+    """A shard's database (``stores.shard_reader``)."""
+
+    def positions(self) -> dict[int, Progress]:
+        """Return lane -> progress."""
+
+
+class Writer(Protocol):
+    """The archive, as far as it is written again (``stores.archive_writer``)."""
+
+    def write(self, rows: ArchiveRows) -> None:
+        """Make rows durable."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepairParts:
+    """What is compared and mended. Without a ``writer`` nothing is written; ``now_ms`` is the wall clock's."""
+
+    journal: Journal
+    archive: Copies
+    writer: Writer | None
+    results_partitions: int
+    now_ms: Callable[[], int]
+    on_progress: Callable[[str, int], None]
+
+
+@dataclass(slots=True, kw_only=True)
+class Repair:
+    """What was found: rows compared, differences found, and how many of them are left; ``told`` are those left."""
+
+    compared: int = 0
+    found: int = 0
+    left: int = 0
+    told: list[Difference]
+
+    def note(self, found: list[Difference], left: list[Difference]) -> None:
+        """Add what was found among some rows, and what is left of it."""
+        self.found += len(found)
+        self.left += len(left)
+        self.told += left[: TOLD_MAX - len(self.told)]
+
+
+def repair(parts: RepairParts) -> Repair:
+    """Compare every row of the journal that the sink has passed with the archive, and write again what is missing.
+
+    Raises:
+        Unavailable: MySQL or Cassandra does not answer; run it again.
+    """
+    done = Repair(told=[])
+    positions = parts.journal.positions()
+    coverage = {progress.topic_id: parts.archive.coverage(progress.topic_id) for progress in positions.values()}
+    for number in parts.journal.slices():
+        for lane, progress in positions.items():
+            reached = coverage[progress.topic_id]
+            for some in _ranges(parts.journal, number, lane):
+                rows = [row for row in some if _is_covered(parts, row, reached)]
+                found = _differences(parts, progress.topic_id, rows)
+                done.compared += len(rows)
+                done.note(found, _mend(parts, progress.topic_id, rows, found))
+                parts.on_progress("journal", done.compared)
+    return done
+
+
+def _ranges(journal: SliceRows, number: int, lane: int) -> Iterator[list[JournalRecord]]:
+    after = (-1, 0)
+    while rows := journal.slice_rows(number, lane, after, rows_max=RANGE_ROWS):
+        yield rows
+        after = (rows[-1].lane_offset, rows[-1].lane_index)
+
+
+def _is_covered(parts: RepairParts, row: JournalRecord, coverage: Mapping[tuple[int, int], Covered]) -> bool:
+    covered = coverage.get((row.lane, _results_partition(parts, row)))
+    return covered is not None and (row.lane_offset, row.lane_index) <= (covered.lane_offset, covered.lane_index)
+
+
+def _results_partition(parts: RepairParts, row: JournalRecord) -> int:
+    count = parts.results_partitions
+    return partition_of(row.root, count) if row.root else row.lane % count
+
+
+def _differences(parts: RepairParts, incarnation: bytes, rows: list[JournalRecord]) -> list[Difference]:
+    if not rows:
+        return []
+    try:
+        return differences(parts.archive, incarnation, rows)
+    except Undecodable as fault:
+        return [unreadable(rows[0], fault)]
+
+
+def _mend(
+    parts: RepairParts, incarnation: bytes, rows: list[JournalRecord], found: list[Difference]
+) -> list[Difference]:
+    """Write again what is missing, and return what differs still when it is read back."""
+    lost = {(each.lane_offset, each.lane_index) for each in found if each.kind in MISSING}
+    if parts.writer is None or not lost:
+        return found
+    collector = Collector()
+    for row in rows:
+        if (row.lane_offset, row.lane_index) in lost:
+            collector.add(_results_partition(parts, row), decode_result(row.result), row.result)
+    again = written_again(collector.take(), now_us=parts.now_ms() * 1_000)
+    if not any(each.kind == "ARCHIVE_ROW_MISSING" for each in found):
+        again.journal.clear()  # else another chunk of rows that are in one
+    parts.writer.write(again)
+    return _differences(parts, incarnation, rows)

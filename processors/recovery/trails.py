@@ -1,0 +1,133 @@
+"""Where an account's postings lead: its trail, proven gapless from sums, and filled from the archive (V4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from processors.ledger.book import Account
+from processors.ledger.outcomes import Posting
+from processors.stores.archive_reader import ChangeKey, StatementRow
+
+
+class Statements(Protocol):
+    """The archive's statements (``stores.archive_reader``)."""
+
+    def statement(
+        self, address: str, currency: str, *, from_sequence: int = 1, to_sequence: int | None = None
+    ) -> Iterator[StatementRow]:
+        """Yield an account's changes."""
+
+
+@dataclass(slots=True)
+class Trail:
+    """What the journal says of one account: enough to prove its sequences gapless in any order of reading."""
+
+    count: int = 0
+    sequences: int = 0  # their sum
+    first: int = 0
+    last: int = 0
+    before: int = 0  # the balance before the first
+    held_before: int = 0
+    balance_change: int = 0  # the sum of all
+    held_change: int = 0
+
+    def add(self, posting: Posting) -> None:
+        """Add a posting that changed the account."""
+        if not self.count or posting.sequence < self.first:
+            self.first = posting.sequence
+            self.before = posting.balance - posting.balance_change
+            self.held_before = posting.held - posting.held_change
+        self.last = max(self.last, posting.sequence)
+        self.count += 1
+        self.sequences += posting.sequence
+        self.balance_change += posting.balance_change
+        self.held_change += posting.held_change
+
+    @property
+    def is_gapless(self) -> bool:
+        """Say whether each sequence from first to last is there once."""
+        return self.count == self.last - self.first + 1 and 2 * self.sequences == (self.first + self.last) * self.count
+
+    def followed_by(self, later: Trail) -> Trail:
+        """Return this trail and one whose postings all come later, as one."""
+        if not self.count:
+            return later
+        return Trail(
+            count=self.count + later.count,
+            sequences=self.sequences + later.sequences,
+            first=self.first,
+            last=later.last,
+            before=self.before,
+            held_before=self.held_before,
+            balance_change=self.balance_change + later.balance_change,
+            held_change=self.held_change + later.held_change,
+        )
+
+
+def whole_trail(archive: Statements | None, account: Account, trail: Trail | None, tail: Trail | None) -> Trail:
+    """Return an account's trail, with the gaps filled that slices left which have gone.
+
+    What is not archived yet is in MySQL, behind everything that is: so a gap is filled from the archive up to there.
+
+    Args:
+        archive: None leaves gaps as they are.
+        account: One without postings begins and ends where it is.
+        trail: Of all its postings that are in MySQL, if there are any.
+        tail: Of those among them that are not archived yet, if there are any.
+    """
+    if trail is None:
+        sequence = account.sequence
+        return Trail(first=sequence + 1, last=sequence, before=account.balance, held_before=account.held)
+    if trail.is_gapless or archive is None:
+        return trail
+    last = trail.last if tail is None else tail.first - 1
+    filled = _trail_of(
+        archive.statement(account.address, account.currency, from_sequence=trail.first, to_sequence=last)
+    )
+    return filled if tail is None else filled.followed_by(tail)
+
+
+def leads_to(trail: Trail, account: Account) -> bool:
+    """Say whether a trail has no gap, and ends where the account is."""
+    return (
+        trail.is_gapless
+        and trail.last == account.sequence
+        and trail.before + trail.balance_change == account.balance
+        and trail.held_before + trail.held_change == account.held
+    )
+
+
+def opening_keys(led: list[tuple[Account, Trail]]) -> list[ChangeKey]:
+    """Return which archived changes say where trails begin that don't begin with the account."""
+    return [_opening_key(trail, account) for account, trail in led if trail.first > 1]
+
+
+def _opening_key(trail: Trail, account: Account) -> ChangeKey:
+    return ChangeKey(account.address, account.currency, trail.first - 1)
+
+
+def opens_right(trail: Trail, account: Account, openings: dict[ChangeKey, StatementRow] | None) -> bool:
+    """Say whether a trail begins at nothing, or where the archived change before it ended (V4)."""
+    before = (trail.before, trail.held_before)
+    if trail.first == 1:
+        return before == (0, 0)
+    if openings is None:  # V4: what has left is believed
+        return True
+    row = openings.get(_opening_key(trail, account))
+    return row is not None and before == (row.balance, row.held)
+
+
+def _trail_of(rows: Iterable[StatementRow]) -> Trail:
+    trail = Trail()
+    for row in rows:
+        if not trail.count:
+            trail.first, trail.before = row.sequence, row.balance - row.balance_change
+            trail.held_before = row.held - row.held_change
+        trail.last = row.sequence
+        trail.count += 1
+        trail.sequences += row.sequence
+        trail.balance_change += row.balance_change
+        trail.held_change += row.held_change
+    return trail

@@ -1,0 +1,168 @@
+"""What the archive lost comes back from MySQL's rows, and nothing is written but that (A6)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from processors.ids import SLICE_MS
+from processors.ops.cli.proving import summary_of
+from processors.recovery.repair import Repair, RepairParts, repair
+from processors.stores.archive_reader import ArchiveReader
+from processors.stores.archive_rows import id_partition
+from processors.stores.archive_writer import ArchiveWriter
+from processors.stores.cassandra import CassandraAddress, CassandraSession
+from processors.stores.shard_reader import open_reader
+from processors.wire.results import decode_result
+from tests.archived import NOW_MS, all_rows, make_archive, session_of
+from tests.integration.mysql_shard import TOPIC_ID
+from tests.integration.removal import (
+    CAPTURE,
+    LANES,
+    LATER,
+    PAST_MS,
+    ROWS,
+    SHARD,
+    SLICE,
+    Shard,
+    make_shard,
+    with_stories,
+)
+from tests.servers import Servers
+
+DELETED_US = (NOW_MS + SLICE_MS) * 1_000  # after the rows were written
+REPAIRED_MS = NOW_MS + 2 * SLICE_MS
+
+
+@pytest.fixture(scope="module")
+def archive(servers: Servers, fresh_keyspace: Callable[[], str]) -> CassandraAddress:
+    return make_archive(servers, fresh_keyspace)
+
+
+@pytest.fixture(scope="module")
+def session(archive: CassandraAddress) -> Iterator[CassandraSession]:
+    with session_of(archive) as session:
+        yield session
+
+
+@pytest.fixture
+def shard(servers: Servers, fresh_database: Callable[[], str], session: CassandraSession) -> Shard:
+    return with_stories(make_shard(servers, fresh_database, session))
+
+
+def repaired(shard: Shard, *, write: bool = True) -> Repair:
+    return repair(
+        RepairParts(
+            journal=open_reader(shard.mysql),
+            archive=ArchiveReader(shard.session),
+            writer=ArchiveWriter(shard.session) if write else None,
+            results_partitions=SHARD.results_partitions,
+            now_ms=lambda: REPAIRED_MS,
+            on_progress=lambda _what, _rows: None,
+        )
+    )
+
+
+def without_change(shard: Shard, deleted_us: int = DELETED_US) -> None:
+    shard.cql(
+        "DELETE FROM $statement USING TIMESTAMP ? WHERE root = 'partner-1' AND address = 'partner-1' "
+        "AND currency = 'USD' AND bucket = 0 AND sequence = 6",
+        deleted_us,
+    )
+
+
+def without_steps(shard: Shard) -> None:
+    hold = decode_result(shard.ledgers[1].results[CAPTURE]).transaction_id
+    shard.cql(
+        "DELETE FROM $transaction_by_id USING TIMESTAMP ? WHERE minute = ? AND bucket = ? AND transaction_id = ?",
+        DELETED_US, *id_partition(hold), hold,
+    )  # fmt: skip
+
+
+def without_the_lanes_journal(shard: Shard) -> None:
+    shard.cql(
+        "DELETE FROM $journal USING TIMESTAMP ? WHERE shard = ? AND lane = 1 AND bucket = 0",
+        DELETED_US, TOPIC_ID,
+    )  # fmt: skip
+
+
+def without_anything(shard: Shard) -> None:
+    """Leave what a sink leaves that was set behind results which had left the topic: coverage alone."""
+    for table in ("journal", "transaction_by_id", "statement", "statement_day"):
+        shard.session.execute(f"TRUNCATE {table}")
+
+
+LOST = [
+    (without_change, 1),
+    (without_steps, 2),
+    (without_the_lanes_journal, 33),
+    (without_anything, 2 * (33 + 34 + 30)),
+]
+
+
+@pytest.mark.rule("A6")
+@pytest.mark.parametrize(("harm", "lost"), LOST, ids=[harm.__name__ for harm, _ in LOST])
+def test_what_is_lost_is_named_then_brought_back_and_its_slice_goes(
+    shard: Shard, harm: Callable[[Shard], None], lost: int
+) -> None:
+    harm(shard)
+    before = all_rows(shard.session)
+    assert SLICE not in shard.remover().step(PAST_MS)
+
+    named = repaired(shard, write=False)
+    assert (named.compared, named.found, named.left) == (ROWS, lost, lost)
+    assert all_rows(shard.session) == before
+    assert "nothing was written" in summary_of(named, write=False)
+
+    done = repaired(shard)
+    assert (done.found, done.left, done.told) == (lost, 0, [])
+    assert summary_of(done, write=True) == f"{ROWS} rows compared, {lost} differences, {lost} mended, 0 left"
+    assert repaired(shard).found == 0
+    assert len(list(ArchiveReader(shard.session).statement("partner-1", "USD"))) == 30
+    assert SLICE in shard.remover().step(PAST_MS)
+
+
+def test_what_differs_is_named_and_never_overwritten(shard: Shard) -> None:
+    shard.cql(
+        "UPDATE $statement USING TIMESTAMP ? SET balance_change = 1 WHERE root = 'partner-1' AND address = 'partner-1' "
+        "AND currency = 'USD' AND bucket = 0 AND sequence = 6",
+        DELETED_US,
+    )
+    before = all_rows(shard.session)
+
+    done = repaired(shard)
+
+    assert [(each.kind, each.lane, each.lane_offset) for each in done.told] == [("ARCHIVE_CHANGE_DIFFERS", 1, 5)]
+    assert all_rows(shard.session) == before
+
+
+def test_what_a_deletion_of_the_future_takes_away_again_is_left(shard: Shard) -> None:
+    without_change(shard, LATER)
+
+    done = repaired(shard)
+
+    assert (done.found, done.left) == (1, 1)
+    assert [each.kind for each in done.told] == ["ARCHIVE_CHANGE_MISSING"]
+
+
+def test_what_the_sink_has_not_passed_is_left_to_it(shard: Shard) -> None:
+    shard.session.execute("TRUNCATE coverage")
+    without_anything(shard)
+
+    assert repaired(shard).compared == 0
+    assert all_rows(shard.session)["statement"] == []
+
+
+def test_a_chunk_that_cannot_be_read_is_named(shard: Shard) -> None:
+    select = shard.session.prepare("SELECT shard, lane, bucket, first_offset, last_offset, hash, chunk FROM $journal")
+    *key, chunk = next(row for row in shard.session.rows(select, ()) if row[1] == LANES - 1)
+    shard.cql(
+        "INSERT INTO $journal (shard, lane, bucket, first_offset, last_offset, hash, chunk) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?",
+        *key, chunk[:-1], DELETED_US,
+    )  # fmt: skip
+
+    (told,) = repaired(shard).told
+    assert told.kind == "ARCHIVE_UNREADABLE"
+    assert f"the archived chunk of lane 1, offsets 0 to 31, hash 0x{key[5].hex()} cannot be read" in told.detail
