@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from processors.client import Client, ClientConfig
 from processors.ledger.commands import Command, Pay, SetLaneTime, SetRules, Tick
 from processors.ledger.outcomes import Outcome, Reason, Status
+from processors.ledger.rules import Rules
 from processors.routing.units import partition_of
 from processors.streams.connection import KafkaAddress
 from processors.wire.admission import Admission
@@ -17,6 +18,7 @@ from processors.wire.results import LaneIdentity, encode_control, encode_result
 from processors.wire.signature import KeyRing
 from tests.simulation.fakes.client_kafka import RESULTS, ClientKafka
 
+RULES = Rules(version=1)
 LANE = LaneIdentity(shard="s1", incarnation=b"i" * 16, lane=0)
 KEYS = KeyRing(signing="k1", keys={"k1": b"s" * 32})
 Answer = Callable[[Command], list[Outcome]]
@@ -58,14 +60,14 @@ class Service:
     def answers(self, record: Record) -> list[tuple[bytes, str]]:
         command = decode_command(record.value or b"")
         self.offset += 1
-        where = {"offset": self.offset, "lane_time_ms": 1, "version_us": 1, "rules_version": 1}
+        place = {"offset": self.offset, "index": 0, "lane_time_ms": 1, "version_us": 1}
         if isinstance(command, SetLaneTime):
-            return [(encode_control(LANE, **where, index=0, record=record, control=command), "")]
+            return [(encode_control(LANE, **place, rules=RULES, record=record, control=command), "")]
         assert not isinstance(command, Tick | SetRules)
         root = (record.key or b"").decode()
         admission = Admission(record, None, root, command, body_hash(command), None)
         return [
-            (encode_result(LANE, **where, index=index, admission=admission, outcome=outcome), root)
+            (encode_result(LANE, **{**place, "index": index}, rules=RULES, admission=admission, outcome=outcome), root)
             for index, outcome in enumerate(self.answer(command))
         ]
 
