@@ -112,6 +112,12 @@ SLICES_LACKING = Gauge(
 FINDINGS = Counter("balance_findings_total", "Findings raised", ("kind",), registry=REGISTRY)
 
 # Every process
+TOPIC_PARTITIONS_UNUSED = Gauge(
+    "balance_topic_partitions_unused",
+    "Partitions of a topic above those the service uses; somebody raised its count",
+    ("topic",),
+    registry=REGISTRY,
+)
 FAULTS = Counter("balance_faults_total", "Faults met, by class", ("process", "fault"), registry=REGISTRY)
 
 

@@ -16,6 +16,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # of the drive
     AlterConfigOpType,
     ConfigEntry,
     ConfigResource,
+    NewPartitions,
     NewTopic,
     ResourceType,
 )
@@ -56,6 +57,15 @@ class KafkaLog:
         entry = ConfigEntry(setting, value, incremental_operation=AlterConfigOpType.SET)
         resource = ConfigResource(ResourceType.TOPIC, self.full(topic), incremental_configs=[entry])
         self.admin.incremental_alter_configs([resource])[resource].result(DEADLINE_S)
+
+    def widen(self, topic: str, partitions: int) -> None:
+        """Raise a topic's number of partitions, as an operator does with kafka-topics --alter."""
+        name = self.full(topic)
+        self.admin.create_partitions([NewPartitions(name, partitions)])[name].result(DEADLINE_S)
+        eventually(
+            lambda: len(self.admin.list_topics(timeout=DEADLINE_S).topics[name].partitions) == partitions,
+            f"{name} has {partitions} partitions",
+        )
 
     def drop(self, topic: str) -> None:
         """Delete a topic and wait until no broker knows it."""

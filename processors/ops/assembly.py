@@ -7,11 +7,13 @@ import time
 from pathlib import Path
 
 from processors.faults import Misconfigured
+from processors.ops import counts
 from processors.settings import PROCESS, Settings
 from processors.stores.cassandra import CassandraAddress
 from processors.stores.lane_store import MysqlLaneStore
 from processors.stores.migrations import ShardRow, check_database
 from processors.stores.mysql import MysqlAddress
+from processors.stores.shard_reader import open_reader
 from processors.streams.connection import KafkaAddress
 from processors.streams.consumer import AssignmentEvents, GroupOptions, RecordConsumer
 from processors.streams.publisher import TransactionalPublisher
@@ -32,6 +34,7 @@ from processors.wire.signature import KeyRing, load_keyring
 from processors.workers.lane import LaneParts
 from processors.workers.lane_log import TopicLaneLog
 from processors.workers.lane_runner import LaneLimits
+from processors.workers.partitions import PartitionWatch
 from processors.workers.shard import ShardConfig, ShardWorker
 from processors.workers.standing import LaneContext
 
@@ -133,17 +136,33 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
     )
 
 
-def check_topics(settings: Settings, *names: str) -> Topics:
-    """Check the topics that a process uses, and return a way to ask about topics.
+def check_topics(settings: Settings, *names: str, process: str) -> tuple[Topics, PartitionWatch]:
+    """Check the topics that a process uses, and name those with more partitions than the service uses.
+
+    Args:
+        settings: With the counts in force.
+        names: The topics, without prefix.
+        process: Which kind of process asks, for metrics.
+
+    Returns:
+        A way to ask about topics, and the watch of their partitions' number.
 
     Raises:
         Misconfigured: One is missing or not as it must be.
     """
     topics = Topics(kafka_address(settings))
-    for spec in topic_specs(settings):
-        if spec.name in names:
-            topics.check(spec)
-    return topics
+    specs = [spec for spec in topic_specs(settings) if spec.name in names]
+    for spec in specs:
+        topics.check(spec)
+    known = {spec.name: spec.partitions for spec in specs}
+    watch = PartitionWatch(
+        known,
+        lambda: topics.partition_counts(known, deadline_s=LOOK_DEADLINE_S),
+        time.monotonic,
+        process=process,
+    )
+    watch.look()
+    return topics, watch
 
 
 def lane_context(settings: Settings, shard: str, lane: int, topic_id: bytes) -> LaneContext:
@@ -181,14 +200,33 @@ def shard_row(settings: Settings, shard: str) -> ShardRow:
     return ShardRow(shard=shard, lanes=topics.lanes, results_partitions=topics.results_partitions)
 
 
-def check_shard_database(settings: Settings, shard: str) -> None:
+def checked_shard(settings: Settings, shard: str) -> Settings:
     """Prove that a shard's database is its own, of this release, and keeps what it commits (L7).
+
+    Returns:
+        The settings with the counts that the shard was made with, which are logged where the settings differ.
 
     Raises:
         Misconfigured: It is not.
         Unavailable: The server does not answer.
     """
-    check_database(mysql_address(settings, shard), shard_row(settings, shard))
+    in_force = counts.of_shard(settings, check_database(mysql_address(settings, shard), shard))
+    counts.tell_ignored(settings, in_force)
+    return in_force
+
+
+def founded_settings(settings: Settings, shard: str) -> Settings:
+    """Return the settings with the counts that a shard was made with, for whoever only reads.
+
+    Raises:
+        Misconfigured: The database is not the shard's, or not of this release.
+        Unavailable: The server does not answer.
+    """
+    reader = open_reader(mysql_address(settings, shard))
+    try:
+        return counts.of_shard(settings, reader.check(shard))
+    finally:
+        reader.close()
 
 
 def run_shard(
@@ -207,9 +245,9 @@ def run_shard(
         Misconfigured: A topic, a key or a database is not as it must be.
         Fenced: Another process runs with this one's ``instance``.
     """
+    settings = checked_shard(settings, shard)
     address, topic = kafka_address(settings), shard_topic(shard)
-    topics = check_topics(settings, topic, RESULTS_TOPIC, DEAD_LETTERS_TOPIC)
-    check_shard_database(settings, shard)
+    topics, watch = check_topics(settings, topic, RESULTS_TOPIC, DEAD_LETTERS_TOPIC, process="shard")
     config = _shard_config(settings, shard, topics.topic_id(topic))
 
     def make_parts(lane: int) -> LaneParts:
@@ -225,7 +263,9 @@ def run_shard(
             observe_published=LANE_BATCH_RECORDS.labels(shard, str(lane)).observe,
         )
 
-    worker = ShardWorker(config, make_parts, lambda: topics.topic_id(topic, deadline_s=LOOK_DEADLINE_S))
+    worker = ShardWorker(
+        config, make_parts, lambda: topics.topic_id(topic, deadline_s=LOOK_DEADLINE_S), watch.look_if_due
+    )
     group = GroupOptions(
         group=f"balance-shard-{shard}",
         instance=f"{settings.instance}-{shard}",

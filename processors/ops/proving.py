@@ -43,6 +43,7 @@ def verify_shard(
         with_results: Read the results topic, too.
         with_archive: Read Cassandra, too.
     """
+    settings = assembly.founded_settings(settings, shard)
     topics, partitions = settings.topics, range(settings.topics.results_partitions)
     address = assembly.kafka_address(settings)
 
@@ -85,14 +86,14 @@ def repair_archive(settings: Settings, shard: str, *, write: bool, on_progress: 
     reader = open_reader(assembly.mysql_address(settings, shard))
     session = None
     try:
-        reader.check(shard)
+        row = reader.check(shard)
         session = open_archive(assembly.cassandra_address(settings), requests_max=settings.sink.requests_max)
         return repair(
             RepairParts(
                 journal=reader,
                 archive=ArchiveReader(session),
                 writer=ArchiveWriter(session) if write else None,
-                results_partitions=settings.topics.results_partitions,
+                results_partitions=row.results_partitions,
                 now_ms=assembly.clock_ms,
                 on_progress=on_progress,
             )
@@ -157,6 +158,7 @@ def replay_shard(
         Misconfigured: The topic no longer reaches back to where the target stands, or the target is the live database,
             or one that neither was empty nor was begun by a replay of this shard.
     """
+    settings = assembly.founded_settings(settings, shard)
     live_address = assembly.mysql_address(settings, shard)
     claim_target(target, live_address)
     topic = _ShardTopic(settings, shard)

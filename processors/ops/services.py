@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from processors.ops import assembly
+from processors.ops import assembly, counts
 from processors.settings import Settings
 from processors.stores.shard_reader import open_reader
 from processors.streams.consumer import GroupOptions
@@ -42,8 +42,11 @@ def run_router(settings: Settings, _shard: str, stopping: threading.Event) -> in
         Fault: What the router cannot mend; start it again.
     """
     address = assembly.kafka_address(settings)
+    settings = _counted(settings)
     shard_topics = [shard_topic(shard) for shard in settings.shards]
-    topics = assembly.check_topics(settings, COMMANDS_TOPIC, DIRECTORY_TOPIC, DEAD_LETTERS_TOPIC, *shard_topics)
+    topics, watch = assembly.check_topics(
+        settings, COMMANDS_TOPIC, DIRECTORY_TOPIC, DEAD_LETTERS_TOPIC, *shard_topics, process="router"
+    )
     producer = IdempotentProducer(address)
     joined: list[GroupConsumer] = []
 
@@ -60,27 +63,31 @@ def run_router(settings: Settings, _shard: str, stopping: threading.Event) -> in
         joined.append(consumer)
         return consumer
 
-    config = RouterConfig(
-        ingress_partitions=settings.topics.commands_partitions,
-        lanes=settings.topics.lanes,
-        topic_prefix=address.topic_prefix,
-        dead_letters_topic=DEAD_LETTERS_TOPIC,
-        batch_records_max=settings.router.batch_records_max,
-        stop_deadline_s=settings.router.stop_deadline_ms / 1_000,
-    )
     parts = RouterParts(
         join=join,
         producer=producer,
         read_directory=lambda: read_directory(address),
         read_ingress_id=lambda: topics.topic_id(COMMANDS_TOPIC, deadline_s=LOOK_DEADLINE_S),
         clock_s=time.monotonic,
+        watch=watch,
     )
     try:
-        return Router(config, parts).run(stopping)
+        return Router(_router_config(settings), parts).run(stopping)
     finally:
         for consumer in joined:
             consumer.close()
         producer.close()
+
+
+def _router_config(settings: Settings) -> RouterConfig:
+    return RouterConfig(
+        ingress_partitions=settings.topics.commands_partitions,
+        lanes=settings.topics.lanes,
+        topic_prefix=settings.kafka.topic_prefix,
+        dead_letters_topic=DEAD_LETTERS_TOPIC,
+        batch_records_max=settings.router.batch_records_max,
+        stop_deadline_s=settings.router.stop_deadline_ms / 1_000,
+    )
 
 
 def run_expirer(settings: Settings, shard: str, stopping: threading.Event) -> int:
@@ -89,9 +96,9 @@ def run_expirer(settings: Settings, shard: str, stopping: threading.Event) -> in
     Raises:
         Fault: One that waiting does not mend.
     """
+    settings = assembly.checked_shard(settings, shard)
     address, topic = assembly.kafka_address(settings), shard_topic(shard)
-    topics = assembly.check_topics(settings, topic)
-    assembly.check_shard_database(settings, shard)
+    topics, _ = assembly.check_topics(settings, topic, process="expirer")
 
     def make() -> tuple[Expirer, Callable[[], None]]:
         reader, producer = open_reader(assembly.mysql_address(settings, shard)), IdempotentProducer(address)
@@ -120,7 +127,7 @@ def run_the_sink(settings: Settings, _shard: str, stopping: threading.Event) -> 
     Raises:
         Fault: One that waiting does not mend.
     """
-    assembly.check_topics(settings, RESULTS_TOPIC, ARCHIVED_TOPIC)
+    assembly.check_topics(settings, RESULTS_TOPIC, ARCHIVED_TOPIC, process="sink")
     return run_sink(
         assembly.kafka_address(settings),
         assembly.cassandra_address(settings),
@@ -140,7 +147,8 @@ def run_the_recaller(settings: Settings, _shard: str, stopping: threading.Event)
         Misconfigured: A topic or the keys are not as they must be.
         Fault: One that waiting does not mend.
     """
-    assembly.check_topics(settings, RESULTS_TOPIC, COMMANDS_TOPIC)
+    settings = _counted(settings)
+    assembly.check_topics(settings, RESULTS_TOPIC, COMMANDS_TOPIC, process="recaller")
     return run_recaller(
         assembly.kafka_address(settings),
         assembly.cassandra_address(settings),
@@ -160,7 +168,7 @@ def run_the_remover(settings: Settings, shard: str, stopping: threading.Event) -
     Raises:
         Misconfigured: A topic, the database or the archive is not as it must be.
     """
-    assembly.check_topics(settings, ARCHIVED_TOPIC)
+    assembly.check_topics(settings, ARCHIVED_TOPIC, process="remover")
     return run_remover(
         assembly.kafka_address(settings),
         assembly.cassandra_address(settings),
@@ -169,6 +177,13 @@ def run_the_remover(settings: Settings, shard: str, stopping: threading.Event) -
         requests_max=settings.sink.requests_max,
         stopping=stopping,
     )
+
+
+def _counted(settings: Settings) -> Settings:
+    """Return the settings with the counts that the directory names; where they differ, that is logged."""
+    in_force = counts.of_directory(settings, assembly.kafka_address(settings))
+    counts.tell_ignored(settings, in_force)
+    return in_force
 
 
 def _group(settings: Settings, group: str) -> GroupOptions:

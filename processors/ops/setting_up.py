@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from processors.faults import Misconfigured
 from processors.ledger.rules import RESULT_VERSION, Rules
-from processors.ops import assembly
+from processors.ops import assembly, counts
 from processors.ops.keys import make_keys
 from processors.settings import Settings
 from processors.stores.archive_schema import migrate_archive
-from processors.stores.databases import create_database
+from processors.stores.databases import create_database, known_shard
 from processors.stores.migrations import migrate
 from processors.streams.directory import write_directory_head
 from processors.streams.topics import Topics
@@ -34,7 +35,14 @@ def initialize(settings: Settings, say: Progress) -> None:
     specs = assembly.topic_specs(settings)
     for name in Topics(address).create(specs, replication_factor=settings.kafka.replication_factor):
         say(f"made topic {address.topic_prefix}{name}")
-    write_directory_head(address, home_shard=settings.home_shard, shards=list(settings.shards))
+    for shard in settings.shards:
+        _refuse_other_counts(settings, shard)
+    write_directory_head(
+        address,
+        home_shard=settings.home_shard,
+        shards=list(settings.shards),
+        partitions=counts.by_topic(settings),
+    )
     migrate_schemas(settings, say)
 
 
@@ -49,12 +57,20 @@ def migrate_schemas(settings: Settings, say: Progress) -> None:
         address = assembly.mysql_address(settings, shard)
         if create_database(address):
             say(f"made database {address}")
-        row = assembly.shard_row(settings, shard)
+        row = known_shard(address) or assembly.shard_row(settings, shard)  # its own counts count (W3)
         for done in migrate(address, row, {0: first_rules(settings)}, now_ms=assembly.clock_ms()):
             say(f"{address}: {done}")
     archive = assembly.cassandra_address(settings)
     for name in migrate_archive(archive, replication_factor=settings.cassandra.replication_factor):
         say(f"keyspace {archive.keyspace}: applied {name}")
+
+
+def _refuse_other_counts(settings: Settings, shard: str) -> None:
+    """Refuse settings that are not what a shard was made with, before the directory is told so for good."""
+    address, wanted = assembly.mysql_address(settings, shard), assembly.shard_row(settings, shard)
+    found = known_shard(address)
+    if found not in (None, wanted):
+        raise Misconfigured(f"{address} holds {found}, the settings say {wanted}: correct the settings")
 
 
 def first_rules(settings: Settings) -> Rules:

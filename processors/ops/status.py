@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from processors.faults import Fault, Unavailable, next_step
-from processors.ops import assembly, processes
+from processors.ops import assembly, counts, processes
 from processors.ops.supervisor import ChildState
 from processors.settings import Settings
 from processors.stores.archive_reader import ArchiveReader
 from processors.stores.archive_schema import open_archive
 from processors.stores.shard_reader import Counts, LanePosition, open_reader
 from processors.stores.shard_upkeep import Finding, ShardUpkeep
-from processors.streams.topics import RESULTS_TOPIC, Topics, shard_topic
+from processors.streams.topics import COMMANDS_TOPIC, RESULTS_TOPIC, Topics, shard_topic
 from processors.troubles import Trouble
 
 
@@ -49,10 +49,25 @@ class ShardStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TopicStatus:
+    """A topic that has more partitions than the ``known`` ones that the service uses: somebody raised the count."""
+
+    topic: str
+    partitions: int
+    known: int
+
+    @property
+    def loses_commands(self) -> bool:
+        """Say whether what is written to the others is refused: commands alone are written by somebody else."""
+        return self.topic == COMMANDS_TOPIC
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceStatus:
     """All of it. ``processes`` run under a supervisor here; ``archive_fault`` is empty where Cassandra answers.
 
-    ``troubles`` are what these processes meet now, by their names.
+    ``troubles`` are what these processes meet now, by their names. ``raised`` are the topics with more partitions
+    than the service uses.
     """
 
     processes: list[ChildState]
@@ -61,13 +76,15 @@ class ServiceStatus:
     shards: list[ShardStatus]
     sink: list[SinkStatus]
     archive_fault: str
+    raised: list[TopicStatus]
 
     @property
     def good(self) -> bool:
-        """Say whether nobody must look: no process fails, every lane runs, the archive answers, no finding is open."""
+        """Say whether nobody must look: processes and lanes run, the archive answers, no finding, no command astray."""
         stopped = any(lane.stop_code for lane in self.lanes) or any(each.failing for each in self.processes)
         loud = any(each.loud for found in self.troubles.values() for each in found)
-        return not (stopped or loud or self.archive_fault) and not any(shard.findings for shard in self.shards)
+        astray = any(topic.loses_commands for topic in self.raised)
+        return not (stopped or loud or astray or self.archive_fault) and not any(each.findings for each in self.shards)
 
 
 def read_status(settings: Settings) -> ServiceStatus:
@@ -76,7 +93,8 @@ def read_status(settings: Settings) -> ServiceStatus:
     Raises:
         Fault: Kafka or a shard's MySQL does not answer; Cassandra's silence is part of the answer.
     """
-    topics = Topics(assembly.kafka_address(settings))
+    kafka = assembly.kafka_address(settings)
+    settings, topics = counts.of_directory(settings, kafka), Topics(kafka)
     lanes: list[LaneStatus] = []
     shards: list[ShardStatus] = []
     for shard in settings.shards:
@@ -100,7 +118,17 @@ def read_status(settings: Settings) -> ServiceStatus:
         shards=shards,
         sink=sink,
         archive_fault=fault,
+        raised=_raised(settings, topics),
     )
+
+
+def _raised(settings: Settings, topics: Topics) -> list[TopicStatus]:
+    known = counts.by_topic(settings)
+    return [
+        TopicStatus(topic=topic, partitions=partitions, known=known[topic])
+        for topic, partitions in topics.partition_counts(known).items()
+        if partitions > known[topic]
+    ]
 
 
 def _lane(shard: str, lane: int, position: LanePosition | None, end: int) -> LaneStatus:

@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 
 from processors.faults import Misconfigured
+from processors.stores.migrations import ShardRow, read_shard
 from processors.stores.mysql import MysqlAddress, Session
 from processors.stores.sql_text import text_literal
 
@@ -32,6 +33,31 @@ def create_database(address: MysqlAddress) -> bool:
             return False
         session.execute(f"CREATE DATABASE {address.database}", f"making database {address.database}")
         return True
+    finally:
+        session.close()
+
+
+def known_shard(address: MysqlAddress) -> ShardRow | None:
+    """Return the shard that a database holds; None where there is no database, no schema or no shard yet.
+
+    Raises:
+        Misconfigured: The server refuses the login.
+        Unavailable: The server does not answer.
+    """
+    session = Session(replace(address, database="information_schema"), lane=False)
+    try:
+        ((known,),) = session.query(
+            f"SELECT COUNT(*) FROM tables WHERE table_schema = {text_literal(address.database)} "
+            "AND table_name = 'shard'",
+            "looking for a shard",
+        )
+    finally:
+        session.close()
+    if not known:
+        return None
+    session = Session(address, lane=False)
+    try:
+        return read_shard(session)
     finally:
         session.close()
 

@@ -6,6 +6,7 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import assert_never
 
 from processors.faults import Misconfigured, Undecodable
 from processors.routing.directory import HOME_UNIT, Directory
@@ -18,10 +19,11 @@ from processors.wire.directory import (
     DirectoryRecord,
     PlacementRecord,
     ShardRecord,
+    TopicRecord,
     decode_directory,
     encode_directory,
 )
-from processors.wire.records import OutRecord
+from processors.wire.records import OutRecord, Record
 
 _DIRECTORY_PARTITION = 0  # it has one: R1 reads it up to one end offset
 _DIRECTORY_ID_BYTES = 16
@@ -31,11 +33,16 @@ _WRITE_DEADLINE_S = 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DirectoryContents:
-    """The directory up to ``end_offset``: its head, who owns what, and each shard's topic by the shard's id."""
+    """The directory up to ``end_offset``: its head, who owns what, and each shard's topic by the shard's id.
+
+    ``partitions`` says of each topic, named without prefix, how many partitions the service uses; it lacks them where
+    `balance init` was last run by a release that did not write them.
+    """
 
     head: DirectoryHead
     directory: Directory
     shards: dict[str, ShardRecord]
+    partitions: dict[str, int]
     end_offset: int
 
 
@@ -56,20 +63,33 @@ def read_directory(address: KafkaAddress) -> DirectoryContents:
     return contents
 
 
-def write_directory_head(address: KafkaAddress, *, home_shard: str, shards: Sequence[str]) -> DirectoryContents:
-    """Write the directory's head, its shards, and the home shard; what is there already stays as it is.
+def find_directory(address: KafkaAddress) -> DirectoryContents | None:
+    """Return the directory up to its end as it is now; None where there is none yet.
+
+    Raises:
+        Misconfigured: Its records contradict each other (R8).
+        Fault: Kafka cannot be reached.
+    """
+    return _read(address) if Topics(address).exists(DIRECTORY_TOPIC) else None
+
+
+def write_directory_head(
+    address: KafkaAddress, *, home_shard: str, shards: Sequence[str], partitions: Mapping[str, int]
+) -> DirectoryContents:
+    """Write the directory's head, its shards and topics, and the home shard; what is there already stays as it is.
 
     Args:
         address: The brokers; the topics are there.
         home_shard: Owns generation 0 of every unit.
         shards: Every shard's id, the home shard's too.
+        partitions: Of each topic, named without prefix, how many the service is to use.
 
     Returns:
         The directory afterwards.
 
     Raises:
         Misconfigured: The ingress topic, or a shard's, was made again since the directory was written; or the
-            directory has another home shard.
+            directory has another home shard or another count of partitions; or a topic of a new directory has.
         Fault: Kafka cannot be reached; do it again.
 
     Source: R8.
@@ -79,6 +99,7 @@ def write_directory_head(address: KafkaAddress, *, home_shard: str, shards: Sequ
     ingress_topic_id = topics.topic_id(COMMANDS_TOPIC)
     missing: list[DirectoryRecord] = []
     if known is None:
+        _refuse_other_counts(topics.partition_counts(list(partitions)), partitions)
         head = DirectoryHead(
             directory_id=secrets.token_bytes(_DIRECTORY_ID_BYTES),
             ingress_topic_id=ingress_topic_id,
@@ -93,6 +114,7 @@ def write_directory_head(address: KafkaAddress, *, home_shard: str, shards: Sequ
         for shard in shards
     ]
     missing += _missing_shards(known.shards if known else {}, wanted)
+    missing += _missing_topics(known.partitions if known else {}, partitions)
     missing += _missing_home(known.directory.home_shard if known else None, home_shard)
     _write(address, missing)
     written = read_directory(address)
@@ -120,6 +142,29 @@ def _missing_shards(known: Mapping[str, ShardRecord], wanted: Sequence[ShardReco
                 "it, or recover the shard under another id"
             )
     return [shard for shard in wanted if shard.shard not in known]
+
+
+def _refuse_other_counts(found: Mapping[str, int], wanted: Mapping[str, int]) -> None:
+    """Refuse a topic of another count than a new directory would say: somebody else made it for something else."""
+    for topic, partitions in wanted.items():
+        if found[topic] != partitions:
+            raise Misconfigured(
+                f"topic {topic} has {found[topic]} partitions and the settings say {partitions}: correct the settings, "
+                "or delete the topic if nothing was ever written to it"
+            )
+
+
+def _missing_topics(known: Mapping[str, int], wanted: Mapping[str, int]) -> list[TopicRecord]:
+    for topic, partitions in wanted.items():
+        if known.get(topic, partitions) != partitions:
+            raise Misconfigured(
+                f"the service uses {known[topic]} partitions of topic {topic}, as its directory says, and the settings "
+                f"say {partitions}: a count never changes, since a key's partition is its order guarantee; correct the "
+                "settings"
+            )
+    return [
+        TopicRecord(topic=topic, partitions=partitions) for topic, partitions in wanted.items() if topic not in known
+    ]
 
 
 def _missing_home(known: str | None, wanted: str) -> list[PlacementRecord]:
@@ -151,27 +196,51 @@ def _read(address: KafkaAddress) -> DirectoryContents | None:
     head: DirectoryHead | None = None
     directory = Directory()
     shards: dict[str, ShardRecord] = {}
+    partitions: dict[str, int] = {}
     for records in read_range(address, DIRECTORY_TOPIC, _DIRECTORY_PARTITION, start, end):
-        for record in records:
-            try:
-                entry = decode_directory(record.value or b"")
-            except Undecodable as fault:
-                raise Misconfigured(
-                    f"record {record.offset} of {DIRECTORY_TOPIC} is none of this release's: {fault}"
-                ) from fault
-            if isinstance(entry, DirectoryHead):
-                head = _later(head, entry)
-            elif isinstance(entry, PlacementRecord):
-                directory.add(
-                    unit=entry.unit,
-                    generation=entry.generation,
-                    shard=entry.shard,
-                    ingress_partition=entry.ingress_partition,
-                    since=entry.since,
-                )
-            else:
-                shards[entry.shard] = entry
-    return None if head is None else DirectoryContents(head=head, directory=directory, shards=shards, end_offset=end)
+        for entry in map(_entry_of, records):
+            match entry:
+                case DirectoryHead():
+                    head = _later(head, entry)
+                case PlacementRecord():
+                    _place(directory, entry)
+                case TopicRecord():
+                    _count(partitions, entry)
+                case ShardRecord():
+                    shards[entry.shard] = entry
+                case _:
+                    assert_never(entry)
+    if head is None:
+        return None
+    return DirectoryContents(head=head, directory=directory, shards=shards, partitions=partitions, end_offset=end)
+
+
+def _entry_of(record: Record) -> DirectoryRecord:
+    try:
+        return decode_directory(record.value or b"")
+    except Undecodable as fault:
+        raise Misconfigured(
+            f"record {record.offset} of {DIRECTORY_TOPIC} is none of this release's: {fault}"
+        ) from fault
+
+
+def _place(directory: Directory, entry: PlacementRecord) -> None:
+    directory.add(
+        unit=entry.unit,
+        generation=entry.generation,
+        shard=entry.shard,
+        ingress_partition=entry.ingress_partition,
+        since=entry.since,
+    )
+
+
+def _count(partitions: dict[str, int], entry: TopicRecord) -> None:
+    known = partitions.setdefault(entry.topic, entry.partitions)
+    if known != entry.partitions:  # W3
+        raise Misconfigured(
+            f"{DIRECTORY_TOPIC} gives topic {entry.topic} {known} partitions, then {entry.partitions}: nothing is "
+            "routed until one is proven wrong"
+        )
 
 
 def _later(known: DirectoryHead | None, met: DirectoryHead) -> DirectoryHead:

@@ -85,7 +85,12 @@ def rights(shards: Sequence[str]) -> dict[str, list[Right]]:
             _without_group(READER_GROUP),
         ],
         "sink": [*_reads(RESULTS_TOPIC), *_writes(ARCHIVED_TOPIC), _group("balance-sink")],
-        "recaller": [*_reads(RESULTS_TOPIC), *_writes(COMMANDS_TOPIC), _group("balance-recaller")],
+        "recaller": [
+            *_reads(RESULTS_TOPIC, DIRECTORY_TOPIC),
+            *_writes(COMMANDS_TOPIC),
+            _group("balance-recaller"),
+            _without_group(READER_GROUP),
+        ],
         "gateway": [*_reads(RESULTS_TOPIC), *_writes(COMMANDS_TOPIC), _without_group(TAIL_GROUP)],
         "operator": [
             *_reads(*topics, COMMANDS_TOPIC, RESULTS_TOPIC, DEAD_LETTERS_TOPIC, ARCHIVED_TOPIC, DIRECTORY_TOPIC),

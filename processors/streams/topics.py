@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from confluent_kafka import KafkaException, TopicCollection, TopicPartition
@@ -117,7 +118,7 @@ class Topics:
             The names of those that were made.
 
         Raises:
-            Misconfigured: One exists with another partition count or another setting; the text says which.
+            Misconfigured: One exists with fewer partitions or another setting; the text says which.
         """
         existing = self._names()
         missing = [spec for spec in specs if self._prefix + spec.name not in existing]
@@ -148,7 +149,7 @@ class Topics:
             time.sleep(_RETRY_S)  # nothing tells when a broker has learnt of a topic
 
     def check(self, spec: TopicSpec) -> None:
-        """Refuse a topic that is missing, or is not as it must be.
+        """Refuse a topic that is missing, or is not as it must be; it may have more partitions than it must have (W3).
 
         Raises:
             Misconfigured: What is wrong, and what to type.
@@ -157,7 +158,7 @@ class Topics:
         partitions = self._names().get(name)
         if partitions is None:
             raise Misconfigured(f"there is no topic {name}: run `balance init`")
-        if partitions != spec.partitions:
+        if partitions < spec.partitions:
             raise Misconfigured(
                 f"topic {name} has {partitions} partitions and the settings say {spec.partitions}: a count never "
                 "changes, since a key's partition is its order guarantee; correct the settings"
@@ -185,6 +186,23 @@ class Topics:
         topic_id = answer_of(asked[full], deadline_s, f"id of topic {full}").topic_id
         return base64.urlsafe_b64decode(f"{topic_id}==")  # as Kafka writes it: 22 characters, unpadded
 
+    def exists(self, name: str) -> bool:
+        """Say whether there is such a topic now; ``name`` is without prefix."""
+        return self._prefix + name in self._names()
+
+    def partition_counts(self, names: Collection[str], *, deadline_s: float = DEADLINE_S) -> dict[str, int]:
+        """Return how many partitions topics have now, by their names without prefix.
+
+        Raises:
+            Misconfigured: There is no such topic.
+            Fault: No answer within ``deadline_s``.
+        """
+        listed = self._names(deadline_s)
+        missing = [name for name in names if self._prefix + name not in listed]
+        if missing:
+            raise Misconfigured(f"there is no topic {self._prefix}{missing[0]}: run `balance init`")
+        return {name: listed[self._prefix + name] for name in names}
+
     def bounds(self, name: str, partition: int) -> tuple[int, int]:
         """Return a partition's first offset that is still there, and the one after its last."""
         place = TopicPartition(self._prefix + name, partition)
@@ -203,9 +221,9 @@ class Topics:
             time.sleep(_RETRY_S)  # a new topic's leader is elected, but does not know it yet
             self._names()  # the driver asks with the leader epoch it knows; only a listing makes it learn a newer one
 
-    def _names(self) -> dict[str, int]:
+    def _names(self, deadline_s: float = DEADLINE_S) -> dict[str, int]:
         try:
-            listed = self._admin.list_topics(timeout=DEADLINE_S).topics
+            listed = self._admin.list_topics(timeout=deadline_s).topics
         except KafkaException as exception:
             raise fault_of(error_of(exception), "list of topics") from exception
         return {name: len(topic.partitions) for name, topic in listed.items()}

@@ -1,4 +1,4 @@
-"""The records of ``balance.directory``: its head, shards, and where each unit lives (R2, R8)."""
+"""The records of ``balance.directory``: its head, shards, topics' partitions, and where each unit lives (R2, R8)."""
 
 from __future__ import annotations
 
@@ -56,12 +56,26 @@ class ShardRecord:
         return b"shard/" + self.shard.encode()
 
 
-DirectoryRecord = DirectoryHead | PlacementRecord | ShardRecord
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopicRecord:
+    """How many partitions of a topic, named without prefix, the service uses, for good (W3)."""
+
+    topic: str
+    partitions: int
+
+    @property
+    def key(self) -> bytes:
+        """Return its record's key."""
+        return b"topic/" + self.topic.encode()
+
+
+DirectoryRecord = DirectoryHead | PlacementRecord | ShardRecord | TopicRecord
 
 _SCHEMA_OF = {
     DirectoryHead: schema_of("directory_head"),
     PlacementRecord: schema_of("placement"),
     ShardRecord: schema_of("shard"),
+    TopicRecord: schema_of("topic"),
 }
 _KNOWN = {schema.prefix: guard.format_of(schema, kind) for kind, schema in _SCHEMA_OF.items()}
 

@@ -27,12 +27,14 @@ class RoutingContext:
     """What a record's way depends on beside the record: the directory, and the topics' fixed sizes.
 
     ``topic_of`` maps a shard's id to its topic and ``dead_letters_topic`` is one, both whole names; partition counts
-    are powers of two (W3).
+    are powers of two (W3). ``ingress_partitions_found`` is how many the ingress has; more than the service uses, where
+    somebody raised it.
     """
 
     directory: Directory
     ingress_epoch: int
     ingress_partitions: int
+    ingress_partitions_found: int
     lanes: int
     topic_of: Mapping[str, str]
     dead_letters_topic: str
@@ -49,14 +51,21 @@ def refusal_of(record: Record, context: RoutingContext) -> Refusal | None:
         return Refusal(Cause.BAD_KEY, f"{(record.key or b'')[:KEY_BYTES_MAX]!r} is no root")
     partition = partition_of(root, context.ingress_partitions)
     if partition != record.partition:  # W3
-        return Refusal(
-            Cause.WRONG_PARTITION,
-            f"{root} belongs to partition {partition} of {context.ingress_partitions}, not {record.partition}: the "
-            "producer needs the partitioner murmur2_random",
-        )
+        return Refusal(Cause.WRONG_PARTITION, _astray(root, partition, record, context))
     if not record.value:
         return Refusal(Cause.EMPTY, "no payload")
     return None
+
+
+def _astray(root: str, partition: int, record: Record, context: RoutingContext) -> str:
+    known, found = context.ingress_partitions, context.ingress_partitions_found
+    told = f"{root} belongs to partition {partition} of {known}, not {record.partition}: "
+    if record.partition < known:
+        return told + "the producer needs the partitioner murmur2_random"
+    return told + (
+        f"the topic has {found} partitions, the service knows {known}: somebody raised the count, and the producer "
+        f"must choose among the first {known} (murmur2 of the key, modulo {known})"
+    )
 
 
 def forward(record: Record, context: RoutingContext) -> tuple[str, OutRecord]:

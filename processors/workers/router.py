@@ -16,11 +16,13 @@ from typing import Protocol
 
 from processors.faults import Fault, Fenced, Misconfigured, Retryable, Unavailable
 from processors.streams.directory import DirectoryContents, refuse_other_ingress
+from processors.streams.topics import COMMANDS_TOPIC
 from processors.telemetry import PULSE, ROUTED, ROUTER_DEAD_LETTERS, ROUTER_STUBS, get_logger
 from processors.troubles import TROUBLES
 from processors.wire.commands import PAYLOAD_BYTES_MAX
 from processors.wire.records import OutRecord, Record
 from processors.workers.forwarding import RoutingContext, dead_letter, forward, refusal_of
+from processors.workers.partitions import PartitionWatch
 
 log = get_logger(__name__)
 
@@ -85,7 +87,7 @@ class RouterParts:
     """What the router works with.
 
     ``join`` makes the consumer, which tells of partitions assigned (before their first record) and revoked, from within
-    its ``poll``. ``clock_s`` gives seconds that never go back.
+    its ``poll``. ``clock_s`` gives seconds that never go back. ``watch`` knows the ingress and the shards' topics.
     """
 
     join: Callable[[Told, Told], IngressConsumer]
@@ -93,6 +95,7 @@ class RouterParts:
     read_directory: Callable[[], DirectoryContents]
     read_ingress_id: Callable[[], bytes]
     clock_s: Callable[[], float]
+    watch: PartitionWatch
 
 
 @dataclass(slots=True)
@@ -153,6 +156,7 @@ class Router:
             How many records were met; 0 also where too much is on its way.
         """
         self._parts.producer.poll(0)
+        self._parts.watch.look_if_due()
         self._take_acknowledged()
         if self._parts.clock_s() - self._committed_s >= COMMIT_INTERVAL_S:
             self._commit()
@@ -185,11 +189,14 @@ class Router:
         for partition, (_, metadata) in committed.items():
             _refuse_shorter(contents, partition, metadata)
         config = self._config
+        if max(partitions, default=0) >= config.ingress_partitions:  # W3: named in the letters of what is there
+            self._parts.watch.look()
         self._contents = contents
         self._context = RoutingContext(
             directory=contents.directory,
             ingress_epoch=contents.head.ingress_epoch,
             ingress_partitions=config.ingress_partitions,
+            ingress_partitions_found=self._parts.watch.found(COMMANDS_TOPIC),
             lanes=config.lanes,
             topic_of={shard: config.topic_prefix + record.topic for shard, record in contents.shards.items()},
             dead_letters_topic=config.topic_prefix + config.dead_letters_topic,

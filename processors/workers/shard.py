@@ -79,6 +79,7 @@ class ShardWorker:
         config: ShardConfig,
         make_parts: Callable[[int], LaneParts],
         read_topic_id: Callable[[], bytes],
+        look_at_partitions: Callable[[], None] = lambda: None,
     ) -> None:
         """Hold the parts.
 
@@ -86,10 +87,12 @@ class ShardWorker:
             config: The worker's surroundings.
             make_parts: Makes one lane's store, log and publisher; called in the lane's thread.
             read_topic_id: Asks the broker for the id of the shard's topic as it is now.
+            look_at_partitions: Notices topics whose number of partitions was raised; called with each look at the id.
         """
         self._config = config
         self._make_parts = make_parts
         self._read_topic_id = read_topic_id
+        self._look_at_partitions = look_at_partitions
         self._runners: dict[int, LaneRunner] = {}
         self._topic_looked_s = time.monotonic()
         self._taken = threading.Event()
@@ -100,11 +103,14 @@ class ShardWorker:
     # -------------------------------------------------- told by the consumer, in the poll thread
 
     def assigned(self, lanes: Collection[int]) -> None:
-        """Start the lanes' threads; the work of the assignment is done in there (L12)."""
+        """Start the lanes' threads; the work of the assignment is done in there (L12).
+
+        Partitions above the shard's lanes are nobody's: the topic's count was raised, and nothing is routed there (W3).
+        """
         if self._ending:
             return
-        for lane in lanes:
-            config = self._config
+        config = self._config
+        for lane in (lane for lane in lanes if lane < config.lanes):
             self._runners[lane] = LaneRunner(
                 config.shard,
                 lane,
@@ -215,6 +221,7 @@ class ShardWorker:
         if self._is_other_topic():
             for runner in self._runners.values():
                 runner.interrupt(Retryable(_OTHER_TOPIC))
+        self._look_at_partitions()
         self._topic_looked_s = time.monotonic()
 
     def _is_other_topic(self) -> bool:

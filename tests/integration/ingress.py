@@ -17,6 +17,7 @@ from processors.streams.topics import COMMANDS_TOPIC, Topics, service_topics, sh
 from processors.wire.dead_letters import DeadLetter, decode_dead_letter
 from processors.wire.records import Record
 from processors.wire.route import ROUTE_HEADER, Route, decode_route, needed_headers
+from processors.workers.partitions import PartitionWatch
 from processors.workers.router import Router, RouterConfig, RouterParts
 from tests.kafka_log import KafkaLog
 from tests.waiting import eventually
@@ -26,6 +27,7 @@ LANES = 2
 SHARD = "s1"
 GROUP = "balance-router"
 DEAD_LETTERS = "balance.dead-letters"
+COUNTS = {COMMANDS_TOPIC: INGRESS_PARTITIONS, shard_topic(SHARD): LANES}
 
 
 def make_topics(address: KafkaAddress, *shards: str) -> Topics:
@@ -49,7 +51,7 @@ def make_topics(address: KafkaAddress, *shards: str) -> Topics:
 def make_service(address: KafkaAddress) -> None:
     """Make topics and directory, as ``balance init`` does."""
     make_topics(address)
-    write_directory_head(address, home_shard=SHARD, shards=[SHARD])
+    write_directory_head(address, home_shard=SHARD, shards=[SHARD], partitions=COUNTS)
 
 
 def root_in(partition: int, *, partitions: int = INGRESS_PARTITIONS, number: int = 0) -> str:
@@ -73,11 +75,18 @@ class Running:
     producer: IdempotentProducer = field(init=False)
     consumer: GroupConsumer = field(init=False)
     router: Router = field(init=False)
+    watch: PartitionWatch = field(init=False)
 
     def __enter__(self) -> Self:
         address = self.address
         topics = Topics(address)
         self.producer = IdempotentProducer(address)
+        self.watch = PartitionWatch(
+            {COMMANDS_TOPIC: INGRESS_PARTITIONS},
+            lambda: topics.partition_counts([COMMANDS_TOPIC]),
+            time.monotonic,
+            process="router",
+        )
         config = RouterConfig(
             ingress_partitions=INGRESS_PARTITIONS,
             lanes=LANES,
@@ -94,6 +103,7 @@ class Running:
                 read_directory=lambda: read_directory(address),
                 read_ingress_id=lambda: topics.topic_id(COMMANDS_TOPIC),
                 clock_s=time.monotonic,
+                watch=self.watch,
             ),
         )
         return self

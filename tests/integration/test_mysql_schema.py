@@ -15,6 +15,7 @@ from processors.faults import Misconfigured, Retryable
 from processors.ids import SLICE_MS, slice_of
 from processors.ledger.rules import Rules
 from processors.stores import partitions
+from processors.stores.databases import known_shard
 from processors.stores.migrations import FOLDER, check_database, check_schema, migrate, read_migrations
 from processors.stores.mysql import MysqlAddress, Session
 from processors.stores.partitions import TARGET_SLICES_MAX, ensure_slices, slices, slices_needed
@@ -155,11 +156,18 @@ def test_a_shard_keeps_what_it_was_made_with(address: MysqlAddress, reader: Shar
         migrate(address, replace(SHARD, lanes=8), {0: RULES}, now_ms=clock_ms())
 
 
-def test_a_worker_refuses_another_shards_database_and_other_counts(address: MysqlAddress) -> None:
-    check_database(address, SHARD)
-    for other in (replace(SHARD, shard="s2"), replace(SHARD, lanes=8), replace(SHARD, results_partitions=1)):
-        with pytest.raises(Misconfigured):
-            check_database(address, other)
+def test_a_worker_refuses_another_shards_database_and_is_told_what_its_own_was_made_with(address: MysqlAddress) -> None:
+    assert check_database(address, SHARD.shard) == SHARD
+    with pytest.raises(Misconfigured):
+        check_database(address, "s2")
+
+
+def test_a_shard_is_known_once_it_was_entered(servers: Servers, fresh_database: Callable[[], str]) -> None:
+    address = address_of(servers, fresh_database())
+    assert known_shard(replace(address, database="balance_test_nobody_made_it")) is None
+    assert known_shard(address) is None
+    migrate(address, SHARD, {0: RULES}, now_ms=clock_ms())
+    assert known_shard(address) == SHARD
 
 
 @pytest.mark.rule("I6")

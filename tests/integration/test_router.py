@@ -339,7 +339,7 @@ def test_a_router_refuses_a_directory_that_ends_before_the_one_it_committed_with
     make_service(address)
     head = read_directory(address).head
     own = partition_of("acme", INGRESS_PARTITIONS)
-    metadata = f"r1 directory={head.directory_id.hex()} end=4"
+    metadata = f"r1 directory={head.directory_id.hex()} end=6"
     log.commit(GROUP, COMMANDS_TOPIC, 0, partition=own, metadata=metadata)
 
     with Running(address) as router, pytest.raises(Misconfigured, match="placements are lost"):

@@ -10,7 +10,7 @@ import pytest
 from processors.faults import Misconfigured
 from processors.routing.directory import HOME_UNIT
 from processors.streams.connection import KafkaAddress
-from processors.streams.directory import read_directory, write_directory_head
+from processors.streams.directory import DirectoryContents, read_directory, write_directory_head
 from processors.streams.topics import COMMANDS_TOPIC, DIRECTORY_TOPIC, shard_topic
 from processors.wire.directory import (
     HEAD_KEY,
@@ -18,9 +18,10 @@ from processors.wire.directory import (
     DirectoryRecord,
     PlacementRecord,
     ShardRecord,
+    TopicRecord,
     encode_directory,
 )
-from tests.integration.ingress import make_topics
+from tests.integration.ingress import INGRESS_PARTITIONS, LANES, make_topics
 from tests.kafka_log import KafkaLog
 from tests.servers import Servers
 
@@ -33,6 +34,11 @@ def address(servers: Servers, topic_prefix: Callable[[], str]) -> KafkaAddress:
 @pytest.fixture
 def log(address: KafkaAddress) -> KafkaLog:
     return KafkaLog(address)
+
+
+def made(address: KafkaAddress, home: str, *shards: str, partitions: int = INGRESS_PARTITIONS) -> DirectoryContents:
+    counts = {COMMANDS_TOPIC: partitions, **{shard_topic(shard): LANES for shard in shards}}
+    return write_directory_head(address, home_shard=home, shards=list(shards), partitions=counts)
 
 
 def write(log: KafkaLog, *records: DirectoryRecord) -> None:
@@ -48,7 +54,7 @@ def placed(shard: str, since: int) -> PlacementRecord:
 def test_the_directory_begins_with_its_head_and_names_shards_and_home(address: KafkaAddress, log: KafkaLog) -> None:
     topics = make_topics(address, "s1", "s2")
 
-    contents = write_directory_head(address, home_shard="s1", shards=["s1", "s2"])
+    contents = made(address, "s1", "s1", "s2")
 
     assert log.read(DIRECTORY_TOPIC)[0].key == HEAD_KEY
     assert len(contents.head.directory_id) == 16
@@ -58,25 +64,26 @@ def test_the_directory_begins_with_its_head_and_names_shards_and_home(address: K
         for shard in ("s1", "s2")
     }
     assert contents.directory.home_shard == "s1"
-    assert contents.end_offset == 4
+    assert contents.partitions == {COMMANDS_TOPIC: 4, shard_topic("s1"): 2, shard_topic("s2"): 2}
+    assert contents.end_offset == 7
 
 
 def test_a_directory_that_is_there_stays_as_it_is(address: KafkaAddress, log: KafkaLog) -> None:
     make_topics(address)
-    first = write_directory_head(address, home_shard="s1", shards=["s1"])
+    first = made(address, "s1", "s1")
 
-    again = write_directory_head(address, home_shard="s1", shards=["s1"])
+    again = made(address, "s1", "s1")
 
     assert (again.head, again.shards, again.end_offset) == (first.head, first.shards, first.end_offset)
-    assert len(log.read(DIRECTORY_TOPIC)) == 3
+    assert len(log.read(DIRECTORY_TOPIC)) == 5
 
 
 def test_a_shard_that_is_new_is_added(address: KafkaAddress) -> None:
     make_topics(address)
-    first = write_directory_head(address, home_shard="s1", shards=["s1"])
+    first = made(address, "s1", "s1")
     make_topics(address, "s1", "s2")
 
-    again = write_directory_head(address, home_shard="s1", shards=["s1", "s2"])
+    again = made(address, "s1", "s1", "s2")
 
     assert again.head == first.head
     assert list(again.shards) == ["s1", "s2"]
@@ -85,14 +92,14 @@ def test_a_shard_that_is_new_is_added(address: KafkaAddress) -> None:
 @pytest.mark.rule("R8")
 def test_an_ingress_that_was_made_again_is_refused_and_nothing_written(address: KafkaAddress, log: KafkaLog) -> None:
     make_topics(address)
-    write_directory_head(address, home_shard="s1", shards=["s1"])
+    made(address, "s1", "s1")
     log.drop(COMMANDS_TOPIC)
     make_topics(address)
 
     with pytest.raises(Misconfigured, match="every offset means another record"):
-        write_directory_head(address, home_shard="s1", shards=["s1"])
+        made(address, "s1", "s1")
 
-    assert len(log.read(DIRECTORY_TOPIC)) == 3
+    assert len(log.read(DIRECTORY_TOPIC)) == 5
 
 
 @pytest.mark.rule("L10")
@@ -102,33 +109,33 @@ def test_an_ingress_that_was_made_again_with_its_directory_has_another_epoch(
 ) -> None:
     """Lanes keep how far they met the old one: under its epoch they would take the new one's commands for repeats."""
     make_topics(address)
-    first = write_directory_head(address, home_shard="s1", shards=["s1"])
+    first = made(address, "s1", "s1")
     log.drop(COMMANDS_TOPIC)
     log.drop(DIRECTORY_TOPIC)
     make_topics(address)
     time.sleep(1)  # an epoch is a second
 
-    again = write_directory_head(address, home_shard="s1", shards=["s1"])
+    again = made(address, "s1", "s1")
 
     assert first.head.ingress_epoch < again.head.ingress_epoch < 2**32
 
 
 def test_a_shards_topic_that_was_made_again_is_refused(address: KafkaAddress, log: KafkaLog) -> None:
     make_topics(address)
-    write_directory_head(address, home_shard="s1", shards=["s1"])
+    made(address, "s1", "s1")
     log.drop(shard_topic("s1"))
     make_topics(address)
 
     with pytest.raises(Misconfigured, match="shard s1"):
-        write_directory_head(address, home_shard="s1", shards=["s1"])
+        made(address, "s1", "s1")
 
 
 def test_the_home_shard_never_changes(address: KafkaAddress) -> None:
     make_topics(address, "s1", "s2")
-    write_directory_head(address, home_shard="s1", shards=["s1", "s2"])
+    made(address, "s1", "s1", "s2")
 
     with pytest.raises(Misconfigured, match="never changes"):
-        write_directory_head(address, home_shard="s2", shards=["s1", "s2"])
+        made(address, "s2", "s1", "s2")
 
 
 @pytest.mark.rule("R8")
@@ -145,7 +152,7 @@ def test_a_later_ingress_epoch_of_the_same_directory_holds_and_another_head_is_r
     address: KafkaAddress, log: KafkaLog
 ) -> None:
     make_topics(address)
-    head = write_directory_head(address, home_shard="s1", shards=["s1"]).head
+    head = made(address, "s1", "s1").head
     later = DirectoryHead(
         directory_id=head.directory_id, ingress_topic_id=b"i" * 16, ingress_epoch=head.ingress_epoch + 1
     )
@@ -160,7 +167,7 @@ def test_a_later_ingress_epoch_of_the_same_directory_holds_and_another_head_is_r
 @pytest.mark.rule("R8")
 def test_two_placements_of_one_generation_are_refused(address: KafkaAddress, log: KafkaLog) -> None:
     make_topics(address)
-    write_directory_head(address, home_shard="s1", shards=["s1"])
+    made(address, "s1", "s1")
     write(log, placed("s1", 7), placed("s1", 7))
     assert read_directory(address).directory.place("acme", ingress_partition=0, ingress_offset=7).generation == 1
 
@@ -171,18 +178,66 @@ def test_two_placements_of_one_generation_are_refused(address: KafkaAddress, log
 
 def test_a_record_of_no_known_kind_is_refused(address: KafkaAddress, log: KafkaLog) -> None:
     make_topics(address)
-    write_directory_head(address, home_shard="s1", shards=["s1"])
+    made(address, "s1", "s1")
     log.write(DIRECTORY_TOPIC, [b"what"], key=b"what")
 
-    with pytest.raises(Misconfigured, match="record 3"):
+    with pytest.raises(Misconfigured, match="record 5"):
         read_directory(address)
 
 
 def test_records_that_are_repeated_change_nothing(address: KafkaAddress, log: KafkaLog) -> None:
     make_topics(address)
-    before = write_directory_head(address, home_shard="s1", shards=["s1"])
+    before = made(address, "s1", "s1")
     write(log, before.head, *before.shards.values())
 
     after = read_directory(address)
 
     assert (after.head, after.shards, after.end_offset) == (before.head, before.shards, before.end_offset + 2)
+
+
+@pytest.mark.rule("W3")
+def test_the_directory_keeps_its_counts_whatever_the_brokers_have(address: KafkaAddress, log: KafkaLog) -> None:
+    make_topics(address)
+    made(address, "s1", "s1")
+    log.widen(COMMANDS_TOPIC, 8)
+
+    assert made(address, "s1", "s1").partitions[COMMANDS_TOPIC] == INGRESS_PARTITIONS
+    with pytest.raises(Misconfigured, match=r"uses 4 partitions of topic balance\.commands, .* and the settings say 8"):
+        made(address, "s1", "s1", partitions=8)
+
+
+@pytest.mark.rule("W3")
+def test_a_new_directory_refuses_a_topic_of_another_count(address: KafkaAddress, log: KafkaLog) -> None:
+    make_topics(address)
+    log.widen(COMMANDS_TOPIC, 8)
+
+    with pytest.raises(Misconfigured, match="has 8 partitions and the settings say 4"):
+        made(address, "s1", "s1")
+    assert log.read(DIRECTORY_TOPIC) == []
+
+
+@pytest.mark.rule("W3")
+def test_a_directory_of_an_earlier_release_is_told_the_counts_it_was_used_with(
+    address: KafkaAddress, log: KafkaLog
+) -> None:
+    make_topics(address)
+    made(address, "s1", "s1")
+    older = [record for record in log.read(DIRECTORY_TOPIC) if not (record.key or b"").startswith(b"topic/")]
+    log.drop(DIRECTORY_TOPIC)
+    make_topics(address)
+    for record in older:
+        log.write(DIRECTORY_TOPIC, [record.value or b""], key=record.key or b"")
+    assert read_directory(address).partitions == {}
+    log.widen(COMMANDS_TOPIC, 8)
+
+    assert made(address, "s1", "s1").partitions[COMMANDS_TOPIC] == INGRESS_PARTITIONS
+
+
+@pytest.mark.rule("W3")
+def test_two_counts_of_one_topic_are_refused(address: KafkaAddress, log: KafkaLog) -> None:
+    make_topics(address)
+    made(address, "s1", "s1")
+    write(log, TopicRecord(topic=COMMANDS_TOPIC, partitions=8))
+
+    with pytest.raises(Misconfigured, match="4 partitions, then 8"):
+        read_directory(address)

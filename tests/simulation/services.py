@@ -12,11 +12,13 @@ from processors.ledger.rules import Rules
 from processors.routing.units import partition_of
 from processors.stores.rows import JournalRow
 from processors.stores.shard_reader import LanePosition, OverdueHold
+from processors.streams.topics import COMMANDS_TOPIC
 from processors.wire.commands import encode_command
 from processors.wire.records import OutRecord
 from processors.wire.results import Result, decode_result
 from processors.wire.signature import SIGNATURE_HEADER, sign
 from processors.workers.expirer import Expirer, ExpirerParts
+from processors.workers.partitions import PartitionWatch
 from processors.workers.router import RouterConfig, RouterParts
 from tests.simulation.customers import KEYRING
 from tests.simulation.fakes.consumers import FakeGroupConsumer
@@ -34,6 +36,7 @@ class RouterProcess(LoopProcess):
     def boot(self) -> None:
         super().boot()
         world = self.world
+        counts = {COMMANDS_TOPIC: world.weather.ingress_partitions}
         config = RouterConfig(
             ingress_partitions=world.weather.ingress_partitions,
             lanes=world.weather.lanes,
@@ -51,6 +54,7 @@ class RouterProcess(LoopProcess):
             read_directory=lambda: world.directory,
             read_ingress_id=lambda: world.broker.topic(world.commands_topic).topic_id,
             clock_s=lambda: world.clock.now_ms / 1000,
+            watch=PartitionWatch(counts, lambda: counts, lambda: world.clock.now_ms / 1000, process="router"),
         )  # fmt: skip
         self._router = world.makers.router(config, parts)
 

@@ -103,6 +103,7 @@ class World:
             head=DirectoryHead(directory_id=bytes(16), ingress_topic_id=ingress.topic_id, ingress_epoch=1),
             directory=directory,
             shards={"s1": ShardRecord(shard="s1", topic=self.shard_topic, topic_id=shard.topic_id)},
+            partitions={},
             end_offset=3,
         )
 

@@ -8,14 +8,19 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 import pytest
+from structlog.testing import capture_logs
 
 from processors.faults import Fault, Fenced, Misconfigured, Unavailable
 from processors.routing.directory import HOME_UNIT, Directory
 from processors.routing.units import partition_of
 from processors.streams.directory import DirectoryContents
+from processors.streams.topics import COMMANDS_TOPIC
+from processors.wire.causes import Cause
+from processors.wire.dead_letters import decode_dead_letter
 from processors.wire.directory import DirectoryHead, ShardRecord
 from processors.wire.records import OutRecord, Record
 from processors.wire.route import ROUTE_HEADER, Route, decode_route
+from processors.workers.partitions import LOOK_EVERY_S, PartitionWatch
 from processors.workers.router import (
     COMMIT_INTERVAL_S,
     COMMIT_PATIENCE_S,
@@ -110,6 +115,7 @@ class World:
     directory: Directory = field(default_factory=Directory)
     reads: int = 0
     records_max: int = 2
+    partitions: int = PARTITIONS  # of the ingress, as the brokers say
 
     def __post_init__(self) -> None:
         self.directory.add(unit=HOME_UNIT, generation=0, shard="s1", ingress_partition=0, since=0)
@@ -117,7 +123,13 @@ class World:
     def contents(self) -> DirectoryContents:
         self.reads += 1
         shard = ShardRecord(shard="s1", topic="balance.shard.s1", topic_id=b"s" * 16)
-        return DirectoryContents(head=HEAD, directory=self.directory, shards={"s1": shard}, end_offset=self.end_offset)
+        return DirectoryContents(
+            head=HEAD,
+            directory=self.directory,
+            shards={"s1": shard},
+            partitions={},
+            end_offset=self.end_offset,
+        )
 
     def join(self, assigned: Told, revoked: Told) -> Ingress:
         self.ingress.assigned, self.ingress.revoked = assigned, revoked
@@ -138,6 +150,12 @@ class World:
             read_directory=self.contents,
             read_ingress_id=lambda: self.ingress_id,
             clock_s=lambda: self.now_s,
+            watch=PartitionWatch(
+                {COMMANDS_TOPIC: PARTITIONS},
+                lambda: {COMMANDS_TOPIC: self.partitions},
+                lambda: self.now_s,
+                process="router",
+            ),
         )
         return Router(config, parts)
 
@@ -347,3 +365,37 @@ def test_a_broker_that_acknowledges_nothing_is_not_sent_more_than_memory_holds()
 
     assert len(world.lanes.sent) == IN_FLIGHT_RECORDS_MAX
     assert route_of(world.lanes.sent[-1]).ingress_offset == IN_FLIGHT_RECORDS_MAX - 1
+
+
+@pytest.mark.rule("W3")
+def test_a_raised_count_is_said_once_within_a_minute_and_the_known_partitions_go_on() -> None:
+    world = World()
+    router = world.router()
+    with capture_logs() as logs:
+        router.step()
+        world.partitions = 8
+        world.now_s += LOOK_EVERY_S
+        for _ in range(3):
+            world.arrive(0, 0)
+            router.step()
+            world.now_s += LOOK_EVERY_S
+
+    assert LOOK_EVERY_S < 30.0
+    assert [(line["partitions"], line["known"]) for line in logs if line["event"] == "topic_has_more_partitions"] == [
+        (8, PARTITIONS)
+    ]
+    assert {record.topic for record in world.lanes.sent} == {"p.balance.shard.s1"}
+
+
+@pytest.mark.rule("W3")
+def test_what_is_in_a_partition_that_the_service_does_not_know_is_a_dead_letter_that_says_so() -> None:
+    world = World(partitions=8)
+    router = world.router()
+    world.ingress.assigning = [0, 1, 5]
+    world.ingress.waiting.append(Record("p.in", 5, 0, 5, 1_000, True, ROOTS[1].encode(), b"x", []))
+
+    router.step()
+
+    (letter,) = [decode_dead_letter(record.value) for record in world.lanes.sent]
+    assert letter.cause == Cause.WRONG_PARTITION
+    assert "the topic has 8 partitions, the service knows 2" in letter.detail

@@ -232,9 +232,9 @@ def open_lookup(chosen: Settings, shard: str) -> Iterator[Lookup]:
             sessions.append(open_archive(assembly.cassandra_address(chosen), requests_max=1))
         return ArchiveReader(sessions[0])
 
-    topics = chosen.topics
+    row = reader.check(shard)
     try:
-        yield Lookup(reader, archive, lanes=topics.lanes, results_partitions=topics.results_partitions)
+        yield Lookup(reader, archive, lanes=row.lanes, results_partitions=row.results_partitions)
     finally:
         reader.close()
         for session in sessions:

@@ -99,6 +99,11 @@ def print_status(found: ServiceStatus) -> None:
     )
     waiting = ((each.partition, "unknown" if each.waiting is None else each.waiting) for each in found.sink)
     print_table("sink", ("results partition", "waiting"), waiting, right=_COUNTS_RIGHT)
+    for topic in found.raised:
+        text = f"topic {topic.topic} has {topic.partitions} partitions, the service knows {topic.known}: "
+        astray = "what is written to the others becomes dead letters; docs/operations.md, Partition counts"
+        text += astray if topic.loses_commands else "the others are ignored"
+        page.print(text, style="red" if topic.loses_commands else None, soft_wrap=True)
     if found.archive_fault:
         page.print(f"Cassandra: {found.archive_fault}", style="red", soft_wrap=True)
     for shard in found.shards:
@@ -191,7 +196,8 @@ def release(
     For CLOCK_AHEAD and TIMESTAMP_TYPE; the lane then goes on by itself.
     """
     chosen = settings()
-    name, known = shard or chosen.home_shard, _known_lane(chosen, lane)
+    name = shard or chosen.home_shard
+    known = _known_lane(chosen, name, lane)
     _refuse_needless(chosen, name, known, offsets[0], time_ms)
     try:
         with open_client(within_s=within_s) as client:
@@ -232,10 +238,11 @@ def restart(*, lane: LaneArgument, shard: ShardOption = None, as_json: JsonOptio
     """
     chosen = settings()
     name = shard or chosen.home_shard
-    _refuse_in_vain(chosen, name, _known_lane(chosen, lane))
+    known = _known_lane(chosen, name, lane)
+    _refuse_in_vain(chosen, name, known)
     upkeep = ShardUpkeep(assembly.mysql_address(chosen, name))
     try:
-        cleared = upkeep.clear_stop(lane)
+        cleared = upkeep.clear_stop(known)
     finally:
         upkeep.close()
     waits = [] if cleared else _troubles_of_lane(chosen, name, lane)
@@ -268,9 +275,10 @@ def _troubles_of_lane(chosen: Settings, shard: str, lane: int) -> list[Trouble]:
     return [each for troubles in found for each in troubles if each.subject == f"{shard} lane {lane}"]
 
 
-def _known_lane(chosen: Settings, lane: int) -> int:
-    if lane >= chosen.topics.lanes:
-        raise typer.BadParameter(f"there are lanes 0 to {chosen.topics.lanes - 1}")
+def _known_lane(chosen: Settings, shard: str, lane: int) -> int:
+    lanes = assembly.founded_settings(chosen, shard).topics.lanes
+    if lane >= lanes:
+        raise typer.BadParameter(f"there are lanes 0 to {lanes - 1}")
     return lane
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from processors.ops import background, processes
+from processors.ops import assembly, background, counts, processes
 from processors.ops.cli.stack import say
 from processors.ops.cli.terminal import ShardOption, add_group, settings
 from processors.ops.result_text import EXIT_FAULT
@@ -43,7 +43,8 @@ def up(
     A process that ends is started again, for ever; exit status 3 if one kept failing at the end.
     """
     chosen = settings()
-    initialize(chosen, say)
+    # The service's counts, whatever the settings say by now (W3): each process names those that do not count.
+    initialize(counts.before_init(chosen, assembly.kafka_address(chosen)), say)
     if detach:
         background.start(chosen, workers=workers, say=say)
         return

@@ -11,7 +11,7 @@ import typer
 
 from processors.client import Deduplication
 from processors.ledger.outcomes import Status
-from processors.ops import assembly
+from processors.ops import assembly, counts
 from processors.ops.cli.terminal import Commands, JsonOption, add_group, page, print_json, print_table, settings
 from processors.ops.result_text import dead_letter_as_json, headline, result_as_json, show_time
 from processors.settings import Settings
@@ -44,7 +44,7 @@ def results(
     as_json: JsonOption = False,
 ) -> None:
     """Print the latest results of each results partition, each once; with --follow what comes, too."""
-    chosen = settings()
+    chosen = _counted()
     tail = TopicTail(assembly.kafka_address(chosen), RESULTS_TOPIC) if follow else None
     once = Deduplication()
     for record in _latest(chosen, RESULTS_TOPIC, chosen.topics.results_partitions, last):
@@ -108,8 +108,14 @@ def show_dead_letter(
 
 
 def _dead_letters(last: int) -> Iterator[Record]:
-    chosen = settings()
+    chosen = _counted()
     return _latest(chosen, DEAD_LETTERS_TOPIC, chosen.topics.dead_letters_partitions, last)
+
+
+def _counted() -> Settings:
+    """Return the settings with the counts that the directory names: the topics may have more partitions."""
+    chosen = settings()
+    return counts.of_directory(chosen, assembly.kafka_address(chosen))
 
 
 def _latest(chosen: Settings, topic: str, partitions: int, last: int) -> Iterator[Record]:
