@@ -313,12 +313,9 @@ def _read_journal(parts: VerifyParts, positions: dict[int, Progress], coverage: 
     read = _Journal(statements=_Statements(parts.archive))
     for count, (lane, row, result) in enumerate(_journal_rows(parts), 1):
         is_covered = _is_covered(parts, coverage.get(lane, {}), row.root, lane, (row.lane_offset, row.lane_index))
-        for posting in result.postings:
-            if posting.balance_change or posting.held_change:
-                key = (posting.address, result.currency)
-                read.trails.setdefault(key, Trail()).add(posting)
-                if parts.archive is not None and not is_covered:
-                    read.tails.setdefault(key, Trail()).add(posting)
+        _add_postings(read.trails, result)
+        if parts.archive is not None and not is_covered:
+            _add_postings(read.tails, result)
         if row.lane_offset < positions[lane].published_offset:
             read.published[lane].add(row.result)
         if is_covered:
@@ -326,6 +323,12 @@ def _read_journal(parts: VerifyParts, positions: dict[int, Progress], coverage: 
             read.statements.add(result)
         parts.on_progress("journal", count)
     return read
+
+
+def _add_postings(trails: dict[AccountKey, Trail], result: Result) -> None:
+    for posting in result.postings:
+        if posting.balance_change or posting.held_change:
+            trails.setdefault((posting.address, result.currency), Trail()).add(posting)
 
 
 def _journal_rows(parts: VerifyParts) -> Iterator[tuple[int, JournalRecord, Result]]:
