@@ -217,10 +217,15 @@ def test_a_statement_has_every_change_archived_or_not(running: Running, partner:
     assert f"{partner} USD" in running.balance("statement", partner, "USD").out
 
 
-def test_an_id_that_nobody_knows_is_exit_status_1(running: Running) -> None:
-    said = running.balance("tx", "get", id_text(IDS.next()))
-    assert said.status == 1
-    assert "nobody knows" in said.err
+@pytest.mark.rule("I4")
+def test_an_id_that_nobody_knows_is_exit_status_1_only_once_no_lane_can_decide_it(running: Running) -> None:
+    young = running.balance("tx", "get", id_text(IDS.next()))
+    assert young.status == 3
+    assert "send the same id again" in young.err
+
+    old = running.balance("tx", "get", id_text(make_command_id(time.time_ns() // 1_000_000 - 7 * HOUR_MS, bytes(10))))
+    assert old.status == 1
+    assert "nobody knows" in old.err
 
 
 def test_results_are_shown_by_partner_and_status(running: Running, partner: str) -> None:

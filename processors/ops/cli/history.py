@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -38,11 +39,13 @@ from processors.ops.result_text import (
     show_time,
     statement_row_as_json,
 )
+from processors.ops.undecided import LaneAhead, lanes_ahead, told_of
 from processors.settings import Settings
 from processors.stores.archive_reader import ArchiveReader, StatementRow
 from processors.stores.archive_schema import open_archive
 from processors.stores.cassandra import CassandraSession
 from processors.stores.shard_reader import RANGE_ROWS, ShardReader, open_reader
+from processors.streams.topics import Topics, shard_topic
 
 _PANEL = "Looking"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -57,13 +60,21 @@ def register(app: typer.Typer) -> None:
 
 
 def get_transaction(*, transaction_id: IdArgument, as_json: JsonOption = False) -> None:
-    """Show every step of a transaction, from the store that has it by its age; exit status 1 if nobody knows it."""
+    """Show every step of a transaction, from the store that has it by its age.
+
+    Exit status 1 only where it is proven that it never was decided and never will be; 3 where it may still be.
+    """
+    ahead: list[LaneAhead] = []
     found = look_up(transaction_id)
+    if not _is_known(found):
+        ahead = _lanes_ahead(transaction_id)
+        found = look_up(transaction_id)  # once more, after the lanes: what they decided meanwhile is there now
     if as_json:
         print_json(
             {
                 "steps": [result_as_json(step) for step in found.steps],
                 "open": [open_row_as_json(root, row) for root, row in found.open],
+                "may_be_decided_by": [] if _is_known(found) else [asdict(each) for each in ahead],
             }
         )
     else:
@@ -73,9 +84,43 @@ def get_transaction(*, transaction_id: IdArgument, as_json: JsonOption = False) 
                 page.print(explained, soft_wrap=True)
         for root, row in found.open:
             page.print(open_line(root, row), soft_wrap=True)
-    if not found.steps and not found.open:
-        notes.print(f"nobody knows {show_id(transaction_id)}", soft_wrap=True)
+    if not _is_known(found):
+        _tell_unknown(transaction_id, ahead)
+
+
+def _is_known(found: Transaction) -> bool:
+    return bool(found.steps or found.open)
+
+
+def _tell_unknown(transaction_id: bytes, ahead: list[LaneAhead]) -> NoReturn:
+    if not ahead:
+        notes.print(
+            f"nobody knows {show_id(transaction_id)}: it was never decided, and never will be, since no lane decides "
+            "an id that is older than its window, or no UUIDv7",
+            soft_wrap=True,
+        )
         raise typer.Exit(EXIT_REJECTED)
+    for line in told_of(transaction_id, ahead):
+        notes.print(line, style="red", soft_wrap=True)
+    raise typer.Exit(EXIT_FAULT)
+
+
+def _lanes_ahead(command_id: bytes) -> list[LaneAhead]:
+    """Return every shard's lanes that could still decide an id."""
+    chosen = settings()
+    topics = Topics(assembly.kafka_address(chosen))
+    found: list[LaneAhead] = []
+    for shard in chosen.shards:
+        now_ms = assembly.clock_ms()
+        ends = {lane: topics.bounds(shard_topic(shard), lane)[1] for lane in range(chosen.topics.lanes)}
+        reader = open_reader(assembly.mysql_address(chosen, shard))
+        try:
+            found += lanes_ahead(
+                command_id, shard, ends=ends, positions=reader.lane_positions(), rules=reader.rules(), now_ms=now_ms
+            )
+        finally:
+            reader.close()
+    return found
 
 
 def look_up(transaction_id: bytes) -> Transaction:
