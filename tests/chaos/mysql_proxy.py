@@ -1,4 +1,4 @@
-"""A TCP proxy that understands enough of MySQL's protocol to break a connection exactly at COMMIT.
+"""A TCP proxy that understands enough of MySQL's protocol to break a connection exactly at COMMIT, or to say no.
 
 For clear-text connections (``ssl_mode`` DISABLED). Commands of a client are packets with sequence number 0 whose
 payload begins with the command's number. Source: MySQL client/server protocol, sections "Packets" and COM_QUERY.
@@ -6,8 +6,11 @@ payload begins with the command's number. Source: MySQL client/server protocol, 
 
 from __future__ import annotations
 
+import itertools
+import re
 import socket
 import threading
+from collections.abc import Iterator, Sequence
 from enum import Enum, auto
 from types import TracebackType
 from typing import Self
@@ -27,6 +30,22 @@ class AtCommit(Enum):
     STALL = auto()  # nothing moves until ``release``; then it goes on to the server, whoever still listens
 
 
+class Saying(Enum):
+    """Which statements are answered with an error, by what they look like; the server never sees them."""
+
+    CONNECT = None
+    BEGIN = re.compile(rb"START TRANSACTION")
+    FENCE = re.compile(rb"SELECT .* FROM progress .* FOR UPDATE", re.DOTALL)
+    LOAD = re.compile(rb"SELECT .*(FROM|JOIN) (account|journal|hold)\b", re.DOTALL)
+    WRITE = re.compile(rb"(INSERT|UPDATE|DELETE) ")
+    COMMIT = re.compile(rb"COMMIT")
+    ANYTHING = re.compile(rb"")
+
+    def fits(self, statement: bytes) -> bool:
+        """Say whether a statement is one of them."""
+        return self.value is not None and self.value.match(statement) is not None
+
+
 class MysqlProxy:
     """Listens on a free port of 127.0.0.1 and forwards to a server. A context manager."""
 
@@ -38,6 +57,10 @@ class MysqlProxy:
         self._lock = threading.Lock()
         self._armed: AtCommit | None = None
         self._behind = b""
+        self._saying: Saying | None = None
+        self._errors: Iterator[int] = iter(())
+        self._words = ""
+        self.said = 0
         self._links: list[_Link] = []
         self._closing = False
         self.met = threading.Event()
@@ -67,6 +90,30 @@ class MysqlProxy:
         with self._lock:
             self._armed, self._behind = what, behind
 
+    def answer(self, at: Saying, errors: Sequence[int], words: str) -> None:
+        """Answer these statements with errors, one number after the other, until ``relent``; ``said`` counts them."""
+        with self._lock:
+            self._saying, self._errors, self._words, self.said = at, itertools.cycle(errors), words, 0
+        if at is Saying.CONNECT:
+            self.cut()
+
+    def relent(self) -> None:
+        """Let everything pass again."""
+        with self._lock:
+            self._saying = None
+
+    def error_for(self, statement: bytes | None, sequence: int) -> bytes | None:
+        """Return the error packet that answers a statement, or a new connection; None where it passes."""
+        with self._lock:
+            saying = self._saying
+            if saying is None or not (saying is Saying.CONNECT if statement is None else saying.fits(statement)):
+                return None
+            self.said += 1
+            number = next(self._errors)
+        state = b"" if statement is None else b"#HY000"
+        payload = b"\xff" + number.to_bytes(2, "little") + state + self._words.encode()
+        return len(payload).to_bytes(3, "little") + bytes([sequence]) + payload
+
     def release(self) -> None:
         """Let a stalled COMMIT go on to the server."""
         self.released.set()
@@ -91,6 +138,10 @@ class MysqlProxy:
             try:
                 client, _ = self._listener.accept()
             except TimeoutError:
+                continue
+            if error := self.error_for(None, 0):
+                client.sendall(error)
+                client.close()
                 continue
             try:
                 server = socket.create_connection(self._server, timeout=_CONNECT_TIMEOUT_S)
@@ -132,6 +183,9 @@ class _Link:
         statements: list[bytes] = []  # of the transaction: their beginnings
         try:
             while packet := _read_packet(self._client):
+                if error := self._proxy.error_for(packet[5:], 1) if _is_query(packet) else None:
+                    self._client.sendall(error)
+                    continue
                 if not _is_commit(packet):
                     statements.append(packet[:_BEGINNING])
                     self._server.sendall(packet)
@@ -172,8 +226,12 @@ class _Link:
         self.cut()
 
 
+def _is_query(packet: bytes) -> bool:
+    return packet[3:5] == bytes((0, _COM_QUERY))
+
+
 def _is_commit(packet: bytes) -> bool:
-    return packet[3:5] == bytes((0, _COM_QUERY)) and packet[5:].strip().upper() == b"COMMIT"
+    return _is_query(packet) and packet[5:].strip().upper() == b"COMMIT"
 
 
 def _read_packet(side: socket.socket) -> bytes:

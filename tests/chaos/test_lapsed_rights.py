@@ -1,0 +1,100 @@
+"""Rights on the brokers that are gone for some seconds, as in a rolling restart: waited out, loudly, and no stop."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+from confluent_kafka.admin import (  # type: ignore[attr-defined] # of the driver's stubs
+    AclBinding,
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+    ResourcePatternType,
+    ResourceType,
+)
+
+from processors.faults import Fault
+from processors.ops import assembly
+from processors.streams.consumer import GroupOptions
+from processors.streams.publisher import TransactionalPublisher
+from processors.streams.topics import RESULTS_TOPIC, shard_topic
+from processors.troubles import needs_somebody
+from processors.wire.positions import GroupPosition
+from processors.wire.records import OutRecord
+from tests import secured_servers
+from tests.chaos.lanes import SHARD, Shard
+from tests.kafka_log import Member
+from tests.servers import Place
+
+LAPSE_S = 8.0
+DEADLINE_S = 30.0
+USER = f"balance-shard-{SHARD}"
+RIGHTS = {
+    "group READ": (ResourceType.GROUP, f"balance-shard-{SHARD}", AclOperation.READ),
+    "topic READ": (ResourceType.TOPIC, shard_topic(SHARD), AclOperation.READ),
+    "topic WRITE": (ResourceType.TOPIC, RESULTS_TOPIC, AclOperation.WRITE),
+    "transactional id WRITE": (ResourceType.TRANSACTIONAL_ID, f"{SHARD}.0", AclOperation.WRITE),
+}
+
+
+@pytest.fixture(scope="module")
+def shard(secured_place: Callable[..., Place]) -> Shard:
+    return Shard(secured_place(BALANCE_TOPICS__LANES="1", BALANCE_TOPICS__COMMANDS_PARTITIONS="1"))
+
+
+@contextmanager
+def without(shard: Shard, right: str) -> Iterator[None]:
+    """Deny a right while the block runs."""
+    kind, name, operation = RIGHTS[right]
+    admin = secured_servers.kafka_admin(shard.settings)
+    of_whom = (kind, shard.address.topic_prefix + name, ResourcePatternType.LITERAL, f"User:{USER}", "*", operation)
+    for done in admin.create_acls([AclBinding(*of_whom, AclPermissionType.DENY)]).values():
+        done.result(DEADLINE_S)
+    try:
+        yield
+    finally:
+        for taken in admin.delete_acls([AclBindingFilter(*of_whom, AclPermissionType.DENY)]).values():
+            taken.result(DEADLINE_S)
+
+
+def test_a_right_that_is_gone_for_some_seconds_is_waited_out_with_a_loud_log(shard: Shard) -> None:
+    shard.write_day("before", payments=20)
+    with shard.worker() as worker:
+        shard.await_decided()
+        for right in RIGHTS:
+            with without(shard, right):
+                shard.write_day(right.lower().replace(" ", "-"), payments=20)
+                time.sleep(LAPSE_S)
+            shard.await_decided()
+            assert shard.stop_codes() == {}, right
+        told = [line for line in worker.log.splitlines() if "AUTHORIZATION_FAILED" in line]
+        assert len(told) >= len(RIGHTS), worker.log
+        assert [line for line in told if not re.search(r"\[(error|critical) ", line)] == []
+        assert len(told) < LAPSE_S * len(RIGHTS)  # and it does not fill the log
+    shard.assert_exactly_once()
+
+
+def test_a_transaction_whose_records_are_refused_says_what_the_broker_said(shard: Shard) -> None:
+    address = assembly.kafka_address(shard.settings.changed(process=f"shard-{SHARD}"))
+    position = GroupPosition(
+        next_offset=1, topic_id=bytes(16), lane=0, lane_time_ms=1, digest=bytes(32), leader_epoch=0
+    )
+    records = [OutRecord(address.topic_prefix + RESULTS_TOPIC, 0, b"k", b"v", []) for _ in range(100)]
+    with Member(address, shard_topic(SHARD), GroupOptions(group=f"balance-shard-{SHARD}", instance="a")) as member:
+        member.await_assigned(0)
+        publisher = TransactionalPublisher(
+            address,
+            f"{SHARD}.0",
+            address.topic_prefix + shard_topic(SHARD),
+            member.consumer.group_metadata,
+            publish_deadline_s=10.0,
+        )
+        publisher.open()
+        with without(shard, "topic WRITE"), pytest.raises(Fault, match="TOPIC_AUTHORIZATION_FAILED") as refused:
+            publisher.publish(records, position)
+        publisher.close()
+    assert needs_somebody(refused.value)
