@@ -95,8 +95,8 @@ NEXT_STEPS: Mapping[StopCode, NextStep] = {
     ),
     StopCode.CLOCK_AHEAD: NextStep(
         mend="set the clock that is wrong",
-        command="balance lane release {lane} {offset} TIME, or, where the worker's clock was behind, "
-        "balance lane restart {lane}",
+        command="balance lane release {lane} {offset} TIME, or, where the worker's clock was behind and the rules are "
+        "of release 1, balance lane restart {lane}",
     ),
     StopCode.INGRESS_WENT_BACK: NextStep(mend="nothing in this release: keep the shard's topic as it is", command=""),
     StopCode.DIGEST_DIFFERS: NextStep(mend="restore the database again, with the release that decided"),

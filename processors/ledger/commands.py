@@ -288,11 +288,15 @@ class SetRules:
 
 @dataclass(slots=True)
 class SetLaneTime:
-    """An operator's word on the time of one record whose broker clock was wrong (I2)."""
+    """An operator's word on the time of records whose broker clock was wrong (I2): from ``lane_offset`` on.
+
+    ``last_offset`` is the last of them; None in the first version of its schema, which is about one record.
+    """
 
     command_id: bytes
     lane_offset: int
     time_ms: int
+    last_offset: int | None = None
 
 
 Control = Tick | SetRules | SetLaneTime

@@ -177,7 +177,6 @@ def replay_shard(
         keyring=assembly.keyring(settings),
         make_store=lambda lane: MysqlLaneStore(target, lane, decision_of=decision_of, clock_ms=assembly.clock_ms),
         make_context=lambda lane: assembly.lane_context(settings, shard, lane, topic.topic_id()),
-        clock_ms=assembly.clock_ms,
         lanes=settings.topics.lanes,
         confluent=assembly.confluent_ids(settings),
         book_accounts_max=settings.worker.book_accounts_max,

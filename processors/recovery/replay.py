@@ -24,7 +24,8 @@ from processors.wire.records import Record
 from processors.wire.signature import KeyRing
 from processors.workers.committing import BatchStore, Committer
 from processors.workers.deciding import Decided, Decider
-from processors.workers.standing import LaneContext, times_told
+from processors.workers.lane_times import LaneTimes, by_first_offset, words_in
+from processors.workers.standing import LaneContext
 
 BATCH_RECORDS = 4_000  # L8
 
@@ -92,7 +93,6 @@ class ReplayParts:
     keyring: KeyRing
     make_store: Callable[[int], ReplayStore]
     make_context: Callable[[int], LaneContext]
-    clock_ms: Callable[[], int]
     lanes: int
     confluent: ConfluentIds
     book_accounts_max: int
@@ -129,7 +129,7 @@ def replay_lane(
             rate = int((offset - first) / max(time.monotonic() - began_s, 0.001))
             on_progress(ReplayProgress(lane=lane, offset=offset, target=target, records_per_s=rate))
 
-        decider = _decider(parts, lane, state)
+        decider = _decider(parts, lane, state, target)
         committer = Committer(store, decider, state, book_accounts_max=parts.book_accounts_max, on_committed=committed)
         for admissions in _admitted(parts, lane, first, target):
             committer.advance(admissions, published=(0, 0), check=_nothing)
@@ -140,16 +140,17 @@ def replay_lane(
         store.close()
 
 
-def _decider(parts: ReplayParts, lane: int, state: LaneState) -> Decider:
-    """Return a decider that knows the operator's words on records' times before its first record (I2).
+def _decider(parts: ReplayParts, lane: int, state: LaneState, target: int) -> Decider:
+    """Return a decider that knows the operators' words on records' times before its first record (I2).
 
     To the log's end, as the live lane reads: a word may stand behind the target, on a record before it.
     """
-    decider = Decider(parts.make_context(lane), state, clock_ms=parts.clock_ms)
+    first = state.progress.next_offset
     _, end = parts.topic.bounds(lane)
-    ahead = chain.from_iterable(parts.topic.read(lane, state.progress.next_offset, end))
-    decider.tell_times(times_told(ahead, keyring=parts.keyring, lane=lane, lanes=parts.lanes))
-    return decider
+    ahead = chain.from_iterable(parts.topic.read(lane, first, end))
+    words = by_first_offset(words_in(ahead, keyring=parts.keyring, lane=lane, lanes=parts.lanes))
+    lane_times = LaneTimes(state.lane_times, words, next_offset=first, let_pass_below=target)
+    return Decider(parts.make_context(lane), state, lane_times)
 
 
 def compare(live: LiveShard, replayed: LiveShard) -> Difference | None:

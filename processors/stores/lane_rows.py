@@ -9,7 +9,7 @@ from processors.ledger.book import Account, Decision, Hold, OpenRefund, Refunded
 from processors.ledger.commands import AccountStatus, Policy
 from processors.ledger.outcomes import Contra
 from processors.stores.mysql import Row, Session
-from processors.stores.rows import Progress, SourceKey, SourcePosition
+from processors.stores.rows import Progress, SourceKey, SourcePosition, TimeTold
 
 PROGRESS_COLUMNS = (
     "lane, topic_id, next_offset, leader_epoch, owner_epoch, last_time_ms, version_us, digest, published_offset, "
@@ -102,9 +102,12 @@ def select_system_accounts(session: Session, lane: int) -> dict[SystemKey, int]:
     return {(level, Contra(name.decode()), currency.decode()): int(balance) for level, name, currency, balance in rows}
 
 
-def select_lane_times(session: Session, lane: int) -> dict[int, int]:
-    """Return the operators' word on the time of single records: offset -> ms (I2)."""
+def select_lane_times(session: Session, lane: int) -> dict[int, TimeTold]:
+    """Return the times of records by operators' words that are in force, by the first offset of each stretch (I2)."""
     rows = session.query(
-        f"SELECT lane_offset, time_ms FROM lane_time WHERE lane = {lane} ORDER BY lane_offset", "reading lane times"
+        # An older release, whose words are about one record each, does not know the last one's column.
+        "SELECT lane_offset, COALESCE(last_offset, lane_offset), time_ms FROM lane_time "
+        f"WHERE lane = {lane} ORDER BY lane_offset",
+        "reading lane times",
     )
-    return dict(rows)
+    return {first: TimeTold(last_offset=last, time_ms=time_ms) for first, last, time_ms in rows}

@@ -135,8 +135,10 @@ def writes(
         sql = insert_rules(lane, write.rules, since_time_ms=write.progress.last_time_ms)
         found.append(Statement(what="inserting rules", sql=sql, rows=len(write.rules)))
     if write.lane_times:
-        times = ",".join(f"({lane},{offset},{time_ms})" for offset, time_ms in write.lane_times.items())
-        sql = f"INSERT INTO lane_time (lane, lane_offset, time_ms) VALUES {times}"
+        times = ",".join(
+            f"({lane},{first},{told.last_offset},{told.time_ms})" for first, told in write.lane_times.items()
+        )
+        sql = f"INSERT INTO lane_time (lane, lane_offset, last_offset, time_ms) VALUES {times}"
         found.append(Statement(what="inserting lane times", sql=sql, rows=len(write.lane_times)))
     return [*found, _batch_digest(write), _progress(write, fence)]
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from processors.faults import Fenced, Misconfigured, Retryable, StopCode
+from processors.faults import WAITING_FOR_A_TIME, Fenced, Misconfigured, Retryable, StopCode
 from processors.ledger.book import Decision, Keys, Rows, SystemKey
 from processors.stores import lane_sql
 from processors.stores.lane_rows import (
@@ -125,8 +125,9 @@ class MysqlLaneStore:
             f"UPDATE progress SET owner_epoch = owner_epoch + 1 WHERE lane = {lane}", "raising the owner epoch"
         )
         assert raised == 1, f"lane {lane}: {raised} rows of progress"
-        ((*progress, code, detail),) = session.query(
-            f"SELECT {PROGRESS_COLUMNS}, stop_code, stop_detail FROM progress WHERE lane = {lane} FOR UPDATE",
+        ((*progress, waiting_at, code, detail),) = session.query(
+            f"SELECT {PROGRESS_COLUMNS}, waiting_at, stop_code, stop_detail FROM progress "
+            f"WHERE lane = {lane} FOR UPDATE",
             "reading progress",
         )
         stop_code, stop_detail = stop_of(code, detail)
@@ -141,6 +142,7 @@ class MysqlLaneStore:
             rules_since=rules_since,
             system=select_system_accounts(session, lane),
             lane_times=select_lane_times(session, lane),
+            waiting_at=waiting_at,
             stop_code=stop_code,
             stop_detail=stop_detail,
         )
@@ -275,6 +277,8 @@ class MysqlLaneStore:
     def stop(self, code: StopCode, detail: str) -> None:
         """Store why the lane stopped, as long as it is ours; the next commit takes it away.
 
+        That it waits for the time of its next record stays, whoever takes the stop away (I2).
+
         Raises:
             Fenced: Another owner has it: he goes on.
             Fault: The server; stop again.
@@ -288,7 +292,8 @@ class MysqlLaneStore:
         try:
             told = session.execute(
                 f"UPDATE progress SET stop_code = {text_literal(code.value)}, "
-                f"stop_detail = {cut_literal(detail, STOP_DETAIL_BYTES_MAX)}, stopped_at_ms = {self._clock_ms()} "
+                f"stop_detail = {cut_literal(detail, STOP_DETAIL_BYTES_MAX)}, stopped_at_ms = {self._clock_ms()}"
+                f"{', waiting_at = next_offset' if code in WAITING_FOR_A_TIME else ''} "
                 # A database restored from before may give a later owner the same epoch: it stands elsewhere (L1).
                 f"WHERE lane = {self._lane} AND owner_epoch = {self._owner_epoch} "
                 f"AND next_offset = {self._next_offset}",

@@ -63,11 +63,20 @@ class BatchDigest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TimeTold:
+    """The time that a stretch of records has by an operator's word, ms since the epoch; to ``last_offset`` (I2)."""
+
+    last_offset: int
+    time_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LaneState:
     """All that a new owner of a lane must know before its first record.
 
     ``rules`` are those in force; ``rules_since`` all versions by the lane offset from which they were, for
-    answering again.
+    answering again. ``lane_times`` are by the first offset of each stretch. ``waiting_at`` is the last record that
+    stopped the lane for want of its time, None where none did.
     """
 
     progress: Progress
@@ -75,7 +84,8 @@ class LaneState:
     rules: Rules
     rules_since: dict[int, Rules]
     system: dict[SystemKey, int]
-    lane_times: dict[int, int]  # lane offset -> ms since the epoch (I2)
+    lane_times: dict[int, TimeTold]
+    waiting_at: int | None
     stop_code: StopCode | None
     stop_detail: str
 
@@ -141,7 +151,7 @@ class BatchWrite:
     system: dict[SystemKey, int] = field(default_factory=dict)
     sources: dict[SourceKey, SourcePosition] = field(default_factory=dict)  # all of the lane's, for batch_digest
     rules: dict[int, Rules] = field(default_factory=dict)  # by the lane offset from which they are in force
-    lane_times: dict[int, int] = field(default_factory=dict)
+    lane_times: dict[int, TimeTold] = field(default_factory=dict)  # by the first offset of each stretch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -207,7 +207,12 @@ class Topics:
         """Return a partition's first offset that is still there, and the one after its last."""
         place = TopicPartition(self._prefix + name, partition)
         first = self._offset(place, OffsetSpec.earliest())  # type: ignore[no-untyped-call] # of the driver's stubs
-        return first, self._offset(place, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+        return first, self.end(name, partition)
+
+    def end(self, name: str, partition: int) -> int:
+        """Return the offset after a partition's last record."""
+        place = TopicPartition(self._prefix + name, partition)
+        return self._offset(place, OffsetSpec.latest())  # type: ignore[no-untyped-call] # of the driver's stubs
 
     def _offset(self, place: TopicPartition, spec: OffsetSpec) -> int:
         ends_s = time.monotonic() + DEADLINE_S

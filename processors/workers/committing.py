@@ -83,6 +83,11 @@ class Committer:
         return self._read is None and self._decided is None and self._writing is None
 
     @property
+    def undecided(self) -> list[Admission]:
+        """Return the records that were taken and are not decided."""
+        return [] if self._read is None else self._read.admissions
+
+    @property
     def next_offset(self) -> int:
         """Return the offset after the last record that was taken."""
         return self._decider.standing.next_offset if self._read is None else self._read.admissions[-1].record.offset + 1

@@ -6,7 +6,7 @@ answers from the loaded rows and from what was decided since (L9).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from processors.faults import LaneStopped, StopCode
@@ -32,11 +32,11 @@ from processors.ledger.needs import collect_needs
 from processors.ledger.outcomes import Outcome, Reason, Status
 from processors.ledger.rules import Rules
 from processors.routing.units import partition_of
-from processors.stores.rows import BatchWrite, JournalRow, LaneState, Progress, SourceKey, SourcePosition
+from processors.stores.rows import BatchWrite, JournalRow, LaneState, Progress, SourceKey, SourcePosition, TimeTold
 from processors.wire.admission import Admission
 from processors.wire.dead_letters import KEY_BYTES_MAX, encode_dead_letter
 from processors.wire.positions import GroupPosition
-from processors.wire.records import OutRecord, Record
+from processors.wire.records import OutRecord
 from processors.wire.results import (
     control_id,
     encode_control,
@@ -45,6 +45,7 @@ from processors.wire.results import (
     headers_of,
     result_headers,
 )
+from processors.workers.lane_times import RANGES_SINCE, LaneTimes, word_of
 from processors.workers.standing import LaneContext, Standing, chain_digest, is_redelivery, meet
 
 CONTROL_TYPES = (Tick, SetRules, SetLaneTime)
@@ -77,7 +78,7 @@ class _Batch:
     out: list[OutRecord] = field(default_factory=list)
     silent: int = 0
     rules: dict[int, Rules] = field(default_factory=dict)
-    lane_times: dict[int, int] = field(default_factory=dict)
+    lane_times: dict[int, TimeTold] = field(default_factory=dict)
 
 
 def needs_of(admissions: list[Admission]) -> Keys:
@@ -117,13 +118,13 @@ def result_record(context: LaneContext, root: str, result: bytes) -> OutRecord:
 class Decider:
     """A lane's standing and book: the only place where anything is decided (docs/design.md, The core)."""
 
-    def __init__(self, context: LaneContext, state: LaneState, *, clock_ms: Callable[[], int]) -> None:
+    def __init__(self, context: LaneContext, state: LaneState, lane_times: LaneTimes) -> None:
         """Begin at the lane's committed state.
 
         Args:
             context: The lane's fixed surroundings.
             state: What ``take_over`` returned; its system accounts and rules begin the book.
-            clock_ms: This machine's time, only to notice a broker's clock that is far ahead (I2).
+            lane_times: Of the next record on.
         """
         progress = state.progress
         self.book = Book(state.rules, state.system)
@@ -135,21 +136,9 @@ class Decider:
             digest=progress.digest,
             sources=dict(state.sources),
         )
-        self.lane_times = dict(state.lane_times)
-        self._unstored_lane_times: dict[int, int] = {}
+        self.lane_times = lane_times
         self._context = context
-        self._clock_ms = clock_ms
         self._progress = progress
-
-    def tell_times(self, times: Mapping[int, int]) -> None:
-        """Take in the operator's word on the times of records, as read ahead; the first word on each counts (I2).
-
-        It is stored with the next batch, whichever records that has: a later owner may meet the records when they are
-        no longer ahead of its clock, and must still know.
-        """
-        for offset, time_ms in times.items():
-            if offset not in self.lane_times:
-                self.lane_times[offset] = self._unstored_lane_times[offset] = time_ms
 
     def decide(self, admissions: list[Admission], needs: Keys, *, published: tuple[int, int]) -> Decided:
         """Decide records in order; every row they need is in the book.
@@ -173,7 +162,7 @@ class Decider:
                 told = f"offset {admission.record.offset}: {type(bug).__name__}: {bug}"
                 raise UndecidedError(admission.record.offset, LaneStopped(StopCode.BUG, told)) from bug
         standing = self.standing
-        batch.lane_times, self._unstored_lane_times = self._unstored_lane_times, {}
+        batch.lane_times, self.lane_times.unstored = self.lane_times.unstored, {}
         # A database from before may be behind P: what it can prove as published ends where it stands itself.
         published = min(published, (standing.next_offset, standing.lane_time_ms))
         self._progress = Progress(
@@ -198,7 +187,8 @@ class Decider:
 
     def _one(self, admission: Admission, batch: _Batch) -> None:
         record = admission.record
-        meet(self.standing, record, context=self._context, lane_times=self.lane_times, clock_ms=self._clock_ms)
+        release = self.book.rules.release
+        meet(self.standing, record, context=self._context, lane_times=self.lane_times, release=release)
         if admission.route is not None and is_redelivery(self.standing, admission.route):
             batch.silent += 1
             return
@@ -206,7 +196,7 @@ class Decider:
         if command is None:
             batch.out.append(dead_letter(self._context, admission))
         elif isinstance(command, CONTROL_TYPES):
-            self._control(record, command, batch)
+            self._control(admission, command, batch)
         else:
             self._command(admission, command, batch)
 
@@ -312,8 +302,9 @@ class Decider:
         self.standing.version_us = row.version_us
         self.standing.digest = chain_digest(self.standing.digest, row.result)
 
-    def _control(self, record: Record, control: Control, batch: _Batch) -> None:
+    def _control(self, admission: Admission, control: Control, batch: _Batch) -> None:
         """Apply a control record; a change of rules leaves a row with its bytes (M9), a tick only its time."""
+        record = admission.record
         if isinstance(control, SetRules):
             rules = next_rules(self.book.rules, control, now_ms=self.standing.lane_time_ms)
             if rules is None:  # sent again by the operator, or out of order: no effect
@@ -321,8 +312,10 @@ class Decider:
                 return
             self.book.rules = batch.rules[record.offset + 1] = rules
         elif isinstance(control, SetLaneTime):
-            if control.lane_offset > record.offset:  # told ahead of time; the first word counts (I2)
-                self.tell_times({control.lane_offset: control.time_ms})
+            word = word_of(admission)
+            assert word is not None
+            if self.book.rules.release < RANGES_SINCE and word.first_offset > record.offset:  # I2
+                self.lane_times.tell(word)
         else:
             return
         standing = self.standing

@@ -26,6 +26,7 @@ from processors.wire.results import encode_duplicate, encode_result
 from processors.workers.committing import AHEAD_FROM, BatchStore, Committer
 from processors.workers.deciding import CONTROL_TYPES, Decided, Decider, dead_letter, needs_of, result_record
 from processors.workers.lane_metrics import count_batch
+from processors.workers.lane_times import LaneTimes, Word, WordsAhead
 from processors.workers.publishing import Committed, Publisher, PublishStage
 from processors.workers.standing import LaneContext, Standing, chain_digest, is_redelivery, meet
 
@@ -64,8 +65,8 @@ class LaneLog(Protocol):
     def start(self, offset: int, leader_epoch: int) -> None:
         """Have records come from an offset on; what was queued before is dropped."""
 
-    def lane_times_ahead(self, from_offset: int) -> dict[int, int]:
-        """Read ahead to the end for SET_LANE_TIME: lane offset -> time, the first word on each (I2)."""
+    def words_ahead(self, from_offset: int) -> tuple[list[Word], int]:
+        """Read ahead to the end for operators' words on records' times, in order; and say where that is (I2)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +95,7 @@ class Lane:
         self._publisher: Publisher | None = None
         self._gap_at: int | None = None  # where the next record was not the next one, once
         self._cut_before: int | None = None  # a record that could not be decided: what precedes it is committed first
+        self._ahead = WordsAhead(parts.log, parts.clock_ms)  # what was read of the log needs no second reading
 
     # ------------------------------------------------------------------ assignment
 
@@ -117,7 +119,15 @@ class Lane:
         if parts.store.owner_epoch() != progress.owner_epoch:  # L5
             raise Fenced(f"lane {context.lane}: another worker took it over during the assignment")
         published = self._published_position(state)
-        self._decider = Decider(context, state, clock_ms=lambda: self._clock_for(published.next_offset))
+        self._times = LaneTimes(
+            state.lane_times,
+            self._ahead.by_first,
+            next_offset=progress.next_offset,
+            let_pass_below=published.next_offset,
+            waiting_at=state.waiting_at,
+        )
+        self._times.looked_ms = self._ahead.look(progress.next_offset)
+        self._decider = Decider(context, state, self._times)
         self._committer = Committer(
             parts.store,
             self._decider,
@@ -134,7 +144,9 @@ class Lane:
         start = min(published.next_offset, progress.next_offset)
         self._again = self._standing_at(published, state) if start < progress.next_offset else None
         self._again_out: list[OutRecord] = []
-        self._read_times_ahead(state, published)
+        self._again_times = LaneTimes(
+            state.lane_times, {}, next_offset=published.next_offset, let_pass_below=progress.next_offset
+        )
         epoch = progress.leader_epoch if start == progress.next_offset else published.leader_epoch
         parts.log.start(start, epoch)
 
@@ -152,13 +164,17 @@ class Lane:
                 f"rules {rules.version} are of release {rules.release}, result version {rules.result_version}; "
                 f"known here: {RULES_RELEASE} and {RESULT_VERSION}. Start the newer release",
             )
-        if state.stop_code is None:
-            return
-        if state.stop_code in WAITING_FOR_A_TIME:
-            offset = state.progress.next_offset
-            if offset in state.lane_times or offset in self._parts.log.lane_times_ahead(offset):
-                return  # its next commit takes the stop away, and keeps what was told
-        raise LaneStopped(state.stop_code, state.stop_detail, stored=True, next_offset=state.progress.next_offset)
+        if state.stop_code is not None and not self._may_go_on(state, state.stop_code):
+            raise LaneStopped(state.stop_code, state.stop_detail, stored=True, next_offset=state.progress.next_offset)
+
+    def _may_go_on(self, state: LaneState, code: StopCode) -> bool:
+        """Say whether an operator's word came for which the lane waits; its next commit takes the stop away (I2)."""
+        if code not in WAITING_FOR_A_TIME:
+            return False
+        offset = state.progress.next_offset
+        self._ahead.look(offset)
+        heard = LaneTimes(state.lane_times, self._ahead.by_first, next_offset=offset, let_pass_below=0)
+        return heard.heard_at(offset, state.rules.release)
 
     def _published_position(self, state: LaneState) -> GroupPosition:
         """Return P: the group's commit where it is ours and not behind, else what ``progress`` says (L4)."""
@@ -214,18 +230,6 @@ class Lane:
             sources=dict(border.sources),
         )
 
-    def _read_times_ahead(self, state: LaneState, published: GroupPosition) -> None:
-        """Know the operator's word on times before the first record, where decisions repeat or were stopped (I2)."""
-        repeating = published.next_offset > state.progress.next_offset
-        if repeating or state.stop_code in WAITING_FOR_A_TIME:
-            self._decider.tell_times(self._parts.log.lane_times_ahead(state.progress.next_offset))
-
-    def _clock_for(self, published_offset: int) -> int:
-        """Return this machine's time; what was published was held against a clock before, which may have been ahead."""
-        if self._decider.standing.next_offset < published_offset:
-            return _never_behind()
-        return self._parts.clock_ms()
-
     def close(self) -> None:
         """Let go of the producer; what it has not committed was never visible."""
         if self._publisher is not None:
@@ -264,6 +268,7 @@ class Lane:
             # Where a gap lies before the border, the first record is beyond it already: it stops the lane (L2).
             if border is not None and admissions and admissions[0].record.offset < border:
                 admissions = _up_to(admissions, border)
+        self._look_before_later_times(admissions)
         try:
             self._committer.advance(admissions, published=self.publishing.published, check=self._check_at_published)
         except Retryable:
@@ -272,6 +277,17 @@ class Lane:
         if admissions and self._gap_at is not None and admissions[-1].record.offset >= self._gap_at:
             self._gap_at = None
         return len(admissions)
+
+    def _look_before_later_times(self, admissions: list[Admission]) -> None:
+        """Read the log to its end before records that are a minute later than when that was done last (I2).
+
+        Else a word on them may stand in the log that this owner does not know, and a replay does.
+        """
+        times = self._times
+        known_ms = times.looked_ms + self._parts.context.clock_ahead_max_ms
+        if any(admission.record.timestamp_ms > known_ms for admission in admissions):
+            on_hand = [*self._committer.undecided, *admissions]
+            times.looked_ms = self._ahead.look(self._decider.standing.next_offset, on_hand)
 
     def settle(self) -> None:
         """Wait for what is being committed, and hand it to the publish stage: somebody else's word ends the turns.
@@ -351,7 +367,8 @@ class Lane:
         parts = self._parts
         context = parts.context
         record = admission.record
-        meet(standing, record, context=context, lane_times=self._decider.lane_times, clock_ms=_never_behind)
+        release = self._decider.book.rules.release
+        meet(standing, record, context=context, lane_times=self._again_times, release=release)
         self._refuse_rewritten(admission, rows)
         if admission.route is not None and is_redelivery(standing, admission.route):
             return []
@@ -451,11 +468,6 @@ def _our_position(committed: tuple[int, str] | None, context: LaneContext) -> Gr
     if position is None or position.topic_id != context.identity.incarnation or position.lane != context.lane:
         return None
     return position
-
-
-def _never_behind() -> int:
-    """Return a time that no record is ahead of, for records that some clock has let pass before (I2)."""
-    return 1 << 62
 
 
 def _up_to(admissions: list[Admission], offset: int) -> list[Admission]:

@@ -9,7 +9,7 @@ from processors.streams.consumer import RecordConsumer
 from processors.streams.reader import read_range
 from processors.streams.topics import Topics, shard_topic
 from processors.wire.signature import KeyRing
-from processors.workers.standing import times_told
+from processors.workers.lane_times import Word, words_in
 
 
 class TopicLaneLog:
@@ -39,8 +39,8 @@ class TopicLaneLog:
         """Have records come from an offset on; what was queued before is dropped (L12)."""
         self._consumer.start(self._lane, offset, leader_epoch)
 
-    def lane_times_ahead(self, from_offset: int) -> dict[int, int]:
-        """Read ahead to the end, as it is now, for the operator's word on records' times (I2)."""
-        _, end = self._topics.bounds(self._topic, self._lane)
+    def words_ahead(self, from_offset: int) -> tuple[list[Word], int]:
+        """Read ahead to the end, as it is now, for operators' words on records' times; and say where that is (I2)."""
+        end = self._topics.end(self._topic, self._lane)
         records = chain.from_iterable(read_range(self._address, self._topic, self._lane, from_offset, end))
-        return times_told(records, keyring=self._keyring, lane=self._lane, lanes=self._lanes)
+        return list(words_in(records, keyring=self._keyring, lane=self._lane, lanes=self._lanes)), end

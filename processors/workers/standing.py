@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from array import array
-from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from processors.faults import LaneStopped, StopCode
-from processors.ledger.commands import SetLaneTime
 from processors.stores.rows import SourceKey, SourcePosition
-from processors.wire.admission import admit
-from processors.wire.commands import type_of_payload
 from processors.wire.positions import GroupPosition
 from processors.wire.records import Record
 from processors.wire.results import LaneIdentity
 from processors.wire.route import Route
-from processors.wire.signature import KeyRing
-
-_NO_STAMP = (1 << 63) - 1
+from processors.workers.lane_times import LaneTimes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,10 +62,17 @@ def meet(
     record: Record,
     *,
     context: LaneContext,
-    lane_times: Mapping[int, int],
-    clock_ms: Callable[[], int],
+    lane_times: LaneTimes,
+    release: int,
 ) -> None:
     """Step over one record: prove that it is the next of the same log, and take its time.
+
+    Args:
+        standing: Before the record; changed in place.
+        record: The next one.
+        context: The lane's.
+        lane_times: What is known of records' times beside their stamps.
+        release: Of the lane's rules in force.
 
     Raises:
         LaneStopped: LOG_GAP (L2), LOG_REWRITTEN (L3), TIMESTAMP_TYPE or CLOCK_AHEAD (I2). The standing is unchanged
@@ -89,21 +89,28 @@ def meet(
             StopCode.LOG_REWRITTEN,
             f"offset {offset} has leader epoch {record.leader_epoch}, the one before it {standing.leader_epoch}",
         )
-    time_ms = lane_times.get(offset)
-    if time_ms is not None:
-        if record.append_time:  # the word never moves time on further than the broker did
-            time_ms = min(time_ms, record.timestamp_ms)
-    else:
+    time_ms = lane_times.time_of(record, release)
+    if time_ms is None:
+        time_ms = record.timestamp_ms
         if not record.append_time:  # I2
             raise LaneStopped(StopCode.TIMESTAMP_TYPE, f"offset {offset} carries its producer's time, not the broker's")
-        time_ms = record.timestamp_ms
-        if time_ms > standing.lane_time_ms and time_ms - clock_ms() > context.clock_ahead_max_ms:  # I2
-            raise LaneStopped(
-                StopCode.CLOCK_AHEAD, f"offset {offset} has broker time {time_ms} ms, {time_ms - clock_ms()} ms ahead"
-            )
+        if offset >= lane_times.let_pass_below:
+            _refuse_early(standing, record, context=context, lane_times=lane_times, release=release)
     standing.next_offset = offset + 1
     standing.leader_epoch = record.leader_epoch
     standing.lane_time_ms = max(standing.lane_time_ms, time_ms)
+
+
+def _refuse_early(
+    standing: Standing, record: Record, *, context: LaneContext, lane_times: LaneTimes, release: int
+) -> None:
+    """Stop before a record that may be told another time than its stamp, where no word is known yet (I2)."""
+    offset, time_ms = record.offset, record.timestamp_ms
+    if lane_times.waits(record, release):
+        raise LaneStopped(StopCode.CLOCK_AHEAD, f"offset {offset} waits for an operator's word on its time")
+    ahead_ms = time_ms - lane_times.looked_ms
+    if time_ms > standing.lane_time_ms and ahead_ms > context.clock_ahead_max_ms:
+        raise LaneStopped(StopCode.CLOCK_AHEAD, f"offset {offset} has broker time {time_ms} ms, {ahead_ms} ms ahead")
 
 
 def is_redelivery(standing: Standing, route: Route) -> bool:
@@ -124,39 +131,6 @@ def is_redelivery(standing: Standing, route: Route) -> bool:
         return True
     standing.sources[key] = SourcePosition(offset=route.ingress_offset, leader_epoch=route.ingress_leader_epoch)
     return False
-
-
-def times_told(records: Iterable[Record], *, keyring: KeyRing, lane: int, lanes: int) -> dict[int, int]:
-    """Return the operator's word on the times of records of a lane: offset -> ms; the first word on each counts (I2).
-
-    For reading ahead: only records that could be SET_LANE_TIME are decoded, and only signed ones count. A record that
-    bears the broker's time, and no later one than the word that came after it, had the right stamp: it may have been
-    decided by that before the word came, so the word counts for nothing.
-
-    Args:
-        records: Of the lane, in order, from one that is not decided on.
-        keyring: Of the operators' keys.
-        lane: The lane.
-        lanes: How many the shard has.
-    """
-    times: dict[int, int] = {}
-    stamps = array("q")  # ms, of each offset from `first` on; the largest where it is the producer's, or unknown
-    first = None
-    for record in records:
-        if first is None:
-            first = record.offset
-        stamps.extend([_NO_STAMP] * (record.offset - first - len(stamps)))
-        stamps.append(record.timestamp_ms if record.append_time else _NO_STAMP)
-        if record.value is None or type_of_payload(record.value) != "SET_LANE_TIME":
-            continue
-        told = admit(record, keyring=keyring, lane=lane, lanes=lanes).command
-        if isinstance(told, SetLaneTime) and not _was_right(stamps, told.lane_offset - first, record.timestamp_ms):
-            times.setdefault(told.lane_offset, told.time_ms)
-    return times
-
-
-def _was_right(stamps: array[int], place: int, word_ms: int) -> bool:
-    return 0 <= place < len(stamps) and stamps[place] <= word_ms
 
 
 def chain_digest(digest: bytes, result: bytes) -> bytes:

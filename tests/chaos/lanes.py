@@ -36,6 +36,7 @@ from processors.wire.commands import encode_command
 from processors.wire.records import Headers, OutRecord, Record
 from processors.wire.route import ROUTE_HEADER, Route, RouteKind, encode_route
 from processors.workers.deciding import Decider, needs_of
+from processors.workers.lane_times import LaneTimes
 from tests.servers import Place
 from tests.waiting import eventually
 
@@ -192,11 +193,12 @@ class Shard:
             rules_since={0: rules},
             system={},
             lane_times={},
+            waiting_at=None,
             stop_code=None,
             stop_detail="",
         )
         context = assembly.lane_context(self.settings, SHARD, lane, topic_id)
-        return Decider(context, state, clock_ms=now_ms)
+        return Decider(context, state, LaneTimes({}, {}, next_offset=0, let_pass_below=1 << 62))
 
     def decide(self, decider: Decider, lane: int, records: list[Record]) -> list[OutRecord]:
         """Decide the next records of a lane in memory; a database has nothing that the book does not know."""

@@ -395,19 +395,26 @@ def test_a_topic_that_was_made_again_has_another_id(kafka: Kafka) -> None:
 
 
 @pytest.mark.rule("I2")
-def test_the_operators_first_word_on_each_record_is_found_ahead(kafka: Kafka) -> None:
+def test_operators_words_are_found_ahead_and_read_once(kafka: Kafka) -> None:
     payloads = [
-        encode_command(SetLaneTime(command_id=bytes(16), lane_offset=offset, time_ms=time_ms))
-        for offset, time_ms in ((7, 70), (8, 80), (7, 71))
+        encode_command(SetLaneTime(command_id=bytes(16), lane_offset=first, time_ms=time_ms, last_offset=last))
+        for first, last, time_ms in ((7, 9, 70), (8, None, 80))
     ]
     kafka.write([b"anything"])
     for payload in payloads:
         kafka.write([payload], headers=[(SIGNATURE_HEADER, sign(KEYRING, b"", payload))])
-    kafka.write([encode_command(SetLaneTime(command_id=bytes(16), lane_offset=9, time_ms=90))])
+    kafka.write([encode_command(SetLaneTime(command_id=bytes(16), lane_offset=9, time_ms=90))])  # by nobody known
     log = kafka.lane_log(joined_alone(kafka))
 
-    assert log.lane_times_ahead(0) == {7: 70, 8: 80}
-    assert log.lane_times_ahead(2) == {8: 80, 7: 71}
+    words, end = log.words_ahead(0)
+
+    assert [(word.record.offset, word.first_offset, word.last_offset, word.time_ms) for word in words] == [
+        (1, 7, 9, 70),
+        (2, 8, 8, 80),
+    ]
+    assert end == 4
+    assert [word.record.offset for word in log.words_ahead(2)[0]] == [2]
+    assert log.words_ahead(end) == ([], end)
 
 
 # ---------------------------------------------------------------------- the group

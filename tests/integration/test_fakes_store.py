@@ -10,12 +10,11 @@ from typing import Any
 
 import pytest
 
-from processors.faults import Fault, Fenced, LaneStopped, Retryable, StopCode, UnknownOutcome
+from processors.faults import Fault, Fenced, LaneStopped, StopCode
 from processors.ids import SLICE_MS, make_command_id, slice_of
 from processors.ledger.book import Account, Hold, Keys, OpenRefund, Refunded, Rows
 from processors.ledger.commands import CommandType
 from processors.ledger.outcomes import Contra, Reason, Status
-from processors.ledger.rules import Rules
 from processors.stores.lane_store import MysqlLaneStore
 from processors.stores.migrations import migrate
 from processors.stores.mysql import MysqlAddress
@@ -28,7 +27,9 @@ from processors.stores.rows import (
     Progress,
     SourcePosition,
     StoredAnswer,
+    TimeTold,
 )
+from processors.stores.shard_upkeep import ShardUpkeep
 from processors.wire.result_format import write_result
 from processors.wire.results import Result, decision_of
 from processors.workers.lane import LaneStore
@@ -58,6 +59,10 @@ class Shard(ABC):
     def lose_next_reply_to_commit(self, *, done: bool) -> None:
         """Have the next COMMIT carried out or not, and not answered."""
 
+    @abstractmethod
+    def clear_stop(self, lane: int = 0) -> None:
+        """Let a stopped lane go on, as an operator does."""
+
 
 class MysqlShard(Shard):
     """The real one, through a proxy."""
@@ -76,6 +81,11 @@ class MysqlShard(Shard):
     def lose_next_reply_to_commit(self, *, done: bool) -> None:
         self._proxy.arm(AtCommit.LOSE_REPLY if done else AtCommit.CUT_BEFORE)
 
+    def clear_stop(self, lane: int = 0) -> None:
+        upkeep = ShardUpkeep(self._address)
+        upkeep.clear_stop(lane)
+        upkeep.close()
+
 
 class FakeShard(Shard):
     """The simulation's."""
@@ -93,6 +103,9 @@ class FakeShard(Shard):
 
     def lose_next_reply_to_commit(self, *, done: bool) -> None:
         self._power.failures["store.finish"] = 1 if done else 2
+
+    def clear_stop(self, lane: int = 0) -> None:
+        del self._database.tables.stops[lane]
 
 
 @pytest.fixture(scope="module")
@@ -203,7 +216,8 @@ def test_a_new_lane_begins_at_zero_and_is_owned_from_one(shard: Shard) -> None:
             lane=0, topic_id=TOPIC_ID, next_offset=0, leader_epoch=-1, owner_epoch=1, last_time_ms=0, version_us=0,
             digest=bytes(32), published_offset=0, published_time_ms=0,
         ),
-        sources={}, rules=RULES, rules_since={0: RULES}, system={}, lane_times={}, stop_code=None, stop_detail="",
+        sources={}, rules=RULES, rules_since={0: RULES}, system={}, lane_times={}, waiting_at=None,
+        stop_code=None, stop_detail="",
     )  # fmt: skip
 
 
@@ -264,7 +278,7 @@ def test_everything_a_batch_writes_is_read_again_as_it_was(shard: Shard) -> None
         system={(1, Contra.FUNDING, "USD"): -(10**30)},
         sources={(1, 0): SourcePosition(offset=7, leader_epoch=2)},
         rules={1: rules},
-        lane_times={40: 123},
+        lane_times={40: TimeTold(last_offset=44, time_ms=123)},
     )
     command_id = write.journal[0].command_id
 
@@ -290,7 +304,8 @@ def test_everything_a_batch_writes_is_read_again_as_it_was(shard: Shard) -> None
         rules=rules,
         rules_since={0: RULES, 1: rules},
         system={(1, Contra.FUNDING, "USD"): -(10**30)},
-        lane_times={40: 123},
+        lane_times={40: TimeTold(last_offset=44, time_ms=123)},
+        waiting_at=None,
         stop_code=None,
         stop_detail="",
     )
@@ -439,61 +454,3 @@ def test_a_slice_without_a_partition_stops_the_lane(shard: Shard) -> None:
 
     assert isinstance(stop, LaneStopped)
     assert stop.code is StopCode.MISSING_SLICE
-
-
-# ---------------------------------------------------------------------- stops
-
-
-def test_a_stop_is_kept_until_the_lane_commits_again(shard: Shard) -> None:
-    owner = Owner(shard)
-    owner.store.stop(StopCode.CLOCK_AHEAD, "offset 0")
-    again = Owner(shard)
-
-    again.commit()
-
-    assert (again.state.stop_code, again.state.stop_detail) == (StopCode.CLOCK_AHEAD, "offset 0")
-    assert Owner(shard).state.stop_code is None
-
-
-@pytest.mark.rule("L1")
-def test_a_lane_is_not_stopped_by_an_owner_who_knows_it_elsewhere(shard: Shard) -> None:
-    owner = Owner(shard)
-    owner.commit()
-    shard.lose_next_reply_to_commit(done=True)
-    assert isinstance(fault_of(owner, owner.batch()), UnknownOutcome)
-
-    with pytest.raises(Fenced):
-        owner.store.stop(StopCode.BUG, "mine")
-
-
-# ---------------------------------------------------------------------- replies that are lost
-
-
-@pytest.mark.rule("L6")
-@pytest.mark.parametrize("done", [True, False])
-def test_only_a_takeover_tells_what_became_of_an_unanswered_commit(shard: Shard, *, done: bool) -> None:
-    owner = Owner(shard)
-    owner.commit()
-    write = owner.batch()
-    shard.lose_next_reply_to_commit(done=done)
-
-    assert isinstance(fault_of(owner, write), UnknownOutcome)
-
-    stands = write.progress if done else owner.progress
-    assert owner.store.take_over(TOPIC_ID).progress == replace(stands, owner_epoch=2)
-
-
-def test_after_a_fault_a_store_is_good_for_nothing_but_a_takeover(shard: Shard) -> None:
-    owner = Owner(shard)
-    shard.lose_next_reply_to_commit(done=False)
-    fault_of(owner, owner.batch())
-
-    with pytest.raises((AssertionError, Retryable, Fenced)):
-        owner.store.begin(owner.fence, None, NOTHING)
-
-    owner.progress = owner.store.take_over(TOPIC_ID).progress
-    assert owner.load(accounts={("acme", "USD"): None}) == Rows()
-
-
-def test_rules_of_the_shard_are_the_new_lanes(shard: Shard) -> None:
-    assert isinstance(Owner(shard, lane=3).state.rules, Rules)

@@ -16,7 +16,7 @@ from processors.ledger.commands import AccountStatus, Policy
 from processors.ledger.outcomes import Contra
 from processors.stores.lane_sql import loads
 from processors.stores.mysql import LOCK_WAIT_TIMEOUT_S, MysqlAddress, Session
-from processors.stores.rows import BatchDigest, SourcePosition, StoredAnswer
+from processors.stores.rows import BatchDigest, SourcePosition, StoredAnswer, TimeTold
 from tests.integration.mysql_shard import (
     NOTHING,
     RULES,
@@ -234,9 +234,10 @@ def test_rules_are_kept_by_the_offset_from_which_they_are_in_force(address: Mysq
 @pytest.mark.rule("I2")
 def test_lane_times_are_kept(address: MysqlAddress) -> None:
     lane = take_lane(address)
-    lane.write(1, lane_times={7: 1_700_000_000_000})
+    told = {7: TimeTold(last_offset=9, time_ms=1_700_000_000_000)}
+    lane.write(1, lane_times=told)
 
-    assert lane.store.take_over(TOPIC_ID).lane_times == {7: 1_700_000_000_000}
+    assert lane.store.take_over(TOPIC_ID).lane_times == told
 
 
 def test_a_new_lane_stands_at_its_beginning(address: MysqlAddress) -> None:

@@ -22,6 +22,7 @@ from processors.wire.route import ROUTE_HEADER, Route, RouteKind, encode_route
 from processors.wire.signature import SIGNATURE_HEADER, sign
 from processors.workers.committing import Committer
 from processors.workers.deciding import Decider
+from processors.workers.lane_times import LaneTimes
 from processors.workers.standing import LaneContext
 from tests.simulation.customers import KEYRING, Customers
 from tests.simulation.fakes.clock import START_MS, Clock
@@ -119,7 +120,7 @@ def run(admissions: list[Admission], cuts: Sequence[int], *, book_accounts_max: 
         database.tables.journal[number] = {}
     store = FakeLaneStore(database, 0, SteadyPower())
     state = store.take_over(TOPIC_ID)
-    decider = Decider(CONTEXT, state, clock_ms=lambda: 1 << 62)
+    decider = Decider(CONTEXT, state, LaneTimes({}, {}, next_offset=0, let_pass_below=1 << 62))
     answers: list[OutRecord] = []
     committer = Committer(
         store,

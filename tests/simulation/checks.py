@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from processors.faults import LaneStopped
@@ -46,6 +46,7 @@ class Checks:
         self.results: list[Result] = []  # every visible one, in order
         self.repeatable: set[AnswerKey] = set()  # what may become visible once more (L4: the group offset was lost)
         self.published = [0 for _ in contexts]  # P as committed last
+        self.clocks_ahead_ms = 0  # how far the worst worker's clock is
         self._logs: list[PartitionLog] = list(broker.topic(topic).partitions)
         self._broker = broker
         self._clock = broker.clock
@@ -64,6 +65,7 @@ class Checks:
     def decide_up_to(self, lane: int, offset: int) -> None:
         """Have the straight run decide what a lane says it decided."""
         straight = self.straight[lane]
+        straight.hear(self._written(lane))
         while straight.next_offset < offset:
             record = self._record(lane, straight.next_offset)
             demand(record is not None, f"lane {lane} decided up to {offset}, its log has no {straight.next_offset}")
@@ -74,6 +76,13 @@ class Checks:
                 raise Violation(f"lane {lane} decided offset {record.offset}, which must stop it: {stop}") from stop
             for place, answer in enumerate(answers):
                 self._places[answer.topic, answer.value] = (lane, record.offset, place)
+
+    def _written(self, lane: int) -> Iterator[Record]:
+        """Yield the records that stand in a lane's log now, from the first that was not decided."""
+        log, end = self._logs[lane], self.log_ends.get(lane)
+        for entry in log.entries:
+            if entry.offset >= self.straight[lane].next_offset and (end is None or entry.offset < end):
+                yield record_of(log, entry)
 
     def _record(self, lane: int, offset: int) -> Record | None:
         if (lane, offset) in self.lost:
@@ -100,7 +109,8 @@ class Checks:
                 f"lane {lane} at {offset}: {name} is not that of a straight run",
             )
         demand(
-            progress.last_time_ms <= self._clock.now_ms + self._contexts[lane].clock_ahead_max_ms,
+            progress.last_time_ms
+            <= self._clock.now_ms + self._contexts[lane].clock_ahead_max_ms + self.clocks_ahead_ms,
             f"lane {lane} decided records of {progress.last_time_ms} at {self._clock.now_ms}",
         )
         demand(
@@ -194,6 +204,8 @@ class Checks:
             self._compare_tables()
         if all(is_whole(lane) for lane in lanes):
             self._check_nothing_is_lost(commands_topic)
+        for lane in lanes:
+            self._check_replay(lane)
         self._check_holds()
         self._check_identities()
         self._check_statements()
@@ -229,6 +241,22 @@ class Checks:
         refunded = {key: row for straight in self.straight for key, row in straight.tables.refunded.items()}
         for key, row in tables.refunded.items():  # the remover takes old ones (H3)
             demand(refunded[key] == row, f"refunded {key}")
+
+    def _check_replay(self, lane: int) -> None:
+        """A replay, which knows from its first record on all that the log ever said, decides the same (I2)."""
+        live = self.straight[lane]
+        live.hear(self._written(lane))
+        if not live.words:
+            return
+        replay = StraightRun(self._contexts[lane], live.rules, KEYRING)
+        replay.hear(live.words)
+        for record in live.met_records.values():
+            replay.decide(record)
+            state, again = live.states[replay.next_offset], replay.states[replay.next_offset]
+            demand(
+                (state.digest, state.last_time_ms) == (again.digest, again.last_time_ms),
+                f"lane {lane} offset {record.offset}: a replay decides otherwise",
+            )
 
     def _check_holds(self) -> None:
         tables = self._database.tables

@@ -90,35 +90,15 @@ class Fate(Actor):
 
     def _restore(self) -> None:
         world = self._world
-        if not any(self._can_go_back_to(backup) for backup in self._backups):
+        if not self._backups:
             return
         # Later backups are of a past that is no more: what was published since may have been cut into other batches.
-        possible = [index for index, backup in enumerate(self._backups) if self._can_go_back_to(backup)]
-        del self._backups[world.rng.choice(possible) + 1 :]
+        del self._backups[world.rng.randrange(len(self._backups)) + 1 :]
         world.database.restore(self._backups[-1])
         world.keep_slices()
         for lane in range(world.weather.lanes):
             if not self._position_is_ours(lane):
                 world.checks.position_lost(lane)
-
-    def _can_go_back_to(self, backup: Tables, *, lost: int | None = None) -> bool:
-        """Say whether the lanes can know, there, what an operator told them since: a lane reads ahead only where it is
-        stopped or was published beyond. Without either he must tell it again, which this one never does (I2). ``lost``
-        is a lane whose group offset goes, too.
-        """
-        world = self._world
-        published = [
-            world.checks.published[lane] if lane != lost and self._position_is_ours(lane) else 0
-            for lane in range(world.weather.lanes)
-        ]
-        return all(
-            lane in backup.stops
-            or published[lane] > offset
-            or (lane, offset) in backup.lane_times
-            or (lane in backup.progress and backup.progress[lane].next_offset > offset)
-            for lane, straight in enumerate(world.checks.straight)
-            for offset in straight.told
-        )
 
     def _position_is_ours(self, lane: int) -> bool:
         world = self._world
@@ -127,8 +107,6 @@ class Fate(Actor):
 
     def _set_position(self, lane: int, position: tuple[int, str] | None) -> None:
         world = self._world
-        if not self._can_go_back_to(world.database.tables, lost=lane):
-            return
         offsets = world.broker.group(world.shard_group).offsets
         offsets.pop((world.shard_topic, lane), None)
         if position is not None:

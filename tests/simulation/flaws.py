@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from processors.faults import UnknownOutcome
+from processors.faults import StopCode, UnknownOutcome
 from processors.ids import SLICE_MS
 from processors.ledger.book import Book, Keys, Rows
 from processors.ledger.commands import Command
@@ -17,6 +17,7 @@ from processors.wire.positions import GroupPosition
 from processors.wire.records import OutRecord, Record
 from processors.workers.deciding import Decided, Decider, _Batch
 from processors.workers.lane import Lane, LaneParts
+from processors.workers.lane_times import Word, WordsAhead
 from processors.workers.publishing import Publisher
 from processors.workers.router import Router
 from tests.simulation.fakes.broker import OffsetOutOfRangeError, PartitionLog, record_of
@@ -259,7 +260,7 @@ class DeciderByItsOwnClock(Decider):
     """I2: now is when the worker looks."""
 
     def _one(self, admission: Admission, batch: _Batch) -> None:
-        record = replace(admission.record, timestamp_ms=self._clock_ms())
+        record = replace(admission.record, timestamp_ms=self.lane_times.looked_ms)
         super()._one(replace(admission, record=record), batch)
 
 
@@ -275,15 +276,55 @@ class DeciderThatTrustsBrokersClocks(Decider):
     """I2: decides a record of a later time than it is."""
 
     def _one(self, admission: Admission, batch: _Batch) -> None:
-        self._clock_ms = lambda: 1 << 62
+        self.lane_times.looked_ms = 1 << 62
         super()._one(admission, batch)
 
 
 class LogWithoutReadingAhead(FakeLaneLog):
     """I2: the operator's word is met only in its turn."""
 
-    def lane_times_ahead(self, from_offset: int) -> dict[int, int]:  # noqa: ARG002
-        return {}
+    def words_ahead(self, from_offset: int) -> tuple[list[Word], int]:
+        return [], super().words_ahead(from_offset)[1]
+
+
+class _AheadOfAStop(WordsAhead):
+    """Reads only while its lane is stopped."""
+
+    stopped = False
+
+    def look(self, next_offset: int, on_hand: Iterable[Admission] = ()) -> int:
+        return super().look(next_offset, on_hand) if self.stopped else self._clock_ms()
+
+
+class LaneThatLooksOnlyWhereItStopped(Lane):
+    """I2: a lane that is not stopped decides by stamps, whatever stands in the log behind them."""
+
+    _ahead: _AheadOfAStop
+
+    def __init__(self, parts: LaneParts) -> None:
+        super().__init__(parts)
+        self._ahead = _AheadOfAStop(parts.log, parts.clock_ms)
+
+    def _may_go_on(self, state: LaneState, code: StopCode) -> bool:
+        self._ahead.stopped = True
+        try:
+            return super()._may_go_on(state, code)
+        finally:
+            self._ahead.stopped = False
+
+
+class LaneThatLooksOnce(Lane):
+    """I2: what is in the log when a lane begins is all that it knows of it, however long it runs."""
+
+    def _look_before_later_times(self, admissions: list[Admission]) -> None:  # noqa: ARG002
+        self._times.looked_ms = self._parts.clock_ms()
+
+
+class StoreThatForgetsToWait(FakeLaneStore):
+    """I2: a lane that is started again has not waited for a word."""
+
+    def take_over(self, topic_id: bytes) -> LaneState:
+        return replace(super().take_over(topic_id), waiting_at=None)
 
 
 class StoreThatForgetsTimes(FakeLaneStore):

@@ -123,6 +123,10 @@ class WorkerProcess(Process):
         )
         self.actors = [PollActor(self)]
 
+    def read_clock(self) -> int:
+        world = self.world
+        return world.clock.read() + (world.weather.worker_ahead_ms if self.name == "worker-2" else 0)
+
     def make_parts(self, lane: int) -> LaneParts:
         world, makers = self.world, self.world.makers
         store = makers.store(world.database, lane, self)
@@ -133,7 +137,7 @@ class WorkerProcess(Process):
             store=store,
             log=makers.log(world.broker, self.consumer, world.shard_topic, lane, keyring=KEYRING, power=self),
             make_publisher=lambda: makers.publisher(world.broker, f"s1.{lane}", world.shard_topic, membership, self),
-            clock_ms=world.clock.read,
+            clock_ms=self.read_clock,
             book_accounts_max=world.weather.book_accounts_max,
             ahead_from=AHEAD_FROM,
             observe_published=lambda _: None,

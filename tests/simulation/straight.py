@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 
 from processors.faults import LaneStopped
 from processors.ledger.rules import Rules
 from processors.stores.rows import LaneState, Progress
 from processors.wire.admission import Admission, admit
+from processors.wire.commands import type_of_payload
 from processors.wire.records import OutRecord, Record
 from processors.wire.results import decision_of
 from processors.wire.signature import KeyRing
 from processors.workers.deciding import Decider, UndecidedError, needs_of
+from processors.workers.lane_times import LaneTimes, Word, word_of
 from processors.workers.standing import LaneContext
 from tests.simulation.fakes.lane_store import copy_write
 from tests.simulation.fakes.tables import Tables
@@ -22,7 +25,9 @@ class StraightRun:
 
     def __init__(self, context: LaneContext, rules: Rules, keyring: KeyRing) -> None:
         self.answers: dict[int, list[OutRecord]] = {}
-        self.told: dict[int, int] = {}  # the operator's word on times, whenever he gives it (I2)
+        self.rules = rules  # those it began with
+        self.words: list[Record] = []  # of operators on records' times, as heard, even if the log lost them since
+        self.met_records: dict[int, Record] = {}
         self.met: set[tuple[int, int]] = (
             set()
         )  # ingress partition and offset of every record that was met for the first time
@@ -43,6 +48,8 @@ class StraightRun:
             published_time_ms=0,
         )
         self.states = {0: progress}
+        self._words: dict[int, list[Word]] = {}
+        self._heard_to = 0
         self._decider = Decider(
             context,
             LaneState(
@@ -52,15 +59,29 @@ class StraightRun:
                 rules_since={0: rules},
                 system={},
                 lane_times={},
+                waiting_at=None,
                 stop_code=None,
                 stop_detail="",
             ),
-            clock_ms=lambda: 1 << 62,  # never behind: whoever met a record ahead of his clock waited or was told
+            # Whoever met a record ahead of his clock waited or was told.
+            LaneTimes({}, self._words, next_offset=0, let_pass_below=1 << 62),
         )
 
     @property
     def next_offset(self) -> int:
         return self._decider.standing.next_offset
+
+    def hear(self, records: Iterable[Record]) -> None:
+        """Hear the operators' words among records of the log, in order; those that were heard are passed over (I2)."""
+        for record in records:
+            if record.offset < self._heard_to:
+                continue
+            self._heard_to = record.offset + 1
+            if record.value is not None and type_of_payload(record.value) == "SET_LANE_TIME":
+                word = word_of(self.admit(record))
+                if word is not None:
+                    self.words.append(record)
+                    self._words.setdefault(word.first_offset, []).append(word)
 
     def admit(self, record: Record) -> Admission:
         """Admit a record of the lane; the same one is only admitted once, since that depends on nothing else."""
@@ -87,7 +108,7 @@ class StraightRun:
             LaneStopped: No lane may decide it.
         """
         decider = self._decider
-        decider.tell_times(self.told)
+        self.met_records[record.offset] = record
         admissions = [self.admit(record)]
         self._note_met(admissions[0])
         needs = needs_of(admissions)

@@ -16,6 +16,7 @@ from processors.wire.records import Headers, OutRecord
 from processors.wire.signature import SIGNATURE_HEADER, KeyRing, sign
 from tests.simulation.customers import KEYRING, Letter
 from tests.simulation.processes import Actor
+from tests.simulation.weather import Mishap
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -131,47 +132,108 @@ class Supervisor(Actor):
 
 
 class Operator(Actor):
-    """Tells the time of records that a broker stamped wrongly, to lanes that stopped because of it (I2)."""
+    """Tells the time of records that a broker stamped wrongly (I2): as the command line does, and also otherwise.
+
+    The command line looks where a lane waits, and writes a word on that record and those after it some time later. Now
+    and then a lane is only started again, which ends no wait, the word comes while the broker's clock is still wrong,
+    or somebody writes a word that no lane waits for.
+    """
 
     def __init__(self, world: World) -> None:
         super().__init__("operator", None)
+        self.told: set[tuple[int, int]] = set()  # lane and offset of words that were written with the clocks right
         self._world = world
+        self._meant: list[tuple[int, int]] = []  # what the command line saw, and has not written yet
 
     def ready(self) -> bool:
-        return any(code is StopCode.CLOCK_AHEAD for code, _ in self._world.database.tables.stops.values())
+        return Mishap.BROKER_CLOCK in self._world.weather.mishaps
 
     def step(self) -> None:
+        world, rng = self._world, self._world.rng
+        if self._meant and rng.random() < 0.1:
+            world.clock.broker_ahead_ms = 0
+            self._release(*self._meant.pop(rng.randrange(len(self._meant))))
+        waiting = [
+            lane for lane, (code, _) in world.database.tables.stops.items() if code is StopCode.CLOCK_AHEAD
+        ]  # fmt: skip
+        if waiting:
+            self._help(rng.choice(waiting))
+        elif not world.calm and not world.weather.worker_ahead_ms and rng.random() < 0.1:
+            lane = rng.randrange(world.weather.lanes)
+            if not self._is_of_the_first_release(lane):
+                self._stray(lane)
+
+    def _is_of_the_first_release(self, lane: int) -> bool:
+        """Say whether it matters, under a lane's rules, when it looks, and a word is about one record."""
+        known = self._world.database.tables.rules_of(lane)
+        return (list(known.values())[-1] if known else self._world.weather.rules).release == 1
+
+    def _help_by_single_words(self, lane: int) -> None:
+        """Tell records one by one, that at which the lane stands last, so that it meets none untold."""
         world = self._world
         world.clock.broker_ahead_ms = 0
-        tables = world.database.tables
-        for lane, (code, _) in list(tables.stops.items()):
-            if code is StopCode.CLOCK_AHEAD:
-                self._help(lane, tables.progress[lane].next_offset)
-
-    def _help(self, lane: int, stopped_at: int) -> None:
-        """Start the lane again where the record's time has come meanwhile; else tell its time."""
-        world = self._world
-        stamps = {entry.offset: entry.timestamp_ms for entry in world.broker.log(world.shard_topic, lane).entries}
-        if stamps.get(stopped_at, 0) <= world.clock.now_ms and stopped_at not in world.checks.straight[lane].told:
+        now_ms, stopped_at = world.clock.now_ms, world.database.tables.progress[lane].next_offset
+        if (lane, stopped_at) in self.told:
+            return
+        if self._is_passed(lane, stopped_at):
             world.note(f"operator: lane {lane} is started again")
             del world.database.tables.stops[lane]
-        else:
-            self._tell_times(lane, stopped_at)
-
-    def _tell_times(self, lane: int, stopped_at: int) -> None:
-        """Tell the record at which the lane stands, last; before it those behind it, so that it meets none untold."""
-        world = self._world
-        now_ms = world.clock.now_ms
-        told = world.checks.straight[lane].told
-        if stopped_at in told:
             return
         log = world.broker.log(world.shard_topic, lane)
         ahead = [entry.offset for entry in log.entries if entry.timestamp_ms > now_ms + 60_000]
-        for offset in [*(offset for offset in ahead if offset > stopped_at and offset not in told), stopped_at]:
-            world.note(f"operator: lane {lane} offset {offset} was at {now_ms}")
-            told[offset] = now_ms
+        for offset in [*(each for each in ahead if each > stopped_at and (lane, each) not in self.told), stopped_at]:
+            self.told.add((lane, offset))
             wish = SetLaneTime(command_id=bytes(16), lane_offset=offset, time_ms=now_ms)
             write_straight(world, lane, encode_command(wish), keyring=KEYRING)
+
+    def _stray(self, lane: int) -> None:
+        """Tell records that no lane waits for: decided ones, coming ones, and those that are ahead."""
+        world, rng = self._world, self._world.rng
+        log = world.broker.log(world.shard_topic, lane)
+        ahead = [entry.offset for entry in log.entries if entry.timestamp_ms > world.clock.now_ms + 60_000]
+        first = rng.choice(ahead[:3]) if ahead and rng.random() < 0.8 else rng.randrange(log.next_offset + 2)
+        self._write(lane, first, first + rng.randrange(-1, 6))
+
+    def _help(self, lane: int) -> None:
+        world, rng = self._world, self._world.rng
+        if self._is_of_the_first_release(lane):
+            self._help_by_single_words(lane)
+            return
+        if world.calm or rng.random() < 0.7:
+            world.clock.broker_ahead_ms = 0
+        stopped_at = world.database.tables.progress[lane].next_offset
+        if not world.calm and rng.random() < 0.3:
+            world.note(f"operator: lane {lane} is started again")
+            del world.database.tables.stops[lane]
+        elif not world.calm and rng.random() < 0.7:
+            self._meant.append((lane, stopped_at))
+        elif (lane, stopped_at) not in self.told or self._is_passed(lane, stopped_at):
+            self._release(lane, stopped_at)
+
+    def _is_passed(self, lane: int, offset: int) -> bool:
+        """Say whether a record's own stamp is over, so that a word may say that it is right."""
+        world = self._world
+        stamps = {entry.offset: entry.timestamp_ms for entry in world.broker.log(world.shard_topic, lane).entries}
+        return stamps.get(offset, world.clock.now_ms + 1) <= world.clock.now_ms
+
+    def _release(self, lane: int, stopped_at: int) -> None:
+        """Tell the record at which the lane stands, those after it that are ahead, or any number of them."""
+        world, rng = self._world, self._world.rng
+        if world.clock.broker_ahead_ms == 0:
+            self.told.add((lane, stopped_at))
+        log = world.broker.log(world.shard_topic, lane)
+        ahead = [entry.offset for entry in log.entries if entry.timestamp_ms > world.clock.now_ms + 60_000]
+        self._write(lane, stopped_at, rng.choice((stopped_at, stopped_at + 3, max([stopped_at, *ahead]), 1 << 40)))
+
+    def _write(self, lane: int, first: int, last: int) -> None:
+        world = self._world
+        now_ms = world.clock.now_ms
+        world.note(f"operator: lane {lane} offsets {first} to {last} were at {now_ms}")
+        one = world.rng.random() < 0.1  # by an older command line
+        wish = SetLaneTime(
+            command_id=bytes(16), lane_offset=first, time_ms=now_ms, last_offset=None if one else last
+        )  # fmt: skip
+        write_straight(world, lane, encode_command(wish), keyring=KEYRING)
 
 
 def write_straight(

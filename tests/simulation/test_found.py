@@ -9,9 +9,9 @@ import pytest
 
 from processors.faults import Fenced, LaneStopped, Retryable, StopCode
 from processors.ids import make_command_id, slice_of
-from processors.ledger.commands import Command, GetBalance, SetLaneTime, SetRules, Tick
+from processors.ledger.commands import Command, GetBalance, SetLaneTime, Tick
 from processors.ledger.outcomes import Reason
-from processors.ledger.rules import RESULT_VERSION, RULES_RELEASE, Rules
+from processors.ledger.rules import Rules
 from processors.streams.consumer import AssignmentEvents
 from processors.wire.admission import Admission, admit
 from processors.wire.commands import encode_command
@@ -93,9 +93,11 @@ class Worker:
         headers = [(ROUTE_HEADER, encode_route(route))]
         self.broker.write(OutRecord(TOPIC, 0, b"acme", encode_command(command), headers))
 
-    def tell(self, offset: int, time_ms: int) -> None:
-        """Write the operator's word on a record's time."""
-        self.write(encode_command(SetLaneTime(command_id=bytes(16), lane_offset=offset, time_ms=time_ms)))
+    def tell(self, offset: int, time_ms: int, *, last: int | None = None) -> None:
+        """Write an operator's word on the time of a record, or of it and those after it."""
+        last = offset if last is None else last
+        word = SetLaneTime(command_id=bytes(16), lane_offset=offset, time_ms=time_ms, last_offset=last)
+        self.write(encode_command(word))
 
     def read(self) -> list[Admission]:
         records, _ = self.consumer.poll(100, 0)
@@ -176,90 +178,6 @@ def test_a_gap_over_all_that_is_to_be_answered_again_stops_the_lane() -> None:
 
     assert stop is not None
     assert stop.code is StopCode.LOG_GAP
-
-
-@pytest.mark.rule("I2")
-def test_a_lane_stopped_by_a_producers_time_goes_on_once_it_is_told_the_records_time() -> None:
-    worker = Worker.begin()
-    worker.broker.topic(TOPIC).append_time = False
-    worker.write()
-    worker.broker.topic(TOPIC).append_time = True
-    stop = worker.stop()
-    assert stop is not None
-    assert stop.code is StopCode.TIMESTAMP_TYPE
-    worker.tell(0, START_MS)
-
-    assert worker.stop() is None
-    assert worker.next_offset == 2
-    assert worker.database.tables.stops == {}
-
-
-@pytest.mark.rule("I2")
-def test_a_word_on_a_record_that_was_decided_by_its_stamp_changes_nothing_when_it_is_decided_again() -> None:
-    worker = Worker.begin()
-    worker.lane.assign()
-    backup = worker.database.tables.backup()
-    worker.write(count=3)
-    worker.clock.advance(1_000)
-    rules = SetRules(
-        command_id=bytes(16),
-        version=2,
-        release=RULES_RELEASE,
-        window_ms=HOUR_MS,
-        skew_ms=0,
-        future_limit_ms=HOUR_MS,
-        refund_period_ms=HOUR_MS,
-        longest_hold_ms=HOUR_MS,
-        result_version=RESULT_VERSION,
-    )
-    worker.write(encode_command(rules))  # leaves a row with its lane time
-    worker.serve()
-    worker.tell(3, START_MS)
-    worker.write()
-    worker.serve()
-    live = worker.database.tables.progress[0]
-    worker.database.restore(backup)
-
-    later = worker.again()
-    assert later.stop() is None
-    again = later.database.tables.progress[0]
-    assert (again.digest, again.last_time_ms) == (live.digest, live.last_time_ms)
-
-
-@pytest.mark.rule("I2")
-def test_a_word_never_moves_a_lanes_time_on_further_than_the_broker_did() -> None:
-    worker = Worker.begin()
-    worker.clock.broker_ahead_ms = 2 * HOUR_MS
-    worker.write()
-    worker.clock.broker_ahead_ms = 0
-    assert worker.stop() is not None
-    microseconds = START_MS * 1_000
-    worker.tell(0, microseconds)
-
-    assert worker.stop() is None
-    assert worker.database.tables.progress[0].last_time_ms == START_MS + 2 * HOUR_MS
-
-
-@pytest.mark.rule("I2")
-def test_an_operators_word_is_kept_for_owners_whose_clock_has_passed_the_record() -> None:
-    worker = Worker.begin()
-    worker.clock.broker_ahead_ms = 2 * HOUR_MS
-    worker.write(count=2)
-    worker.clock.broker_ahead_ms = 0
-    assert worker.stop() is not None
-    for offset in (1, 0):
-        worker.tell(offset, START_MS + offset)
-    worker.lane.assign()
-    worker.lane.turn(worker.read()[:1])
-    worker.commit()  # offset 0, and not offset 1
-
-    worker.clock.advance(3 * HOUR_MS)
-    later = worker.again()
-    assert later.stop() is None
-
-    assert later.database.tables.lane_times == {(0, 0): START_MS, (0, 1): START_MS + 1}
-    assert later.database.tables.progress[0].last_time_ms == START_MS + 1  # not the two hours later of the records
-    assert later.database.tables.stops == {}
 
 
 @pytest.mark.rule("L4")

@@ -19,7 +19,7 @@ from tests.simulation.fakes.clock import START_MS
 from tests.simulation.fakes.database import Database
 from tests.simulation.fakes.lane_store import FakeLaneStore
 from tests.simulation.fakes.power import SteadyPower
-from tests.simulation.test_found import TOPIC, Worker
+from tests.simulation.test_found import HOUR_MS, TOPIC, Worker
 
 
 class Topic:
@@ -62,7 +62,6 @@ def parts_of(worker: Worker, database: Database) -> ReplayParts:
         keyring=KEYRING,
         make_store=lambda lane: Target(database, lane, SteadyPower()),
         make_context=lambda _lane: context,
-        clock_ms=worker.clock.read,
         lanes=1,
         confluent={},
         book_accounts_max=10,
@@ -79,7 +78,7 @@ def test_a_replay_knows_the_word_that_stands_behind_its_target() -> None:
     stop = worker.stop()
     assert stop is not None
     assert stop.code is StopCode.TIMESTAMP_TYPE
-    worker.write(encode_command(SetLaneTime(command_id=bytes(16), lane_offset=0, time_ms=START_MS)))
+    worker.write(encode_command(SetLaneTime(command_id=bytes(16), lane_offset=0, time_ms=START_MS, last_offset=0)))
     assert worker.stop() is None
     live = worker.database.tables.progress[0]
 
@@ -90,4 +89,27 @@ def test_a_replay_knows_the_word_that_stands_behind_its_target() -> None:
     replayed = replay_lane(parts, 0, live.next_offset, on_progress=lambda _at: None)
 
     assert before.next_offset == 2
+    assert (replayed.digest, replayed.last_time_ms) == (live.digest, live.last_time_ms)
+
+
+@pytest.mark.rule("I2")
+@pytest.mark.parametrize("first_last", [0, 2])
+def test_a_replay_decides_as_the_lane_did_whenever_that_looked_for_words(first_last: int) -> None:
+    worker = Worker.begin()
+    for ahead_ms in (2 * HOUR_MS, 50_000, 50_000):
+        worker.clock.broker_ahead_ms = ahead_ms
+        worker.write()
+    worker.clock.broker_ahead_ms = 0
+    assert worker.stop() is not None
+    worker.tell(0, START_MS, last=first_last)
+    assert worker.stop() is None  # the lane has looked: these came too late, and no lane waited for them
+    worker.tell(1, START_MS, last=1)
+    worker.tell(0, START_MS, last=2)
+    assert worker.stop() is None
+    live = worker.database.tables.progress[0]
+
+    target = Database(worker.clock, worker.database.rules)
+    target.tables.journal.update({number: {} for number in worker.database.tables.journal})
+    replayed = replay_lane(parts_of(worker, target), 0, live.next_offset, on_progress=lambda _at: None)
+
     assert (replayed.digest, replayed.last_time_ms) == (live.digest, live.last_time_ms)

@@ -9,7 +9,7 @@ import pytest
 
 from tests.simulation import flaws
 from tests.simulation.running import first_violation, quiet
-from tests.simulation.weather import Disaster, Mishap, Weather
+from tests.simulation.weather import HOUR_MS, Disaster, Mishap, Weather
 from tests.simulation.world import Makers
 
 # The rarest is found within 70; this many leave room for changes of the stories.
@@ -152,6 +152,45 @@ def test_simulation_notices_a_lane_that_trusts_a_brokers_clock() -> None:
 @pytest.mark.rule("I2")
 def test_simulation_notices_a_lane_that_does_not_read_ahead() -> None:
     assert notices(Makers(log=flaws.LogWithoutReadingAhead), with_mishaps(Mishap.BROKER_CLOCK))
+
+
+@pytest.mark.rule("I2")
+def test_simulation_notices_a_lane_that_reads_ahead_only_where_it_stopped() -> None:
+    mishaps = with_mishaps(Mishap.BROKER_CLOCK, Mishap.TIME_PASSES, Mishap.KILL)
+    assert notices(Makers(lane=flaws.LaneThatLooksOnlyWhereItStopped), mishaps)
+
+
+@pytest.mark.rule("I2")
+def test_simulation_notices_a_lane_that_looks_only_once_for_words() -> None:
+    assert notices(Makers(lane=flaws.LaneThatLooksOnce), with_late_lanes)
+
+
+def with_late_lanes(weather: Weather) -> Weather:
+    """Have hours pass while a lane stands still, and brokers' clocks be ahead."""
+    mishaps = (Mishap.BROKER_CLOCK, Mishap.TIME_PASSES)
+    return replace(weather, mishaps=mishaps, mishaps_every=15, cuts_every=15, pause_share=0.9, disaster=None)
+
+
+def with_a_wrong_worker(weather: Weather) -> Weather:
+    """Have brokers' clocks be hours ahead, and one worker's, while the lane moves between the workers."""
+    return replace(
+        weather,
+        mishaps=(Mishap.BROKER_CLOCK, Mishap.SHIFT),
+        mishaps_every=8,
+        cuts_every=0,
+        failures_every=0,
+        disaster=None,
+        worker_ahead_ms=12 * HOUR_MS,
+        lanes=1,
+        steps=400,
+        letters=100,
+    )
+
+
+@pytest.mark.rule("I2")
+def test_simulation_notices_a_wait_that_is_forgotten() -> None:
+    assert first_violation(range(100), makers=Makers(), weather=with_a_wrong_worker) is None
+    assert notices(Makers(store=flaws.StoreThatForgetsToWait), with_a_wrong_worker)
 
 
 @pytest.mark.rule("I2")

@@ -58,6 +58,7 @@ class Weather:
     mishaps_every: int
     disaster: Disaster | None
     rules: Rules
+    worker_ahead_ms: int = 0  # how far the second worker's clock is wrong
 
 
 def weather_of(rng: Random) -> Weather:

@@ -86,6 +86,7 @@ class World:
         topic_id = self.broker.topic(self.shard_topic).topic_id
         contexts = [self.context(lane, topic_id) for lane in range(self.weather.lanes)]
         self.checks = Checks(self.broker, self.database, self.shard_topic, contexts, self.weather.rules)
+        self.checks.clocks_ahead_ms = self.weather.worker_ahead_ms
         self._until_cut = self._draw(self.weather.cuts_every)
         self._until_failure = self._draw(self.weather.failures_every)
         self._pauses = 0
@@ -298,7 +299,7 @@ class World:
         if code is not None and code in self.stop_codes.get(lane, self.may_stop):
             return code in _STOPS_OF_A_LOST_LOG or self._is_published(lane, progress.next_offset)
         if code is StopCode.CLOCK_AHEAD and lane in self.stop_codes:  # the disaster took the operator's word, too
-            return progress.next_offset in self.checks.straight[lane].told
+            return (lane, progress.next_offset) in self.operator.told
         log = self.broker.log(self.shard_topic, lane)
         return lane not in self.stop_codes and progress.next_offset == log.next_offset == self.checks.published[lane]
 

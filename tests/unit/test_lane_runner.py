@@ -66,7 +66,10 @@ def start() -> Iterator[Start]:
 
     def make(store: Store) -> LaneRunner:
         parts = SimpleNamespace(
-            context=SimpleNamespace(lane=0), store=store, log=SimpleNamespace(topic_id=lambda: bytes(16))
+            context=SimpleNamespace(lane=0),
+            store=store,
+            clock_ms=lambda: 0,
+            log=SimpleNamespace(topic_id=lambda: bytes(16)),
         )
         runner = LaneRunner(
             "s1",

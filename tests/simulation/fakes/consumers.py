@@ -9,7 +9,7 @@ from processors.faults import Fenced, LaneStopped, Misconfigured, StopCode, Unav
 from processors.streams.consumer import AssignmentEvents
 from processors.wire.records import Record
 from processors.wire.signature import KeyRing
-from processors.workers.standing import times_told
+from processors.workers.lane_times import Word, words_in
 from tests.simulation.fakes.broker import Broker, OffsetOutOfRangeError, PartitionLog, record_of
 from tests.simulation.fakes.groups import Group, Member
 from tests.simulation.fakes.power import Power
@@ -146,6 +146,7 @@ class FakeLaneLog:
         self.lane = lane
         self.keyring = keyring
         self.power = power
+        self.records_read = 0
 
     def topic_id(self) -> bytes:
         self.power.point("log.topic_id")
@@ -159,13 +160,13 @@ class FakeLaneLog:
     def start(self, offset: int, leader_epoch: int) -> None:
         self.consumer.start(self.lane, offset, leader_epoch)
 
-    def lane_times_ahead(self, from_offset: int) -> dict[int, int]:
-        self.power.point("log.lane_times_ahead")
+    def words_ahead(self, from_offset: int) -> tuple[list[Word], int]:
+        self.power.point("log.words_ahead")
         log = self.broker.log(self.topic, self.lane)
         records = [record_of(log, entry) for entry in log.entries if entry.offset >= from_offset]
-        return times_told(
-            records, keyring=self.keyring, lane=self.lane, lanes=len(self.broker.topic(self.topic).partitions)
-        )
+        self.records_read += len(records)
+        lanes = len(self.broker.topic(self.topic).partitions)
+        return list(words_in(records, keyring=self.keyring, lane=self.lane, lanes=lanes)), log.next_offset
 
 
 class FakeGroupConsumer:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from processors.faults import Fenced, LaneStopped, Retryable, StopCode, Unavailable, UnknownOutcome
+from processors.faults import WAITING_FOR_A_TIME, Fenced, LaneStopped, Retryable, StopCode, Unavailable, UnknownOutcome
 from processors.ledger.book import Keys, Rows
 from processors.stores.rows import BatchDigest, BatchWrite, Fence, LaneState, StoredAnswer
 from processors.wire.results import decision_of
@@ -70,7 +70,8 @@ class FakeLaneStore:
             rules=list(rules_since.values())[-1],
             rules_since=rules_since,
             system={key: balance for (of_lane, key), balance in tables.system.items() if of_lane == lane},
-            lane_times={offset: time for (of_lane, offset), time in tables.lane_times.items() if of_lane == lane},
+            lane_times={first: told for (of_lane, first), told in tables.lane_times.items() if of_lane == lane},
+            waiting_at=tables.waiting.get(lane),
             stop_code=code,
             stop_detail=detail,
         )
@@ -190,6 +191,8 @@ class FakeLaneStore:
         if progress is None or (progress.owner_epoch, progress.next_offset) != mine:
             raise Fenced(f"lane {lane} has another owner, or another past")
         database.tables.stops[lane] = (code, detail)
+        if code in WAITING_FOR_A_TIME:
+            database.tables.waiting[lane] = progress.next_offset
 
     def close(self) -> None:
         self.power.point("store.close")

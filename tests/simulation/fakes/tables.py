@@ -21,7 +21,7 @@ from processors.ledger.book import (
     TransactionKey,
 )
 from processors.ledger.rules import Rules
-from processors.stores.rows import BatchDigest, BatchWrite, JournalRow, Progress, SourceKey, SourcePosition
+from processors.stores.rows import BatchDigest, BatchWrite, JournalRow, Progress, SourceKey, SourcePosition, TimeTold
 from tests.simulation.fakes.widths import too_wide
 
 RowKey = tuple[int, int, int]  # lane, offset, index
@@ -74,7 +74,8 @@ class Tables:
     rules: dict[tuple[int, int], tuple[int, Rules]] = field(
         default_factory=dict
     )  # lane, version -> since offset, rules
-    lane_times: dict[tuple[int, int], int] = field(default_factory=dict)
+    lane_times: dict[tuple[int, int], TimeTold] = field(default_factory=dict)  # lane, first offset of the stretch
+    waiting: dict[int, int] = field(default_factory=dict)  # lane -> the record whose time it waited for last
 
     def backup(self) -> Tables:
         copied: dict[str, Any] = {each.name: dict(getattr(self, each.name)) for each in fields(self)}
@@ -161,8 +162,8 @@ class Tables:
         self.sources[lane] = dict(write.sources)
         for since_offset, rules in write.rules.items():
             _insert(self.rules, (lane, rules.version), (since_offset, rules))
-        for offset, time_ms in write.lane_times.items():
-            _insert(self.lane_times, (lane, offset), time_ms)
+        for first, told in write.lane_times.items():
+            _insert(self.lane_times, (lane, first), told)
         digest = BatchDigest(
             next_offset=progress.next_offset,
             digest=progress.digest,

@@ -73,6 +73,7 @@ _EXAMPLES: dict[str, Any] = {
     "longest_hold_ms": 2_592_000_000,
     "result_version": 1,
     "lane_offset": 77,
+    "last_offset": 99_999,
     "time_ms": START_MS,
 }
 

@@ -192,7 +192,7 @@ def test_what_is_framed_is_read_as_strictly() -> None:
 
 
 def test_every_schema_that_is_no_commands_is_unknown_here() -> None:
-    known = {schema.prefix for schema in ALL.values() if type_of_payload(schema.prefix)}
+    known = {schema.name for schema in ALL.values() if type_of_payload(schema.prefix)}
 
     assert len(known) == len(KINDS)
     assert (

@@ -1,0 +1,253 @@
+"""The time of records whose broker's clock was wrong: an operator's words in the log, and which are in force (I2).
+
+Whether a word counts is a function of the log alone, so that it does not matter when the lane looked: it counts on the
+record that it begins at, or on nothing. No I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from processors.ledger.commands import SetLaneTime
+from processors.stores.rows import TimeTold
+from processors.wire.admission import Admission, admit
+from processors.wire.commands import type_of_payload
+from processors.wire.records import Record
+from processors.wire.signature import KeyRing
+
+# Twice as far as a record may be ahead of a worker's clock before it stops the lane: where it is a minute ahead of one
+# worker, no other worker whose clock is right within a minute more has decided it by its stamp before the word came.
+WORD_AHEAD_MS = 120_000
+RANGES_SINCE = 2  # the release of the rules since which a word is about a range, and bounded by its own stamp
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Word:
+    """An operator's word as it stands in the log, at ``record``: what time the lane's records of a stretch have.
+
+    ``is_range`` is False for a word by the first version of its schema, which is about one record.
+    """
+
+    record: Record
+    first_offset: int
+    last_offset: int
+    time_ms: int
+    is_range: bool
+
+
+class WordsLog(Protocol):
+    """A lane's log, as far as it is read ahead."""
+
+    def words_ahead(self, from_offset: int) -> tuple[list[Word], int]:
+        """Read on to the end for operators' words on records' times, in order; and say where that is."""
+
+
+class WordsAhead:
+    """The words that stand in the log ahead of a lane. It remembers how far it read, and keeps nothing but words."""
+
+    def __init__(self, log: WordsLog, clock_ms: Callable[[], int]) -> None:
+        """Nothing is read before the first look; ``clock_ms`` is this machine's time."""
+        self.by_first: dict[int, list[Word]] = {}
+        self._log = log
+        self._clock_ms = clock_ms
+        self._next_offset = 0  # at the last look
+        self._read_to = 0
+
+    def look(self, next_offset: int, on_hand: Iterable[Admission] = ()) -> int:
+        """Read on to the end of the log, as it is now; return this machine's time before.
+
+        Args:
+            next_offset: The first record that is not decided; words before it count for none that comes.
+            on_hand: Records from there on that need not be read again.
+        """
+        looked_ms = self._clock_ms()
+        self._pass(next_offset)
+        for admission in on_hand:
+            if admission.record.offset >= self._read_to:
+                word = word_of(admission)
+                self._hear([] if word is None else [word])
+                self._read_to = admission.record.offset + 1
+        words, end = self._log.words_ahead(self._read_to)
+        if end < self._read_to:  # the log was cut: what stood there counts no more
+            self._begin_at(next_offset)
+            words, end = self._log.words_ahead(next_offset)
+        self._hear(words)
+        self._read_to = end
+        return looked_ms
+
+    def _pass(self, next_offset: int) -> None:
+        if next_offset < self._next_offset:  # what was decided was not committed, and is decided again
+            self._begin_at(next_offset)
+        self._next_offset = next_offset
+        self._read_to = max(self._read_to, next_offset)
+        for first in [first for first, words in self.by_first.items() if words[-1].record.offset < next_offset]:
+            del self.by_first[first]
+
+    def _begin_at(self, next_offset: int) -> None:
+        self.by_first.clear()
+        self._read_to = next_offset
+
+    def _hear(self, words: Iterable[Word]) -> None:
+        for word in words:
+            self.by_first.setdefault(word.first_offset, []).append(word)
+
+
+class LaneTimes:
+    """What a lane was told about its records' times, and the words that stand in the log ahead of it.
+
+    ``unstored`` is what it was told since the last batch; whoever writes the next one takes it. ``looked_ms`` is this
+    machine's time when the log was last read to its end: of records that are within a minute of that, no word that
+    counts can come any more.
+    """
+
+    def __init__(
+        self,
+        told: Mapping[int, TimeTold],
+        words: Mapping[int, Sequence[Word]],
+        *,
+        next_offset: int,
+        let_pass_below: int,
+        waiting_at: int | None = None,
+    ) -> None:
+        """Begin with what is stored, before the first look.
+
+        Args:
+            told: By the first offset of each stretch; ``next_offset`` may lie within one.
+            words: By the offset that each begins at, in the log's order; may grow.
+            next_offset: The next record's.
+            let_pass_below: Records below it were decided before, on what some clock let pass.
+            waiting_at: The record for whose time the lane waits, however long its own clock has passed it.
+        """
+        self.told = dict(told)
+        self.unstored: dict[int, TimeTold] = {}
+        self.let_pass_below = let_pass_below
+        self.looked_ms = 0
+        self._waiting_at = waiting_at
+        self._words = words
+        self._within = (0, -1, 0)  # the stretch that was met last: first offset, last offset, time
+        for first, of_first in self.told.items():
+            if first < next_offset <= of_first.last_offset:
+                self._within = (first, of_first.last_offset, of_first.time_ms)
+
+    def time_of(self, record: Record, release: int) -> int | None:
+        """Return the time that the next record has by an operator's word, ms since the epoch; None: by its stamp.
+
+        Never later than the broker's own stamp, where the record has one.
+
+        Args:
+            record: The next one.
+            release: Of the lane's rules in force.
+        """
+        offset = record.offset
+        first, last, time_ms = self._within
+        if not first <= offset <= last:
+            told = self._told_at(record, release)
+            if told is None:
+                return None
+            self._within = (offset, told.last_offset, told.time_ms)
+            time_ms = told.time_ms
+        return min(time_ms, record.timestamp_ms) if record.append_time else time_ms
+
+    def waits(self, record: Record, release: int) -> bool:
+        """Say whether the next record, which no word has given another time than its stamp, must have a word.
+
+        A lane that waited for one may be told at any moment, so it goes on by the stamp only where a word says that
+        this is right: one that is too late to change it, and says a time from it on.
+        """
+        offset = record.offset
+        return (
+            release >= RANGES_SINCE
+            and self._waiting_at == offset
+            and not any(
+                _may_count(word, offset, release) and word.time_ms >= record.timestamp_ms
+                for word in self._words.get(offset, ())
+            )
+        )
+
+    def heard_at(self, offset: int, release: int) -> bool:
+        """Say whether any word begins at an offset, in force or not."""
+        return offset in self.told or any(_may_count(word, offset, release) for word in self._words.get(offset, ()))
+
+    def tell(self, word: Word) -> None:
+        """Take in a word that stands before its record: it counts for rules of the first release only."""
+        if word.first_offset not in self.told:
+            told = TimeTold(last_offset=word.first_offset, time_ms=word.time_ms)
+            self.told[word.first_offset] = self.unstored[word.first_offset] = told
+
+    def _told_at(self, record: Record, release: int) -> TimeTold | None:
+        """Return what is told from a record on; a word that is in force is in force for good from here on."""
+        told = self.told.get(record.offset)
+        if told is None and self._words:
+            word = next(
+                (each for each in self._words.get(record.offset, ()) if _is_in_force(each, record, release)), None
+            )
+            if word is not None:
+                told = self.told[record.offset] = self.unstored[record.offset] = _told_by(word, release)
+        return told
+
+
+def _may_count(word: Word, offset: int, release: int) -> bool:
+    """Say whether a word is one of this release, that came after its first record, at a time that is known."""
+    if release < RANGES_SINCE:
+        return not word.is_range
+    return word.record.append_time and word.record.offset > offset
+
+
+def _is_in_force(word: Word, record: Record, release: int) -> bool:
+    """Say whether a word gives the record it begins at another time than its stamp.
+
+    Not where the record may have been decided by its stamp before the word came.
+    """
+    if not _may_count(word, record.offset, release):
+        return False
+    ahead_ms = WORD_AHEAD_MS if release >= RANGES_SINCE else 0
+    return not record.append_time or record.timestamp_ms > word.record.timestamp_ms + ahead_ms
+
+
+def _told_by(word: Word, release: int) -> TimeTold:
+    if release < RANGES_SINCE:
+        return TimeTold(last_offset=word.last_offset, time_ms=word.time_ms)
+    # Every record it is about was written before it.
+    last_offset = max(word.first_offset, min(word.last_offset, word.record.offset - 1))
+    return TimeTold(last_offset=last_offset, time_ms=min(word.time_ms, word.record.timestamp_ms))
+
+
+def word_of(admission: Admission) -> Word | None:
+    """Return the operator's word that a record is, if it is one that is signed."""
+    told = admission.command
+    if not isinstance(told, SetLaneTime):
+        return None
+    is_range = told.last_offset is not None
+    return Word(
+        record=admission.record,
+        first_offset=told.lane_offset,
+        last_offset=told.lane_offset if told.last_offset is None else told.last_offset,
+        time_ms=told.time_ms,
+        is_range=is_range,
+    )
+
+
+def by_first_offset(words: Iterable[Word]) -> dict[int, list[Word]]:
+    """Return words by the offset that each begins at, in their order."""
+    found: dict[int, list[Word]] = {}
+    for word in words:
+        found.setdefault(word.first_offset, []).append(word)
+    return found
+
+
+def words_in(records: Iterable[Record], *, keyring: KeyRing, lane: int, lanes: int) -> Iterator[Word]:
+    """Yield the operator's words among a lane's records, for reading ahead; only what could be one is decoded.
+
+    Args:
+        records: Of the lane, in order.
+        keyring: Of the operators' keys.
+        lane: The lane.
+        lanes: How many the shard has.
+    """
+    for record in records:
+        if record.value is not None and type_of_payload(record.value) == "SET_LANE_TIME":
+            word = word_of(admit(record, keyring=keyring, lane=lane, lanes=lanes))
+            if word is not None:
+                yield word
