@@ -33,6 +33,21 @@ def with_mishaps(*mishaps: Mishap) -> Callable[[Weather], Weather]:
     return lambda weather: replace(weather, mishaps=mishaps, mishaps_every=15)
 
 
+def with_quiet_hours(weather: Weather) -> Weather:
+    """Have hours pass now and then over many commands of one partner, and nothing else happen."""
+    return replace(
+        weather,
+        mishaps=(Mishap.TIME_PASSES,),
+        mishaps_every=40,
+        cuts_every=0,
+        failures_every=0,
+        disaster=None,
+        roots=1,
+        letters=150,
+        steps=500,
+    )
+
+
 def with_pauses(weather: Weather) -> Weather:
     """Have processes stand still at one step while another takes their lanes, often."""
     return replace(weather, pause_share=0.9, cuts_every=15)
@@ -227,7 +242,7 @@ def test_simulation_notices_a_slice_removed_within_the_window() -> None:
 
 @pytest.mark.rule("H2")
 def test_simulation_notices_an_expired_hold_that_is_forgotten_within_the_window() -> None:
-    assert notices(Makers(remover=flaws.ForgetfulRemover), with_mishaps(Mishap.TIME_PASSES))
+    assert notices(Makers(remover=flaws.ForgetfulRemover), with_quiet_hours)
 
 
 @pytest.mark.rule("H4")
