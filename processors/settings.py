@@ -59,7 +59,7 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
-def read_secret(value: SecretStr | None, file: Path | None, *, name: str, process: str = OPERATOR) -> str:
+def read_secret(value: SecretStr | None, file: Path | None, *, name: str) -> str:
     """Return a secret from its value or its file, the empty string where neither is set.
 
     Read when used, not when the settings load: the native stack makes its password file at its first start.
@@ -68,7 +68,6 @@ def read_secret(value: SecretStr | None, file: Path | None, *, name: str, proces
         value: From the environment; goes before ``file``.
         file: A file whose whole text, without the line end, is the secret.
         name: What it is, for the error.
-        process: Whose it is, where the file's name says ``{process}``.
 
     Raises:
         Misconfigured: The file is named but cannot be read.
@@ -78,7 +77,7 @@ def read_secret(value: SecretStr | None, file: Path | None, *, name: str, proces
     if file is None:
         return ""
     try:
-        return Path(str(file).replace(PROCESS, process)).read_text(encoding="utf-8").rstrip("\r\n")
+        return file.read_text(encoding="utf-8").rstrip("\r\n")
     except OSError as error:
         raise Misconfigured(f"{name} cannot be read from {file}: {error.strerror}") from error
 
@@ -99,10 +98,6 @@ class Kafka(Section):
     # A schema registry's ids by schema (`pay = 7`): payloads in its framing are taken, too. Part of what decides: the
     # same for every worker and every replay, and an id is never given twice.
     registry_ids: dict[str, Annotated[int, Field(ge=0, le=2**31 - 1)]] = {}
-
-    def read_sasl_password(self, process: str = OPERATOR) -> str:
-        """Return the SASL password of a process; empty where none is set."""
-        return read_secret(self.sasl_password, self.sasl_password_file, name="Kafka's sasl_password", process=process)
 
     @model_validator(mode="after")
     def _replicas_suffice(self) -> Self:
@@ -169,10 +164,6 @@ class Cassandra(Section):
     password: SecretStr | None = None
     password_file: Path | None = None
     tls_ca_file: Path | None = None  # set: connections are encrypted and the server is verified against it
-
-    def read_password(self, process: str = OPERATOR) -> str:
-        """Return the password of a process; empty where none is set."""
-        return read_secret(self.password, self.password_file, name="Cassandra's password", process=process)
 
 
 class RulesSettings(Section):
@@ -424,7 +415,7 @@ def _without_gaps(values: dict[str, Any], root: Path) -> dict[str, Any]:
     values["stack"] = stack | {"directory": (root / stack["directory"]).resolve()}
     for path, value in _leaves(values):
         if value and path[-1].endswith("_file"):
-            _section(values, path)[path[-1]] = root / str(value).replace(STACK, str(stack["directory"]))
+            _section(values, path)[path[-1]] = root / str(value).replace(STACK, str(values["stack"]["directory"]))
     return values
 
 

@@ -48,7 +48,8 @@ def kafka_address(settings: Settings) -> KafkaAddress:
         security_protocol=kafka.security_protocol,
         sasl_mechanism=kafka.sasl_mechanism,
         sasl_username=kafka.sasl_username.replace(PROCESS, settings.process),
-        sasl_password=kafka.read_sasl_password(settings.process),
+        sasl_password="" if kafka.sasl_password is None else kafka.sasl_password.get_secret_value(),
+        sasl_password_file=str(kafka.sasl_password_file or "").replace(PROCESS, settings.process),
         ssl_ca_file=str(kafka.ssl_ca_file or ""),
     )
 
@@ -84,7 +85,8 @@ def cassandra_address(settings: Settings) -> CassandraAddress:
         keyspace=cassandra.keyspace,
         local_dc=cassandra.local_dc,
         username=cassandra.username.replace(PROCESS, settings.process),
-        password=cassandra.read_password(settings.process),
+        password="" if cassandra.password is None else cassandra.password.get_secret_value(),
+        password_file=str(cassandra.password_file or "").replace(PROCESS, settings.process),
         tls_ca_file=str(cassandra.tls_ca_file or ""),
     )
 

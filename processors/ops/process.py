@@ -7,14 +7,16 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
-from processors.faults import Fault, Fenced, Misconfigured
+from processors.faults import Fault, Fenced, Misconfigured, Refused
 from processors.ops.health import SILENT_MAX_S, HealthServer
 from processors.ops.result_text import EXIT_FAULT
 from processors.ops.supervisor import end_with_parent
 from processors.settings import Settings
+from processors.streams.refusal import REFUSAL
 from processors.telemetry import PULSE, Pulse, configure_logging, get_logger
 from processors.troubles import TROUBLES
 
@@ -27,6 +29,7 @@ WELL_AFTER_S = 30.0
 # As a lane's (workers.lane_runner): what repeats for so long, with nothing else going wrong meanwhile, is a bug.
 BUG_AFTER_S = 180.0
 _PULSE_S = 5.0
+_LOGIN = "login to Kafka"  # what a refusal of one is about
 
 
 def run_process(
@@ -58,6 +61,8 @@ def run_process(
     """
     configure_logging(name, level=settings.log_level, form=settings.log_format)
     log = get_logger(__name__)
+    kind = name.partition("-")[0]
+    REFUSAL.tell = partial(_tell_of_login, kind)
     stopping = threading.Event()
     _stop_when_told(stopping, stop_deadline_ms / 1_000 + _LAST_GRACE_S, supervised=supervised is not None)
     with HealthServer(
@@ -67,12 +72,19 @@ def run_process(
             supervised.write_text(str(health.port), encoding="utf-8")
         log.info("process_started", pid=os.getpid(), health_port=health.port, instance=settings.instance)
         try:
-            status = Persistence(name.partition("-")[0], stopping).run(work)
+            status = Persistence(kind, stopping).run(work)
         except Fault as fault:
             log.error("process_failed", fault=type(fault).__name__, detail=str(fault))  # noqa: TRY400 - a fault says all
             status = EXIT_FAULT
     log.info("process_ended", status=status)
     return status
+
+
+def _tell_of_login(process: str, refused: Refused | None) -> None:
+    if refused is None:
+        TROUBLES.over(process, subject=_LOGIN)
+    else:
+        TROUBLES.met(process, refused, subject=_LOGIN, event="login_refused")
 
 
 class Persistence:

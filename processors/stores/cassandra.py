@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from cassandra import (
@@ -50,7 +51,23 @@ class CassandraAddress:
     local_dc: str
     username: str = ""
     password: str = field(default="", repr=False)
+    password_file: str = ""
     tls_ca_file: str = ""
+
+    def read_password(self) -> str:
+        """Return the password, as its file has it now where one is named and no ``password``.
+
+        Raises:
+            Misconfigured: The file cannot be read.
+        """
+        if self.password or not self.password_file:
+            return self.password
+        try:
+            return Path(self.password_file).read_text(encoding="utf-8").rstrip("\r\n")
+        except OSError as error:
+            raise Misconfigured(
+                f"Cassandra's password cannot be read from {self.password_file}: {error.strerror}"
+            ) from error
 
 
 class OnceOnTheNextHost(RetryPolicy):  # type: ignore[misc]
@@ -321,7 +338,7 @@ def _cluster(address: CassandraAddress) -> Cluster:
         port=address.port,
         protocol_version=PROTOCOL_VERSION,
         compression=False,
-        auth_provider=PlainTextAuthProvider(address.username, address.password) if address.username else None,
+        auth_provider=PlainTextAuthProvider(address.username, address.read_password()) if address.username else None,
         ssl_context=ssl.create_default_context(cafile=address.tls_ca_file) if address.tls_ca_file else None,
         execution_profiles={EXEC_PROFILE_DEFAULT: profile},
         reconnection_policy=ConstantReconnectionPolicy(RECONNECT_S, max_attempts=None),

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import time
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
 
-from processors.faults import Fault, Fenced, Misconfigured, Refused, Retryable, Unavailable
+from processors.faults import Fault, Fenced, Misconfigured, Refused, Retryable
+from processors.streams.refusal import REFUSAL, unanswered
 from processors.troubles import TROUBLES
 
 # Sizes rise downstream (W4): what a client takes at most, ingress below the shard's topic below results.
@@ -17,6 +22,10 @@ MESSAGE_BYTES_MAX = 4 * 1024 * 1024
 
 # How much longer than a client's own deadline its answer is waited for: the client says more of what is wrong.
 ANSWER_GRACE_S = 5.0
+# How often a password's file is looked at again.
+LOGIN_LOOK_S = 1.0
+# A client says nothing while it is asked: after this long it is asked what keeps it. A refusal takes it 0.3 s (tried).
+ASIDE_S = 2.0
 
 T = TypeVar("T")
 
@@ -31,11 +40,11 @@ _FENCED = frozenset(
         KafkaError.FENCED_INSTANCE_ID,
     }
 )
+# The login, the certificate or its name: told by the way, to `error_cb`.
+_LOGIN = frozenset({KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED, KafkaError._SSL})
 # A broker says no. In a rolling restart, or while rights are being changed, that passes.
-_REFUSED = frozenset(
+_REFUSED = _LOGIN | frozenset(
     {
-        KafkaError._AUTHENTICATION,
-        KafkaError.SASL_AUTHENTICATION_FAILED,
         KafkaError.TOPIC_AUTHORIZATION_FAILED,
         KafkaError.GROUP_AUTHORIZATION_FAILED,
         KafkaError.CLUSTER_AUTHORIZATION_FAILED,
@@ -43,7 +52,6 @@ _REFUSED = frozenset(
         KafkaError.UNKNOWN_TOPIC_OR_PART,
         KafkaError._UNKNOWN_TOPIC,
         KafkaError._UNKNOWN_PARTITION,
-        KafkaError._SSL,
     }
 )
 _MISCONFIGURED = frozenset({KafkaError.MSG_SIZE_TOO_LARGE})
@@ -56,7 +64,10 @@ _MENDING = frozenset({KafkaError._MAX_POLL_EXCEEDED, KafkaError._RESOLVE})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KafkaAddress:
-    """Where the brokers are and how to log in; ``topic_prefix`` goes before topics, groups and transactional ids."""
+    """Where the brokers are and how to log in; ``topic_prefix`` goes before topics, groups and transactional ids.
+
+    Of ``sasl_password`` and ``sasl_password_file`` give one; what changes in the file, living clients are given.
+    """
 
     bootstrap_servers: str
     topic_prefix: str = ""
@@ -64,11 +75,31 @@ class KafkaAddress:
     sasl_mechanism: str = ""
     sasl_username: str = ""
     sasl_password: str = field(default="", repr=False)
+    sasl_password_file: str = ""
     ssl_ca_file: str = ""
 
-    def options(self) -> dict[str, str | int | float | bool]:
-        """Return the options that every client of ours has."""
-        options: dict[str, str | int | float | bool] = {
+    def password(self) -> str:
+        """Return the password, as its file has it now where one is named.
+
+        Raises:
+            Misconfigured: The file cannot be read.
+        """
+        if self.sasl_password or not self.sasl_password_file:
+            return self.sasl_password
+        try:
+            return Path(self.sasl_password_file).read_text(encoding="utf-8").rstrip("\r\n")
+        except OSError as error:
+            raise Misconfigured(
+                f"Kafka's sasl_password cannot be read from {self.sasl_password_file}: {error.strerror}"
+            ) from error
+
+    def options(self) -> dict[str, Any]:
+        """Return the options that every client of ours has.
+
+        Raises:
+            Misconfigured: The password's file cannot be read.
+        """
+        options: dict[str, Any] = {
             "bootstrap.servers": self.bootstrap_servers,
             "security.protocol": self.security_protocol,
             "client.id": "balance",
@@ -81,16 +112,64 @@ class KafkaAddress:
             "allow.auto.create.topics": False,
             "log.connection.close": False,
             "log_level": 2,  # what is fatal; faults tell the rest, and a broker that is away would fill the log
+            "error_cb": hear,
         }
         if self.sasl_mechanism:
             options |= {
                 "sasl.mechanism": self.sasl_mechanism,
                 "sasl.username": self.sasl_username,
-                "sasl.password": self.sasl_password,
+                "sasl.password": self.password(),
             }
+        if self.security_protocol in ("SSL", "SASL_SSL"):
+            options |= {"enable.ssl.certificate.verification": True, "ssl.endpoint.identification.algorithm": "https"}
         if self.ssl_ca_file:
             options["ssl.ca.location"] = self.ssl_ca_file
         return options
+
+
+def hear(error: KafkaError) -> None:
+    """Hear a client's word by the way: it comes with its polls, and the client goes on trying whatever it is."""
+    if error.code() in _LOGIN:
+        REFUSAL.hear(f"{error.name()}: {error.str()}")
+
+
+class Client(Protocol):
+    """What a consumer, a producer and an administrator have in common."""
+
+    def poll(self, timeout: float, /) -> object:
+        """Have what the client has to say be heard."""
+
+    def set_sasl_credentials(self, username: str, password: str, /) -> object:
+        """Log in so from the next connection on."""
+
+
+class Login:
+    """A client's password as its file has it: changed there, the living client is given the new one.
+
+    Source: KIP-368: a connection logs in again while it lives, and an open transaction goes on (tried).
+    """
+
+    def __init__(self, address: KafkaAddress) -> None:
+        """Remember what a client that is made now logs in with."""
+        self._address = address
+        self._given = address.password() if address.sasl_password_file else ""
+        self._looks_s = 0.0  # on the monotonic clock
+
+    def renew(self, client: Client) -> None:
+        """Give a client the password if it is another by now; looks once in ``LOGIN_LOOK_S``, so call it at each poll.
+
+        A file that is not there, or empty, is just being changed: the next look is soon.
+        """
+        now_s = time.monotonic()
+        if not self._address.sasl_password_file or now_s < self._looks_s:
+            return
+        self._looks_s = now_s + LOGIN_LOOK_S
+        with contextlib.suppress(Misconfigured):
+            password = self._address.password()
+            if password and password != self._given:
+                client.set_sasl_credentials(self._address.sasl_username, password)
+                self._given = password
+                REFUSAL.forget()
 
 
 def fault_of(error: KafkaError, doing: str) -> Fault:
@@ -109,7 +188,7 @@ def fault_of(error: KafkaError, doing: str) -> Fault:
     if code in _MISCONFIGURED:
         return Misconfigured(text)
     if code in _UNAVAILABLE:
-        return Unavailable(text)
+        return unanswered(text)
     return Retryable(text)
 
 
@@ -120,23 +199,52 @@ def error_of(exception: KafkaException) -> KafkaError:
     return error
 
 
-def answer_of(asked: Future[T], deadline_s: float, doing: str) -> T:
+def answer_of(asked: Future[T], deadline_s: float, doing: str, client: Client) -> T:
     """Return what an admin client was answered.
 
     Args:
         asked: Of a request that was given ``deadline_s``, too.
-        deadline_s: At most ``ANSWER_GRACE_S`` more is waited.
+        deadline_s: At most ``ANSWER_GRACE_S`` more is waited; not so long where the brokers refuse us.
         doing: What was asked, for the fault's text.
+        client: Who was asked.
 
     Raises:
-        Fault: The client's, or ``Unavailable`` where not even the client says anything.
+        Fault: The client's, or ``Unavailable`` where not even the client says anything, or the brokers refuse us.
     """
-    try:
-        return asked.result(deadline_s + ANSWER_GRACE_S)
-    except KafkaException as exception:
-        raise fault_of(error_of(exception), doing) from exception
-    except TimeoutError:
-        raise Unavailable(f"{doing}: no answer within {deadline_s:g} s") from None
+    ends_s = time.monotonic() + deadline_s + ANSWER_GRACE_S
+    while True:
+        try:
+            return asked.result(max(0.0, min(ASIDE_S, ends_s - time.monotonic())))
+        except KafkaException as exception:
+            client.poll(0)
+            raise fault_of(error_of(exception), doing) from exception
+        except TimeoutError:
+            client.poll(0)
+            if REFUSAL.now() or time.monotonic() >= ends_s:
+                raise unanswered(f"{doing}: no answer within {deadline_s:g} s") from None
+
+
+def listed(admin: AdminClient, deadline_s: float, doing: str, topic: str | None = None) -> dict[str, Any]:
+    """Return the topics that there are, or one of them.
+
+    Args:
+        admin: Whom to ask.
+        deadline_s: At most; not so long where the brokers refuse us.
+        doing: What for, for the fault's text.
+        topic: Only this one.
+
+    Raises:
+        Fault: The brokers do not answer, or refuse us; the text says so within seconds.
+    """
+    ends_s = time.monotonic() + deadline_s
+    while True:
+        left_s = ends_s - time.monotonic()
+        try:
+            return dict(admin.list_topics(topic, timeout=max(0.1, min(ASIDE_S, left_s))).topics)
+        except KafkaException as exception:
+            admin.poll(0)
+            if REFUSAL.now() or left_s <= ASIDE_S:
+                raise fault_of(error_of(exception), doing) from exception
 
 
 def passes(error: KafkaError) -> bool:

@@ -16,6 +16,7 @@ from processors.streams.connection import (
     CLIENT_LOG,
     MESSAGE_BYTES_MAX,
     KafkaAddress,
+    Login,
     bears,
     error_of,
     fault_of,
@@ -109,6 +110,7 @@ class RecordConsumer:
         self._lock = threading.Lock()
         self._group_metadata: object = None
         member = address.options() | group.options(address, max_poll_interval_ms=MAX_POLL_INTERVAL_MS)
+        self._login, self._asking_login = Login(address), Login(address)
         # Only asks the coordinator, never joins: an answer may take seconds, and the poll thread must not wait for it.
         self._asking = Consumer({name: value for name, value in member.items() if name != "group.instance.id"})
         self._consumer = Consumer(
@@ -137,6 +139,7 @@ class RecordConsumer:
             Fenced: Another process has this one's ``instance``: end this one (L12).
             Fault: The topic cannot be read; end the process, too.
         """
+        self._login.renew(self._consumer)
         self._grant_wishes()
         self._note_membership()
         records: dict[int, list[Record]] = {}
@@ -186,6 +189,7 @@ class RecordConsumer:
         """
         doing = f"committed offset of {self._topic} {partition} (for minutes? README, In production, Servers)"
         try:
+            self._asking_login.renew(self._asking)
             (place,) = self._asking.committed([TopicPartition(self._topic, partition)], COMMITTED_DEADLINE_S)
         except KafkaException as exception:
             raise fault_of(error_of(exception), doing) from exception

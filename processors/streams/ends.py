@@ -12,7 +12,7 @@ from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPar
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined] # of the driver's stubs
 
 from processors.faults import Fault, Misconfigured, Refused, Retryable, Unavailable
-from processors.streams.connection import KafkaAddress, answer_of, error_of, fault_of
+from processors.streams.connection import KafkaAddress, Login, answer_of, error_of, fault_of, hear
 
 CONNECT_DEADLINE_S = 30.0
 # One request; it is asked again for as long as somebody needs the answer.
@@ -47,6 +47,7 @@ class TopicEnds:
         self._topic = address.topic_prefix + topic
         self._said: dict[str, tuple[float, str]] = {}  # by broker: when it was told, and the last error
         self._all_down = False
+        self._login = Login(address)
         options: dict[str, Any] = {**address.options(), "error_cb": self._note}
         self._admin = AdminClient(options)
         self.partitions = self._connect(deadline_s)
@@ -60,6 +61,7 @@ class TopicEnds:
             told: Called once for each, in a thread of the client's, with its number and its end, or why there is no
                 answer: then ask again.
         """
+        self._login.renew(self._admin)
         latest = OffsetSpec.latest()  # type: ignore[no-untyped-call] # of the driver's stubs
         answers = self._admin.list_offsets(
             {TopicPartition(self._topic, partition): latest for partition in partitions},
@@ -83,7 +85,7 @@ class TopicEnds:
             self.ask(found.keys(), lambda partition, end, found=found: _settle(found[partition], end))  # type: ignore[misc]
             try:
                 return {
-                    partition: answer_of(answer, ASK_DEADLINE_S, f"end of {self._topic}")
+                    partition: answer_of(answer, ASK_DEADLINE_S, f"end of {self._topic}", self._admin)
                     for partition, answer in found.items()
                 }
             except Retryable:
@@ -102,6 +104,7 @@ class TopicEnds:
     def _connect(self, deadline_s: float) -> int:
         began_s = time.monotonic()
         while True:
+            self._login.renew(self._admin)
             try:
                 found = self._admin.list_topics(self._topic, timeout=min(_LOOK_S, deadline_s)).topics[self._topic]
             except KafkaException as exception:
@@ -129,6 +132,7 @@ class TopicEnds:
         )
 
     def _note(self, error: KafkaError) -> None:
+        hear(error)
         if error.code() == KafkaError._ALL_BROKERS_DOWN:
             self._all_down = True
         else:

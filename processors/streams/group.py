@@ -11,6 +11,7 @@ from processors.streams.connection import (
     CLIENT_LOG,
     MESSAGE_BYTES_MAX,
     KafkaAddress,
+    Login,
     bears,
     error_of,
     fault_of,
@@ -71,6 +72,7 @@ class GroupConsumer:
         self._next: dict[int, int] = {}  # of each partition, the offset after its last record that was returned
         self._done: dict[int, tuple[int, str]] = {}  # what is committed, and with which metadata
         self._ends: dict[int, int] = {}  # where the end was met, with no record since
+        self._login = Login(address)
         self._consumer = Consumer(
             address.options()
             | group.options(address, max_poll_interval_ms=MAX_POLL_INTERVAL_MS)
@@ -83,9 +85,8 @@ class GroupConsumer:
             },
             logger=CLIENT_LOG,
         )
-        self._consumer.subscribe(
-            [self._topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked
-        )
+        told = {"on_assign": self._assigned, "on_revoke": self._revoked, "on_lost": self._revoked}
+        self._consumer.subscribe([self._topic], **told)
 
     def poll(self, max_records: int, timeout_s: float) -> list[Record]:
         """Return the next records, in order within each partition.
@@ -96,6 +97,7 @@ class GroupConsumer:
             Fault: The topic cannot be read.
         """
         records: list[Record] = []
+        self._login.renew(self._consumer)
         messages = consumed(self._consumer, max_records, timeout_s)
         messages.reverse()
         while messages:

@@ -10,7 +10,15 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from processors.faults import Fault, Retryable, Unavailable, UnknownOutcome
-from processors.streams.connection import CLIENT_LOG, MESSAGE_BYTES_MAX, KafkaAddress, error_of, fault_of
+from processors.streams.connection import (
+    CLIENT_LOG,
+    MESSAGE_BYTES_MAX,
+    KafkaAddress,
+    Login,
+    error_of,
+    fault_of,
+)
+from processors.streams.refusal import unanswered
 from processors.wire.records import OutRecord
 
 # Whoever sends has at most 50,000 records on their way; the rest is room for large ones.
@@ -44,6 +52,7 @@ class IdempotentProducer:
             linger_ms: How long to wait for more records of a batch.
             room_deadline_s: How long ``send`` waits while the queue is full.
         """
+        self._login = Login(address)
         self._fault: Fault | None = None
         self._undelivered = 0
         self._room_deadline_s = room_deadline_s
@@ -104,7 +113,7 @@ class IdempotentProducer:
             except BufferError:  # R7: the caller waits, nothing is left out
                 ends_s = ends_s or time.monotonic() + self._room_deadline_s
                 if time.monotonic() > ends_s:
-                    raise Unavailable(
+                    raise unanswered(
                         f"no room for a record to {record.topic} within {self._room_deadline_s} s"
                     ) from None
                 self.poll(0.1)
@@ -121,6 +130,7 @@ class IdempotentProducer:
             Fault: One failed.
         """
         try:
+            self._login.renew(self._producer)
             self._producer.poll(timeout_s)
         except KafkaException as exception:
             raise self._ended(exception, "the brokers") from exception
@@ -138,7 +148,8 @@ class IdempotentProducer:
         while self._undelivered:
             self.poll(0.05)
             if self._undelivered and time.monotonic() > ends_s:
-                raise Unavailable(f"{self._undelivered} records were not acknowledged within {deadline_s} s")
+                text = f"{self._undelivered} records were not acknowledged within {deadline_s} s"
+                raise unanswered(text)
         self.poll(0)
 
     def close(self) -> None:

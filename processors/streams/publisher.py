@@ -10,7 +10,17 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from processors.faults import Fault, Fenced, Retryable, UnknownOutcome
-from processors.streams.connection import CLIENT_LOG, MESSAGE_BYTES_MAX, KafkaAddress, error_of, fault_of, is_fatal
+from processors.streams.connection import (
+    ASIDE_S,
+    CLIENT_LOG,
+    MESSAGE_BYTES_MAX,
+    KafkaAddress,
+    Login,
+    error_of,
+    fault_of,
+    is_fatal,
+)
+from processors.streams.refusal import REFUSAL
 from processors.wire.positions import GroupPosition, encode_metadata
 from processors.wire.records import OutRecord
 
@@ -40,6 +50,10 @@ LINGER_MS = 5
 RETRY_MS = 5
 RETRY_MS_MAX = 200
 
+# What was begun goes on when it is called again (librdkafka says so of these), so that the password can be looked at,
+# and the client be heard, meanwhile.
+_GOES_ON = frozenset({"init_transactions", "commit_transaction", "abort_transaction"})
+
 # The group moved on between the last poll and this commit; the lane may still be ours (P4, cooperative-sticky).
 # What a client reports of records that another's failure took with it.
 _TAKEN_ALONG = frozenset({KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT})
@@ -67,6 +81,7 @@ class TransactionalPublisher:
             group_metadata: The consumer's membership as it is at the time of each commit.
             publish_deadline_s: For one publication.
         """
+        self._login = Login(address)
         self._publish_deadline_s = publish_deadline_s
         self._report: KafkaError | None = None  # why the first record that was not delivered was not
         self._rested_s = 0.0  # when the next transaction may begin, on the monotonic clock
@@ -214,13 +229,17 @@ class TransactionalPublisher:
             deadline_s: On the monotonic clock.
         """
         while True:
+            self._login.renew(self._producer)
+            left_s = deadline_s - time.monotonic()
             try:
-                call(max(0.1, deadline_s - time.monotonic()))
+                call(max(0.1, min(ASIDE_S, left_s) if name in _GOES_ON else left_s))
             except KafkaException as exception:
                 error = error_of(exception)
+                self._hear()
                 if error.code() in _REBALANCED:
                     raise _RebalancedError(f"transaction {self._name}: {name}: {error.str()}") from exception
-                if not error.retriable() or time.monotonic() > deadline_s:
+                refused = name == "init_transactions" and REFUSAL.now()  # nothing is begun that could go on
+                if refused or not error.retriable() or time.monotonic() > deadline_s:
                     raise self._fault(error, name) from exception
             else:
                 return
@@ -234,6 +253,11 @@ class TransactionalPublisher:
         self._step("abort_transaction", self._producer.abort_transaction, deadline_s)
         if time.monotonic() > deadline_s:
             raise rebalanced
+
+    def _hear(self) -> None:
+        """Have the client say what keeps it: it does so only when it is polled."""
+        with contextlib.suppress(KafkaException):  # one that has ended says so again, whatever it is asked
+            self._producer.poll(0)
 
 
 class _RebalancedError(Retryable):

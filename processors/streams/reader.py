@@ -7,9 +7,17 @@ from collections.abc import Iterator
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
-from processors.faults import LaneStopped, StopCode, Unavailable
-from processors.streams.connection import CLIENT_LOG, MESSAGE_BYTES_MAX, KafkaAddress, fault_of, passes
+from processors.faults import LaneStopped, StopCode
+from processors.streams.connection import (
+    CLIENT_LOG,
+    MESSAGE_BYTES_MAX,
+    KafkaAddress,
+    Login,
+    fault_of,
+    passes,
+)
 from processors.streams.consumer import consumed, record_of
+from processors.streams.refusal import unanswered
 from processors.wire.records import Record
 
 READER_GROUP = "balance-reader"  # never joined, never committed; but its driver wants one
@@ -26,6 +34,7 @@ class TopicReader:
     def __init__(self, address: KafkaAddress, topic: str, partition: int, from_offset: int) -> None:
         """Begin at an offset of ``topic`` (without prefix)."""
         self._place = TopicPartition(address.topic_prefix + topic, partition, from_offset)
+        self._login = Login(address)
         self._consumer = Consumer(
             address.options()
             | {
@@ -62,6 +71,7 @@ class TopicReader:
             Fault: Something that waiting does not mend; a broker that is away for a while is waited for.
         """
         records = []
+        self._login.renew(self._consumer)
         for message in consumed(self._consumer, READ_RECORDS, timeout_s):
             error = message.error()
             if error is None:
@@ -116,6 +126,6 @@ def read_range(
             if ended or len(wanted) < len(records) or (records and records[-1].offset == to_offset - 1):
                 return
             if time.monotonic() - heard_s > SILENCE_DEADLINE_S:
-                raise Unavailable(f"{topic} {partition}: no record within {SILENCE_DEADLINE_S} s")
+                raise unanswered(f"{topic} {partition}: no record within {SILENCE_DEADLINE_S} s")
     finally:
         reader.close()

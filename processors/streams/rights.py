@@ -139,7 +139,11 @@ class Administrator:
         wanted: list[UserScramCredentialAlteration] = [
             UserScramCredentialUpsertion(user, scram, word.encode()) for user, word in users.items()
         ]
-        _await(self._admin.alter_user_scram_credentials(wanted, request_timeout=DEADLINE_S), "setting passwords")
+        _await(
+            self._admin,
+            self._admin.alter_user_scram_credentials(wanted, request_timeout=DEADLINE_S),
+            "setting passwords",
+        )
 
     def grant(self, granted: Mapping[str, Iterable[Right]], *, prefix: str = "") -> None:
         """Give users rights, which they may have already.
@@ -157,7 +161,7 @@ class Administrator:
             for right in wanted
             for operation in right.operations
         }
-        _await(self._admin.create_acls(list(bindings), request_timeout=DEADLINE_S), "giving rights")
+        _await(self._admin, self._admin.create_acls(list(bindings), request_timeout=DEADLINE_S), "giving rights")
 
 
 def _binding(user: str, right: Right, operation: AclOperation, prefix: str) -> AclBinding:
@@ -173,6 +177,6 @@ def _binding(user: str, right: Right, operation: AclOperation, prefix: str) -> A
     )
 
 
-def _await(asked: Mapping[Any, Future[Any]], doing: str) -> None:
+def _await(admin: AdminClient, asked: Mapping[Any, Future[Any]], doing: str) -> None:
     for answer in asked.values():
-        answer_of(answer, DEADLINE_S, doing)
+        answer_of(answer, DEADLINE_S, doing, admin)

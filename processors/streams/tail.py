@@ -7,7 +7,7 @@ from collections.abc import Collection, Container, Mapping
 from confluent_kafka import Consumer, TopicPartition
 
 from processors.faults import Fault
-from processors.streams.connection import CLIENT_LOG, MESSAGE_BYTES_MAX, KafkaAddress, fault_of, passes
+from processors.streams.connection import CLIENT_LOG, MESSAGE_BYTES_MAX, KafkaAddress, Login, fault_of, passes
 from processors.streams.consumer import consumed, record_of
 from processors.streams.ends import TopicEnds
 from processors.wire.records import Record
@@ -35,6 +35,7 @@ class TopicTail:
             Fault: The brokers cannot be reached.
         """
         self._topic = address.topic_prefix + topic
+        self._login = Login(address)
         self._fault: Fault | None = None
         self._places: dict[int, int] = {}  # where each partition that is followed began
         begin = TopicEnds(address, topic).now() if places is None else places
@@ -88,6 +89,7 @@ class TopicTail:
         if self._fault is not None:
             raise self._fault
         records = []
+        self._login.renew(self._consumer)
         for message in consumed(self._consumer, READ_RECORDS, timeout_s):
             error = message.error()
             if error is None:

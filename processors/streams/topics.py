@@ -7,7 +7,7 @@ import time
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from confluent_kafka import KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import TopicCollection, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined] # of the driver's stubs
     AdminClient,
     ConfigResource,
@@ -17,7 +17,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # of the drive
 )
 
 from processors.faults import Misconfigured, Retryable, Unavailable
-from processors.streams.connection import KafkaAddress, answer_of, error_of, fault_of
+from processors.streams.connection import KafkaAddress, Login, answer_of, listed
 
 # Names, without prefix; a shard's is `shard_topic`.
 COMMANDS_TOPIC = "balance.commands"
@@ -108,6 +108,7 @@ class Topics:
 
     def __init__(self, address: KafkaAddress) -> None:
         """Connect lazily: the first question does."""
+        self._login = Login(address)
         self._admin = AdminClient(address.options())
         self._prefix = address.topic_prefix
 
@@ -134,7 +135,7 @@ class Topics:
         if new:
             asked = self._admin.create_topics(new, operation_timeout=DEADLINE_S, request_timeout=DEADLINE_S)
             for name, made in asked.items():
-                answer_of(made, DEADLINE_S, f"making topic {name}")
+                answer_of(made, DEADLINE_S, f"making topic {name}", self._admin)
         self._await_listed({self._prefix + spec.name for spec in missing})
         for spec in specs:
             self.check(spec)
@@ -165,7 +166,7 @@ class Topics:
             )
         resource = ConfigResource(ResourceType.TOPIC, name)
         asked = self._admin.describe_configs([resource], request_timeout=DEADLINE_S)
-        found = answer_of(asked[resource], DEADLINE_S, f"settings of topic {name}")
+        found = answer_of(asked[resource], DEADLINE_S, f"settings of topic {name}", self._admin)
         wrong = [
             f"{key} is {found[key].value}, must be {value}"
             for key, value in spec.settings.items()
@@ -182,8 +183,9 @@ class Topics:
             Unavailable: No answer within ``deadline_s``.
         """
         full = self._prefix + name
+        self._login.renew(self._admin)
         asked = self._admin.describe_topics(TopicCollection([full]), request_timeout=deadline_s)
-        topic_id = answer_of(asked[full], deadline_s, f"id of topic {full}").topic_id
+        topic_id = answer_of(asked[full], deadline_s, f"id of topic {full}", self._admin).topic_id
         return base64.urlsafe_b64decode(f"{topic_id}==")  # as Kafka writes it: 22 characters, unpadded
 
     def exists(self, name: str) -> bool:
@@ -217,9 +219,11 @@ class Topics:
     def _offset(self, place: TopicPartition, spec: OffsetSpec) -> int:
         ends_s = time.monotonic() + DEADLINE_S
         while True:
+            self._login.renew(self._admin)
             asked = self._admin.list_offsets({place: spec}, request_timeout=DEADLINE_S)
+            doing = f"offsets of {place.topic} {place.partition}"
             try:
-                return int(answer_of(asked[place], DEADLINE_S, f"offsets of {place.topic} {place.partition}").offset)
+                return int(answer_of(asked[place], DEADLINE_S, doing, self._admin).offset)
             except Retryable:
                 if time.monotonic() > ends_s:
                     raise
@@ -227,8 +231,6 @@ class Topics:
             self._names()  # the driver asks with the leader epoch it knows; only a listing makes it learn a newer one
 
     def _names(self, deadline_s: float = DEADLINE_S) -> dict[str, int]:
-        try:
-            listed = self._admin.list_topics(timeout=deadline_s).topics
-        except KafkaException as exception:
-            raise fault_of(error_of(exception), "list of topics") from exception
-        return {name: len(topic.partitions) for name, topic in listed.items()}
+        self._login.renew(self._admin)
+        found = listed(self._admin, deadline_s, "list of topics")
+        return {name: len(topic.partitions) for name, topic in found.items()}

@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from dataclasses import replace
 
 import pytest
+from confluent_kafka import Producer
 from confluent_kafka.admin import (  # type: ignore[attr-defined] # of the driver's stubs
     AlterConfigOpType,
     ConfigEntry,
@@ -119,4 +120,4 @@ def test_a_broker_that_takes_the_connection_and_never_answers_is_a_fault() -> No
 
 def test_an_answer_that_not_even_the_client_gives_is_a_fault() -> None:
     with pytest.raises(Unavailable, match="id of topic: no answer within"):
-        answer_of(Future(), 0.1 - ANSWER_GRACE_S, "id of topic")
+        answer_of(Future(), 0.1 - ANSWER_GRACE_S, "id of topic", Producer({}))

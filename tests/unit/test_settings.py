@@ -14,7 +14,8 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefinedType
 
 from processors.faults import Misconfigured
-from processors.settings import Settings, Shard, load_settings
+from processors.ops.assembly import cassandra_address, kafka_address
+from processors.settings import SECURE_PORTS_ON, Settings, Shard, Stack, load_settings
 
 DEFAULT = '[shards.s1]\ndatabase = "balance_s1"\n'
 CHECKOUT = Path(__file__).parents[2]
@@ -136,10 +137,41 @@ SECRETS = {
 
 def test_secrets_are_read_but_not_shown() -> None:
     loaded = settings(**SECRETS)
-    read = (loaded.shards["s1"].read_password(), loaded.kafka.read_sasl_password(), loaded.cassandra.read_password())
+    read = (
+        loaded.shards["s1"].read_password(),
+        kafka_address(loaded).password(),
+        cassandra_address(loaded).read_password(),
+    )
     assert read == ("hunter2",) * 3
     for shown in (repr(loaded), str(loaded), loaded.model_dump_json(), repr(loaded.shards), f"{loaded.kafka}"):
         assert "hunter2" not in shown
+
+
+def test_each_process_may_log_in_as_itself(tmp_path: Path) -> None:
+    for process in ("router", "sink", "operator"):
+        for server in ("kafka", "cassandra"):
+            (tmp_path / f"{server}-{process}").write_text(f"word of {process}\n")
+    loaded = settings(
+        BALANCE_KAFKA__SASL_USERNAME="balance-{process}",
+        BALANCE_KAFKA__SASL_PASSWORD_FILE=f"{tmp_path}/kafka-{{process}}",
+        BALANCE_CASSANDRA__USERNAME="balance-{process}",
+        BALANCE_CASSANDRA__PASSWORD_FILE=f"{tmp_path}/cassandra-{{process}}",
+    )
+    kafka, cassandra = kafka_address(loaded), cassandra_address(loaded)
+    assert (kafka.sasl_username, kafka.password()) == ("balance-operator", "word of operator")
+    assert (cassandra.username, cassandra.read_password()) == ("balance-operator", "word of operator")
+    assert kafka_address(loaded.changed(process="router")).password() == "word of router"
+    assert cassandra_address(loaded.changed(process="sink")).read_password() == "word of sink"
+
+
+def test_the_secured_stack_stands_beside_the_plain_one() -> None:
+    plain, secured = settings(BALANCE_STACK__KAFKA_PORT="20000"), settings("secure", BALANCE_STACK__KAFKA_PORT="20000")
+    assert secured.stack.directory == plain.stack.directory / "secure"
+    ports = [getattr(secured.stack, name) - getattr(plain.stack, name) for name in Stack.model_fields if "port" in name]
+    assert ports == [SECURE_PORTS_ON] * 5
+    assert secured.kafka.bootstrap_servers == "127.0.0.1:20005"
+    assert secured.shards["s1"].port == secured.stack.mysql_port
+    assert secured.kafka.ssl_ca_file == secured.stack.directory / "secrets/ca.pem"
 
 
 def test_a_finding_does_not_show_a_secret() -> None:

@@ -80,11 +80,7 @@ def kafka_administrator(settings: Settings) -> Administrator:
 def kafka_admin_address(settings: Settings) -> KafkaAddress:
     """Return the brokers' address as its administrator uses it."""
     word = password(secrets_folder(settings) / f"kafka-{ADMIN}")
-    return replace(kafka_address(_without_login(settings)), sasl_username=ADMIN, sasl_password=word)
-
-
-def _without_login(settings: Settings) -> Settings:
-    return settings.changed(kafka={"sasl_password_file": None}, cassandra={"password_file": None})
+    return replace(kafka_address(settings), sasl_username=ADMIN, sasl_password=word)
 
 
 # ------------------------------------------------------------------ Cassandra
@@ -130,7 +126,7 @@ def cassandra_roles(settings: Settings) -> dict[str, Sequence[str]]:
 def cassandra_admin_address(settings: Settings) -> CassandraAddress:
     """Return the archive's address as its administrator uses it."""
     word = password(secrets_folder(settings) / f"cassandra-{ADMIN}")
-    return replace(cassandra_address(_without_login(settings)), username=ADMIN, password=word)
+    return replace(cassandra_address(settings), username=ADMIN, password=word)
 
 
 def _first_address(settings: Settings) -> CassandraAddress:
