@@ -19,7 +19,7 @@ from processors.stores.lane_rows import (
     stop_of,
 )
 from processors.stores.lane_thread import SqlThread, Transaction
-from processors.stores.mysql import LOCK_WAIT_TIMEOUT_S, WAIT_TIMEOUT_S, MysqlAddress, Row, Session
+from processors.stores.mysql import LOCK_WAIT_TIMEOUT_S, WAIT_TIMEOUT_S, LockWaitTimeout, MysqlAddress, Row, Session
 from processors.stores.packing import unpack_sources
 from processors.stores.partitions import slices
 from processors.stores.rows import BatchDigest, BatchWrite, Fence, LaneState, SourceKey, SourcePosition, StoredAnswer
@@ -100,7 +100,7 @@ class MysqlLaneStore:
             session = Session(self._address, lane=True)
             try:
                 state = self._take_over(session, topic_id)
-            except Retryable:
+            except LockWaitTimeout:  # after 5 s each; whatever else it is, the lane begins anew, with a pause
                 session.abandon()
                 if time.monotonic() > deadline_s:  # L6
                     raise

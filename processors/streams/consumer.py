@@ -22,6 +22,7 @@ from processors.streams.connection import (
     fault_of,
     is_fatal,
 )
+from processors.troubles import TROUBLES
 from processors.wire.records import UNREADABLE_HEADERS, Record
 
 COMMITTED_DEADLINE_S = 10.0
@@ -102,6 +103,7 @@ class RecordConsumer:
             events: Whom to tell of partitions that come, start, and go.
         """
         self._topic = topic
+        self._doing = f"read of {topic}"
         self._events = events
         self._owned: set[int] = set()  # what the group gave us
         self._fetching: set[int] = set()  # what the client was told to fetch
@@ -153,6 +155,8 @@ class RecordConsumer:
             partition = message.partition()
             if partition in started:
                 records.setdefault(partition, []).append(record_of(message))
+        if records:
+            TROUBLES.over("shard", subject=self._doing)
         return records, stopped
 
     def start(self, partition: int, offset: int, leader_epoch: int, deadline_s: float = START_DEADLINE_S) -> None:
@@ -277,8 +281,8 @@ class RecordConsumer:
             return
         if is_fatal(error):
             raise Fenced(f"read of {self._topic}: {error.name()}: {error.str()}")  # L12
-        if not bears(error, f"read of {self._topic}", "shard"):
-            raise fault_of(error, f"read of {self._topic}")
+        if not bears(error, self._doing, "shard"):
+            raise fault_of(error, self._doing)
 
     def _meet_truncation(self, partition: int, error: KafkaError, stopped: dict[int, LaneStopped]) -> None:
         """Stop a partition whose log does not have the wanted offset (L3). The client fetches no more of it."""
@@ -296,6 +300,7 @@ class RecordConsumer:
         partitions = [place.partition for place in places]
         self._owned.update(partitions)
         self._note_membership()
+        TROUBLES.over("shard", subject=self._doing)
         self._events.assigned(partitions)
 
     def _on_revoke(self, consumer: Consumer, places: list[TopicPartition]) -> None:

@@ -18,6 +18,7 @@ from processors.streams.connection import (
     is_fatal,
 )
 from processors.streams.consumer import GroupOptions, consumed, record_of
+from processors.troubles import TROUBLES
 from processors.wire.records import Headers, Record
 
 # Read ahead: memory is bounded by bytes, and there is always a whole batch of small records at hand.
@@ -88,6 +89,10 @@ class GroupConsumer:
         told = {"on_assign": self._assigned, "on_revoke": self._revoked, "on_lost": self._revoked}
         self._consumer.subscribe([self._topic], **told)
 
+    @property
+    def _doing(self) -> str:
+        return f"read of {self._topic}"
+
     def poll(self, max_records: int, timeout_s: float) -> list[Record]:
         """Return the next records, in order within each partition.
 
@@ -120,6 +125,8 @@ class GroupConsumer:
             self._note_epochs(records)
         else:
             self._move_over_marks()
+        if records:
+            TROUBLES.over(self._process, subject=self._doing)
         return records
 
     def ends(self) -> dict[int, int]:
@@ -188,8 +195,8 @@ class GroupConsumer:
                 f"{self._topic} {message.partition()} does not have the offset that its reader goes on at, so records "
                 f"may be lost ({error.str()}): find out what took them before the group's offset is set by hand"
             )
-        if not bears(error, f"read of {self._topic}", self._process):
-            raise fault_of(error, f"read of {self._topic}")
+        if not bears(error, self._doing, self._process):
+            raise fault_of(error, self._doing)
 
     def _note_end(self, message: Message) -> None:
         partition, end = message.partition(), message.offset()
@@ -209,6 +216,7 @@ class GroupConsumer:
         if self._closing:  # of a rebalance that was under way: nothing is read any more, and nobody answers questions
             consumer.incremental_assign(places)
             return
+        TROUBLES.over(self._process, subject=self._doing)
         partitions = [place.partition for place in places]
         if self._on_assigned is not None:
             self._on_assigned(partitions)

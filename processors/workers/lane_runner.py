@@ -195,6 +195,7 @@ class LaneRunner:
         if self._parts is not None:
             self._parts.store.close()
         self._enter(LaneCondition.DROPPED)
+        TROUBLES.over("shard", subject=self._subject)  # the next owner's to tell
         for gauge in (LANE_NEXT_OFFSET, LANE_PUBLISHED_OFFSET):  # the next owner's to tell
             gauge.remove(*self._labels)
 
