@@ -2,28 +2,44 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
-from processors.faults import Fault, Unavailable, next_step
+from processors.faults import Fault, next_step
 from processors.ops import assembly, counts, processes
+from processors.ops.side_by_side import Asked
 from processors.ops.supervisor import ChildState
 from processors.settings import Settings
 from processors.stores.archive_reader import ArchiveReader
 from processors.stores.archive_schema import open_archive
+from processors.stores.cassandra import CassandraSession
 from processors.stores.shard_reader import Counts, LanePosition, open_reader
 from processors.stores.shard_upkeep import Finding, ShardUpkeep
-from processors.streams.topics import COMMANDS_TOPIC, RESULTS_TOPIC, Topics, shard_topic
+from processors.streams.topics import COMMANDS_TOPIC, LOOK_DEADLINE_S, RESULTS_TOPIC, Topics, shard_topic
 from processors.troubles import Trouble
+
+# A server that is well answers within a second; a person who looks because one is not waits no longer.
+ANSWER_S = 4.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerStatus:
+    """A server: why it does not answer, empty where it does."""
+
+    server: str
+    fault: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaneStatus:
-    """One lane; ``undecided`` records wait in Kafka."""
+    """One lane; ``undecided`` records wait in Kafka, None where that does not answer."""
 
     shard: str
     lane: int
     next_offset: int
-    undecided: int
+    undecided: int | None
     lane_time_ms: int
     stop_code: str
     stop_detail: str
@@ -33,7 +49,7 @@ class LaneStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SinkStatus:
-    """A results partition: how many offsets the sink has still to copy; None where Cassandra does not answer."""
+    """A results partition: how many offsets the sink has still to copy; None where a server is silent."""
 
     partition: int
     waiting: int | None
@@ -64,62 +80,107 @@ class TopicStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceStatus:
-    """All of it. ``processes`` run under a supervisor here; ``archive_fault`` is empty where Cassandra answers.
+    """All of it, as far as ``servers`` answer; of a shard whose MySQL does not, lanes and counts are left out.
 
-    ``troubles`` are what these processes meet now, by their names. ``raised`` are the topics with more partitions
-    than the service uses.
+    ``processes`` run under a supervisor here; ``troubles`` are what these processes meet now, by their names.
+    ``raised`` are the topics with more partitions than the service uses.
     """
 
+    servers: list[ServerStatus]
     processes: list[ChildState]
     troubles: dict[str, list[Trouble]]
     lanes: list[LaneStatus]
     shards: list[ShardStatus]
     sink: list[SinkStatus]
-    archive_fault: str
     raised: list[TopicStatus]
 
     @property
     def good(self) -> bool:
-        """Say whether nobody must look: processes and lanes run, the archive answers, no finding, no command astray."""
+        """Say whether nobody must look: processes and lanes run, servers answer, no finding, no command astray."""
         stopped = any(lane.stop_code for lane in self.lanes) or any(each.failing for each in self.processes)
         loud = any(each.loud for found in self.troubles.values() for each in found)
         astray = any(topic.loses_commands for topic in self.raised)
-        return not (stopped or loud or astray or self.archive_fault) and not any(each.findings for each in self.shards)
+        silent = any(server.fault for server in self.servers)
+        return not (stopped or loud or astray or silent) and not any(each.findings for each in self.shards)
 
 
-def read_status(settings: Settings) -> ServiceStatus:
-    """Ask every part how it is.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Brokers:
+    """What Kafka says: the offset after the last of each lane, by shard, and of each results partition."""
 
-    Raises:
-        Fault: Kafka or a shard's MySQL does not answer; Cassandra's silence is part of the answer.
+    settings: Settings  # with the counts that are in force
+    ends: dict[str, list[int]]
+    results_id: bytes
+    results_ends: list[int]
+    raised: list[TopicStatus]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Database:
+    """What a shard's MySQL says."""
+
+    positions: dict[int, LanePosition]
+    status: ShardStatus
+
+
+def read_status(settings: Settings, *, answer_s: float = ANSWER_S) -> ServiceStatus:
+    """Ask every part how it is, all at the same time; one that does not answer is told, and the others are there.
+
+    Args:
+        settings: Of the whole service.
+        answer_s: Seconds that a server may take.
     """
-    kafka = assembly.kafka_address(settings)
-    settings, topics = counts.of_directory(settings, kafka), Topics(kafka)
-    lanes: list[LaneStatus] = []
-    shards: list[ShardStatus] = []
-    for shard in settings.shards:
-        address = assembly.mysql_address(settings, shard)
-        reader, upkeep = open_reader(address), ShardUpkeep(address)
-        try:
-            positions = reader.lane_positions()
-            shards.append(ShardStatus(shard=shard, counts=reader.counts(), findings=upkeep.findings()))
-        finally:
-            reader.close()
-            upkeep.close()
-        lanes += [
-            _lane(shard, lane, positions.get(lane), topics.bounds(shard_topic(shard), lane)[1])
-            for lane in range(settings.topics.lanes)
-        ]
-    sink, fault = _sink(settings, topics)
+    ends_s = time.monotonic() + answer_s
+    kafka = Asked(partial(_ask_brokers, settings))
+    databases = {shard: Asked(partial(_ask_database, settings, shard)) for shard in settings.shards}
+    archive = Asked(partial(_open_archive, settings))
+    brokers, session = kafka.answer(ends_s), archive.answer(ends_s)
+    found = {shard: asked.answer(ends_s) for shard, asked in databases.items()}
+    sink, cassandra = _sink(settings, brokers, session, answer_s)
+    said = {"Kafka": brokers, **{f"MySQL of {shard}": each for shard, each in found.items()}, "Cassandra": cassandra}
     return ServiceStatus(
+        servers=[
+            ServerStatus(server=server, fault=str(each) if isinstance(each, Fault) else "")
+            for server, each in said.items()
+        ],
         processes=processes.states(settings),
         troubles=processes.troubles(settings),
-        lanes=lanes,
-        shards=shards,
+        lanes=_lanes(settings, brokers, found),
+        shards=[each.status for each in found.values() if not isinstance(each, Fault)],
         sink=sink,
-        archive_fault=fault,
+        raised=[] if isinstance(brokers, Fault) else brokers.raised,
+    )
+
+
+def _ask_brokers(settings: Settings) -> _Brokers:
+    kafka = assembly.kafka_address(settings)
+    topics = Topics(kafka)
+    # Finds soon that brokers are away, and why: the questions below wait longer.
+    topics.partition_counts([RESULTS_TOPIC], deadline_s=LOOK_DEADLINE_S)
+    settings = counts.of_directory(settings, kafka)
+    lanes, partitions = range(settings.topics.lanes), range(settings.topics.results_partitions)
+    return _Brokers(
+        settings=settings,
+        ends={shard: [topics.bounds(shard_topic(shard), lane)[1] for lane in lanes] for shard in settings.shards},
+        results_id=topics.topic_id(RESULTS_TOPIC),
+        results_ends=[topics.bounds(RESULTS_TOPIC, partition)[1] for partition in partitions],
         raised=_raised(settings, topics),
     )
+
+
+def _open_archive(settings: Settings) -> CassandraSession:
+    return open_archive(assembly.cassandra_address(settings), requests_max=1)
+
+
+def _ask_database(settings: Settings, shard: str) -> _Database:
+    address = assembly.mysql_address(settings, shard)
+    reader, upkeep = open_reader(address), ShardUpkeep(address)
+    try:
+        status = ShardStatus(shard=shard, counts=reader.counts(), findings=upkeep.findings())
+        return _Database(positions=reader.lane_positions(), status=status)
+    finally:
+        reader.close()
+        upkeep.close()
 
 
 def _raised(settings: Settings, topics: Topics) -> list[TopicStatus]:
@@ -131,7 +192,17 @@ def _raised(settings: Settings, topics: Topics) -> list[TopicStatus]:
     ]
 
 
-def _lane(shard: str, lane: int, position: LanePosition | None, end: int) -> LaneStatus:
+def _lanes(settings: Settings, brokers: _Brokers | Fault, found: Mapping[str, _Database | Fault]) -> list[LaneStatus]:
+    lanes = range((settings if isinstance(brokers, Fault) else brokers.settings).topics.lanes)
+    return [
+        _lane(shard, lane, said.positions.get(lane), None if isinstance(brokers, Fault) else brokers.ends[shard][lane])
+        for shard, said in found.items()
+        if not isinstance(said, Fault)
+        for lane in lanes
+    ]
+
+
+def _lane(shard: str, lane: int, position: LanePosition | None, end: int | None) -> LaneStatus:
     if position is None:  # never owned
         return LaneStatus(
             shard=shard,
@@ -148,7 +219,7 @@ def _lane(shard: str, lane: int, position: LanePosition | None, end: int) -> Lan
         shard=shard,
         lane=lane,
         next_offset=progress.next_offset,
-        undecided=max(0, end - progress.next_offset),
+        undecided=None if end is None else max(0, end - progress.next_offset),
         lane_time_ms=progress.last_time_ms,
         stop_code=position.stop_code or "",
         stop_detail=position.stop_detail,
@@ -159,22 +230,26 @@ def _lane(shard: str, lane: int, position: LanePosition | None, end: int) -> Lan
     )
 
 
-def _sink(settings: Settings, topics: Topics) -> tuple[list[SinkStatus], str]:
-    partitions = range(settings.topics.results_partitions)
-    try:
-        session = open_archive(assembly.cassandra_address(settings), requests_max=1)
-    except Unavailable as fault:
-        return [SinkStatus(partition=partition, waiting=None) for partition in partitions], str(fault)
-    try:
-        reader, topic_id = ArchiveReader(session), topics.topic_id(RESULTS_TOPIC)
-        return [
-            SinkStatus(
-                partition=partition,
-                waiting=topics.bounds(RESULTS_TOPIC, partition)[1] - (reader.position(topic_id, partition) or 0),
-            )
-            for partition in partitions
-        ], ""
-    except Fault as fault:
-        return [SinkStatus(partition=partition, waiting=None) for partition in partitions], str(fault)
-    finally:
+def _sink(
+    settings: Settings, brokers: _Brokers | Fault, session: CassandraSession | Fault, answer_s: float
+) -> tuple[list[SinkStatus], Fault | None]:
+    """Return how far the sink is, and why Cassandra does not say so; the session is closed."""
+    if isinstance(brokers, Fault) or isinstance(session, Fault):
+        if not isinstance(session, Fault):
+            session.close()
+        unknown = [SinkStatus(partition=each, waiting=None) for each in range(settings.topics.results_partitions)]
+        return unknown, session if isinstance(session, Fault) else None
+    asked = Asked(partial(_positions, session, brokers))
+    positions = asked.answer(time.monotonic() + answer_s)
+    silent = isinstance(positions, Fault)
+    if not silent:
         session.close()
+    return [
+        SinkStatus(partition=partition, waiting=None if isinstance(positions, Fault) else end - positions[partition])
+        for partition, end in enumerate(brokers.results_ends)
+    ], positions if isinstance(positions, Fault) else None
+
+
+def _positions(session: CassandraSession, brokers: _Brokers) -> list[int]:
+    reader = ArchiveReader(session)
+    return [reader.position(brokers.results_id, partition) or 0 for partition in range(len(brokers.results_ends))]

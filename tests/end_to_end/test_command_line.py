@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from processors.client import CommandIds
 from processors.ids import id_text, make_command_id
 from processors.ops import assembly
 from processors.streams.topics import shard_topic
-from tests.end_to_end.conftest import Running
+from tests.end_to_end.conftest import Running, balance
 from tests.kafka_log import KafkaLog
 from tests.waiting import eventually
 
@@ -302,8 +303,38 @@ def test_status_says_that_all_is_well(running: Running, partner: str) -> None:
     found = running.balance("status", "--json").json
     assert partner
     assert {lane["lane"] for lane in found["lanes"]} == {0, 1, 2, 3}
-    assert found["archive_fault"] == ""
+    assert [(each["server"], each["fault"]) for each in found["servers"]] == [
+        ("Kafka", ""),
+        ("MySQL of s1", ""),
+        ("Cassandra", ""),
+    ]
     assert "lanes" in running.balance("status").out
+
+
+@pytest.mark.parametrize(
+    ("server", "address"),
+    [
+        ("Kafka", {"BALANCE_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:1"}),
+        ("MySQL of s1", {"BALANCE_SHARDS__S1__PORT": "1"}),
+        ("Cassandra", {"BALANCE_CASSANDRA__PORT": "1"}),
+    ],
+)
+def test_status_shows_what_it_can_where_a_server_is_away(
+    running: Running, server: str, address: dict[str, str]
+) -> None:
+    began_s = time.monotonic()
+    place = replace(running.place, environment={**running.place.environment, **address})
+    said = balance(place, "status", "--json")
+
+    assert said.status == 3
+    assert time.monotonic() - began_s < 20  # twice what it may take, for a busy machine
+    found = said.json
+    assert [each["server"] for each in found["servers"] if each["fault"]] == [server]
+    lanes, shards, waiting = found["lanes"], found["shards"], [each["waiting"] for each in found["sink"]]
+    assert [each["undecided"] is None for each in lanes] == ([] if server == "MySQL of s1" else [server == "Kafka"] * 4)
+    assert len(shards) == (server != "MySQL of s1")
+    assert waiting.count(None) == (0 if server == "MySQL of s1" else 4)
+    assert server in balance(place, "status").out
 
 
 def test_verify_proves_the_books(running: Running, partner: str) -> None:

@@ -14,7 +14,7 @@ from processors.ops.cli import history, operating, proving, stack
 from processors.ops.cli.asking import show_result
 from processors.ops.cli.sending import progress_bar
 from processors.ops.cli.terminal import notes, page, print_table
-from processors.ops.status import LaneStatus, ServiceStatus, ShardStatus, SinkStatus, TopicStatus
+from processors.ops.status import LaneStatus, ServerStatus, ServiceStatus, ShardStatus, SinkStatus, TopicStatus
 from processors.ops.supervisor import ChildState, Condition
 from processors.recovery.verify import Check
 from processors.stores.archive_reader import StatementRow
@@ -57,12 +57,12 @@ def status(text: str) -> None:
     trouble = Trouble(process=text, subject=text, fault=text, detail=text, times=1, for_s=1, loud=True)
     operating.print_status(
         ServiceStatus(
+            servers=[ServerStatus(server=text, fault=text)],
             processes=[child],
             troubles={text: [trouble]},
             lanes=[lane],
             shards=[ShardStatus(shard=text, counts=counts, findings=[finding])],
             sink=[SinkStatus(partition=0, waiting=None)],
-            archive_fault=text,
             raised=[TopicStatus(topic=text, partitions=8, known=4)],
         )
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
 from processors.client import NoAnswer
 from processors.faults import NEXT_STEPS, WAITING_FOR_A_TIME, Misconfigured, next_step
@@ -33,7 +34,7 @@ from processors.ops.cli.terminal import (
 )
 from processors.ops.durations import show_duration
 from processors.ops.result_text import EXIT_FAULT, show_time
-from processors.ops.status import LaneStatus, ServiceStatus, read_status
+from processors.ops.status import LaneStatus, ServerStatus, ServiceStatus, read_status
 from processors.ops.supervisor import ChildState
 from processors.settings import Settings
 from processors.stores.shard_reader import open_reader
@@ -63,8 +64,8 @@ def register(app: typer.Typer) -> None:
 def status(*, as_json: JsonOption = False) -> None:
     """Show each lane's lag, the sink's, what MySQL holds and what went wrong.
 
-    Exit status 3 where a lane is stopped, a process here keeps failing or says that somebody must look, Cassandra does
-    not answer or a finding is open; a backlog alone is no fault.
+    Exit status 3 where a lane is stopped, a process here keeps failing or says that somebody must look, a server
+    does not answer or a finding is open; a backlog alone is no fault.
     """
     found = read_status(settings())
     if as_json:
@@ -81,6 +82,7 @@ def _status_as_json(found: ServiceStatus) -> dict[str, Any]:
 
 def print_status(found: ServiceStatus) -> None:
     """Write how the service is doing: tables, and a red line for each thing that somebody must look at."""
+    _print_servers(found.servers)
     _print_processes(found.processes)
     _print_troubles(found.troubles)
     _print_lanes(found.lanes)
@@ -104,12 +106,19 @@ def print_status(found: ServiceStatus) -> None:
         astray = "what is written to the others becomes dead letters; docs/operations.md, Partition counts"
         text += astray if topic.loses_commands else "the others are ignored"
         page.print(text, style="red" if topic.loses_commands else None, soft_wrap=True)
-    if found.archive_fault:
-        page.print(f"Cassandra: {found.archive_fault}", style="red", soft_wrap=True)
     for shard in found.shards:
         for finding in shard.findings:
             text = f"{shard.shard} {show_time(finding.raised_at_ms)} {finding.kind} {finding.subject}: {finding.detail}"
             page.print(text, style="red", soft_wrap=True)
+
+
+def _print_servers(servers: list[ServerStatus]) -> None:
+    rows = ((_marked(each.server, each.fault), _marked(each.fault or "answers", each.fault)) for each in servers)
+    print_table("servers", ("server", "state"), rows)
+
+
+def _marked(text: str, fault: str) -> Text:
+    return Text(text, style="red" if fault else "")
 
 
 def _print_processes(states: list[ChildState]) -> None:
@@ -139,7 +148,7 @@ def _print_lanes(lanes: list[LaneStatus]) -> None:
             lane.shard,
             lane.lane,
             lane.next_offset,
-            lane.undecided,
+            "unknown" if lane.undecided is None else lane.undecided,
             show_time(lane.lane_time_ms),
             lane.stop_code or "runs",
         )
@@ -163,11 +172,17 @@ def show_lanes(
     as_json: JsonOption = False,
 ) -> None:
     """Show where lanes stand, and why stopped ones stopped."""
-    lanes = [each for each in read_status(settings()).lanes if lane in {None, each.lane}]
+    found = read_status(settings())
+    lanes = [each for each in found.lanes if lane in {None, each.lane}]
     if as_json:
         print_json([asdict(each) for each in lanes])
     else:
         _print_lanes(lanes)
+    silent = [each for each in found.servers if each.fault]
+    for server in silent:
+        notes.print(f"{server.server} does not answer: {server.fault}", style="red", soft_wrap=True)
+    if silent:
+        raise typer.Exit(EXIT_FAULT)
 
 
 def release(
