@@ -281,10 +281,36 @@ def test_lanes_that_met_producers_times_go_on_once_they_are_told_them(running: R
     # The other lanes, too: ticks came to them meanwhile.
     for stopped in [each for each in lanes(running) if each["stop_code"]]:
         number, first = stopped["lane"], stopped["next_offset"]
-        said = running.balance("lane", "release", str(number), f"{first}-{first + 9}", str(now_ms), "--json")
-        assert said.json == {"lane": number, "first_offset": first, "last_offset": first + 9, "time_ms": now_ms}
+        if number == 3:
+            said = running.balance("lane", "release", "3", f"{first}-{first + 9}", str(now_ms), "--json")
+            assert said.json == {"lane": 3, "first_offset": first, "last_offset": first + 9, "time_ms": now_ms}
+        else:
+            said = running.balance("lane", "release", str(number), "--all", str(now_ms), "--json")
+            assert said.json.items() >= {"lane": number, "first_offset": first, "time_ms": now_ms}.items()
     eventually(lambda: not any(each["stop_code"] for each in lanes(running)), "every lane goes on")
     assert running.balance("lane", "release", "3", "1", str(now_ms)).status == 2
+
+
+@pytest.mark.rule("I2")
+def test_a_word_that_was_not_enough_says_how_far_the_lane_went_and_all_of_them_are_found(running: Running) -> None:
+    log = KafkaLog(assembly.kafka_address(running.place.settings))
+    topic = shard_topic("s1")
+    log.alter(topic, "message.timestamp.type", "CreateTime")
+    log.write(topic, [b"no command"] * 3, partition=3)
+    log.alter(topic, "message.timestamp.type", "LogAppendTime")
+    eventually(lambda: lanes(running)[3]["stop_code"] == "TIMESTAMP_TYPE", "lane 3 stops")
+    now_ms, first = time.time_ns() // 1_000_000, lanes(running)[3]["next_offset"]
+    assert running.balance("lane", "release", "3", str(first)).status == 2
+    assert running.balance("lane", "release", "3", str(first), str(now_ms), "--all", str(now_ms)).status == 2
+
+    said = running.balance("lane", "release", "3", f"{first}-{first + 1}", str(now_ms))
+    assert said.status == 3
+    assert f"went past {first + 1}, stopped at {first + 2}: TIMESTAMP_TYPE" in said.err
+
+    for stopped in [each for each in lanes(running) if each["stop_code"]]:
+        said = running.balance("lane", "release", str(stopped["lane"]), "--all", str(now_ms))
+        assert said.status == 0
+    eventually(lambda: not any(each["stop_code"] for each in lanes(running)), "every lane goes on")
 
 
 def lanes(running: Running) -> list[dict[str, Any]]:

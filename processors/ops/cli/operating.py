@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,26 +9,26 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from processors.client import NoAnswer
-from processors.faults import NEXT_STEPS, WAITING_FOR_A_TIME, Misconfigured, next_step
-from processors.ledger.commands import SetLaneTime, SetRules
+from processors.faults import NEXT_STEPS, Misconfigured, next_step
+from processors.ledger.commands import SetRules
 from processors.ledger.rules import RESULT_VERSION, RULES_RELEASE, Rules, why_unfit
 from processors.ops import assembly, keys, processes
+from processors.ops.cli.releasing import release
 from processors.ops.cli.terminal import (
     WITHIN_S,
     Commands,
     JsonOption,
+    LaneArgument,
     ShardOption,
     WithinOption,
     add_group,
+    known_lane,
     notes,
     open_client,
     page,
     print_json,
     print_table,
     read_duration,
-    read_offsets,
-    read_time,
     settings,
 )
 from processors.ops.durations import show_duration
@@ -43,7 +42,6 @@ from processors.troubles import Trouble
 from processors.wire.signature import KeyRing
 
 _PANEL = "Operating"
-LaneArgument = Annotated[int, typer.Argument(metavar="LANE", min=0, help="A partition of the shard's topic.")]
 _COUNTS_RIGHT = ("lane", "next", "undecided", "waiting", "rows", "slices", "holds", "refunds")
 
 
@@ -185,67 +183,6 @@ def show_lanes(
         raise typer.Exit(EXIT_FAULT)
 
 
-def release(
-    *,
-    lane: LaneArgument,
-    offsets: Annotated[
-        range,
-        typer.Argument(
-            parser=read_offsets,
-            metavar="OFFSET[-LAST]",
-            help="The record that stopped the lane, as `lane show` tells; or it and those after it.",
-        ),
-    ],
-    time_ms: Annotated[
-        int,
-        typer.Argument(
-            parser=read_time, metavar="TIME", help="Its true time: 2026-11-23T00:10:00Z, or ms since the epoch."
-        ),
-    ],
-    shard: ShardOption = None,
-    within_s: WithinOption = WITHIN_S,
-    as_json: JsonOption = False,
-) -> None:
-    """Tell a stopped lane the true time of records, after the broker's clock, or the topic, was set right.
-
-    For CLOCK_AHEAD and TIMESTAMP_TYPE; the lane then goes on by itself.
-    """
-    chosen = settings()
-    name = shard or chosen.home_shard
-    known = _known_lane(chosen, name, lane)
-    _refuse_needless(chosen, name, known, offsets[0], time_ms)
-    try:
-        with open_client(within_s=within_s) as client:
-            word = SetLaneTime(
-                command_id=client.new_id(), lane_offset=offsets[0], time_ms=time_ms, last_offset=offsets[-1]
-            )
-            client.send_control(word, shard=name, lane=known)
-    except NoAnswer:
-        notes.print(
-            f"no answer of lane {lane} within {within_s} s: what was written counts once its worker runs; look with "
-            "`balance lane show`, and say it again if the lane still waits for a time then",
-            style="red",
-            soft_wrap=True,
-        )
-        raise typer.Exit(EXIT_FAULT) from None
-    first, last = offsets[0], offsets[-1]
-    if as_json:
-        print_json({"lane": lane, "first_offset": first, "last_offset": last, "time_ms": time_ms})
-    else:
-        page.print(f"lane {lane} knows the time of offset {first}" + (f" to {last}" if last > first else ""))
-
-
-def _refuse_needless(chosen: Settings, shard: str, lane: int, offset: int, time_ms: int) -> None:
-    """Refuse a word that no lane waits for: it stays in the log, and cannot be taken back."""
-    stands = open_reader(assembly.mysql_address(chosen, shard)).lane_positions().get(lane)
-    if stands is None or stands.stop_code not in WAITING_FOR_A_TIME:
-        raise typer.BadParameter(f"lane {lane} is not stopped for want of a record's time; see `balance lane show`")
-    if offset != stands.progress.next_offset:
-        raise typer.BadParameter(f"lane {lane} stopped at offset {stands.progress.next_offset}, not {offset}")
-    if time_ms > time.time_ns() // 1_000_000:
-        raise typer.BadParameter("the record was written before now")
-
-
 def restart(*, lane: LaneArgument, shard: ShardOption = None, as_json: JsonOption = False) -> None:
     """Let a stopped lane go on, after what stopped it was mended.
 
@@ -253,7 +190,7 @@ def restart(*, lane: LaneArgument, shard: ShardOption = None, as_json: JsonOptio
     """
     chosen = settings()
     name = shard or chosen.home_shard
-    known = _known_lane(chosen, name, lane)
+    known = known_lane(chosen, name, lane)
     _refuse_in_vain(chosen, name, known)
     upkeep = ShardUpkeep(assembly.mysql_address(chosen, name))
     try:
@@ -288,13 +225,6 @@ def _refuse_in_vain(chosen: Settings, shard: str, lane: int) -> None:
 def _troubles_of_lane(chosen: Settings, shard: str, lane: int) -> list[Trouble]:
     found = processes.troubles(chosen).values()
     return [each for troubles in found for each in troubles if each.subject == f"{shard} lane {lane}"]
-
-
-def _known_lane(chosen: Settings, shard: str, lane: int) -> int:
-    lanes = assembly.founded_settings(chosen, shard).topics.lanes
-    if lane >= lanes:
-        raise typer.BadParameter(f"there are lanes 0 to {lanes - 1}")
-    return lane
 
 
 # ---------------------------------------------------------------------- rules

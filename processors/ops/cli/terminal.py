@@ -194,3 +194,12 @@ WithinOption = Annotated[int, typer.Option("--within", min=1, max=600, help="Sec
 ShardOption = Annotated[str | None, typer.Option("--shard", help="Which shard.", show_default="home_shard")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 WITHIN_S = 15
+LaneArgument = Annotated[int, typer.Argument(metavar="LANE", min=0, help="A partition of the shard's topic.")]
+
+
+def known_lane(chosen: Settings, shard: str, lane: int) -> int:
+    """Refuse a lane that the shard does not have; else return it."""
+    lanes = assembly.founded_settings(chosen, shard).topics.lanes
+    if lane >= lanes:
+        raise typer.BadParameter(f"there are lanes 0 to {lanes - 1}")
+    return lane
