@@ -67,7 +67,7 @@ class Troubles:
         """
         self._clock = clock
         self._lock = threading.Lock()
-        self._kinds: dict[tuple[str, str, str], _Kind] = {}  # by process, subject, fault and text
+        self._kinds: dict[tuple[str, str, str], _Kind] = {}  # by process, subject, event with fault and text
 
     def met(
         self,
@@ -95,7 +95,7 @@ class Troubles:
         FAULTS.labels(process, type(fault).__name__).inc()
         is_loud = needs_somebody(fault) if loud is None else loud
         with self._lock:
-            kind, is_new = self._count(process, subject, fault, loud=is_loud)
+            kind, is_new = self._count(process, subject, event, fault, loud=is_loud)
             now_s = self._clock()
             if not is_new and now_s - kind.told_s < REPEAT_S:
                 return
@@ -149,9 +149,9 @@ class Troubles:
     def _is_now(self, kind: _Kind) -> bool:
         return kind.is_now and self._clock() - kind.met_s <= QUIET_S
 
-    def _count(self, process: str, subject: str, fault: Exception, *, loud: bool) -> tuple[_Kind, bool]:
+    def _count(self, process: str, subject: str, event: str, fault: Exception, *, loud: bool) -> tuple[_Kind, bool]:
         now_s, detail = self._clock(), str(fault)
-        key = (process, subject, f"{type(fault).__name__} {_NUMBERS.sub('#', detail)}")
+        key = (process, subject, f"{event} {type(fault).__name__} {_NUMBERS.sub('#', detail)}")
         kind = self._kinds.pop(key, None)
         is_new = kind is None
         if kind is None:

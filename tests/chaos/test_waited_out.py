@@ -136,8 +136,10 @@ def test_a_password_that_is_changed_under_load_is_looked_up_again(
             mysql.root(f"ALTER USER {user} IDENTIFIED BY '{new}'")
             proxy.cut()  # as KILL does to each of its connections; the file still has the old one
             time.sleep(5)
-            ready = balance(service.place, "status", "--json")
-            assert ready.status == 3
+            told = balance(service.place, "lane", "restart", "0")
+            assert told.status == 3
+            assert "shard-s1, s1 lane 0: Refused: " in told.out  # its worker says so, whatever the database knows
+            assert "MySQL error 1045" in told.out
             password_file.write_text(new)
             service.await_progress()
             load.await_batches(5)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import io
+import json
 import time
 import weakref
 from collections.abc import Callable
@@ -16,7 +18,7 @@ import pytest
 from processors.faults import LaneStopped, Refused, StopCode, UnknownOutcome
 from processors.ids import make_command_id
 from processors.ledger.commands import GetBalance
-from processors.telemetry import REGISTRY
+from processors.telemetry import REGISTRY, configure_logging
 from processors.wire.admission import admit
 from processors.wire.positions import GroupPosition
 from processors.wire.records import OutRecord, Record
@@ -59,7 +61,7 @@ class Process:
             "s1",
             0,
             lambda: parts,
-            LaneLimits(stopped_look_s=0.05),
+            LaneLimits(stopped_look_s=0.05, bug_after_s=1.0),
             admit=partial(admit, keyring=KEYRING, lane=0, lanes=1),
             on_taken=lambda: None,
         )
@@ -116,6 +118,28 @@ def test_a_publication_that_is_refused_for_a_while_is_waited_out_before_the_lane
     assert process.stopped_by is StopCode.LOG_GAP
     assert process.published == 4
     process.end()
+
+
+@pytest.mark.rule("L11")
+def test_an_exception_while_deciding_is_logged_once_with_its_own_traceback_and_stops_the_lane() -> None:
+    def no_clock() -> int:
+        raise KeyError("clock")
+
+    lines = io.StringIO()
+    configure_logging("shard-s1", stream=lines)
+    worker = Worker.begin()
+    worker.write(count=4)
+    worker.parts = replace(worker.parts, clock_ms=no_clock)
+    process = Process(worker)
+
+    process.poll_until(lambda: process.stopped_by is StopCode.BUG, "the lane stops")
+    process.poll_until(lambda: "lane_stopped" in lines.getvalue(), "it says so")
+    process.end()
+
+    told = [json.loads(line) for line in lines.getvalue().splitlines()]
+    (trace,) = [line["exception"] for line in told if line["event"] == "lane_bug"]
+    assert trace.endswith("in no_clock\n    raise KeyError(\"clock\")\nKeyError: 'clock'\n")
+    assert [line["event"] for line in told if line["level"] == "error"] == ["lane_bug", "lane_stopped"]
 
 
 def test_a_lane_that_was_given_away_is_not_shown_as_stopped_any_more() -> None:

@@ -72,6 +72,14 @@ def test_another_fault_or_another_error_number_is_told_at_once(troubles: Trouble
     assert len(read(lines)) == 3
 
 
+def test_a_bug_that_becomes_a_stop_is_told_as_one_at_once(troubles: Troubles, lines: io.StringIO) -> None:
+    stop = LaneStopped(StopCode.BUG, "offset 4: KeyError: 7")
+    for event in ("lane_bug", "lane_bug", "lane_stopped"):
+        troubles.met("shard", stop, subject="s1 lane 0", event=event)
+
+    assert [line["event"] for line in read(lines)] == ["lane_bug", "lane_stopped"]
+
+
 def test_a_fault_that_comes_and_goes_every_second_does_not_fill_the_log(
     troubles: Troubles, clock: Clock, lines: io.StringIO
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from processors.faults import NEXT_STEPS, Misconfigured, next_step
+from processors.faults import NEXT_STEPS, Fault, Misconfigured, next_step
 from processors.ledger.commands import SetRules
 from processors.ledger.rules import RESULT_VERSION, RULES_RELEASE, Rules, why_unfit
 from processors.ops import assembly, keys, processes
@@ -190,23 +190,32 @@ def restart(*, lane: LaneArgument, shard: ShardOption = None, as_json: JsonOptio
     """
     chosen = settings()
     name = shard or chosen.home_shard
-    known = known_lane(chosen, name, lane)
-    _refuse_in_vain(chosen, name, known)
-    upkeep = ShardUpkeep(assembly.mysql_address(chosen, name))
+    waits = _troubles_of_lane(chosen, name, lane)
     try:
-        cleared = upkeep.clear_stop(known)
-    finally:
-        upkeep.close()
-    waits = [] if cleared else _troubles_of_lane(chosen, name, lane)
+        cleared = _clear_stop(chosen, name, lane)
+    except Fault:  # of the database, which may not know that the lane stopped
+        _print_troubles(waits)
+        raise
     if as_json:
-        print_json({"lane": lane, "was_stopped": cleared, "troubles": [asdict(each) for each in waits]})
+        told = [] if cleared else [asdict(each) for found in waits.values() for each in found]
+        print_json({"lane": lane, "was_stopped": cleared, "troubles": told})
     elif cleared:
         page.print(f"lane {lane} may go on")
     else:
         page.print(f"lane {lane} was not stopped" + ("; its worker says:" if waits else ""))
-        _print_troubles({each.subject: [replace(each, subject="")] for each in waits})
-    if any(each.loud for each in waits):
+        _print_troubles(waits)
+    if not cleared and any(each.loud for found in waits.values() for each in found):
         raise typer.Exit(EXIT_FAULT)
+
+
+def _clear_stop(chosen: Settings, shard: str, lane: int) -> bool:
+    known = known_lane(chosen, shard, lane)
+    _refuse_in_vain(chosen, shard, known)
+    upkeep = ShardUpkeep(assembly.mysql_address(chosen, shard))
+    try:
+        return upkeep.clear_stop(known)
+    finally:
+        upkeep.close()
 
 
 def _refuse_in_vain(chosen: Settings, shard: str, lane: int) -> None:
@@ -222,9 +231,13 @@ def _refuse_in_vain(chosen: Settings, shard: str, lane: int) -> None:
     raise Misconfigured(f"lane {lane} stopped with {stands.stop_code}, which a restart does not mend: {step}")
 
 
-def _troubles_of_lane(chosen: Settings, shard: str, lane: int) -> list[Trouble]:
-    found = processes.troubles(chosen).values()
-    return [each for troubles in found for each in troubles if each.subject == f"{shard} lane {lane}"]
+def _troubles_of_lane(chosen: Settings, shard: str, lane: int) -> dict[str, list[Trouble]]:
+    """Return what processes here say of a lane, by their names; those that say nothing are left out."""
+    found = {
+        name: [each for each in troubles if each.subject == f"{shard} lane {lane}"]
+        for name, troubles in processes.troubles(chosen).items()
+    }
+    return {name: troubles for name, troubles in found.items() if troubles}
 
 
 # ---------------------------------------------------------------------- rules
