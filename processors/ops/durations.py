@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 _UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _DURATION = re.compile(r"(\d{1,12})\s*(ms|s|m|h|d)", re.ASCII)
@@ -36,6 +36,21 @@ def show_duration(duration_ms: int) -> str:
     """
     unit = next(unit for unit in reversed(_UNITS_MS) if duration_ms % _UNITS_MS[unit] == 0)
     return f"{duration_ms // _UNITS_MS[unit]}{unit}"
+
+
+def parse_day(text: str) -> int:
+    """Read a day, in days since the epoch, UTC.
+
+    Raises:
+        DurationError: It is none.
+
+    >>> parse_day("1970-01-31")
+    30
+    """
+    try:
+        return (date.fromisoformat(text.strip()) - date(1970, 1, 1)).days
+    except ValueError:
+        raise DurationError(f"{text!r} is not a day: write it like 2026-11-23") from None
 
 
 def parse_time(text: str) -> int:

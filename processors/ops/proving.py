@@ -29,6 +29,7 @@ from processors.wire.records import Record
 from processors.wire.results import decision_of
 
 MYSQL_PORT = 3306
+_AFTER_THE_HOST = set("/@:")  # in a database's name they show that a password was not encoded
 
 
 def verify_shard(
@@ -108,23 +109,34 @@ def target_address(settings: Settings, shard: str, dsn: str) -> MysqlAddress:
     """Read ``mysql://user:password@host:port/database``; user and password default to the shard's own.
 
     Raises:
-        Misconfigured: It is no such text.
+        Misconfigured: It is no such text; what is told of it never holds what may be the password.
     """
     live = assembly.mysql_address(settings, shard)
     parts = urlsplit(dsn)
+    try:
+        port = parts.port
+    except ValueError:
+        raise _no_target("the port is no number of 0 to 65535") from None
     database = parts.path.lstrip("/")
     if parts.scheme != "mysql" or not parts.hostname or not database:
-        raise Misconfigured(
-            f"{dsn.rsplit('@', maxsplit=1)[-1]} is no target: write mysql://user:password@host:port/database"
-        )
+        raise _no_target("it has no mysql://, no host or no database")
+    if _AFTER_THE_HOST.intersection(database) or parts.query or parts.fragment:
+        raise _no_target("the database has characters that no name has")
     return MysqlAddress(
         host=parts.hostname,
-        port=parts.port or MYSQL_PORT,
+        port=port or MYSQL_PORT,
         user=unquote(parts.username or live.user),
         password=unquote(parts.password or live.password),
         database=database,
         ssl_mode=live.ssl_mode,
         ssl_ca_file=live.ssl_ca_file,
+    )
+
+
+def _no_target(why: str) -> Misconfigured:
+    return Misconfigured(
+        f"--into is no target, since {why}: write mysql://user:password@host:port/database, and percent-encode the "
+        "characters / # ? @ : % of user and password, such as %2F for /"
     )
 
 

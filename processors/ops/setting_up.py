@@ -29,6 +29,7 @@ def initialize(settings: Settings, say: Progress) -> None:
         Misconfigured: Something is there, and is not as the settings say; nothing of it is changed.
         Fault: A server does not answer; run it again.
     """
+    _refuse_more_shards(settings)
     if make_keys(settings.keys_file):
         say(f"made a signing key: {settings.keys_file}")
     address = assembly.kafka_address(settings)
@@ -63,6 +64,16 @@ def migrate_schemas(settings: Settings, say: Progress) -> None:
     archive = assembly.cassandra_address(settings)
     for name in migrate_archive(archive, replication_factor=settings.cassandra.replication_factor):
         say(f"keyspace {archive.keyspace}: applied {name}")
+
+
+def _refuse_more_shards(settings: Settings) -> None:
+    others = [f"[shards.{shard}]" for shard in settings.shards if shard != settings.home_shard]
+    if others:
+        raise Misconfigured(
+            f"the settings name shards besides home_shard {settings.home_shard}: in this release one shard takes part; "
+            f"remove {', '.join(others)} from config/{settings.profile}.toml, and BALANCE_SHARDS__... of them from the "
+            "environment"
+        )
 
 
 def _refuse_other_counts(settings: Settings, shard: str) -> None:

@@ -235,6 +235,30 @@ def test_results_are_shown_by_partner_and_status(running: Running, partner: str)
     assert [(each["type"], each["reason"]) for each in said.json_lines] == [("PAY", "INSUFFICIENT_FUNDS")]
 
 
+def test_the_latest_results_of_a_partner_are_his_however_many_others_came_since(running: Running, partner: str) -> None:
+    for _ in range(5):
+        running.balance("balance", "nobody", "USD")
+    said = running.balance("results", "--last", "2", "--root", partner, "--json")
+    assert [each["address"].split(":")[0] for each in said.json_lines] == [partner] * 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "next_step"),
+    [
+        (("results", "--last", "3", "--root", "nosuch"), "`balance statement`"),
+        (("account", "show", "nosuch"), "`balance account open nosuch USD`"),
+        (("statement", "nosuch", "USD"), "`balance account list`"),
+    ],
+    ids=lambda each: each[0] if isinstance(each, tuple) else "",
+)
+def test_nothing_found_is_exit_status_1_and_says_where_to_look(
+    running: Running, arguments: tuple[str, ...], next_step: str
+) -> None:
+    said = running.balance(*arguments)
+    assert said.status == 1
+    assert next_step in said.err
+
+
 def test_a_record_that_is_no_command_is_a_dead_letter(running: Running) -> None:
     settings = running.place.settings
     producer = Producer({"bootstrap.servers": settings.kafka.bootstrap_servers, "partitioner": "murmur2_random"})
@@ -251,6 +275,10 @@ def test_a_record_that_is_no_command_is_a_dead_letter(running: Running) -> None:
     assert (letter["cause"], letter["payload"]) == ("UNKNOWN_SCHEMA", "no command")
     assert running.balance("dead-letters", "show", letter["name"], "--json").json == letter
     assert running.balance("dead-letters", "show", "here").status == 2
+    for name in ("0/999999", "9/0"):
+        absent = running.balance("dead-letters", "show", name)
+        assert absent.status == 1
+        assert "`balance dead-letters list`" in absent.err
 
 
 def test_rules_are_changed_in_every_lane_through_the_log(running: Running) -> None:

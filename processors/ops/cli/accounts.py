@@ -86,6 +86,8 @@ def update(
     as_json: JsonOption = False,
 ) -> None:
     """Change an account's limit, policy, status or metadata; what is not named stays."""
+    if limit is None and policy is None and status is None and metadata is None:
+        raise typer.BadParameter("name what to change: --limit, --policy, --status or --metadata")
     if status is AccountStatus.CLOSED and not yes:
         _warn_of_open_children(address, currency)
     overdraft_limit = None if limit is None else limit_of(limit, currency)

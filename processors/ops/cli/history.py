@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import UTC, datetime
 from itertools import islice
 from typing import Annotated, NoReturn
 
@@ -23,6 +22,7 @@ from processors.ops.cli.terminal import (
     page,
     print_json,
     print_table,
+    read_day,
     settings,
 )
 from processors.ops.lookup import Lookup, Statement, Transaction
@@ -48,7 +48,6 @@ from processors.stores.shard_reader import RANGE_ROWS, ShardReader, open_reader
 from processors.streams.topics import Topics, shard_topic
 
 _PANEL = "Looking"
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ACCOUNT_COLUMNS = ("account", "currency", "balance", "held", "available", "limit", "policy", "status")
 _FIGURES = ("balance", "held", "available", "limit", "change", "held change")
 
@@ -149,17 +148,19 @@ def statement(
     *,
     address: Address,
     currency: Currency,
-    since: Annotated[
-        datetime | None, typer.Option("--since", formats=["%Y-%m-%d"], help="From this day on, UTC.")
+    from_day: Annotated[
+        int | None,
+        typer.Option("--since", parser=read_day, metavar="DAY", help="From this day on, UTC, such as 2026-11-23."),
     ] = None,
     last: Annotated[int | None, typer.Option("--last", "-n", min=1, help="Only so many, the newest.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Print an account's changes, archived ones from Cassandra and the newest from MySQL."""
+    """Print an account's changes, archived ones from Cassandra and the newest from MySQL; exit 1 if there is none."""
     chosen = settings()
-    from_day = None if since is None else (since.replace(tzinfo=UTC) - _EPOCH).days
     with open_lookup(chosen, chosen.home_shard) as lookup:
         found = lookup.statement(address, currency, from_day=from_day, last=last)
+    if not found.rows and found.complete:
+        _refuse_no_account(address, currency)
     if as_json:
         for row in found.rows:
             print_json(statement_row_as_json(row, currency))
@@ -199,12 +200,25 @@ def print_statement(title: str, rows: list[StatementRow], currency: str) -> None
     print_table(title, columns, cells, right=(*_FIGURES, "sequence"))
 
 
+def _refuse_no_account(address: str, currency: str | None = None) -> None:
+    """End with exit status 1 where an address has no account, and say how to find or open one."""
+    if any(each.address == address and currency in {None, each.currency} for each in accounts_below(address)):
+        return
+    in_currency = "" if currency is None else f" in {currency}"
+    notes.print(
+        f"there is no account {address}{in_currency}: `balance account list` shows those that there are, "
+        f"`balance account open {address} {currency or 'USD'}` opens one",
+        soft_wrap=True,
+    )
+    raise typer.Exit(EXIT_REJECTED)
+
+
 def show_account(*, address: Address, as_json: JsonOption = False) -> None:
     """Show the accounts of an address, each currency's; exit status 1 if there is none."""
     found = [account for account in accounts_below(address) if account.address == address]
-    _print_accounts(found, as_json=as_json)
     if not found:
-        raise typer.Exit(EXIT_REJECTED)
+        _refuse_no_account(address)
+    _print_accounts(found, as_json=as_json)
 
 
 def list_accounts(

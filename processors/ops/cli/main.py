@@ -26,7 +26,7 @@ from processors.ops.cli.terminal import notes, use_profile
 from processors.ops.result_text import EXIT_FAULT
 
 EPILOG = (
-    "Exit status: 0 accepted, open or completed; 1 rejected or returned; 2 wrong usage; "
+    "Exit status: 0 accepted, open or completed; 1 rejected or returned, or nothing found; 2 wrong usage; "
     "3 a fault, an UNKNOWN answer, or none in time."
 )
 _INTERRUPTED = 130  # as a shell says of a program that Ctrl-C ended

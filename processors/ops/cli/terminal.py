@@ -12,13 +12,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from typer.core import TyperGroup
 
 from processors.client import Client, ClientConfig
 from processors.ledger.addresses import well_formed
 from processors.ledger.metadata import metadata_bytes
 from processors.ops import assembly
 from processors.ops.command_text import CommandTextError, parse_id
-from processors.ops.durations import parse_duration, parse_time
+from processors.ops.durations import parse_day, parse_duration, parse_time
 from processors.ops.money import Money, known_currency, parse_money
 from processors.ops.result_text import with_minor_texts
 from processors.settings import Settings, load_settings
@@ -62,11 +63,24 @@ def open_client(*, within_s: int) -> Iterator[Client]:
 
 def add_group(app: typer.Typer, name: str, what: str, commands: Commands, *, panel: str) -> None:
     """Add commands as words below ``name``, also where there is only one."""
-    group = typer.Typer(help=what, no_args_is_help=True)
+    group = typer.Typer(help=what, no_args_is_help=True, cls=_Words)
     group.callback()(_nothing)  # so that a single command stays a word of its own
     for word, command in commands.items():
         group.command(word)(command)
     app.add_typer(group, name=name, rich_help_panel=panel)
+
+
+class _Words(TyperGroup):
+    """Words below a command: another one is answered with those that there are, as they are typed."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command that the first argument names; ``ctx`` is the driver's own context."""
+        if args and args[0] not in self.commands and not args[0].startswith("-"):
+            known = [f"`{ctx.command_path} {word}`" for word in self.commands]
+            if len(known) == 1:
+                known = [f"{known[0][:-1]} {args[0]}`"]  # the word was meant for the only one that there is
+            ctx.fail(f"`{ctx.command_path}` knows no {args[0]!r}: type {' or '.join(known)}")
+        return super().resolve_command(ctx, args)
 
 
 def _nothing() -> None:
@@ -187,6 +201,7 @@ MetadataOption = Annotated[
     ),
 ]
 read_address = _reads(well_formed)
+read_day = _reads(parse_day)
 read_duration = _reads(parse_duration)
 read_offsets = _reads(_offsets)
 read_time = _reads(parse_time)

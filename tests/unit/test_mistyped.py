@@ -1,0 +1,90 @@
+"""What is typed wrongly is answered with what was wrong, where, and what to type; a password is in no answer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from processors.faults import Misconfigured
+from processors.ops.cli.main import main
+from processors.ops.proving import target_address
+from processors.ops.setting_up import initialize
+from processors.settings import Settings, load_settings
+
+SECRET = "pa"
+HINT = "percent-encode"
+
+
+@pytest.fixture
+def settings() -> Settings:
+    return load_settings(environment={"BALANCE_SHARDS__S1__PASSWORD": "live"})
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        f"mysql://user:{SECRET}/ss@host:3306/copy",
+        f"mysql://user:{SECRET}#ss@host/copy",
+        f"mysql://user:{SECRET}?ss@host/copy",
+        f"mysql://user:{SECRET}@ss@host/",
+        f"mysql://user:{SECRET}@host:abc/copy",
+        f"mysql://user:{SECRET}@host:70000/copy",
+        f"mysql://user:{SECRET}@host",
+        f"postgres://user:{SECRET}@host/copy",
+        f"{SECRET}",
+    ],
+)
+def test_a_target_that_cannot_be_read_is_a_sentence_without_the_password(dsn: str, settings: Settings) -> None:
+    with pytest.raises(Misconfigured, match=HINT) as told:
+        target_address(settings, "s1", dsn)
+
+    sentence = str(told.value).replace("password", "").replace("database", "")
+    assert SECRET not in sentence
+    assert told.value.__cause__ is None
+
+
+def test_a_target_with_an_encoded_password_is_read(settings: Settings) -> None:
+    target = target_address(settings, "s1", "mysql://us%40er:pa%2Fss%23@host:3307/copy")
+
+    assert (target.host, target.port, target.user, target.password) == ("host", 3307, "us@er", "pa/ss#")
+    assert target_address(settings, "s1", "mysql://host/copy").password == "live"
+
+
+def test_a_second_shard_in_the_settings_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    keys = tmp_path / "keys.json"
+    two = load_settings(
+        environment={
+            "BALANCE_KEYS_FILE": str(keys),
+            "BALANCE_SHARDS__S2__HOST": "127.0.0.1",
+            "BALANCE_SHARDS__S2__USER": "balance",
+            "BALANCE_SHARDS__S2__DATABASE": "balance_s2",
+        }
+    )
+
+    with pytest.raises(Misconfigured, match=r"remove \[shards\.s2\]"):
+        initialize(two, lambda _line: None)
+    assert not keys.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("tx", "0198c0de"), "`balance tx get 0198c0de`"),
+        (("dead-letters", "0/17"), "`balance dead-letters show`"),
+        (("statement", "acme", "USD", "--since", "yesterday"), "2026-11-23"),
+        (("account", "update", "acme", "USD"), "--limit, --policy"),
+        (("results", "--root", "acme:vn"), "acme"),
+    ],
+    ids=lambda each: " ".join(each) if isinstance(each, tuple) else "",
+)
+def test_wrong_usage_says_what_to_type(
+    words: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+
+    assert ended.value.code == 2
+    assert told in capsys.readouterr().err
