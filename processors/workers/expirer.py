@@ -26,6 +26,8 @@ TICK = encode_command(Tick())
 FLUSH_DEADLINE_S = 30.0
 # After a step that found all the holds it may ask for at once: long enough for the lane to expire 2,000.
 FULL_STEP_WAIT_S = 0.25
+# After the ticks were written: an idle lane takes one in 30 ms, a busy machine in some more.
+TAKEN_S = 0.5
 
 
 class HoldReader(Protocol):
@@ -84,15 +86,25 @@ class Expirer:
             Fault: The shard or the broker. What was written is harmless; step again.
         """
         parts = self._parts
-        asked: dict[int, int] = {}
-        for lane, position in parts.reader.lane_positions().items():
-            asked[lane] = self._ask_lane(lane, position)
+        asked = self._ask_lanes()
         for lane in range(parts.lanes):  # idle or not, owned or not: A6 waits for every lane's time
             parts.writer.send(OutRecord(parts.topic, lane, None, TICK, []))
+        TICKS_SENT.labels(parts.shard).inc(parts.lanes)
+        return self._sent(asked)
+
+    def ask(self) -> int:
+        """Do the same without a TICK: a lane that has taken its last one knows that more holds are over."""
+        return self._sent(self._ask_lanes())
+
+    def _ask_lanes(self) -> dict[int, int]:
+        return {lane: self._ask_lane(lane, position) for lane, position in self._parts.reader.lane_positions().items()}
+
+    def _sent(self, asked: Mapping[int, int]) -> int:
+        """Wait for what was written, and remember where the lanes' requests end."""
+        parts = self._parts
         parts.writer.flush(FLUSH_DEADLINE_S)
         for lane in (lane for lane, holds in asked.items() if holds):
             self._asked_up_to[lane] = parts.end_offset(lane)
-        TICKS_SENT.labels(parts.shard).inc(parts.lanes)
         EXPIRIES_SENT.labels(parts.shard).inc(sum(asked.values()))
         return sum(asked.values())
 
@@ -143,10 +155,13 @@ def run(
         try:
             while not stopping.is_set():
                 began_s = time.monotonic()
-                full = expirer.step() >= expirer.holds_max
+                asked = expirer.step()
+                # An idle lane knows the time by its ticks alone: it is asked about again once it has taken this one.
+                stopping.wait(min(TAKEN_S, tick_ms / 2_000))
+                asked = max(asked, expirer.ask())
                 PULSE.beat()
                 TROUBLES.over("expirer")
-                wait_s = FULL_STEP_WAIT_S if full else tick_ms / 1000
+                wait_s = FULL_STEP_WAIT_S if asked >= expirer.holds_max else tick_ms / 1000
                 stopping.wait(max(0.0, wait_s - (time.monotonic() - began_s)))
         except (Retryable, Unavailable, UnknownOutcome) as fault:
             TROUBLES.met("expirer", fault)

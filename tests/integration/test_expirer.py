@@ -119,6 +119,22 @@ def test_holds_overdue_by_the_lanes_own_time_are_asked_for_once(place: Place) ->
     assert commands_of(place.written(1)) == [wanted, Tick()]
 
 
+@pytest.mark.rule("H2")
+def test_what_a_lanes_tick_makes_overdue_is_asked_for_before_the_next_one(place: Place) -> None:
+    root = next(name for name in (f"p{number}" for number in range(99)) if partition_of(name, LANES) == 1)
+    lane, due = take_lane(place.database, 1), new_id()
+    batch = lane.batch(1, holds=[((root, due), Hold(f"{root}:a", "USD", 5, 5, 1, 2_000), False)])
+    lane.commit(replace(batch, progress=replace(batch.progress, last_time_ms=1_000)))
+    assert place.expirer.step() == 0
+
+    batch = lane.batch(2)
+    lane.commit(replace(batch, progress=replace(batch.progress, last_time_ms=2_000)))  # it has taken the TICK
+
+    assert place.expirer.ask() == 1
+    wanted = ExpireHold(command_id=derived_id("EXPIRE_HOLD", due), address=f"{root}:a", currency="USD", hold_id=due)
+    assert commands_of(place.written(1)) == [Tick(), wanted]
+
+
 def test_a_step_asks_for_a_bounded_number_of_holds(place: Place) -> None:
     lane = take_lane(place.database, 0)
     root = next(name for name in (f"p{number}" for number in range(99)) if partition_of(name, LANES) == 0)
