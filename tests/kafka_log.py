@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
-from confluent_kafka import Consumer, KafkaError, Producer, TopicCollection, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicCollection, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined] # of the driver's stubs
     AdminClient,
     AlterConfigOpType,
@@ -150,6 +150,21 @@ class KafkaLog:
             consumer.commit(offsets=[place], asynchronous=False)
         finally:
             consumer.close()
+
+    def forget(self, group: str) -> None:
+        """Remove a group and its offsets, as the brokers do where nobody of it is there for long enough."""
+        name = self.full(group)
+
+        def is_gone() -> bool:
+            try:
+                self.admin.delete_consumer_groups([name])[name].result(DEADLINE_S)
+            except KafkaException as exception:  # a static member stays in it until its session ends
+                error = exception.args[0]
+                assert error.code() in (KafkaError.NON_EMPTY_GROUP, KafkaError.GROUP_ID_NOT_FOUND), error
+                return bool(error.code() == KafkaError.GROUP_ID_NOT_FOUND)
+            return True
+
+        eventually(is_gone, f"group {name} is gone")
 
     def topic_id(self, topic: str) -> str:
         """Return a topic's id as the broker says it."""

@@ -28,7 +28,7 @@ from processors.workers import recaller, sink
 from processors.workers.expirer import Expirer, ExpirerParts
 from processors.workers.recaller import run_recaller
 from processors.workers.remover import run_remover
-from processors.workers.router import Router, RouterConfig, RouterParts, Told
+from processors.workers.router import Assigned, Router, RouterConfig, RouterParts, Told
 from processors.workers.sink import run_sink
 
 ROUTER_GROUP = "balance-router"
@@ -50,7 +50,7 @@ def run_router(settings: Settings, _shard: str, stopping: threading.Event) -> in
     producer = IdempotentProducer(address)
     joined: list[GroupConsumer] = []
 
-    def join(assigned: Told, revoked: Told) -> GroupConsumer:
+    def join(assigned: Assigned, revoked: Told) -> GroupConsumer:
         group = _group(settings, ROUTER_GROUP)
         consumer = GroupConsumer(
             address,

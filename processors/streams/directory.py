@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import assert_never
 
 from processors.faults import Misconfigured, Undecodable
@@ -18,6 +18,7 @@ from processors.wire.directory import (
     DirectoryHead,
     DirectoryRecord,
     PlacementRecord,
+    PositionRecord,
     ShardRecord,
     TopicRecord,
     decode_directory,
@@ -36,7 +37,8 @@ class DirectoryContents:
     """The directory up to ``end_offset``: its head, who owns what, and each shard's topic by the shard's id.
 
     ``partitions`` says of each topic, named without prefix, how many partitions the service uses; it lacks them where
-    `balance init` was last run by a release that did not write them.
+    `balance init` was last run by a release that did not write them. ``positions`` are the routers' own, in the head's
+    ingress epoch: of each ingress partition an offset before which everything is forwarded.
     """
 
     head: DirectoryHead
@@ -44,6 +46,7 @@ class DirectoryContents:
     shards: dict[str, ShardRecord]
     partitions: dict[str, int]
     end_offset: int
+    positions: dict[int, int] = field(default_factory=dict)
 
 
 def read_directory(address: KafkaAddress) -> DirectoryContents:
@@ -197,6 +200,7 @@ def _read(address: KafkaAddress) -> DirectoryContents | None:
     directory = Directory()
     shards: dict[str, ShardRecord] = {}
     partitions: dict[str, int] = {}
+    positions: dict[tuple[int, int], int] = {}  # by ingress epoch and partition
     for records in read_range(address, DIRECTORY_TOPIC, _DIRECTORY_PARTITION, start, end):
         for entry in map(_entry_of, records):
             match entry:
@@ -206,13 +210,23 @@ def _read(address: KafkaAddress) -> DirectoryContents | None:
                     _place(directory, entry)
                 case TopicRecord():
                     _count(partitions, entry)
+                case PositionRecord():
+                    key = (entry.ingress_epoch, entry.ingress_partition)
+                    positions[key] = max(entry.next_offset, positions.get(key, 0))  # each of them is true (R6)
                 case ShardRecord():
                     shards[entry.shard] = entry
                 case _:
                     assert_never(entry)
     if head is None:
         return None
-    return DirectoryContents(head=head, directory=directory, shards=shards, partitions=partitions, end_offset=end)
+    return DirectoryContents(
+        head=head,
+        directory=directory,
+        shards=shards,
+        partitions=partitions,
+        end_offset=end,
+        positions={part: offset for (epoch, part), offset in positions.items() if epoch == head.ingress_epoch},
+    )
 
 
 def _entry_of(record: Record) -> DirectoryRecord:

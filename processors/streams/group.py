@@ -30,7 +30,7 @@ MAX_POLL_INTERVAL_MS = 300_000
 
 
 class GroupConsumer:
-    """Reads a topic from where its group committed, else from the beginning. For one thread.
+    """Reads a topic from where its group committed, else from where it is told, or the beginning. For one thread.
 
     A log that no longer has the committed offset, because retention or an accident took it, is a fault: the client's
     own answer would be to go on elsewhere, and leave records out without a word. The marks that end transactions are no
@@ -44,7 +44,7 @@ class GroupConsumer:
         topic: str,
         group: GroupOptions,
         *,
-        on_assigned: Callable[[Collection[int]], None] | None = None,
+        on_assigned: Callable[[Collection[int]], Mapping[int, int] | None] | None = None,
         on_revoked: Callable[[Collection[int]], None] | None = None,
         start_at: Callable[[Collection[int]], Mapping[int, int]] | None = None,
         needed_headers: Callable[[Headers], Headers] | None = None,
@@ -55,10 +55,10 @@ class GroupConsumer:
             address: The brokers.
             topic: Name without prefix.
             group: The group and this member's place in it (P4).
-            on_assigned: Called before the first record of these partitions (R1).
+            on_assigned: Called before the first record of these partitions (R1); may return where to begin those
+                of which the group has no offset (any more).
             on_revoked: Called when they are given away; what is not committed is read again by their next owner.
-            start_at: Says from which offset each is read, for a process that keeps its positions elsewhere than in the
-                group.
+            start_at: Says from which offset each is read, for a process that keeps its positions elsewhere.
             needed_headers: Says which headers of each record are kept; anybody's records may have any number of them.
         """
         self._process = group.group.removeprefix("balance-")
@@ -218,9 +218,8 @@ class GroupConsumer:
             return
         TROUBLES.over(self._process, subject=self._doing)
         partitions = [place.partition for place in places]
-        if self._on_assigned is not None:
-            self._on_assigned(partitions)
-        starts = self._committed_places(partitions) if self._start_at is None else self._told_places(partitions)
+        known = (self._on_assigned(partitions) if self._on_assigned is not None else None) or {}
+        starts = self._committed_places(partitions, known) if self._start_at is None else self._told_places(partitions)
         self._owned.update(partitions)
         consumer.incremental_assign(starts)
         # The driver remembers a pause over assignments: one from before, ended meanwhile, would last for ever.
@@ -234,8 +233,8 @@ class GroupConsumer:
         told = self._start_at(partitions)
         return [TopicPartition(self._topic, partition, told[partition]) for partition in partitions]
 
-    def _committed_places(self, partitions: list[int]) -> list[TopicPartition]:
-        """Return where the group committed, with its leader epoch; the beginning where it never did."""
+    def _committed_places(self, partitions: list[int], known: Mapping[int, int]) -> list[TopicPartition]:
+        """Return where the group committed, with its leader epoch; else what is known, or the beginning."""
         places = [TopicPartition(self._topic, partition) for partition in partitions]
         try:
             found = self._consumer.committed(places, COMMIT_DEADLINE_S)
@@ -245,7 +244,7 @@ class GroupConsumer:
             if place.error is not None:
                 raise fault_of(place.error, f"committed offset of {self._topic} {place.partition}")
             if place.offset < 0:
-                place.offset = OFFSET_BEGINNING
+                place.offset = known.get(place.partition, OFFSET_BEGINNING)
             else:
                 self._next[place.partition] = place.offset
                 self._done[place.partition] = (place.offset, place.metadata or "")

@@ -80,7 +80,7 @@ def rights(shards: Sequence[str]) -> dict[str, list[Right]]:
     named = {
         "router": [
             *_reads(COMMANDS_TOPIC, DIRECTORY_TOPIC),
-            *_writes(*topics, DEAD_LETTERS_TOPIC),
+            *_writes(*topics, DEAD_LETTERS_TOPIC, DIRECTORY_TOPIC),
             _group("balance-router"),
             _without_group(READER_GROUP),
         ],

@@ -43,7 +43,9 @@ class DeadLetter:
     payload_sha256: bytes
 
 
-def encode_dead_letter(record: Record, cause: str, detail: str, *, route: Route | None = None) -> bytes:
+def encode_dead_letter(
+    record: Record, cause: str, detail: str, *, route: Route | None = None, ingress_epoch: int = -1
+) -> bytes:
     """Return a record's dead letter: the same bytes whenever the same record is refused for the same cause.
 
     Args:
@@ -51,7 +53,13 @@ def encode_dead_letter(record: Record, cause: str, detail: str, *, route: Route 
         cause: One of ``Cause``.
         detail: For people; cut to 512 characters.
         route: Where it came from, if that could be read.
+        ingress_epoch: Where the record is one of the ingress itself, which life of it; it then is its own source.
     """
+    source = (-1, -1, -1)
+    if route is not None:
+        source = (route.ingress_epoch, route.ingress_partition, route.ingress_offset)
+    elif ingress_epoch >= 0:
+        source = (ingress_epoch, record.partition, record.offset)
     payload = record.value or b""
     key = record.key or b""
     return encode(
@@ -63,9 +71,9 @@ def encode_dead_letter(record: Record, cause: str, detail: str, *, route: Route 
             "partition": record.partition,
             "offset": record.offset,
             "timestamp_ms": record.timestamp_ms,
-            "ingress_epoch": -1 if route is None else route.ingress_epoch,
-            "ingress_partition": -1 if route is None else route.ingress_partition,
-            "ingress_offset": -1 if route is None else route.ingress_offset,
+            "ingress_epoch": source[0],
+            "ingress_partition": source[1],
+            "ingress_offset": source[2],
             "key": key[:KEY_BYTES_MAX],
             "key_size": -1 if record.key is None else len(key),
             "payload": payload[:PAYLOAD_BYTES_MAX],

@@ -69,13 +69,28 @@ class TopicRecord:
         return b"topic/" + self.topic.encode()
 
 
-DirectoryRecord = DirectoryHead | PlacementRecord | ShardRecord | TopicRecord
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PositionRecord:
+    """How far an ingress partition is forwarded: everything before ``next_offset`` was acknowledged (R6)."""
+
+    ingress_epoch: int
+    ingress_partition: int
+    next_offset: int
+
+    @property
+    def key(self) -> bytes:
+        """Return its record's key: one for each partition, so that the last one stays."""
+        return b"position/%d" % self.ingress_partition
+
+
+DirectoryRecord = DirectoryHead | PlacementRecord | ShardRecord | TopicRecord | PositionRecord
 
 _SCHEMA_OF = {
     DirectoryHead: schema_of("directory_head"),
     PlacementRecord: schema_of("placement"),
     ShardRecord: schema_of("shard"),
     TopicRecord: schema_of("topic"),
+    PositionRecord: schema_of("position"),
 }
 _KNOWN = {schema.prefix: guard.format_of(schema, kind) for kind, schema in _SCHEMA_OF.items()}
 

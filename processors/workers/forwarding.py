@@ -103,9 +103,12 @@ def forward(record: Record, context: RoutingContext) -> tuple[str, OutRecord]:
 
 
 def dead_letter(record: Record, refusal: Refusal, context: RoutingContext) -> OutRecord:
-    """Return a refused record's dead letter, the same on every repeat; its key is cut, too: any size may come in."""
+    """Return a refused record's dead letter; its key is cut, too: any size may come in.
+
+    It is written at least once. A repeat has the same ingress epoch, partition and offset, by which it is known.
+    """
     key = None if record.key is None else record.key[:KEY_BYTES_MAX]
-    letter = encode_dead_letter(record, refusal.cause, refusal.detail)
+    letter = encode_dead_letter(record, refusal.cause, refusal.detail, ingress_epoch=context.ingress_epoch)
     return OutRecord(context.dead_letters_topic, _DEAD_LETTERS_PARTITION, key, letter, [])
 
 

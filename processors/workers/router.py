@@ -16,10 +16,11 @@ from typing import Protocol
 
 from processors.faults import Fault, Fenced, Misconfigured, Retryable, Unavailable
 from processors.streams.directory import DirectoryContents, refuse_other_ingress
-from processors.streams.topics import COMMANDS_TOPIC
+from processors.streams.topics import COMMANDS_TOPIC, DIRECTORY_TOPIC
 from processors.telemetry import PULSE, ROUTED, ROUTER_DEAD_LETTERS, ROUTER_STUBS, get_logger
 from processors.troubles import TROUBLES
 from processors.wire.commands import PAYLOAD_BYTES_MAX
+from processors.wire.directory import PositionRecord, encode_directory
 from processors.wire.records import OutRecord, Record
 from processors.workers.forwarding import RoutingContext, dead_letter, forward, refusal_of
 from processors.workers.partitions import PartitionWatch
@@ -33,6 +34,10 @@ IN_FLIGHT_RECORDS_MAX = 50_000
 COMMIT_INTERVAL_S = 0.5
 # Commits that fail for this long end the process: a group's lag that stands still looks like an outage.
 COMMIT_PATIENCE_S = 60.0
+# The group's offset expires where no router is there for days. What is noted in the directory does not: at an orderly
+# end, when partitions go, and this often, so that after a kill ten minutes' records are forwarded again, which lanes
+# drop. 64 partitions make 9,000 notes a day, which compaction takes away.
+NOTE_INTERVAL_S = 600.0
 # On giving partitions away: courtesy only, the next owner would forward what is not committed again.
 REVOKE_DEADLINE_S = 3.0
 
@@ -68,6 +73,8 @@ class LaneProducer(Protocol):
 
 
 Told = Callable[[Collection[int]], None]
+Assigned = Callable[[Collection[int]], Mapping[int, int]]
+_DIRECTORY_PARTITION = 0  # it has one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,11 +93,12 @@ class RouterConfig:
 class RouterParts:
     """What the router works with.
 
-    ``join`` makes the consumer, which tells of partitions assigned (before their first record) and revoked, from within
-    its ``poll``. ``clock_s`` gives seconds that never go back. ``watch`` knows the ingress and the shards' topics.
+    ``join`` makes the consumer, which tells of partitions assigned (before their first record; the answer says where to
+    begin those of which the group has no offset) and revoked, from within its ``poll``. ``clock_s`` gives seconds that
+    never go back. ``watch`` knows the ingress and the shards' topics.
     """
 
-    join: Callable[[Told, Told], IngressConsumer]
+    join: Callable[[Assigned, Told], IngressConsumer]
     producer: LaneProducer
     read_directory: Callable[[], DirectoryContents]
     read_ingress_id: Callable[[], bytes]
@@ -121,7 +129,8 @@ class Router:
         self._owned: set[int] = set()
         self._in_flight: deque[_Batch] = deque()  # oldest first
         self._acknowledged: dict[int, int] = {}  # what may be committed, and is not
-        self._committed_s = parts.clock_s()
+        self._committed_s = self._noted_s = parts.clock_s()
+        self._unnoted: dict[int, int] = {}  # what was committed, and is not in the directory yet
         self._consumer = parts.join(self._assigned, self._revoked)
 
     @property
@@ -160,6 +169,8 @@ class Router:
         self._take_acknowledged()
         if self._parts.clock_s() - self._committed_s >= COMMIT_INTERVAL_S:
             self._commit()
+        if self._parts.clock_s() - self._noted_s >= NOTE_INTERVAL_S:
+            self._note_positions()
         if self._parts.producer.undelivered >= IN_FLIGHT_RECORDS_MAX:
             self._parts.producer.poll(timeout_s)
             return 0
@@ -177,10 +188,13 @@ class Router:
         self._parts.producer.flush(self._config.stop_deadline_s)
         self._take_acknowledged()
         self._commit()
+        self._note_positions()
+        self._parts.producer.flush(self._config.stop_deadline_s)
 
     # -------------------------------------------------- told by the consumer, in its poll
 
-    def _assigned(self, partitions: Collection[int]) -> None:
+    def _assigned(self, partitions: Collection[int]) -> Mapping[int, int]:
+        """Read the directory, and say how far the partitions were forwarded, for those whose group offset expired."""
         committed = self._consumer.committed(partitions)
         contents = self._parts.read_directory()  # R1: up to its end as it is after the assignment
         refuse_other_ingress(contents.head, self._parts.read_ingress_id())
@@ -203,6 +217,11 @@ class Router:
         )
         self._owned.update(partitions)
         log.info("ingress_assigned", partitions=sorted(partitions), directory_end=contents.end_offset)
+        gone = contents.positions.keys() & (set(partitions) - committed.keys())
+        expired = {partition: contents.positions[partition] for partition in gone}
+        if expired:
+            log.warning("group_offsets_gone", positions=expired, detail="goes on where the directory says")
+        return expired
 
     def _revoked(self, partitions: Collection[int]) -> None:
         """Commit what is acknowledged soon, and forget the rest: its next owner forwards it again (R6)."""
@@ -210,6 +229,7 @@ class Router:
             self._parts.producer.flush(REVOKE_DEADLINE_S)
             self._take_acknowledged()
             self._commit()
+            self._note_positions()
         except Fault as fault:  # its next owner meets the same; a failed delivery also ends this one's next step
             TROUBLES.met("router", fault)
         self._owned.difference_update(partitions)
@@ -261,9 +281,21 @@ class Router:
         except (Fenced, Retryable, Unavailable) as fault:
             self._bear(fault, now_s)
             return
+        self._unnoted.update(self._acknowledged)
         self._acknowledged = {}
         self._committed_s = now_s
         TROUBLES.over("router")
+
+    def _note_positions(self) -> None:
+        """Write what is committed into the directory, where it does not expire."""
+        self._noted_s = self._parts.clock_s()
+        noted, self._unnoted = self._unnoted, {}
+        for partition, offset in noted.items():
+            assert self._context is not None
+            epoch = self._context.ingress_epoch
+            note = PositionRecord(ingress_epoch=epoch, ingress_partition=partition, next_offset=offset)
+            topic = self._config.topic_prefix + DIRECTORY_TOPIC
+            self._parts.producer.send(OutRecord(topic, _DIRECTORY_PARTITION, note.key, encode_directory(note), []))
 
     def _bear(self, fault: Fault, now_s: float) -> None:
         """Commit again with the next step: offsets are absolute, and a lost partition's are dropped on its loss."""

@@ -10,6 +10,7 @@ from processors.faults import LaneStopped, StopCode
 from processors.ids import slice_of
 from processors.routing.directory import HOME_UNIT, Directory
 from processors.streams.directory import DirectoryContents
+from processors.streams.topics import DIRECTORY_TOPIC
 from processors.wire.directory import DirectoryHead, ShardRecord
 from processors.wire.results import LaneIdentity, Result
 from processors.workers.lane import Lane, LaneParts
@@ -98,6 +99,7 @@ class World:
         shard = broker.make_topic(self.shard_topic, weather.lanes)
         broker.make_topic(self.results_topic, weather.results_partitions)
         broker.make_topic(self.dead_letters_topic, 1)
+        broker.make_topic(DIRECTORY_TOPIC, 1)  # for the routers' notes; the rest of it is `directory`
         directory = Directory()
         directory.add(unit=HOME_UNIT, generation=0, shard="s1", ingress_partition=0, since=0)
         self.directory = DirectoryContents(

@@ -17,7 +17,7 @@ from processors.streams.directory import DirectoryContents
 from processors.streams.topics import COMMANDS_TOPIC
 from processors.wire.causes import Cause
 from processors.wire.dead_letters import decode_dead_letter
-from processors.wire.directory import DirectoryHead, ShardRecord
+from processors.wire.directory import DirectoryHead, DirectoryRecord, PositionRecord, ShardRecord, decode_directory
 from processors.wire.records import OutRecord, Record
 from processors.wire.route import ROUTE_HEADER, Route, decode_route
 from processors.workers.partitions import LOOK_EVERY_S, PartitionWatch
@@ -25,6 +25,8 @@ from processors.workers.router import (
     COMMIT_INTERVAL_S,
     COMMIT_PATIENCE_S,
     IN_FLIGHT_RECORDS_MAX,
+    NOTE_INTERVAL_S,
+    Assigned,
     Router,
     RouterConfig,
     RouterParts,
@@ -48,7 +50,7 @@ class Ingress:
     assigning: list[int] = field(default_factory=lambda: list(range(PARTITIONS)))
     revoking: list[int] = field(default_factory=list)
     fault: Fault | None = None
-    assigned: Told = field(init=False)
+    assigned: Assigned = field(init=False)
     revoked: Told = field(init=False)
 
     def poll(self, max_records: int, timeout_s: float) -> list[Record]:  # noqa: ARG002 - the real one's signature
@@ -131,7 +133,7 @@ class World:
             end_offset=self.end_offset,
         )
 
-    def join(self, assigned: Told, revoked: Told) -> Ingress:
+    def join(self, assigned: Assigned, revoked: Told) -> Ingress:
         self.ingress.assigned, self.ingress.revoked = assigned, revoked
         return self.ingress
 
@@ -399,3 +401,35 @@ def test_what_is_in_a_partition_that_the_service_does_not_know_is_a_dead_letter_
     (letter,) = [decode_dead_letter(record.value) for record in world.lanes.sent]
     assert letter.cause == Cause.WRONG_PARTITION
     assert "the topic has 8 partitions, the service knows 2" in letter.detail
+
+
+@pytest.mark.rule("R6")
+def test_what_is_committed_is_noted_in_the_directory_now_and_then_and_never_more() -> None:
+    world = World(records_max=4)
+    router = world.router()
+    world.arrive(0, 0, 1, 2)
+    router.step()
+    world.now_s += NOTE_INTERVAL_S
+    router.step()
+    assert noted(world) == []
+
+    world.lanes.acknowledge(0, 1, 2)
+    world.now_s += NOTE_INTERVAL_S
+    router.step()
+    assert noted(world) == [PositionRecord(ingress_epoch=HEAD.ingress_epoch, ingress_partition=0, next_offset=3)]
+
+
+@pytest.mark.rule("R6")
+def test_an_orderly_end_notes_where_it_was() -> None:
+    world = World()
+    world.lanes.silent = False
+    router = world.router()
+    world.arrive(0, 0, 1)
+    router.step()
+    router.finish()
+
+    assert noted(world) == [PositionRecord(ingress_epoch=HEAD.ingress_epoch, ingress_partition=0, next_offset=2)]
+
+
+def noted(world: World) -> list[DirectoryRecord]:
+    return [decode_directory(record.value) for record in world.lanes.sent if record.topic == "p.balance.directory"]

@@ -180,7 +180,7 @@ class FakeGroupConsumer:
         instance: str,
         power: Power,
         *,
-        on_assigned: Callable[[Collection[int]], None] | None = None,
+        on_assigned: Callable[[Collection[int]], Mapping[int, int] | None] | None = None,
         on_revoked: Callable[[Collection[int]], None] | None = None,
     ) -> None:
         self.group = broker.group(group)
@@ -246,8 +246,7 @@ class FakeGroupConsumer:
         assigned = sorted(group.assignments(member))
         if assigned:
             member.owned.update(assigned)
-            if self._on_assigned is not None:
-                self._on_assigned(assigned)
+            known = (self._on_assigned(assigned) if self._on_assigned is not None else None) or {}
             for partition in assigned:
-                offset, _ = group.offsets.get((self._topic, partition), (0, ""))
+                offset, _ = group.offsets.get((self._topic, partition), (known.get(partition, 0), ""))
                 self._positions[partition] = Position(offset, -1)
