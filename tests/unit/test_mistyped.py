@@ -78,13 +78,10 @@ def test_a_second_shard_in_the_settings_is_refused_before_anything_is_made(tmp_p
     ],
     ids=lambda each: " ".join(each) if isinstance(each, tuple) else "",
 )
-def test_wrong_usage_says_what_to_type(
-    words: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
-
+def test_wrong_usage_says_what_to_type(words: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(words)
 
     assert ended.value.code == 2
-    assert told in capsys.readouterr().err
+    shown = " ".join(capsys.readouterr().err.replace("│", " ").split())  # the box breaks lines
+    assert told in shown
