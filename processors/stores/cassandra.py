@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,18 +16,19 @@ from cassandra import (
     ConsistencyLevel,
     DriverException,
     RequestValidationException,
+    Unauthorized,
     UnresolvableContactPoints,
     UnsupportedOperation,
 )
 from cassandra.auth import PlainTextAuthProvider
-from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable, Session
 from cassandra.connection import ConnectionException
 from cassandra.policies import ConstantReconnectionPolicy, DCAwareRoundRobinPolicy, RetryPolicy, TokenAwarePolicy
 from cassandra.pool import NoConnectionsAvailable
 from cassandra.protocol import ErrorMessage
 from cassandra.query import BatchStatement, BatchType, BoundStatement, PreparedStatement, SimpleStatement, tuple_factory
 
-from processors.faults import Fault, Misconfigured, Unavailable
+from processors.faults import Fault, Misconfigured, Refused, Unavailable
 
 PROTOCOL_VERSION = 5  # Cassandra 4.0 and later
 CONNECT_TIMEOUT_S = 5.0
@@ -34,9 +36,16 @@ CONNECT_TIMEOUT_S = 5.0
 REQUEST_TIMEOUT_S = 12.0
 # A node that was away is asked again every second, for ever: the archive waits, payments do not.
 RECONNECT_S = 1.0
+# Five times a request's deadline: a session that had no answer for so long is built anew, lest the driver be stuck.
+SILENCE_S = 60.0
 SCHEMA_AGREEMENT_S = 30
 REQUESTS_MAX = 32  # on the way at once, unless the settings say otherwise; 32 of 30 KiB fill a node's write stage
 
+# The login or its certificate; a right, of which a GRANT takes two seconds to be known everywhere.
+_REFUSED = (AuthenticationFailed, Unauthorized)
+_CERTIFICATE = "CERTIFICATE_VERIFY_FAILED"  # the driver makes another exception of ssl's, and keeps its text
+# Waiting does not mend it.
+_WRONG = (RequestValidationException, UnsupportedOperation, UnresolvableContactPoints)
 # What may come back when a server is away, busy or restarting.
 _AWAY = (DriverException, NoHostAvailable, ConnectionException, NoConnectionsAvailable, ErrorMessage, OSError)
 
@@ -116,27 +125,36 @@ class CassandraSession:
     For one thread; close it after use.
     """
 
-    def __init__(self, address: CassandraAddress, *, keyspace: str | None, requests_max: int = REQUESTS_MAX) -> None:
+    def __init__(
+        self,
+        address: CassandraAddress,
+        *,
+        keyspace: str | None,
+        requests_max: int = REQUESTS_MAX,
+        silence_s: float = SILENCE_S,
+    ) -> None:
         """Connect.
 
         Args:
             address: The cluster.
             keyspace: Which to use; None before it is made.
             requests_max: At least 1.
+            silence_s: Without an answer for so long, the connections are made anew.
 
         Raises:
+            Refused: The login, or its certificate.
             Unavailable: No node answers.
-            Misconfigured: The login is refused, or there is no such keyspace.
+            Misconfigured: There is no such keyspace.
         """
+        self._address = address
         self._requests_max = requests_max
+        self._silence_s = silence_s
         self._keyspace: str | None = None
         self._prepared: dict[str, PreparedStatement] = {}
-        self._cluster = _cluster(address)
+        self._ended = False  # the driver will not connect again by itself
+        self._answered_s = time.monotonic()
+        self._cluster, self._session = _connected(address)
         try:
-            with _told("connection to Cassandra"):
-                self._session = self._cluster.connect()
-            # Each write says its version itself (A2); a clock must not get into it by omission.
-            self._session.use_client_timestamp = False
             if keyspace is not None:
                 self.use(keyspace)
         except BaseException:
@@ -156,8 +174,8 @@ class CassandraSession:
         """
         known = self._prepared.get(cql)
         if known is None:
-            with _told("preparing a statement (a missing table: run `balance migrate`)"):
-                known = self._session.prepare(cql.replace("$", f"{self._keyspace}."))
+            with self._asking("preparing a statement (a missing table: run `balance migrate`)"):
+                known = self._session.prepare(self._named(cql))
             known.is_idempotent = True
             known.fetch_size = page_rows
             self._prepared[cql] = known
@@ -169,7 +187,7 @@ class CassandraSession:
         Raises:
             Unavailable: A page did not come.
         """
-        with _told("read from Cassandra"):
+        with self._asking("read from Cassandra"):
             yield from self._session.execute(statement.bind(values))
 
     def read_each(self, wanted: Iterable[tuple[PreparedStatement, Sequence[Any]]]) -> Iterator[list[tuple[Any, ...]]]:
@@ -179,7 +197,7 @@ class CassandraSession:
             Unavailable: One was not answered.
         """
         waiting = []
-        with _told("reads from Cassandra"):
+        with self._asking("reads from Cassandra"):
             for statement, values in wanted:
                 waiting.append(self._session.execute_async(statement.bind(values)))
                 if len(waiting) == self._requests_max:
@@ -200,7 +218,7 @@ class CassandraSession:
             Misconfigured: The server refuses a statement.
         """
         on_the_way = _OnTheWay(self._requests_max)
-        with _told("write to Cassandra"):
+        with self._asking("write to Cassandra"):
             for group in groups:
                 on_the_way.enter(meanwhile)
                 future = self._session.execute_async(_batch(group))
@@ -214,7 +232,7 @@ class CassandraSession:
             Misconfigured: The server refuses it.
             Unavailable: It was not done, or nobody knows.
         """
-        with _told("change of Cassandra's schema"):
+        with self._asking("change of Cassandra's schema"):
             self._session.execute(SimpleStatement(cql, keyspace=self._keyspace), timeout=SCHEMA_AGREEMENT_S)
 
     def note(self, cql: str, values: Sequence[Any]) -> None:
@@ -223,7 +241,7 @@ class CassandraSession:
         Raises:
             Unavailable: It was not acknowledged.
         """
-        with _told("write to Cassandra"):
+        with self._asking("write to Cassandra"):
             self._session.execute(self.prepare(cql).bind(values))
 
     def use(self, keyspace: str) -> None:
@@ -252,6 +270,42 @@ class CassandraSession:
     def close(self) -> None:
         """Give the connections back."""
         self._cluster.shutdown()
+
+    def _named(self, cql: str) -> str:
+        return cql.replace("$", f"{self._keyspace}.")
+
+    @contextmanager
+    def _asking(self, doing: str) -> Iterator[None]:
+        """Ask on a session that can answer, and note whether it does.
+
+        After one refused login the driver gives a node up for good, and then says that there is none to ask, for no
+        reason: that session is ended. So is one that was silent for ``silence_s``, whatever keeps it. The next one asks
+        for the password as it is now, and its fault says what is wrong.
+        """
+        if self._ended:
+            self._begin_anew()
+        try:
+            with _told(doing):
+                yield
+        except Unavailable as fault:
+            silent_s = time.monotonic() - self._answered_s
+            self._ended = is_without_reason(fault.__cause__) or silent_s > self._silence_s
+            raise
+        self._answered_s = time.monotonic()
+
+    def _begin_anew(self) -> None:
+        cluster, session = _connected(self._address)
+        try:
+            with _told("preparing statements anew"):
+                for cql in self._prepared:  # the same ids as before: whoever holds a statement may go on with it
+                    session.prepare(self._named(cql))
+        except BaseException:
+            cluster.shutdown()
+            raise
+        before, self._cluster, self._session = self._cluster, cluster, session
+        self._ended = False
+        self._answered_s = time.monotonic()
+        before.shutdown()
 
 
 class _OnTheWay:
@@ -298,6 +352,11 @@ def _batch(rows: Sequence[BoundRow]) -> BatchStatement:
     return batch
 
 
+def is_without_reason(error: BaseException | None) -> bool:
+    """Say whether a driver's error names no node that was asked: there is none that it still tries."""
+    return isinstance(error, NoConnectionsAvailable) or (isinstance(error, NoHostAvailable) and not error.errors)
+
+
 @contextmanager
 def _told(doing: str) -> Iterator[None]:
     """Turn the driver's exceptions into faults."""
@@ -316,10 +375,30 @@ def fault_of(error: Exception, doing: str) -> Fault:
     """
     causes = list(error.errors.values()) if isinstance(error, NoHostAvailable) else [error]
     text = f"{doing}: {type(error).__name__}: {error}"
-    refused = (AuthenticationFailed, RequestValidationException, UnsupportedOperation, UnresolvableContactPoints)
-    if causes and all(isinstance(cause, refused) for cause in causes):
+    if causes and all(isinstance(cause, _REFUSED) or _CERTIFICATE in str(cause) for cause in causes):
+        return Refused(text)
+    if causes and all(isinstance(cause, _WRONG) for cause in causes):
         return Misconfigured(text)
     return Unavailable(text)
+
+
+def _connected(address: CassandraAddress) -> tuple[Cluster, Session]:
+    """Return a new pool of connections and its session.
+
+    Raises:
+        Refused: The login, or its certificate.
+        Unavailable: No node answers.
+    """
+    cluster = _cluster(address)
+    try:
+        with _told("connection to Cassandra"):
+            session = cluster.connect()
+    except BaseException:
+        cluster.shutdown()
+        raise
+    # Each write says its version itself (A2); a clock must not get into it by omission.
+    session.use_client_timestamp = False
+    return cluster, session
 
 
 def _cluster(address: CassandraAddress) -> Cluster:

@@ -10,7 +10,7 @@ from pathlib import Path
 import MySQLdb
 import pytest
 
-from processors.faults import Fault, Misconfigured
+from processors.faults import Fault, Refused
 from processors.ops import assembly
 from processors.ops.processes import KINDS, name_of
 from processors.ops.setting_up import initialize
@@ -71,7 +71,7 @@ def test_cassandra_lets_nobody_in_without_tls_or_as_its_well_known_first_user(se
     address = assembly.cassandra_address(settings)
     with pytest.raises(Fault):
         CassandraSession(replace(address, tls_ca_file=""), keyspace=None)
-    with pytest.raises(Misconfigured, match="AuthenticationFailed"):
+    with pytest.raises(Refused, match="AuthenticationFailed"):
         CassandraSession(replace(address, username="cassandra", password="cassandra"), keyspace=None)
     CassandraSession(address, keyspace=None).close()
 

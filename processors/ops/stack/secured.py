@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from processors.faults import Fault, Misconfigured
+from processors.faults import Fault, Refused
 from processors.ops.assembly import cassandra_address, kafka_address
 from processors.ops.stack.certificates import authority, server_certificate
 from processors.ops.stack.files import write
@@ -104,7 +104,7 @@ def settle_cassandra(settings: Settings) -> None:
     folder, admin = secrets_folder(settings), cassandra_admin_address(settings)
     try:
         roles = Roles(admin)
-    except Misconfigured:  # there is none yet
+    except Refused:  # there is none yet
         first = Roles(_first_address(settings))
         first.make_administrator(ADMIN, admin.password)
         first.close()
