@@ -54,6 +54,8 @@ _REFUSED = _LOGIN | frozenset(
         KafkaError._UNKNOWN_PARTITION,
     }
 )
+# (Tried: a producer that may leave no gap ends with an error of its own, and says only in words why.)
+_NO_RIGHT = "authorization failed"
 _MISCONFIGURED = frozenset({KafkaError.MSG_SIZE_TOO_LARGE})
 _UNAVAILABLE = frozenset(
     {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT, KafkaError.REQUEST_TIMED_OUT}
@@ -183,7 +185,7 @@ def fault_of(error: KafkaError, doing: str) -> Fault:
     text = f"{doing}: {error.name()}: {error.str()}"
     if code in _FENCED:
         return Fenced(text)
-    if code in _REFUSED:
+    if code in _REFUSED or _NO_RIGHT in error.str():
         return Refused(text)
     if code in _MISCONFIGURED:
         return Misconfigured(text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 from confluent_kafka.admin import (  # type: ignore[attr-defined] # of the driver's stubs
@@ -21,23 +21,33 @@ from processors.faults import Fault
 from processors.ops import assembly
 from processors.streams.consumer import GroupOptions
 from processors.streams.publisher import TransactionalPublisher
-from processors.streams.topics import RESULTS_TOPIC, shard_topic
+from processors.streams.topics import ARCHIVED_TOPIC, RESULTS_TOPIC, shard_topic
 from processors.troubles import needs_somebody
 from processors.wire.positions import GroupPosition
 from processors.wire.records import OutRecord
 from tests import secured_servers
 from tests.chaos.lanes import SHARD, Shard
+from tests.chaos.whole_service import WholeService
 from tests.kafka_log import Member
 from tests.servers import Place
 
 LAPSE_S = 8.0
 DEADLINE_S = 30.0
-USER = f"balance-shard-{SHARD}"
+WORKER = f"shard-{SHARD}"
 RIGHTS = {
-    "group READ": (ResourceType.GROUP, f"balance-shard-{SHARD}", AclOperation.READ),
-    "topic READ": (ResourceType.TOPIC, shard_topic(SHARD), AclOperation.READ),
-    "topic WRITE": (ResourceType.TOPIC, RESULTS_TOPIC, AclOperation.WRITE),
-    "transactional id WRITE": (ResourceType.TRANSACTIONAL_ID, f"{SHARD}.0", AclOperation.WRITE),
+    "group READ": (WORKER, ResourceType.GROUP, f"balance-shard-{SHARD}", AclOperation.READ),
+    "topic READ": (WORKER, ResourceType.TOPIC, shard_topic(SHARD), AclOperation.READ),
+    "topic WRITE": (WORKER, ResourceType.TOPIC, RESULTS_TOPIC, AclOperation.WRITE),
+    "transactional id WRITE": (WORKER, ResourceType.TRANSACTIONAL_ID, f"{SHARD}.0", AclOperation.WRITE),
+}
+OF_THE_OTHERS = {
+    "router's group": ("router", ResourceType.GROUP, "balance-router", AclOperation.READ),
+    "router's topic": ("router", ResourceType.TOPIC, shard_topic(SHARD), AclOperation.WRITE),
+    "expirer's topic": (f"expirer-{SHARD}", ResourceType.TOPIC, shard_topic(SHARD), AclOperation.WRITE),
+    "sink's group": ("sink", ResourceType.GROUP, "balance-sink", AclOperation.READ),
+    "sink's topic": ("sink", ResourceType.TOPIC, ARCHIVED_TOPIC, AclOperation.WRITE),
+    "recaller's group": ("recaller", ResourceType.GROUP, "balance-recaller", AclOperation.READ),
+    "recaller's topic": ("recaller", ResourceType.TOPIC, RESULTS_TOPIC, AclOperation.READ),
 }
 
 
@@ -49,9 +59,16 @@ def shard(secured_place: Callable[..., Place]) -> Shard:
 @contextmanager
 def without(shard: Shard, right: str) -> Iterator[None]:
     """Deny a right while the block runs."""
-    kind, name, operation = RIGHTS[right]
+    user, kind, name, operation = (RIGHTS | OF_THE_OTHERS)[right]
     admin = secured_servers.kafka_admin(shard.settings)
-    of_whom = (kind, shard.address.topic_prefix + name, ResourcePatternType.LITERAL, f"User:{USER}", "*", operation)
+    of_whom = (
+        kind,
+        shard.address.topic_prefix + name,
+        ResourcePatternType.LITERAL,
+        f"User:balance-{user}",
+        "*",
+        operation,
+    )
     for done in admin.create_acls([AclBinding(*of_whom, AclPermissionType.DENY)]).values():
         done.result(DEADLINE_S)
     try:
@@ -79,7 +96,7 @@ def test_a_right_that_is_gone_for_some_seconds_is_waited_out_with_a_loud_log(sha
 
 
 def test_a_transaction_whose_records_are_refused_says_what_the_broker_said(shard: Shard) -> None:
-    address = assembly.kafka_address(shard.settings.changed(process=f"shard-{SHARD}"))
+    address = assembly.kafka_address(shard.settings.changed(process=WORKER))
     position = GroupPosition(
         next_offset=1, topic_id=bytes(16), lane=0, lane_time_ms=1, digest=bytes(32), leader_epoch=0
     )
@@ -98,3 +115,25 @@ def test_a_transaction_whose_records_are_refused_says_what_the_broker_said(shard
             publisher.publish(records, position)
         publisher.close()
     assert needs_somebody(refused.value)
+
+
+def test_rights_of_every_process_that_are_gone_for_some_seconds_end_none_of_them(
+    secured_place: Callable[..., Place],
+) -> None:
+    service = WholeService(
+        secured_place(
+            BALANCE_EXPIRER__TICK_MS="500", BALANCE_REMOVER__INTERVAL_MS="1000", BALANCE_SINK__BATCH_WAIT_MS="50"
+        )
+    )
+    with service.processes():
+        with service.load(seed=7) as load:
+            service.await_progress()
+            with ExitStack() as lapsed:
+                for right in RIGHTS | OF_THE_OTHERS:
+                    lapsed.enter_context(without(service, right))
+                time.sleep(LAPSE_S)
+            service.await_progress()
+            load.await_batches(5)
+        service.await_answers()
+        assert set(service.restarts().values()) == {0}
+        service.settle()

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from processors.ops.supervisor import read_states
 from processors.settings import load_settings
 from tests.chaos.lanes import SHARD, Shard
 from tests.chaos.mysql_proxy import MysqlProxy, Saying
@@ -104,11 +103,6 @@ def service(
     return WholeService(Place(environment=environment, settings=load_settings(environment=environment)))
 
 
-def restarts(service: WholeService) -> dict[str, int]:
-    (states,) = service.settings.stack.directory.rglob("*.states")
-    return {state.name: state.restarts for state in read_states(states)}
-
-
 def test_a_proxy_that_answers_every_statement_with_an_error_ends_no_process(
     service: WholeService, proxy: MysqlProxy
 ) -> None:
@@ -121,7 +115,7 @@ def test_a_proxy_that_answers_every_statement_with_an_error_ends_no_process(
             service.await_progress()
             load.await_batches(5)
         service.await_answers()
-        assert set(restarts(service).values()) == {0}
+        assert set(service.restarts().values()) == {0}
         service.settle()
 
 
@@ -144,5 +138,5 @@ def test_a_password_that_is_changed_under_load_is_looked_up_again(
             service.await_progress()
             load.await_batches(5)
         service.await_answers()
-        assert set(restarts(service).values()) == {0}
+        assert set(service.restarts().values()) == {0}
         service.settle()

@@ -30,6 +30,8 @@ from processors.ledger.commands import (
     VoidHold,
 )
 from processors.ops import assembly, proving
+from processors.ops.processes import log_folder
+from processors.ops.supervisor import read_states
 from processors.routing.units import partition_of
 from processors.stores.archive_reader import ArchiveReader
 from processors.stores.archive_schema import open_archive
@@ -111,6 +113,11 @@ class WholeService(Shard):
             if supervisor.poll() is None:
                 supervisor.kill()
                 supervisor.wait()
+
+    def restarts(self) -> dict[str, int]:
+        """Return how often in a row each process was started again."""
+        (states,) = log_folder(self.settings).glob("*.states")
+        return {state.name: state.restarts for state in read_states(states)}
 
     # ------------------------------------------------------------------ what comes out
 
