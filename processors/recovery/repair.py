@@ -16,7 +16,7 @@ from processors.stores.archive_rows import ArchiveRows, Collector, Covered, writ
 from processors.stores.rows import Progress
 from processors.stores.shard_reader import JournalRecord
 from processors.wire.results import decode_result
-from processors.workers.slice_proof import RANGE_ROWS, Copies, Difference, SliceRows, differences, unreadable
+from processors.workers.slice_proof import RANGE_ROWS, Changes, Copies, Difference, SliceRows, differences, unreadable
 
 MISSING = frozenset({"ARCHIVE_ROW_MISSING", "ARCHIVE_STEP_MISSING", "ARCHIVE_CHANGE_MISSING"})
 TOLD_MAX = 1_000  # differences that are kept to be told; all are counted
@@ -106,7 +106,8 @@ def _differences(parts: RepairParts, incarnation: bytes, rows: list[JournalRecor
     if not rows:
         return []
     try:
-        return differences(parts.archive, incarnation, rows)
+        changes = Changes(parts.archive)
+        return differences(parts.archive, incarnation, rows, changes) + changes.compare()
     except Undecodable as fault:
         return [unreadable(rows[0], fault)]
 

@@ -43,8 +43,9 @@ GROUP = "balance-recaller"
 # Refunds that wait for the archive, 1 KiB each: beyond them nothing more is read until some are answered. And of those
 # that wait for their lane: beyond them the oldest are read again at the next start.
 PENDING_MAX = 50_000
-# Originals asked for at once, a few tenths of a second: between two askings what is new is taken in.
-ASKED_MAX = 1_000
+# Originals asked for at once, a few tenths of a second. Fewer than are taken in between two askings: so all that there
+# are soon take turns, however many of one partner came before.
+ASKED_MAX = 250
 IDLE_POLL_S = 0.5
 SEND_DEADLINE_S = 30.0
 _RECALLED = CommandType.RECALL_ORIGINAL.encode()

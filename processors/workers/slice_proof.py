@@ -18,6 +18,8 @@ from processors.wire.results import decode_result
 
 # Short ranges (A7): a second of work, 3 MB of rows, and the archive's as much again.
 RANGE_ROWS = 2_000
+# Changes of accounts that are compared at once: 20 MB, and of a thousand accounts twenty in a request.
+CHANGES_MAX = 20_000
 # A slice's rows may lie far apart in their lane (ids are older than their turn): the archive is read in such stretches.
 STRETCH_OFFSETS = 2_500
 
@@ -122,12 +124,15 @@ class SliceProver:
         """
         if not self._is_covered(number, incarnation):
             return _NOTHING
-        rows = 0
+        rows, changes = 0, Changes(self._archive)
         for some in self._ranges(number):
             rows += len(some)
-            differences = self._differences(incarnation, some)
-            if differences:
-                return Proof(complete=True, rows=rows, differences=tuple(differences))
+            found = self._differences(incarnation, some, changes)
+            if found:
+                return Proof(complete=True, rows=rows, differences=tuple(found))
+        found = changes.compare()
+        if found:
+            return Proof(complete=True, rows=rows, differences=tuple(found))
         # A7: a slice that is dropped meanwhile reads as too few rows, without an error.
         if self._stopping.is_set() or number not in self._journal.slices():
             return _NOTHING
@@ -150,18 +155,64 @@ class SliceProver:
                 after = (rows[-1].lane_offset, rows[-1].lane_index)
                 PULSE.beat()
 
-    def _differences(self, incarnation: bytes, rows: list[JournalRecord]) -> list[Difference]:
+    def _differences(self, incarnation: bytes, rows: list[JournalRecord], changes: Changes) -> list[Difference]:
         """Return the differences of some rows of one lane; what cannot be read differs, wherever it lies."""
         try:
-            return differences(self._archive, incarnation, rows)
+            found = differences(self._archive, incarnation, rows, changes)
         except Undecodable as fault:
             return [unreadable(rows[0], fault)]
+        return found + changes.compare() if len(changes) >= CHANGES_MAX else found
 
 
-def differences(archive: Copies, incarnation: bytes, rows: list[JournalRecord]) -> list[Difference]:
+class Changes:
+    """The changes of accounts that rows tell of, compared with the statements many at a time.
+
+    A request costs whatever it asks for: of a thousand accounts with two changes each it is the changes' whole cost.
+    """
+
+    def __init__(self, archive: Copies) -> None:
+        """Begin with none."""
+        self._archive = archive
+        self._waiting: dict[ChangeKey, tuple[JournalRecord, StatementRow]] = {}
+
+    def __len__(self) -> int:
+        """Return how many wait to be compared."""
+        return len(self._waiting)
+
+    def add(self, row: JournalRecord) -> None:
+        """Take in what a row tells of.
+
+        Raises:
+            Undecodable: Its result is none of this release's.
+        """
+        self._waiting |= {key: (row, change) for key, change in changes_of(decode_result(row.result)).items()}
+
+    def compare(self) -> list[Difference]:
+        """Return which of them are not on their accounts' statements as the rows tell of them, and begin anew.
+
+        Raises:
+            Unavailable: Cassandra does not answer.
+        """
+        archived = self._archive.changes_at(self._waiting) if self._waiting else {}
+        found = []
+        for key, (row, change) in self._waiting.items():
+            place = f"change {key.sequence} of {key.address} {key.currency}"
+            if key not in archived:
+                found.append(_difference("ARCHIVE_CHANGE_MISSING", row, f"{place} is not in statement"))
+            elif archived[key] != change:
+                found.append(_difference("ARCHIVE_CHANGE_DIFFERS", row, f"{place} is another in statement"))
+        self._waiting.clear()
+        return found
+
+
+def differences(archive: Copies, incarnation: bytes, rows: list[JournalRecord], changes: Changes) -> list[Difference]:
     """Read some rows of one lane back, and return those that are not the same (A6 c).
 
-    What a row's changes of accounts must be is read from the row, unless the archive has another.
+    Args:
+        archive: Where they are read.
+        incarnation: Of the shard.
+        rows: Of one lane, in order.
+        changes: Takes in what the rows tell of accounts, but for rows of which the archive has another.
 
     Raises:
         Undecodable: A chunk in the archive, or a result, is none of this release's.
@@ -172,17 +223,12 @@ def differences(archive: Copies, incarnation: bytes, rows: list[JournalRecord]) 
         for offset, index, result in archive.journal(incarnation, rows[0].lane, first, last):
             copies.setdefault((offset, index), set()).add(result)
     steps = archive.steps_at([key for row in rows for key in _step_keys(row)])
-    changes = {
-        (row.lane_offset, row.lane_index): changes_of(decode_result(row.result))
-        for row in rows
-        if copies.get((row.lane_offset, row.lane_index), set()) <= {row.result}
-    }
-    archived = archive.changes_at([key for of_row in changes.values() for key in of_row])
     found: list[Difference] = []
     for row in rows:
-        place = (row.lane_offset, row.lane_index)
-        found += _compare(row, copies.get(place, set()), steps)
-        found += _compare_changes(row, changes.get(place, {}), archived)
+        mine = copies.get((row.lane_offset, row.lane_index), set())
+        found += _compare(row, mine, steps)
+        if mine <= {row.result}:
+            changes.add(row)
     return found
 
 
@@ -230,20 +276,6 @@ def _compare(row: JournalRecord, copies: set[bytes], steps: Mapping[StepKey, byt
             found.append(_difference("ARCHIVE_STEP_MISSING", row, f"{place} is not in transaction_by_id"))
         elif result != row.result:
             found.append(_difference("ARCHIVE_STEP_DIFFERS", row, f"{place} has other bytes"))
-    return found
-
-
-def _compare_changes(
-    row: JournalRecord, changes: Mapping[ChangeKey, StatementRow], archived: Mapping[ChangeKey, StatementRow]
-) -> list[Difference]:
-    """Return which changes of accounts are not on their statements as the row tells of them."""
-    found = []
-    for key, change in changes.items():
-        place = f"change {key.sequence} of {key.address} {key.currency}"
-        if key not in archived:
-            found.append(_difference("ARCHIVE_CHANGE_MISSING", row, f"{place} is not in statement"))
-        elif archived[key] != change:
-            found.append(_difference("ARCHIVE_CHANGE_DIFFERS", row, f"{place} is another in statement"))
     return found
 
 

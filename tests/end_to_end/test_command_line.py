@@ -66,6 +66,13 @@ def test_a_payment_is_taken_on_every_level(running: Running, partner: str) -> No
     assert available(running, f"{partner}:vn") == {partner: 8750, f"{partner}:vn": 2750}
 
 
+def test_the_archive_has_all_that_the_sink_has_passed(running: Running, partner: str) -> None:
+    assert running.balance("pay", f"{partner}:vn", "1.00", "USD").status == 0
+    said = running.balance("archive", "repair")
+    assert (said.status, said.out.rstrip().endswith("the archive has them all")) == (0, True)
+    assert running.balance("archive", "repair", "--write", "--json").json["left"] == 0
+
+
 def test_a_rejection_is_exit_status_1_and_changes_nothing(running: Running, partner: str) -> None:
     said = running.balance("pay", f"{partner}:vn", "40.01 USD", "--json")
     assert (said.status, said.json["status"], said.json["reason"]) == (1, "REJECTED", "INSUFFICIENT_FUNDS")
