@@ -260,16 +260,16 @@ class MysqlLaneStore:
             "reading answers",
         )
 
-    def digest_at(self, next_offset: int) -> BatchDigest | None:
-        """Return the lane's state at a batch border, if it is still known (L13)."""
+    def last_border(self, at_most: int) -> BatchDigest | None:
+        """Return the lane's state at the last batch border up to an offset, if one is still known (L13)."""
         sql = (
-            f"SELECT digest, lane_time_ms, sources FROM batch_digest WHERE lane = {self._lane} "
-            f"AND next_offset = {next_offset}"
+            f"SELECT next_offset, digest, lane_time_ms, sources FROM batch_digest WHERE lane = {self._lane} "
+            f"AND next_offset <= {at_most} ORDER BY next_offset DESC LIMIT 1"
         )
         rows = self._ask(lambda session: session.query(sql, "reading a batch's digest"))
         if not rows:
             return None
-        ((digest, lane_time_ms, sources),) = rows
+        ((next_offset, digest, lane_time_ms, sources),) = rows
         return BatchDigest(
             next_offset=next_offset, digest=digest, lane_time_ms=lane_time_ms, sources=unpack_sources(sources)
         )

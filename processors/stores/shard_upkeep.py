@@ -91,13 +91,16 @@ class ShardUpkeep:
     def delete_old_digests(self, lane: int, *, before_ms: int) -> int:
         """Delete some of a lane's batch digests with a lane time before ``before_ms``, and return how many (L13).
 
-        What was perhaps not published yet stays, and with it the newest: a new owner starts there (L4). The caller
-        repeats until it is told less than ``DELETE_ROWS``.
+        What was perhaps not published yet stays, and the last border before it: a new owner starts there (L4). The
+        caller repeats until it is told less than ``DELETE_ROWS``.
         """
         return self._execute(
             "DELETE FROM batch_digest "
             f"WHERE lane = {lane} AND lane_time_ms < {before_ms} "
-            f"AND next_offset < (SELECT published_offset FROM progress WHERE lane = {lane}) "
+            "AND next_offset < (SELECT last.next_offset FROM ("  # a table of its own: MySQL reads none that it changes
+            "SELECT COALESCE(MAX(next_offset), 0) AS next_offset FROM batch_digest "
+            f"WHERE lane = {lane} AND next_offset <= (SELECT published_offset FROM progress WHERE lane = {lane})"
+            ") AS last) "
             f"ORDER BY next_offset LIMIT {DELETE_ROWS}",
             "deleting old batch digests",
         )

@@ -43,8 +43,8 @@ class LaneStore(BatchStore, Protocol):
     def answers(self, from_offset: int, to_offset: int) -> list[StoredAnswer]:
         """Return the journal's rows of a stretch of the lane, by offset and index."""
 
-    def digest_at(self, next_offset: int) -> BatchDigest | None:
-        """Return the lane's state at a batch border, if it is still known."""
+    def last_border(self, at_most: int) -> BatchDigest | None:
+        """Return the lane's state at the last batch border up to an offset, if one is still known."""
 
     def stop(self, code: StopCode, detail: str) -> None:
         """Store why the lane stopped."""
@@ -141,14 +141,21 @@ class Lane:
         self._stored_epoch = progress.leader_epoch
         self._published_at = published  # P at the assignment
         self.publishing = PublishStage(self._publisher, published, parts.observe_published)
-        start = min(published.next_offset, progress.next_offset)
-        self._again = self._standing_at(published, state) if start < progress.next_offset else None
-        self._again_out: list[OutRecord] = []
-        self._again_times = LaneTimes(
-            state.lane_times, {}, next_offset=published.next_offset, let_pass_below=progress.next_offset
-        )
-        epoch = progress.leader_epoch if start == progress.next_offset else published.leader_epoch
-        parts.log.start(start, epoch)
+        parts.log.start(*self._begin_at(published, state))
+
+    def _begin_at(self, published: GroupPosition, state: LaneState) -> tuple[int, int]:
+        """Return the first record to read, and the leader epoch before it: D, or where answering again begins (L4)."""
+        progress = state.progress
+        self._again = None
+        if published.next_offset >= progress.next_offset:
+            return progress.next_offset, progress.leader_epoch
+        self._again = self._standing_up_to(published.next_offset)
+        start = self._again.next_offset
+        self._again_times = LaneTimes(state.lane_times, {}, next_offset=start, let_pass_below=progress.next_offset)
+        if start < published.next_offset:
+            return start, -1
+        _refuse_other_digest(published, self._again.digest)
+        return start, published.leader_epoch
 
     def _refuse_stopped(self, state: LaneState, topic_id: bytes) -> None:
         """Refuse a lane that an operator must look at first, and one whose topic is another (L3)."""
@@ -156,6 +163,14 @@ class Lane:
             raise LaneStopped(
                 StopCode.TOPIC_CHANGED,
                 f"the shard's topic has id {topic_id.hex()}, the lane was applied from {state.progress.topic_id.hex()}",
+            )
+        if topic_id != self._parts.context.identity.incarnation:  # new rows, of a topic that this process does not know
+            raise LaneStopped(
+                StopCode.TOPIC_CHANGED,
+                f"the shard's topic has id {topic_id.hex()}, this process began with "
+                f"{self._parts.context.identity.incarnation.hex()}: start it again",
+                stored=True,
+                next_offset=state.progress.next_offset,
             )
         rules = state.rules
         if rules.release > RULES_RELEASE or rules.result_version > RESULT_VERSION:  # I6
@@ -183,48 +198,24 @@ class Lane:
         committed = self._parts.log.committed()
         ours = _our_position(committed, context)
         if ours is not None and ours.next_offset >= progress.published_offset:
-            known = self._parts.store.digest_at(ours.next_offset)
-            if known is not None and known.digest != ours.digest:
-                raise LaneStopped(
-                    StopCode.DIGEST_DIFFERS,
-                    f"published up to {ours.next_offset} with digest {ours.digest.hex()}, "
-                    f"the database has {known.digest.hex()} there",
-                )
+            if ours.next_offset == progress.next_offset:
+                _refuse_other_digest(ours, progress.digest)
             return ours
-        border = self._border(state, progress.published_offset)
-        return GroupPosition(
-            next_offset=progress.published_offset,
-            topic_id=context.identity.incarnation,
-            lane=context.lane,
-            lane_time_ms=progress.published_time_ms,
-            digest=border.digest,
-            leader_epoch=-1,
-        )
+        border = self._standing_up_to(progress.published_offset)
+        return border.position(context)
 
-    def _border(self, state: LaneState, offset: int) -> BatchDigest:
-        """Return the lane's state at a batch border at or below D."""
-        progress = state.progress
-        if offset == progress.next_offset:
-            return BatchDigest(
-                next_offset=offset, digest=progress.digest, lane_time_ms=progress.last_time_ms, sources=state.sources
-            )
-        if offset == 0:
-            return BatchDigest(next_offset=0, digest=bytes(32), lane_time_ms=0, sources={})
-        border = self._parts.store.digest_at(offset)
+    def _standing_up_to(self, offset: int) -> Standing:
+        """Return the lane's state at the last batch border up to an offset: every lane has one at its first record.
+
+        A database that was replayed, or restored and gone on from, was cut into other batches than what was published.
+        """
+        border = self._parts.store.last_border(offset)
         if border is None:
-            raise LaneStopped(
-                StopCode.DIGEST_DIFFERS,
-                f"results were published up to offset {offset}, where the database had no batch end",
-            )
-        return border
-
-    def _standing_at(self, published: GroupPosition, state: LaneState) -> Standing:
-        """Return the lane's state at P, from which the records below D are answered again."""
-        border = self._border(state, published.next_offset)
+            border = BatchDigest(next_offset=0, digest=bytes(32), lane_time_ms=0, sources={})
         return Standing(
-            next_offset=published.next_offset,
+            next_offset=border.next_offset,
             leader_epoch=-1,
-            lane_time_ms=published.lane_time_ms,
+            lane_time_ms=border.lane_time_ms,
             version_us=0,
             digest=border.digest,
             sources=dict(border.sources),
@@ -317,38 +308,39 @@ class Lane:
     def _check_at_published(self) -> None:
         """Prove, on reaching P with a database from before, that it was decided the same again (L4)."""
         standing = self._decider.standing
-        published = self._published_at
-        if standing.next_offset == published.next_offset and standing.digest != published.digest:
-            raise LaneStopped(
-                StopCode.DIGEST_DIFFERS,
-                f"offset {published.next_offset} was published with digest {published.digest.hex()}, "
-                f"deciding again gave {standing.digest.hex()}",
-            )
+        if standing.next_offset == self._published_at.next_offset:
+            _refuse_other_digest(self._published_at, standing.digest)
 
     # ------------------------------------------------------------------ answering again
 
     def _answer_again(self, admissions: list[Admission], standing: Standing) -> int:
         """Answer again what was decided but perhaps not published: from the journal, or recomputed (L4).
 
-        All of [P, D) is published in one transaction: in between there is no batch border whose digest and sources the
-        next owner could start from. It is a few batches at most, since the lane waits while as many are unpublished.
+        In silence up to P, where the digests are compared. What follows is published batch by batch, and P moves on
+        with each: the next owner starts at the border before it, again in silence.
         """
-        # None of them below D: what is left of [P, D) is missing, and the first record says so (L2).
-        admissions = _up_to(admissions, self._decided_before) or admissions[:1]
+        published_to = self._published_at.next_offset
+        border = published_to if standing.next_offset < published_to else self._decided_before
+        # None of them below it: what is left is missing, and the first record says so (L2).
+        admissions = _up_to(admissions, border) or admissions[:1]
         stored: dict[int, list[StoredAnswer]] = {}
         for answer in self._parts.store.answers(standing.next_offset, admissions[-1].record.offset + 1):
             stored.setdefault(answer.lane_offset, []).append(answer)
         book = self._load_first_decisions(admissions, stored)
+        out: list[OutRecord] = []
         for admission in admissions:
-            self._again_out.extend(self._one_again(admission, standing, stored.get(admission.record.offset, []), book))
+            out.extend(self._one_again(admission, standing, stored.get(admission.record.offset, []), book))
+        if standing.next_offset == published_to:
+            _refuse_other_digest(self._published_at, standing.digest)
         if standing.next_offset == self._decided_before:
             if standing.digest != self._committer.fence.digest:
                 raise LaneStopped(
                     StopCode.DIGEST_DIFFERS,
                     f"the journal's rows below offset {standing.next_offset} do not give its digest",
                 )
-            self.publishing.offer(Committed(self._again_out, standing.position(self._parts.context)))
-            self._again, self._again_out = None, []
+            self._again = None
+        if standing.next_offset > published_to:
+            self.publishing.offer(Committed(out, standing.position(self._parts.context)))
         return len(admissions)
 
     def _load_first_decisions(self, admissions: list[Admission], stored: dict[int, list[StoredAnswer]]) -> Book:
@@ -468,6 +460,16 @@ def _our_position(committed: tuple[int, str] | None, context: LaneContext) -> Gr
     if position is None or position.topic_id != context.identity.incarnation or position.lane != context.lane:
         return None
     return position
+
+
+def _refuse_other_digest(published: GroupPosition, digest: bytes) -> None:
+    """Stop before anything is published from a database that does not have what was published up to P (L4)."""
+    if digest != published.digest:
+        raise LaneStopped(
+            StopCode.DIGEST_DIFFERS,
+            f"offset {published.next_offset} was published with digest {published.digest.hex()}, "
+            f"the database has {digest.hex()} there",
+        )
 
 
 def _up_to(admissions: list[Admission], offset: int) -> list[Admission]:

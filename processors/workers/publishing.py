@@ -13,6 +13,8 @@ from processors.wire.records import OutRecord
 # One Kafka transaction takes what waits, up to this many records: two full batches, so that a lane that decides
 # faster than the broker commits is not held up by small transactions, and a reader's stall stays well below a second.
 TRANSACTION_RECORDS_MAX = 8_000
+# And up to as many bytes as those records mostly have: a batch alone is bounded by what its rows take in MySQL (L8).
+TRANSACTION_BYTES_MAX = 16 * 1024 * 1024
 
 
 class Publisher(Protocol):
@@ -71,7 +73,11 @@ class PublishStage:
             return False
         batch = self._waiting.popleft()
         records = list(batch.out)
+        size = _bytes_of(records) if self._waiting else 0
         while self._waiting and len(records) + len(self._waiting[0].out) <= TRANSACTION_RECORDS_MAX:
+            size += _bytes_of(self._waiting[0].out)
+            if size > TRANSACTION_BYTES_MAX:
+                break
             batch = self._waiting.popleft()
             records.extend(batch.out)
         position = batch.position
@@ -79,3 +85,7 @@ class PublishStage:
         self.published = (position.next_offset, position.lane_time_ms)
         self._observe(len(records))
         return True
+
+
+def _bytes_of(records: list[OutRecord]) -> int:
+    return sum(len(record.value) for record in records)

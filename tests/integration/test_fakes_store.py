@@ -357,10 +357,11 @@ def test_answers_and_digests_are_found_by_offset(shard: Shard) -> None:
         for write in writes[1:]
         for row in write.journal
     ]
-    assert owner.store.digest_at(2) == BatchDigest(
+    assert owner.store.last_border(2) == BatchDigest(
         next_offset=2, digest=writes[1].progress.digest, lane_time_ms=shard.now_ms, sources=sources
     )
-    assert owner.store.digest_at(9) is None
+    assert owner.store.last_border(9) == owner.store.last_border(3)
+    assert owner.store.last_border(0) is None
 
 
 # ---------------------------------------------------------------------- what the counts and keys refuse

@@ -182,7 +182,7 @@ def test_a_batch_keeps_the_sources_of_thousands_of_ingress_partitions(address: M
 
     lane.write(1, sources=sources)
 
-    border = lane.store.digest_at(1)
+    border = lane.store.last_border(1)
     assert border is not None
     assert border.sources == sources
 
@@ -195,14 +195,15 @@ def test_each_batch_leaves_digest_time_and_sources_of_its_border(address: MysqlA
     first = lane.write(2, sources=at_two).progress
     second = lane.write(3, sources=at_five).progress
 
-    digest_at = lane.store.digest_at
-    assert digest_at(2) == BatchDigest(
+    last_border = lane.store.last_border
+    assert last_border(2) == BatchDigest(
         next_offset=2, digest=first.digest, lane_time_ms=first.last_time_ms, sources=at_two
     )
-    assert digest_at(5) == BatchDigest(
+    assert last_border(5) == BatchDigest(
         next_offset=5, digest=second.digest, lane_time_ms=second.last_time_ms, sources=at_five
     )
-    assert digest_at(3) is None
+    assert last_border(4) == last_border(2)
+    assert last_border(1) is None
 
 
 @pytest.mark.rule("L10")

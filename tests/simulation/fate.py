@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from processors.faults import StopCode
@@ -90,15 +91,48 @@ class Fate(Actor):
 
     def _restore(self) -> None:
         world = self._world
+        if world.weather.replays and not world.stop_codes and world.rng.random() < 0.5:
+            self._replay()
+            return
         if not self._backups:
             return
         # Later backups are of a past that is no more: what was published since may have been cut into other batches.
         del self._backups[world.rng.randrange(len(self._backups)) + 1 :]
-        world.database.restore(self._backups[-1])
+        self._put_in_place(self._backups[-1])
+
+    def _put_in_place(self, tables: Tables) -> None:
+        world = self._world
+        world.database.restore(tables)
         world.keep_slices()
         for lane in range(world.weather.lanes):
             if not self._position_is_ours(lane):
                 world.checks.position_lost(lane)
+
+    def _replay(self) -> None:
+        """Replace the database by one that was replayed from the topic: cut into other batches, nothing published."""
+        world = self._world
+        if len(world.database.tables.progress) < world.weather.lanes:
+            return
+        world.note("the database is replaced by a replay")
+        tables = Tables()
+        for lane, straight in enumerate(world.checks.straight):
+            for each in fields(Tables):
+                if each.name not in ("journal", "batch_digests"):
+                    getattr(tables, each.name).update(getattr(straight.tables, each.name))
+            for number, rows in straight.tables.journal.items():
+                tables.journal.setdefault(number, {}).update(rows)
+            borders = straight.tables.batch_digests.items()
+            kept = {
+                key: border for key, border in borders if world.rng.random() < 0.2 or key[1] == straight.next_offset
+            }
+            tables.batch_digests.update(kept)
+            tables.progress[lane] = straight.states[straight.next_offset]
+            tables.sources.setdefault(lane, {})
+            tables.rules[lane, straight.rules.version] = (0, straight.rules)
+        for number in range(min(world.database.tables.journal), min(tables.journal, default=0)):
+            tables.journal[number] = {}
+        self._backups = []
+        self._put_in_place(tables)
 
     def _position_is_ours(self, lane: int) -> bool:
         world = self._world

@@ -114,8 +114,8 @@ class LaneThatAnswersNothingAgain(Lane):
 class StoreOfBordersWithoutSources(FakeLaneStore):
     """L4, L10: does not know which ingress records had been met at P."""
 
-    def digest_at(self, next_offset: int) -> BatchDigest | None:
-        found = super().digest_at(next_offset)
+    def last_border(self, at_most: int) -> BatchDigest | None:
+        found = super().last_border(at_most)
         return None if found is None else replace(found, sources={})
 
 

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from processors.faults import StopCode
-from processors.ledger.commands import SetLaneTime
+from processors.faults import LaneStopped, StopCode
+from processors.ids import make_command_id
+from processors.ledger.commands import GetBalance, SetLaneTime
 from processors.recovery.replay import ReplayParts, replay_lane
 from processors.wire.commands import encode_command
 from processors.wire.records import Record
-from processors.wire.results import LaneIdentity
+from processors.wire.results import LaneIdentity, decode_result
 from processors.workers.standing import LaneContext
 from tests.simulation.customers import KEYRING
 from tests.simulation.fakes.broker import Broker, record_of
@@ -19,7 +20,7 @@ from tests.simulation.fakes.clock import START_MS
 from tests.simulation.fakes.database import Database
 from tests.simulation.fakes.lane_store import FakeLaneStore
 from tests.simulation.fakes.power import SteadyPower
-from tests.simulation.test_found import HOUR_MS, TOPIC, Worker
+from tests.simulation.test_found import HOUR_MS, PLACE, TOPIC, Worker
 
 
 class Topic:
@@ -113,3 +114,101 @@ def test_a_replay_decides_as_the_lane_did_whenever_that_looked_for_words(first_l
     replayed = replay_lane(parts_of(worker, target), 0, live.next_offset, on_progress=lambda _at: None)
 
     assert (replayed.digest, replayed.last_time_ms) == (live.digest, live.last_time_ms)
+
+
+def questions(worker: Worker, count: int) -> None:
+    """Write commands, each of which is answered by a row."""
+    for number in range(count):
+        worker.clock.advance(1)
+        command_id = make_command_id(worker.clock.now_ms, bytes([number]) * 10)
+        worker.write_command(GetBalance(command_id=command_id, address="acme", currency="USD"), number)
+
+
+def replayed(worker: Worker) -> Worker:
+    """Have another worker go on with a database that was replayed in one batch."""
+    target = Database(worker.clock, worker.database.rules)
+    target.tables.journal.update({number: {} for number in worker.database.tables.journal})
+    end = worker.database.tables.progress[0].next_offset
+    replay_lane(parts_of(worker, target), 0, end, on_progress=lambda _at: None)
+    return Worker(worker.clock, worker.broker, target)
+
+
+def answered(worker: Worker) -> list[int]:
+    entries = worker.broker.log("balance.results", 0).entries
+    return [decode_result(entry.value).lane_offset for entry in entries if entry.value]
+
+
+@pytest.mark.rule("L4")
+def test_a_replayed_database_goes_on_from_where_results_were_published_whatever_its_batches_were() -> None:
+    worker = Worker.begin()
+    questions(worker, 6)
+    worker.lane.assign()
+    records = worker.read()
+    worker.lane.turn(records[:2])
+    worker.commit()
+    assert worker.lane.publishing.step()
+    worker.lane.turn(records[2:])
+    worker.commit()
+
+    later = replayed(worker)
+    assert later.stop() is None
+
+    assert answered(later) == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.rule("L4")
+def test_what_is_answered_again_is_published_bit_by_bit_and_p_moves_on_with_it() -> None:
+    worker = Worker.begin()
+    questions(worker, 6)
+    worker.lane.assign()
+    worker.serve()
+    del worker.broker.group("workers").offsets[PLACE]
+
+    later = replayed(worker)
+    later.lane.assign()
+    records = later.read()
+    for first in (0, 2):
+        assert later.lane.turn(records[first : first + 2]) == 2
+        assert later.lane.publishing.step()
+        assert later.broker.group("workers").offsets[PLACE][0] == first + 2
+    assert answered(later) == [0, 1, 2, 3, 4, 5, 0, 1, 2, 3]
+
+    last = Worker(later.clock, later.broker, later.database)  # at 4 no batch ended
+    assert last.stop() is None
+    assert answered(last) == [0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.rule("L4")
+def test_a_replayed_database_that_differs_from_what_was_published_stops_before_it_publishes() -> None:
+    worker = Worker.begin()
+    questions(worker, 6)
+    worker.lane.assign()
+    records = worker.read()
+    worker.lane.turn(records[:2])
+    worker.commit()
+    assert worker.lane.publishing.step()
+    worker.lane.turn(records[2:])
+    worker.commit()
+    offsets = worker.broker.group("workers").offsets
+    offset, metadata = offsets[PLACE]
+    offsets[PLACE] = (offset, metadata[:-4] + ("0000" if metadata[-4:] != "0000" else "1111"))
+
+    stop = replayed(worker).stop()
+
+    assert stop is not None
+    assert stop.code is StopCode.DIGEST_DIFFERS
+    assert answered(worker) == [0, 1]
+
+
+@pytest.mark.rule("L3")
+def test_a_process_that_began_with_another_topic_takes_no_new_lane_of_this_one() -> None:
+    worker = Worker.begin()
+    worker.broker.topic(TOPIC).topic_id = bytes([9]) * 16
+    worker.write()
+
+    with pytest.raises(LaneStopped) as stopped:
+        worker.lane.assign()
+
+    assert (stopped.value.code, stopped.value.stored) == (StopCode.TOPIC_CHANGED, True)
+    assert worker.database.tables.stops == {}
+    assert worker.again().stop() is None  # the process that is started again

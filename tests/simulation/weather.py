@@ -58,6 +58,7 @@ class Weather:
     mishaps_every: int
     disaster: Disaster | None
     rules: Rules
+    replays: bool = False  # whether a database may be replaced by one that was replayed from the topic
     worker_ahead_ms: int = 0  # how far the second worker's clock is wrong
 
 
@@ -90,4 +91,5 @@ def weather_of(rng: Random) -> Weather:
             release=beside.choice((1, RULES_RELEASE)),
             result_version=beside.choice((1, RESULT_VERSION)),
         ),
+        replays=beside.random() < 0.5,
     )

@@ -168,9 +168,11 @@ class FakeLaneStore:
             for row in self.database.tables.rows_of(self.lane, from_offset, to_offset)
         ]
 
-    def digest_at(self, next_offset: int) -> BatchDigest | None:
-        self._ask("store.digest_at")
-        return self.database.tables.batch_digests.get((self.lane, next_offset))
+    def last_border(self, at_most: int) -> BatchDigest | None:
+        self._ask("store.last_border")
+        borders = self.database.tables.batch_digests
+        known = [offset for lane, offset in borders if lane == self.lane and offset <= at_most]
+        return borders[self.lane, max(known)] if known else None
 
     def stop(self, code: StopCode, detail: str) -> None:
         self.power.point("store.stop")
