@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
@@ -21,11 +21,12 @@ from processors.client.sender import LOOK_S, Sender
 from processors.faults import Misconfigured
 from processors.ids import root_of
 from processors.ledger.addresses import refuse_malformed
-from processors.ledger.commands import Adjust, Command, SetLaneTime, SetRules
+from processors.ledger.commands import Adjust, Command, ExpireHold, GetBalance, RecallOriginal, SetLaneTime, SetRules
+from processors.ledger.metadata import metadata_bytes
 from processors.routing.units import bucket_of
 from processors.streams.connection import KafkaAddress
 from processors.streams.topics import COMMANDS_TOPIC, shard_topic
-from processors.wire.commands import body_hash, decode_command, encode_command
+from processors.wire.commands import body_hash, encode_command
 from processors.wire.records import OutRecord
 from processors.wire.results import Result
 from processors.wire.signature import SIGNATURE_HEADER, KeyRing, sign
@@ -150,13 +151,12 @@ class Client:
         self._refuse_other_process()
         payload = encode_command(command)
         refuse_malformed(command)
+        plain = _with_metadata_as_bytes(command)  # whose hash is the one that the service takes
         root = root_of(command.address)
         record = OutRecord(self._topic(COMMANDS_TOPIC), _BY_KEY, root.encode(), payload, headers=[])
         if isinstance(command, Adjust):
             record.headers.append(self._signature(record))
-        read = decode_command(payload)  # as the service will read it: metadata may have been a dict
-        assert isinstance(read, Command)
-        key = (root, command.command_id, body_hash(read))
+        key = (root, command.command_id, body_hash(plain))
         waiting = self._waiting(record, key, command.command_id, bucket_of(root), deadline_ms)
         waiting.until_final = until_final
         return self._submit(waiting)
@@ -268,6 +268,14 @@ class Client:
         except BaseException as bug:
             self._desk.close(f"the client's thread for {thread} ended: {bug!r}")
             raise
+
+
+def _with_metadata_as_bytes(command: Command) -> Command:
+    metadata: object = getattr(command, "metadata", None)
+    if not isinstance(metadata, dict):
+        return command
+    assert not isinstance(command, ExpireHold | RecallOriginal | GetBalance)
+    return replace(command, metadata=metadata_bytes(metadata))
 
 
 def _awaited(future: Future[Result], command_id: bytes, ends_s: float) -> Result:

@@ -15,9 +15,13 @@ from processors.ids import make_command_id
 from processors.ledger.commands import Command, OpenAccount, Pay, TopUp
 from processors.routing.units import bucket_of, partition_of
 from processors.streams.connection import KafkaAddress
+from processors.streams.consumer import consumed
+from processors.streams.ends import TopicEnds
+from processors.streams.tail import READ_RECORDS
 from processors.wire.commands import encode_command
 from processors.wire.route import ROUTE_HEADER, Route, RouteKind, encode_route
 
+_REST_S = 0.1
 PLENTY = 10**15  # minor units: no payment of a benchmark is refused
 
 
@@ -182,6 +186,44 @@ class Results:
                 continue
             on_result(message.value() or b"", time.monotonic())
 
+    def drop(self, stopping: threading.Event) -> None:
+        """Have everything fetched, and look at nothing, until told to stop."""
+        while not stopping.is_set():
+            consumed(self._consumer, READ_RECORDS, 0.05)
+
     def close(self) -> None:
         """Give the connection back."""
         self._consumer.close()
+
+
+def partitions(address: KafkaAddress, topic: str) -> int:
+    """Return how many partitions a topic has."""
+    return TopicEnds(address, topic).partitions
+
+
+class Others:
+    """Results of others' commands, written at a steady rate: what a client fetches and does not want."""
+
+    def __init__(self, address: KafkaAddress, count: int, results: list[tuple[str, bytes]]) -> None:
+        """Prepare.
+
+        Args:
+            address: The brokers.
+            count: Partitions of ``balance.results``.
+            results: Roots and results, written again and again.
+        """
+        self._topic = address.topic_prefix + "balance.results"
+        self._producer = _producer(address)
+        self._results = [(root.encode(), value, partition_of(root, count)) for root, value in results]
+
+    def write(self, rate: int, stopping: threading.Event) -> int:
+        """Write until told to stop; return how many. A rate of 0 writes nothing."""
+        count, began_s, portion = 0, time.monotonic(), rate // 100
+        while not stopping.is_set():
+            for _ in range(portion):
+                root, value, partition = self._results[count % len(self._results)]
+                _produce(self._producer, self._topic, value, root, partition=partition)
+                count += 1
+            time.sleep(max(0.0, began_s + count / rate - time.monotonic()) if rate else _REST_S)
+        self._producer.flush(60)
+        return count

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +14,7 @@ from typing import Any
 from processors.ledger.commands import Command
 from processors.wire.results import decode_result
 from tests.bench import baselines, load
-from tests.bench.measure import CpuClock, quantile_ms
+from tests.bench.measure import CpuClock, cpu_s, quantile_ms
 from tests.bench.service import RESULTS_PARTITIONS, Service, server_pids, service
 from tests.servers import Servers
 
@@ -20,6 +22,7 @@ PARTNERS = 1_000
 LATENCY_RATES = (100, 1_000, 5_000)
 # Before each rate is measured: caches, connections and the group are as in any minute of a day.
 WARM_UP_S = 3
+OTHERS_PER_S = 20_000
 WARM_UP_COMMANDS = 100_000
 DEADLINE_S = 1_200.0
 
@@ -175,6 +178,62 @@ def latency(servers: Servers, size: Size) -> Fields:
         return {"latency_ms": found}
 
 
+def client_beside_others(servers: Servers, size: Size) -> Fields:
+    """A client that sends 100 commands a second beside 20,000 results a second of others: its CPU, and a fetch's."""
+    with service(servers) as made:
+        partners = load.roots(PARTNERS, lane=0, lanes=1)
+        results = load.Results(made.kafka, "balance.results", RESULTS_PARTITIONS)
+        made.start("router", "shard")
+        count = load.Ingress(made.kafka, "balance.commands").write(load.openings(partners))
+        of_others: list[tuple[str, bytes]] = []
+        stopping = threading.Event()
+        keeping = threading.Thread(target=results.follow, args=(lambda v, _: of_others.append(_other(v)), stopping))
+        keeping.start()
+        deadline_s = time.monotonic() + DEADLINE_S
+        while len(of_others) < count and time.monotonic() < deadline_s:
+            made.check()
+            time.sleep(0.1)
+        stopping.set()
+        keeping.join()
+        results.close()
+        others = load.Others(made.kafka, RESULTS_PARTITIONS, of_others)
+        found = {
+            "fetch": _share_of_a_core(made, "fetch", others, OTHERS_PER_S, size.latency_s),
+            "client": _share_of_a_core(made, "client", others, OTHERS_PER_S, size.latency_s),
+            "client_without_others": _share_of_a_core(made, "client", others, 0, size.latency_s),
+        }
+        return {"client_percent_of_a_core": {**found, "beyond_the_fetch": round(found["client"] - found["fetch"], 1)}}
+
+
+def _other(value: bytes) -> tuple[str, bytes]:
+    """Return a result under the root of another partner than it is about; nobody decodes it."""
+    return f"other-{decode_result(value).root}", value
+
+
+def _share_of_a_core(made: Service, mode: str, others: load.Others, rate: int, measured_s: int) -> float:
+    """Run a program for a while beside others' results, and return what it took, in percent of a core."""
+    stopping = threading.Event()
+    writing = threading.Thread(target=others.write, args=(rate, stopping))
+    servers, prefix = made.kafka.bootstrap_servers, made.kafka.topic_prefix
+    words = [sys.executable, "-m", "tests.bench.client_process", mode, servers, prefix]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"begun\n"
+        writing.start()
+        time.sleep(WARM_UP_S)
+        used_s, began_s = cpu_s(process.pid), time.monotonic()
+        time.sleep(measured_s)
+        share = (cpu_s(process.pid) - used_s) / (time.monotonic() - began_s)
+        process.stdin.close()
+        if mode == "client":
+            sent, answered = map(int, process.stdout.readline().split())
+            assert sent == answered, f"{answered} of {sent} were answered"
+        stopping.set()
+        writing.join()
+    return round(share * 100, 1)
+
+
 RUNS: dict[Callable[[Servers, Size], Fields], tuple[str, ...]] = {
     hot_partner: (
         "hot_partner_commands_per_s",
@@ -189,6 +248,7 @@ RUNS: dict[Callable[[Servers, Size], Fields], tuple[str, ...]] = {
     hierarchy_3: ("hierarchy_3_commands_per_s",),
     row_lock: ("row_lock_payments_per_s",),
     latency: ("latency_ms",),
+    client_beside_others: ("client_percent_of_a_core",),
     whole_path: ("whole_path_commands_per_s", "cpu_us_per_command", "memory_mb"),
 }
 """Each run, and the fields it gives; two runs may each give a part of a field."""
