@@ -95,6 +95,7 @@ class TopicEnds:
 
     def trouble(self) -> str:
         """Return what brokers said of late that cannot be reached, or nothing. For one thread."""
+        self._login.renew(self._admin)
         self._admin.poll(0)
         now_s = time.monotonic()
         return "; ".join(text for said_s, text in self._said.values() if now_s - said_s < _LATE_S)
