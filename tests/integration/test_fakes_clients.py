@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -10,16 +10,20 @@ from typing import Protocol
 
 import pytest
 
-from processors.faults import Fenced
+from processors.client.reader import Tail
+from processors.faults import Fault, Fenced
 from processors.streams.connection import KafkaAddress
 from processors.streams.consumer import GroupOptions
+from processors.streams.ends import TopicEnds
 from processors.streams.group import GroupConsumer
 from processors.streams.producer import IdempotentProducer
+from processors.streams.tail import TopicTail
 from processors.wire.records import OutRecord, Record
 from processors.workers.router import LaneProducer
 from tests.kafka_log import KafkaLog
 from tests.servers import Servers
 from tests.simulation.fakes.broker import Broker
+from tests.simulation.fakes.client_kafka import RESULTS, ClientKafka
 from tests.simulation.fakes.clock import Clock
 from tests.simulation.fakes.consumers import FakeGroupConsumer
 from tests.simulation.fakes.power import SteadyPower
@@ -174,3 +178,134 @@ def test_an_earlier_life_of_a_member_can_neither_read_nor_commit(kafka: Kafka) -
     with pytest.raises(Fenced):
         eventually(lambda: bool(first.poll(10, 0.1)), "the earlier life is told")
     assert second.committed([0]) == {}
+
+
+# ------------------------------------------------------------------ what a program's client has of Kafka
+
+
+class Ends(Protocol):
+    """Knows where a topic's partitions end."""
+
+    partitions: int
+
+    def ask(self, partitions: Collection[int], told: Callable[[int, int | Fault], None]) -> None: ...
+
+    def now(self) -> dict[int, int]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Results:
+    """A topic of four partitions, and what a client has of it."""
+
+    ends: Ends
+    open_tail: Callable[[Mapping[int, int]], Tail]
+    write: Callable[[int, bytes, list[bytes]], None]
+
+
+def fake_results() -> Results:
+    kafka = ClientKafka(partitions=4)
+
+    def write(partition: int, key: bytes, values: list[bytes]) -> None:
+        for value in values:
+            kafka.write(RESULTS, partition, key, value)
+
+    connections = kafka.connections()
+    return Results(ends=connections.ends, open_tail=connections.open_tail, write=write)
+
+
+def real_results(log: KafkaLog, ending: ExitStack) -> Results:
+    log.make(TOPIC, 4)
+
+    def open_tail(places: Mapping[int, int]) -> TopicTail:
+        tail = TopicTail(log.address, TOPIC, places)
+        ending.callback(tail.close)
+        return tail
+
+    return Results(
+        ends=TopicEnds(log.address, TOPIC),
+        open_tail=open_tail,
+        write=lambda partition, key, values: log.write(TOPIC, values, partition=partition, key=key),
+    )
+
+
+@pytest.fixture(params=["the simulation's", "Kafka"])
+def results(request: pytest.FixtureRequest) -> Iterator[Results]:
+    if request.param == "the simulation's":
+        yield fake_results()
+        return
+    servers: Servers = request.getfixturevalue("servers")
+    prefix: Callable[[], str] = request.getfixturevalue("topic_prefix")
+    address = KafkaAddress(bootstrap_servers=servers.kafka_bootstrap_servers, topic_prefix=prefix())
+    with ExitStack() as ending:
+        yield real_results(KafkaLog(address), ending)
+
+
+def followed(tail: Tail, count: int, keys: Container[bytes | None] | None = None) -> list[tuple[int, bytes | None]]:
+    found: list[Record] = []
+
+    def enough() -> bool:
+        found.extend(tail.read(0.1, keys))
+        return len(found) >= count
+
+    eventually(enough, f"{count} records")
+    return sorted((record.partition, record.value) for record in found)
+
+
+def test_a_tail_reads_from_the_ends_that_were_told(results: Results) -> None:
+    results.write(1, b"acme", [b"before"])
+    told: dict[int, int | Fault] = {}
+
+    def all_told() -> bool:  # a new topic's leader may not know it yet
+        missing = [partition for partition in (1, 2) if not isinstance(told.get(partition), int)]
+        results.ends.ask(missing, told.__setitem__) if missing else None
+        return not missing
+
+    eventually(all_told, "both ends are told")
+    assert results.ends.partitions == 4
+    assert told == {1: 1, 2: 0}
+    assert results.ends.now() == {0: 0, 1: 1, 2: 0, 3: 0}
+
+    results.write(1, b"acme", [b"a"])
+    results.write(2, b"kite", [b"k"])
+    tail = results.open_tail({1: 1, 2: 0})
+    assert followed(tail, 2) == [(1, b"a"), (2, b"k")]
+    assert tail.places() == {1: 2, 2: 1}
+
+
+def test_a_tail_is_given_more_partitions_and_lets_go_of_some(results: Results) -> None:
+    results.ends.now()
+    tail = results.open_tail({})
+    results.write(0, b"acme", [b"a"])
+    tail.begin({0: 0})
+    assert followed(tail, 1) == [(0, b"a")]
+
+    tail.drop([0])
+    tail.begin({3: 0})
+    results.write(0, b"acme", [b"b"])
+    results.write(3, b"kite", [b"k"])
+    assert followed(tail, 1) == [(3, b"k")]
+    assert tail.places() == {3: 1}
+
+    tail.begin({0: 1})
+    assert followed(tail, 1) == [(0, b"b")]
+
+
+def test_a_tail_shows_the_keys_that_are_wanted(results: Results) -> None:
+    results.ends.now()
+    results.write(0, b"kite", [b"k"] * 5)
+    results.write(0, b"acme", [b"a"])
+    tail = results.open_tail({0: 0})
+
+    assert followed(tail, 1, {b"acme"}) == [(0, b"a")]
+    assert tail.places() == {0: 6}
+
+
+def test_another_tail_goes_on_where_one_was(results: Results) -> None:
+    results.ends.now()
+    results.write(0, b"acme", [b"a", b"b"])
+    first = results.open_tail({0: 0, 1: 0})
+    followed(first, 2)
+    results.write(0, b"acme", [b"c"])
+    results.write(1, b"kite", [b"k"])
+
+    assert followed(results.open_tail(first.places()), 2) == [(0, b"c"), (1, b"k")]
