@@ -402,7 +402,7 @@ def test_verify_proves_the_books(running: Running, partner: str) -> None:
     assert partner
     said = running.balance("verify", "--json")
     assert said.status == 0
-    assert len(said.json) == 6
+    assert len(said.json) == 7
     assert all(check["passed"] for check in said.json)
 
 
@@ -419,7 +419,11 @@ def test_the_shards_topic_leads_to_the_same_books_again(
 
 def test_operators_programs_get_json_too(running: Running) -> None:
     assert running.balance("init", "--json").json == {"done": []}
-    assert running.balance("lane", "restart", "1", "--json").json == {"lane": 1, "was_stopped": False}
+    assert running.balance("lane", "restart", "1", "--json").json == {
+        "lane": 1,
+        "was_stopped": False,
+        "troubles": [],
+    }
     assert running.balance("rules", "set", "--skew", "5m", "--json").json == {}
     assert {each["server"] for each in running.balance("stack", "status", "--json").json} == {
         "kafka",
