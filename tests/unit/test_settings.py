@@ -120,6 +120,7 @@ def test_every_finding_is_told_at_once() -> None:
         ("BALANCE_HOME_SHARD", "s9", "not one of shards: s1"),
         ("BALANCE_STACK__MYSQL_PORT", "19092", "the same port"),
         ("BALANCE_WORKER__SESSION_TIMEOUT_MS", "5999", "greater than or equal to 6000"),
+        ("BALANCE_WORKER__CLOCK_AHEAD_MAX_MS", "60001", "less than or equal to 60000"),
         ("BALANCE_INSTANCE", "a b", "should match pattern"),
     ],
 )
