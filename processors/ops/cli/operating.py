@@ -126,9 +126,9 @@ def _print_processes(states: list[ChildState]) -> None:
     rows = [(each.name, "failing" if each.failing else each.condition, each.restarts) for each in states]
     print_table("processes", ("process", "state", "restarts in a row"), rows, right=("restarts in a row",))
     for each in states:
-        if each.failing:
+        if each.restarts:
             text = f"{each.name} ended {each.restarts} times in a row, last with {each.last_end}; its log is {each.log}"
-            page.print(text, style="red", soft_wrap=True)
+            page.print(text, style="red" if each.failing else "yellow", soft_wrap=True)
 
 
 def _print_troubles(troubles: dict[str, list[Trouble]]) -> None:
