@@ -65,6 +65,7 @@ class StopCode(StrEnum):
     DIGEST_DIFFERS = "DIGEST_DIFFERS"  # L4: decided again, and not to what was published
     RECALLS_DISAGREE = "RECALLS_DISAGREE"  # H3
     UNKNOWN_VERSION = "UNKNOWN_VERSION"  # I6: rules or result schema of a later release
+    KEY_MISSING = "KEY_MISSING"  # W1: the log has a signing key that the keys file lacks, or has with another secret
     MISSING_SLICE = "MISSING_SLICE"  # A7: no journal partition for an id's time
     MISCONFIGURED = "MISCONFIGURED"  # the database or a topic has a wrong setting
     BUG = "BUG"  # L8, L11: an assertion failed or a count was not the expected one
@@ -104,6 +105,7 @@ NEXT_STEPS: Mapping[StopCode, NextStep] = {
         mend="nothing in this release: repair the archive for later recalls", command=""
     ),
     StopCode.UNKNOWN_VERSION: NextStep(mend="start the later release again"),
+    StopCode.KEY_MISSING: NextStep(mend="bring the keys file from a machine that has the key (balance key list)"),
     StopCode.MISSING_SLICE: NextStep(mend="run balance migrate"),
     StopCode.MISCONFIGURED: NextStep(mend="correct what the detail names"),
     StopCode.BUG: NextStep(mend="install a release that mends it"),

@@ -14,13 +14,33 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings.sources import TomlConfigSettingsSource
 
 from processors.faults import Misconfigured
 from processors.ledger.rules import Rules as LedgerRules
 from processors.ledger.rules import why_unfit
+from processors.setting_types import (
+    DAY_MS,
+    HOUR_MS,
+    Days,
+    Identifier,
+    Milliseconds,
+    Partitions,
+    Port,
+    PortOrStack,
+    RegistryIds,
+    refuse_other_than_powers_of_two,
+)
 
 PREFIX = "BALANCE_"
 PROFILE_VARIABLE = "BALANCE_PROFILE"  # which config/<profile>.toml is read; local if absent
@@ -32,25 +52,6 @@ PROCESS = "{process}"  # in a user's name or a password file's: the process's, s
 OPERATOR = "operator"  # the process that a command line is
 # The stack's five ports may stand side by side; the secured stack's follow them.
 SECURE_PORTS_ON = 5
-
-PARTITIONS_MAX = 65_536  # W3: a partition is the low bits of a 16-bit bucket
-HOUR_MS = 3_600_000
-DAY_MS = 24 * HOUR_MS
-
-Port = Annotated[int, Field(ge=1, le=65_535)]
-PortOrStack = Annotated[int, Field(ge=0, le=65_535)]  # 0: the native stack's port
-Milliseconds = Annotated[int, Field(ge=1, le=3_650 * DAY_MS)]
-Days = Annotated[int, Field(ge=1, le=3_650)]
-Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,47}$")]
-
-
-def _power_of_two(count: int) -> int:
-    if count & (count - 1):
-        raise ValueError("must be a power of two, since a key's partition is the low bits of its bucket (W3)")
-    return count
-
-
-Partitions = Annotated[int, Field(ge=1, le=PARTITIONS_MAX)]
 
 
 class Section(BaseModel):
@@ -95,9 +96,9 @@ class Kafka(Section):
     sasl_password: SecretStr | None = None
     sasl_password_file: Path | None = None
     ssl_ca_file: Path | None = None
-    # A schema registry's ids by schema (`pay = 7`): payloads in its framing are taken, too. Part of what decides: the
-    # same for every worker and every replay, and an id is never given twice.
-    registry_ids: dict[str, Annotated[int, Field(ge=0, le=2**31 - 1)]] = {}
+    # A schema registry's ids by schema (`pay = 7`, or `pay = [7, 12]` where producers' languages register it
+    # differently): payloads in its framing are taken, too. Of a new shard; afterwards they are rules (I6).
+    registry_ids: dict[str, RegistryIds] = {}
 
     @model_validator(mode="after")
     def _replicas_suffice(self) -> Self:
@@ -124,7 +125,7 @@ class Topics(Section):
 
     _powers = field_validator(
         "commands_partitions", "results_partitions", "lanes", "dead_letters_partitions", "archived_partitions"
-    )(_power_of_two)
+    )(refuse_other_than_powers_of_two)
 
 
 class Shard(Section):

@@ -23,6 +23,7 @@ from processors.ids import root_of
 from processors.ledger.addresses import refuse_malformed
 from processors.ledger.commands import Adjust, Command, ExpireHold, GetBalance, RecallOriginal, SetLaneTime, SetRules
 from processors.ledger.metadata import metadata_bytes
+from processors.ledger.rules import RULES_RELEASE
 from processors.routing.units import bucket_of
 from processors.streams.connection import KafkaAddress
 from processors.streams.topics import COMMANDS_TOPIC, shard_topic
@@ -174,19 +175,25 @@ class Client:
         while sent:
             yield _answered(*sent.popleft())
 
-    def send_control(self, control: SetRules | SetLaneTime, *, shard: str, lane: int) -> Result:
+    def send_control(
+        self, control: SetRules | SetLaneTime, *, shard: str, lane: int, release: int = RULES_RELEASE
+    ) -> Result:
         """Write an operator's record into one lane, signed, and wait for its CONTROL result (I2, I6, W1).
 
-        Errors are those of ``send``.
+        ``release`` is that of the lane's rules: a record of a later one is a dead letter there. Errors as ``send``'s.
         """
         self._refuse_own_thread()
         ends_s = deadline_of(self._config, None)
-        return _awaited(self.submit_control(control, shard=shard, lane=lane), control.command_id, ends_s)
+        sent = self.submit_control(control, shard=shard, lane=lane, release=release)
+        return _awaited(sent, control.command_id, ends_s)
 
-    def submit_control(self, control: SetRules | SetLaneTime, *, shard: str, lane: int) -> Future[Result]:
+    def submit_control(
+        self, control: SetRules | SetLaneTime, *, shard: str, lane: int, release: int = RULES_RELEASE
+    ) -> Future[Result]:
         """Write an operator's record into one lane, signed, and return its result's future."""
         self._refuse_other_process()
-        record = OutRecord(self._topic(shard_topic(shard)), lane, None, encode_command(control), headers=[])
+        payload = encode_command(control, release=release)
+        record = OutRecord(self._topic(shard_topic(shard)), lane, None, payload, headers=[])
         record.headers.append(self._signature(record))
         return self._submit(self._waiting(record, ("", record.value, b""), control.command_id, lane, None))
 

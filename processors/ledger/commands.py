@@ -273,7 +273,11 @@ class Tick:
 
 @dataclass(slots=True)
 class SetRules:
-    """An operator's change of the rules, one record in every lane (I6). ``version`` must be the lane's plus one."""
+    """An operator's change of the rules, one record in every lane (I6). ``version`` must be the lane's plus one.
+
+    ``keys`` and ``registry_ids``: texts of ``ledger.trust``, the whole lists; None, as in the schema's first version,
+    leaves them as they are.
+    """
 
     command_id: bytes
     version: int
@@ -284,6 +288,8 @@ class SetRules:
     refund_period_ms: int
     longest_hold_ms: int
     result_version: int
+    keys: str | None = None
+    registry_ids: str | None = None
 
 
 @dataclass(slots=True)

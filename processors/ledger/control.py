@@ -5,19 +5,22 @@ from __future__ import annotations
 from processors.faults import LaneStopped, StopCode
 from processors.ledger.commands import SetRules
 from processors.ledger.rules import RESULT_VERSION, RULES_RELEASE, Rules, why_unfit
+from processors.ledger.trust import keys_follow
 
 
-def next_rules(current: Rules, wish: SetRules, *, now_ms: int) -> Rules | None:
+def next_rules(current: Rules, wish: SetRules, *, now_ms: int, known_release: int = RULES_RELEASE) -> Rules | None:
     """Return the rules after an operator's record.
 
     Args:
         current: The lane's rules in force.
         wish: Verified and decoded, not judged. Times in milliseconds.
         now_ms: Lane time of the record, ms since the epoch.
+        known_release: The newest release whose meaning this process knows.
 
     Returns:
         The new rules, in force from the next record on; None where the record has no effect, because its version is not
-        the next one (it was sent again, or out of order) or its values are out of range. The floors make sure that a
+        the next one (it was sent again, or out of order), its values are out of range, or a key would be gone, have
+        another secret or live again. The floors make sure that a
         longer window or refund period does not reach back to rows that may be gone already.
 
     Raises:
@@ -25,11 +28,11 @@ def next_rules(current: Rules, wish: SetRules, *, now_ms: int) -> Rules | None:
 
     Source: rules I6, H3, A7.
     """
-    if wish.release > RULES_RELEASE or wish.result_version > RESULT_VERSION:
+    if wish.release > known_release or wish.result_version > RESULT_VERSION:
         raise LaneStopped(
             StopCode.UNKNOWN_VERSION,
             f"rules release {wish.release} and result version {wish.result_version} are in the log, this release knows "
-            f"{RULES_RELEASE} and {RESULT_VERSION}: start the newer release again",
+            f"{known_release} and {RESULT_VERSION}: start the newer release again",
         )
     rules = Rules(
         version=wish.version,
@@ -43,10 +46,13 @@ def next_rules(current: Rules, wish: SetRules, *, now_ms: int) -> Rules | None:
         window_floor_ms=current.window_start_ms(now_ms),
         refund_floor_ms=current.refund_start_ms(now_ms),
         recall_floor_ms=current.recall_start_ms(now_ms),
+        keys=current.keys if wish.keys is None else wish.keys,
+        registry_ids=current.registry_ids if wish.registry_ids is None else wish.registry_ids,
     )
     follows = (
         wish.version == current.version + 1
         and wish.release >= current.release
         and wish.result_version >= current.result_version
+        and keys_follow(current.keys, rules.keys)
     )
     return rules if follows and why_unfit(rules) is None else None

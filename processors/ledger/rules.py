@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from processors.ids import SLICE_MS, SLICES_MAX
+from processors.ledger.trust import KEYS_MAX, REGISTRY_IDS_MAX, read_keys, read_registry_ids
 
 AMOUNT_MINOR_MAX = 2**63 - 1
 BALANCE_MINOR_MIN = -(2**63)
@@ -30,6 +31,10 @@ class Rules:
     earliest id time that may count as within the window after the window was grown (I6): ``t0 - w1`` then, else 0.
     ``refund_floor_ms`` is the same for the refund period, and ``recall_floor_ms`` for the window longer in which open
     refunds may still end: what was given back of older originals may be forgotten (H3).
+
+    ``keys`` and ``registry_ids`` are texts of ``ledger.trust``: whose signatures count, and what a schema registry's
+    ids stand for. Both are None, or neither: while the log does not say, as in a shard of release 1, the keys file and
+    the settings of each process decide.
     """
 
     version: int
@@ -43,6 +48,8 @@ class Rules:
     window_floor_ms: int = 0
     refund_floor_ms: int = 0
     recall_floor_ms: int = 0
+    keys: str | None = None
+    registry_ids: str | None = None
 
     def window_start_ms(self, now_ms: int) -> int:
         """Return the earliest id time that is within the window at lane time ``now_ms`` (I3, I6)."""
@@ -74,5 +81,16 @@ def why_unfit(rules: Rules) -> str | None:
         "refund_period_ms is below window_ms (H4)": rules.refund_period_ms < rules.window_ms,
         "refund_period_ms is above a century": rules.refund_period_ms > _PERIOD_MS_MAX,
         "longest_hold_ms is below 1, or above a century": not 1 <= rules.longest_hold_ms <= _PERIOD_MS_MAX,
+        f"the keys are no list of 1 to {KEYS_MAX} keys, or all of them have ended": not _has_living_key(rules.keys),
+        f"the registry ids are no list of at most {REGISTRY_IDS_MAX}": (
+            rules.registry_ids is not None and read_registry_ids(rules.registry_ids) is None
+        ),
+        "keys and registry ids come together": (rules.keys is None) != (rules.registry_ids is None),
     }
     return next((told for told, applies in faults.items() if applies), None)
+
+
+def _has_living_key(text: str | None) -> bool:
+    """Say whether somebody can still sign a change of the rules."""
+    keys = {} if text is None else read_keys(text)
+    return text is None or (keys is not None and not all(key.ended for key in keys.values()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from processors.faults import Misconfigured
@@ -27,9 +28,10 @@ from processors.streams.topics import (
     shard_topic,
 )
 from processors.telemetry import LANE_BATCH_RECORDS
+from processors.wire.admission import Gate
 from processors.wire.commands import ConfluentIds, type_of_payload
 from processors.wire.results import LaneIdentity, decision_of
-from processors.wire.schemas import ALL
+from processors.wire.schemas import ALL, Schema
 from processors.wire.signature import KeyRing, load_keyring
 from processors.workers.lane import LaneParts
 from processors.workers.lane_log import TopicLaneLog
@@ -108,13 +110,49 @@ def confluent_ids(settings: Settings) -> ConfluentIds:
     """Return a schema registry's ids of the commands' schemas; empty where none is configured.
 
     Raises:
-        Misconfigured: A name is no command's.
+        Misconfigured: A name is no command's, or an id stands for two schemas.
     """
-    known = {schema.name: schema for schema in ALL.values() if type_of_payload(schema.prefix)}
-    unknown = sorted(set(settings.kafka.registry_ids) - set(known))
-    if unknown:
-        raise Misconfigured(f"kafka.registry_ids names {', '.join(unknown)}; schemas are: {', '.join(sorted(known))}")
-    return {number: known[name] for name, number in settings.kafka.registry_ids.items()}
+    found: dict[int, Schema] = {}
+    for name, numbers in settings.kafka.registry_ids.items():
+        for number in numbers:
+            schema = _schema_named(name)
+            if found.setdefault(number, schema) != schema:
+                raise Misconfigured(f"kafka.registry_ids names {number} for {found[number].name} and for {name}")
+    return found
+
+
+def registry_ids_of(texts: Iterable[str]) -> dict[int, str]:
+    """Read ``NAME=NUMBER`` as the rules name it: the schema's fingerprint by the registry's id.
+
+    Raises:
+        Misconfigured: It is not that, or the name is no command's.
+    """
+    found: dict[int, str] = {}
+    for text in texts:
+        name, _, numbers = text.partition("=")
+        if not all(each.isascii() and each.isdecimal() for each in numbers.split(",")):
+            raise Misconfigured(f"{text} is no registry id: write NAME=NUMBER, such as pay=12")
+        found |= {int(each): _schema_named(name).fingerprint for each in numbers.split(",")}
+    return found
+
+
+def _schema_named(name: str) -> Schema:
+    """Return a command's schema: ``pay`` is its first version, ``pay.v2`` another, whatever later releases bring."""
+    known = {f"{schema.name}.v{schema.version}": schema for schema in ALL.values() if type_of_payload(schema.prefix)}
+    found = known.get(name if ".v" in name else f"{name}.v1")
+    if found is None:
+        names = sorted(full.removesuffix(".v1") for full in known)
+        raise Misconfigured(f"kafka.registry_ids names {name}; schemas are: {', '.join(names)}")
+    return found
+
+
+def gate(settings: Settings, lane: int) -> Gate:
+    """Return what a process brings to the admission of a lane's records, with the keys file as it is now.
+
+    Raises:
+        Misconfigured: The keys file cannot be read, or a registry id is no command's.
+    """
+    return Gate(keyring=keyring(settings), lane=lane, lanes=settings.topics.lanes, confluent=confluent_ids(settings))
 
 
 def topic_specs(settings: Settings) -> list[TopicSpec]:
@@ -250,13 +288,15 @@ def run_shard(
     settings = checked_shard(settings, shard)
     address, topic = kafka_address(settings), shard_topic(shard)
     topics, watch = check_topics(settings, topic, RESULTS_TOPIC, DEAD_LETTERS_TOPIC, process="shard")
+    gate(settings, 0)  # a keys file that cannot be read is said at the start
     config = _shard_config(settings, shard, topics.topic_id(topic))
 
     def make_parts(lane: int) -> LaneParts:
         return LaneParts(
             context=lane_context(settings, shard, lane, config.topic_id),
+            make_gate=lambda: gate(settings, lane),
             store=lane_store(settings, shard, lane),
-            log=TopicLaneLog(address, consumer, shard=shard, lane=lane, lanes=config.lanes, keyring=config.keyring),
+            log=TopicLaneLog(address, consumer, shard=shard, lane=lane),
             make_publisher=lambda: publisher(
                 address, f"{shard}.{lane}", address.topic_prefix + topic, consumer.group_metadata
             ),
@@ -292,7 +332,5 @@ def _shard_config(settings: Settings, shard: str, topic_id: bytes) -> ShardConfi
             unpublished_batches_max=worker.queue_batches_max,
             stop_deadline_s=worker.stop_deadline_ms / 1000,
         ),
-        keyring=keyring(settings),
         topic_id=topic_id,
-        confluent=confluent_ids(settings),
     )

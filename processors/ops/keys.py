@@ -8,40 +8,52 @@ from collections.abc import Callable
 from pathlib import Path
 
 from processors.faults import Misconfigured
-from processors.wire.signature import KeyRing, add_key, dump_keyring, load_keyring, retire_key
+from processors.wire.signature import KeyRing, add_key, dump_keyring, fingerprint, load_keyring, retire_key
 
 _FIRST = "k1"
 _SECRET_BYTES = 32  # as long as the HMAC's hash
+_ID_DIGITS = 8  # of the fingerprint: two of a name are alike once in four thousand million, and then refused
 
 
 def make_keys(file: Path) -> bool:
     """Make a keys file with one new key, unless there is one; say whether it was made.
+
+    The caller has asked whether this installation is a new one: a new secret is of no use to one that has others.
 
     Raises:
         Misconfigured: It cannot be written.
     """
     if file.exists():
         return False
-    _write(file, add_key(None, _FIRST, secrets.token_bytes(_SECRET_BYTES)))
+    _write(file, _with_new_key(None, _FIRST))
     return True
 
 
-def add_new_key(file: Path, key_id: str) -> KeyRing:
-    """Add a key with a new secret; it verifies from now on, and signs once the one before is retired.
+def add_new_key(file: Path, name: str) -> KeyRing:
+    """Add a key with a new secret; it signs once the log knows it and the one before is retired.
+
+    Its id is the name and a part of the secret's fingerprint: drawn twice, on two machines, it is two ids.
 
     Raises:
-        Misconfigured: The id is taken or malformed, or the file is not as it must be.
+        Misconfigured: The name is malformed, or the file is not as it must be.
     """
-    return _changed(file, lambda ring: add_key(ring, key_id, secrets.token_bytes(_SECRET_BYTES)))
+    return _changed(file, lambda ring: _with_new_key(ring, name))
 
 
-def retire_old_key(file: Path, key_id: str) -> KeyRing:
+def _with_new_key(ring: KeyRing | None, name: str) -> KeyRing:
+    secret = secrets.token_bytes(_SECRET_BYTES)
+    return add_key(ring, f"{name}-{fingerprint(secret)[:_ID_DIGITS]}", secret)
+
+
+def retire_old_key(file: Path, key_id: str, counts: Callable[[str], bool]) -> KeyRing:
     """Let a key sign no more; it stays for verifying, since replays meet old records.
+
+    ``counts`` says of a key whether the log takes its signatures.
 
     Raises:
         Misconfigured: There is no such key, or no other to sign with, or the file is not as it must be.
     """
-    return _changed(file, lambda ring: retire_key(ring, key_id))
+    return _changed(file, lambda ring: retire_key(ring, key_id, counts))
 
 
 def _changed(file: Path, change: Callable[[KeyRing], KeyRing]) -> KeyRing:

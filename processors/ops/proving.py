@@ -186,11 +186,9 @@ def replay_shard(
     _make_slices(target, topic, list(positions), now_ms)
     parts = ReplayParts(
         topic=topic,
-        keyring=assembly.keyring(settings),
+        make_gate=lambda lane: assembly.gate(settings, lane),
         make_store=lambda lane: MysqlLaneStore(target, lane, decision_of=decision_of, clock_ms=assembly.clock_ms),
         make_context=lambda lane: assembly.lane_context(settings, shard, lane, topic.topic_id()),
-        lanes=settings.topics.lanes,
-        confluent=assembly.confluent_ids(settings),
         book_accounts_max=settings.worker.book_accounts_max,
     )
     for lane, progress in positions.items():

@@ -8,12 +8,15 @@ from processors.faults import Misconfigured
 from processors.ledger.rules import RESULT_VERSION, Rules
 from processors.ops import assembly, counts
 from processors.ops.keys import make_keys
+from processors.ops.ruling import logged_registry_ids
 from processors.settings import Settings
 from processors.stores.archive_schema import migrate_archive
+from processors.stores.cassandra import CassandraSession
 from processors.stores.databases import create_database, known_shard
 from processors.stores.migrations import migrate
-from processors.streams.directory import write_directory_head
+from processors.streams.directory import find_directory, write_directory_head
 from processors.streams.topics import Topics
+from processors.wire.signature import trusted_keys
 
 Progress = Callable[[str], None]
 
@@ -26,10 +29,12 @@ def initialize(settings: Settings, say: Progress) -> None:
         say: Told what was made.
 
     Raises:
-        Misconfigured: Something is there, and is not as the settings say; nothing of it is changed.
+        Misconfigured: Something is there, and is not as the settings say; nothing of it is changed. Or there is an
+            installation, and its keys file is not here.
         Fault: A server does not answer; run it again.
     """
     _refuse_more_shards(settings)
+    _refuse_new_keys(settings, _installation(settings))
     if make_keys(settings.keys_file):
         say(f"made a signing key: {settings.keys_file}")
     address = assembly.kafka_address(settings)
@@ -45,6 +50,28 @@ def initialize(settings: Settings, say: Progress) -> None:
         partitions=counts.by_topic(settings),
     )
     migrate_schemas(settings, say)
+
+
+def _installation(settings: Settings) -> str | None:
+    """Ask every server, before anything is drawn or written; return what there is of an installation already."""
+    found = None
+    for shard in settings.shards:
+        address = assembly.mysql_address(settings, shard)
+        if known_shard(address) is not None:
+            found = f"{address} holds shard {shard}"
+    CassandraSession(assembly.cassandra_address(settings), keyspace=None).close()
+    directory = find_directory(assembly.kafka_address(settings))
+    return found if directory is None else f"there is directory {directory.head.directory_id.hex()}"
+
+
+def _refuse_new_keys(settings: Settings, installation: str | None) -> None:
+    """Refuse to draw a new secret where lanes know others: they would take what it signs for forged (W1)."""
+    if installation is not None and not settings.keys_file.exists():
+        raise Misconfigured(
+            f"{settings.keys_file} is missing, and this installation is not new: {installation}. Bring the file back "
+            "from a machine that has it (shard workers, recallers, operators) or from the backup, and run this again; "
+            "nothing was made"
+        )
 
 
 def migrate_schemas(settings: Settings, say: Progress) -> None:
@@ -85,7 +112,11 @@ def _refuse_other_counts(settings: Settings, shard: str) -> None:
 
 
 def first_rules(settings: Settings) -> Rules:
-    """Return the rules of a new shard (I6)."""
+    """Return the rules of a new shard: the keys file's keys count, and the settings' registry ids (I6).
+
+    Raises:
+        Misconfigured: The keys file cannot be read, or a registry id is no command's.
+    """
     rules = settings.rules
     return Rules(
         version=1,
@@ -95,4 +126,6 @@ def first_rules(settings: Settings) -> Rules:
         refund_period_ms=rules.refund_period_ms,
         longest_hold_ms=rules.longest_hold_ms,
         result_version=RESULT_VERSION,
+        keys=trusted_keys(assembly.keyring(settings)),
+        registry_ids=logged_registry_ids(settings),
     )

@@ -10,18 +10,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, zip_longest
 from typing import Protocol
 
-from processors.faults import Misconfigured
+from processors.faults import LaneStopped, Misconfigured, StopCode
 from processors.ids import id_text
 from processors.ledger.book import Account
 from processors.stores.rows import LaneState, Progress
 from processors.stores.shard_reader import JournalRecord, SliceRows, rows_of_slice
-from processors.wire.admission import Admission, admit
-from processors.wire.commands import ConfluentIds
+from processors.wire.admission import Gate, admit
 from processors.wire.records import Record
-from processors.wire.signature import KeyRing
+from processors.wire.signature import why_lacking
 from processors.workers.committing import BatchStore, Committer
 from processors.workers.deciding import Decided, Decider
 from processors.workers.lane_times import LaneTimes, by_first_offset, words_in
@@ -90,11 +90,9 @@ class ReplayParts:
     """What a replay of one shard works with."""
 
     topic: ShardTopic
-    keyring: KeyRing
+    make_gate: Callable[[int], Gate]
     make_store: Callable[[int], ReplayStore]
     make_context: Callable[[int], LaneContext]
-    lanes: int
-    confluent: ConfluentIds
     book_accounts_max: int
 
 
@@ -129,10 +127,20 @@ def replay_lane(
             rate = int((offset - first) / max(time.monotonic() - began_s, 0.001))
             on_progress(ReplayProgress(lane=lane, offset=offset, target=target, records_per_s=rate))
 
-        decider = _decider(parts, lane, state, target)
-        committer = Committer(store, decider, state, book_accounts_max=parts.book_accounts_max, on_committed=committed)
-        for admissions in _admitted(parts, lane, first, target):
-            committer.advance(admissions, published=(0, 0), check=_nothing)
+        gate = parts.make_gate(lane)
+        _refuse_missing_keys(gate, state)
+        decider = _decider(parts, lane, state, target, gate)
+        committer = Committer(
+            store,
+            decider,
+            state,
+            admit=lambda record, rules: admit(record, rules, gate),
+            book_accounts_max=parts.book_accounts_max,
+            on_committed=committed,
+        )
+        for records in _batches(parts, lane, first, target):
+            while not committer.advance(records, published=(0, 0), check=_nothing):
+                pass  # others come first: those behind a change of the rules
         while not committer.idle:
             committer.advance([], published=(0, 0), check=_nothing)
         return reached[-1]
@@ -140,7 +148,13 @@ def replay_lane(
         store.close()
 
 
-def _decider(parts: ReplayParts, lane: int, state: LaneState, target: int) -> Decider:
+def _refuse_missing_keys(gate: Gate, state: LaneState) -> None:
+    lacking = why_lacking(gate.keyring, state.rules.keys)
+    if lacking is not None:
+        raise LaneStopped(StopCode.KEY_MISSING, lacking)
+
+
+def _decider(parts: ReplayParts, lane: int, state: LaneState, target: int, gate: Gate) -> Decider:
     """Return a decider that knows the operators' words on records' times before its first record (I2).
 
     To the log's end, as the live lane reads: a word may stand behind the target, on a record before it.
@@ -148,9 +162,9 @@ def _decider(parts: ReplayParts, lane: int, state: LaneState, target: int) -> De
     first = state.progress.next_offset
     _, end = parts.topic.bounds(lane)
     ahead = chain.from_iterable(parts.topic.read(lane, first, end))
-    words = by_first_offset(words_in(ahead, keyring=parts.keyring, lane=lane, lanes=parts.lanes))
+    words = by_first_offset(words_in(ahead, state.rules, lambda record, rules: admit(record, rules, gate)))
     lane_times = LaneTimes(state.lane_times, words, next_offset=first, let_pass_below=target)
-    return Decider(parts.make_context(lane), state, lane_times)
+    return Decider(parts.make_context(lane), state, lane_times, lacking=partial(why_lacking, gate.keyring))
 
 
 def compare(live: LiveShard, replayed: LiveShard) -> Difference | None:
@@ -223,13 +237,10 @@ def _refuse_other_topic(parts: ReplayParts, lane: int, state: LaneState) -> None
         )
 
 
-def _admitted(parts: ReplayParts, lane: int, from_offset: int, to_offset: int) -> Iterator[list[Admission]]:
-    waiting: list[Admission] = []
+def _batches(parts: ReplayParts, lane: int, from_offset: int, to_offset: int) -> Iterator[list[Record]]:
+    waiting: list[Record] = []
     for records in parts.topic.read(lane, from_offset, to_offset):
-        waiting += [
-            admit(record, keyring=parts.keyring, lane=lane, lanes=parts.lanes, confluent=parts.confluent)
-            for record in records
-        ]
+        waiting += records
         while len(waiting) >= BATCH_RECORDS:
             yield waiting[:BATCH_RECORDS]
             waiting = waiting[BATCH_RECORDS:]

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
-from processors.faults import Undecodable
+from processors.faults import LaneStopped, StopCode, Undecodable
 from processors.ledger.addresses import is_root
 from processors.ledger.commands import Adjust, Command, Control, ExpireHold, RecallOriginal, SetLaneTime, SetRules, Tick
+from processors.ledger.rules import Rules
+from processors.ledger.trust import read_keys, write_keys
 from processors.routing.units import bucket_of
 from processors.wire.causes import Cause, bounded
 from processors.wire.commands import BODY_HASH_BYTES, NO_REGISTRY, ConfluentIds, body_hash, decode_command
 from processors.wire.records import Record
 from processors.wire.route import ROUTE_HEADER, Route, RouteKind, decode_route, decode_stub
-from processors.wire.signature import SIGNATURE_HEADER, KeyRing, verify
+from processors.wire.signature import SIGNATURE_HEADER, KeyRing, key_id_of, verify, why_lacking
 
 # W1, as a table: what goes straight to the shard's topic, what an operator or the service signs, what has no key.
 STRAIGHT = (Tick, SetRules, SetLaneTime, ExpireHold)
@@ -48,34 +50,49 @@ class Admission:
     refusal: Refusal | None
 
 
-def admit(
-    record: Record, *, keyring: KeyRing, lane: int, lanes: int, confluent: ConfluentIds = NO_REGISTRY
-) -> Admission:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """What a process brings to the admission of a lane's records; what decides is in the rules (I6).
+
+    ``lane`` is the partition that is read, ``lanes`` how many the shard's topic has, a power of two. ``keyring`` has
+    the secrets. Which of its keys count, and what a schema registry's ids stand for, the rules say; while they do not,
+    as in a shard of release 1, all keys of ``keyring`` count, and the ids of ``confluent``.
+    """
+
+    keyring: KeyRing
+    lane: int
+    lanes: int
+    confluent: ConfluentIds = field(default_factory=lambda: NO_REGISTRY)
+
+
+def admit(record: Record, rules: Rules, gate: Gate) -> Admission:
     """Decode a record of a shard's topic, and check what it must carry to be believed.
 
     Args:
         record: Any record: whoever can write to the topic may have written it.
-        keyring: Verifies what must be signed.
-        lane: The partition it was read from.
-        lanes: Partitions of the shard's topic, a power of two.
-        confluent: A schema registry's ids, where producers use one; see ``decode_command``.
+        rules: In force at the record's offset. What a record is depends on it and on them, never on the release, the
+            keys file or the settings of the process that looks (I6).
+        gate: The process's.
 
     Returns:
         A command, not judged: an address under another root than the key's is the ledger's to refuse (F3); or a
         refusal.
 
-    Source: rules W1 to W4, F3, M1.
+    Raises:
+        LaneStopped: KEY_MISSING: it is signed by a key that counts, and whose secret the keys file does not have.
+
+    Source: rules W1 to W4, F3, I6, M1.
     """
     route = None
     try:
         route = _route_of(record)
-        command = _command_of(record, route, confluent)
+        command = _command_of(record, route, rules, gate)
         if isinstance(command, SIGNED):
-            _refuse_unsigned(record, keyring)
+            _refuse_unsigned(record, rules, gate.keyring)
         if isinstance(command, CONTROL):
             _refuse_key(record.key)
             return Admission(record, None, "", command, _NO_HASH, None)
-        root = _root_of(record.key, lane, lanes)
+        root = _root_of(record.key, gate.lane, gate.lanes)
         return Admission(record, route, root, command, body_hash(command), None)
     except Undecodable as fault:
         return Admission(record, route, "", None, _NO_HASH, Refusal(Cause(fault.cause), bounded(fault.detail)))
@@ -90,12 +107,12 @@ def _route_of(record: Record) -> Route | None:
     return decode_route(values[0] or b"")
 
 
-def _command_of(record: Record, route: Route | None, confluent: ConfluentIds) -> Command | Control:
+def _command_of(record: Record, route: Route | None, rules: Rules, gate: Gate) -> Command | Control:
     """Decode the payload, and hold what it is against the way it came (W1)."""
     payload = record.value
     if route is not None and route.kind is not RouteKind.COMMAND:
         raise _no_command(route, payload or b"")
-    command = decode_command(payload or b"", confluent)
+    command = decode_command(payload or b"", gate.confluent, registry_ids=rules.registry_ids, release=rules.release)
     if isinstance(command, STRAIGHT):
         if route is not None:
             raise Undecodable(Cause.UNEXPECTED_ROUTE, f"{type(command).__name__} does not come through the router")
@@ -114,10 +131,24 @@ def _no_command(route: Route, payload: bytes) -> Undecodable:
     return Undecodable(Cause.UNEXPECTED_ROUTE, f"{route.kind.name} is not known to this release")
 
 
-def _refuse_unsigned(record: Record, keyring: KeyRing) -> None:
+def _refuse_unsigned(record: Record, rules: Rules, keyring: KeyRing) -> None:
     values = [value for name, value in record.headers if name == SIGNATURE_HEADER]
+    if len(values) == 1 and rules.keys is not None:
+        _refuse_key_without_trust(key_id_of(values[0] or b""), rules.keys, keyring)
     if len(values) != 1 or not verify(keyring, record.key, record.value or b"", values[0] or b""):
         raise Undecodable(Cause.BAD_SIGNATURE, f"{len(values)} headers {SIGNATURE_HEADER}, none that is right")
+
+
+def _refuse_key_without_trust(key_id: str, keys: str, keyring: KeyRing) -> None:
+    """Refuse a key that the rules do not have, or whose life has ended, whatever the keys file says of it (I6)."""
+    trusted = (read_keys(keys) or {}).get(key_id)
+    if trusted is None:
+        raise Undecodable(Cause.BAD_SIGNATURE, f"key {key_id!r} is not in the rules: `balance key announce`")
+    if trusted.ended:
+        raise Undecodable(Cause.BAD_SIGNATURE, f"key {key_id} has ended")
+    lacking = why_lacking(keyring, write_keys({key_id: trusted}))
+    if lacking is not None:
+        raise LaneStopped(StopCode.KEY_MISSING, lacking)
 
 
 def _refuse_key(key: bytes | None) -> None:

@@ -9,6 +9,7 @@ from operator import attrgetter
 from types import MappingProxyType
 from typing import Any
 
+from processors.faults import Undecodable
 from processors.ledger.commands import (
     TYPE_OF,
     AccountStatus,
@@ -22,9 +23,12 @@ from processors.ledger.commands import (
     Tick,
 )
 from processors.ledger.metadata import canonical_metadata, metadata_bytes
+from processors.ledger.rules import RULES_RELEASE
+from processors.ledger.trust import read_registry_ids
 from processors.wire import guard
+from processors.wire.causes import Cause
 from processors.wire.exact import Check, check_of
-from processors.wire.schemas import ALL, PREFIX_BYTES, Schema, encode, refuse_unsafe
+from processors.wire.schemas import ALL, MARKER, PREFIX_BYTES, Schema, encode, refuse_unsafe
 
 PAYLOAD_BYTES_MAX = 65_536  # W4
 BODY_HASH_BYTES = 16
@@ -66,6 +70,10 @@ _FORMATS = {
     for type_name, versions in _SCHEMAS.items()
     for schema in versions
 }
+_FORMATS_OF = {
+    release: {prefix: known for prefix, known in _FORMATS.items() if known.schema.since_release <= release}
+    for release in range(1, RULES_RELEASE + 1)
+}
 _TYPE_OF_PREFIX = {schema.prefix: type_name for type_name, versions in _SCHEMAS.items() for schema in versions}
 
 
@@ -74,38 +82,69 @@ def type_of_payload(payload: bytes) -> str | None:
     return _TYPE_OF_PREFIX.get(payload[:PREFIX_BYTES])
 
 
-def encode_command(command: Command | Control) -> bytes:
-    """Encode a command by the newest version of its schema, in single-object encoding.
+def encode_command(command: Command | Control, *, release: int = RULES_RELEASE) -> bytes:
+    """Encode a command by the newest version of its schema that a release knows, in single-object encoding.
 
     Args:
         command: Each field exactly of its type: an amount is an ``int``, neither a ``bool`` nor a float that would be
             cut. ``metadata`` may be a dict, which is written as ``metadata_bytes`` writes it.
+        release: That of the rules of whoever decides it: what is written by a later version is a dead letter there.
 
     Raises:
         ValueError: A field is of another type or does not fit its schema (an amount beyond 64 bits, an id that has not
-            16 bytes, a lone surrogate): the text names field, value, type, and what to write. Or the payload is above
-            PAYLOAD_BYTES_MAX (W4).
+            16 bytes, a lone surrogate): the text names field, value, type, and what to write. Or the release has no
+            word for it, or the payload is above PAYLOAD_BYTES_MAX (W4).
     """
     kind = type(command)
     shape = _SHAPES[kind]
     values = dict(zip(shape.names, shape.values(command), strict=True))
     if type(values.get("metadata")) is dict:
         values["metadata"] = metadata_bytes(values["metadata"])
-    payload = encode(shape.schema, values, check=shape.check)
+    if release < shape.schema.since_release:
+        older = _schema_of(command, release)
+        said = {field["name"]: values[field["name"]] for field in older.parsed["fields"]}
+        payload = encode(older, said, check=check_of(older.parsed, _MEMBERS))
+    else:
+        payload = encode(shape.schema, values, check=shape.check)
     if len(payload) > PAYLOAD_BYTES_MAX:
         raise ValueError(f"{_NAME_OF[kind]}: {len(payload)} bytes are above {PAYLOAD_BYTES_MAX}")
     return payload
 
 
-def decode_command(payload: bytes, confluent: ConfluentIds = NO_REGISTRY) -> Command | Control:
+def _schema_of(command: Command | Control, release: int) -> Schema:
+    """Return the newest schema of a release below this one, proven to say all that the command says."""
+    name = _NAME_OF[type(command)]
+    known = [schema for schema in _SCHEMAS[name] if schema.since_release <= release]
+    if not known:
+        raise ValueError(f"{name}: release {release} does not know it: `balance rules raise`")
+    said = {field["name"] for field in known[-1].parsed["fields"]}
+    lost = [
+        field.name
+        for field in fields(command)
+        if field.name not in said and getattr(command, field.name) != field.default
+    ]
+    if lost:
+        raise ValueError(f"{name}: release {release} has no {', '.join(lost)}: `balance rules raise`")
+    return known[-1]
+
+
+def decode_command(
+    payload: bytes,
+    confluent: ConfluentIds = NO_REGISTRY,
+    *,
+    registry_ids: str | None = None,
+    release: int = RULES_RELEASE,
+) -> Command | Control:
     """Decode a payload that anybody may have written.
 
     Args:
         payload: In single-object encoding; or, from producers with a schema registry, in its framing: a zero, the
             schema's id in four bytes, big endian, and the fields. The latter for partners' commands only, since the
             service tells its own by their first ten bytes.
-        confluent: The registry's ids. They decide what is a command, so every worker and every replay needs the same;
-            a registry never gives an id twice.
+        confluent: The registry's ids of the settings; they count while the log does not name any.
+        registry_ids: Those of the rules in force, a text of ``ledger.trust`` (I6).
+        release: That of the rules in force. A schema of a later release is as unknown as it was to the releases that
+            had not heard of it (I6).
 
     Returns:
         The command as its record said it, not judged: an amount may be zero, an address malformed.
@@ -113,9 +152,11 @@ def decode_command(payload: bytes, confluent: ConfluentIds = NO_REGISTRY) -> Com
     Raises:
         Undecodable: See ``guard.decode``.
     """
-    if confluent:
+    if registry_ids is not None:
+        payload = _unframed_by_rules(payload, registry_ids, release)
+    elif confluent:
         payload = _unframed(payload, confluent)
-    command: Command | Control = guard.decode(payload, _FORMATS, bytes_max=PAYLOAD_BYTES_MAX)
+    command: Command | Control = guard.decode(payload, _FORMATS_OF[release], bytes_max=PAYLOAD_BYTES_MAX)
     return command
 
 
@@ -127,6 +168,23 @@ def _unframed(payload: bytes, confluent: ConfluentIds) -> bytes:
     if schema is None or _TYPE_OF_PREFIX.get(schema.prefix) in _SERVICE_TYPES:
         return payload
     return schema.prefix + payload[end:]
+
+
+def _unframed_by_rules(payload: bytes, registry_ids: str, release: int) -> bytes:
+    end = len(_CONFLUENT_MARKER) + _CONFLUENT_ID_BYTES
+    if not payload.startswith(_CONFLUENT_MARKER) or len(payload) < end:
+        return payload
+    number = int.from_bytes(payload[len(_CONFLUENT_MARKER) : end], "big")
+    fingerprint = (read_registry_ids(registry_ids) or {}).get(number)
+    if fingerprint is None:
+        raise Undecodable(
+            Cause.UNKNOWN_SCHEMA, f"registry id {number} is not in the rules: `balance rules set --registry-id`"
+        )
+    prefix = MARKER + bytes.fromhex(fingerprint)
+    known = _FORMATS_OF[release].get(prefix)  # another one is unknown to every release that may decide here
+    if known is not None and _TYPE_OF_PREFIX[prefix] in _SERVICE_TYPES:
+        raise Undecodable(Cause.UNKNOWN_SCHEMA, f"registry id {number} stands for a record of the service's own")
+    return prefix + payload[end:]
 
 
 # ------------------------------------------------------------------ body hash

@@ -38,3 +38,10 @@ class OutRecord:
     key: bytes | None
     value: bytes
     headers: Headers
+
+
+def records_below(records: list[Record], offset: int) -> list[Record]:
+    """Return those of some records of one partition, in order, that lie below an offset."""
+    if not records or records[-1].offset < offset:
+        return records
+    return [record for record in records if record.offset < offset]

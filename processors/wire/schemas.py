@@ -25,7 +25,8 @@ class Schema:
 
     ``name`` is the file's (``pay`` for ``pay.v1.avsc``). ``prefix`` is what a payload of it begins with: the marker and
     CRC-64-AVRO of the Parsing Canonical Form, little endian. ``parsed`` is fastavro's own form of ``text``. ``check``
-    refuses values that are not exactly of its types.
+    refuses values that are not exactly of its types. ``since_release`` is the release that first knew it, the file's
+    attribute of that name, 1 where it has none: a lane whose rules are of an earlier one does not know it either (I6).
     """
 
     name: str
@@ -34,6 +35,12 @@ class Schema:
     parsed: Any
     prefix: bytes
     check: Check
+    since_release: int
+
+    @property
+    def fingerprint(self) -> str:
+        """Return the prefix without its marker: 16 hexadecimal digits."""
+        return self.prefix[len(MARKER) :].hex()
 
 
 class UnsafeSchema(ValueError):  # noqa: N818 - named as what it says
@@ -92,6 +99,7 @@ def parse(name: str, version: int, text: str) -> Schema:
         parsed=parsed,
         prefix=MARKER + digest,
         check=check_of(parsed, {}),
+        since_release=definition.get("since_release", 1),
     )
 
 

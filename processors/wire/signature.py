@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import json
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 
 from processors.faults import Misconfigured
+from processors.ledger.trust import KEYS_MAX, TrustedKey, read_keys, write_keys
 
 SIGNATURE_HEADER = "signature"
 SECRET_BYTES_MIN = 32  # as long as the HMAC's hash (RFC 2104 section 3)
 _MAC_BYTES = 32
 _KEY_ID_BYTES_MAX = 32
+_FINGERPRINT_LABEL = b"balance signing key"
+_FINGERPRINT_BYTES = 16  # nobody finds another secret with the same 128 bits
 _KEY_ID = re.compile(r"[a-z0-9._-]{1,32}", re.ASCII)
 SIGNATURE_BYTES_MAX = 1 + _KEY_ID_BYTES_MAX + _MAC_BYTES
 
@@ -74,18 +79,28 @@ def add_key(keyring: KeyRing | None, key_id: str, secret: bytes) -> KeyRing:
     return KeyRing(signing=keyring.signing, keys=MappingProxyType({**keyring.keys, key_id: secret}))
 
 
-def retire_key(keyring: KeyRing, key_id: str) -> KeyRing:
+def retire_key(keyring: KeyRing, key_id: str, counts: Callable[[str], bool] = lambda _name: True) -> KeyRing:
     """Return a ring in which a key no longer signs, but the newest other one; it still verifies, for replays.
 
+    Args:
+        keyring: As it is.
+        key_id: The one that signs.
+        counts: Says of a key whether the log takes its signatures.
+
     Raises:
-        Misconfigured: The key does not sign, or there is no other.
+        Misconfigured: The key does not sign, there is no other, or none that counts.
     """
     if key_id != keyring.signing:
         raise Misconfigured(f"{key_id} does not sign; {keyring.signing} does")
     others = [name for name in keyring.keys if name != key_id]
     if not others:
-        raise Misconfigured(f"{key_id} is the only key: add another first, and bring the file to every process")
-    return KeyRing(signing=others[-1], keys=keyring.keys)
+        raise Misconfigured(
+            f"{key_id} is the only key: `balance key add` another first, and bring the file to every process"
+        )
+    known = [name for name in others if counts(name)]
+    if not known:
+        raise Misconfigured(f"of {', '.join(others)} no signature counts in every lane: `balance key announce` first")
+    return KeyRing(signing=known[-1], keys=keyring.keys)
 
 
 def sign(keyring: KeyRing, key: bytes | None, payload: bytes) -> bytes:
@@ -102,9 +117,42 @@ def sign(keyring: KeyRing, key: bytes | None, payload: bytes) -> bytes:
 def verify(keyring: KeyRing, key: bytes | None, payload: bytes, signature: bytes) -> bool:
     """Say whether a signature was made for this record with a key of the ring; any bytes may be asked about."""
     size = signature[0] if signature else 0
-    name, mac = signature[1 : 1 + size], signature[1 + size :]
-    secret = keyring.keys.get(name.decode("ascii", "replace"))
+    mac = signature[1 + size :]
+    secret = keyring.keys.get(key_id_of(signature))
     return secret is not None and len(mac) == _MAC_BYTES and hmac.compare_digest(mac, _mac(secret, key, payload))
+
+
+def key_id_of(signature: bytes) -> str:
+    """Return the id of the key that a signature says it was made with; any bytes may be asked about."""
+    size = signature[0] if signature else 0
+    return signature[1 : 1 + size].decode("ascii", "replace")
+
+
+@lru_cache(maxsize=KEYS_MAX)
+def fingerprint(secret: bytes) -> str:
+    """Return what the log says of a secret: 32 hexadecimal digits of SHA-256 over a fixed label and the secret."""
+    return hashlib.sha256(_FINGERPRINT_LABEL + secret).digest()[:_FINGERPRINT_BYTES].hex()
+
+
+def trusted_keys(keyring: KeyRing) -> str:
+    """Return a ring's keys as the rules name them (I6): all of them count."""
+    return write_keys({name: TrustedKey(fingerprint(secret)) for name, secret in keyring.keys.items()})
+
+
+def why_lacking(keyring: KeyRing, keys: str | None) -> str | None:
+    """Return which key that counts by the rules a ring does not have, in words for an operator; None where it has all.
+
+    Args:
+        keyring: Of a keys file.
+        keys: Those of the rules, a text of ``ledger.trust``; None: the rules name none.
+    """
+    for name, key in (read_keys(keys) or {}).items() if keys is not None else ():
+        secret = keyring.keys.get(name)
+        if key.ended or (secret is not None and fingerprint(secret) == key.fingerprint):
+            continue
+        found = "has no such key" if secret is None else f"has another secret there, {fingerprint(secret)}"
+        return f"the log has key {name} with fingerprint {key.fingerprint}; the keys file {found}"
+    return None
 
 
 def _mac(secret: bytes, key: bytes | None, payload: bytes) -> bytes:

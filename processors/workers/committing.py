@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from typing import Protocol
 
 from processors.faults import Retryable
 from processors.ledger.book import Keys, Rows
+from processors.ledger.rules import Rules
 from processors.stores.rows import BatchWrite, Fence, LaneState, Progress
 from processors.wire.admission import Admission
+from processors.wire.records import Record
 from processors.workers.deciding import Decided, Decider, UndecidedError, needs_of
 
 # A batch of this size was waiting: at fewer commands a second the lane keeps up, and each is answered sooner.
@@ -31,10 +35,14 @@ class BatchStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """Records that come next, and the rows they need, which are in the book."""
+    """Records that come next, and the rows they need, which are in the book.
+
+    They were admitted under ``rules``, which must be in force when they are decided (I6).
+    """
 
     admissions: list[Admission]
     needs: Keys
+    rules: Rules
 
 
 class Committer:
@@ -43,6 +51,9 @@ class Committer:
     In one transaction batch N is written and the rows of N+2 are read; meanwhile N+1 is decided, on N's outcome. N+1 is
     written only after N is committed. ``fence`` is the state of the last commit: what the next transaction's locking
     read must find (L1).
+
+    What a record is depends on the rules at its offset. So where a batch changes the rules its decisions end there, and
+    what was read behind is admitted again, and its rows are read again.
     """
 
     def __init__(
@@ -51,6 +62,7 @@ class Committer:
         decider: Decider,
         state: LaneState,
         *,
+        admit: Callable[[Record, Rules], Admission],
         book_accounts_max: int,
         ahead_from: int = AHEAD_FROM,
         on_committed: Callable[[Decided], None],
@@ -61,6 +73,7 @@ class Committer:
             store: Its rows were taken over with ``state``.
             decider: Made from the same state.
             state: What ``take_over`` returned.
+            admit: Says what a record is under some rules; called in the lane's thread, while the server writes.
             book_accounts_max: Accounts that may stay in the book between batches.
             ahead_from: Records in a batch from which its rows are read one step ahead of its decisions. That costs it
                 the time of a transaction, and lets MySQL work without a pause: worth it where there is a backlog.
@@ -70,42 +83,54 @@ class Committer:
         self.cut_before: int | None = None
         self._store = store
         self._decider = decider
+        self._admit = admit
         self._book_accounts_max = book_accounts_max
         self._ahead_from = ahead_from
         self._on_committed = on_committed
         self._read: _Batch | None = None  # its rows are in the book
         self._decided: Decided | None = None
         self._writing: Decided | None = None
+        # Behind a change of the rules: the rest of its batch, and the one that was read meanwhile. No more than these
+        # two: nothing else is taken before they are.
+        self._read_before_rules: deque[list[Record]] = deque()
 
     @property
     def idle(self) -> bool:
         """Say whether every record that was taken is decided and committed."""
-        return self._read is None and self._decided is None and self._writing is None
+        nothing_in_flight = self._read is None and self._decided is None and self._writing is None
+        return nothing_in_flight and not self._read_before_rules
 
     @property
-    def undecided(self) -> list[Admission]:
+    def undecided(self) -> list[Record]:
         """Return the records that were taken and are not decided."""
-        return [] if self._read is None else self._read.admissions
+        read = [] if self._read is None else [admission.record for admission in self._read.admissions]
+        return [*read, *chain.from_iterable(self._read_before_rules)]
 
     @property
     def next_offset(self) -> int:
         """Return the offset after the last record that was taken."""
+        if self._read_before_rules:
+            return self._read_before_rules[-1][-1].offset + 1
         return self._decider.standing.next_offset if self._read is None else self._read.admissions[-1].record.offset + 1
 
-    def advance(self, admissions: list[Admission], *, published: tuple[int, int], check: Callable[[], None]) -> None:
+    def advance(self, records: list[Record], *, published: tuple[int, int], check: Callable[[], None]) -> int:
         """Take some records, and move the batches before them on by a step; the last of them is still being written.
 
         Args:
-            admissions: The next records; may be empty, to move on only. Call until ``idle`` to have all committed.
+            records: The next ones; may be empty, to move on only. Call until ``idle`` to have all committed.
             published: P and the lane time there, stored with the batch that is decided (L4).
             check: Called once records are decided; what it raises throws them away.
+
+        Returns:
+            How many of them were taken: all, or none where others must come first.
 
         Raises:
             LaneStopped: The first record to be decided cannot be, or ``check`` says so.
             Retryable: A later one cannot; ``cut_before`` says which, and what precedes it can.
             Fault: The store's; nothing is known of the batch that was written.
         """
-        coming = _Batch(admissions, needs_of(admissions)) if admissions else None
+        taken = 0 if self._read_before_rules else len(records)
+        coming = self._admitted(self._read_before_rules.popleft() if self._read_before_rules else records)
         missing = Keys() if coming is None else self._decider.book.missing(coming.needs)
         self.settle()
         deciding, self._read = self._read, None
@@ -117,17 +142,35 @@ class Committer:
                 self._decided = self._decide(deciding, published, check)
             if coming is not None:
                 self._decider.book.add(missing, self._store.loaded())
-                if deciding is None and (self._writing is None or len(admissions) < self._ahead_from):
-                    self._decided = self._decide(coming, published, check)
-                else:
-                    self._read = coming
+                self._take(coming, deciding, published, check)
         except BaseException:
             self.settle()  # whatever became of the others, the batch before them is committed and may be published
             raise
         in_flight = [batch.needs for batch in (self._decided, self._read) if batch is not None]
         self._decider.book.forget(in_flight, self._book_accounts_max)
+        return taken
+
+    def _admitted(self, records: list[Record]) -> _Batch | None:
+        """Say what records are, if nothing before them changes the rules."""
+        if not records:
+            return None
+        rules = self._decider.book.rules
+        admissions = [self._admit(record, rules) for record in records]
+        return _Batch(admissions, needs_of(admissions), rules)
+
+    def _take(
+        self, coming: _Batch, deciding: _Batch | None, published: tuple[int, int], check: Callable[[], None]
+    ) -> None:
+        """Decide records whose rows are there at once, keep them for the next step, or have them admitted again."""
+        if coming.rules is not self._decider.book.rules:
+            self._read_before_rules.append([admission.record for admission in coming.admissions])
+        elif deciding is None and (self._writing is None or len(coming.admissions) < self._ahead_from):
+            self._decided = self._decide(coming, published, check)
+        else:
+            self._read = coming
 
     def _decide(self, batch: _Batch, published: tuple[int, int], check: Callable[[], None]) -> Decided:
+        assert batch.rules is self._decider.book.rules, "admitted under other rules"
         try:
             decided = self._decider.decide(batch.admissions, batch.needs, published=published)
         except UndecidedError as undecided:
@@ -135,6 +178,8 @@ class Committer:
                 raise undecided.stop from undecided
             self.cut_before = undecided.offset
             raise Retryable(f"offset {undecided.offset} cannot be decided; what precedes it comes first") from undecided
+        if decided.taken < len(batch.admissions):
+            self._read_before_rules.appendleft([admission.record for admission in batch.admissions[decided.taken :]])
         check()
         return decided
 

@@ -6,7 +6,7 @@ answers from the loaded rows and from what was decided since (L9).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from processors.faults import LaneStopped, StopCode
@@ -54,8 +54,13 @@ _OF_THE_SERVICE = {ExpireHold, RecallOriginal}  # without ids that a partner cou
 
 @dataclass(slots=True)
 class Decided:
-    """A batch that was decided: what it writes, what it publishes once that is committed, and which rows it named."""
+    """A batch that was decided: what it writes, what it publishes once that is committed, and which rows it named.
 
+    ``taken`` is how many of its records: those behind a change of the rules must be admitted anew, since the rules say
+    what a record is (I6).
+    """
+
+    taken: int
     needs: Keys
     write: BatchWrite
     out: list[OutRecord]
@@ -118,13 +123,21 @@ def result_record(context: LaneContext, root: str, result: bytes) -> OutRecord:
 class Decider:
     """A lane's standing and book: the only place where anything is decided (docs/design.md, The core)."""
 
-    def __init__(self, context: LaneContext, state: LaneState, lane_times: LaneTimes) -> None:
+    def __init__(
+        self,
+        context: LaneContext,
+        state: LaneState,
+        lane_times: LaneTimes,
+        *,
+        lacking: Callable[[str | None], str | None] = lambda _keys: None,
+    ) -> None:
         """Begin at the lane's committed state.
 
         Args:
             context: The lane's fixed surroundings.
             state: What ``take_over`` returned; its system accounts and rules begin the book.
             lane_times: Of the next record on.
+            lacking: Says which of the rules' keys the keys file does not have (``wire.signature.why_lacking``).
         """
         progress = state.progress
         self.book = Book(state.rules, state.system)
@@ -138,13 +151,14 @@ class Decider:
         )
         self.lane_times = lane_times
         self._context = context
+        self._lacking = lacking
         self._progress = progress
 
     def decide(self, admissions: list[Admission], needs: Keys, *, published: tuple[int, int]) -> Decided:
-        """Decide records in order; every row they need is in the book.
+        """Decide records in order, up to the first that changes the rules; every row they need is in the book.
 
         Args:
-            admissions: The next records of the lane, without a gap.
+            admissions: The next records of the lane, without a gap, admitted under the rules in force.
             needs: ``needs_of(admissions)``; kept with the batch until it is committed.
             published: P as known now, and the lane time there, to be written with this batch (L4).
 
@@ -153,7 +167,11 @@ class Decider:
             written.
         """
         batch = _Batch()
+        taken = 0
         for admission in admissions:
+            if batch.rules:
+                break
+            taken += 1
             try:
                 self._one(admission, batch)
             except LaneStopped as stop:
@@ -178,6 +196,7 @@ class Decider:
             published_time_ms=published[1],
         )
         return Decided(
+            taken=taken,
             needs=needs,
             write=_batch_write(self.book, batch, self._progress, standing.sources),
             out=batch.out,
@@ -306,10 +325,15 @@ class Decider:
         """Apply a control record; a change of rules leaves a row with its bytes (M9), a tick only its time."""
         record = admission.record
         if isinstance(control, SetRules):
-            rules = next_rules(self.book.rules, control, now_ms=self.standing.lane_time_ms)
+            known_release = self._context.known_release
+            now_ms = self.standing.lane_time_ms
+            rules = next_rules(self.book.rules, control, now_ms=now_ms, known_release=known_release)
             if rules is None:  # sent again by the operator, or out of order: no effect
                 batch.silent += 1
                 return
+            lacking = self._lacking(rules.keys)
+            if lacking is not None:
+                raise LaneStopped(StopCode.KEY_MISSING, lacking)
             self.book.rules = batch.rules[record.offset + 1] = rules
         elif isinstance(control, SetLaneTime):
             word = word_of(admission)

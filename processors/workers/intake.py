@@ -1,4 +1,4 @@
-"""Records that wait for their lane, and the batches that are made of them."""
+"""Records that wait for their lane, in batches."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from processors.wire.admission import Admission
 from processors.wire.records import Record
 
 # A batch's SQL is bounded by what its records can grow to, so that it stays below 4 MiB (L8): hex doubles the result,
@@ -29,19 +28,14 @@ class BatchLimits:
 
 
 class Intake:
-    """Filled with records by the poll thread; the lane's thread admits them, and takes them in batches.
+    """Filled with records by the poll thread; the lane's thread takes them in batches."""
 
-    They are admitted in the lane's thread, while MySQL writes: in the poll thread that work ran at the same time as the
-    deciding, and each held the other up (tried: a tenth fewer commands a second).
-    """
-
-    def __init__(self, limits: BatchLimits, admit: Callable[[Record], Admission], on_taken: Callable[[], None]) -> None:
+    def __init__(self, limits: BatchLimits, on_taken: Callable[[], None]) -> None:
         """Begin empty; ``full`` from ``WAITING_BATCHES_MAX`` batches, or ``WAITING_BYTES_MAX``, on.
 
         ``on_taken`` is told after each take.
         """
         self._limits = limits
-        self._admit = admit
         self._on_taken = on_taken
         self._records: deque[Record] = deque()
         self._bytes = 0  # of the records' payloads
@@ -68,7 +62,7 @@ class Intake:
             self._bytes += sum(map(_size, records))
             self._changed.notify()
 
-    def take(self, wait_s: float) -> list[Admission]:
+    def take(self, wait_s: float) -> list[Record]:
         """Return the next batch's records, waiting for the first one at most ``wait_s``; within L8's limits."""
         limits = self._limits
         with self._changed:
@@ -84,13 +78,12 @@ class Intake:
                 taken.append(self._records.popleft())
                 self._bytes -= size
         self._on_taken()
-        return [self._admit(record) for record in taken]
+        return taken
 
-    def give_back(self, admissions: list[Admission]) -> None:
-        """Put records that a batch did not take in front again; it is rare, and they are admitted again."""
-        records = [admission.record for admission in reversed(admissions)]
+    def give_back(self, records: list[Record]) -> None:
+        """Put records that a batch did not take in front again."""
         with self._changed:
-            self._records.extendleft(records)
+            self._records.extendleft(reversed(records))
             self._bytes += sum(map(_size, records))
 
     def clear(self) -> None:

@@ -17,16 +17,17 @@ from processors.ledger.book import Book, Keys
 from processors.ledger.commands import Command, ExpireHold, RecallOriginal
 from processors.ledger.decide import Duplicate
 from processors.ledger.identity import identify
-from processors.ledger.rules import RESULT_VERSION, RULES_RELEASE
+from processors.ledger.rules import RESULT_VERSION, Rules
 from processors.stores.rows import BatchDigest, LaneState, StoredAnswer
-from processors.wire.admission import Admission
+from processors.wire.admission import Admission, Gate, admit
 from processors.wire.positions import GroupPosition, decode_metadata
-from processors.wire.records import OutRecord
+from processors.wire.records import OutRecord, Record, records_below
 from processors.wire.results import encode_duplicate, encode_result
 from processors.workers.committing import AHEAD_FROM, BatchStore, Committer
 from processors.workers.deciding import CONTROL_TYPES, Decided, Decider, dead_letter, needs_of, result_record
+from processors.workers.lane_gate import Admit, LaneGate
 from processors.workers.lane_metrics import count_batch
-from processors.workers.lane_times import LaneTimes, Word, WordsAhead
+from processors.workers.lane_times import LaneTimes, WordsAhead
 from processors.workers.publishing import Committed, Publisher, PublishStage
 from processors.workers.standing import LaneContext, Standing, chain_digest, is_redelivery, meet
 
@@ -65,18 +66,19 @@ class LaneLog(Protocol):
     def start(self, offset: int, leader_epoch: int) -> None:
         """Have records come from an offset on; what was queued before is dropped."""
 
-    def words_ahead(self, from_offset: int) -> tuple[list[Word], int]:
-        """Read ahead to the end for operators' words on records' times, in order; and say where that is (I2)."""
+    def control_ahead(self, from_offset: int) -> tuple[list[Record], int]:
+        """Read ahead to the end for what may be an operator's word, in order; and say where that is (I2)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaneParts:
     """What a lane works with; ``make_publisher`` returns a new, unopened producer each time (L5).
 
-    ``ahead_from`` is the ``Committer``'s.
+    ``make_gate`` reads the keys file as it is now. ``ahead_from`` is the ``Committer``'s.
     """
 
     context: LaneContext
+    make_gate: Callable[[], Gate]
     store: LaneStore
     log: LaneLog
     make_publisher: Callable[[], Publisher]
@@ -84,6 +86,7 @@ class LaneParts:
     book_accounts_max: int
     ahead_from: int = AHEAD_FROM
     observe_published: Callable[[int], None]
+    admit: Admit = admit
 
 
 class Lane:
@@ -95,7 +98,15 @@ class Lane:
         self._publisher: Publisher | None = None
         self._gap_at: int | None = None  # where the next record was not the next one, once
         self._cut_before: int | None = None  # a record that could not be decided: what precedes it is committed first
-        self._ahead = WordsAhead(parts.log, parts.clock_ms)  # what was read of the log needs no second reading
+        self._ahead = WordsAhead(  # what was read of the log needs no second reading
+            parts.log,
+            parts.clock_ms,
+            self._admit,
+            known_release=parts.context.known_release,
+        )
+
+    def _admit(self, record: Record, rules: Rules) -> Admission:
+        return self._gate.admit(record, rules)
 
     # ------------------------------------------------------------------ assignment
 
@@ -112,6 +123,7 @@ class Lane:
         self.close()
         topic_id = parts.log.topic_id()
         state = parts.store.take_over(topic_id)
+        self._gate = LaneGate(parts.make_gate, parts.admit, state.rules_since)
         self._refuse_stopped(state, topic_id)
         progress = state.progress
         self._publisher = parts.make_publisher()
@@ -119,29 +131,24 @@ class Lane:
         if parts.store.owner_epoch() != progress.owner_epoch:  # L5
             raise Fenced(f"lane {context.lane}: another worker took it over during the assignment")
         published = self._published_position(state)
-        self._times = LaneTimes(
-            state.lane_times,
-            self._ahead.by_first,
-            next_offset=progress.next_offset,
-            let_pass_below=published.next_offset,
-            waiting_at=state.waiting_at,
-        )
-        self._times.looked_ms = self._ahead.look(progress.next_offset)
-        self._decider = Decider(context, state, self._times)
+        self._times = self._times_ahead(state, published)
+        self._decider = Decider(context, state, self._times, lacking=self._gate.lacking)
         self._committer = Committer(
             parts.store,
             self._decider,
             state,
+            admit=self._admit,
             book_accounts_max=parts.book_accounts_max,
             ahead_from=parts.ahead_from,
             on_committed=self._committed,
         )
-        self._rules_since = state.rules_since
         self._decided_before = progress.next_offset  # D at the assignment
         self._stored_epoch = progress.leader_epoch
         self._published_at = published  # P at the assignment
         self.publishing = PublishStage(self._publisher, published, parts.observe_published)
-        parts.log.start(*self._begin_at(published, state))
+        start, epoch = self._begin_at(published, state)
+        self._gate.refuse_missing_keys(start)
+        parts.log.start(start, epoch)
 
     def _begin_at(self, published: GroupPosition, state: LaneState) -> tuple[int, int]:
         """Return the first record to read, and the leader epoch before it: D, or where answering again begins (L4)."""
@@ -149,13 +156,26 @@ class Lane:
         self._again = None
         if published.next_offset >= progress.next_offset:
             return progress.next_offset, progress.leader_epoch
-        self._again = self._standing_up_to(published.next_offset)
+        self._again = self._standingrecords_below(published.next_offset)
         start = self._again.next_offset
         self._again_times = LaneTimes(state.lane_times, {}, next_offset=start, let_pass_below=progress.next_offset)
         if start < published.next_offset:
             return start, -1
         _refuse_other_digest(published, self._again.digest)
         return start, published.leader_epoch
+
+    def _times_ahead(self, state: LaneState, published: GroupPosition) -> LaneTimes:
+        """Return what is known of records' times from D on, after a look at the whole log (I2)."""
+        next_offset = state.progress.next_offset
+        times = LaneTimes(
+            state.lane_times,
+            self._ahead.by_first,
+            next_offset=next_offset,
+            let_pass_below=published.next_offset,
+            waiting_at=state.waiting_at,
+        )
+        times.looked_ms = self._ahead.look(next_offset, state.rules)
+        return times
 
     def _refuse_stopped(self, state: LaneState, topic_id: bytes) -> None:
         """Refuse a lane that an operator must look at first, and one whose topic is another (L3)."""
@@ -173,11 +193,12 @@ class Lane:
                 next_offset=state.progress.next_offset,
             )
         rules = state.rules
-        if rules.release > RULES_RELEASE or rules.result_version > RESULT_VERSION:  # I6
+        known_release = self._parts.context.known_release
+        if rules.release > known_release or rules.result_version > RESULT_VERSION:  # I6
             raise LaneStopped(
                 StopCode.UNKNOWN_VERSION,
                 f"rules {rules.version} are of release {rules.release}, result version {rules.result_version}; "
-                f"known here: {RULES_RELEASE} and {RESULT_VERSION}. Start the newer release",
+                f"known here: {known_release} and {RESULT_VERSION}. Start the newer release",
             )
         if state.stop_code is not None and not self._may_go_on(state, state.stop_code):
             raise LaneStopped(state.stop_code, state.stop_detail, stored=True, next_offset=state.progress.next_offset)
@@ -187,7 +208,7 @@ class Lane:
         if code not in WAITING_FOR_A_TIME:
             return False
         offset = state.progress.next_offset
-        self._ahead.look(offset)
+        self._ahead.look(offset, state.rules)
         heard = LaneTimes(state.lane_times, self._ahead.by_first, next_offset=offset, let_pass_below=0)
         return heard.heard_at(offset, state.rules.release)
 
@@ -201,10 +222,10 @@ class Lane:
             if ours.next_offset == progress.next_offset:
                 _refuse_other_digest(ours, progress.digest)
             return ours
-        border = self._standing_up_to(progress.published_offset)
+        border = self._standingrecords_below(progress.published_offset)
         return border.position(context)
 
-    def _standing_up_to(self, offset: int) -> Standing:
+    def _standingrecords_below(self, offset: int) -> Standing:
         """Return the lane's state at the last batch border up to an offset: every lane has one at its first record.
 
         A database that was replayed, or restored and gone on from, was cut into other batches than what was published.
@@ -239,11 +260,11 @@ class Lane:
         """Return D: the first record that is not committed."""
         return self._committer.fence.next_offset
 
-    def turn(self, admissions: list[Admission]) -> int:
+    def turn(self, records: list[Record]) -> int:
         """Take the next records, and move those before them on: to be decided, committed, handed to the publish stage.
 
         Args:
-            admissions: The next records in order; may be empty, to move on what was taken.
+            records: The next ones in order; may be empty, to move on what was taken.
 
         Returns:
             How many of them were taken; the caller offers the rest again.
@@ -251,34 +272,37 @@ class Lane:
         Raises:
             LaneStopped, Fenced, Fault: Nothing of these records is committed; assign again or stop.
         """
-        self._read_again_before_a_gap(admissions)
-        if self._again is not None and admissions:
-            return self._answer_again(admissions, self._again)
-        self._refuse_rewritten_below_published(admissions)
+        self._read_again_before_a_gap(records)
+        if self._again is not None and records:
+            return self._answer_again(records, self._again)
+        self._refuse_rewritten_below_published(records)
         for border in (self._published_at.next_offset, self._cut_before):  # at P the digests are compared (L4)
             # Where a gap lies before the border, the first record is beyond it already: it stops the lane (L2).
-            if border is not None and admissions and admissions[0].record.offset < border:
-                admissions = _up_to(admissions, border)
-        self._look_before_later_times(admissions)
+            if border is not None and records and records[0].offset < border:
+                records = records_below(records, border)
+        self._look_before_later_times(records)
         try:
-            self._committer.advance(admissions, published=self.publishing.published, check=self._check_at_published)
+            taken = self._committer.advance(
+                records, published=self.publishing.published, check=self._check_at_published
+            )
         except Retryable:
             self._cut_before = self._committer.cut_before or self._cut_before
             raise
-        if admissions and self._gap_at is not None and admissions[-1].record.offset >= self._gap_at:
+        if taken and self._gap_at is not None and records[-1].offset >= self._gap_at:
             self._gap_at = None
-        return len(admissions)
+        return taken
 
-    def _look_before_later_times(self, admissions: list[Admission]) -> None:
+    def _look_before_later_times(self, records: list[Record]) -> None:
         """Read the log to its end before records that are a minute later than when that was done last (I2).
 
         Else a word on them may stand in the log that this owner does not know, and a replay does.
         """
         times = self._times
         known_ms = times.looked_ms + self._parts.context.clock_ahead_max_ms
-        if any(admission.record.timestamp_ms > known_ms for admission in admissions):
-            on_hand = [*self._committer.undecided, *admissions]
-            times.looked_ms = self._ahead.look(self._decider.standing.next_offset, on_hand)
+        if any(record.timestamp_ms > known_ms for record in records):
+            on_hand = [*self._committer.undecided, *records]
+            decider = self._decider
+            times.looked_ms = self._ahead.look(decider.standing.next_offset, decider.book.rules, on_hand)
 
     def settle(self) -> None:
         """Wait for what is being committed, and hand it to the publish stage: somebody else's word ends the turns.
@@ -288,16 +312,16 @@ class Lane:
         """
         self._committer.settle()
 
-    def _read_again_before_a_gap(self, admissions: list[Admission]) -> None:
+    def _read_again_before_a_gap(self, records: list[Record]) -> None:
         """Have the log read once more from where the next record must be, before a gap stops the lane (L2).
 
         An earlier runner of the lane in this process, which was held up for longer than its revocation waited, may have
         moved the position that both share. A log with a gap has it again.
         """
         next_offset = self._committer.next_offset if self._again is None else self._again.next_offset
-        if admissions and admissions[0].record.offset != next_offset != self._gap_at:
+        if records and records[0].offset != next_offset != self._gap_at:
             self._gap_at = next_offset
-            raise Retryable(f"offset {admissions[0].record.offset} came where {next_offset} is next; it is read again")
+            raise Retryable(f"offset {records[0].offset} came where {next_offset} is next; it is read again")
 
     def _committed(self, batch: Decided) -> None:
         """Pass a durable batch on, unless it was published before (L4)."""
@@ -313,7 +337,7 @@ class Lane:
 
     # ------------------------------------------------------------------ answering again
 
-    def _answer_again(self, admissions: list[Admission], standing: Standing) -> int:
+    def _answer_again(self, records: list[Record], standing: Standing) -> int:
         """Answer again what was decided but perhaps not published: from the journal, or recomputed (L4).
 
         In silence up to P, where the digests are compared. What follows is published batch by batch, and P moves on
@@ -322,9 +346,10 @@ class Lane:
         published_to = self._published_at.next_offset
         border = published_to if standing.next_offset < published_to else self._decided_before
         # None of them below it: what is left is missing, and the first record says so (L2).
-        admissions = _up_to(admissions, border) or admissions[:1]
+        records = records_below(records, border) or records[:1]
+        admissions = self._gate.admit_again(records)
         stored: dict[int, list[StoredAnswer]] = {}
-        for answer in self._parts.store.answers(standing.next_offset, admissions[-1].record.offset + 1):
+        for answer in self._parts.store.answers(standing.next_offset, records[-1].offset + 1):
             stored.setdefault(answer.lane_offset, []).append(answer)
         book = self._load_first_decisions(admissions, stored)
         out: list[OutRecord] = []
@@ -359,7 +384,7 @@ class Lane:
         parts = self._parts
         context = parts.context
         record = admission.record
-        release = self._decider.book.rules.release
+        release = self._gate.rules_at(record.offset).release
         meet(standing, record, context=context, lane_times=self._again_times, release=release)
         self._refuse_rewritten(admission, rows)
         if admission.route is not None and is_redelivery(standing, admission.route):
@@ -375,11 +400,10 @@ class Lane:
             return []
         return [self._recomputed(admission, command, standing, book)]
 
-    def _refuse_rewritten_below_published(self, admissions: list[Admission]) -> None:
+    def _refuse_rewritten_below_published(self, records: list[Record]) -> None:
         """Stop where a database from before would decide again what is not the log that was published from (L3, L4)."""
         published = self._published_at
-        for admission in admissions:
-            record = admission.record
+        for record in records:
             if record.offset >= published.next_offset:
                 return
             if record.leader_epoch > published.leader_epoch >= 0:
@@ -411,7 +435,7 @@ class Lane:
         """Return the answer of a command that left no row: a function of record, lane time and journal (L4)."""
         context = self._parts.context
         offset = admission.record.offset
-        book.rules = self._rules_since[max(since for since in self._rules_since if since <= offset)]
+        book.rules = self._gate.rules_at(offset)
         key = (admission.root, command.command_id)
         known = book.decisions
         first = known.get(key)
@@ -470,10 +494,3 @@ def _refuse_other_digest(published: GroupPosition, digest: bytes) -> None:
             f"offset {published.next_offset} was published with digest {published.digest.hex()}, "
             f"the database has {digest.hex()} there",
         )
-
-
-def _up_to(admissions: list[Admission], offset: int) -> list[Admission]:
-    """Return the records below an offset."""
-    if not admissions or admissions[-1].record.offset < offset:
-        return admissions
-    return [admission for admission in admissions if admission.record.offset < offset]

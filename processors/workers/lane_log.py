@@ -8,24 +8,20 @@ from processors.streams.connection import KafkaAddress
 from processors.streams.consumer import RecordConsumer
 from processors.streams.reader import read_range
 from processors.streams.topics import Topics, shard_topic
-from processors.wire.signature import KeyRing
-from processors.workers.lane_times import Word, words_in
+from processors.wire.records import Record
+from processors.workers.lane_times import may_be_heard
 
 
 class TopicLaneLog:
     """The lane's log and the group's commit for it; ``consumer`` is the process's."""
 
-    def __init__(
-        self, address: KafkaAddress, consumer: RecordConsumer, *, shard: str, lane: int, lanes: int, keyring: KeyRing
-    ) -> None:
+    def __init__(self, address: KafkaAddress, consumer: RecordConsumer, *, shard: str, lane: int) -> None:
         """Hold the parts; nothing is asked before the first call."""
         self._address = address
         self._consumer = consumer
         self._topics = Topics(address)
         self._topic = shard_topic(shard)
         self._lane = lane
-        self._lanes = lanes
-        self._keyring = keyring
 
     def topic_id(self) -> bytes:
         """Return the id of the topic as it is now (L3)."""
@@ -39,8 +35,8 @@ class TopicLaneLog:
         """Have records come from an offset on; what was queued before is dropped (L12)."""
         self._consumer.start(self._lane, offset, leader_epoch)
 
-    def words_ahead(self, from_offset: int) -> tuple[list[Word], int]:
-        """Read ahead to the end, as it is now, for operators' words on records' times; and say where that is (I2)."""
+    def control_ahead(self, from_offset: int) -> tuple[list[Record], int]:
+        """Read ahead to the end, as it is now, for what may be an operator's word; and say where that is (I2)."""
         end = self._topics.end(self._topic, self._lane)
         records = chain.from_iterable(read_range(self._address, self._topic, self._lane, from_offset, end))
-        return list(words_in(records, keyring=self._keyring, lane=self._lane, lanes=self._lanes)), end
+        return [record for record in records if may_be_heard(record)], end

@@ -18,7 +18,6 @@ from functools import partial
 from processors.faults import Fault, Fenced, LaneStopped, Retryable, StopCode, Undecodable, next_step
 from processors.telemetry import LANE_NEXT_OFFSET, LANE_PUBLISHED_OFFSET, LANE_RETRIES, LANE_STOPPED
 from processors.troubles import TROUBLES
-from processors.wire.admission import Admission
 from processors.wire.records import Record
 from processors.workers.intake import BatchLimits, Intake
 from processors.workers.lane import Lane, LaneParts
@@ -110,7 +109,6 @@ class LaneRunner:
         make_parts: Callable[[], LaneParts],
         limits: LaneLimits,
         *,
-        admit: Callable[[Record], Admission],
         on_taken: Callable[[], None],
         on_fault: Callable[[], None] = lambda: None,
     ) -> None:
@@ -121,14 +119,13 @@ class LaneRunner:
             lane_number: The partition.
             make_parts: Connects what the lane works with; called in the lane's thread (L12).
             limits: Bounds.
-            admit: ``wire.admission.admit`` for this lane.
             on_taken: Told whenever the lane took records from its intake.
             on_fault: Told of each fault: what the lane worked with is left behind.
         """
         self.lane_number = lane_number
         self._labels = (shard, str(lane_number))
         self._on_fault = on_fault
-        self.intake = Intake(limits, admit, on_taken)
+        self.intake = Intake(limits, on_taken)
         self.condition = LaneCondition.ASSIGNING
         self._stopped_by: StopCode | None = None
         self.paused = False
@@ -207,8 +204,8 @@ class LaneRunner:
         self._decided_to = lane.next_offset
         while not self._ending.is_set():
             self._await_room(lane, publishing)
-            admissions = self.intake.take(IDLE_WAIT_S if lane.idle else 0)
-            self._turn(lane, publishing, admissions)
+            records = self.intake.take(IDLE_WAIT_S if lane.idle else 0)
+            self._turn(lane, publishing, records)
             self._note_well(lane)
         if self._dropping:
             return
@@ -227,23 +224,23 @@ class LaneRunner:
         self._failures, self._failed_at, self._bug_since_s, self._unstored = 0, -1, None, None
         TROUBLES.over("shard", subject=self._subject)
 
-    def _turn(self, lane: Lane, publishing: PublishThread, admissions: list[Admission]) -> None:
+    def _turn(self, lane: Lane, publishing: PublishThread, records: list[Record]) -> None:
         if publishing.fault is not None:
             raise publishing.fault
-        if not admissions and lane.idle and self._trouble is None:
+        if not records and lane.idle and self._trouble is None:
             return
         try:
             if self._trouble is not None:
                 lane.settle()
                 trouble, self._trouble = self._trouble, None
                 raise trouble
-            taken = lane.turn(admissions)
+            taken = lane.turn(records)
         finally:
             publishing.wake()
         self._decided_to = lane.next_offset
         LANE_NEXT_OFFSET.labels(*self._labels).set(lane.next_offset)
-        if taken < len(admissions):
-            self.intake.give_back(admissions[taken:])
+        if taken < len(records):
+            self.intake.give_back(records[taken:])
 
     def _await_room(self, lane: Lane, publishing: PublishThread) -> None:
         while lane.publishing.waiting >= self._limits.unpublished_batches_max and not self._ending.is_set():

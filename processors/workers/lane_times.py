@@ -10,16 +10,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from processors.ledger.commands import SetLaneTime
+from processors.ledger.commands import SetLaneTime, SetRules
+from processors.ledger.control import next_rules
+from processors.ledger.rules import RULES_RELEASE, Rules
 from processors.stores.rows import TimeTold
-from processors.wire.admission import Admission, admit
+from processors.wire.admission import Admission
 from processors.wire.commands import type_of_payload
 from processors.wire.records import Record
-from processors.wire.signature import KeyRing
 
 # Twice as far as a record may be ahead of a worker's clock before it stops the lane: where it is a minute ahead of one
 # worker, no other worker whose clock is right within a minute more has decided it by its stamp before the word came.
 WORD_AHEAD_MS = 120_000
+_HEARD = {"SET_LANE_TIME", "SET_RULES"}
 RANGES_SINCE = 2  # the release of the rules since which a word is about a range, and bounded by its own stamp
 
 
@@ -40,58 +42,86 @@ class Word:
 class WordsLog(Protocol):
     """A lane's log, as far as it is read ahead."""
 
-    def words_ahead(self, from_offset: int) -> tuple[list[Word], int]:
-        """Read on to the end for operators' words on records' times, in order; and say where that is."""
+    def control_ahead(self, from_offset: int) -> tuple[list[Record], int]:
+        """Read on to the end for records that ``may_be_heard``, in order; and say where the end is."""
 
 
 class WordsAhead:
-    """The words that stand in the log ahead of a lane. It remembers how far it read, and keeps nothing but words."""
+    """The words that stand in the log ahead of a lane. It remembers how far it read, and keeps nothing but words.
 
-    def __init__(self, log: WordsLog, clock_ms: Callable[[], int]) -> None:
-        """Nothing is read before the first look; ``clock_ms`` is this machine's time."""
+    Whether a record is a word depends on the rules at its offset (I6), so changes of them are followed on the way.
+    """
+
+    def __init__(
+        self,
+        log: WordsLog,
+        clock_ms: Callable[[], int],
+        admit: Callable[[Record, Rules], Admission],
+        *,
+        known_release: int,
+    ) -> None:
+        """Nothing is read before the first look.
+
+        Args:
+            log: Of the lane.
+            clock_ms: This machine's time.
+            admit: Says what a record is under some rules.
+            known_release: The newest release whose meaning this process knows.
+        """
         self.by_first: dict[int, list[Word]] = {}
         self._log = log
         self._clock_ms = clock_ms
+        self._admit = admit
+        self._known_release = known_release
         self._next_offset = 0  # at the last look
         self._read_to = 0
+        self._rules: Rules | None = None  # in force where it has read to
 
-    def look(self, next_offset: int, on_hand: Iterable[Admission] = ()) -> int:
+    def look(self, next_offset: int, rules: Rules, on_hand: Iterable[Record] = ()) -> int:
         """Read on to the end of the log, as it is now; return this machine's time before.
 
         Args:
             next_offset: The first record that is not decided; words before it count for none that comes.
+            rules: In force there.
             on_hand: Records from there on that need not be read again.
+
+        Raises:
+            LaneStopped: UNKNOWN_VERSION, KEY_MISSING: what stands ahead cannot be understood here, and may be a word.
         """
         looked_ms = self._clock_ms()
-        self._pass(next_offset)
-        for admission in on_hand:
-            if admission.record.offset >= self._read_to:
-                word = word_of(admission)
-                self._hear([] if word is None else [word])
-                self._read_to = admission.record.offset + 1
-        words, end = self._log.words_ahead(self._read_to)
+        self._pass(next_offset, rules)
+        for record in on_hand:
+            if record.offset >= self._read_to:
+                self._hear([record] if may_be_heard(record) else [])
+                self._read_to = record.offset + 1
+        records, end = self._log.control_ahead(self._read_to)
         if end < self._read_to:  # the log was cut: what stood there counts no more
-            self._begin_at(next_offset)
-            words, end = self._log.words_ahead(next_offset)
-        self._hear(words)
+            self._begin_at(next_offset, rules)
+            records, end = self._log.control_ahead(next_offset)
+        self._hear(records)
         self._read_to = end
         return looked_ms
 
-    def _pass(self, next_offset: int) -> None:
+    def _pass(self, next_offset: int, rules: Rules) -> None:
         if next_offset < self._next_offset:  # what was decided was not committed, and is decided again
-            self._begin_at(next_offset)
+            self._begin_at(next_offset, rules)
         self._next_offset = next_offset
-        self._read_to = max(self._read_to, next_offset)
+        if self._rules is None or next_offset >= self._read_to:
+            self._read_to, self._rules = next_offset, rules
         for first in [first for first, words in self.by_first.items() if words[-1].record.offset < next_offset]:
             del self.by_first[first]
 
-    def _begin_at(self, next_offset: int) -> None:
+    def _begin_at(self, next_offset: int, rules: Rules) -> None:
         self.by_first.clear()
-        self._read_to = next_offset
+        self._read_to, self._rules = next_offset, rules
 
-    def _hear(self, words: Iterable[Word]) -> None:
-        for word in words:
-            self.by_first.setdefault(word.first_offset, []).append(word)
+    def _hear(self, records: Iterable[Record]) -> None:
+        for record in records:
+            assert self._rules is not None  # since the first look
+            word, self._rules = heard(record, self._rules, self._admit, known_release=self._known_release)
+            self._read_to = record.offset + 1
+            if word is not None:
+                self.by_first.setdefault(word.first_offset, []).append(word)
 
 
 class LaneTimes:
@@ -237,17 +267,46 @@ def by_first_offset(words: Iterable[Word]) -> dict[int, list[Word]]:
     return found
 
 
-def words_in(records: Iterable[Record], *, keyring: KeyRing, lane: int, lanes: int) -> Iterator[Word]:
-    """Yield the operator's words among a lane's records, for reading ahead; only what could be one is decoded.
+def may_be_heard(record: Record) -> bool:
+    """Say whether a record may be a word, or a change of the rules by which words count."""
+    return record.value is not None and type_of_payload(record.value) in _HEARD
+
+
+def heard(
+    record: Record, rules: Rules, admit: Callable[[Record, Rules], Admission], *, known_release: int
+) -> tuple[Word | None, Rules]:
+    """Return the word that a record ahead of the lane is, if it is one, and the rules in force behind it.
+
+    Raises:
+        LaneStopped: UNKNOWN_VERSION, KEY_MISSING.
+    """
+    admission = admit(record, rules)
+    command = admission.command
+    if isinstance(command, SetRules):  # only the floors depend on the time, and no word on them
+        rules = next_rules(rules, command, now_ms=0, known_release=known_release) or rules
+    return word_of(admission), rules
+
+
+def words_in(
+    records: Iterable[Record],
+    rules: Rules,
+    admit: Callable[[Record, Rules], Admission],
+    *,
+    known_release: int = RULES_RELEASE,
+) -> Iterator[Word]:
+    """Yield the operators' words among a lane's records, for reading ahead.
 
     Args:
         records: Of the lane, in order.
-        keyring: Of the operators' keys.
-        lane: The lane.
-        lanes: How many the shard has.
+        rules: In force at the first of them.
+        admit: Says what a record is under some rules.
+        known_release: The newest release whose meaning this process knows.
+
+    Raises:
+        LaneStopped: UNKNOWN_VERSION, KEY_MISSING.
     """
     for record in records:
-        if record.value is not None and type_of_payload(record.value) == "SET_LANE_TIME":
-            word = word_of(admit(record, keyring=keyring, lane=lane, lanes=lanes))
+        if may_be_heard(record):
+            word, rules = heard(record, rules, admit, known_release=known_release)
             if word is not None:
                 yield word

@@ -14,10 +14,7 @@ from typing import Protocol
 from processors.faults import Fault, LaneStopped, Retryable
 from processors.telemetry import PULSE, get_logger
 from processors.troubles import TROUBLES
-from processors.wire.admission import admit
-from processors.wire.commands import ConfluentIds
 from processors.wire.records import Record
-from processors.wire.signature import KeyRing
 from processors.workers.lane import LaneParts
 from processors.workers.lane_runner import LaneLimits, LaneRunner
 
@@ -66,9 +63,7 @@ class ShardConfig:
     shard: str
     lanes: int
     limits: LaneLimits
-    keyring: KeyRing
     topic_id: bytes
-    confluent: ConfluentIds
 
 
 class ShardWorker:
@@ -116,7 +111,6 @@ class ShardWorker:
                 lane,
                 partial(self._make_parts, lane),
                 config.limits,
-                admit=partial(admit, keyring=config.keyring, lane=lane, lanes=config.lanes, confluent=config.confluent),
                 on_taken=self._taken.set,
                 on_fault=self._leftovers.set,
             )

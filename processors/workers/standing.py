@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 
 from processors.faults import LaneStopped, StopCode
+from processors.ledger.rules import RULES_RELEASE
 from processors.stores.rows import SourceKey, SourcePosition
 from processors.wire.positions import GroupPosition
 from processors.wire.records import Record
@@ -18,7 +19,8 @@ from processors.workers.lane_times import LaneTimes
 class LaneContext:
     """What is fixed for a lane while it is owned.
 
-    ``clock_ahead_max_ms`` is how far a record's broker time may be ahead of this machine's clock (I2).
+    ``clock_ahead_max_ms`` is how far a record's broker time may be ahead of this machine's clock (I2),
+    ``known_release`` the newest release of the rules whose meaning this process knows (I6).
     """
 
     identity: LaneIdentity
@@ -27,6 +29,7 @@ class LaneContext:
     results_partitions: int
     dead_letters_topic: str
     clock_ahead_max_ms: int = 60_000
+    known_release: int = RULES_RELEASE
 
     @property
     def lane(self) -> int:

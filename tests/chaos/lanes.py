@@ -23,9 +23,8 @@ from confluent_kafka import KafkaError, Message, Producer
 from processors.ids import make_command_id, root_of
 from processors.ledger.book import Rows
 from processors.ledger.commands import CaptureHold, Command, GetBalance, OpenAccount, Pay, PlaceHold, TopUp
-from processors.ledger.rules import Rules
 from processors.ops import assembly
-from processors.ops.setting_up import initialize
+from processors.ops.setting_up import first_rules, initialize
 from processors.routing.units import bucket_of, partition_of
 from processors.stores.rows import LaneState, Progress
 from processors.stores.shard_reader import open_reader
@@ -174,7 +173,7 @@ class Shard:
     def decider(self, lane: int) -> Decider:
         """Return the decider of a new lane."""
         topic_id = self.topics.topic_id(shard_topic(SHARD))
-        rules = Rules(version=1)
+        rules = first_rules(self.settings)
         state = LaneState(
             progress=Progress(
                 lane=lane,
@@ -202,11 +201,16 @@ class Shard:
 
     def decide(self, decider: Decider, lane: int, records: list[Record]) -> list[OutRecord]:
         """Decide the next records of a lane in memory; a database has nothing that the book does not know."""
-        keys = assembly.keyring(self.settings)
-        admissions = [admit(record, keyring=keys, lane=lane, lanes=self.lanes) for record in records]
-        needs = needs_of(admissions)
-        decider.book.add(decider.book.missing(needs), Rows())
-        return decider.decide(admissions, needs, published=(0, 0)).out
+        gate = assembly.gate(self.settings, lane)
+        out: list[OutRecord] = []
+        while records:
+            admissions = [admit(record, decider.book.rules, gate) for record in records]
+            needs = needs_of(admissions)
+            decider.book.add(decider.book.missing(needs), Rows())
+            decided = decider.decide(admissions, needs, published=(0, 0))
+            out += decided.out
+            records = records[decided.taken :]
+        return out
 
     def results(self) -> dict[int, list[bytes]]:
         """Return every result that a ``read_committed`` consumer sees, by partition, in order."""

@@ -438,11 +438,6 @@ def test_a_second_service_of_the_same_instance_is_refused(running: Running) -> N
     assert "runs already" in said.err
 
 
-def test_keys_are_added_and_retired(running: Running) -> None:
-    assert running.balance("key", "add", "k2", "--json").json["signing"] == "k1"
-    assert running.balance("key", "add", "k2").status == 3
-
-
 def test_every_command_explains_itself(running: Running) -> None:
     said = running.balance("--help")
     assert said.status == 0

@@ -13,6 +13,7 @@ from processors.faults import Misconfigured, Unavailable
 from processors.ids import derived_id
 from processors.ledger.book import Hold
 from processors.ledger.commands import ExpireHold, Tick
+from processors.ledger.rules import Rules
 from processors.routing.units import partition_of
 from processors.stores.mysql import MysqlAddress
 from processors.stores.rows import Progress
@@ -21,7 +22,7 @@ from processors.streams.connection import KafkaAddress
 from processors.streams.producer import IdempotentProducer
 from processors.streams.reader import read_range
 from processors.streams.topics import Topics, shard_topic
-from processors.wire.admission import admit
+from processors.wire.admission import Gate, admit
 from processors.wire.records import OutRecord, Record
 from processors.wire.signature import KeyRing
 from processors.workers.expirer import Expirer, ExpirerParts, run
@@ -74,7 +75,9 @@ def place(servers: Servers, topic_prefix: Callable[[], str], fresh_database: Cal
 
 def commands_of(records: list[Record]) -> list[object]:
     """Return what a lane makes of the records, as it admits them."""
-    return [admit(each, keyring=KEYS, lane=each.partition, lanes=LANES).command for each in records]
+    return [
+        admit(each, Rules(version=1), Gate(keyring=KEYS, lane=each.partition, lanes=LANES)).command for each in records
+    ]
 
 
 @pytest.mark.rule("A6")

@@ -11,16 +11,19 @@ import pytest
 
 from processors.faults import Fault, Fenced, LaneStopped, StopCode
 from processors.ledger.commands import SetLaneTime
+from processors.ledger.rules import Rules
 from processors.streams.connection import KafkaAddress
 from processors.streams.consumer import AssignmentEvents, GroupOptions
 from processors.streams.publisher import TransactionalPublisher
 from processors.streams.topics import Topics, shard_topic
+from processors.wire.admission import Gate, admit
 from processors.wire.commands import encode_command
 from processors.wire.positions import GroupPosition, encode_metadata
 from processors.wire.records import Headers, OutRecord, Record
 from processors.wire.signature import SIGNATURE_HEADER, KeyRing, sign
 from processors.workers.lane import LaneLog
 from processors.workers.lane_log import TopicLaneLog
+from processors.workers.lane_times import words_in
 from processors.workers.publishing import Publisher
 from tests.kafka_log import KafkaLog, Member
 from tests.servers import Servers
@@ -149,7 +152,7 @@ class RealKafka(Kafka):
     def lane_log(self, joined: Joined) -> LaneLog:
         assert isinstance(joined, RealJoined)
         consumer = joined.member.consumer
-        return TopicLaneLog(self.log.address, consumer, shard="s1", lane=0, lanes=1, keyring=KEYRING)
+        return TopicLaneLog(self.log.address, consumer, shard="s1", lane=0)
 
     def visible(self) -> list[bytes]:
         return [record.value or b"" for record in self.log.read(RESULTS)]
@@ -237,7 +240,7 @@ class FakeKafka(Kafka):
 
     def lane_log(self, joined: Joined) -> LaneLog:
         assert isinstance(joined, FakeJoined)
-        return FakeLaneLog(self._broker, joined.consumer, SHARD, 0, keyring=KEYRING, power=SteadyPower())
+        return FakeLaneLog(self._broker, joined.consumer, SHARD, 0, power=SteadyPower())
 
     def visible(self) -> list[bytes]:
         entries, _ = self._broker.log(RESULTS, 0).read(0, 1_000)
@@ -406,15 +409,17 @@ def test_operators_words_are_found_ahead_and_read_once(kafka: Kafka) -> None:
     kafka.write([encode_command(SetLaneTime(command_id=bytes(16), lane_offset=9, time_ms=90))])  # by nobody known
     log = kafka.lane_log(joined_alone(kafka))
 
-    words, end = log.words_ahead(0)
+    records, end = log.control_ahead(0)
+    gate = Gate(keyring=KEYRING, lane=0, lanes=1)
+    words = words_in(records, Rules(version=1), lambda record, rules: admit(record, rules, gate))
 
     assert [(word.record.offset, word.first_offset, word.last_offset, word.time_ms) for word in words] == [
         (1, 7, 9, 70),
         (2, 8, 8, 80),
     ]
     assert end == 4
-    assert [word.record.offset for word in log.words_ahead(2)[0]] == [2]
-    assert log.words_ahead(end) == ([], end)
+    assert [record.offset for record in log.control_ahead(2)[0]] == [2, 3]
+    assert log.control_ahead(end) == ([], end)
 
 
 # ---------------------------------------------------------------------- the group

@@ -222,8 +222,8 @@ def test_source_positions_are_kept_with_the_batch(address: MysqlAddress) -> None
 @pytest.mark.rule("I6")
 def test_rules_are_kept_by_the_offset_from_which_they_are_in_force(address: MysqlAddress) -> None:
     lane, other = take_lane(address), take_lane(address, 1)
-    floors = {"window_floor_ms": 5, "refund_floor_ms": 6, "recall_floor_ms": 7}
-    second = replace(RULES, version=2, window_ms=7_200_000, release=3, **floors)
+    more: Any = {"window_floor_ms": 5, "refund_floor_ms": 6, "recall_floor_ms": 7, "keys": "a=b", "registry_ids": ""}
+    second = replace(RULES, version=2, window_ms=7_200_000, release=3, **more)
     lane.write(1, rules={8: second})
 
     state = lane.store.take_over(TOPIC_ID)

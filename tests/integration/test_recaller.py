@@ -11,6 +11,7 @@ import pytest
 from processors.ids import derived_id, id_text
 from processors.ledger.commands import CommandType, Recalled, RecallOriginal
 from processors.ledger.outcomes import Reason, Status
+from processors.ledger.rules import Rules
 from processors.routing.units import partition_of, unit_of
 from processors.stores.archive_rows import Collector, id_partition
 from processors.stores.archive_writer import ArchiveWriter
@@ -18,7 +19,7 @@ from processors.stores.cassandra import CassandraAddress, CassandraSession
 from processors.streams.connection import KafkaAddress
 from processors.streams.consumer import GroupOptions
 from processors.streams.topics import COMMANDS_TOPIC, RESULTS_TOPIC
-from processors.wire.admission import admit
+from processors.wire.admission import Gate, admit
 from processors.wire.commands import decode_command
 from processors.wire.records import OutRecord, Record
 from processors.wire.result_format import write_result
@@ -146,7 +147,7 @@ def test_a_recall_goes_to_its_roots_partition_signed_so_that_the_lane_admits_it(
     (record,) = place.sent.records
     assert (record.topic, record.partition, record.key) == (COMMANDS_TOPIC, partition_of("acme", 8), b"acme")
     assert verify(KEYRING, record.key, record.value, dict(record.headers)[SIGNATURE_HEADER])
-    admission = admit(routed(record), keyring=KEYRING, lane=partition_of("acme", 4), lanes=4)
+    admission = admit(routed(record), Rules(version=1), Gate(keyring=KEYRING, lane=partition_of("acme", 4), lanes=4))
     assert admission.refusal is None
     assert [admission.command] == place.commands()
 

@@ -14,7 +14,7 @@ from processors.ids import derived_id, slice_of
 from processors.ledger.commands import ExpireHold, PlaceHold, SetRules, Tick
 from processors.ledger.rules import RESULT_VERSION, RULES_RELEASE, Rules
 from processors.routing.units import unit_of
-from processors.wire.admission import Admission, admit
+from processors.wire.admission import Gate, admit
 from processors.wire.commands import decode_command, encode_command
 from processors.wire.records import OutRecord, Record
 from processors.wire.results import LaneIdentity
@@ -33,6 +33,7 @@ from tests.simulation.fakes.tables import Tables
 
 TOPIC_ID = bytes(16)
 HOUR_MS = 3_600_000
+GATE = Gate(keyring=KEYRING, lane=0, lanes=1)
 RULES = Rules(version=1, release=1, result_version=1, window_ms=HOUR_MS, refund_period_ms=6 * HOUR_MS)
 RECORDS = 70
 CONTEXT = LaneContext(
@@ -52,7 +53,7 @@ class Outcome:
     tables: Tables
 
 
-def log_of(seed: int) -> list[Admission]:
+def log_of(seed: int) -> list[Record]:
     """Return a lane's log as a seed tells it: two partners' commands, good and bad, and what the service adds."""
     rng = Random(seed)
     customers = Customers(rng, 2)
@@ -72,7 +73,7 @@ def log_of(seed: int) -> list[Admission]:
             route = Route(RouteKind.COMMAND, 1, 0, source, 0, now_ms, unit_of("acme"), 0)
             headers = [*letter.headers, (ROUTE_HEADER, encode_route(route))]
             records.append(Record("shard", 0, offset, 0, now_ms, True, letter.key, letter.value, headers))
-    return [admit(record, keyring=KEYRING, lane=0, lanes=1) for record in records]
+    return records
 
 
 def _straight(offset: int, now_ms: int, command: Tick | SetRules | ExpireHold, key: bytes | None = None) -> Record:
@@ -112,7 +113,7 @@ def _expiry(offset: int, now_ms: int, rng: Random, records: Sequence[Record]) ->
     return _straight(offset, now_ms, expire, record.key)
 
 
-def run(admissions: list[Admission], cuts: Sequence[int], *, book_accounts_max: int, ahead_from: int) -> Outcome:
+def run(records: list[Record], cuts: Sequence[int], *, book_accounts_max: int, ahead_from: int) -> Outcome:
     """Decide and commit a log in batches of these sizes, the last of them again and again."""
     clock = Clock()
     database = Database(clock, RULES)
@@ -126,15 +127,16 @@ def run(admissions: list[Admission], cuts: Sequence[int], *, book_accounts_max: 
         store,
         decider,
         state,
+        admit=lambda record, rules: admit(record, rules, GATE),
         book_accounts_max=book_accounts_max,
         ahead_from=ahead_from,
         on_committed=lambda decided: answers.extend(decided.out),
     )
-    waiting, sizes = list(admissions), list(cuts)
+    waiting, sizes = list(records), list(cuts)
     while waiting or not committer.idle:
         size = sizes.pop(0) if len(sizes) > 1 else sizes[0]
-        committer.advance(waiting[:size], published=(0, 0), check=lambda: None)
-        waiting = waiting[size:]
+        taken = committer.advance(waiting[:size], published=(0, 0), check=lambda: None)
+        waiting = waiting[taken:]
     return Outcome(answers=answers, tables=database.tables)
 
 
@@ -150,10 +152,10 @@ def run(admissions: list[Admission], cuts: Sequence[int], *, book_accounts_max: 
 def test_batches_cut_anywhere_give_the_same_answers_rows_and_digest(
     seed: int, cuts: list[int], book_accounts_max: int, ahead_from: int
 ) -> None:
-    admissions = log_of(seed)
+    records = log_of(seed)
 
-    one_by_one = run(admissions, [1], book_accounts_max=0, ahead_from=2)
-    cut = run(admissions, cuts, book_accounts_max=book_accounts_max, ahead_from=ahead_from)
+    one_by_one = run(records, [1], book_accounts_max=0, ahead_from=2)
+    cut = run(records, cuts, book_accounts_max=book_accounts_max, ahead_from=ahead_from)
 
     assert cut.answers == one_by_one.answers
     assert cut.tables.progress == one_by_one.tables.progress

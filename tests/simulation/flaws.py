@@ -11,13 +11,14 @@ from processors.ids import SLICE_MS
 from processors.ledger.book import Book, Keys, Rows
 from processors.ledger.commands import Command
 from processors.ledger.outcomes import Status
+from processors.ledger.rules import Rules
 from processors.stores.rows import BatchDigest, BatchWrite, Fence, LaneState
 from processors.wire.admission import Admission
 from processors.wire.positions import GroupPosition
 from processors.wire.records import OutRecord, Record
 from processors.workers.deciding import Decided, Decider, _Batch
 from processors.workers.lane import Lane, LaneParts
-from processors.workers.lane_times import Word, WordsAhead
+from processors.workers.lane_times import WordsAhead
 from processors.workers.publishing import Publisher
 from processors.workers.router import Router
 from tests.simulation.fakes.broker import OffsetOutOfRangeError, PartitionLog, record_of
@@ -283,8 +284,8 @@ class DeciderThatTrustsBrokersClocks(Decider):
 class LogWithoutReadingAhead(FakeLaneLog):
     """I2: the operator's word is met only in its turn."""
 
-    def words_ahead(self, from_offset: int) -> tuple[list[Word], int]:
-        return [], super().words_ahead(from_offset)[1]
+    def control_ahead(self, from_offset: int) -> tuple[list[Record], int]:
+        return [], super().control_ahead(from_offset)[1]
 
 
 class _AheadOfAStop(WordsAhead):
@@ -292,8 +293,8 @@ class _AheadOfAStop(WordsAhead):
 
     stopped = False
 
-    def look(self, next_offset: int, on_hand: Iterable[Admission] = ()) -> int:
-        return super().look(next_offset, on_hand) if self.stopped else self._clock_ms()
+    def look(self, next_offset: int, rules: Rules, on_hand: Iterable[Record] = ()) -> int:
+        return super().look(next_offset, rules, on_hand) if self.stopped else self._clock_ms()
 
 
 class LaneThatLooksOnlyWhereItStopped(Lane):
@@ -303,7 +304,8 @@ class LaneThatLooksOnlyWhereItStopped(Lane):
 
     def __init__(self, parts: LaneParts) -> None:
         super().__init__(parts)
-        self._ahead = _AheadOfAStop(parts.log, parts.clock_ms)
+        ahead = self._ahead
+        ahead.__class__ = _AheadOfAStop
 
     def _may_go_on(self, state: LaneState, code: StopCode) -> bool:
         self._ahead.stopped = True
@@ -316,7 +318,7 @@ class LaneThatLooksOnlyWhereItStopped(Lane):
 class LaneThatLooksOnce(Lane):
     """I2: what is in the log when a lane begins is all that it knows of it, however long it runs."""
 
-    def _look_before_later_times(self, admissions: list[Admission]) -> None:  # noqa: ARG002
+    def _look_before_later_times(self, records: list[Record]) -> None:  # noqa: ARG002
         self._times.looked_ms = self._parts.clock_ms()
 
 

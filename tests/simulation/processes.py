@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from processors.faults import Fault, Fenced, LaneStopped, Retryable
 from processors.streams.consumer import AssignmentEvents
-from processors.wire.admission import Admission
+from processors.wire.admission import Gate
+from processors.wire.records import Record
 from processors.workers.lane import Lane, LaneParts
 from processors.workers.lane_runner import (
     BACKOFF_S,
@@ -134,8 +135,9 @@ class WorkerProcess(Process):
         membership = Membership(group=self.consumer.group, member=lambda: self.consumer.member)
         return LaneParts(
             context=world.context(lane, self.topic_id),
+            make_gate=lambda: Gate(keyring=KEYRING, lane=lane, lanes=world.weather.lanes),
             store=store,
-            log=makers.log(world.broker, self.consumer, world.shard_topic, lane, keyring=KEYRING, power=self),
+            log=makers.log(world.broker, self.consumer, world.shard_topic, lane, power=self),
             make_publisher=lambda: makers.publisher(world.broker, f"s1.{lane}", world.shard_topic, membership, self),
             clock_ms=self.read_clock,
             book_accounts_max=world.weather.book_accounts_max,
@@ -184,8 +186,7 @@ class PollActor(Actor):
             world.kill(process)
             return
         for lane, found in records.items():
-            admit = world.checks.straight[lane].admit
-            process.runners[lane].intake.extend([admit(record) for record in found])
+            process.runners[lane].intake.extend(found)
         for lane, stop in stopped.items():
             process.runners[lane].trouble = stop
 
@@ -215,7 +216,7 @@ class LaneActor(Actor):
         super().__init__(f"{process.name} lane {lane_number}", process)
         self._process = process
         self._number = lane_number
-        self.intake: deque[Admission] = deque()
+        self.intake: deque[Record] = deque()
         self.ending = False
         self.trouble: Exception | None = None
         self.condition = LaneCondition.ASSIGNING
@@ -272,11 +273,11 @@ class LaneActor(Actor):
         if lane.publishing.waiting >= UNPUBLISHED_BATCHES_MAX:
             return
         size = min(len(self.intake), self._process.world.batch_size())
-        admissions = [self.intake.popleft() for _ in range(size)]
-        if not admissions and lane.idle:
+        records = [self.intake.popleft() for _ in range(size)]
+        if not records and lane.idle:
             return
-        taken = lane.turn(admissions)
-        self.intake.extendleft(reversed(admissions[taken:]))
+        taken = lane.turn(records)
+        self.intake.extendleft(reversed(records[taken:]))
 
     def _wait(self, fault: Exception, wait_s: float) -> None:
         world = self._process.world

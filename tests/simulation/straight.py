@@ -6,15 +6,14 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from processors.faults import LaneStopped
-from processors.ledger.rules import Rules
+from processors.ledger.rules import RULES_RELEASE, Rules
 from processors.stores.rows import LaneState, Progress
-from processors.wire.admission import Admission, admit
-from processors.wire.commands import type_of_payload
+from processors.wire.admission import Admission, Gate, admit
 from processors.wire.records import OutRecord, Record
 from processors.wire.results import decision_of
 from processors.wire.signature import KeyRing
 from processors.workers.deciding import Decider, UndecidedError, needs_of
-from processors.workers.lane_times import LaneTimes, Word, word_of
+from processors.workers.lane_times import LaneTimes, Word, heard, may_be_heard
 from processors.workers.standing import LaneContext
 from tests.simulation.fakes.lane_store import copy_write
 from tests.simulation.fakes.tables import Tables
@@ -26,13 +25,12 @@ class StraightRun:
     def __init__(self, context: LaneContext, rules: Rules, keyring: KeyRing) -> None:
         self.answers: dict[int, list[OutRecord]] = {}
         self.rules = rules  # those it began with
-        self.words: list[Record] = []  # of operators on records' times, as heard, even if the log lost them since
+        self.words: list[Record] = []  # of operators on times and rules, as heard, even if the log lost them since
         self.met_records: dict[int, Record] = {}
         self.met: set[tuple[int, int]] = (
             set()
         )  # ingress partition and offset of every record that was met for the first time
         self.tables = Tables(journal=defaultdict(dict))
-        self._admissions: dict[tuple[int, int, bytes | None], Admission] = {}
         self._context = context
         self._keyring = keyring
         progress = Progress(
@@ -50,6 +48,7 @@ class StraightRun:
         self.states = {0: progress}
         self._words: dict[int, list[Word]] = {}
         self._heard_to = 0
+        self._heard_rules = rules  # in force there
         self._decider = Decider(
             context,
             LaneState(
@@ -77,21 +76,16 @@ class StraightRun:
             if record.offset < self._heard_to:
                 continue
             self._heard_to = record.offset + 1
-            if record.value is not None and type_of_payload(record.value) == "SET_LANE_TIME":
-                word = word_of(self.admit(record))
+            if may_be_heard(record):
+                self.words.append(record)
+                word, self._heard_rules = heard(record, self._heard_rules, self.admit, known_release=RULES_RELEASE)
                 if word is not None:
-                    self.words.append(record)
                     self._words.setdefault(word.first_offset, []).append(word)
 
-    def admit(self, record: Record) -> Admission:
-        """Admit a record of the lane; the same one is only admitted once, since that depends on nothing else."""
-        key = (record.offset, record.timestamp_ms, record.value)
-        known = self._admissions.get(key)
-        if known is None:
-            context = self._context
-            known = admit(record, keyring=self._keyring, lane=context.lane, lanes=context.lanes)
-            self._admissions[key] = known
-        return known
+    def admit(self, record: Record, rules: Rules) -> Admission:
+        """Say what a record of the lane is under some rules."""
+        context = self._context
+        return admit(record, rules, Gate(keyring=self._keyring, lane=context.lane, lanes=context.lanes))
 
     def _note_met(self, admission: Admission) -> None:
         """Note a record that is no redelivery: only then is it answered (L10)."""
@@ -109,7 +103,7 @@ class StraightRun:
         """
         decider = self._decider
         self.met_records[record.offset] = record
-        admissions = [self.admit(record)]
+        admissions = [self.admit(record, decider.book.rules)]
         self._note_met(admissions[0])
         needs = needs_of(admissions)
         decider.book.add(needs, self.tables.load(needs, decision_of))

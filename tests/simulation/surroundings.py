@@ -184,7 +184,7 @@ class Operator(Actor):
         for offset in [*(each for each in ahead if each > stopped_at and (lane, each) not in self.told), stopped_at]:
             self.told.add((lane, offset))
             wish = SetLaneTime(command_id=bytes(16), lane_offset=offset, time_ms=now_ms)
-            write_straight(world, lane, encode_command(wish), keyring=KEYRING)
+            write_straight(world, lane, encode_command(wish, release=1), keyring=KEYRING)
 
     def _stray(self, lane: int) -> None:
         """Tell records that no lane waits for: decided ones, coming ones, and those that are ahead."""
@@ -233,7 +233,8 @@ class Operator(Actor):
         wish = SetLaneTime(
             command_id=bytes(16), lane_offset=first, time_ms=now_ms, last_offset=None if one else last
         )  # fmt: skip
-        write_straight(world, lane, encode_command(wish), keyring=KEYRING)
+        payload = encode_command(wish, release=1) if one else encode_command(wish)
+        write_straight(world, lane, payload, keyring=KEYRING)
 
 
 def write_straight(

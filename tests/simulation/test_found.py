@@ -13,7 +13,7 @@ from processors.ledger.commands import Command, GetBalance, SetLaneTime, Tick
 from processors.ledger.outcomes import Reason
 from processors.ledger.rules import Rules
 from processors.streams.consumer import AssignmentEvents
-from processors.wire.admission import Admission, admit
+from processors.wire.admission import Gate
 from processors.wire.commands import encode_command
 from processors.wire.records import OutRecord, Record
 from processors.wire.results import LaneIdentity, decode_result
@@ -43,6 +43,7 @@ class Worker:
 
     def __init__(self, clock: Clock, broker: Broker, database: Database) -> None:
         self.clock, self.broker, self.database = clock, broker, database
+        self.keyring = KEYRING
         self.on_start: Callable[[], None] = lambda: None
         events = AssignmentEvents(assigned=lambda _: None, revoked=lambda _: None, started=lambda _: self.on_start())
         power = SteadyPower()
@@ -59,8 +60,9 @@ class Worker:
                 results_partitions=1,
                 dead_letters_topic="balance.dead-letters",
             ),
+            make_gate=lambda: Gate(keyring=self.keyring, lane=0, lanes=1),
             store=self.store,
-            log=FakeLaneLog(broker, consumer, TOPIC, 0, keyring=KEYRING, power=power),
+            log=FakeLaneLog(broker, consumer, TOPIC, 0, power=power),
             make_publisher=lambda: FakePublisher(broker, "s1.0", TOPIC, membership, power),
             clock_ms=clock.read,
             book_accounts_max=10,
@@ -99,9 +101,9 @@ class Worker:
         word = SetLaneTime(command_id=bytes(16), lane_offset=offset, time_ms=time_ms, last_offset=last)
         self.write(encode_command(word))
 
-    def read(self) -> list[Admission]:
+    def read(self) -> list[Record]:
         records, _ = self.consumer.poll(100, 0)
-        return [admit(record, keyring=KEYRING, lane=0, lanes=1) for record in records.get(0, [])]
+        return records.get(0, [])
 
     def serve(self, *, publish: bool = True) -> None:
         """Take everything there is, and bring it to its end."""
@@ -298,7 +300,7 @@ def test_a_log_that_is_cut_because_its_topic_was_made_again_stops_the_lane_as_th
     worker = Worker.begin()
     topic = worker.broker.topic(TOPIC)
     limits = LaneLimits(stopped_look_s=60)
-    config = ShardConfig(shard="s1", lanes=1, limits=limits, keyring=KEYRING, topic_id=topic.topic_id, confluent={})
+    config = ShardConfig(shard="s1", lanes=1, limits=limits, topic_id=topic.topic_id)
     shard = ShardWorker(config, lambda _lane: worker.parts, lambda: topic.topic_id)
     shard.assigned([0])
 

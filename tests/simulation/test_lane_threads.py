@@ -9,7 +9,6 @@ import time
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from threading import Event
 from typing import cast
 
@@ -19,14 +18,12 @@ from processors.faults import LaneStopped, Refused, StopCode, UnknownOutcome
 from processors.ids import make_command_id
 from processors.ledger.commands import GetBalance
 from processors.telemetry import REGISTRY, configure_logging
-from processors.wire.admission import admit
 from processors.wire.positions import GroupPosition
 from processors.wire.records import OutRecord, Record
 from processors.workers.lane import LaneParts
 from processors.workers.lane_runner import LaneLimits, LaneRunner
 from processors.workers.publishing import Publisher
 from processors.workers.shard import ShardConfig, ShardWorker
-from tests.simulation.customers import KEYRING
 from tests.simulation.fakes.clock import START_MS
 from tests.simulation.test_found import PLACE, TOPIC, Worker
 from tests.waiting import eventually
@@ -62,7 +59,6 @@ class Process:
             0,
             lambda: parts,
             LaneLimits(stopped_look_s=0.05, bug_after_s=1.0),
-            admit=partial(admit, keyring=KEYRING, lane=0, lanes=1),
             on_taken=lambda: None,
         )
         worker.on_start = self.runner.intake.clear  # when the lane first starts, nothing waits yet
@@ -224,7 +220,7 @@ class RevokingConsumer:
 
 
 def test_what_a_revoked_lane_leaves_behind_is_freed_though_it_lies_in_cycles() -> None:
-    config = ShardConfig(shard="s1", lanes=1, limits=LaneLimits(), keyring=KEYRING, topic_id=bytes(16), confluent={})
+    config = ShardConfig(shard="s1", lanes=1, limits=LaneLimits(), topic_id=bytes(16))
     shard = ShardWorker(config, lambda _: cast("LaneParts", None), lambda: bytes(16))
     stopping = Event()
     consumer = RevokingConsumer(lambda: shard.revoked([0]), stopping)

@@ -10,6 +10,7 @@ from processors.faults import LaneStopped, StopCode
 from processors.ids import make_command_id
 from processors.ledger.commands import GetBalance, SetLaneTime
 from processors.recovery.replay import ReplayParts, replay_lane
+from processors.wire.admission import Gate
 from processors.wire.commands import encode_command
 from processors.wire.records import Record
 from processors.wire.results import LaneIdentity, decode_result
@@ -60,11 +61,9 @@ def parts_of(worker: Worker, database: Database) -> ReplayParts:
     )
     return ReplayParts(
         topic=topic,
-        keyring=KEYRING,
+        make_gate=lambda lane: Gate(keyring=KEYRING, lane=lane, lanes=1),
         make_store=lambda lane: Target(database, lane, SteadyPower()),
         make_context=lambda _lane: context,
-        lanes=1,
-        confluent={},
         book_accounts_max=10,
     )
 

@@ -262,7 +262,7 @@ def test_under_rules_of_the_first_release_a_word_is_about_one_record_and_bounded
     microseconds = START_MS * 1_000
     worker.tell(0, START_MS)  # a stretch: not known to those rules
     assert worker.stop() is not None
-    worker.write(encode_command(SetLaneTime(command_id=bytes(16), lane_offset=0, time_ms=microseconds)))
+    worker.write(encode_command(SetLaneTime(command_id=bytes(16), lane_offset=0, time_ms=microseconds), release=1))
 
     assert worker.stop() is None
     assert worker.database.tables.progress[0].last_time_ms == START_MS + 2 * HOUR_MS

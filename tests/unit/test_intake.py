@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import pytest
 
-from processors.wire.admission import admit
 from processors.wire.records import Record
-from processors.wire.signature import KeyRing
 from processors.workers.intake import WAITING_BATCHES_MAX, WAITING_BYTES_MAX, BatchLimits, Intake
 
 
@@ -17,12 +13,11 @@ def record(offset: int, size: int = 0) -> Record:
 
 
 def intake(**limits: int) -> Intake:
-    known = partial(admit, keyring=KeyRing(signing="", keys={}), lane=0, lanes=1)
-    return Intake(BatchLimits(**limits), known, on_taken=lambda: None)
+    return Intake(BatchLimits(**limits), on_taken=lambda: None)
 
 
 def offsets(waiting: Intake) -> list[int]:
-    return [admission.record.offset for admission in waiting.take(0)]
+    return [each.offset for each in waiting.take(0)]
 
 
 @pytest.mark.rule("L8")

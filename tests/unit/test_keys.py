@@ -29,10 +29,12 @@ def test_the_first_keys_file_is_made_once_and_for_its_owner_only(file: Path) -> 
 def test_a_retired_key_signs_no_more_but_still_verifies(file: Path) -> None:
     make_keys(file)
     old = sign(load_keyring(file.read_text()), b"acme", b"payload")
-    assert add_new_key(file, "k2").signing == "k1"
-    ring = retire_old_key(file, "k1")
+    (first,) = load_keyring(file.read_text()).keys
+    both = add_new_key(file, "k2")
+    assert both.signing == first
+    ring = retire_old_key(file, first, lambda _: True)
 
-    assert ring.signing == "k2"
+    assert [ring.signing] == [name for name in both.keys if name != first]
     assert load_keyring(file.read_text()) == ring
     assert verify(ring, b"acme", b"payload", old)
     assert sign(ring, b"acme", b"payload") != old
@@ -41,3 +43,25 @@ def test_a_retired_key_signs_no_more_but_still_verifies(file: Path) -> None:
 def test_without_a_keys_file_it_says_what_to_run(file: Path) -> None:
     with pytest.raises(Misconfigured, match="run `balance init`"):
         add_new_key(file, "k2")
+
+
+@pytest.mark.rule("W1")
+def test_two_machines_never_draw_two_secrets_for_one_id(tmp_path: Path) -> None:
+    files = [tmp_path / "one.json", tmp_path / "two.json"]
+    for file in files:
+        make_keys(file)
+        add_new_key(file, "k2")
+    one, two = (load_keyring(file.read_text()) for file in files)
+
+    assert set(one.keys) & set(two.keys) == set()
+
+
+@pytest.mark.rule("W1")
+def test_no_key_signs_that_the_log_does_not_know(file: Path) -> None:
+    make_keys(file)
+    (first,) = load_keyring(file.read_text()).keys
+    ring = add_new_key(file, "k2")
+
+    with pytest.raises(Misconfigured, match="balance key announce"):
+        retire_old_key(file, first, lambda name: name == first)
+    assert load_keyring(file.read_text()) == ring

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from types import SimpleNamespace
 from typing import cast
 
@@ -21,10 +20,9 @@ from processors.faults import (
     Undecodable,
     UnknownOutcome,
 )
+from processors.ledger.rules import RULES_RELEASE
 from processors.telemetry import REGISTRY
 from processors.troubles import TROUBLES
-from processors.wire.admission import admit
-from processors.wire.signature import KeyRing
 from processors.workers.lane import LaneParts
 from processors.workers.lane_runner import LaneCondition, LaneLimits, LaneRunner
 from tests.waiting import eventually
@@ -66,7 +64,9 @@ def start() -> Iterator[Start]:
 
     def make(store: Store) -> LaneRunner:
         parts = SimpleNamespace(
-            context=SimpleNamespace(lane=0),
+            context=SimpleNamespace(lane=0, known_release=RULES_RELEASE),
+            make_gate=lambda: None,
+            admit=None,
             store=store,
             clock_ms=lambda: 0,
             log=SimpleNamespace(topic_id=lambda: bytes(16)),
@@ -76,7 +76,6 @@ def start() -> Iterator[Start]:
             0,
             lambda: cast("LaneParts", parts),
             LaneLimits(stopped_look_s=0.02, bug_after_s=BUG_AFTER_S),
-            admit=partial(admit, keyring=KeyRing(signing="", keys={}), lane=0, lanes=1),
             on_taken=lambda: None,
         )
         runners.append(runner)

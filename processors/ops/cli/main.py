@@ -17,6 +17,7 @@ from processors.ops.cli import (
     processes,
     proving,
     results,
+    ruling,
     sample,
     sending,
     setting_up,
@@ -53,7 +54,9 @@ def begin(
     use_profile(profile)
 
 
-for part in (processes, sample, stack, payments, sending, accounts, history, results, setting_up, operating, proving):
+_ABOUT_MONEY = (sample, payments, sending, accounts, history, results)
+_ABOUT_THE_SERVICE = (processes, stack, setting_up, operating, ruling, proving)
+for part in (*_ABOUT_MONEY, *_ABOUT_THE_SERVICE):
     part.register(app)
 
 

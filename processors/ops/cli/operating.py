@@ -2,36 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
-from pathlib import Path
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
 from rich.text import Text
 
 from processors.faults import NEXT_STEPS, Fault, Misconfigured, next_step
-from processors.ledger.commands import SetRules
-from processors.ledger.rules import RESULT_VERSION, RULES_RELEASE, Rules, why_unfit
-from processors.ops import assembly, keys, processes
+from processors.ops import assembly, processes
 from processors.ops.cli.releasing import release
 from processors.ops.cli.terminal import (
-    WITHIN_S,
     Commands,
     JsonOption,
     LaneArgument,
     ShardOption,
-    WithinOption,
     add_group,
     known_lane,
     notes,
-    open_client,
     page,
     print_json,
     print_table,
-    read_duration,
     settings,
 )
-from processors.ops.durations import show_duration
 from processors.ops.result_text import EXIT_FAULT, show_time
 from processors.ops.status import LaneStatus, ServerStatus, ServiceStatus, read_status
 from processors.ops.supervisor import ChildState
@@ -39,7 +31,6 @@ from processors.settings import Settings
 from processors.stores.shard_reader import open_reader
 from processors.stores.shard_upkeep import ShardUpkeep
 from processors.troubles import Trouble
-from processors.wire.signature import KeyRing
 
 _PANEL = "Operating"
 _COUNTS_RIGHT = ("lane", "next", "undecided", "waiting", "rows", "slices", "holds", "refunds")
@@ -50,10 +41,6 @@ def register(app: typer.Typer) -> None:
     app.command(rich_help_panel=_PANEL)(status)
     lanes: Commands = {"show": show_lanes, "release": release, "restart": restart}
     add_group(app, "lane", "Look at lanes, and start stopped ones again.", lanes, panel=_PANEL)
-    rules: Commands = {"show": show_rules, "set": set_rules, "raise": raise_release}
-    add_group(app, "rules", "The numbers that decide: window, skew, periods.", rules, panel=_PANEL)
-    signing: Commands = {"add": add_key, "retire": retire_key}
-    add_group(app, "key", "Keys that sign what operators and the service itself send.", signing, panel=_PANEL)
 
 
 # ---------------------------------------------------------------------- status
@@ -238,148 +225,3 @@ def _troubles_of_lane(chosen: Settings, shard: str, lane: int) -> dict[str, list
         for name, troubles in processes.troubles(chosen).items()
     }
     return {name: troubles for name, troubles in found.items() if troubles}
-
-
-# ---------------------------------------------------------------------- rules
-
-
-def show_rules(*, shard: ShardOption = None, as_json: JsonOption = False) -> None:
-    """Show the rules in force in each lane."""
-    every = _rules_by_lane(settings(), shard)
-    if as_json:
-        print_json({lane: asdict(rules) for lane, rules in every.items()})
-        return
-    columns = ("lane", "version", "release", "window", "skew", "future limit", "refund period", "longest hold")
-    rows = (
-        (
-            lane,
-            rules.version,
-            rules.release,
-            show_duration(rules.window_ms),
-            show_duration(rules.skew_ms),
-            show_duration(rules.future_limit_ms),
-            show_duration(rules.refund_period_ms),
-            show_duration(rules.longest_hold_ms),
-        )
-        for lane, rules in every.items()
-    )
-    print_table("", columns, rows, right=("lane", "version", "release"))
-
-
-Span = Annotated[int | None, typer.Option(parser=read_duration, metavar="SPAN", help="Such as 6h or 30d.")]
-
-
-def set_rules(
-    *,
-    window: Span = None,
-    skew: Span = None,
-    future_limit: Span = None,
-    refund_period: Span = None,
-    longest_hold: Span = None,
-    shard: ShardOption = None,
-    within_s: WithinOption = WITHIN_S,
-    as_json: JsonOption = False,
-) -> None:
-    """Change the rules: one signed record into every lane; what is not named stays. Safe to run again."""
-    wished = {
-        "window_ms": window,
-        "skew_ms": skew,
-        "future_limit_ms": future_limit,
-        "refund_period_ms": refund_period,
-        "longest_hold_ms": longest_hold,
-    }
-    changes = {name: value for name, value in wished.items() if value is not None}
-    if not changes:
-        raise typer.BadParameter("name at least one rule to change")
-    _change_rules(changes, shard, within_s=within_s, as_json=as_json)
-
-
-def raise_release(*, shard: ShardOption = None, within_s: WithinOption = WITHIN_S, as_json: JsonOption = False) -> None:
-    """Let the shard decide as this release does: one signed record into every lane. Safe to run again.
-
-    Install this release in every process first: an older one stops at the record, and there is no way back.
-    """
-    newest = {"release": RULES_RELEASE, "result_version": RESULT_VERSION}
-    _change_rules(newest, shard, within_s=within_s, as_json=as_json)
-
-
-def _change_rules(changes: dict[str, int], shard: str | None, *, within_s: int, as_json: bool) -> None:
-    chosen = settings()
-    name = shard or chosen.home_shard
-    wishes = {
-        lane: replace(rules, version=rules.version + 1, **changes)
-        for lane, rules in _rules_by_lane(chosen, shard).items()
-        if any(getattr(rules, each) != value for each, value in changes.items())
-    }
-    for rules in wishes.values():
-        _make_room(chosen, name, rules)
-    with open_client(within_s=within_s) as client:
-        for lane, rules in wishes.items():
-            client.send_control(_wish(rules, client.new_id()), shard=name, lane=lane)
-            if not as_json:
-                page.print(f"lane {lane} has rules {rules.version}")
-    if as_json:
-        print_json({lane: rules.version for lane, rules in wishes.items()})
-    elif not wishes:
-        page.print("every lane has these rules already")
-
-
-def _make_room(chosen: Settings, shard: str, rules: Rules) -> None:
-    """Refuse rules that a lane would not take, and make the journal's slices for those that it will (A7)."""
-    now_ms = assembly.clock_ms()
-    reason = why_unfit(rules)
-    if reason is not None:
-        raise typer.BadParameter(reason)
-    upkeep = ShardUpkeep(assembly.mysql_address(chosen, shard))
-    try:
-        upkeep.ensure_slices(rules, from_ms=now_ms, to_ms=now_ms)
-    finally:
-        upkeep.close()
-
-
-def _wish(rules: Rules, command_id: bytes) -> SetRules:
-    return SetRules(
-        command_id=command_id,
-        version=rules.version,
-        release=rules.release,
-        window_ms=rules.window_ms,
-        skew_ms=rules.skew_ms,
-        future_limit_ms=rules.future_limit_ms,
-        refund_period_ms=rules.refund_period_ms,
-        longest_hold_ms=rules.longest_hold_ms,
-        result_version=rules.result_version,
-    )
-
-
-def _rules_by_lane(chosen: Settings, shard: str | None) -> dict[int, Rules]:
-    reader = open_reader(assembly.mysql_address(chosen, shard or chosen.home_shard))
-    try:
-        return {
-            lane: max(of_lane.values(), key=lambda rules: rules.version) for lane, of_lane in reader.rules().items()
-        }
-    finally:
-        reader.close()
-
-
-# ---------------------------------------------------------------------- keys
-
-
-def add_key(
-    *, key_id: Annotated[str, typer.Argument(metavar="ID", help="Such as k2.")], as_json: JsonOption = False
-) -> None:
-    """Add a key. It verifies at once, and signs when the one before is retired: copy the file everywhere between."""
-    file = settings().keys_file
-    _show_ring(file, keys.add_new_key(file, key_id), as_json=as_json)
-
-
-def retire_key(*, key_id: Annotated[str, typer.Argument(metavar="ID")], as_json: JsonOption = False) -> None:
-    """Let a key sign no more; it stays for verifying old records."""
-    file = settings().keys_file
-    _show_ring(file, keys.retire_old_key(file, key_id), as_json=as_json)
-
-
-def _show_ring(file: Path, ring: KeyRing, *, as_json: bool) -> None:
-    if as_json:
-        print_json({"file": str(file), "keys": list(ring.keys), "signing": ring.signing})
-    else:
-        page.print(f"{file}: keys {', '.join(ring.keys)}; {ring.signing} signs")

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import Annotated
 
@@ -198,7 +199,8 @@ def _write(client: Client, place: _Place, offsets: range, told_ms: int) -> Futur
         SetLaneTime(command_id=client.new_id(), lane_offset=offset, time_ms=told_ms) for offset in offsets[:OFFSETS_MAX]
     ]
     # All before the first answer: the lane answers none of them before it has passed the last of these records.
-    return [client.submit_control(word, shard=place.shard, lane=place.lane) for word in words][-1]
+    submit = partial(client.submit_control, shard=place.shard, lane=place.lane, release=place.release())
+    return [submit(word) for word in words][-1]
 
 
 def _await(place: _Place, first: int, told: Future[Result]) -> bool:

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from processors.faults import Fenced, LaneStopped, Misconfigured, StopCode, Unavailable
 from processors.streams.consumer import AssignmentEvents
 from processors.wire.records import Record
-from processors.wire.signature import KeyRing
-from processors.workers.lane_times import Word, words_in
+from processors.workers.lane_times import may_be_heard
 from tests.simulation.fakes.broker import Broker, OffsetOutOfRangeError, PartitionLog, record_of
 from tests.simulation.fakes.groups import Group, Member
 from tests.simulation.fakes.power import Power
@@ -137,14 +136,11 @@ class FakeShardConsumer:
 class FakeLaneLog:
     """``workers.lane_log.TopicLaneLog`` on the in-memory Kafka."""
 
-    def __init__(
-        self, broker: Broker, consumer: FakeShardConsumer, topic: str, lane: int, *, keyring: KeyRing, power: Power
-    ) -> None:
+    def __init__(self, broker: Broker, consumer: FakeShardConsumer, topic: str, lane: int, *, power: Power) -> None:
         self.broker = broker
         self.consumer = consumer
         self.topic = topic
         self.lane = lane
-        self.keyring = keyring
         self.power = power
         self.records_read = 0
 
@@ -160,13 +156,12 @@ class FakeLaneLog:
     def start(self, offset: int, leader_epoch: int) -> None:
         self.consumer.start(self.lane, offset, leader_epoch)
 
-    def words_ahead(self, from_offset: int) -> tuple[list[Word], int]:
-        self.power.point("log.words_ahead")
+    def control_ahead(self, from_offset: int) -> tuple[list[Record], int]:
+        self.power.point("log.control_ahead")
         log = self.broker.log(self.topic, self.lane)
         records = [record_of(log, entry) for entry in log.entries if entry.offset >= from_offset]
         self.records_read += len(records)
-        lanes = len(self.broker.topic(self.topic).partitions)
-        return list(words_in(records, keyring=self.keyring, lane=self.lane, lanes=lanes)), log.next_offset
+        return [record for record in records if may_be_heard(record)], log.next_offset
 
 
 class FakeGroupConsumer:

@@ -23,7 +23,7 @@ from processors.ledger.commands import (
 from processors.ledger.outcomes import Contra, Outcome, Posting, Reason, Status
 from processors.ledger.rules import Rules
 from processors.routing.units import partition_of, unit_of
-from processors.wire.admission import Admission, admit
+from processors.wire.admission import Admission, Gate, admit
 from processors.wire.avro import long_bytes
 from processors.wire.commands import encode_command
 from processors.wire.records import Headers, Record
@@ -72,11 +72,14 @@ _EXAMPLES: dict[str, Any] = {
     "refund_period_ms": 15_552_000_000,
     "longest_hold_ms": 2_592_000_000,
     "result_version": 1,
+    "keys": "k1=00112233445566778899aabbccddeeff",
+    "registry_ids": "7=0123456789abcdef",
     "lane_offset": 77,
     "last_offset": 99_999,
     "time_ms": START_MS,
 }
 
+FILE_DECIDES = Rules(version=1)  # not the log
 KINDS: tuple[type[Command | Control], ...] = (*TYPE_OF, Tick, SetRules, SetLaneTime)
 
 
@@ -137,8 +140,11 @@ def record(value: bytes | None, headers: Headers, key: bytes | None = b"acme", *
     return Record(**given, key=key, value=value, headers=headers)
 
 
-def admitted(read: Record, lane: int | None = None, ring: KeyRing = RING, **wishes: Any) -> Admission:
-    return admit(read, keyring=ring, lane=read.partition if lane is None else lane, lanes=LANES, **wishes)
+def admitted(
+    read: Record, lane: int | None = None, ring: KeyRing = RING, rules: Rules = FILE_DECIDES, **wishes: Any
+) -> Admission:
+    gate = Gate(keyring=ring, lane=read.partition if lane is None else lane, lanes=LANES, **wishes)
+    return admit(read, rules, gate)
 
 
 def admission(command: Command, **wishes: Any) -> Admission:

@@ -9,7 +9,7 @@ import pytest
 
 from processors.ledger.commands import AccountStatus, CommandType, Direction, Policy, Recalled
 from processors.ledger.outcomes import Contra, Reason, Status
-from processors.ledger.rules import RESULT_VERSION
+from processors.ledger.rules import RESULT_VERSION, RULES_RELEASE
 from processors.wire.avro import UNLISTED
 from processors.wire.result_format import Result
 from processors.wire.schemas import (
@@ -175,6 +175,19 @@ def test_amounts_are_longs_in_minor_units(schema: Schema) -> None:
 @pytest.mark.parametrize("name", sorted({schema.name for schema in EVERY}))
 def test_every_version_of_a_schema_reads_every_other(name: str) -> None:
     assert full_transitive([definition(schema) for schema in EVERY if schema.name == name]) == []
+
+
+# What release 1 knew. A lane whose rules are of that release knows no other, so nothing is ever added here.
+OF_RELEASE_1 = {(NAMES[kind], 1) for kind in KINDS}
+
+
+@pytest.mark.rule("I6")
+def test_every_later_command_schema_says_which_release_first_knew_it() -> None:
+    commands = [schema for schema in EVERY if schema.name in NAMES.values()]
+    later = [schema for schema in commands if (schema.name, schema.version) not in OF_RELEASE_1]
+
+    assert [(schema.name, schema.version) for schema in later if schema.since_release == 1] == []
+    assert {schema.since_release for schema in later} <= set(range(2, RULES_RELEASE + 1))
 
 
 def version(*parts: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,191 @@
+"""Changes of the rules that decide: what an operator wishes, as one signed record for each lane (I6)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from processors.client import Client
+from processors.faults import Misconfigured
+from processors.ledger.commands import SetRules
+from processors.ledger.rules import RESULT_VERSION, RULES_RELEASE, Rules, why_unfit
+from processors.ledger.trust import (
+    TrustedKey,
+    keys_follow,
+    read_keys,
+    read_registry_ids,
+    write_keys,
+    write_registry_ids,
+)
+from processors.ops import assembly
+from processors.settings import Settings
+from processors.stores.shard_reader import open_reader
+from processors.stores.shard_upkeep import ShardUpkeep
+from processors.wire.signature import KeyRing, trusted_keys
+
+STEPS_MAX = 2  # of a raise: one record that the older release reads, then one that only the newer one does
+Change = Callable[[Rules], Rules]
+"""From a lane's rules to those that are wanted, the version aside; the same again where nothing is left to do."""
+
+
+def rules_by_lane(settings: Settings, shard: str) -> dict[int, Rules]:
+    """Return the rules in force in each lane of a shard."""
+    reader = open_reader(assembly.mysql_address(settings, shard))
+    try:
+        return {
+            lane: max(of_lane.values(), key=lambda rules: rules.version) for lane, of_lane in reader.rules().items()
+        }
+    finally:
+        reader.close()
+
+
+def plan(settings: Settings, shard: str, change: Change) -> dict[int, list[tuple[int, Rules]]]:
+    """Return what must be written to each lane, in order: the rules, and the release that reads them.
+
+    A raise takes two records: an older release must be able to read the first (``raise_release``).
+
+    Raises:
+        Misconfigured: A lane would not take them; the text says why.
+    """
+    planned = {lane: _steps(rules, change) for lane, rules in rules_by_lane(settings, shard).items()}
+    return {lane: steps for lane, steps in planned.items() if steps}
+
+
+def _steps(rules: Rules, change: Change) -> list[tuple[int, Rules]]:
+    steps: list[tuple[int, Rules]] = []
+    for _ in range(STEPS_MAX):
+        wanted = change(rules)
+        if wanted == rules:
+            break
+        wished = replace(wanted, version=rules.version + 1)
+        reason = why_unfit(wished)
+        if reason is not None or not keys_follow(rules.keys, wished.keys):
+            raise Misconfigured(reason or "a key of the log may not go, get another secret or live again")
+        steps.append((rules.release, wished))
+        rules = wished
+    return steps
+
+
+def carry_out(
+    settings: Settings,
+    client: Client,
+    shard: str,
+    wishes: Mapping[int, list[tuple[int, Rules]]],
+    done: Callable[[int, Rules], None],
+) -> None:
+    """Make the journal's slices that the rules need (A7), write each lane's records, and wait for their results.
+
+    Raises:
+        NoAnswer: Of a lane: what was written counts once its worker runs. Do it again then; what is done stays done.
+    """
+    upkeep = ShardUpkeep(assembly.mysql_address(settings, shard))
+    try:
+        now_ms = assembly.clock_ms()
+        for rules in {rules for wished in wishes.values() for _, rules in wished}:
+            upkeep.ensure_slices(rules, from_ms=now_ms, to_ms=now_ms)
+    finally:
+        upkeep.close()
+    for lane, wished in wishes.items():
+        for release, rules in wished:
+            client.send_control(_wish(rules, client.new_id()), shard=shard, lane=lane, release=release)
+            done(lane, rules)
+
+
+def _wish(rules: Rules, command_id: bytes) -> SetRules:
+    return SetRules(
+        command_id=command_id,
+        version=rules.version,
+        release=rules.release,
+        window_ms=rules.window_ms,
+        skew_ms=rules.skew_ms,
+        future_limit_ms=rules.future_limit_ms,
+        refund_period_ms=rules.refund_period_ms,
+        longest_hold_ms=rules.longest_hold_ms,
+        result_version=rules.result_version,
+        keys=rules.keys,
+        registry_ids=rules.registry_ids,
+    )
+
+
+# ------------------------------------------------------------------ changes
+
+
+def raise_release(settings: Settings) -> Change:
+    """Return the change to this release; then the log says whose signatures count, as the file and settings did."""
+    ring = assembly.keyring(settings)
+    registry_ids = logged_registry_ids(settings)
+
+    def change(rules: Rules) -> Rules:
+        newest = replace(rules, release=RULES_RELEASE, result_version=RESULT_VERSION)
+        if newest != rules:
+            return newest
+        return rules if rules.keys is not None else replace(rules, keys=trusted_keys(ring), registry_ids=registry_ids)
+
+    return change
+
+
+def change_registry_ids(added: Mapping[int, str], removed: list[int]) -> Change:
+    """Return the change that adds a schema registry's ids, with their schemas' fingerprints, and takes others away."""
+
+    def change(rules: Rules) -> Rules:
+        known = dict(read_registry_ids(_said(rules.registry_ids)) or {})
+        for number in removed:
+            known.pop(number, None)
+        return replace(rules, registry_ids=write_registry_ids({**known, **added}))
+
+    return change
+
+
+def announce_keys(ring: KeyRing) -> Change:
+    """Return the change by which every key of the file counts that the log does not have yet.
+
+    Raises:
+        Misconfigured: When it is applied: the log has one of them with another secret.
+    """
+    of_file = read_keys(trusted_keys(ring)) or {}
+
+    def change(rules: Rules) -> Rules:
+        known = read_keys(_said(rules.keys)) or {}
+        for name, key in of_file.items():
+            if name in known and known[name].fingerprint != key.fingerprint:
+                raise Misconfigured(
+                    f"key {name} of the keys file has another secret than the log's, {known[name].fingerprint}: bring "
+                    "the file from a machine that has that one (`balance key list`)"
+                )
+        return replace(rules, keys=write_keys({**of_file, **known}))
+
+    return change
+
+
+def end_key(ring: KeyRing, key_id: str) -> Change:
+    """Return the change that ends a key: what it signed from there on is a dead letter, for good.
+
+    Raises:
+        Misconfigured: It still signs; or, when it is applied, the log has no such key.
+    """
+    if ring.signing == key_id:
+        raise Misconfigured(f"{key_id} signs: `balance key retire {key_id}` first, and bring the file everywhere")
+
+    def change(rules: Rules) -> Rules:
+        known = read_keys(_said(rules.keys)) or {}
+        if key_id not in known:
+            raise Misconfigured(f"the log has no key {key_id}; it has {', '.join(known)}")
+        return replace(rules, keys=write_keys({**known, key_id: TrustedKey(known[key_id].fingerprint, ended=True)}))
+
+    return change
+
+
+def _said(text: str | None) -> str:
+    if text is None:
+        raise Misconfigured(
+            "this shard still decides as release 1, by each process's keys file and settings: first "
+            "`balance rules raise`"
+        )
+    return text
+
+
+def logged_registry_ids(settings: Settings) -> str:
+    """Return the settings' registry ids as the rules name them."""
+    return write_registry_ids(
+        {number: schema.fingerprint for number, schema in assembly.confluent_ids(settings).items()}
+    )

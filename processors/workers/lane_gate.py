@@ -1,0 +1,77 @@
+"""What a lane's records are, under the rules at their offsets, with the keys file as it is (I6, W1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from processors.faults import Fault, LaneStopped, StopCode
+from processors.ledger.rules import Rules
+from processors.wire.admission import Admission, Gate
+from processors.wire.records import Record
+from processors.wire.signature import why_lacking
+
+Admit = Callable[[Record, Rules, Gate], Admission]
+
+
+class LaneGate:
+    """Admits a lane's records while one assignment lasts, and knows whether the keys file has what the log needs."""
+
+    def __init__(self, make_gate: Callable[[], Gate], admit: Admit, rules_since: Mapping[int, Rules]) -> None:
+        """Read the keys file.
+
+        Args:
+            make_gate: Reads it, as it is then.
+            admit: ``wire.admission.admit``.
+            rules_since: The lane's rules by the offset from which they are in force, up to D.
+
+        Raises:
+            Misconfigured: The keys file cannot be read.
+        """
+        self._make_gate = make_gate
+        self._admit = admit
+        self._rules_since = rules_since
+        self.gate = make_gate()
+
+    def rules_at(self, offset: int) -> Rules:
+        """Return the rules in force at an offset up to D."""
+        return self._rules_since[max(since for since in self._rules_since if since <= offset)]
+
+    def admit(self, record: Record, rules: Rules) -> Admission:
+        """Say what a record is under some rules; a key that the file lacks is looked for in it again.
+
+        Raises:
+            LaneStopped: KEY_MISSING.
+        """
+        try:
+            return self._admit(record, rules, self.gate)
+        except LaneStopped:
+            if self.lacking(rules.keys) is not None:
+                raise
+            return self._admit(record, rules, self.gate)
+
+    def admit_again(self, records: list[Record]) -> list[Admission]:
+        """Say what records below D are, each under the rules of its time."""
+        return [self.admit(record, self.rules_at(record.offset)) for record in records]
+
+    def refuse_missing_keys(self, start: int) -> None:
+        """Refuse a keys file that lacks what records from an offset on may be signed with.
+
+        Raises:
+            LaneStopped: KEY_MISSING.
+        """
+        in_force = self.rules_at(start).version
+        for rules in self._rules_since.values():
+            lacking = self.lacking(rules.keys) if rules.version >= in_force else None
+            if lacking is not None:
+                raise LaneStopped(StopCode.KEY_MISSING, lacking)
+
+    def lacking(self, keys: str | None) -> str | None:
+        """Say which of the rules' keys the keys file does not have, even where it is read again."""
+        lacking = why_lacking(self.gate.keyring, keys)
+        if lacking is None:
+            return None
+        try:
+            self.gate = self._make_gate()
+        except Fault as fault:
+            return f"{lacking}; {fault}"
+        return why_lacking(self.gate.keyring, keys)
