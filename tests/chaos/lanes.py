@@ -28,6 +28,7 @@ from processors.ops.setting_up import first_rules, initialize
 from processors.routing.units import bucket_of, partition_of
 from processors.stores.rows import LaneState, Progress
 from processors.stores.shard_reader import open_reader
+from processors.streams.connection import Login
 from processors.streams.reader import read_range
 from processors.streams.topics import DEAD_LETTERS_TOPIC, RESULTS_TOPIC, Topics, shard_topic
 from processors.wire.admission import admit
@@ -77,6 +78,7 @@ class Shard:
         self.lanes = self.settings.topics.lanes
         self._ingress_offset = 0
         self._undelivered: list[str] = []
+        self._login = Login(self.address)
         self._producer = Producer(self.address.options() | {"enable.idempotence": True, "acks": "all", "linger.ms": 2})
 
     # ------------------------------------------------------------------ the log
@@ -111,6 +113,7 @@ class Shard:
 
     def flush(self) -> None:
         """Wait until everything is acknowledged."""
+        self._login.renew(self._producer)
         assert self._producer.flush(DEADLINE_S) == 0
         assert self._undelivered == []
 

@@ -80,6 +80,7 @@ class WholeService(Shard):
                 partition_of(root, self.settings.topics.commands_partitions),
                 on_delivery=self._on_delivery,
             )
+        self._login.renew(self._producer)
         self._producer.poll(0)
 
     def load(self, seed: int) -> Load:
