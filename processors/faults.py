@@ -67,7 +67,7 @@ class StopCode(StrEnum):
     UNKNOWN_VERSION = "UNKNOWN_VERSION"  # I6: rules or result schema of a later release
     KEY_MISSING = "KEY_MISSING"  # W1: the log has a signing key that the keys file lacks, or has with another secret
     MISSING_SLICE = "MISSING_SLICE"  # A7: no journal partition for an id's time
-    MISCONFIGURED = "MISCONFIGURED"  # the database or a topic has a wrong setting
+    MISCONFIGURED = "MISCONFIGURED"  # stored by earlier releases only: a wrong setting, which is waited out now
     BUG = "BUG"  # L8, L11: an assertion failed or a count was not the expected one
 
 
