@@ -108,7 +108,7 @@ def run_expirer(settings: Settings, shard: str, stopping: threading.Event) -> in
             lanes=settings.topics.lanes,
             reader=reader,
             writer=producer,
-            end_offset=lambda lane: topics.bounds(topic, lane)[1],
+            end_offset=lambda lane: topics.end(topic, lane),
             holds_max=settings.expirer.holds_max,
         )
 

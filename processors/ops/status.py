@@ -161,9 +161,9 @@ def _ask_brokers(settings: Settings) -> _Brokers:
     lanes, partitions = range(settings.topics.lanes), range(settings.topics.results_partitions)
     return _Brokers(
         settings=settings,
-        ends={shard: [topics.bounds(shard_topic(shard), lane)[1] for lane in lanes] for shard in settings.shards},
+        ends={shard: [topics.end(shard_topic(shard), lane) for lane in lanes] for shard in settings.shards},
         results_id=topics.topic_id(RESULTS_TOPIC),
-        results_ends=[topics.bounds(RESULTS_TOPIC, partition)[1] for partition in partitions],
+        results_ends=[topics.end(RESULTS_TOPIC, partition) for partition in partitions],
         raised=_raised(settings, topics),
     )
 

@@ -246,7 +246,7 @@ class Shard:
 
     def await_decided(self) -> None:
         """Wait until every record of every lane is decided and its answer published."""
-        ends = {lane: self.topics.bounds(shard_topic(SHARD), lane)[1] for lane in range(self.lanes)}
+        ends = {lane: self.topics.end(shard_topic(SHARD), lane) for lane in range(self.lanes)}
 
         def done() -> bool:
             positions = self.positions()

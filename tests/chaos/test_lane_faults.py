@@ -98,7 +98,7 @@ def test_a_worker_that_was_paused_and_wakes_changes_nothing_and_publishes_nothin
         sleeper.signal(signal.SIGSTOP)
         paused = shard.positions()[0]
         assert paused.owner_epoch == begun.owner_epoch
-        assert paused.next_offset < shard.topics.bounds(shard_topic(SHARD), 0)[1]
+        assert paused.next_offset < shard.topics.end(shard_topic(SHARD), 0)
         with shard.worker("w1"):
             shard.await_decided()
             taken, seen = shard.positions()[0], shard.results()

@@ -48,7 +48,7 @@ class Place:
         """Return what a lane's partition got since the last look."""
         topic = shard_topic(SHARD)
         start = self.positions.get(lane, 0)
-        end = self.topics.bounds(topic, lane)[1]
+        end = self.topics.end(topic, lane)
         self.positions[lane] = end
         return [record for records in read_range(self.kafka, topic, lane, start, end) for record in records]
 
@@ -65,7 +65,7 @@ def place(servers: Servers, topic_prefix: Callable[[], str], fresh_database: Cal
         lanes=LANES,
         reader=reader,
         writer=producer,
-        end_offset=lambda lane: topics.bounds(shard_topic(SHARD), lane)[1],
+        end_offset=lambda lane: topics.end(shard_topic(SHARD), lane),
         holds_max=HOLDS_MAX,
     )
     yield Place(database=database, kafka=kafka, topics=topics, expirer=Expirer(parts))

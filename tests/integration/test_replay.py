@@ -214,7 +214,7 @@ def test_verify_is_clean_and_finds_what_was_tampered_with(shard: Shard) -> None:
 
 def test_a_topic_that_no_longer_reaches_back_is_a_clear_error(shard: Shard, target: MysqlAddress) -> None:
     # The last test of the module: what is deleted does not come back.
-    lane = next(lane for lane in range(LANES) if shard.topics.bounds(shard_topic(SHARD), lane)[1])
+    lane = next(lane for lane in range(LANES) if shard.topics.end(shard_topic(SHARD), lane))
     place = TopicPartition(shard.address.topic_prefix + shard_topic(SHARD), lane, 5)
     admin = AdminClient(shard.address.options())  # kept: its futures end with it
     for done in admin.delete_records([place]).values():

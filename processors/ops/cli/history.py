@@ -111,7 +111,7 @@ def _lanes_ahead(command_id: bytes) -> list[LaneAhead]:
     found: list[LaneAhead] = []
     for shard in chosen.shards:
         now_ms = assembly.clock_ms()
-        ends = {lane: topics.bounds(shard_topic(shard), lane)[1] for lane in range(chosen.topics.lanes)}
+        ends = {lane: topics.end(shard_topic(shard), lane) for lane in range(chosen.topics.lanes)}
         reader = open_reader(assembly.mysql_address(chosen, shard))
         try:
             found += lanes_ahead(
