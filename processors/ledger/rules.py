@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from processors.ids import SLICE_MS, SLICES_MAX
@@ -62,6 +63,11 @@ class Rules:
     def recall_start_ms(self, now_ms: int) -> int:
         """Return the earliest id time of originals whose ``refunded`` row is kept: a window longer (H3)."""
         return max(now_ms - self.refund_period_ms - self.window_ms, self.recall_floor_ms)
+
+
+def newest_of(versions: Iterable[Rules]) -> Rules:
+    """Return the newest of some versions of a lane's rules, at least one."""
+    return max(versions, key=lambda rules: rules.version)
 
 
 def why_unfit(rules: Rules) -> str | None:

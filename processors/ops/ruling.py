@@ -8,7 +8,7 @@ from dataclasses import replace
 from processors.client import Client
 from processors.faults import Misconfigured
 from processors.ledger.commands import SetRules
-from processors.ledger.rules import RESULT_VERSION, RULES_RELEASE, Rules, why_unfit
+from processors.ledger.rules import RESULT_VERSION, RULES_RELEASE, Rules, newest_of, why_unfit
 from processors.ledger.trust import (
     TrustedKey,
     keys_follow,
@@ -32,9 +32,7 @@ def rules_by_lane(settings: Settings, shard: str) -> dict[int, Rules]:
     """Return the rules in force in each lane of a shard."""
     reader = open_reader(assembly.mysql_address(settings, shard))
     try:
-        return {
-            lane: max(of_lane.values(), key=lambda rules: rules.version) for lane, of_lane in reader.rules().items()
-        }
+        return {lane: newest_of(of_lane.values()) for lane, of_lane in reader.rules().items()}
     finally:
         reader.close()
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from processors.ids import COMMAND_ID_BYTES, uuid7_time_ms
-from processors.ledger.rules import Rules
+from processors.ledger.rules import Rules, newest_of
 from processors.ops.result_text import show_id, show_time
 from processors.stores.shard_reader import LanePosition
 
@@ -73,7 +73,7 @@ def lanes_ahead(
                 next_offset=0 if position is None else position.progress.next_offset,
                 end_offset=end,
                 stop_code="" if position is None else position.stop_code or "",
-                until_ms=time_ms + of_lane[max(of_lane)].window_ms if time_ms is not None and of_lane else 0,
+                until_ms=time_ms + newest_of(of_lane.values()).window_ms if time_ms is not None and of_lane else 0,
             )
         )
     return found
@@ -90,7 +90,7 @@ def _has_passed(time_ms: int, position: LanePosition | None, end: int, rules: Ma
         stopped = position.stop_code is not None
     if next_offset == end and not stopped:  # a stopped lane's log may come back with older records
         reached_ms = max(reached_ms, now_ms - _CLOCK_MS)
-    return time_ms < rules[max(rules)].window_start_ms(reached_ms)
+    return time_ms < newest_of(rules.values()).window_start_ms(reached_ms)
 
 
 def _is_derived(command_id: bytes) -> bool:

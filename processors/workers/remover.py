@@ -15,7 +15,7 @@ from typing import Protocol
 
 from processors.faults import Retryable, StopCode, Unavailable
 from processors.ids import SLICE_MS, SLICES_MAX
-from processors.ledger.rules import Rules
+from processors.ledger.rules import Rules, newest_of
 from processors.stores.archive_reader import ArchiveReader
 from processors.stores.archive_schema import open_archive
 from processors.stores.cassandra import CassandraAddress
@@ -332,14 +332,13 @@ def _delete_all(delete_some: Callable[[], int]) -> None:
 def _rules_at(rules: Mapping[int, Rules], offset: int) -> Rules:
     """Return the rules in force at a lane offset; later ones never let an older id in again (I6)."""
     in_force = [each for since, each in rules.items() if since <= offset]
-    return max(in_force or rules.values(), key=lambda each: each.version)
+    return newest_of(in_force or rules.values())
 
 
 def _needed_from_ms(rules: Mapping[int, Rules], position: LanePosition | None, now_ms: int) -> int:
     """Return the earliest id time that a lane may still decide, by the newest rules; a new lane begins now."""
-    newest = max(rules.values(), key=lambda each: each.version)
     lane_time_ms = 0 if position is None else position.progress.last_time_ms
-    return newest.window_start_ms(lane_time_ms or now_ms)
+    return newest_of(rules.values()).window_start_ms(lane_time_ms or now_ms)
 
 
 def run_remover(

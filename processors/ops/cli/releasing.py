@@ -15,6 +15,7 @@ import typer
 from processors.client import Client, NoAnswer
 from processors.faults import WAITING_FOR_A_TIME
 from processors.ledger.commands import SetLaneTime
+from processors.ledger.rules import newest_of
 from processors.ops import assembly
 from processors.ops.cli.terminal import (
     OFFSETS_MAX,
@@ -58,7 +59,7 @@ class _Place:
 
     def release(self) -> int:
         """Return the release of the lane's rules in force."""
-        return max(self.reader.rules()[self.lane].values(), key=lambda rules: rules.version).release
+        return newest_of(self.reader.rules()[self.lane].values()).release
 
 
 def release(
