@@ -31,6 +31,7 @@ from processors.settings import Settings
 from processors.wire.signature import KeyRing, fingerprint
 
 _PANEL = "Operating"
+_THEN_ANNOUNCE = "copy the file to every shard worker, recaller and operator; then `balance key announce`"
 Span = Annotated[int | None, typer.Option(parser=read_duration, metavar="SPAN", help="Such as 6h or 30d.")]
 
 
@@ -169,7 +170,7 @@ def list_keys(*, as_json: JsonOption = False) -> None:
         return
     print_table(str(chosen.keys_file), ("key", "in the file", *logged), ([*each.values()] for each in found))
     if any(value == _NOT_YET for each in found for value in each.values()):
-        page.print("copy the file to every shard worker, recaller and operator; then `balance key announce`")
+        page.print(_THEN_ANNOUNCE)
 
 
 _NOT_YET = "not yet in the log"
@@ -212,8 +213,7 @@ def add_key(
     """Add a key to the file, under the name and a part of its fingerprint: two machines never give one id twice."""
     file = settings().keys_file
     ring = keys.add_new_key(file, name)
-    next_step = "copy the file to every shard worker, recaller and operator; then `balance key announce`"
-    _show_ring(file, ring, next_step, as_json=as_json)
+    _show_ring(file, ring, _THEN_ANNOUNCE, as_json=as_json)
 
 
 def announce_keys(*, within_s: WithinOption = WITHIN_S, as_json: JsonOption = False) -> None:
