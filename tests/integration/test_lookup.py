@@ -23,7 +23,7 @@ from processors.stores.cassandra import CassandraAddress
 from processors.stores.mysql import MysqlAddress, Reconnecting, Session
 from processors.stores.shard_reader import JournalRecord, ShardReader, open_reader
 from processors.wire.results import Result, decode_result
-from tests.archived import Ledger, empty, journal_row_of, make_archive, session_of
+from tests.archived import Ledger, empty, journal_row_of, session_of
 from tests.integration.mysql_shard import (
     SHARD,
     TOPIC_ID,
@@ -102,11 +102,6 @@ class Stores:
 @pytest.fixture(scope="module")
 def mysql(servers: Servers, fresh_database: Callable[[], str]) -> MysqlAddress:
     return make_shard(servers, fresh_database)
-
-
-@pytest.fixture(scope="module")
-def archive(servers: Servers, fresh_keyspace: Callable[[], str]) -> CassandraAddress:
-    return make_archive(servers, fresh_keyspace)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -25,7 +25,7 @@ from processors.telemetry import REGISTRY, SLICES_WAITING
 from processors.wire.coverage import SliceRemoved, decode_archived
 from processors.wire.results import decode_result
 from processors.workers.remover import run_remover
-from tests.archived import INCARNATION, NOW_MS, Ledger, id_at, journal_row_of, make_archive, session_of
+from tests.archived import INCARNATION, NOW_MS, Ledger, id_at, journal_row_of
 from tests.cable import Cable
 from tests.integration.mysql_shard import rows_of, take_lane
 from tests.integration.removal import (
@@ -44,17 +44,6 @@ from tests.integration.removal import (
 from tests.kafka_log import KafkaLog
 from tests.servers import Servers
 from tests.waiting import eventually
-
-
-@pytest.fixture(scope="module")
-def archive(servers: Servers, fresh_keyspace: Callable[[], str]) -> CassandraAddress:
-    return make_archive(servers, fresh_keyspace)
-
-
-@pytest.fixture(scope="module")
-def session(archive: CassandraAddress) -> Iterator[CassandraSession]:
-    with session_of(archive) as session:
-        yield session
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -12,10 +12,10 @@ from processors.recovery.repair import Repair, RepairParts, repair
 from processors.stores.archive_reader import ArchiveReader
 from processors.stores.archive_rows import id_partition
 from processors.stores.archive_writer import ArchiveWriter
-from processors.stores.cassandra import CassandraAddress, CassandraSession
+from processors.stores.cassandra import CassandraSession
 from processors.stores.shard_reader import open_reader
 from processors.wire.results import decode_result
-from tests.archived import NOW_MS, all_rows, make_archive, session_of
+from tests.archived import NOW_MS, all_rows
 from tests.integration.mysql_shard import TOPIC_ID
 from tests.integration.removal import (
     CAPTURE,
@@ -33,17 +33,6 @@ from tests.servers import Servers
 
 DELETED_US = (NOW_MS + SLICE_MS) * 1_000  # after the rows were written
 REPAIRED_MS = NOW_MS + 2 * SLICE_MS
-
-
-@pytest.fixture(scope="module")
-def archive(servers: Servers, fresh_keyspace: Callable[[], str]) -> CassandraAddress:
-    return make_archive(servers, fresh_keyspace)
-
-
-@pytest.fixture(scope="module")
-def session(archive: CassandraAddress) -> Iterator[CassandraSession]:
-    with session_of(archive) as session:
-        yield session
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 
 import pytest
 from confluent_kafka import Producer
@@ -33,19 +32,7 @@ from tests.integration.ingress import (
     route_of,
 )
 from tests.kafka_log import DEADLINE_S, KafkaLog
-from tests.servers import Servers
 from tests.waiting import eventually
-
-
-@pytest.fixture
-def address(servers: Servers, topic_prefix: Callable[[], str]) -> KafkaAddress:
-    return KafkaAddress(bootstrap_servers=servers.kafka_bootstrap_servers, topic_prefix=topic_prefix())
-
-
-@pytest.fixture
-def log(address: KafkaAddress) -> KafkaLog:
-    return KafkaLog(address)
-
 
 Forwarded = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]
 

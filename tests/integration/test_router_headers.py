@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import tracemalloc
-from collections.abc import Callable
 from pathlib import Path
 
 import confluent_kafka
@@ -15,17 +14,6 @@ from processors.streams.topics import COMMANDS_TOPIC
 from processors.wire.route import ROUTE_HEADER
 from tests.integration.ingress import Running, forwarded, letters, make_service, root_in
 from tests.kafka_log import KafkaLog
-from tests.servers import Servers
-
-
-@pytest.fixture
-def address(servers: Servers, topic_prefix: Callable[[], str]) -> KafkaAddress:
-    return KafkaAddress(bootstrap_servers=servers.kafka_bootstrap_servers, topic_prefix=topic_prefix())
-
-
-@pytest.fixture
-def log(address: KafkaAddress) -> KafkaLog:
-    return KafkaLog(address)
 
 
 def write_with_raw_header(address: KafkaAddress, key: bytes, value: bytes) -> None:

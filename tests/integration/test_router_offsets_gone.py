@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
 from processors.faults import Misconfigured
@@ -23,20 +21,9 @@ from tests.integration.ingress import (
     route_of,
 )
 from tests.kafka_log import KafkaLog
-from tests.servers import Servers
 from tests.waiting import eventually
 
 ROOTS = [root_in(partition) for partition in range(INGRESS_PARTITIONS)]
-
-
-@pytest.fixture
-def address(servers: Servers, topic_prefix: Callable[[], str]) -> KafkaAddress:
-    return KafkaAddress(bootstrap_servers=servers.kafka_bootstrap_servers, topic_prefix=topic_prefix())
-
-
-@pytest.fixture
-def log(address: KafkaAddress) -> KafkaLog:
-    return KafkaLog(address)
 
 
 def write_round(log: KafkaLog, value: bytes) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 from confluent_kafka import Producer
 
@@ -13,21 +11,10 @@ from processors.streams.topics import COMMANDS_TOPIC
 from processors.wire.causes import Cause
 from tests.integration.ingress import INGRESS_PARTITIONS, Running, forwarded, letters, make_service, route_of
 from tests.kafka_log import DEADLINE_S, KafkaLog
-from tests.servers import Servers
 from tests.waiting import eventually
 
 ROOTS = [f"u-{number}" for number in range(16)]
 MORE = 2 * INGRESS_PARTITIONS
-
-
-@pytest.fixture
-def address(servers: Servers, topic_prefix: Callable[[], str]) -> KafkaAddress:
-    return KafkaAddress(bootstrap_servers=servers.kafka_bootstrap_servers, topic_prefix=topic_prefix())
-
-
-@pytest.fixture
-def log(address: KafkaAddress) -> KafkaLog:
-    return KafkaLog(address)
 
 
 def write_round(address: KafkaAddress, log: KafkaLog, number: int) -> None:

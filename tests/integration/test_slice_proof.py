@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,14 +12,14 @@ import pytest
 from processors.faults import Unavailable
 from processors.ids import SLICE_MS
 from processors.stores.archive_reader import ArchiveReader, ChangeKey, StatementRow, StepKey
-from processors.stores.cassandra import CassandraAddress, CassandraSession
+from processors.stores.cassandra import CassandraSession
 from processors.stores.shard_reader import JournalRecord, open_reader
 from processors.stores.shard_upkeep import ShardUpkeep
 from processors.wire.journal_chunk import ChunkRow
 from processors.wire.results import decode_result
 from processors.workers.remover import FINDING_PAUSE_MS, Remover, RemoverOptions
 from processors.workers.slice_proof import SliceProver
-from tests.archived import INCARNATION, NOW_MS, Ledger, make_archive, session_of
+from tests.archived import INCARNATION, NOW_MS, Ledger
 from tests.integration.removal import (
     CAPTURE,
     CONTROL,
@@ -35,17 +35,6 @@ from tests.integration.removal import (
     with_stories,
 )
 from tests.servers import Servers
-
-
-@pytest.fixture(scope="module")
-def archive(servers: Servers, fresh_keyspace: Callable[[], str]) -> CassandraAddress:
-    return make_archive(servers, fresh_keyspace)
-
-
-@pytest.fixture(scope="module")
-def session(archive: CassandraAddress) -> Iterator[CassandraSession]:
-    with session_of(archive) as session:
-        yield session
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 import pytest
 
@@ -12,21 +11,10 @@ from processors.streams.connection import CLIENT_LOG, KafkaAddress
 from processors.streams.consumer import GroupOptions
 from processors.streams.topics import Topics
 from tests.kafka_log import KafkaLog, Member
-from tests.servers import Servers
 from tests.waiting import eventually
 
 TOPIC = "shard"
 A, B = (GroupOptions(group="workers", instance=name) for name in ("a", "b"))
-
-
-@pytest.fixture
-def address(servers: Servers, topic_prefix: Callable[[], str]) -> KafkaAddress:
-    return KafkaAddress(bootstrap_servers=servers.kafka_bootstrap_servers, topic_prefix=topic_prefix())
-
-
-@pytest.fixture
-def log(address: KafkaAddress) -> KafkaLog:
-    return KafkaLog(address)
 
 
 def numbered(first: int, end: int) -> list[bytes]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 import pytest
 
@@ -23,17 +22,6 @@ from processors.wire.directory import (
 )
 from tests.integration.ingress import INGRESS_PARTITIONS, LANES, make_topics
 from tests.kafka_log import KafkaLog
-from tests.servers import Servers
-
-
-@pytest.fixture
-def address(servers: Servers, topic_prefix: Callable[[], str]) -> KafkaAddress:
-    return KafkaAddress(bootstrap_servers=servers.kafka_bootstrap_servers, topic_prefix=topic_prefix())
-
-
-@pytest.fixture
-def log(address: KafkaAddress) -> KafkaLog:
-    return KafkaLog(address)
 
 
 def made(address: KafkaAddress, home: str, *shards: str, partitions: int = INGRESS_PARTITIONS) -> DirectoryContents:

@@ -16,17 +16,11 @@ from processors.streams.consumer import GroupOptions
 from processors.streams.group import GroupConsumer
 from processors.wire.records import Record
 from tests.kafka_log import KafkaLog
-from tests.servers import Servers
 from tests.waiting import eventually
 
 TOPIC = "results"
 Join = Callable[..., GroupConsumer]
 GROUP = GroupOptions(group="readers", instance="a")
-
-
-@pytest.fixture
-def address(servers: Servers, topic_prefix: Callable[[], str]) -> KafkaAddress:
-    return KafkaAddress(bootstrap_servers=servers.kafka_bootstrap_servers, topic_prefix=topic_prefix())
 
 
 @pytest.fixture

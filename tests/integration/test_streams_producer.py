@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from confluent_kafka import Producer
@@ -16,14 +16,8 @@ from processors.streams.connection import KafkaAddress
 from processors.streams.producer import IdempotentProducer
 from processors.wire.records import OutRecord
 from tests.kafka_log import DEADLINE_S, KafkaLog
-from tests.servers import Servers
 
 TOPIC = "lanes"
-
-
-@pytest.fixture
-def address(servers: Servers, topic_prefix: Callable[[], str]) -> KafkaAddress:
-    return KafkaAddress(bootstrap_servers=servers.kafka_bootstrap_servers, topic_prefix=topic_prefix())
 
 
 @pytest.fixture

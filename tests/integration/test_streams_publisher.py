@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from confluent_kafka import Producer, TopicPartition
@@ -17,17 +17,11 @@ from processors.streams.publisher import TransactionalPublisher
 from processors.wire.positions import GroupPosition, decode_metadata
 from processors.wire.records import OutRecord
 from tests.kafka_log import DEADLINE_S, KafkaLog, Member
-from tests.servers import Servers
 from tests.waiting import eventually
 
 SOURCE, RESULTS, LETTERS = "shard", "results", "dead-letters"
 GROUP = "workers"
 LANE = "s1.0"
-
-
-@pytest.fixture
-def address(servers: Servers, topic_prefix: Callable[[], str]) -> KafkaAddress:
-    return KafkaAddress(bootstrap_servers=servers.kafka_bootstrap_servers, topic_prefix=topic_prefix())
 
 
 @pytest.fixture

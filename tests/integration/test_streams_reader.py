@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 
 import pytest
 from confluent_kafka import Producer
@@ -12,14 +11,8 @@ from processors.faults import LaneStopped, StopCode
 from processors.streams.connection import KafkaAddress
 from processors.streams.reader import read_range
 from tests.kafka_log import DEADLINE_S, KafkaLog
-from tests.servers import Servers
 
 TOPIC = "log"
-
-
-@pytest.fixture
-def address(servers: Servers, topic_prefix: Callable[[], str]) -> KafkaAddress:
-    return KafkaAddress(bootstrap_servers=servers.kafka_bootstrap_servers, topic_prefix=topic_prefix())
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
 
@@ -24,13 +23,7 @@ from processors.wire.results import RESULT_BYTES_MAX
 from processors.wire.route import SIGNATURES_MAX
 from processors.wire.signature import SIGNATURE_BYTES_MAX, SIGNATURE_HEADER
 from tests.kafka_log import DEADLINE_S, KafkaLog
-from tests.servers import Servers
 from tests.waiting import eventually
-
-
-@pytest.fixture
-def address(servers: Servers, topic_prefix: Callable[[], str]) -> KafkaAddress:
-    return KafkaAddress(bootstrap_servers=servers.kafka_bootstrap_servers, topic_prefix=topic_prefix())
 
 
 def specs() -> list[TopicSpec]:

@@ -8,13 +8,13 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from processors.ops import supervisor
 from processors.ops.supervisor import Child, Condition, KeepsFailing, Program, Supervisor, read_states
+from tests.clock import Clock
 from tests.waiting import eventually
 
 OBEDIENT = """
@@ -51,14 +51,6 @@ def alive(pid: int) -> bool:
 def waits_for_its_next_start(child: Child) -> bool:
     child.look()
     return child.condition is Condition.WAITING
-
-
-@dataclass
-class Clock:
-    now_s: float = 0.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 @pytest.fixture

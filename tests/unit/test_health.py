@@ -11,14 +11,7 @@ from processors.faults import Misconfigured, Refused, Unavailable
 from processors.ops.health import SILENT_MAX_S, HealthServer
 from processors.telemetry import Pulse
 from processors.troubles import Troubles
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now_s = 1000.0
-
-    def __call__(self) -> float:
-        return self.now_s
+from tests.clock import Clock
 
 
 @pytest.fixture

@@ -8,14 +8,7 @@ from confluent_kafka import KafkaError
 from processors.faults import Refused, Unavailable
 from processors.streams.connection import fault_of
 from processors.streams.refusal import ECHO_S, LASTS_S, REFUSAL, Refusal, unanswered
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now_s = 1000.0
-
-    def __call__(self) -> float:
-        return self.now_s
+from tests.clock import Clock
 
 
 @pytest.fixture

@@ -20,14 +20,7 @@ from processors.faults import (
 )
 from processors.telemetry import configure_logging
 from processors.troubles import KINDS_MAX, QUIET_S, REPEAT_S, Troubles, needs_somebody
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now_s = 1000.0
-
-    def __call__(self) -> float:
-        return self.now_s
+from tests.clock import Clock
 
 
 @pytest.fixture

@@ -1,0 +1,38 @@
+"""Topics and an archive of a test's own: where they are, and what a test does to them by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from processors.stores.cassandra import CassandraAddress, CassandraSession
+from processors.streams.connection import KafkaAddress
+from tests.archived import make_archive, session_of
+from tests.kafka_log import KafkaLog
+from tests.servers import Servers
+
+
+@pytest.fixture
+def address(servers: Servers, topic_prefix: Callable[[], str]) -> KafkaAddress:
+    """Return the brokers, with a prefix that no other test has; tests of another server give this name to its own."""
+    return KafkaAddress(bootstrap_servers=servers.kafka_bootstrap_servers, topic_prefix=topic_prefix())
+
+
+@pytest.fixture
+def log(address: KafkaAddress) -> KafkaLog:
+    """Return the topics of that prefix."""
+    return KafkaLog(address)
+
+
+@pytest.fixture(scope="module")
+def archive(servers: Servers, fresh_keyspace: Callable[[], str]) -> CassandraAddress:
+    """Return an archive that the tests of a file share."""
+    return make_archive(servers, fresh_keyspace)
+
+
+@pytest.fixture(scope="module")
+def session(archive: CassandraAddress) -> Iterator[CassandraSession]:
+    """Return a session on it."""
+    with session_of(archive) as session:
+        yield session
