@@ -51,9 +51,8 @@ def port_of(running: Running, process: str) -> int:
 @pytest.mark.parametrize("process", sorted(OWN_SAMPLE))
 def test_every_process_answers_probes_and_shows_its_metrics(running: Running, process: str) -> None:
     port = port_of(running, process)
-    eventually(
-        lambda: page(port, "/readyz") == (200, json.dumps({"process": process, "ready": True}) + "\n"), "it is ready"
-    )
+    ready = {"process": process, "ready": True, "troubles": []}
+    eventually(lambda: page(port, "/readyz") == (200, json.dumps(ready) + "\n"), "it is ready")
     assert page(port, "/healthz")[0] == 200
     assert running.balance("account", "open", "probe", "USD").status in {0, 1}  # once for all of these
     eventually(

@@ -165,7 +165,7 @@ def test_the_window_is_that_of_the_rules_where_the_lane_has_published_to(shard: 
     shard.sql(
         "INSERT INTO rules SELECT lane, 2, IF(lane = 0, 0, next_offset + 5), since_time_ms, rules_release, 60000, "
         "skew_ms, future_limit_ms, refund_period_ms, longest_hold_ms, result_version, window_floor_ms, "
-        "refund_floor_ms, recall_floor_ms "
+        "refund_floor_ms, recall_floor_ms, signing_keys, registry_ids "
         f"FROM rules JOIN (SELECT {next_offset} AS next_offset) AS lane_1 WHERE version = 1"
     )
     assert SLICE not in shard.remover().step(PAST_MS)
@@ -384,7 +384,7 @@ def test_a_slice_that_went_is_not_made_again_although_the_window_was_wider_once(
     shard.sql(
         f"INSERT INTO rules SELECT lane, 2, 0, since_time_ms, rules_release, {WINDOW_MS}, skew_ms, future_limit_ms, "
         "refund_period_ms, longest_hold_ms, result_version, window_floor_ms, refund_floor_ms, "
-        "recall_floor_ms FROM rules"
+        "recall_floor_ms, signing_keys, registry_ids FROM rules"
     )
     shard.sql(f"UPDATE rules SET window_ms = {9 * WINDOW_MS} WHERE version = 1")
     assert SLICE in remover.step(PAST_MS)
