@@ -156,7 +156,7 @@ class Lane:
         self._again = None
         if published.next_offset >= progress.next_offset:
             return progress.next_offset, progress.leader_epoch
-        self._again = self._standingrecords_below(published.next_offset)
+        self._again = self._standing_up_to(published.next_offset)
         start = self._again.next_offset
         self._again_times = LaneTimes(state.lane_times, {}, next_offset=start, let_pass_below=progress.next_offset)
         if start < published.next_offset:
@@ -222,10 +222,10 @@ class Lane:
             if ours.next_offset == progress.next_offset:
                 _refuse_other_digest(ours, progress.digest)
             return ours
-        border = self._standingrecords_below(progress.published_offset)
+        border = self._standing_up_to(progress.published_offset)
         return border.position(context)
 
-    def _standingrecords_below(self, offset: int) -> Standing:
+    def _standing_up_to(self, offset: int) -> Standing:
         """Return the lane's state at the last batch border up to an offset: every lane has one at its first record.
 
         A database that was replayed, or restored and gone on from, was cut into other batches than what was published.

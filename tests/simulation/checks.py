@@ -184,9 +184,8 @@ class Checks:
         return offset
 
     def position_lost(self, lane: int) -> None:
-        """Allow what was published since ``published_offset`` to become visible once more, under the same ids (L4)."""
-        progress = self._database.tables.progress.get(lane)
-        since = 0 if progress is None else progress.published_offset
+        """Allow what was published since the border below ``published_offset`` to be visible again, as it was (L4)."""
+        since = self._database.tables.border_below_published(lane)
         self.published[lane] = min(self.published[lane], since)
         self.repeatable.update(key for key in self._visible if key[0] == lane and key[1] >= since)
 

@@ -131,8 +131,8 @@ class Fate(Actor):
             tables.progress[lane] = straight.states[straight.next_offset]
             tables.sources.setdefault(lane, {})
             tables.rules[lane, straight.rules.version] = (0, straight.rules)
-        for number in range(min(world.database.tables.journal), min(tables.journal, default=0)):
-            tables.journal[number] = {}
+        for number in range(min(world.database.tables.journal), max(world.database.tables.journal) + 1):
+            tables.journal.setdefault(number, {})
         self._backups = []
         self._put_in_place(tables)
 
@@ -226,8 +226,7 @@ class Fate(Actor):
     def _retention(self) -> None:
         world = self._world
         for lane in range(world.weather.lanes):
-            stands = [tables.progress.get(lane) for tables in (world.database.tables, *self._backups)]
-            needed = min(0 if each is None else min(each.next_offset, each.published_offset) for each in stands)
+            needed = min(tables.border_below_published(lane) for tables in (world.database.tables, *self._backups))
             log = world.broker.log(world.shard_topic, lane)
             self._keep_for_checks(lane, log, 0, needed)
             log.trim(needed)

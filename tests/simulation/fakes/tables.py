@@ -115,6 +115,12 @@ class Tables:
         ]
         return [row for _, row in sorted(found, key=lambda each: each[0])]
 
+    def border_below_published(self, lane: int) -> int:
+        """Return the last batch border up to ``published_offset``: where a lane whose position is lost begins (L4)."""
+        progress = self.progress.get(lane)
+        at_most = 0 if progress is None else min(progress.next_offset, progress.published_offset)
+        return max((each for of_lane, each in self.batch_digests if of_lane == lane and each <= at_most), default=0)
+
     def rules_of(self, lane: int) -> dict[int, Rules]:
         """Return a lane's rules by the offset from which they are in force, oldest first."""
         return dict(self.rules[key] for key in sorted(self.rules) if key[0] == lane)
