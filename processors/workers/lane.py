@@ -154,10 +154,12 @@ class Lane:
         """Return the first record to read, and the leader epoch before it: D, or where answering again begins (L4)."""
         progress = state.progress
         self._again = None
+        self._again_from = (published.next_offset, published.lane_time_ms)
         if published.next_offset >= progress.next_offset:
             return progress.next_offset, progress.leader_epoch
         self._again = self._standing_up_to(published.next_offset)
         start = self._again.next_offset
+        self._again_from = (start, self._again.lane_time_ms)
         self._again_times = LaneTimes(state.lane_times, {}, next_offset=start, let_pass_below=progress.next_offset)
         if start < published.next_offset:
             return start, -1
@@ -283,7 +285,7 @@ class Lane:
         self._look_before_later_times(records)
         try:
             taken = self._committer.advance(
-                records, published=self.publishing.published, check=self._check_at_published
+                records, published=self._published_border(), check=self._check_at_published
             )
         except Retryable:
             self._cut_before = self._committer.cut_before or self._cut_before
@@ -303,6 +305,16 @@ class Lane:
             on_hand = [*self._committer.undecided, *records]
             decider = self._decider
             times.looked_ms = self._ahead.look(decider.standing.next_offset, decider.book.rules, on_hand)
+
+    def _published_border(self) -> tuple[int, int]:
+        """Return P, and the lane time there, as it is stored: where answering again could begin (L4).
+
+        While [P, D) of the assignment is answered again, P lies between batch borders, and the next owner begins at the
+        border before it. He needs the journal's rows from there on, and the remover keeps what is not stored as
+        published (A6).
+        """
+        published = self.publishing.published
+        return published if published[0] >= self._decided_before else self._again_from
 
     def settle(self) -> None:
         """Wait for what is being committed, and hand it to the publish stage: somebody else's word ends the turns.

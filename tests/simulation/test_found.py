@@ -8,7 +8,7 @@ from threading import Event
 import pytest
 
 from processors.faults import Fenced, LaneStopped, Retryable, StopCode
-from processors.ids import make_command_id, slice_of
+from processors.ids import SLICE_MS, make_command_id, slice_of
 from processors.ledger.commands import Command, GetBalance, SetLaneTime, Tick
 from processors.ledger.outcomes import Reason
 from processors.ledger.rules import Rules
@@ -95,6 +95,22 @@ class Worker:
         headers = [(ROUTE_HEADER, encode_route(route))]
         self.broker.write(OutRecord(TOPIC, 0, b"acme", encode_command(command), headers))
 
+    def write_balance_question(self, ingress_offset: int) -> None:
+        """Write a command that is refused, and leaves a row."""
+        command_id = make_command_id(self.clock.now_ms, bytes(10))
+        self.write_command(GetBalance(command_id=command_id, address="acme", currency="USD"), ingress_offset)
+
+    def keep_slices(self) -> None:
+        """Make the journal's slices up to now."""
+        for number in range(slice_of(START_MS), slice_of(self.clock.now_ms) + 2):
+            self.database.tables.journal.setdefault(number, {})
+
+    def remove_slices(self) -> None:
+        """Remove what the remover may, of what is published (A6)."""
+        floor_ms = self.database.tables.progress[0].published_time_ms - Rules(version=1).window_ms
+        for number in [each for each in self.database.tables.journal if (each + 1) * SLICE_MS <= floor_ms]:
+            del self.database.tables.journal[number]
+
     def tell(self, offset: int, time_ms: int, *, last: int | None = None) -> None:
         """Write an operator's word on the time of a record, or of it and those after it."""
         last = offset if last is None else last
@@ -131,6 +147,10 @@ class Worker:
                 return stop
             return None
         raise AssertionError("it goes on like this for ever")
+
+    def results(self) -> list[bytes]:
+        """Return every visible result."""
+        return [entry.value for entry in self.broker.log("balance.results", 0).entries if entry.value]
 
     @property
     def next_offset(self) -> int:
@@ -331,6 +351,34 @@ def test_copies_of_a_command_from_the_future_are_answered_again_whatever_each_wa
         (Reason.COMMAND_FROM_FUTURE, True),
         (Reason.COMMAND_FROM_FUTURE, False),
     ]
+
+
+@pytest.mark.rule("L4")
+@pytest.mark.rule("A6")
+def test_rows_from_the_border_before_what_is_published_are_kept_for_the_next_owner() -> None:
+    worker = Worker.begin()
+    worker.lane.assign()
+    for sent in range(4):  # one batch of eight hours, as after an outage
+        worker.write_balance_question(sent)
+        worker.clock.advance(2 * HOUR_MS)
+        worker.keep_slices()
+    worker.serve(publish=False)
+    second = worker.again()
+    second.lane.assign()
+    waiting = second.read()
+    waiting = waiting[second.lane.turn(waiting[:3]) :]
+    assert second.lane.publishing.step()  # P lies within the batch
+    second.write_balance_question(4)
+    waiting += second.read()
+    while waiting or not second.lane.idle:
+        waiting = waiting[second.lane.turn(waiting) :]
+    second.remove_slices()
+
+    third = second.again()
+
+    assert third.stop() is None
+    offsets = [decode_result(value).lane_offset for value in third.results()]
+    assert offsets == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.rule("M9")
