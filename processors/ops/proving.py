@@ -112,7 +112,10 @@ def target_address(settings: Settings, shard: str, dsn: str) -> MysqlAddress:
         Misconfigured: It is no such text; what is told of it never holds what may be the password.
     """
     live = assembly.mysql_address(settings, shard)
-    parts = urlsplit(dsn)
+    try:
+        parts = urlsplit(dsn)
+    except ValueError:
+        raise _no_target("a bracket in it belongs to no host") from None
     try:
         port = parts.port
     except ValueError:
@@ -136,7 +139,7 @@ def target_address(settings: Settings, shard: str, dsn: str) -> MysqlAddress:
 def _no_target(why: str) -> Misconfigured:
     return Misconfigured(
         f"--into is no target, since {why}: write mysql://user:password@host:port/database, and percent-encode the "
-        "characters / # ? @ : % of user and password, such as %2F for /"
+        "characters / # ? @ : % [ ] of user and password, such as %2F for /"
     )
 
 

@@ -28,6 +28,7 @@ def settings() -> Settings:
         f"mysql://user:{SECRET}#ss@host/copy",
         f"mysql://user:{SECRET}?ss@host/copy",
         f"mysql://user:{SECRET}@ss@host/",
+        f"mysql://user:{SECRET}[ss@host:3306/copy",
         f"mysql://user:{SECRET}@host:abc/copy",
         f"mysql://user:{SECRET}@host:70000/copy",
         f"mysql://user:{SECRET}@host",
