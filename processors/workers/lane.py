@@ -284,9 +284,7 @@ class Lane:
                 records = records_below(records, border)
         self._look_before_later_times(records)
         try:
-            taken = self._committer.advance(
-                records, published=self._published_border(), check=self._check_at_published
-            )
+            taken = self._committer.advance(records, published=self._published_border(), check=self._check_at_published)
         except Retryable:
             self._cut_before = self._committer.cut_before or self._cut_before
             raise

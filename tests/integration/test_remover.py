@@ -223,7 +223,9 @@ def with_a_stopped_lane(shard: Shard) -> None:
 
 
 @pytest.mark.parametrize(
-    ("harm", "left"), [(behind_the_sink, 1), (with_a_finding, 1), (with_a_stopped_lane, 2)], ids=str
+    ("harm", "left"),
+    [(behind_the_sink, 1), (with_a_finding, 1), (with_a_stopped_lane, 2)],
+    ids=["behind the sink", "with a finding", "with a stopped lane"],
 )
 def test_a_slice_that_is_past_and_may_not_go_is_counted(shard: Shard, harm: Callable[[Shard], None], left: int) -> None:
     harm(shard)
