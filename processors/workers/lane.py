@@ -20,13 +20,14 @@ from processors.ledger.identity import identify
 from processors.ledger.rules import RESULT_VERSION, Rules
 from processors.stores.rows import BatchDigest, LaneState, StoredAnswer
 from processors.wire.admission import Admission, Gate, admit
-from processors.wire.positions import GroupPosition, decode_metadata
+from processors.wire.positions import GroupPosition
 from processors.wire.records import OutRecord, Record, records_below
 from processors.wire.results import encode_duplicate, encode_result
 from processors.workers.committing import AHEAD_FROM, BatchStore, Committer
 from processors.workers.deciding import CONTROL_TYPES, Decided, Decider, dead_letter, needs_of, result_record
 from processors.workers.lane_gate import Admit, LaneGate
 from processors.workers.lane_metrics import count_batch
+from processors.workers.lane_position import published_position, refuse_other_digest, standing_up_to
 from processors.workers.lane_times import LaneTimes, WordsAhead
 from processors.workers.publishing import Committed, Publisher, PublishStage
 from processors.workers.standing import LaneContext, Standing, chain_digest, is_redelivery, meet
@@ -157,13 +158,13 @@ class Lane:
         self._again_from = (published.next_offset, published.lane_time_ms)
         if published.next_offset >= progress.next_offset:
             return progress.next_offset, progress.leader_epoch
-        self._again = self._standing_up_to(published.next_offset)
+        self._again = standing_up_to(self._parts.store, published.next_offset)
         start = self._again.next_offset
         self._again_from = (start, self._again.lane_time_ms)
         self._again_times = LaneTimes(state.lane_times, {}, next_offset=start, let_pass_below=progress.next_offset)
         if start < published.next_offset:
             return start, -1
-        _refuse_other_digest(published, self._again.digest)
+        refuse_other_digest(published, self._again.digest)
         return start, published.leader_epoch
 
     def _times_ahead(self, state: LaneState, published: GroupPosition) -> LaneTimes:
@@ -215,34 +216,8 @@ class Lane:
         return heard.heard_at(offset, state.rules.release)
 
     def _published_position(self, state: LaneState) -> GroupPosition:
-        """Return P: the group's commit where it is ours and not behind, else what ``progress`` says (L4)."""
-        context = self._parts.context
-        progress = state.progress
-        committed = self._parts.log.committed()
-        ours = _our_position(committed, context)
-        if ours is not None and ours.next_offset >= progress.published_offset:
-            if ours.next_offset == progress.next_offset:
-                _refuse_other_digest(ours, progress.digest)
-            return ours
-        border = self._standing_up_to(progress.published_offset)
-        return border.position(context)
-
-    def _standing_up_to(self, offset: int) -> Standing:
-        """Return the lane's state at the last batch border up to an offset: every lane has one at its first record.
-
-        A database that was replayed, or restored and gone on from, was cut into other batches than what was published.
-        """
-        border = self._parts.store.last_border(offset)
-        if border is None:
-            border = BatchDigest(next_offset=0, digest=bytes(32), lane_time_ms=0, sources={})
-        return Standing(
-            next_offset=border.next_offset,
-            leader_epoch=-1,
-            lane_time_ms=border.lane_time_ms,
-            version_us=0,
-            digest=border.digest,
-            sources=dict(border.sources),
-        )
+        parts = self._parts
+        return published_position(parts.store, parts.log.committed(), state, parts.context)
 
     def close(self) -> None:
         """Let go of the producer; what it has not committed was never visible."""
@@ -343,7 +318,7 @@ class Lane:
         """Prove, on reaching P with a database from before, that it was decided the same again (L4)."""
         standing = self._decider.standing
         if standing.next_offset == self._published_at.next_offset:
-            _refuse_other_digest(self._published_at, standing.digest)
+            refuse_other_digest(self._published_at, standing.digest)
 
     # ------------------------------------------------------------------ answering again
 
@@ -366,7 +341,7 @@ class Lane:
         for admission in admissions:
             out.extend(self._one_again(admission, standing, stored.get(admission.record.offset, []), book))
         if standing.next_offset == published_to:
-            _refuse_other_digest(self._published_at, standing.digest)
+            refuse_other_digest(self._published_at, standing.digest)
         if standing.next_offset == self._decided_before:
             if standing.digest != self._committer.fence.digest:
                 raise LaneStopped(
@@ -483,24 +458,3 @@ class Lane:
                 outcome=answer,
             )
         return result_record(context, admission.root, result)
-
-
-def _our_position(committed: tuple[int, str] | None, context: LaneContext) -> GroupPosition | None:
-    """Return the group's commit where this service wrote it for this lane and topic, else None (L4)."""
-    if committed is None:
-        return None
-    offset, metadata = committed
-    position = decode_metadata(offset, metadata)
-    if position is None or position.topic_id != context.identity.incarnation or position.lane != context.lane:
-        return None
-    return position
-
-
-def _refuse_other_digest(published: GroupPosition, digest: bytes) -> None:
-    """Stop before anything is published from a database that does not have what was published up to P (L4)."""
-    if digest != published.digest:
-        raise LaneStopped(
-            StopCode.DIGEST_DIFFERS,
-            f"offset {published.next_offset} was published with digest {published.digest.hex()}, "
-            f"the database has {digest.hex()} there",
-        )

@@ -1,0 +1,79 @@
+"""Up to where a lane's results are known to be published, and where answering again begins (L4)."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from processors.faults import LaneStopped, StopCode
+from processors.stores.rows import BatchDigest, LaneState
+from processors.wire.positions import GroupPosition, decode_metadata
+from processors.workers.standing import LaneContext, Standing
+
+
+class Borders(Protocol):
+    """The lane's batch borders, as its store knows them."""
+
+    def last_border(self, at_most: int) -> BatchDigest | None:
+        """Return the lane's state at the last batch border up to an offset, if one is still known."""
+
+
+def published_position(
+    borders: Borders, committed: tuple[int, str] | None, state: LaneState, context: LaneContext
+) -> GroupPosition:
+    """Return P: the group's commit where it is ours and not behind, else what ``progress`` says (L4).
+
+    Args:
+        borders: Of the lane's database.
+        committed: The group's offset and metadata, None where there is none.
+        state: As it was taken over.
+        context: The lane's.
+
+    Raises:
+        LaneStopped: DIGEST_DIFFERS: all was published, and another state than the database has.
+    """
+    progress = state.progress
+    ours = _our_position(committed, context)
+    if ours is not None and ours.next_offset >= progress.published_offset:
+        if ours.next_offset == progress.next_offset:
+            refuse_other_digest(ours, progress.digest)
+        return ours
+    return standing_up_to(borders, progress.published_offset).position(context)
+
+
+def standing_up_to(borders: Borders, offset: int) -> Standing:
+    """Return the lane's state at the last batch border up to an offset: every lane has one at its first record.
+
+    A database that was replayed, or restored and gone on from, was cut into other batches than what was published.
+    """
+    border = borders.last_border(offset)
+    if border is None:
+        border = BatchDigest(next_offset=0, digest=bytes(32), lane_time_ms=0, sources={})
+    return Standing(
+        next_offset=border.next_offset,
+        leader_epoch=-1,
+        lane_time_ms=border.lane_time_ms,
+        version_us=0,
+        digest=border.digest,
+        sources=dict(border.sources),
+    )
+
+
+def refuse_other_digest(published: GroupPosition, digest: bytes) -> None:
+    """Stop before anything is published from a database that does not have what was published up to P (L4)."""
+    if digest != published.digest:
+        raise LaneStopped(
+            StopCode.DIGEST_DIFFERS,
+            f"offset {published.next_offset} was published with digest {published.digest.hex()}, "
+            f"the database has {digest.hex()} there",
+        )
+
+
+def _our_position(committed: tuple[int, str] | None, context: LaneContext) -> GroupPosition | None:
+    """Return the group's commit where this service wrote it for this lane and topic, else None (L4)."""
+    if committed is None:
+        return None
+    offset, metadata = committed
+    position = decode_metadata(offset, metadata)
+    if position is None or position.topic_id != context.identity.incarnation or position.lane != context.lane:
+        return None
+    return position
