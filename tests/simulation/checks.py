@@ -17,9 +17,9 @@ from processors.wire.positions import decode_metadata
 from processors.wire.records import Record
 from processors.wire.results import Result, decode_result
 from processors.workers.standing import LaneContext
-from tests.simulation.customers import KEYRING
 from tests.simulation.fakes.broker import Broker, PartitionLog, Transaction, record_of
 from tests.simulation.fakes.database import Database
+from tests.simulation.rolling import EVERY_KEY, OTHER_GATE, SETTINGS
 from tests.simulation.straight import StraightRun
 
 AnswerKey = tuple[int, int, int]  # lane, offset, place among the record's answers
@@ -40,7 +40,7 @@ class Checks:
     def __init__(
         self, broker: Broker, database: Database, topic: str, contexts: list[LaneContext], rules: Rules
     ) -> None:
-        self.straight = [StraightRun(context, rules, KEYRING) for context in contexts]
+        self.straight = [StraightRun(context, rules, EVERY_KEY, SETTINGS) for context in contexts]
         self.lost: dict[tuple[int, int], Record] = {}  # records that a log no longer has, as they were
         self.log_ends: dict[int, int] = {}  # lane -> where its first log ended, once another took its place
         self.results: list[Result] = []  # every visible one, in order
@@ -76,6 +76,12 @@ class Checks:
                 raise Violation(f"lane {lane} decided offset {record.offset}, which must stop it: {stop}") from stop
             for place, answer in enumerate(answers):
                 self._places[answer.topic, answer.value] = (lane, record.offset, place)
+
+    def rules_at_end(self, lane: int) -> Rules:
+        """Return the rules that are in force behind a lane's log as it is now."""
+        straight = self.straight[lane]
+        straight.hear(self._written(lane))
+        return straight.heard_rules
 
     def _written(self, lane: int) -> Iterator[Record]:
         """Yield the records that stand in a lane's log now, from the first that was not decided."""
@@ -242,12 +248,15 @@ class Checks:
             demand(refunded[key] == row, f"refunded {key}")
 
     def _check_replay(self, lane: int) -> None:
-        """A replay, which knows from its first record on all that the log ever said, decides the same (I2)."""
+        """A replay decides the same (I2, I6), though it knows from its first record on all that the log ever said.
+
+        Its keys file and its registry ids are others: what the log does not name counts for nothing.
+        """
         live = self.straight[lane]
         live.hear(self._written(lane))
         if not live.words:
             return
-        replay = StraightRun(self._contexts[lane], live.rules, KEYRING)
+        replay = StraightRun(self._contexts[lane], live.rules, OTHER_GATE.keyring, OTHER_GATE.confluent)
         replay.hear(live.words)
         for record in live.met_records.values():
             replay.decide(record)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 from processors.faults import StopCode
@@ -190,7 +190,9 @@ class Fate(Actor):
             result_version=RESULT_VERSION,
         )
         for lane in range(world.weather.lanes):
-            write_straight(world, lane, encode_command(wish), keyring=KEYRING)
+            release = world.checks.rules_at_end(lane).release
+            payload = encode_command(replace(wish, release=release), release=release)
+            write_straight(world, lane, payload, keyring=KEYRING)
 
     def _broker_clock(self) -> None:
         world = self._world

@@ -6,18 +6,20 @@ import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from processors.faults import StopCode, UnknownOutcome
+from processors.faults import LaneStopped, StopCode, UnknownOutcome
 from processors.ids import SLICE_MS
 from processors.ledger.book import Book, Keys, Rows
 from processors.ledger.commands import Command
 from processors.ledger.outcomes import Status
-from processors.ledger.rules import Rules
+from processors.ledger.rules import RULES_RELEASE, Rules
 from processors.stores.rows import BatchDigest, BatchWrite, Fence, LaneState
-from processors.wire.admission import Admission
+from processors.wire.admission import Admission, Gate, admit
 from processors.wire.positions import GroupPosition
 from processors.wire.records import OutRecord, Record
+from processors.wire.signature import SIGNATURE_HEADER
 from processors.workers.deciding import Decided, Decider, _Batch
 from processors.workers.lane import Lane, LaneParts
+from processors.workers.lane_gate import LaneGate
 from processors.workers.lane_times import WordsAhead
 from processors.workers.publishing import Publisher
 from processors.workers.router import Router
@@ -421,3 +423,49 @@ class ProducerWithGaps(FakeProducer):
         while self.queue:
             self.broker.write(self.queue.popleft()[0])
         super().give_up()
+
+
+# ---------------------------------------------------------------------- I6, W1: what a record is
+
+
+def admit_by_schemas_of_every_release(record: Record, rules: Rules, gate: Gate) -> Admission:
+    """I6: decode by whatever this release knows, whatever release the log has come to."""
+    return admit(record, replace(rules, release=RULES_RELEASE), gate)
+
+
+def admit_by_the_keys_file(record: Record, rules: Rules, gate: Gate) -> Admission:
+    """I6, W1: believe every key of the file, and none that it lacks."""
+    return admit(record, replace(rules, keys=None), gate)
+
+
+def admit_by_the_settings_ids(record: Record, rules: Rules, gate: Gate) -> Admission:
+    """I6: take a schema registry's ids from the settings."""
+    return admit(record, replace(rules, registry_ids=None), gate)
+
+
+def admit_without_missing_a_key(record: Record, rules: Rules, gate: Gate) -> Admission:
+    """W1: hold a signature for wrong where its key counts and the file does not have it."""
+    try:
+        return admit(record, rules, gate)
+    except LaneStopped:
+        return admit(
+            replace(record, headers=[each for each in record.headers if each[0] != SIGNATURE_HEADER]), rules, gate
+        )
+
+
+class _GateThatMissesNothing(LaneGate):
+    """Never looks whether the keys file has what the log needs."""
+
+    def lacking(self, keys: str | None) -> str | None:  # noqa: ARG002 - the real one's signature
+        return None
+
+
+class LaneThatMissesNoKey(Lane):
+    """W1: decides without a key that the log has, and goes on without it."""
+
+    _gate: LaneGate
+
+    def _refuse_stopped(self, state: LaneState, topic_id: bytes) -> None:
+        gate = self._gate
+        gate.__class__ = _GateThatMissesNothing
+        super()._refuse_stopped(state, topic_id)

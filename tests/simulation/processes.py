@@ -5,11 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Collection
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from processors.faults import Fault, Fenced, LaneStopped, Retryable
+from processors.ledger.rules import RULES_RELEASE
 from processors.streams.consumer import AssignmentEvents
-from processors.wire.admission import Gate
 from processors.wire.records import Record
 from processors.workers.lane import Lane, LaneParts
 from processors.workers.lane_runner import (
@@ -21,9 +22,9 @@ from processors.workers.lane_runner import (
     why_stopped,
 )
 from processors.workers.publishing import PublishStage
-from tests.simulation.customers import KEYRING
 from tests.simulation.fakes.lane_store import FakeLaneStore
 from tests.simulation.fakes.producers import Membership
+from tests.simulation.rolling import admit_of_the_first_release
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -118,6 +119,7 @@ class WorkerProcess(Process):
         world = self.world
         events = AssignmentEvents(assigned=self._assigned, revoked=self._revoked, started=self._started)
         self.topic_id = world.broker.topic(world.shard_topic).topic_id
+        self.release = world.installation.release_of_a_start()
         self.runners: dict[int, LaneActor] = {}
         self.consumer = world.makers.consumer(
             world.broker, world.shard_topic, world.shard_group, self.name, events=events, power=self
@@ -134,8 +136,8 @@ class WorkerProcess(Process):
         self.stores.append(store)
         membership = Membership(group=self.consumer.group, member=lambda: self.consumer.member)
         return LaneParts(
-            context=world.context(lane, self.topic_id),
-            make_gate=lambda: Gate(keyring=KEYRING, lane=lane, lanes=world.weather.lanes),
+            context=replace(world.context(lane, self.topic_id), known_release=self.release),
+            make_gate=lambda: world.installation.gate(self.name, lane),
             store=store,
             log=makers.log(world.broker, self.consumer, world.shard_topic, lane, power=self),
             make_publisher=lambda: makers.publisher(world.broker, f"s1.{lane}", world.shard_topic, membership, self),
@@ -143,6 +145,7 @@ class WorkerProcess(Process):
             book_accounts_max=world.weather.book_accounts_max,
             ahead_from=AHEAD_FROM,
             observe_published=lambda _: None,
+            admit=makers.admit if self.release == RULES_RELEASE else admit_of_the_first_release,
         )
 
     def _assigned(self, lanes: Collection[int]) -> None:

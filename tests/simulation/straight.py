@@ -9,6 +9,7 @@ from processors.faults import LaneStopped
 from processors.ledger.rules import RULES_RELEASE, Rules
 from processors.stores.rows import LaneState, Progress
 from processors.wire.admission import Admission, Gate, admit
+from processors.wire.commands import NO_REGISTRY, ConfluentIds
 from processors.wire.records import OutRecord, Record
 from processors.wire.results import decision_of
 from processors.wire.signature import KeyRing
@@ -22,7 +23,9 @@ from tests.simulation.fakes.tables import Tables
 class StraightRun:
     """What a lane's log means: the answers to each record, and the state after each; decided as far as asked for."""
 
-    def __init__(self, context: LaneContext, rules: Rules, keyring: KeyRing) -> None:
+    def __init__(
+        self, context: LaneContext, rules: Rules, keyring: KeyRing, confluent: ConfluentIds = NO_REGISTRY
+    ) -> None:
         self.answers: dict[int, list[OutRecord]] = {}
         self.rules = rules  # those it began with
         self.words: list[Record] = []  # of operators on times and rules, as heard, even if the log lost them since
@@ -31,8 +34,7 @@ class StraightRun:
             set()
         )  # ingress partition and offset of every record that was met for the first time
         self.tables = Tables(journal=defaultdict(dict))
-        self._context = context
-        self._keyring = keyring
+        self._gate = Gate(keyring=keyring, lane=context.lane, lanes=context.lanes, confluent=confluent)
         progress = Progress(
             lane=context.lane,
             topic_id=context.identity.incarnation,
@@ -48,7 +50,7 @@ class StraightRun:
         self.states = {0: progress}
         self._words: dict[int, list[Word]] = {}
         self._heard_to = 0
-        self._heard_rules = rules  # in force there
+        self.heard_rules = rules  # in force there
         self._decider = Decider(
             context,
             LaneState(
@@ -78,14 +80,13 @@ class StraightRun:
             self._heard_to = record.offset + 1
             if may_be_heard(record):
                 self.words.append(record)
-                word, self._heard_rules = heard(record, self._heard_rules, self.admit, known_release=RULES_RELEASE)
+                word, self.heard_rules = heard(record, self.heard_rules, self.admit, known_release=RULES_RELEASE)
                 if word is not None:
                     self._words.setdefault(word.first_offset, []).append(word)
 
     def admit(self, record: Record, rules: Rules) -> Admission:
         """Say what a record of the lane is under some rules."""
-        context = self._context
-        return admit(record, rules, Gate(keyring=self._keyring, lane=context.lane, lanes=context.lanes))
+        return admit(record, rules, self._gate)
 
     def _note_met(self, admission: Admission) -> None:
         """Note a record that is no redelivery: only then is it answered (L10)."""

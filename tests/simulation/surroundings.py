@@ -45,7 +45,7 @@ class Gateways(Actor):
             self._end()
         elif not self._in_transaction and rng.random() < 0.04:
             self._in_transaction = True
-        self._send(world.customers.write(world.clock.now_ms))
+        self._send(world.installation.dress(world.customers.write(world.clock.now_ms)))
 
     def finish(self) -> None:
         self._left = 0

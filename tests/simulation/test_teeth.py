@@ -224,6 +224,35 @@ def test_simulation_notices_rules_that_are_not_the_logs() -> None:
     assert notices(Makers(store=flaws.StoreOfTheFirstRules), with_mishaps(Mishap.SET_RULES, Mishap.KILL))
 
 
+def with_releases_rolled(weather: Weather) -> Weather:
+    """Have releases rolled to and fro, keys and registry ids changed and files lost, in every run."""
+    return replace(weather, rolls=True, steps=500, disaster=None)
+
+
+@pytest.mark.rule("I6")
+@pytest.mark.rule("F1")
+def test_simulation_notices_schemas_that_count_before_their_release() -> None:
+    assert notices(Makers(admit=flaws.admit_by_schemas_of_every_release), with_releases_rolled)
+
+
+@pytest.mark.rule("I6")
+@pytest.mark.rule("W1")
+def test_simulation_notices_keys_that_count_by_the_file_alone() -> None:
+    assert notices(Makers(admit=flaws.admit_by_the_keys_file), with_releases_rolled)
+
+
+@pytest.mark.rule("I6")
+def test_simulation_notices_registry_ids_of_the_settings() -> None:
+    assert notices(Makers(admit=flaws.admit_by_the_settings_ids), with_releases_rolled)
+
+
+@pytest.mark.rule("W1")
+def test_simulation_notices_a_lane_that_goes_on_without_a_key() -> None:
+    assert first_violation(range(50), makers=Makers(), weather=with_releases_rolled) is None
+    makers = Makers(lane=flaws.LaneThatMissesNoKey, admit=flaws.admit_without_missing_a_key)
+    assert notices(makers, with_releases_rolled)
+
+
 @pytest.mark.rule("I7")
 def test_simulation_notices_a_hold_that_outlives_its_end() -> None:
     assert notices(Makers(store=flaws.StoreThatKeepsHolds))

@@ -7,6 +7,8 @@ from enum import StrEnum
 from random import Random
 
 from processors.ledger.rules import RESULT_VERSION, RULES_RELEASE, Rules
+from processors.wire.signature import trusted_keys
+from tests.simulation.customers import KEYRING
 
 HOUR_MS = 3_600_000
 
@@ -60,6 +62,7 @@ class Weather:
     rules: Rules
     replays: bool = False  # whether a database may be replaced by one that was replayed from the topic
     worker_ahead_ms: int = 0  # how far the second worker's clock is wrong
+    rolls: bool = False  # whether workers of two releases take turns, and what counts changes (``rolling``)
 
 
 def weather_of(rng: Random) -> Weather:
@@ -68,6 +71,7 @@ def weather_of(rng: Random) -> Weather:
     beside.setstate(rng.getstate())  # draws of its own: seeds that tests rely on keep all else
     lanes = rng.choice((1, 2, 2))
     stormy = rng.random() < 0.8
+    release = beside.choice((1, RULES_RELEASE))
     return Weather(
         lanes=lanes,
         ingress_partitions=rng.choice((1, 2)),
@@ -88,8 +92,11 @@ def weather_of(rng: Random) -> Weather:
             window_ms=rng.choice((1, 2, 6)) * HOUR_MS,
             refund_period_ms=rng.choice((6, 12, 180 * 24)) * HOUR_MS,
             longest_hold_ms=30 * 24 * HOUR_MS,
-            release=beside.choice((1, RULES_RELEASE)),
+            release=release,
             result_version=beside.choice((1, RESULT_VERSION)),
+            keys=trusted_keys(KEYRING) if release == RULES_RELEASE else None,
+            registry_ids="" if release == RULES_RELEASE else None,
         ),
         replays=beside.random() < 0.5,
+        rolls=beside.random() < 0.3,
     )

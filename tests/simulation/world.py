@@ -11,9 +11,11 @@ from processors.ids import slice_of
 from processors.routing.directory import HOME_UNIT, Directory
 from processors.streams.directory import DirectoryContents
 from processors.streams.topics import DIRECTORY_TOPIC
+from processors.wire.admission import admit
 from processors.wire.directory import DirectoryHead, ShardRecord
 from processors.wire.results import LaneIdentity, Result
 from processors.workers.lane import Lane, LaneParts
+from processors.workers.lane_gate import Admit
 from processors.workers.router import Router
 from processors.workers.standing import LaneContext
 from tests.simulation.checks import Checks, Violation, demand
@@ -27,6 +29,8 @@ from tests.simulation.fakes.power import PowerCut
 from tests.simulation.fakes.producers import FakeProducer, FakePublisher
 from tests.simulation.fate import Fate
 from tests.simulation.processes import Actor, Process, WorkerProcess
+from tests.simulation.releasing import Installer
+from tests.simulation.rolling import Installation
 from tests.simulation.services import ExpirerProcess, RecallerProcess, RemoverProcess, RouterProcess
 from tests.simulation.surroundings import Background, Gateways, Operator, Supervisor
 from tests.simulation.weather import Weather, weather_of
@@ -51,6 +55,7 @@ class Makers:
     router: type[Router] = Router
     recaller: type[RecallerProcess] = RecallerProcess
     remover: type[RemoverProcess] = RemoverProcess
+    admit: Admit = admit
     keeps_queued: bool = False  # L12 taken out
 
 
@@ -111,6 +116,7 @@ class World:
         )
 
     def _start(self) -> None:
+        self.installation = Installation(self)
         self.processes: list[Process] = [
             WorkerProcess(self, "worker-1"),
             WorkerProcess(self, "worker-2"),
@@ -129,6 +135,8 @@ class World:
         self.surroundings: list[Actor] = [
             self.gateways, self.gateways, Background(self), Supervisor(self), self.operator, self.fate,
         ]  # fmt: skip
+        if self.weather.rolls:
+            self.surroundings.append(Installer(self))
 
     def context(self, lane: int, topic_id: bytes) -> LaneContext:
         return LaneContext(
@@ -212,6 +220,7 @@ class World:
         """Take note that a stop was stored; only a disaster, or a clock that is ahead, may have led to it."""
         self.note(f"lane {lane} is stopped: {stop}")
         allowed = self.stop_codes.get(lane, set()) | self.may_stop | {StopCode.CLOCK_AHEAD}
+        allowed |= self.installation.may_stop(lane)
         demand(stop.code in allowed, f"lane {lane} stopped: {stop}")
 
     def _waited_for(self, holder: Session) -> None:
