@@ -59,7 +59,7 @@ class Installer(Actor):
         else:
             after = replace(rules, keys=self._other_keys(rules.keys))
         world.note(f"installer: lane {lane} gets rules {after}")
-        wish = _wish(replace(after, version=rules.version + 1))
+        wish = wish_of(replace(after, version=rules.version + 1))
         write_straight(world, lane, encode_command(wish, release=rules.release), keyring=KEYRING)
 
     def _other_keys(self, text: str) -> str:
@@ -114,7 +114,8 @@ class Installer(Actor):
         self._mend()
 
 
-def _wish(rules: Rules) -> SetRules:
+def wish_of(rules: Rules) -> SetRules:
+    """Return an operator's record that brings rules."""
     return SetRules(
         command_id=bytes(16),
         version=rules.version,
