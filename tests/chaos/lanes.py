@@ -73,6 +73,7 @@ class Shard:
         self.place = place
         self.settings = place.settings
         initialize(self.settings, lambda _said: None)
+        self.rules = first_rules(self.settings)  # whatever becomes of the keys file
         self.address = assembly.kafka_address(self.settings)
         self.topics = Topics(self.address)
         self.lanes = self.settings.topics.lanes
@@ -89,7 +90,9 @@ class Shard:
             self.write_payload(root_of(command.address), encode_command(command))
         self.flush()
 
-    def write_payload(self, root: str, payload: bytes, *, ingress_offset: int | None = None) -> None:
+    def write_payload(
+        self, root: str, payload: bytes, *, ingress_offset: int | None = None, headers: Headers | None = None
+    ) -> None:
         """Append one routed record; an ingress offset given again is the router's redelivery (L10)."""
         if ingress_offset is None:
             ingress_offset = self._ingress_offset
@@ -97,7 +100,7 @@ class Shard:
         # One ingress partition a lane, as W3 has it where there are as many of both.
         lane = partition_of(root, self.lanes)
         route = Route(RouteKind.COMMAND, 1, lane, ingress_offset, 0, now_ms(), f"bucket:{bucket_of(root)}", 0)
-        self.append(root.encode(), payload, [(ROUTE_HEADER, encode_route(route))], lane)
+        self.append(root.encode(), payload, [(ROUTE_HEADER, encode_route(route)), *(headers or [])], lane)
 
     def append(self, key: bytes | None, payload: bytes, headers: Headers, lane: int = 0) -> None:
         """Append one record as it is, whoever may have written it; waits while the producer's queue is full."""
@@ -176,7 +179,7 @@ class Shard:
     def decider(self, lane: int) -> Decider:
         """Return the decider of a new lane."""
         topic_id = self.topics.topic_id(shard_topic(SHARD))
-        rules = first_rules(self.settings)
+        rules = self.rules
         state = LaneState(
             progress=Progress(
                 lane=lane,
@@ -221,6 +224,10 @@ class Shard:
             partition: self._values(RESULTS_TOPIC, partition)
             for partition in range(self.settings.topics.results_partitions)
         }
+
+    def dead_letters(self) -> list[bytes]:
+        """Return every dead letter that is visible, in order."""
+        return self._values(DEAD_LETTERS_TOPIC, 0)
 
     def _values(self, topic: str, partition: int) -> list[bytes]:
         first, end = self.topics.bounds(topic, partition)
@@ -270,7 +277,7 @@ class Shard:
         for lane, each in enumerate(expected):
             if each.next_offset:
                 assert (positions[lane].next_offset, positions[lane].digest) == (each.next_offset, each.digest)
-        letters = self._values(DEAD_LETTERS_TOPIC, 0)
+        letters = self.dead_letters()
         assert sorted(letters) == sorted(value for each in expected for value in each.dead_letters)
 
     # ------------------------------------------------------------------ workers

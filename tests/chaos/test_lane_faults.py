@@ -10,19 +10,23 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from processors.ledger.commands import Pay
+from processors.ledger.commands import Adjust, Direction, Pay
 from processors.ops import assembly
 from processors.ops.result_text import show_time
 from processors.routing.units import partition_of
 from processors.stores.mysql import Session
 from processors.streams.topics import shard_topic
+from processors.wire.causes import Cause
 from processors.wire.commands import encode_command
+from processors.wire.dead_letters import decode_dead_letter
 from processors.wire.results import decode_result
+from processors.wire.signature import SIGNATURE_HEADER, add_key, dump_keyring, load_keyring, sign
 from tests.chaos.lanes import SHARD, Shard, new_id
 from tests.chaos.mysql_proxy import AtCommit, MysqlProxy
 from tests.end_to_end.conftest import balance
@@ -277,6 +281,41 @@ def test_a_database_restored_from_before_decides_again_and_publishes_nothing_twi
     with shard.worker():
         shard.await_decided()
     shard.assert_exactly_once()
+
+
+@pytest.mark.rule("I6")
+@pytest.mark.rule("L4")
+@pytest.mark.rule("W1")
+def test_a_refused_adjustment_stays_refused_when_its_key_came_later_and_database_and_group_offset_are_lost(
+    make_shard: Callable[[int], Shard], fresh_database: Callable[[], str]
+) -> None:
+    shard = make_shard(1)
+    shard.write_day("first", payments=20)
+    with shard.worker():
+        shard.await_decided()
+    file = shard.settings.keys_file
+    newer = add_key(load_keyring(file.read_text()), "k2", secrets.token_bytes(32))
+    with _kept_aside(shard, fresh_database) as restore:
+        wish = Adjust(new_id(), "first", "USD", amount_minor=10_000, direction=Direction.CREDIT, explanation="mine")
+        payload = encode_command(wish)
+        signature = sign(replace(newer, signing="k2"), b"first", payload)
+        shard.write_payload("first", payload, headers=[(SIGNATURE_HEADER, signature)])
+        shard.flush()
+        with shard.worker():
+            shard.await_decided()
+        restore()
+    file.write_text(dump_keyring(newer))
+    time.sleep(SESSION_S + 1)  # as above
+    _reset_group(shard, "expired")
+    with shard.worker():
+        shard.await_decided()
+        shard.write_day("second", payments=20)
+        shard.await_decided()
+    _assert_each_once_by_id(shard)
+    letters = [decode_dead_letter(value).cause for value in set(shard.dead_letters())]
+    assert letters.count(Cause.BAD_SIGNATURE) == 1
+    answers = [decode_result(value) for values in shard.results().values() for value in values]
+    assert not [answer for answer in answers if answer.command_id == wish.command_id]
 
 
 @pytest.mark.rule("L1")
