@@ -130,6 +130,7 @@ def target_address(settings: Settings, shard: str, dsn: str) -> MysqlAddress:
         port=port or MYSQL_PORT,
         user=unquote(parts.username or live.user),
         password=unquote(parts.password or live.password),
+        password_file=None if parts.password else live.password_file,
         database=database,
         ssl_mode=live.ssl_mode,
         ssl_ca_file=live.ssl_ca_file,

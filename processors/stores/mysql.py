@@ -204,7 +204,7 @@ MISSING_PARTITION = 1526
 LOCK_WAIT = 1205  # of rows and of metadata
 TLS = 2026
 TEXT_MAX = 200  # of what the server says
-_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"|`[^`]*`")
+_QUOTED = re.compile(r"(?<!\w)'[^']*'|\"[^\"]*\"|`[^`]*`")  # the apostrophe of "can't" opens no quotation
 
 
 def fault_of(error: Exception, phase: Phase, what: str) -> Fault | AssertionError:
@@ -256,6 +256,8 @@ def _said_openly(error: Exception) -> str:
 
     >>> _said_openly(MySQLdb.OperationalError(9001, "Max connect timeout reached for 'acme' after 10000ms"))
     "Max connect timeout reached for '...' after 10000ms"
+    >>> _said_openly(MySQLdb.OperationalError(2002, "Can't connect to server on '127.0.0.1' (115)"))
+    "Can't connect to server on '...' (115)"
     """
     return _QUOTED.sub("'...'", _said(error))
 

@@ -52,6 +52,15 @@ def test_a_target_with_an_encoded_password_is_read(settings: Settings) -> None:
     assert target_address(settings, "s1", "mysql://host/copy").password == "live"
 
 
+def test_a_target_without_a_password_takes_the_shards_own_from_its_file(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text("of the file\n")
+    filed = load_settings(environment={"BALANCE_SHARDS__S1__PASSWORD_FILE": str(file)})
+
+    assert target_address(filed, "s1", "mysql://host/copy").read_password() == "of the file"
+    assert target_address(filed, "s1", f"mysql://user:{SECRET}@host/copy").read_password() == SECRET
+
+
 def test_a_second_shard_in_the_settings_is_refused_before_anything_is_made(tmp_path: Path) -> None:
     keys = tmp_path / "keys.json"
     two = load_settings(
