@@ -20,8 +20,9 @@ from processors.stores.shard_upkeep import Finding, ShardUpkeep
 from processors.streams.topics import COMMANDS_TOPIC, LOOK_DEADLINE_S, RESULTS_TOPIC, Topics, shard_topic
 from processors.troubles import Trouble
 
-# A server that is well answers within a second; a person who looks because one is not waits no longer.
-ANSWER_S = 4.0
+# A server that is well answers within a second, on a busy machine within some; a person waits no longer for one that is
+# not, and one that is down refuses at once.
+ANSWER_S = 8.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

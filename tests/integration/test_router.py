@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from processors.faults import Misconfigured
 from processors.routing.units import bucket_of, partition_of
@@ -254,6 +255,14 @@ def test_a_router_that_comes_back_forwards_what_it_had_not_committed_again_byte_
     assert len(letters(log)) in (1, 2)  # at least once
 
 
+def begin_at_the_start(address: KafkaAddress, group: str) -> None:
+    topic = address.topic_prefix + COMMANDS_TOPIC
+    places = [TopicPartition(topic, partition, 0) for partition in range(INGRESS_PARTITIONS)]
+    wanted = [ConsumerGroupTopicPartitions(address.topic_prefix + group, places)]
+    for done in AdminClient(address.options()).alter_consumer_group_offsets(wanted).values():
+        done.result(30)
+
+
 @pytest.mark.rule("R6")
 def test_the_whole_ingress_read_again_from_the_start_gives_the_same_bytes(address: KafkaAddress, log: KafkaLog) -> None:
     make_service(address)
@@ -264,7 +273,9 @@ def test_the_whole_ingress_read_again_from_the_start_gives_the_same_bytes(addres
         router.forward(503)
     first = {lane: log.read(shard_topic(SHARD), partition=lane) for lane in range(LANES)}
 
-    with Running(address, group="balance-router-again") as router:
+    group = "balance-router-again"
+    begin_at_the_start(address, group)
+    with Running(address, group=group) as router:
         router.forward(503)
 
     for lane, records in first.items():

@@ -24,7 +24,7 @@ from processors.wire.dead_letters import decode_dead_letter, encode_dead_letter
 from processors.wire.records import Headers, Record
 from processors.wire.result_format import decode_result, write_result
 from processors.wire.route import ROUTE_HEADER, encode_route, needed_headers
-from processors.wire.schemas import MARKER, PREFIX_BYTES, schema_of
+from processors.wire.schemas import ALL, MARKER, PREFIX_BYTES, schema_of
 from processors.wire.signature import SIGNATURE_HEADER
 from tests.properties.wire_values import by_fastavro
 from tests.unit.wire.build import (
@@ -52,6 +52,7 @@ COMMANDS = [encode_command(example(kind)) for kind in KINDS] + [
     encode_command(pay(metadata=b"m" * 4_000)),
     encode_command(pay(address="x" * 60_000)),
 ]
+SCHEMA_OF = {schema.prefix: schema for schema in ALL.values()}
 RESULT_OF = {schema_of("result", version).prefix: version for version in range(1, RESULT_VERSION + 1)}
 RESULTS = [
     answered(
@@ -109,16 +110,17 @@ def payloads(seeds: list[bytes], count: int) -> Iterator[tuple[str, bytes]]:
 
 def check_command(payload: bytes) -> bool:
     """Hold the guard against fastavro; say whether the payload was accepted."""
-    name = type_of_payload(payload)
-    known = name is not None and len(payload) <= PAYLOAD_BYTES_MAX
-    expected = by_fastavro(schema_of(name.lower()), payload) if known and name is not None else None
+    schema = SCHEMA_OF.get(payload[:PREFIX_BYTES]) if type_of_payload(payload) else None
+    known = schema is not None and len(payload) <= PAYLOAD_BYTES_MAX
+    expected = by_fastavro(schema, payload) if known and schema is not None else None
     try:
         command = decode_command(payload)
     except Undecodable:
         assert expected is None
         return False
     assert expected is not None
-    assert encode_command(command) == payload
+    assert schema is not None
+    assert encode_command(command, release=schema.since_release) == payload
     return True
 
 

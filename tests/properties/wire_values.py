@@ -49,10 +49,15 @@ _OF_FIELD: dict[str, st.SearchStrategy[Any]] = {
     "metadata": BYTES,
     "explanation": TEXTS,
     "original_type": TEXTS,
+    "keys": TEXTS,
+    "registry_ids": TEXTS,
 }
 _MAY_BE_ABSENT = {
-    (UpdateAccount, name) for name in ("overdraft_limit", "policy", "status", "metadata")
-} | {(CaptureHold, "amount_minor")}  # fmt: skip
+    *((UpdateAccount, name) for name in ("overdraft_limit", "policy", "status", "metadata")),
+    *((SetRules, name) for name in ("keys", "registry_ids")),
+    (CaptureHold, "amount_minor"),
+    (SetLaneTime, "last_offset"),
+}
 
 
 def _of_field(kind: type, name: str) -> st.SearchStrategy[Any]:
