@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 
-from processors.faults import Fault, Fenced, LaneStopped, Retryable, StopCode, Undecodable, next_step
+from processors.faults import Fault, Fenced, LaneStopped, Retryable, StopCode, Undecodable, UnknownOutcome, next_step
 from processors.telemetry import LANE_NEXT_OFFSET, LANE_PUBLISHED_OFFSET, LANE_RETRIES, LANE_STOPPED
 from processors.troubles import TROUBLES
 from processors.wire.records import Record
@@ -26,6 +26,10 @@ from processors.workers.publishing import PublishStage
 # Batches decided and committed but not yet published: enough that MySQL never waits for one slow Kafka transaction,
 # and few enough that what must be answered again after a crash is read in a second.
 UNPUBLISHED_BATCHES_MAX = 4
+# A publication ends within its own deadline and that of its abort, 25 s (``streams.publisher``), if the client keeps
+# them. It was seen to keep none: librdkafka waits without end for the answer to the group's offsets, after passwords
+# were changed. Then the lane begins anew, and its next producer fences the one that hangs (L5).
+PUBLISH_STEP_MAX_S = 45.0
 BACKOFF_S = (0.1, 0.3, 1.0, 2.0, 5.0)
 WELL_AFTER_S = 30.0  # a lane that ran this long was well: its next fault begins a new count
 # What looks like a bug may be a server's: a proxy's answer to one statement, a replica with other rows for a moment. A
@@ -50,6 +54,7 @@ class LaneLimits(BatchLimits):
     """Bounds of one lane's work; see docs/design.md, A lane."""
 
     unpublished_batches_max: int = UNPUBLISHED_BATCHES_MAX
+    publish_step_max_s: float = PUBLISH_STEP_MAX_S
     stop_deadline_s: float = 10.0
     stopped_look_s: float = STOPPED_LOOK_S
     bug_after_s: float = BUG_AFTER_S
@@ -58,16 +63,29 @@ class LaneLimits(BatchLimits):
 class PublishThread:
     """Runs a publish stage until it is closed or a fault ends it; one per assignment."""
 
-    def __init__(self, stage: PublishStage, name: str, on_change: Callable[[], None]) -> None:
-        """Start at once; ``on_change`` is told after each transaction and at the end."""
-        self.fault: Exception | None = None
+    def __init__(self, stage: PublishStage, name: str, on_change: Callable[[], None], step_max_s: float) -> None:
+        """Start at once; ``on_change`` is told after each transaction and at the end.
+
+        A step that takes longer than ``step_max_s`` is a fault: whether it ends is unknown.
+        """
         self._stage = stage
         self._on_change = on_change
+        self._step_max_s = step_max_s
+        self._step_began_s: float | None = None
+        self._fault: Exception | None = None
         self._wanted = threading.Event()
         self._closing = threading.Event()
         self._busy = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
+
+    @property
+    def fault(self) -> Exception | None:
+        """Return why nothing is published any more; None while all is well."""
+        began_s = self._step_began_s
+        if self._fault is None and began_s is not None and time.monotonic() - began_s > self._step_max_s:
+            return UnknownOutcome(f"a publication has not ended within {self._step_max_s:g} s")
+        return self._fault
 
     @property
     def drained(self) -> bool:
@@ -90,13 +108,20 @@ class PublishThread:
             while not self._closing.is_set():
                 self._wanted.wait()
                 self._wanted.clear()
-                while not self._closing.is_set() and self._stage.step():
+                while not self._closing.is_set() and self._step():
                     self._on_change()
                 self._busy = self._stage.waiting > 0
                 self._on_change()
         except Exception as fault:  # noqa: BLE001 - raised again in the lane's thread, which decides
-            self.fault = fault
+            self._fault = fault
             self._on_change()
+
+    def _step(self) -> bool:
+        self._step_began_s = time.monotonic()
+        try:
+            return self._stage.step()
+        finally:
+            self._step_began_s = None
 
 
 class LaneRunner:
@@ -199,7 +224,10 @@ class LaneRunner:
     def _serve(self, lane: Lane) -> None:
         """Feed the lane until it is to end; then publish what it decided, within the deadline."""
         publishing = self._publishing = PublishThread(
-            lane.publishing, f"publish-{self.lane_number}", partial(self._note_published, lane.publishing)
+            lane.publishing,
+            f"publish-{self.lane_number}",
+            partial(self._note_published, lane.publishing),
+            self._limits.publish_step_max_s,
         )
         self._decided_to = lane.next_offset
         while not self._ending.is_set():

@@ -14,7 +14,7 @@ from typing import cast
 
 import pytest
 
-from processors.faults import LaneStopped, Refused, StopCode, UnknownOutcome
+from processors.faults import Fenced, LaneStopped, Refused, StopCode, UnknownOutcome
 from processors.ids import make_command_id
 from processors.ledger.commands import GetBalance
 from processors.telemetry import REGISTRY, configure_logging
@@ -30,9 +30,9 @@ from tests.waiting import eventually
 
 
 class FailingPublisher:
-    """Fails as often as it is told to, then does what the lane's own does."""
+    """Fails as often as it is told to, then does what the lane's own does; at an event it hangs until that is set."""
 
-    def __init__(self, inner: Publisher, faults: list[Exception]) -> None:
+    def __init__(self, inner: Publisher, faults: list[Exception | Event]) -> None:
         self._inner, self._faults = inner, faults
 
     def open(self) -> None:
@@ -40,7 +40,11 @@ class FailingPublisher:
 
     def publish(self, records: list[OutRecord], position: GroupPosition) -> None:
         if self._faults:
-            raise self._faults.pop()
+            fault = self._faults.pop()
+            if isinstance(fault, Event):
+                fault.wait()
+                raise Fenced("another producer took over meanwhile")
+            raise fault
         self._inner.publish(records, position)
 
     def close(self) -> None:
@@ -50,7 +54,7 @@ class FailingPublisher:
 class Process:
     """Runs a worker's only lane in its threads; its poll thread is the test's own."""
 
-    def __init__(self, worker: Worker, *faults: Exception) -> None:
+    def __init__(self, worker: Worker, *faults: Exception | Event, **limits: float) -> None:
         self.worker = worker
         left = list(faults)
         parts = replace(worker.parts, make_publisher=lambda: FailingPublisher(worker.parts.make_publisher(), left))
@@ -58,7 +62,7 @@ class Process:
             "s1",
             0,
             lambda: parts,
-            LaneLimits(stopped_look_s=0.05, bug_after_s=1.0),
+            LaneLimits(stopped_look_s=0.05, bug_after_s=1.0, **limits),  # type: ignore[arg-type]
             on_taken=lambda: None,
         )
         worker.on_start = self.runner.intake.clear  # when the lane first starts, nothing waits yet
@@ -93,6 +97,18 @@ def with_a_gap_at(offset: int) -> Worker:
     worker.write(count=offset + 4)
     worker.broker.log(TOPIC, 0).lose(offset)
     return worker
+
+
+@pytest.mark.rule("L5")
+def test_a_publication_that_never_ends_is_left_behind_and_its_results_are_published_anew() -> None:
+    worker, forever = Worker.begin(), Event()
+    worker.write(count=3)
+    process = Process(worker, forever, publish_step_max_s=0.2, stop_deadline_s=0.2)
+
+    process.poll_until(lambda: process.published == 3, "all is published")
+
+    forever.set()
+    process.end()
 
 
 @pytest.mark.rule("L2")
