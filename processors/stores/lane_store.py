@@ -73,6 +73,7 @@ class MysqlLaneStore:
         self._thread: SqlThread | None = None
         self._running: Transaction | None = None
         self._running_write: BatchWrite | None = None
+        self._running_fence = Fence(next_offset=0, digest=b"", owner_epoch=0)
         self._owner_epoch: int | None = None
         self._next_offset = 0  # where the lane stood when it was last known
         self._stored_system: set[SystemKey] = set()
@@ -167,28 +168,45 @@ class MysqlLaneStore:
 
     # ------------------------------------------------------------------ batches
 
-    def begin(self, fence: Fence, write: BatchWrite | None, load: Keys) -> None:
+    def begin(self, fence: Fence, write: BatchWrite | None, load: Keys, *, open_end: bool = False) -> None:
         """Start a transaction: check the fence, read the rows asked for, write, and commit.
 
         Args:
             fence: The state of the last commit; anything else in ``progress`` means that the lane is not ours (L1).
             write: The batch to make durable, or None to load only. Its values are taken before this returns.
             load: Keys of the rows that ``loaded`` returns, as they are before ``write``.
+            open_end: What is written is given to ``end``, which must be called whatever happens; ``write`` is None.
 
         Raises:
             LaneStopped: BUG: the batch cannot be written as SQL.
             Unavailable, Misconfigured: The server; the rest comes from ``loaded`` and ``finish``.
         """
         assert self._running is None, "the transaction before was not finished"
+        assert write is None or not open_end, "what is written is given twice"
         session = self._fresh_session()
         running = Transaction(self._lane, fence, lane_sql.loads(load, self._keys_max))
-        self._running, self._running_write = running, write
+        self._running, self._running_fence = running, fence
         if self._thread is None:
             self._thread = SqlThread(f"sql-{self._lane}")
         self._thread.submit(lambda: running.run(session))
-        # The server looks up the rows while this thread makes the SQL of the writes.
+        if not open_end:
+            self.end(write)  # the server looks up the rows while this thread makes the SQL of the writes
+
+    def end(self, write: BatchWrite | None) -> None:
+        """Say what the transaction that was begun writes before it is committed.
+
+        Args:
+            write: The batch, or None. Its values are taken before this returns.
+
+        Raises:
+            LaneStopped: BUG: the batch cannot be written as SQL. The transaction is rolled back.
+        """
+        running = self._running
+        if running is None:  # it failed, and ``loaded`` has told why
+            return
+        self._running_write = write
         try:
-            statements = [] if write is None else self._statements(write, fence)
+            statements = [] if write is None else self._statements(write, self._running_fence)
         except BaseException:
             running.to_write.set_result(None)
             self._drop_session()
@@ -337,6 +355,8 @@ class MysqlLaneStore:
     def _drop_session(self) -> None:
         """Let go of the connection; a transaction that still runs is waited for, so that its thread is free."""
         if self._running is not None:
+            if not self._running.to_write.done():  # its end is open: rolled back
+                self._running.to_write.set_result(None)
             if self._running.done.exception() is None and self._running_write is not None:
                 self._next_offset = self._running_write.progress.next_offset
             self._running = self._running_write = None

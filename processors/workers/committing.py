@@ -23,11 +23,17 @@ AHEAD_FROM = 1_000
 class BatchStore(Protocol):
     """A lane's rows, one transaction at a time (``stores.lane_store``)."""
 
-    def begin(self, fence: Fence, write: BatchWrite | None, load: Keys) -> None:
-        """Start a transaction: check the fence, read the rows asked for, write, and commit."""
+    def begin(self, fence: Fence, write: BatchWrite | None, load: Keys, *, open_end: bool = False) -> None:
+        """Start a transaction: check the fence, read the rows asked for, write, and commit.
+
+        With ``open_end`` what it writes is given later, to ``end``, and may depend on the rows.
+        """
 
     def loaded(self) -> Rows:
         """Wait for the rows that ``begin`` was asked for."""
+
+    def end(self, write: BatchWrite | None) -> None:
+        """Say what the transaction with an open end writes before it is committed; None: nothing."""
 
     def finish(self) -> None:
         """Wait until what ``begin`` started is committed."""
@@ -51,6 +57,8 @@ class Committer:
     In one transaction batch N is written and the rows of N+2 are read; meanwhile N+1 is decided, on N's outcome. N+1 is
     written only after N is committed. ``fence`` is the state of the last commit: what the next transaction's locking
     read must find (L1).
+
+    A small batch that nothing precedes is read, decided and written in one transaction: it is answered sooner.
 
     What a record is depends on the rules at its offset. So where a batch changes the rules its decisions end there, and
     what was read behind is admitted again, and its rows are read again.
@@ -135,8 +143,10 @@ class Committer:
         self.settle()
         deciding, self._read = self._read, None
         self._writing, self._decided = self._decided, None
+        in_one = coming is not None and self._is_first_and_small(coming, deciding)
         if self._writing is not None or coming is not None:
-            self._store.begin(self.fence, None if self._writing is None else self._writing.write, missing)
+            write = None if self._writing is None else self._writing.write
+            self._store.begin(self.fence, write, missing, open_end=in_one)
         try:
             if deciding is not None:
                 self._decided = self._decide(deciding, published, check)
@@ -144,11 +154,20 @@ class Committer:
                 self._decider.book.add(missing, self._store.loaded())
                 self._take(coming, deciding, published, check)
         except BaseException:
+            if in_one:
+                self._store.end(None)
             self.settle()  # whatever became of the others, the batch before them is committed and may be published
             raise
+        if in_one:
+            decided, self._decided = self._decided, None
+            self._store.end(None if decided is None else decided.write)
+            self._writing = decided
         in_flight = [batch.needs for batch in (self._decided, self._read) if batch is not None]
         self._decider.book.forget(in_flight, self._book_accounts_max)
         return taken
+
+    def _is_first_and_small(self, coming: _Batch, deciding: _Batch | None) -> bool:
+        return deciding is None and self._writing is None and len(coming.admissions) < self._ahead_from
 
     def _admitted(self, records: list[Record]) -> _Batch | None:
         """Say what records are, if nothing before them changes the rules."""

@@ -346,6 +346,34 @@ def test_the_values_of_a_batch_are_those_at_its_beginning(shard: Shard) -> None:
     assert owner.load(accounts={("acme", "USD"): None}).accounts == {("acme", "USD"): account()}
 
 
+@pytest.mark.rule("L1")
+def test_a_transaction_may_be_told_what_it_writes_once_it_has_read(shard: Shard) -> None:
+    owner = Owner(shard)
+    owner.commit(opened=[account()])
+    key = ("acme", "USD")
+
+    owner.store.begin(owner.fence, None, Keys(accounts={key: None}), open_end=True)
+    found = owner.store.loaded().accounts[key]
+    write = owner.batch(accounts=[(replace(found, balance=found.balance - 7, sequence=2), 1)])
+    owner.store.end(write)
+    owner.store.finish()
+    owner.progress = write.progress
+
+    assert owner.load(accounts={key: None}).accounts[key] == account(balance=93, sequence=2)
+
+
+@pytest.mark.rule("L11")
+def test_a_transaction_that_is_told_to_write_nothing_leaves_all_as_it_was(shard: Shard) -> None:
+    owner = Owner(shard)
+
+    owner.store.begin(owner.fence, None, NOTHING, open_end=True)
+    owner.store.loaded()
+    owner.store.end(None)
+    owner.store.finish()
+
+    owner.commit()  # behind the same fence
+
+
 @pytest.mark.rule("L13")
 def test_answers_and_digests_are_found_by_offset(shard: Shard) -> None:
     owner = Owner(shard)

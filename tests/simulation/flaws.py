@@ -334,8 +334,8 @@ class StoreThatForgetsToWait(FakeLaneStore):
 class StoreThatForgetsTimes(FakeLaneStore):
     """I2: the operator's word is kept in memory."""
 
-    def begin(self, fence: Fence, write: BatchWrite | None, load: Keys) -> None:
-        super().begin(fence, write if write is None else replace(write, lane_times={}), load)
+    def end(self, write: BatchWrite | None) -> None:
+        super().end(write if write is None else replace(write, lane_times={}))
 
 
 class StoreWithoutFirstDecisions(FakeLaneStore):
@@ -359,10 +359,10 @@ class StoreOfTheFirstRules(FakeLaneStore):
 class StoreThatKeepsHolds(FakeLaneStore):
     """I7: what was ended is still open for whoever reads it next."""
 
-    def begin(self, fence: Fence, write: BatchWrite | None, load: Keys) -> None:
+    def end(self, write: BatchWrite | None) -> None:
         if write is not None:
             write = replace(write, holds=[row for row in write.holds if row[1] is not None])
-        super().begin(fence, write, load)
+        super().end(write)
 
 
 # ---------------------------------------------------------------------- A2, A6, H2, H4, R6, R7

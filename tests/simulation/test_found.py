@@ -282,12 +282,10 @@ def test_a_stop_is_not_stored_by_an_owner_from_a_past_that_is_no_more() -> None:
 
 def test_what_is_being_committed_is_published_before_a_lane_is_interrupted() -> None:
     worker = Worker.begin()
-    worker.write(count=2)
+    worker.write()
     worker.lane.assign()
-    records = worker.read()
-    worker.lane.turn(records[:1])
-    worker.lane.turn(records[1:])
-    assert worker.lane.publishing.waiting == 0  # the first is being written
+    worker.lane.turn(worker.read())
+    assert worker.lane.publishing.waiting == 0  # it is being written
 
     worker.lane.settle()
 

@@ -84,9 +84,10 @@ class FakeLaneStore:
 
     # ------------------------------------------------------------------ batches
 
-    def begin(self, fence: Fence, write: BatchWrite | None, load: Keys) -> None:
+    def begin(self, fence: Fence, write: BatchWrite | None, load: Keys, *, open_end: bool = False) -> None:
         power, database = self.power, self.database
         assert not self._running, "the transaction before was not finished"
+        assert write is None or not open_end, "what is written is given twice"
         power.point("store.begin")
         session = self._open_session()
         if power.fails("store.begin"):
@@ -99,11 +100,18 @@ class FakeLaneStore:
             self._drop_session()
             raise
         self._loaded = database.tables.load(load, decision_of)
-        if write is not None:
-            session.write = copied = copy_write(write)
-            self._trouble = database.try_out(copied)
         self._running = True
+        if not open_end:
+            self.end(write)
         power.point("store.begun")
+
+    def end(self, write: BatchWrite | None) -> None:
+        if not self._running or write is None:
+            return
+        assert self.session is not None
+        self.power.point("store.end")
+        self.session.write = copied = copy_write(write)
+        self._trouble = self.database.try_out(copied)
 
     def loaded(self) -> Rows:
         assert self._running, "no transaction was begun"
