@@ -1,4 +1,8 @@
-"""A full disk under MySQL: payments wait, nothing is stopped, and it goes on by itself once there is room."""
+"""A full disk under MySQL: payments wait, no lane is stopped, and it goes on by itself once there is room.
+
+MySQL 9.7 either answers with error 1114 for as long as the disk is full, or ends itself: both were seen here. A server
+that ended is started again once there is room, as its service manager would.
+"""
 
 from __future__ import annotations
 
@@ -42,6 +46,11 @@ def fill(folder: Path) -> Path:
     return ballast
 
 
+def visible(shard: Shard) -> int:
+    """Count the results that consumers see, without asking MySQL."""
+    return sum(map(len, shard.results().values()))
+
+
 def test_a_full_disk_is_waited_out_and_every_command_is_answered_once(
     fresh_place: Callable[..., Place], tmp_path: Path
 ) -> None:
@@ -61,16 +70,15 @@ def test_a_full_disk_is_waited_out_and_every_command_is_answered_once(
         with shard.worker() as worker:
             shard.write_day("acme", 50)
             shard.await_decided()
-            before = {lane: progress.next_offset for lane, progress in shard.positions().items()}
             ballast = fill(folder)
             for number in range(5):
                 shard.write_day(f"acme-{number}", 400)
             time.sleep(FULL_S)  # not a wait for something to happen: the disk is full for so long
-            assert shard.stop_codes() == {}
+            answered = visible(shard)
             ballast.unlink()
+            mysql.start()
             shard.await_decided()
             shard.assert_exactly_once()
+            assert answered < visible(shard), "no command was held up: the disk was not full"
             assert shard.stop_codes() == {}
             assert "lane_bug" not in worker.log
-        after = {lane: progress.next_offset for lane, progress in shard.positions().items()}
-        assert after != before

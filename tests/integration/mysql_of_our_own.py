@@ -23,6 +23,11 @@ class OwnMysql:
     address: MysqlAddress
     data: Path
     socket: Path
+    settings: Settings
+
+    def start(self) -> None:
+        """Start the server again if it has ended, and wait until it answers."""
+        stack.start(self.settings, Server.MYSQL)
 
     def root(self, *statements: str) -> None:
         """Run statements as root, through the socket."""
@@ -57,6 +62,7 @@ def _made(settings: Settings) -> OwnMysql:
         ),
         data=addresses.mysql_socket.parent,
         socket=addresses.mysql_socket,
+        settings=settings,
     )
     own.root(f"CREATE DATABASE IF NOT EXISTS {shard.database}")
     return own

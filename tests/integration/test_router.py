@@ -259,7 +259,8 @@ def begin_at_the_start(address: KafkaAddress, group: str) -> None:
     topic = address.topic_prefix + COMMANDS_TOPIC
     places = [TopicPartition(topic, partition, 0) for partition in range(INGRESS_PARTITIONS)]
     wanted = [ConsumerGroupTopicPartitions(address.topic_prefix + group, places)]
-    for done in AdminClient(address.options()).alter_consumer_group_offsets(wanted).values():
+    admin = AdminClient(address.options())  # kept: its futures end with it
+    for done in admin.alter_consumer_group_offsets(wanted).values():
         done.result(30)
 
 
