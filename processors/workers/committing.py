@@ -142,11 +142,13 @@ class Committer:
         missing = Keys() if coming is None else self._decider.book.missing(coming.needs)
         self.settle()
         deciding, self._read = self._read, None
-        self._writing, self._decided = self._decided, None
-        in_one = coming is not None and self._is_first_and_small(coming, deciding)
-        if self._writing is not None or coming is not None:
-            write = None if self._writing is None else self._writing.write
+        writing, self._decided = self._decided, None
+        nothing_precedes = deciding is None and writing is None
+        in_one = coming is not None and nothing_precedes and len(coming.admissions) < self._ahead_from
+        if writing is not None or coming is not None:
+            write = None if writing is None else writing.write
             self._store.begin(self.fence, write, missing, open_end=in_one)
+        self._writing = writing  # not before: a batch whose transaction never began is not there to be settled
         try:
             if deciding is not None:
                 self._decided = self._decide(deciding, published, check)
@@ -165,9 +167,6 @@ class Committer:
         in_flight = [batch.needs for batch in (self._decided, self._read) if batch is not None]
         self._decider.book.forget(in_flight, self._book_accounts_max)
         return taken
-
-    def _is_first_and_small(self, coming: _Batch, deciding: _Batch | None) -> bool:
-        return deciding is None and self._writing is None and len(coming.admissions) < self._ahead_from
 
     def _admitted(self, records: list[Record]) -> _Batch | None:
         """Say what records are, if nothing before them changes the rules."""
@@ -203,13 +202,13 @@ class Committer:
         return decided
 
     def settle(self) -> None:
-        """Wait until the batch that is being written is durable, and tell of it.
+        """Wait until the batch that is being written is durable, and tell of it; at once where none is.
 
         Raises:
-            Fault: The store's; nothing is known of the batch.
+            Fault: The store's; nothing is known of the batch, and it is settled no more.
         """
-        self._store.finish()
         written, self._writing = self._writing, None
+        self._store.finish()
         if written is not None:
             self.fence = _fence_at(written.write.progress)
             self._on_committed(written)

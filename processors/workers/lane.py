@@ -247,8 +247,16 @@ class Lane:
             How many of them were taken; the caller offers the rest again.
 
         Raises:
-            LaneStopped, Fenced, Fault: Nothing of these records is committed; assign again or stop.
+            LaneStopped, Fenced, Fault: Nothing of these records is committed; assign again or stop. What was being
+                committed before them is handed to the publish stage, since nobody publishes for a stopped lane.
         """
+        try:
+            return self._take_turn(records)
+        except BaseException:
+            self.settle()
+            raise
+
+    def _take_turn(self, records: list[Record]) -> int:
         self._read_again_before_a_gap(records)
         if self._again is not None and records:
             return self._answer_again(records, self._again)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from threading import Event
 
 import pytest
 
-from processors.faults import Fenced, LaneStopped, Retryable, StopCode
+from processors.faults import Fault, Fenced, LaneStopped, Retryable, StopCode
 from processors.ids import SLICE_MS, make_command_id, slice_of
 from processors.ledger.commands import Command, GetBalance, SetLaneTime, Tick
 from processors.ledger.outcomes import Reason
@@ -46,7 +47,7 @@ class Worker:
         self.keyring = KEYRING
         self.on_start: Callable[[], None] = lambda: None
         events = AssignmentEvents(assigned=lambda _: None, revoked=lambda _: None, started=lambda _: self.on_start())
-        power = SteadyPower()
+        power = self.power = SteadyPower()
         consumer = FakeShardConsumer(broker, TOPIC, "workers", "worker", events=events, power=power)
         consumer.poll(1, 0)  # joins
         self.consumer = consumer
@@ -290,6 +291,26 @@ def test_what_is_being_committed_is_published_before_a_lane_is_interrupted() -> 
     worker.lane.settle()
 
     assert worker.lane.publishing.waiting == 1
+
+
+@pytest.mark.rule("P1")
+@pytest.mark.parametrize(("failing", "way"), [("store.begin", 0), ("store.finish", 0), ("store.finish", 2)])
+def test_a_batch_whose_transaction_failed_is_never_handed_to_the_publish_stage(failing: str, way: int) -> None:
+    worker = Worker.begin()
+    worker.parts = replace(worker.parts, ahead_from=1)
+    worker.lane = Lane(worker.parts)
+    worker.write(count=3)
+    worker.lane.assign()
+    worker.lane.turn(worker.read())  # it is decided
+    if failing == "store.finish":
+        worker.lane.turn([])  # it is being written
+    worker.power.failures[failing] = way
+
+    with pytest.raises(Fault):
+        worker.lane.turn([])
+
+    assert worker.next_offset == 0
+    assert worker.lane.publishing.waiting == 0
 
 
 class ConsumerOfACutLog:

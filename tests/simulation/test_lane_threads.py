@@ -16,16 +16,20 @@ import pytest
 
 from processors.faults import Fenced, LaneStopped, Refused, StopCode, UnknownOutcome
 from processors.ids import make_command_id
-from processors.ledger.commands import GetBalance
+from processors.ledger.commands import GetBalance, SetLaneTime, SetRules
+from processors.ledger.rules import RESULT_VERSION, RULES_RELEASE, Rules
 from processors.telemetry import REGISTRY, configure_logging
+from processors.wire.commands import encode_command
 from processors.wire.positions import GroupPosition
 from processors.wire.records import OutRecord, Record
+from processors.wire.signature import SIGNATURE_HEADER, KeyRing, sign, trusted_keys
 from processors.workers.lane import LaneParts
-from processors.workers.lane_runner import LaneLimits, LaneRunner
+from processors.workers.lane_runner import LaneCondition, LaneLimits, LaneRunner
 from processors.workers.publishing import Publisher
 from processors.workers.shard import ShardConfig, ShardWorker
+from tests.simulation.customers import KEYRING
 from tests.simulation.fakes.clock import START_MS
-from tests.simulation.test_found import PLACE, TOPIC, Worker
+from tests.simulation.test_found import HOUR_MS, PLACE, TOPIC, Worker
 from tests.waiting import eventually
 
 
@@ -129,6 +133,39 @@ def test_a_publication_that_is_refused_for_a_while_is_waited_out_before_the_lane
 
     assert process.stopped_by is StopCode.LOG_GAP
     assert process.published == 4
+    process.end()
+
+
+LACKING = KeyRing(signing="k2", keys={**KEYRING.keys, "k2": bytes([7]) * 32})
+
+
+def announce(worker: Worker, release: int = RULES_RELEASE) -> None:
+    """Write rules with a key that no keys file of the worker has, and a word that is signed by it."""
+    wish = SetRules(
+        bytes(16), 2, release, HOUR_MS, 0, HOUR_MS, HOUR_MS, HOUR_MS, RESULT_VERSION, keys=trusted_keys(LACKING)
+    )
+    worker.write(encode_command(wish))
+    word = encode_command(SetLaneTime(bytes(16), 1 << 40, START_MS, 1 << 41))
+    worker.broker.write(OutRecord(TOPIC, 0, None, word, [(SIGNATURE_HEADER, sign(LACKING, None, word))]))
+
+
+@pytest.mark.rule("L11")
+@pytest.mark.parametrize(
+    ("release", "code"), [(RULES_RELEASE, StopCode.KEY_MISSING), (RULES_RELEASE + 1, StopCode.UNKNOWN_VERSION)]
+)
+def test_what_is_being_committed_is_published_before_a_look_ahead_stops_the_lane(release: int, code: StopCode) -> None:
+    worker = Worker.begin()
+    worker.database.rules = Rules(version=1, keys=trusted_keys(KEYRING), registry_ids="")
+    process = Process(worker, batch_commands_max=3)
+    process.poll_until(lambda: process.runner.condition is LaneCondition.RUNNING, "the lane runs")
+    worker.write(count=3)
+    worker.clock.advance(2 * worker.parts.context.clock_ahead_max_ms)
+    worker.write()  # so much later that the log is read to its end once more before it
+    announce(worker, release)
+
+    process.poll_until(lambda: process.stopped_by is code, "the lane stops")
+
+    assert process.published == process.worker.next_offset == 3
     process.end()
 
 
