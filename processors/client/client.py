@@ -204,10 +204,10 @@ class Client:
         self._closing.set()
         self._sender.stir()
         self._reader.stir()
-        for thread in self._threads:
-            if thread is not threading.current_thread():  # closed in a callback
-                thread.join(_JOIN_S)
+        own, observers = self._threads[:2], self._threads[2:]
+        _join(own)
         self._desk.close("the client ended")
+        _join(observers)  # who may wait for an answer, and has none now
 
     def __enter__(self) -> Self:
         return self
@@ -275,6 +275,12 @@ class Client:
         except BaseException as bug:
             self._desk.close(f"the client's thread for {thread} ended: {bug!r}")
             raise
+
+
+def _join(threads: list[threading.Thread]) -> None:
+    for thread in threads:
+        if thread is not threading.current_thread():  # closed in a callback
+            thread.join(_JOIN_S)
 
 
 def _with_metadata_as_bytes(command: Command) -> Command:

@@ -105,16 +105,19 @@ class Reader:
         try:
             while not closing.is_set():
                 self._change(tail)
-                if not self._places:
+                if self._places:
+                    self._read(tail)
+                elif not closing.is_set():  # once more: the word to end may have come just before the last change
                     self._changed.wait()
-                    continue
-                records = tail.read(_READ_S, self._keys)
-                self.trouble = self.trouble if not records else ""
-                for record in records:
-                    self._take(record)
         finally:
             self._places = tail.places()
             tail.close()
+
+    def _read(self, tail: Tail) -> None:
+        records = tail.read(_READ_S, self._keys)
+        self.trouble = self.trouble if not records else ""
+        for record in records:
+            self._take(record)
 
     def _change(self, tail: Tail) -> None:
         self._changed.clear()

@@ -164,9 +164,9 @@ class Sender:
         if waiting.future.done():  # given up, and nobody would learn of its result
             return
         self._unwritten[waiting] = None
-        if self._producer is None:
-            self._producer = self._open_producer()
         try:
+            if self._producer is None:  # its password may just be changed, and its file be away
+                self._producer = self._open_producer()
             self._producer.send(waiting.record, partial(self._unwritten.pop, waiting, None))
         except Unavailable as fault:  # of this record alone: its producer has no room
             del self._unwritten[waiting]
@@ -176,9 +176,9 @@ class Sender:
 
     def _drop_producer(self, fault: Fault) -> None:
         """Begin anew with the next record: after a failed delivery nobody knows which of these were written."""
-        assert self._producer is not None
-        self._producer.close()
-        self._producer = None
+        if self._producer is not None:
+            self._producer.close()
+            self._producer = None
         lost, self._unwritten = list(self._unwritten), {}
         self._desk.give_up_these(lost, str(fault))
 

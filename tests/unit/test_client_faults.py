@@ -6,13 +6,15 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import replace
 
 import pytest
 
 from processors.client import Client, NoAnswer
+from processors.client.reader import Reader
+from processors.client.sender import Producer
 from processors.faults import Fenced, Misconfigured
 from processors.ledger.commands import Command, SetLaneTime
 from processors.ledger.outcomes import Outcome, Reason, Status
@@ -126,6 +128,22 @@ def test_a_fault_while_sending_is_told_and_the_next_command_goes(service: Servic
     assert client.send(pay(client)).status is Status.ACCEPTED
     assert client.send_control(control, shard="s1", lane=0).control
     assert len(service.seen) == 2
+
+
+@pytest.mark.usefixtures("service")
+def test_a_producer_that_cannot_be_made_is_told_and_the_next_command_goes(kafka: ClientKafka) -> None:
+    connections = kafka.connections()
+    faults = [Misconfigured("Kafka's sasl_password cannot be read")]
+
+    def open_producer() -> Producer:
+        if faults:
+            raise faults.pop()
+        return connections.open_producer()
+
+    with Client(config(), connections=replace(connections, open_producer=open_producer)) as client:
+        with pytest.raises(NoAnswer, match="cannot be read"):
+            client.send(pay(client))
+        assert client.send(pay(client)).status is Status.ACCEPTED
 
 
 def test_a_result_of_a_later_release_ends_nothing(kafka: ClientKafka, service: Service, client: Client) -> None:
@@ -247,6 +265,53 @@ def test_a_callback_may_close_the_client(service: Service, kafka: ClientKafka) -
     with pytest.raises(NoAnswer, match="the client ended"):
         client.send(pay(client))
     assert len(service.seen) == 1
+
+
+def test_a_client_is_closed_at_once_though_its_observer_waits_for_an_answer(
+    service: Service, kafka: ClientKafka
+) -> None:
+    service.answer = lambda command: accept(command) if command.address == "acme" else []
+    asked = threading.Event()
+
+    def observe(_: Result) -> None:
+        command = pay(closing, "kite")
+        asked.set()
+        with pytest.raises(NoAnswer, match="the client ended"):
+            closing.send(command, deadline_ms=60_000)
+
+    closing = Client(config(), observe=observe, connections=kafka.connections())
+    closing.send(pay(closing))
+    assert asked.wait(HANG_S)
+    began_s = time.monotonic()
+    closing.close()
+    assert time.monotonic() - began_s < HANG_S
+
+
+class ClosedAtALook(threading.Event):
+    """Set, and told to who reads, right after it was looked at for the second time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.looks = 0
+        self.tell: Callable[[], None] = lambda: None
+
+    def is_set(self) -> bool:
+        was = super().is_set()
+        self.looks += 1
+        if self.looks == 2:
+            self.set()
+            self.tell()
+        return was
+
+
+def test_a_reader_that_reads_nothing_ends_whenever_it_is_told_to(kafka: ClientKafka) -> None:
+    reader = Reader(kafka.connections().open_tail, lambda _, __: None, keys=None, places={})
+    closing = ClosedAtALook()
+    closing.tell = reader.stir
+    thread = threading.Thread(target=reader.run, args=[closing], daemon=True)
+    thread.start()
+    thread.join(HANG_S)
+    assert not thread.is_alive()
 
 
 # ------------------------------------------------------------------ forks
