@@ -109,11 +109,16 @@ class PublishThread:
                 self._wanted.wait()
                 self._wanted.clear()
                 while not self._closing.is_set() and self._step():
-                    self._on_change()
+                    self._tell()
                 self._busy = self._stage.waiting > 0
-                self._on_change()
+                self._tell()
         except Exception as fault:  # noqa: BLE001 - raised again in the lane's thread, which decides
             self._fault = fault
+            self._tell()
+
+    def _tell(self) -> None:
+        """Tell of a change; nobody wants to know it of a thread that was left behind and wakes much later."""
+        if not self._closing.is_set():
             self._on_change()
 
     def _step(self) -> bool:
@@ -229,6 +234,7 @@ class LaneRunner:
             partial(self._note_published, lane.publishing),
             self._limits.publish_step_max_s,
         )
+        self._note_published(lane.publishing)
         self._decided_to = lane.next_offset
         while not self._ending.is_set():
             self._await_room(lane, publishing)
@@ -278,7 +284,7 @@ class LaneRunner:
             self._published.clear()
 
     def _note_published(self, stage: PublishStage) -> None:
-        """Told by the publish thread."""
+        """Told by the publish thread, and at the beginning."""
         LANE_PUBLISHED_OFFSET.labels(*self._labels).set(stage.published[0])
         self._published.set()
 

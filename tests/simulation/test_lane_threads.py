@@ -9,7 +9,8 @@ import time
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
-from threading import Event
+from threading import Event, Thread
+from threading import enumerate as enumerate_threads
 from typing import cast
 
 import pytest
@@ -96,6 +97,10 @@ def gauge(name: str, **labels: str) -> float | None:
     return REGISTRY.get_sample_value(f"balance_lane_{name}", {"shard": "s1", "lane": "0", **labels})
 
 
+def publishing_threads() -> list[Thread]:
+    return [thread for thread in enumerate_threads() if thread.name == "publish-0"]
+
+
 def with_a_gap_at(offset: int) -> Worker:
     worker = Worker.begin()
     worker.write(count=offset + 4)
@@ -112,6 +117,33 @@ def test_a_publication_that_never_ends_is_left_behind_and_its_results_are_publis
     process.poll_until(lambda: process.published == 3, "all is published")
 
     forever.set()
+    process.end()
+
+
+def test_a_publication_that_ends_long_after_its_lane_was_given_away_is_not_shown() -> None:
+    worker, forever = Worker.begin(), Event()
+    worker.write(count=3)
+    process = Process(worker, forever, stop_deadline_s=0.2)
+    process.poll_until(lambda: process.worker.next_offset == 3, "all is decided")
+    process.end()
+
+    forever.set()
+
+    eventually(lambda: not publishing_threads(), "the publication has ended")
+    assert gauge("published_offset") is None
+
+
+def test_a_lane_that_has_nothing_to_do_is_shown_as_published_up_to_its_end_from_the_start() -> None:
+    worker = Worker.begin()
+    worker.write(count=8)
+    process = Process(worker)
+    process.poll_until(lambda: process.published == 8, "all is published")
+    process.end()
+    assert gauge("published_offset") is None
+
+    process = Process(worker)
+
+    process.poll_until(lambda: gauge("published_offset") == 8, "it is shown")
     process.end()
 
 
