@@ -41,7 +41,7 @@ def parse_money(text: str, *, zero: bool = False) -> Money:
     """
     found = _NUMBER_FIRST.fullmatch(text.strip()) or _CURRENCY_FIRST.fullmatch(text.strip())
     if found is None:
-        raise AmountError(f"{text!r} is not an amount: write it like 12.50 USD, without separators between thousands")
+        raise AmountError(f"{text!r} {_why_unread(text.strip())}")
     currency = known_currency(found["currency"])
     digits, places = found["fraction"] or "", EXPONENTS[currency]
     if len(digits) > places:
@@ -52,6 +52,37 @@ def parse_money(text: str, *, zero: bool = False) -> Money:
     if amount_minor > AMOUNT_MINOR_MAX:
         raise AmountError(f"{text!r} is too much: the most is {show_money(AMOUNT_MINOR_MAX, currency)}")
     return Money(amount_minor=amount_minor, currency=currency)
+
+
+def _why_unread(text: str) -> str:
+    """Say what keeps a text from being an amount, and what to write: the first thing that is wrong with it.
+
+    >>> _why_unread("12,50 USD")
+    'has a comma after 12: write a point there, write it like 12.50 USD'
+    """
+    if text[:1] in ("-", "+") or re.fullmatch(r"[A-Za-z]{3}\s*[-+].*", text):
+        sign = "+" if "+" in text else "-"
+        kept = re.sub(r"\s+", " ", text.replace(sign, "", 1))
+        return f"has the sign {sign}: an amount has none, the command says which way; write it like {_like(kept)}"
+    whole, comma, rest = text.partition(",")
+    if comma and "," not in rest and "." not in text and re.match(r"\d{1,2}(?!\d)", rest):
+        return f"has a comma after {whole}: write a point there, write it like {_like(f'{whole}.{rest}')}"
+    if comma:
+        kept = text.replace(",", "")
+        return f"has separators between thousands: write it like {_like(kept)}, without separators"
+    if re.fullmatch(r"\d+(\.\d+)?", text, re.ASCII):
+        return f"names no currency: write it like {text} USD"
+    if re.fullmatch(r"[A-Za-z]{3}", text):
+        return f"has no figure: write it like 12.50 {text.upper()}"
+    return "is not an amount: write it like 12.50 USD, without separators between thousands"
+
+
+def _like(text: str) -> str:
+    """Return a text where it is an amount, one with a currency where it lacks that alone, else an example."""
+    for each in (text, f"{text} USD"):
+        if _NUMBER_FIRST.fullmatch(each) or _CURRENCY_FIRST.fullmatch(each):
+            return each
+    return "12.50 USD"
 
 
 def known_currency(text: str) -> str:

@@ -24,9 +24,10 @@ from processors.ops.cli.terminal import (
     notes,
     read_metadata,
 )
+from processors.ops.cli.wording import TypedCommand
 
 _PANEL = "Accounts"
-LimitOption = Annotated[str, typer.Option("--limit", help="Overdraft limit, such as 100.00.")]
+LimitOption = Annotated[str, typer.Option("--limit", metavar="AMOUNT", help="Overdraft limit, such as 100.00.")]
 YesOption = Annotated[bool, typer.Option("--yes", help="Close it although accounts below it are open.")]
 PolicyOption = Annotated[Policy, typer.Option(case_sensitive=False, help="CHECKED: available must cover a payment.")]
 
@@ -42,7 +43,7 @@ def register(app: typer.Typer) -> None:
         "list": list_accounts,
     }
     add_group(app, "account", "Open, change, close and look at accounts.", account, panel=_PANEL)
-    app.command(rich_help_panel=_PANEL)(balance)
+    app.command(cls=TypedCommand, rich_help_panel=_PANEL)(balance)
 
 
 def open_account(
@@ -76,7 +77,9 @@ def update(
     *,
     address: Address,
     currency: Currency,
-    limit: Annotated[str | None, typer.Option("--limit", help="New overdraft limit, such as 100.00.")] = None,
+    limit: Annotated[
+        str | None, typer.Option("--limit", metavar="AMOUNT", help="New overdraft limit, such as 100.00.")
+    ] = None,
     policy: Annotated[Policy | None, typer.Option(case_sensitive=False)] = None,
     status: Annotated[AccountStatus | None, typer.Option(case_sensitive=False)] = None,
     metadata: Annotated[str | None, typer.Option("--metadata", metavar="JSON", help="Replaces what is there.")] = None,

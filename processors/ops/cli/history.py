@@ -25,6 +25,7 @@ from processors.ops.cli.terminal import (
     read_day,
     settings,
 )
+from processors.ops.cli.wording import TypedCommand
 from processors.ops.lookup import Lookup, Statement, Transaction
 from processors.ops.money import show_amount, show_money
 from processors.ops.result_text import (
@@ -55,7 +56,7 @@ _FIGURES = ("balance", "held", "available", "limit", "change", "held change")
 def register(app: typer.Typer) -> None:
     """Add these commands; those about accounts are added by ``cli.accounts``."""
     add_group(app, "tx", "Look a transaction up.", {"get": get_transaction}, panel=_PANEL)
-    app.command(rich_help_panel=_PANEL)(statement)
+    app.command(cls=TypedCommand, rich_help_panel=_PANEL)(statement)
 
 
 def get_transaction(*, transaction_id: IdArgument, as_json: JsonOption = False) -> None:

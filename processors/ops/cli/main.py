@@ -24,6 +24,7 @@ from processors.ops.cli import (
     stack,
 )
 from processors.ops.cli.terminal import notes, use_profile
+from processors.ops.cli.wording import Words
 from processors.ops.result_text import EXIT_FAULT
 
 EPILOG = (
@@ -34,6 +35,7 @@ _INTERRUPTED = 130  # as a shell says of a program that Ctrl-C ended
 
 app = typer.Typer(
     name="balance",
+    cls=Words,
     help="Payment balances on Kafka, MySQL and Cassandra. Amounts are typed as they are written: 12.50 USD.",
     epilog=EPILOG,
     no_args_is_help=True,

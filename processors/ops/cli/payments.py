@@ -36,6 +36,7 @@ from processors.ops.cli.terminal import (
     read_currency,
     read_duration,
 )
+from processors.ops.cli.wording import AMOUNT, TypedCommand
 
 _PANEL = "Money"
 # A basket is paid within a quarter of an hour or it is not.
@@ -45,7 +46,7 @@ _HOLD_MS = 15 * 60_000
 def register(app: typer.Typer) -> None:
     """Add these commands."""
     for command in (topup, collect, adjust, pay, hold, capture, void, refund, transfer):
-        app.command(rich_help_panel=_PANEL)(command)
+        app.command(cls=TypedCommand, rich_help_panel=_PANEL)(command)
 
 
 def topup(
@@ -103,7 +104,7 @@ def _moved(
 def adjust(
     *,
     address: Address,
-    direction: Annotated[Direction, typer.Argument(case_sensitive=False, help="CREDIT or DEBIT.")],
+    direction: Annotated[Direction, typer.Argument(metavar="DIRECTION", case_sensitive=False, help="CREDIT or DEBIT.")],
     amount: AmountWords,
     explanation: Annotated[str, typer.Option("--because", help="Why; up to 256 characters, kept for ever.")],
     command_id: IdOption = None,
@@ -164,7 +165,7 @@ def capture(
     address: Address,
     hold_id: IdArgument,
     amount: Annotated[
-        list[str], typer.Argument(metavar="AMOUNT", help="Such as 12.50 USD; only USD takes all that is left.")
+        list[str], typer.Argument(metavar=AMOUNT, help="Such as 12.50 USD; only USD takes all that is left.")
     ],
     keep_rest: Annotated[bool, typer.Option("--keep-rest", help="Keep what is left for another capture.")] = False,
     command_id: IdOption = None,

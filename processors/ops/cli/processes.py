@@ -11,6 +11,7 @@ import typer
 from processors.ops import assembly, background, counts, processes
 from processors.ops.cli.stack import say
 from processors.ops.cli.terminal import ShardOption, add_group, settings
+from processors.ops.cli.wording import TypedCommand
 from processors.ops.result_text import EXIT_FAULT
 from processors.ops.setting_up import initialize
 
@@ -23,8 +24,8 @@ Supervised = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    app.command(rich_help_panel=_PANEL)(up)
-    app.command(rich_help_panel=_PANEL)(down)
+    app.command(cls=TypedCommand, rich_help_panel=_PANEL)(up)
+    app.command(cls=TypedCommand, rich_help_panel=_PANEL)(down)
     for name, kind in processes.KINDS.items():
         run = _runner(name, per_shard=kind.per_shard)
         run.__doc__ = kind.what

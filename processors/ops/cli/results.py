@@ -15,6 +15,7 @@ from processors.ledger.addresses import is_root
 from processors.ledger.outcomes import Status
 from processors.ops import assembly, counts
 from processors.ops.cli.terminal import Commands, JsonOption, add_group, notes, page, print_json, print_table, settings
+from processors.ops.cli.wording import TypedCommand
 from processors.ops.result_text import EXIT_REJECTED, dead_letter_as_json, headline, result_as_json, show_time
 from processors.routing.units import partition_of
 from processors.settings import Settings
@@ -35,7 +36,7 @@ LastOption = Annotated[int, typer.Option("--last", "-n", min=0, max=100_000, hel
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    app.command(rich_help_panel=_PANEL)(results)
+    app.command(cls=TypedCommand, rich_help_panel=_PANEL)(results)
     letters: Commands = {"list": list_dead_letters, "show": show_dead_letter}
     add_group(app, "dead-letters", "Records that were no commands.", letters, panel=_PANEL)
 
@@ -131,7 +132,10 @@ def list_dead_letters(*, last: LastOption = 20, as_json: JsonOption = False) -> 
 
 def show_dead_letter(
     *,
-    name: Annotated[str, typer.Argument(help="As `dead-letters list` names it: PARTITION/OFFSET.", show_default=False)],
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="As `dead-letters list` names it: PARTITION/OFFSET.", show_default=False),
+    ],
     as_json: JsonOption = False,
 ) -> None:
     """Show one dead letter whole: why, where it came from, how its payload began."""

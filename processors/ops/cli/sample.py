@@ -18,6 +18,7 @@ from processors.ops.cli.proving import counting, print_checks
 from processors.ops.cli.sending import progress_bar
 from processors.ops.cli.stack import say
 from processors.ops.cli.terminal import page, print_table, settings
+from processors.ops.cli.wording import TypedCommand
 from processors.ops.demo import Daybook, DayOutcome
 from processors.ops.proving import verify_shard
 from processors.ops.result_text import EXIT_GOOD, EXIT_REJECTED
@@ -38,7 +39,7 @@ _BASE36 = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    app.command("demo", rich_help_panel="Processes")(run_demo)
+    app.command("demo", cls=TypedCommand, rich_help_panel="Processes")(run_demo)
 
 
 def run_demo(

@@ -15,6 +15,7 @@ from processors.client import NoAnswer
 from processors.ledger.commands import Command
 from processors.ops.cli.asking import newest_of
 from processors.ops.cli.terminal import notes, open_client, print_json
+from processors.ops.cli.wording import TypedCommand
 from processors.ops.command_text import CommandTextError, command_from_json
 from processors.ops.result_text import EXIT_FAULT, EXIT_GOOD, exit_status, result_as_json, show_id
 from processors.wire.commands import encode_command
@@ -25,12 +26,15 @@ WITHIN_S = 60
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    app.command(rich_help_panel="Money")(send)
+    app.command(cls=TypedCommand, rich_help_panel="Money")(send)
 
 
 def send(
     file: Annotated[
-        Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="JSON lines, one command each.")
+        Path,
+        typer.Argument(
+            metavar="FILE", exists=True, dir_okay=False, readable=True, help="JSON lines, one command each."
+        ),
     ],
     until_final: Annotated[
         bool, typer.Option("--wait/--no-wait", help="Wait for what follows a result that is OPEN.")

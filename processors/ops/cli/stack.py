@@ -72,7 +72,9 @@ def _servers(chosen: Settings) -> list[dict[str, Any]]:
 
 def logs(
     *,
-    server: Annotated[stack.Server, typer.Argument(case_sensitive=False)],
+    server: Annotated[
+        stack.Server, typer.Argument(metavar="SERVER", case_sensitive=False, help="kafka, mysql or cassandra.")
+    ],
     lines: Annotated[int, typer.Option("--lines", "-n", min=1, max=100_000)] = 50,
     secure: SecureOption = False,
     as_json: JsonOption = False,

@@ -12,12 +12,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-from typer.core import TyperGroup
 
 from processors.client import Client, ClientConfig
 from processors.ledger.addresses import well_formed
 from processors.ledger.metadata import metadata_bytes
 from processors.ops import assembly
+from processors.ops.cli.wording import AMOUNT, TypedCommand, Words
 from processors.ops.command_text import CommandTextError, parse_id
 from processors.ops.durations import parse_day, parse_duration, parse_time
 from processors.ops.money import Money, known_currency, parse_money
@@ -63,24 +63,11 @@ def open_client(*, within_s: int) -> Iterator[Client]:
 
 def add_group(app: typer.Typer, name: str, what: str, commands: Commands, *, panel: str) -> None:
     """Add commands as words below ``name``, also where there is only one."""
-    group = typer.Typer(help=what, no_args_is_help=True, cls=_Words)
+    group = typer.Typer(help=what, no_args_is_help=True, cls=Words)
     group.callback()(_nothing)  # so that a single command stays a word of its own
     for word, command in commands.items():
-        group.command(word)(command)
+        group.command(word, cls=TypedCommand)(command)
     app.add_typer(group, name=name, rich_help_panel=panel)
-
-
-class _Words(TyperGroup):
-    """Words below a command: another one is answered with those that there are, as they are typed."""
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Find the command that the first argument names; ``ctx`` is the driver's own context."""
-        if args and args[0] not in self.commands and not args[0].startswith("-"):
-            known = [f"`{ctx.command_path} {word}`" for word in self.commands]
-            if len(known) == 1:
-                known = [f"{known[0][:-1]} {args[0]}`"]  # the word was meant for the only one that there is
-            ctx.fail(f"`{ctx.command_path}` knows no {args[0]!r}: type {' or '.join(known)}")
-        return super().resolve_command(ctx, args)
 
 
 def _nothing() -> None:
@@ -145,10 +132,21 @@ def read_metadata(text: str) -> bytes:
 
 
 def _metadata(text: str) -> bytes:
-    value = json.loads(text)
-    if isinstance(value, dict):
-        return metadata_bytes(value)
-    raise CommandTextError("metadata is a JSON object, such as '{\"order\": 17}'")
+    """Read a JSON object.
+
+    >>> _metadata('{"order": 17}')
+    b'{"order":17}'
+    """
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise CommandTextError(
+            f"{text!r:.60} is no JSON object: write pairs of a text and a value in braces, and quote them for the "
+            'shell, such as --metadata \'{"order": "order-1"}\''
+        )
+    return metadata_bytes(value)
 
 
 def _offsets(text: str) -> range:
@@ -168,7 +166,7 @@ Address = Annotated[
         show_default=False,
     ),
 ]
-AmountWords = Annotated[list[str], typer.Argument(metavar="AMOUNT", help="Such as 12.50 USD.", show_default=False)]
+AmountWords = Annotated[list[str], typer.Argument(metavar=AMOUNT, help="Such as 12.50 USD.", show_default=False)]
 Currency = Annotated[
     str,
     typer.Argument(
@@ -197,7 +195,11 @@ IdOption = Annotated[
 MetadataOption = Annotated[
     bytes,
     typer.Option(
-        "--metadata", parser=_reads(_metadata), metavar="JSON", help="A JSON object, up to 4 KiB.", show_default="none"
+        "--metadata",
+        parser=_reads(_metadata),
+        metavar="JSON",
+        help='A JSON object, up to 4 KiB, such as \'{"order": "order-1"}\'.',
+        show_default="none",
     ),
 ]
 read_address = _reads(well_formed)
