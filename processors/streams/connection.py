@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import ssl
 import time
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -99,7 +100,7 @@ class KafkaAddress:
         """Return the options that every client of ours has.
 
         Raises:
-            Misconfigured: The password's file cannot be read.
+            Misconfigured: The password's file, or that of authorities, cannot be read.
         """
         options: dict[str, Any] = {
             "bootstrap.servers": self.bootstrap_servers,
@@ -124,9 +125,20 @@ class KafkaAddress:
             }
         if self.security_protocol in ("SSL", "SASL_SSL"):
             options |= {"enable.ssl.certificate.verification": True, "ssl.endpoint.identification.algorithm": "https"}
-        if self.ssl_ca_file:
-            options["ssl.ca.location"] = self.ssl_ca_file
+            if self.ssl_ca_file:
+                options["ssl.ca.location"] = self._authorities()
         return options
+
+    def _authorities(self) -> str:
+        """Return the file of authorities, read once: the driver's own complaint would look like a bug of ours.
+
+        Each client reads it as it is made, which a lane's are after any fault: it may just be changed.
+        """
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(self.ssl_ca_file)
+        except OSError as error:  # of the file system, or of what is in the file
+            raise Misconfigured(f"Kafka's ssl_ca_file {self.ssl_ca_file} cannot be read: {error.strerror}") from error
+        return self.ssl_ca_file
 
 
 def hear(error: KafkaError) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from confluent_kafka import KafkaError
 
 from processors.faults import Fault, Fenced, Misconfigured, Refused, Retryable, Unavailable
-from processors.streams.connection import bears, fault_of
+from processors.streams.connection import KafkaAddress, bears, fault_of
+from processors.streams.publisher import TransactionalPublisher
 from processors.troubles import TROUBLES
 
 GAPLESS = "ProduceRequest for t [0] with 1 message(s) failed: Broker: Topic authorization failed: unable to satisfy"
@@ -29,6 +32,17 @@ GAPLESS = "ProduceRequest for t [0] with 1 message(s) failed: Broker: Topic auth
 )
 def test_an_errors_code_says_what_to_do(error: KafkaError, kind: type[Fault]) -> None:
     assert type(fault_of(error, "a delivery")) is kind
+
+
+@pytest.mark.parametrize("text", [None, "", "-----BEGIN CERTIFICATE-----\nhalf of it"], ids=["gone", "empty", "half"])
+def test_a_file_of_authorities_that_is_just_being_changed_is_no_bug(tmp_path: Path, text: str | None) -> None:
+    file = tmp_path / "ca.pem"
+    if text is not None:
+        file.write_text(text)
+    address = KafkaAddress(bootstrap_servers="127.0.0.1:1", security_protocol="SSL", ssl_ca_file=str(file))
+
+    with pytest.raises(Misconfigured, match=r"ssl_ca_file .*ca\.pem cannot be read"):
+        TransactionalPublisher(address, "s1.0", "balance.shard.s1", object)
 
 
 def test_a_member_of_a_group_polls_on_while_it_is_refused_and_tells_of_it() -> None:
