@@ -16,12 +16,14 @@ from processors.ledger.rules import Rules
 from processors.streams.consumer import AssignmentEvents
 from processors.wire.admission import Gate
 from processors.wire.commands import encode_command
+from processors.wire.positions import GroupPosition
 from processors.wire.records import OutRecord, Record
 from processors.wire.results import LaneIdentity, decode_result
 from processors.wire.route import ROUTE_HEADER, Route, RouteKind, encode_route
 from processors.wire.signature import SIGNATURE_HEADER, sign
 from processors.workers.lane import Lane, LaneParts
 from processors.workers.lane_runner import LaneLimits
+from processors.workers.publishing import Publisher
 from processors.workers.shard import ShardConfig, ShardWorker
 from processors.workers.standing import LaneContext
 from tests.simulation.customers import KEYRING
@@ -372,14 +374,46 @@ def test_copies_of_a_command_from_the_future_are_answered_again_whatever_each_wa
     ]
 
 
+class OvertakenPublisher:
+    """Another worker takes the lane over just before it is opened."""
+
+    def __init__(self, inner: Publisher, overtake: Callable[[], object]) -> None:
+        self._inner, self._overtake = inner, overtake
+
+    def open(self) -> None:
+        self._overtake()
+        self._inner.open()
+
+    def publish(self, records: list[OutRecord], position: GroupPosition) -> None:
+        self._inner.publish(records, position)
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+@pytest.mark.rule("L5")
+def test_who_was_overtaken_before_the_producer_was_opened_lets_go_of_the_lane() -> None:
+    worker = Worker.begin()
+    worker.write()
+    other = worker.again()
+    topic_id = worker.broker.topic(TOPIC).topic_id
+    make = worker.parts.make_publisher
+    overtaken = replace(
+        worker.parts, make_publisher=lambda: OvertakenPublisher(make(), lambda: other.store.take_over(topic_id))
+    )
+
+    with pytest.raises(Fenced, match="during the assignment"):
+        Lane(overtaken).assign()
+
+
 @pytest.mark.rule("L4")
 @pytest.mark.rule("A6")
 def test_rows_from_the_border_before_what_is_published_are_kept_for_the_next_owner() -> None:
     worker = Worker.begin()
     worker.lane.assign()
-    for sent in range(4):  # one batch of eight hours, as after an outage
+    for sent in range(4):  # one batch of twelve hours, as after an outage: more than a window
         worker.write_balance_question(sent)
-        worker.clock.advance(2 * HOUR_MS)
+        worker.clock.advance(4 * HOUR_MS)
         worker.keep_slices()
     worker.serve(publish=False)
     second = worker.again()

@@ -123,11 +123,11 @@ def questions(worker: Worker, count: int) -> None:
         worker.write_command(GetBalance(command_id=command_id, address="acme", currency="USD"), number)
 
 
-def replayed(worker: Worker) -> Worker:
-    """Have another worker go on with a database that was replayed in one batch."""
+def replayed(worker: Worker, end: int | None = None) -> Worker:
+    """Have another worker go on with a database that was replayed in one batch, up to an offset where one is given."""
     target = Database(worker.clock, worker.database.rules)
     target.tables.journal.update({number: {} for number in worker.database.tables.journal})
-    end = worker.database.tables.progress[0].next_offset
+    end = worker.database.tables.progress[0].next_offset if end is None else end
     replay_lane(parts_of(worker, target), 0, end, on_progress=lambda _at: None)
     return Worker(worker.clock, worker.broker, target)
 
@@ -197,6 +197,26 @@ def test_a_replayed_database_that_differs_from_what_was_published_stops_before_i
     assert stop is not None
     assert stop.code is StopCode.DIGEST_DIFFERS
     assert answered(worker) == [0, 1]
+
+
+@pytest.mark.rule("L4")
+def test_a_database_from_before_that_decides_otherwise_up_to_p_publishes_nothing() -> None:
+    worker = Worker.begin()
+    questions(worker, 6)
+    worker.lane.assign()
+    worker.serve()
+    offsets = worker.broker.group("workers").offsets
+    offset, metadata = offsets[PLACE]
+    offsets[PLACE] = (offset, metadata[:-4] + ("0000" if metadata[-4:] != "0000" else "1111"))
+    worker.write()
+
+    later = replayed(worker, end=3)
+    stop = later.stop()
+
+    assert stop is not None
+    assert stop.code is StopCode.DIGEST_DIFFERS
+    assert offsets[PLACE][0] == 6
+    assert later.database.tables.progress[0].next_offset == 3
 
 
 @pytest.mark.rule("L3")
