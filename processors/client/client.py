@@ -87,11 +87,13 @@ class Client:
             connections: Instead of those to the config's brokers.
 
         Raises:
+            TypeError: The config is something else; the text says what to write.
             Misconfigured: The topics are not there.
             Refused: A broker does not let this program at them.
             Unavailable: No broker answered within ``deadline_ms``, or within 2 s where every one refuses the
                 connection; the text names them and what each said.
         """
+        _refuse_other_config(config)
         self._config = config
         self._process_id = os.getpid()
         self._ids = CommandIds()
@@ -133,6 +135,7 @@ class Client:
         Raises:
             NoAnswer: There was none in time; send the same command again, which is safe.
             Misconfigured: The command must be signed and the client has no keys.
+            TypeError: It is no command, but a dict, say. Nothing was sent.
             ValueError: A field is not exactly of its type (an amount of 12.50), does not fit the command's schema, or
                 an address is malformed; the text says which field and what to write. Nothing was sent.
             RuntimeError: Another process made this client; or this is a callback of one of its futures, which would
@@ -281,6 +284,19 @@ def _join(threads: list[threading.Thread]) -> None:
     for thread in threads:
         if thread is not threading.current_thread():  # closed in a callback
             thread.join(_JOIN_S)
+
+
+def _refuse_other_config(config: object) -> None:
+    if not isinstance(config, ClientConfig):
+        raise TypeError(
+            f"Client was given {config!r:.60}, a {type(config).__name__}: write "
+            'Client(ClientConfig(kafka=KafkaAddress(bootstrap_servers="127.0.0.1:19092")))'
+        )
+    if not isinstance(config.kafka, KafkaAddress):
+        raise TypeError(
+            f"ClientConfig's kafka is {config.kafka!r:.60}, a {type(config.kafka).__name__}: write "
+            'KafkaAddress(bootstrap_servers="127.0.0.1:19092")'
+        )
 
 
 def _with_metadata_as_bytes(command: Command) -> Command:

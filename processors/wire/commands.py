@@ -91,11 +91,17 @@ def encode_command(command: Command | Control, *, release: int = RULES_RELEASE) 
         release: That of the rules of whoever decides it: what is written by a later version is a dead letter there.
 
     Raises:
+        TypeError: It is no command; the text says what to write.
         ValueError: A field is of another type or does not fit its schema (an amount beyond 64 bits, an id that has not
             16 bytes, a lone surrogate): the text names field, value, type, and what to write. Or the release has no
             word for it, or the payload is above PAYLOAD_BYTES_MAX (W4).
     """
     kind = type(command)
+    if kind not in _SHAPES:
+        raise TypeError(
+            f"{command!r:.60} is a {kind.__name__} and no command: write one of processors.ledger.commands, such as "
+            'Pay(command_id=client.new_id(), address="acme:vn", currency="USD", amount_minor=1250)'
+        )
     shape = _SHAPES[kind]
     values = dict(zip(shape.names, shape.values(command), strict=True))
     if type(values.get("metadata")) is dict:
