@@ -92,12 +92,12 @@ NEXT_STEPS: Mapping[StopCode, NextStep] = {
     StopCode.TOPIC_CHANGED: NextStep(mend="bring back the old topic; a new one needs an empty database"),
     StopCode.TIMESTAMP_TYPE: NextStep(
         mend="set message.timestamp.type of the topic to LogAppendTime",
-        command="balance lane release {lane} {offset} TIME",
+        command="balance lane release {lane} {offset} TIME (--all TIME where several records wait)",
     ),
     StopCode.CLOCK_AHEAD: NextStep(
         mend="set the clock that is wrong",
-        command="balance lane release {lane} {offset} TIME, or, where the worker's clock was behind and the rules are "
-        "of release 1, balance lane restart {lane}",
+        command="balance lane release {lane} {offset} TIME (--all TIME where several records wait), or, where the "
+        "worker's clock was behind and the rules are of release 1, balance lane restart {lane}",
     ),
     StopCode.INGRESS_WENT_BACK: NextStep(mend="nothing in this release: keep the shard's topic as it is", command=""),
     StopCode.DIGEST_DIFFERS: NextStep(mend="restore the database again, with the release that decided"),

@@ -229,7 +229,7 @@ class Supervisor:
         self.look()
         for state in self.failing():
             raise KeepsFailing(
-                f"{state.name} ended {state.restarts} times in a row, the last time with {state.last_end}; its log is "
+                f"{state.name} ended {times(state.restarts)} in a row, the last time with {state.last_end}; its log is "
                 f"{state.log}"
             )
 
@@ -332,6 +332,15 @@ def _error_in(line: str) -> str:
     if not isinstance(said, dict) or said.get("level") not in {"error", "critical"}:
         return ""
     return f"{said.get('fault', said.get('event'))}: {said.get('detail', '')}".removesuffix(": ")
+
+
+def times(count: int) -> str:
+    """Say how often.
+
+    >>> times(1), times(2)
+    ('once', '2 times')
+    """
+    return "once" if count == 1 else f"{count} times"
 
 
 def _in_words(status: int) -> str:

@@ -27,7 +27,7 @@ from processors.ops.cli.terminal import (
 from processors.ops.cli.wording import TypedCommand
 from processors.ops.result_text import EXIT_FAULT, show_time
 from processors.ops.status import LaneStatus, ServerStatus, ServiceStatus, read_status
-from processors.ops.supervisor import ChildState
+from processors.ops.supervisor import ChildState, times
 from processors.settings import Settings
 from processors.stores.shard_reader import open_reader
 from processors.stores.shard_upkeep import ShardUpkeep
@@ -115,7 +115,9 @@ def _print_processes(states: list[ChildState]) -> None:
     print_table("processes", ("process", "state", "restarts in a row"), rows, right=("restarts in a row",))
     for each in states:
         if each.restarts:
-            text = f"{each.name} ended {each.restarts} times in a row, last with {each.last_end}; its log is {each.log}"
+            text = (
+                f"{each.name} ended {times(each.restarts)} in a row, last with {each.last_end}; its log is {each.log}"
+            )
             page.print(text, style="red" if each.failing else "yellow", soft_wrap=True)
 
 
