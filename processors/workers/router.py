@@ -30,6 +30,10 @@ log = get_logger(__name__)
 POLL_S = 0.1
 # What may be on its way to the brokers: a second at full speed. With more, a slow broker would only fill memory.
 IN_FLIGHT_RECORDS_MAX = 50_000
+# As long as the producer lingers. After such a silence more records would hardly come in time to share a request, so
+# what comes goes out at once: at 100 commands a second results come 4 ms earlier. Where every small read is hurried, at
+# 1,000 a second the lanes' batches get smaller, and results come later (measured, both).
+SILENCE_S = 0.005
 # A crash has at most this much forwarded again, which the lanes drop for 5 µs a record.
 COMMIT_INTERVAL_S = 0.5
 # Commits that fail for this long end the process: a group's lag that stands still looks like an outage.
@@ -67,6 +71,9 @@ class LaneProducer(Protocol):
 
     def poll(self, timeout_s: float) -> None:
         """Learn of deliveries."""
+
+    def hurry(self) -> None:
+        """Have what is queued go out now, without waiting for more."""
 
     def flush(self, deadline_s: float) -> None:
         """Wait until everything queued is acknowledged."""
@@ -129,7 +136,7 @@ class Router:
         self._owned: set[int] = set()
         self._in_flight: deque[_Batch] = deque()  # oldest first
         self._acknowledged: dict[int, int] = {}  # what may be committed, and is not
-        self._committed_s = self._noted_s = parts.clock_s()
+        self._forwarded_s = self._committed_s = self._noted_s = parts.clock_s()
         self._unnoted: dict[int, int] = {}  # what was committed, and is not in the directory yet
         self._consumer = parts.join(self._assigned, self._revoked)
 
@@ -177,6 +184,7 @@ class Router:
         records = self._consumer.poll(self._config.batch_records_max, timeout_s)
         if records:
             self._forward(records)
+            self._hurry_after_silence()
         return len(records)
 
     def finish(self) -> None:
@@ -262,6 +270,11 @@ class Router:
             batch.next_offsets[record.partition] = record.offset + 1
         for shard, count in routed.items():
             ROUTED.labels(shard).inc(count)
+
+    def _hurry_after_silence(self) -> None:
+        before_s, self._forwarded_s = self._forwarded_s, self._parts.clock_s()
+        if self._forwarded_s - before_s > SILENCE_S:
+            self._parts.producer.hurry()
 
     def _take_acknowledged(self) -> None:
         """Move on over the oldest batches that are acknowledged whole: everything before them is (R6)."""

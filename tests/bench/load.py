@@ -22,6 +22,7 @@ from processors.wire.commands import encode_command
 from processors.wire.route import ROUTE_HEADER, Route, RouteKind, encode_route
 
 _REST_S = 0.1
+LINGER_MS = 5  # for a backlog
 PLENTY = 10**15  # minor units: no payment of a benchmark is refused
 
 
@@ -84,9 +85,9 @@ class ShardBacklog:
 class Ingress:
     """Writes commands to ``balance.commands``, as a gateway does."""
 
-    def __init__(self, address: KafkaAddress, topic: str) -> None:
+    def __init__(self, address: KafkaAddress, topic: str, *, linger_ms: int = LINGER_MS) -> None:
         self._topic = address.topic_prefix + topic
-        self._producer = _producer(address)
+        self._producer = _producer(address, linger_ms)
 
     def write(self, commands: Iterator[Command]) -> int:
         """Write commands and wait until they are acknowledged; return how many."""
@@ -107,14 +108,14 @@ class Ingress:
         self._producer.flush(60)
 
 
-def _producer(address: KafkaAddress) -> Producer:
+def _producer(address: KafkaAddress, linger_ms: int = LINGER_MS) -> Producer:
     return Producer(
         address.options()
         | {
             "enable.idempotence": True,
             "acks": "all",
             "partitioner": "murmur2_random",
-            "linger.ms": 5,
+            "linger.ms": linger_ms,
             "batch.size": 1024 * 1024,
             "compression.type": "lz4",
             "queue.buffering.max.messages": 500_000,

@@ -54,6 +54,18 @@ def test_records_arrive_whole_and_in_order_and_each_is_told_once(log: KafkaLog, 
         assert (read[0].key, read[0].headers) == (b"acme", [("balance-route", b"\x00\xff")])
 
 
+def test_a_hurried_record_does_not_wait_for_the_linger(address: KafkaAddress, log: KafkaLog) -> None:
+    producer = IdempotentProducer(address, linger_ms=6_000)
+    producer.send(record(log, b"connects"))
+    producer.flush(DEADLINE_S)
+    producer.send(record(log, b"hurried"))
+    producer.hurry()
+    producer.poll(3.0)
+
+    assert producer.undelivered == 0
+    producer.close()
+
+
 @pytest.mark.rule("R7")
 def test_after_a_failed_delivery_nothing_more_is_written_and_every_call_says_so(
     address: KafkaAddress, log: KafkaLog

@@ -26,6 +26,7 @@ from processors.workers.router import (
     COMMIT_PATIENCE_S,
     IN_FLIGHT_RECORDS_MAX,
     NOTE_INTERVAL_S,
+    SILENCE_S,
     Assigned,
     Router,
     RouterConfig,
@@ -78,6 +79,7 @@ class Lanes:
 
     sent: list[OutRecord] = field(default_factory=list)
     told: dict[int, Callable[[], None] | None] = field(default_factory=dict)  # not acknowledged yet, by index
+    hurried: list[int] = field(default_factory=list)  # after how many records
     silent: bool = True
     fault: Fault | None = None
 
@@ -99,6 +101,9 @@ class Lanes:
     def poll(self, timeout_s: float) -> None:  # noqa: ARG002
         if self.fault is not None:
             raise self.fault
+
+    def hurry(self) -> None:
+        self.hurried.append(len(self.sent))
 
     def flush(self, deadline_s: float) -> None:
         self.poll(0)
@@ -211,6 +216,22 @@ def test_a_dead_letter_is_acknowledged_too_before_its_offset_is_committed() -> N
     world.later()
     router.step()
     assert world.ingress.commits == [({0: 8}, METADATA + "3")]
+
+
+def test_what_comes_after_a_silence_goes_out_at_once_and_what_follows_it_waits_to_fill_requests() -> None:
+    world = World()
+    router = world.router()
+    world.arrive(0, 0, 1, 2, 3)
+    router.step()
+    router.step()
+    assert world.lanes.hurried == []
+
+    world.now_s += 2 * SILENCE_S
+    world.arrive(0, 4, 5, 6, 7)
+    router.step()
+    world.now_s += SILENCE_S / 2
+    router.step()
+    assert world.lanes.hurried == [6]
 
 
 @pytest.mark.rule("R6")

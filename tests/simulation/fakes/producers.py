@@ -114,6 +114,9 @@ class FakeProducer:
         if self._fault is not None:
             raise self._fault
 
+    def hurry(self) -> None:
+        self._deliver(self._power.choose(len(self.queue) + 1))
+
     def flush(self, deadline_s: float) -> None:  # noqa: ARG002
         self._deliver(len(self.queue))
         if self._fault is not None:
