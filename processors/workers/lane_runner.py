@@ -22,6 +22,7 @@ from processors.wire.records import Record
 from processors.workers.intake import BatchLimits, Intake
 from processors.workers.lane import Lane, LaneParts
 from processors.workers.publishing import PublishStage
+from processors.workers.standstill import STANDSTILL_S, whereabouts
 
 # Batches decided and committed but not yet published: enough that MySQL never waits for one slow Kafka transaction,
 # and few enough that what must be answered again after a crash is read in a second.
@@ -58,6 +59,7 @@ class LaneLimits(BatchLimits):
     stop_deadline_s: float = 10.0
     stopped_look_s: float = STOPPED_LOOK_S
     bug_after_s: float = BUG_AFTER_S
+    standstill_s: float = STANDSTILL_S
 
 
 class PublishThread:
@@ -86,6 +88,11 @@ class PublishThread:
         if self._fault is None and began_s is not None and time.monotonic() - began_s > self._step_max_s:
             return UnknownOutcome(f"a publication has not ended within {self._step_max_s:g} s")
         return self._fault
+
+    @property
+    def published(self) -> int:
+        """Return P, as far as this owner knows."""
+        return self._stage.published[0]
 
     @property
     def drained(self) -> bool:
@@ -165,6 +172,9 @@ class LaneRunner:
         self._dropping = False
         self._trouble: Fault | None = None
         self._failures = 0
+        self._faults_met = 0
+        self._taken = 0  # records, of the intake's
+        self._in_hand = False  # records that are not committed yet
         self._bug_since_s: float | None = None
         self._decided_to = 0  # D, as last known
         self._failed_at = -1  # the D at which the last fault was met
@@ -182,6 +192,26 @@ class LaneRunner:
         """Say whether the lane does nothing more, and whoever asks the database hears why."""
         stored = self.condition is LaneCondition.STOPPED and self._unstored is None
         return stored or self.condition is LaneCondition.DROPPED
+
+    @property
+    def has_work(self) -> bool:
+        """Say whether something waits for the lane, which is neither stopped nor gone; an assignment is work."""
+        if self.condition is not LaneCondition.RUNNING:
+            return self.condition is LaneCondition.ASSIGNING
+        publishing = self._publishing
+        return len(self.intake) > 0 or self._in_hand or (publishing is not None and not publishing.drained)
+
+    @property
+    def movement(self) -> tuple[object, ...]:
+        """Return what is another whenever the lane has moved, or has met a fault, which is told here."""
+        publishing = self._publishing
+        published = None if publishing is None else publishing.published
+        return self.condition, self._faults_met, self._taken, self._decided_to, published
+
+    @property
+    def whereabouts(self) -> str:
+        """Say in which function of ours the lane's thread is."""
+        return whereabouts(self._thread)
 
     def end(self, *, drop: bool) -> None:
         """Ask the lane to end: after publishing what it decided, or at once where it was revoked (``drop``)."""
@@ -213,6 +243,7 @@ class LaneRunner:
                 self._running_since_s = time.monotonic()
                 self._serve(lane)
             except Exception as fault:  # noqa: BLE001 - L11: whatever it is, the lane stops and says so
+                self._faults_met += 1
                 self._on_fault()
                 self._ending.wait(self._meet(fault))
             finally:
@@ -235,7 +266,7 @@ class LaneRunner:
             self._limits.publish_step_max_s,
         )
         self._note_published(lane.publishing)
-        self._decided_to = lane.next_offset
+        self._decided_to, self._in_hand = lane.next_offset, False
         while not self._ending.is_set():
             self._await_room(lane, publishing)
             records = self.intake.take(IDLE_WAIT_S if lane.idle else 0)
@@ -263,6 +294,7 @@ class LaneRunner:
             raise publishing.fault
         if not records and lane.idle and self._trouble is None:
             return
+        self._in_hand = True
         try:
             if self._trouble is not None:
                 lane.settle()
@@ -272,6 +304,8 @@ class LaneRunner:
         finally:
             publishing.wake()
         self._decided_to = lane.next_offset
+        self._taken += taken
+        self._in_hand = not lane.idle
         LANE_NEXT_OFFSET.labels(*self._labels).set(lane.next_offset)
         if taken < len(records):
             self.intake.give_back(records[taken:])

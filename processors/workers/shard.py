@@ -17,6 +17,7 @@ from processors.troubles import TROUBLES
 from processors.wire.records import Record
 from processors.workers.lane import LaneParts
 from processors.workers.lane_runner import LaneLimits, LaneRunner
+from processors.workers.standstill import StandstillWatch
 
 log = get_logger(__name__)
 
@@ -89,6 +90,7 @@ class ShardWorker:
         self._read_topic_id = read_topic_id
         self._look_at_partitions = look_at_partitions
         self._runners: dict[int, LaneRunner] = {}
+        self._standstill = StandstillWatch(config.shard, config.limits.standstill_s)
         self._topic_looked_s = time.monotonic()
         self._taken = threading.Event()
         self._leftovers = threading.Event()
@@ -165,6 +167,7 @@ class ShardWorker:
                 self._interrupt(lane, stop)
             self._resume_hungry(consumer)
             self._look_at_topic()
+            self._standstill.look_if_due(self._runners)
             self._collect()
             PULSE.beat()
             if self._all_stopped():
