@@ -6,6 +6,7 @@ import argparse
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 
 from processors.faults import Fault
 from processors.ops import stack
@@ -16,16 +17,46 @@ FAULT = 3  # exit status, as everywhere in the command line
 
 def main() -> int:
     """Do what the arguments say. Return 0, 3 on a fault, or the exit status of ``with``'s command."""
-    parser = argparse.ArgumentParser(prog="python -m processors.ops.stack", description=__doc__)
-    parser.add_argument("action", choices=["up", "down", "status", "logs", "with"])
-    parser.add_argument("--secure", action="store_true", help="the secured servers; down stops both kinds in any case")
-    parser.add_argument("rest", nargs=argparse.REMAINDER, help="logs: the server; with: the command to run")
-    chosen = parser.parse_args()
+    chosen = read_arguments()
     try:
         return _act(load_settings(SECURE_PROFILE if chosen.secure else None), chosen.action, chosen.rest)
     except Fault as fault:
         _say(str(fault))
         return FAULT
+
+
+def read_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return ``action``, ``secure`` and ``rest``: the servers of ``logs``, the command of ``with``, else nothing.
+
+    ``--secure`` may stand before or after the action; after ``with`` everything is the command's own.
+
+    Args:
+        arguments: Instead of the process's own.
+
+    Raises:
+        SystemExit: Wrong usage, with exit status 2; ``--help``.
+    """
+    parser = argparse.ArgumentParser(prog="python -m processors.ops.stack", description=__doc__)
+    _take_secure(parser, default=False)
+    actions = parser.add_subparsers(dest="action", metavar="up|down|status|logs|with", required=True)
+    for action in ("up", "down", "status"):
+        _take_secure(actions.add_parser(action), default=argparse.SUPPRESS)  # so that one before the action stays
+    logs = actions.add_parser("logs")
+    _take_secure(logs, default=argparse.SUPPRESS)
+    logs.add_argument(
+        "rest", metavar="SERVER", nargs="*", type=stack.Server, help="kafka, mysql or cassandra; else all"
+    )
+    command = actions.add_parser("with")
+    command.add_argument("rest", metavar="COMMAND ...", nargs=argparse.REMAINDER)
+    chosen = parser.parse_args(arguments, argparse.Namespace(rest=[]))
+    if chosen.action == "with" and not chosen.rest:
+        command.error("type the command to run, and what belongs to it")
+    return chosen
+
+
+def _take_secure(parser: argparse.ArgumentParser, *, default: bool | str) -> None:
+    explained = "the secured servers; down stops both kinds in any case"
+    parser.add_argument("--secure", action="store_true", default=default, help=explained)
 
 
 def _act(settings: Settings, action: str, rest: list[str]) -> int:
@@ -36,8 +67,8 @@ def _act(settings: Settings, action: str, rest: list[str]) -> int:
             stack.down(load_settings(SECURE_PROFILE), _say)
             stack.down(settings, _say)
         case "logs":
-            for server in rest or list(stack.Server):
-                sys.stdout.writelines(f"{line}\n" for line in stack.logs(settings, stack.Server(server)))
+            for server in [stack.Server(name) for name in rest] or list(stack.Server):
+                sys.stdout.writelines(f"{line}\n" for line in stack.logs(settings, server))
         case "with":
             return _run_with(settings, rest)
         case _:
