@@ -85,6 +85,10 @@ def test_a_second_shard_in_the_settings_is_refused_before_anything_is_made(tmp_p
         (("statement", "acme", "USD", "--since", "yesterday"), "2026-11-23"),
         (("account", "update", "acme", "USD"), "--limit, --policy"),
         (("results", "--root", "acme:vn"), "acme"),
+        (("replay", "shard", "s1", "--into", "somewhere"), "mysql://user:password@host:port/database"),
+        (("replay", "shard", "s1", "--into", "mysql://localhost/copy"), "write 127.0.0.1"),
+        (("replay", "shard", "s1", "--into", "mysql://user:p[/d@host/copy"), "# ? @ : % [ ] of user and password"),
+        (("replay", "shard", "s1", "--into", "mysql://user:p/d@host/copy"), "such as %2F for /"),
     ],
     ids=lambda each: " ".join(each) if isinstance(each, tuple) else "",
 )

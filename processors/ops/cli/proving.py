@@ -12,6 +12,7 @@ import typer
 from rich.progress import TaskID
 from rich.text import Text
 
+from processors.faults import Misconfigured
 from processors.ops.cli.sending import progress_bar
 from processors.ops.cli.terminal import (
     JsonOption,
@@ -136,7 +137,10 @@ def replay(
     It may be killed, and goes on where it was. User and password of the DSN default to the shard's own.
     """
     chosen = settings()
-    target = target_address(chosen, shard, into)
+    try:
+        target = target_address(chosen, shard, into)
+    except Misconfigured as fault:
+        raise typer.BadParameter(str(fault)) from None
     tasks: dict[int, TaskID] = {}
     with progress_bar() as bar:
 
