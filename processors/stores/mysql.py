@@ -207,7 +207,7 @@ TEXT_MAX = 200  # of what the server says
 _QUOTED = re.compile(r"(?<!\w)'[^']*'|\"[^\"]*\"|`[^`]*`")  # the apostrophe of "can't" opens no quotation
 
 
-def fault_of(error: Exception, phase: Phase, what: str) -> Fault | AssertionError:
+def fault_of(error: Exception, phase: Phase, what: str, *, next_step: str = "") -> Fault | AssertionError:
     """Return what the caller must do about the driver's error.
 
     Any number that is not known is waited out: servers, clusters and proxies have some of their own, for what passes;
@@ -217,6 +217,7 @@ def fault_of(error: Exception, phase: Phase, what: str) -> Fault | AssertionErro
         error: As the driver raised it; its first argument is MySQL's error number.
         phase: Once COMMIT was sent, no answer but "done" tells whether it is done (L6).
         what: The statement in words. The server's own text goes with it, without what could quote rows.
+        next_step: What somebody does about it, after the server's text; empty where that says it.
 
     Returns:
         Retryable, UnknownOutcome, Unavailable, Refused or Misconfigured; LaneStopped for a slice without a partition
@@ -239,12 +240,25 @@ def fault_of(error: Exception, phase: Phase, what: str) -> Fault | AssertionErro
     if number in AGAIN:
         return Retryable(text)
     if number in WRONG:
-        return Misconfigured(f"{text}: {_said(error)}")
+        return Misconfigured(f"{text}: {_said(error)}{next_step}")
     if number == DUPLICATE_KEY and phase is Phase.BEFORE_COMMIT:  # which key, without its values
         return AssertionError(f"{text}: {_said(error).rpartition(' for ')[2]}")
     if number in BUGS and phase is Phase.BEFORE_COMMIT:  # while connecting no statement of ours can be wrong yet
         return AssertionError(text)
-    return Unavailable(f"{text}: {_said_openly(error)}")
+    return Unavailable(f"{text}: {_said_openly(error)}{next_step}")
+
+
+def _next_step(error: Exception, address: MysqlAddress) -> str:
+    """Say what somebody does about a connection that was not made, where the server's text alone does not."""
+    match error.args[:1]:
+        case (1049,) if address.shard:
+            return ": of a new shard `balance init` makes it; any other is restored from its backup"
+        case (1049,):
+            return f": create it: CREATE DATABASE {address.database}"
+        case (2002 | 2003,):  # the library cannot reach it, or is refused
+            return ": is MySQL running, at this host and port?"
+        case _:
+            return ""
 
 
 def _said(error: Exception) -> str:
@@ -302,7 +316,8 @@ class Session:
                 **({"ssl": {"ca": address.ssl_ca_file}} if address.ssl_ca_file else {}),
             )
         except MySQLdb.MySQLError as error:
-            raise fault_of(error, Phase.CONNECTING, f"connecting to {address}") from error
+            next_step = _next_step(error, address)
+            raise fault_of(error, Phase.CONNECTING, f"connecting to {address}", next_step=next_step) from error
         try:
             self._refuse_clear_text()
             self._set_session(timeout_s, lane=lane)

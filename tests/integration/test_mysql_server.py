@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -239,6 +240,32 @@ def test_a_servers_words_are_told_without_what_they_quote(phase: Phase) -> None:
     fault = fault_of(MySQLdb.OperationalError(9999, "Incorrect value: '12500' for \"acme\""), phase, "a statement")
 
     assert str(fault) == "a statement: MySQL error 9999: Incorrect value: '...' for '...'"
+
+
+@pytest.mark.parametrize(
+    ("shard", "next_step"),
+    [
+        ("", "create it: CREATE DATABASE balance_nowhere"),
+        ("s1", "of a new shard `balance init` makes it; any other is restored from its backup"),
+    ],
+)
+def test_a_database_that_is_not_there_is_told_with_who_makes_it(
+    address: MysqlAddress, shard: str, next_step: str
+) -> None:
+    with pytest.raises(Misconfigured, match="1049") as told:
+        Session(replace(address, database="balance_nowhere", shard=shard), lane=False)
+
+    assert str(told.value).endswith(f"Unknown database 'balance_nowhere': {next_step}")
+
+
+def test_a_connection_that_is_refused_is_told_with_what_to_look_at(address: MysqlAddress) -> None:
+    with socket.socket() as silent:  # bound, but listening to nobody
+        silent.bind(("127.0.0.1", 0))
+        port = silent.getsockname()[1]
+        with pytest.raises(Unavailable, match=f"127.0.0.1:{port}") as told:
+            Session(replace(address, host="127.0.0.1", port=port), lane=False)
+
+    assert str(told.value).endswith(": is MySQL running, at this host and port?")
 
 
 @pytest.mark.parametrize("host", ["localhost", ""])
