@@ -1,7 +1,8 @@
 """Brings back what the archive lost, from MySQL's rows while they are there (A6); without a writer it only names it.
 
 What is missing is written again, made of the rows by what the sink makes of results. What is there and differs is named
-and left as it is: which of the two is right, MySQL does not know (`balance verify` compares with the results topic).
+and left as it is, and so is whatever else such a row lacks: which of the two is right, MySQL does not know (`balance
+verify` compares with the results topic).
 """
 
 from __future__ import annotations
@@ -116,15 +117,24 @@ def _mend(
     parts: RepairParts, incarnation: bytes, rows: list[JournalRecord], found: list[Difference]
 ) -> list[Difference]:
     """Write again what is missing, and return what differs still when it is read back."""
-    lost = {(each.lane_offset, each.lane_index) for each in found if each.kind in MISSING}
+    lost = {_place(each) for each in found if each.kind in MISSING}
+    # A row is written whole, with the present time: it would win over what it has elsewhere that differs.
+    lost -= {_place(each) for each in found if each.kind not in MISSING}
     if parts.writer is None or not lost:
         return found
-    collector = Collector()
-    for row in rows:
-        if (row.lane_offset, row.lane_index) in lost:
-            collector.add(_results_partition(parts, row), decode_result(row.result), row.result)
-    again = written_again(collector.take(), now_us=parts.now_ms() * 1_000)
-    if not any(each.kind == "ARCHIVE_ROW_MISSING" for each in found):
-        again.journal.clear()  # else another chunk of rows that are in one
+    in_no_chunk = lost & {_place(each) for each in found if each.kind == "ARCHIVE_ROW_MISSING"}
+    again = _rows_of(parts, [row for row in rows if _place(row) in lost])
+    again.journal = _rows_of(parts, [row for row in rows if _place(row) in in_no_chunk]).journal
     parts.writer.write(again)
     return _differences(parts, incarnation, rows)
+
+
+def _place(each: JournalRecord | Difference) -> tuple[int, int]:
+    return each.lane_offset, each.lane_index
+
+
+def _rows_of(parts: RepairParts, rows: list[JournalRecord]) -> ArchiveRows:
+    collector = Collector()
+    for row in rows:
+        collector.add(_results_partition(parts, row), decode_result(row.result), row.result)
+    return written_again(collector.take(), now_us=parts.now_ms() * 1_000)

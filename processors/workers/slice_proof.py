@@ -173,7 +173,8 @@ class Changes:
     def __init__(self, archive: Copies) -> None:
         """Begin with none."""
         self._archive = archive
-        self._waiting: dict[ChangeKey, tuple[JournalRecord, StatementRow]] = {}
+        # A list: two rows that tell of the same change are both compared, and one of them differs.
+        self._waiting: list[tuple[ChangeKey, JournalRecord, StatementRow]] = []
 
     def __len__(self) -> int:
         """Return how many wait to be compared."""
@@ -185,7 +186,7 @@ class Changes:
         Raises:
             Undecodable: Its result is none of this release's.
         """
-        self._waiting |= {key: (row, change) for key, change in changes_of(decode_result(row.result)).items()}
+        self._waiting += [(key, row, change) for key, change in changes_of(decode_result(row.result)).items()]
 
     def compare(self) -> list[Difference]:
         """Return which of them are not on their accounts' statements as the rows tell of them, and begin anew.
@@ -193,9 +194,9 @@ class Changes:
         Raises:
             Unavailable: Cassandra does not answer.
         """
-        archived = self._archive.changes_at(self._waiting) if self._waiting else {}
+        archived = self._archive.changes_at({key for key, _, _ in self._waiting}) if self._waiting else {}
         found = []
-        for key, (row, change) in self._waiting.items():
+        for key, row, change in self._waiting:
             place = f"change {key.sequence} of {key.address} {key.currency}"
             if key not in archived:
                 found.append(_difference("ARCHIVE_CHANGE_MISSING", row, f"{place} is not in statement"))

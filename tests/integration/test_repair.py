@@ -14,8 +14,9 @@ from processors.stores.archive_rows import id_partition
 from processors.stores.archive_writer import ArchiveWriter
 from processors.stores.cassandra import CassandraSession
 from processors.stores.shard_reader import open_reader
-from processors.wire.results import decode_result
-from tests.archived import NOW_MS, all_rows
+from processors.wire.journal_chunk import encode_chunk
+from processors.wire.results import Result, decode_result
+from tests.archived import NOW_MS, Ledger, a_posting, all_rows
 from tests.integration.mysql_shard import TOPIC_ID
 from tests.integration.removal import (
     CAPTURE,
@@ -113,17 +114,96 @@ def test_what_is_lost_is_named_then_brought_back_and_its_slice_goes(
 
 
 def test_what_differs_is_named_and_never_overwritten(shard: Shard) -> None:
-    shard.cql(
-        "UPDATE $statement USING TIMESTAMP ? SET balance_change = 1 WHERE root = 'partner-1' AND address = 'partner-1' "
-        "AND currency = 'USD' AND bucket = 0 AND sequence = 6",
-        DELETED_US,
-    )
+    another_change(shard, decode_result(shard.ledgers[1].results[5]))
     before = all_rows(shard.session)
 
     done = repaired(shard)
 
     assert [(each.kind, each.lane, each.lane_offset) for each in done.told] == [("ARCHIVE_CHANGE_DIFFERS", 1, 5)]
     assert all_rows(shard.session) == before
+
+
+def another_step(shard: Shard, payment: Result) -> None:
+    shard.cql(
+        "UPDATE $transaction_by_id USING TIMESTAMP ? SET result = ? "
+        "WHERE minute = ? AND bucket = ? AND transaction_id = ? AND root = 'partner-1' AND step = ?",
+        DELETED_US, shard.ledgers[1].results[0], *id_partition(payment.transaction_id), payment.transaction_id,
+        payment.command_id,
+    )  # fmt: skip
+
+
+def another_change(shard: Shard, _payment: Result) -> None:
+    shard.cql(
+        "UPDATE $statement USING TIMESTAMP ? SET balance_change = 1 WHERE root = 'partner-1' AND address = 'partner-1' "
+        "AND currency = 'USD' AND bucket = 0 AND sequence = 6",
+        DELETED_US,
+    )
+
+
+def without_step(shard: Shard, payment: Result) -> None:
+    shard.cql(
+        "DELETE FROM $transaction_by_id USING TIMESTAMP ? WHERE minute = ? AND bucket = ? AND transaction_id = ?",
+        DELETED_US, *id_partition(payment.transaction_id), payment.transaction_id,
+    )  # fmt: skip
+
+
+BOTH = [
+    (lambda shard, _: without_change(shard), another_step, ["ARCHIVE_STEP_DIFFERS", "ARCHIVE_CHANGE_MISSING"]),
+    (without_step, another_change, ["ARCHIVE_STEP_MISSING", "ARCHIVE_CHANGE_DIFFERS"]),
+]
+
+
+@pytest.mark.rule("A6")
+@pytest.mark.parametrize(("lose", "alter", "kinds"), BOTH, ids=["step differs", "change differs"])
+def test_a_row_of_which_something_is_lost_and_something_differs_is_left_as_it_is(
+    shard: Shard, lose: Callable[[Shard, Result], None], alter: Callable[[Shard, Result], None], kinds: list[str]
+) -> None:
+    payment = decode_result(shard.ledgers[1].results[5])
+    lose(shard, payment)
+    alter(shard, payment)
+    before = all_rows(shard.session)
+
+    done = repaired(shard)
+
+    assert [(each.kind, each.lane, each.lane_offset) for each in done.told] == [(kind, 1, 5) for kind in kinds]
+    assert all_rows(shard.session) == before
+
+
+@pytest.mark.rule("A6")
+def test_only_rows_that_no_chunk_has_are_put_into_a_new_one(shard: Shard) -> None:
+    results = shard.ledgers[1].results
+    without_the_lanes_journal(shard)
+    chunk = [(offset, 0, results[0] if offset == 5 else results[offset]) for offset in range(32)]
+    blob = encode_chunk(chunk)
+    shard.cql(
+        "INSERT INTO $journal (shard, lane, bucket, first_offset, last_offset, hash, chunk) "
+        "VALUES (?, 1, 0, 0, 31, ?, ?) USING TIMESTAMP ?",
+        TOPIC_ID, bytes(32), blob, DELETED_US + 1,
+    )  # fmt: skip
+    for offset in (5, 6):
+        without_step(shard, decode_result(results[offset]))
+
+    done = repaired(shard)
+
+    left = [("ARCHIVE_ROW_DIFFERS", 5), ("ARCHIVE_STEP_MISSING", 5)]
+    assert (done.found, [(each.kind, each.lane_offset) for each in done.told]) == (4, left)
+    archived = ArchiveReader(shard.session).journal(TOPIC_ID, 1, 0, 100)
+    assert sorted(archived) == [*chunk, (32, 0, results[32])]
+    journal = all_rows(shard.session, "journal")["journal"]
+    assert [row[3:5] for row in journal if row[1] == 1] == [(0, 31), (32, 32)]
+
+
+@pytest.mark.rule("A6")
+def test_a_change_that_another_row_tells_otherwise_differs(shard: Shard) -> None:
+    ledger = Ledger(lane=0, offset=ROWS, time_ms=NOW_MS + ROWS)
+    for balance in (1, 2):
+        posting = a_posting(address="partner-0", sequence=100, balance=balance)
+        ledger.add(root="partner-0", address="partner-0", postings=(posting,))
+    shard.write(0, ledger)
+
+    done = repaired(shard)
+
+    assert [(each.kind, each.lane, each.lane_offset) for each in done.told] == [("ARCHIVE_CHANGE_DIFFERS", 0, ROWS)]
 
 
 def test_what_a_deletion_of_the_future_takes_away_again_is_left(shard: Shard) -> None:
