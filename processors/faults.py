@@ -28,7 +28,7 @@ class Fenced(Fault):
 
 
 class Undecodable(Fault):
-    """Bytes that are no valid record of ours. ``cause`` is one of ``wire.dead_letters.Cause``."""
+    """Bytes that are no valid record of ours. ``cause`` is one of ``wire.causes.Cause``."""
 
     def __init__(self, cause: str, detail: str) -> None:
         super().__init__(f"{cause}: {detail}")

@@ -1,4 +1,4 @@
-"""Builds what each process works with from the settings: the only place where settings meet the layers below."""
+"""Builds addresses, keys, gates, topics and a shard's worker from the settings; the layers below know no settings."""
 
 from __future__ import annotations
 

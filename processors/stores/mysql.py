@@ -139,7 +139,7 @@ AGAIN = frozenset(
         1206,  # lock table full
         1213,  # deadlock: the server rolled back
         1317,  # query interrupted
-        1412,  # table definition has changed: a partition was dropped since the transaction began
+        1412,  # table definition has changed: the transaction reads a partition that was added after its snapshot
         1613,  # XA rolled back: took too long
         1614,  # XA rolled back: deadlock
         3024,  # max_execution_time

@@ -87,7 +87,7 @@ class RecordConsumer:
     the client lets one thread in at a time, and another one that asks waits in vain while the first one polls.)
 
     The group's callback fetches nothing (L12). Only when a lane says where it starts is the partition assigned, at
-    that offset, and then sought there once more, since only a seek asks the broker whether the log of that leader
+    that offset and with its leader epoch, and then sought there once more: both ask the broker whether the log of that
     epoch still reaches so far (L3). (Tried, both lose: assigned at offset 0 and paused, a fetch may be on its way
     before the pause, and where the log no longer begins at 0 its error stops the partition for good; assigned at the
     end and paused, an answer about the end that arrives after the seek moves the partition to the end without a word.)

@@ -32,7 +32,7 @@ _METADATA = re.compile(
 
 
 def encode_metadata(position: GroupPosition) -> str:
-    """Return the commit's metadata: one readable line, less than 200 characters (Kafka takes 4,096 bytes).
+    """Return the commit's metadata: one readable line, less than 200 characters (Kafka 4.2 takes 4,095 UTF-16 units).
 
     >>> encode_metadata(GroupPosition(next_offset=7, topic_id=bytes(16), lane=0, lane_time_ms=5, digest=bytes(32),
     ...     leader_epoch=2))[:48]

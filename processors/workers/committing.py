@@ -16,7 +16,8 @@ from processors.wire.admission import Admission
 from processors.wire.records import Record
 from processors.workers.deciding import Decided, Decider, UndecidedError, needs_of
 
-# A batch of this size was waiting: at fewer commands a second the lane keeps up, and each is answered sooner.
+# A batch of so many records means that the lane has a backlog: then its rows are read while the batch before it is
+# written. A smaller one is read and written in one transaction, so that each of its commands is answered sooner.
 AHEAD_FROM = 1_000
 
 
