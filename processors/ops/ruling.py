@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from processors.client import Client
@@ -18,6 +18,7 @@ from processors.ledger.trust import (
     write_registry_ids,
 )
 from processors.ops import assembly
+from processors.ops.durations import show_duration
 from processors.settings import Settings
 from processors.stores.shard_reader import open_reader
 from processors.stores.shard_upkeep import ShardUpkeep
@@ -106,6 +107,36 @@ def _wish(rules: Rules, command_id: bytes) -> SetRules:
 
 
 # ------------------------------------------------------------------ changes
+
+
+def lost_by_shortening(
+    before: Iterable[Rules], *, window_ms: int | None = None, refund_period_ms: int | None = None
+) -> list[str]:
+    """Say what shorter periods mean for what was decided already; nothing where they are not shorter.
+
+    Args:
+        before: The rules in force in each lane, at least one.
+        window_ms: The new window; None: it stays.
+        refund_period_ms: The new refund period; None: it stays.
+
+    Source: rules I4, I6 and H3.
+    """
+    rules = list(before)
+    longest_window_ms = max(each.window_ms for each in rules)
+    longest_period_ms = max(each.refund_period_ms for each in rules)
+    told = []
+    if window_ms is not None and window_ms < longest_window_ms:
+        told.append(
+            f"a window of {show_duration(window_ms)}, not {show_duration(longest_window_ms)}: a command that its lane "
+            "reads later than that after its id was made is answered UNKNOWN (COMMAND_TOO_OLD), whether it was decided "
+            "before or never; and open refunds end sooner"
+        )
+    if refund_period_ms is not None and refund_period_ms < longest_period_ms:
+        told.append(
+            f"a refund period of {show_duration(refund_period_ms)}, not {show_duration(longest_period_ms)}: no payment "
+            "older than that is refunded any more (ORIGINAL_TOO_OLD)"
+        )
+    return [f"{each}. Making it longer again brings nothing back that has left it" for each in told]
 
 
 def raise_release(settings: Settings) -> Change:

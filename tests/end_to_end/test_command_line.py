@@ -300,6 +300,20 @@ def test_rules_are_changed_in_every_lane_through_the_log(running: Running) -> No
     assert "already" in running.balance("rules", "raise").out  # a new shard begins at the newest release
 
 
+@pytest.mark.rule("I6")
+def test_a_window_is_shortened_only_by_who_says_that_he_means_it(running: Running) -> None:
+    before = running.balance("rules", "show", "--json").json
+    for shorter in (("--window", "5h"), ("--refund-period", "90d"), ("--window", "5h", "--refund-period", "200d")):
+        said = running.balance("rules", "set", *shorter)
+        assert said.status == 2
+        assert "brings nothing back" in said.err
+        assert "--yes" in said.err
+    assert running.balance("rules", "show", "--json").json == before
+    assert running.balance("rules", "set", "--window", "6h", "--refund-period", "180d").status == 0  # as they are
+    assert running.balance("rules", "set", "--refund-period", "179d", "--yes").status == 0
+    assert running.balance("rules", "set", "--refund-period", "180d").status == 0  # longer
+
+
 @pytest.mark.rule("I2")
 def test_lanes_that_met_producers_times_go_on_once_they_are_told_them(running: Running) -> None:
     log = KafkaLog(assembly.kafka_address(running.place.settings))

@@ -106,7 +106,7 @@ def test_a_slice_leaves_mysql_and_what_was_in_it_is_still_shown_captured_and_ref
     reader = open_reader(assembly.mysql_address(service.place.settings, "s1"))
     assert slice_of(old_ms) in reader.slices()
 
-    assert service.balance("rules", "set", "--window", "15s").status == 0
+    assert service.balance("rules", "set", "--window", "15s", "--yes").status == 0
     eventually(lambda: slice_of(old_ms) not in reader.slices(), "the slice is removed")
     reader.close()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
@@ -20,8 +19,8 @@ from processors.ops.cli.terminal import (
     MetadataOption,
     WithinOption,
     add_group,
+    confirm,
     limit_of,
-    notes,
     read_metadata,
 )
 from processors.ops.cli.wording import TypedCommand
@@ -146,13 +145,12 @@ def _warn_of_open_children(address: str, currency: str) -> None:
     ]
     if not open_children:
         return
-    notes.print(
+    confirm(
         f"{address} has {len(open_children)} open accounts below it in {currency}, such as {open_children[0]}: "
         "once it is closed, none of them can ever pay or place a hold",
+        "Close it nevertheless?",
+        otherwise="close those first, or give --yes",
     )
-    if not sys.stdin.isatty():
-        raise typer.BadParameter("close those first, or give --yes")
-    typer.confirm("Close it nevertheless?", abort=True, err=True)
 
 
 def _set_status(

@@ -19,6 +19,7 @@ from processors.ops.cli.terminal import (
     ShardOption,
     WithinOption,
     add_group,
+    confirm,
     open_client,
     page,
     print_json,
@@ -90,6 +91,7 @@ def set_rules(
     drop_registry_id: Annotated[
         list[int] | None, typer.Option("--drop-registry-id", metavar="NUMBER", help="One that counts no more.")
     ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Shorten the window or refund period without asking.")] = False,
     shard: ShardOption = None,
     within_s: WithinOption = WITHIN_S,
     as_json: JsonOption = False,
@@ -112,7 +114,17 @@ def set_rules(
         return ruling.change_registry_ids(ids, drop_registry_id or [])(changed) if ids or drop_registry_id else changed
 
     chosen = settings()
+    if not yes:
+        _warn_of_shortening(chosen, shard or chosen.home_shard, window, refund_period)
     _change_rules(chosen, [shard or chosen.home_shard], change, within_s=within_s, as_json=as_json)
+
+
+def _warn_of_shortening(chosen: Settings, shard: str, window_ms: int | None, refund_period_ms: int | None) -> None:
+    """Have the operator say that he means it: what leaves a period does not come back (I6)."""
+    before = ruling.rules_by_lane(chosen, shard).values()
+    lost = ruling.lost_by_shortening(before, window_ms=window_ms, refund_period_ms=refund_period_ms)
+    if lost:
+        confirm("\n".join(lost), "Change it nevertheless?", otherwise="leave it as long as it is, or give --yes")
 
 
 def raise_release(*, shard: ShardOption = None, within_s: WithinOption = WITHIN_S, as_json: JsonOption = False) -> None:
@@ -252,11 +264,18 @@ def end_key(
 ) -> None:
     """End a key in every lane: what it signs from there on is a dead letter, for good. Safe to run again.
 
-    It stays in the file: replays and restored databases meet what it signed before.
+    Recallers sign with keys, too: restart each with the newer file first. The ended key stays in the file: replays and
+    restored databases meet what it signed before.
     """
     chosen = settings()
     change = ruling.end_key(assembly.keyring(chosen), key_id)
     _change_keys(chosen, change, f"{key_id} has ended in every lane already", within_s=within_s, as_json=as_json)
+    if not as_json:
+        page.print(
+            f"what {key_id} signs from here on is a dead letter. Recallers sign with keys, too: one that was not "
+            "restarted with the newer file leaves refunds open; `balance dead-letters list` shows it (BAD_SIGNATURE)",
+            soft_wrap=True,
+        )
 
 
 def _change_keys(chosen: Settings, change: ruling.Change, said: str, *, within_s: int, as_json: bool) -> None:

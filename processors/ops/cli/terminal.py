@@ -214,6 +214,20 @@ WITHIN_S = 15
 LaneArgument = Annotated[int, typer.Argument(metavar="LANE", min=0, help="A partition of the shard's topic.")]
 
 
+def confirm(warning: str, question: str, *, otherwise: str) -> None:
+    """Warn of what cannot be undone, and have the operator say that he means it; where nobody can be asked, refuse.
+
+    Args:
+        warning: What it means.
+        question: Asked on a terminal.
+        otherwise: What to type instead, where standard input is none.
+    """
+    notes.print(warning, soft_wrap=True)
+    if not sys.stdin.isatty():
+        raise typer.BadParameter(otherwise)
+    typer.confirm(question, abort=True, err=True)
+
+
 def known_lane(chosen: Settings, shard: str, lane: int) -> int:
     """Refuse a lane that the shard does not have; else return it."""
     lanes = assembly.founded_settings(chosen, shard).topics.lanes
