@@ -113,6 +113,7 @@ class RecordConsumer:
         self._group_metadata: object = None
         member = address.options() | group.options(address, max_poll_interval_ms=MAX_POLL_INTERVAL_MS)
         self._login, self._asking_login = Login(address), Login(address)
+        self._asked = threading.Lock()  # held by who uses `_asking`
         # Only asks the coordinator, never joins: an answer may take seconds, and the poll thread must not wait for it.
         self._asking = Consumer({name: value for name, value in member.items() if name != "group.instance.id"})
         self._consumer = Consumer(
@@ -142,6 +143,7 @@ class RecordConsumer:
             Fault: The topic cannot be read; end the process, too.
         """
         self._login.renew(self._consumer)
+        self._look_after_asking()
         self._grant_wishes()
         self._note_membership()
         records: dict[int, list[Record]] = {}
@@ -193,8 +195,9 @@ class RecordConsumer:
         """
         doing = f"committed offset of {self._topic} {partition} (for minutes? README, In production, Servers)"
         try:
-            self._asking_login.renew(self._asking)
-            (place,) = self._asking.committed([TopicPartition(self._topic, partition)], COMMITTED_DEADLINE_S)
+            with self._asked:
+                self._hear_asking()
+                (place,) = self._asking.committed([TopicPartition(self._topic, partition)], COMMITTED_DEADLINE_S)
         except KafkaException as exception:
             raise fault_of(error_of(exception), doing) from exception
         except RuntimeError as exception:  # closed: a fault for a lane that has not ended yet, and no bug
@@ -227,6 +230,22 @@ class RecordConsumer:
         """Leave without telling the group: a static member's lanes wait for its return (P4)."""
         self._consumer.close()
         self._asking.close()
+
+    def _look_after_asking(self) -> None:
+        """Have the client that only asks log in and be heard also while nobody asks; whoever asks does it himself.
+
+        It keeps its connections all the time. (Tried: under an old password it tries again for ever, and what it is
+        told of that stays in memory. Polled while another thread asks, it keeps this one as long as that.)
+        """
+        if self._asked.acquire(blocking=False):
+            try:
+                self._hear_asking()
+            finally:
+                self._asked.release()
+
+    def _hear_asking(self) -> None:
+        self._asking_login.renew(self._asking)
+        self._asking.poll(0)  # it has joined nothing: no record comes, and an error is the next answer's, too
 
     def _note_membership(self) -> None:
         with contextlib.suppress(RuntimeError):  # a client that is ending has none any more; what it was stays true

@@ -190,6 +190,10 @@ def test_a_position_is_not_read_while_a_transaction_holds_it(
     asking = threading.Thread(target=lambda: found.append(committed_position(member)))
     asking.start()
     asking.join(1.0)
+    began_s = time.monotonic()
+    for _ in range(3):
+        member.do(lambda: None)  # the poll thread goes round meanwhile
+    assert time.monotonic() - began_s < 2.0
     assert found == []
 
     owner = publisher(address, member)

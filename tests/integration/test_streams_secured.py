@@ -205,3 +205,24 @@ def test_an_open_transaction_survives_the_logins_of_its_connection(settings: Set
         eventually(lambda: (member.committed(0) or (0,))[0] == 1, "it is committed")
     finally:
         member.close()
+
+
+def test_a_member_whose_lanes_ask_nothing_logs_in_under_a_new_password(settings: Settings, tmp_path: Path) -> None:
+    user = User(settings, tmp_path / "word", "shard-s1", "operator")
+    source = user.address.topic_prefix + shard_topic("s1")
+    events = AssignmentEvents(assigned=lambda _: None, revoked=lambda _: None, started=lambda _: None)
+    member = RecordConsumer(user.address, source, GroupOptions(group="balance-shard-s1", instance="t"), events)
+    asking = member._asking  # it joins no group: nothing else of the member tells what it is refused
+    try:
+        eventually(lambda: member.poll(1, 0.1) == ({}, {}) and member._group_metadata, "it polls")
+        assert member.committed(0) is None
+        user.change_server("second")
+        user.change_file("second")
+        ends_s = time.monotonic() + REAUTHENTICATED_S
+        while time.monotonic() < ends_s:
+            member.poll(1, 0.1)
+        for _ in range(100):
+            asking.poll(0)
+        assert REFUSAL.now() == ""
+    finally:
+        member.close()
