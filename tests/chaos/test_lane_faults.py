@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
@@ -470,3 +471,30 @@ def test_rules_of_a_later_release_stop_every_lane_at_its_start(make_shard: Calla
         assert worker.wait() == 1, worker.log
     assert shard.stop_codes() == {0: "UNKNOWN_VERSION"}
     assert shard.results() == {0: [], 1: [], 2: [], 3: []}
+
+
+@pytest.mark.rule("I6")
+@pytest.mark.rule("W1")
+def test_a_keys_file_without_an_announced_key_stops_the_lane_before_it_decides_until_it_has_the_key(
+    make_shard: Callable[[int], Shard], tmp_path: Path
+) -> None:
+    shard = make_shard(1)
+    shard.write_day("first", payments=5)
+    file, theirs = shard.settings.keys_file, tmp_path / "keys.json"
+    theirs.write_text(file.read_text())
+    with shard.worker(BALANCE_KEYS_FILE=str(theirs)) as worker:
+        shard.await_decided()
+        before = shard.positions()[0]
+        assert balance(shard.place, "key", "add", "k2").status == 0
+        assert balance(shard.place, "key", "announce").status != 0
+        assert worker.wait() == 1, worker.log  # it has no other lane
+    assert shard.stop_codes() == {0: "KEY_MISSING"}
+    after = shard.positions()[0]
+    assert (after.next_offset, after.digest) == (before.next_offset, before.digest)
+    theirs.write_text(file.read_text())
+    balance(shard.place, "lane", "restart", "0")
+    with shard.worker(BALANCE_KEYS_FILE=str(theirs)):
+        shard.write_day("second", payments=5)
+        shard.await_decided()
+    assert shard.stop_codes() == {}
+    shard.assert_exactly_once()
