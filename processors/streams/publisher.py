@@ -51,7 +51,8 @@ RETRY_MS = 5
 RETRY_MS_MAX = 200
 
 # What was begun goes on when it is called again (librdkafka says so of these), so that the password can be looked at,
-# and the client be heard, meanwhile.
+# and the client be heard, meanwhile. Not so of `send_offsets_to_transaction`: where its time runs out the transaction
+# can only be aborted (rdkafka_txnmgr.c), so it has all that is left, and the lane's next producer has the new password.
 _GOES_ON = frozenset({"init_transactions", "commit_transaction", "abort_transaction"})
 
 # The group moved on between the last poll and this commit; the lane may still be ours (P4, cooperative-sticky).
