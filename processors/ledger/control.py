@@ -56,3 +56,20 @@ def next_rules(current: Rules, wish: SetRules, *, now_ms: int, known_release: in
         and keys_follow(current.keys, rules.keys)
     )
     return rules if follows and why_unfit(rules) is None else None
+
+
+def wish_of(rules: Rules, command_id: bytes) -> SetRules:
+    """Return an operator's record that brings rules, under an id; the floors are the lane's own to set (I6)."""
+    return SetRules(
+        command_id=command_id,
+        version=rules.version,
+        release=rules.release,
+        window_ms=rules.window_ms,
+        skew_ms=rules.skew_ms,
+        future_limit_ms=rules.future_limit_ms,
+        refund_period_ms=rules.refund_period_ms,
+        longest_hold_ms=rules.longest_hold_ms,
+        result_version=rules.result_version,
+        keys=rules.keys,
+        registry_ids=rules.registry_ids,
+    )

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from processors.client import Client
 from processors.faults import Misconfigured
-from processors.ledger.commands import SetRules
+from processors.ledger.control import wish_of
 from processors.ledger.rules import RESULT_VERSION, RULES_RELEASE, Rules, newest_of, why_unfit
 from processors.ledger.trust import (
     TrustedKey,
@@ -86,24 +86,8 @@ def carry_out(
         upkeep.close()
     for lane, wished in wishes.items():
         for release, rules in wished:
-            client.send_control(_wish(rules, client.new_id()), shard=shard, lane=lane, release=release)
+            client.send_control(wish_of(rules, client.new_id()), shard=shard, lane=lane, release=release)
             done(lane, rules)
-
-
-def _wish(rules: Rules, command_id: bytes) -> SetRules:
-    return SetRules(
-        command_id=command_id,
-        version=rules.version,
-        release=rules.release,
-        window_ms=rules.window_ms,
-        skew_ms=rules.skew_ms,
-        future_limit_ms=rules.future_limit_ms,
-        refund_period_ms=rules.refund_period_ms,
-        longest_hold_ms=rules.longest_hold_ms,
-        result_version=rules.result_version,
-        keys=rules.keys,
-        registry_ids=rules.registry_ids,
-    )
 
 
 # ------------------------------------------------------------------ changes

@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from processors.faults import StopCode
-from processors.ledger.commands import SetRules
-from processors.ledger.rules import RULES_RELEASE, Rules
+from processors.ledger.control import wish_of
+from processors.ledger.rules import RULES_RELEASE
 from processors.ledger.trust import TrustedKey, read_keys, write_keys, write_registry_ids
 from processors.wire.commands import encode_command
 from processors.wire.signature import fingerprint, trusted_keys
@@ -59,7 +59,7 @@ class Installer(Actor):
         else:
             after = replace(rules, keys=self._other_keys(rules.keys))
         world.note(f"installer: lane {lane} gets rules {after}")
-        wish = wish_of(replace(after, version=rules.version + 1))
+        wish = wish_of(replace(after, version=rules.version + 1), bytes(16))
         write_straight(world, lane, encode_command(wish, release=rules.release), keyring=KEYRING)
 
     def _other_keys(self, text: str) -> str:
@@ -112,20 +112,3 @@ class Installer(Actor):
             if worker.alive and worker.release < RULES_RELEASE and raised:
                 world.kill(worker)
         self._mend()
-
-
-def wish_of(rules: Rules) -> SetRules:
-    """Return an operator's record that brings rules."""
-    return SetRules(
-        command_id=bytes(16),
-        version=rules.version,
-        release=rules.release,
-        window_ms=rules.window_ms,
-        skew_ms=rules.skew_ms,
-        future_limit_ms=rules.future_limit_ms,
-        refund_period_ms=rules.refund_period_ms,
-        longest_hold_ms=rules.longest_hold_ms,
-        result_version=rules.result_version,
-        keys=rules.keys,
-        registry_ids=rules.registry_ids,
-    )

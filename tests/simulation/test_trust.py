@@ -9,6 +9,7 @@ import pytest
 from processors.faults import StopCode
 from processors.ids import make_command_id
 from processors.ledger.commands import Pay, SetLaneTime, SetRules
+from processors.ledger.control import wish_of
 from processors.ledger.rules import RESULT_VERSION, RULES_RELEASE, Rules
 from processors.wire.causes import Cause
 from processors.wire.commands import ConfluentIds, encode_command
@@ -20,7 +21,6 @@ from processors.wire.signature import SIGNATURE_HEADER, KeyRing, sign, trusted_k
 from processors.workers.lane import Lane
 from tests.simulation.customers import KEYRING
 from tests.simulation.fakes.clock import START_MS
-from tests.simulation.releasing import wish_of
 from tests.simulation.rolling import admit_of_the_first_release
 from tests.simulation.test_found import HOUR_MS, PLACE, TOPIC, Worker
 from tests.unit.wire.build import confluent_framed
@@ -138,8 +138,9 @@ def test_a_worker_of_the_first_release_stops_at_the_raise_and_one_of_the_second_
     worker = Known(release=1).given_to(begin(FIRST))
     worker.write(count=2)
     raised = replace(FIRST, version=2, release=2, result_version=RESULT_VERSION)
-    worker.write(encode_command(wish_of(raised), release=1))
-    worker.write(encode_command(wish_of(replace(raised, version=3, keys=trusted_keys(KEYRING), registry_ids=""))))
+    worker.write(encode_command(wish_of(raised, bytes(16)), release=1))
+    named = replace(raised, version=3, keys=trusted_keys(KEYRING), registry_ids="")
+    worker.write(encode_command(wish_of(named, bytes(16))))
     stop = worker.stop()
 
     assert stop is not None

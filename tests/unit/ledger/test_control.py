@@ -8,7 +8,7 @@ import pytest
 from processors.faults import LaneStopped, StopCode
 from processors.ids import SLICE_MS, SLICES_MAX
 from processors.ledger.commands import SetRules
-from processors.ledger.control import next_rules
+from processors.ledger.control import next_rules, wish_of
 from processors.ledger.rules import RESULT_VERSION, RULES_RELEASE, Rules, why_unfit
 from tests.unit.ledger.lane import DAY_MS, HOUR_MS, START_MS
 
@@ -41,6 +41,17 @@ def test_rules_change_to_the_next_version_and_do_not_reach_back() -> None:
         window_floor_ms=START_MS - 6 * HOUR_MS,
         refund_floor_ms=START_MS - 180 * DAY_MS,
         recall_floor_ms=START_MS - 180 * DAY_MS - 6 * HOUR_MS,
+    )
+
+
+def test_the_record_that_brings_rules_carries_each_of_their_values() -> None:
+    named = replace(WISH, command_id=bytes([7]) * 16)
+    wanted = next_rules(NOW, WISH, now_ms=START_MS)
+    assert wanted is not None
+
+    assert wish_of(wanted, bytes([7]) * 16) == named
+    assert wish_of(replace(wanted, keys="keys", registry_ids="ids"), named.command_id) == replace(
+        named, keys="keys", registry_ids="ids"
     )
 
 
