@@ -9,6 +9,8 @@ from typing import Any, assert_never
 from processors.ids import id_text
 from processors.ledger.book import Account, Hold, OpenRefund
 from processors.ledger.outcomes import Posting, Reason, RefusedBy, Status
+from processors.ledger.rules import Rules
+from processors.ops.durations import show_duration
 from processors.ops.money import show_amount, show_money
 from processors.stores.archive_reader import StatementRow
 from processors.wire.dead_letters import DeadLetter
@@ -79,8 +81,17 @@ def _cause(cause: RefusedBy, result: Result) -> str:
 
 
 def explanation(result: Result) -> str:
-    """Return a line that says where a refusal is explained; nothing for what was not refused."""
-    return "" if result.reason is Reason.NONE else f"what it means, and what to do next: {result.reason.paragraph}"
+    """Return a line that says where a refusal is explained; nothing for what was not refused.
+
+    Of an expiry it names the limit, too, as a new shard has it: which rules the lane had is not in the result.
+    """
+    if result.reason is Reason.NONE:
+        return ""
+    see = f"what it means, and what to do next: {result.reason.paragraph}"
+    if result.reason is not Reason.INVALID_EXPIRY:
+        return see
+    longest = show_duration(Rules(version=1).longest_hold_ms)
+    return f"a hold lasts 1ms to {longest}, unless the rules say otherwise (`balance rules show`); {see}"
 
 
 def with_minor_texts(value: Any) -> Any:

@@ -48,6 +48,14 @@ def test_a_refusal_names_the_paragraph_that_explains_it(capsys: pytest.CaptureFi
     assert "rejections" not in capsys.readouterr().out
 
 
+def test_a_refused_expiry_is_told_with_the_longest_hold(capsys: pytest.CaptureFixture[str]) -> None:
+    show_result(refusal(Reason.INVALID_EXPIRY), as_json=False)
+    told = capsys.readouterr().out
+
+    assert "a hold lasts 1ms to 30d, unless the rules say otherwise (`balance rules show`)" in told
+    assert "docs/rejections.md#invalid_expiry" in told
+
+
 def test_a_refusals_cause_and_paragraph_are_told_to_programs() -> None:
     told = result_as_json(refusal(Reason.INSUFFICIENT_FUNDS, 9_000, 1))
 
