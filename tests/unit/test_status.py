@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from processors.faults import Unavailable
+from processors.faults import WAITING_FOR_A_TIME, StopCode, Unavailable, next_step
 from processors.ops.side_by_side import Asked
 from processors.ops.status import ServerStatus, ServiceStatus
 
@@ -60,3 +60,10 @@ def test_a_server_that_does_not_answer_is_a_fault_of_the_service(fault: str, goo
     )
 
     assert found.good is good
+
+
+@pytest.mark.parametrize("code", WAITING_FOR_A_TIME)
+def test_the_next_step_of_a_lane_that_waits_for_times_names_all_of_them(code: StopCode) -> None:
+    told = next_step(code, shard="s1", lane=3, offset=17)
+
+    assert "balance lane release --shard s1 3 17 TIME (--all TIME where several records wait)" in told
