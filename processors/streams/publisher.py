@@ -55,9 +55,9 @@ RETRY_MS_MAX = 200
 # can only be aborted (rdkafka_txnmgr.c), so it has all that is left, and the lane's next producer has the new password.
 _GOES_ON = frozenset({"init_transactions", "commit_transaction", "abort_transaction"})
 
-# The group moved on between the last poll and this commit; the lane may still be ours (P4, cooperative-sticky).
 # What a client reports of records that another's failure took with it.
 _TAKEN_ALONG = frozenset({KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT})
+# The group moved on between the last poll and this commit; the lane may still be ours (P4, cooperative-sticky).
 _REBALANCED = frozenset({KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.REBALANCE_IN_PROGRESS})
 
 
