@@ -18,12 +18,12 @@ from processors.ops.cli.terminal import (
     JsonOption,
     MetadataOption,
     WithinOption,
+    add_command,
     add_group,
     confirm,
     limit_of,
     read_metadata,
 )
-from processors.ops.cli.wording import TypedCommand
 
 _PANEL = "Accounts"
 LimitOption = Annotated[str, typer.Option("--limit", metavar="AMOUNT", help="Overdraft limit, such as 100.00.")]
@@ -42,7 +42,7 @@ def register(app: typer.Typer) -> None:
         "list": list_accounts,
     }
     add_group(app, "account", "Open, change, close and look at accounts.", account, panel=_PANEL)
-    app.command(cls=TypedCommand, rich_help_panel=_PANEL)(balance)
+    add_command(app, balance, panel=_PANEL)
 
 
 def open_account(

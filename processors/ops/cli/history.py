@@ -17,6 +17,7 @@ from processors.ops.cli.terminal import (
     Currency,
     IdArgument,
     JsonOption,
+    add_command,
     add_group,
     notes,
     page,
@@ -25,7 +26,6 @@ from processors.ops.cli.terminal import (
     read_day,
     settings,
 )
-from processors.ops.cli.wording import TypedCommand
 from processors.ops.lookup import Lookup, Statement, Transaction
 from processors.ops.money import show_amount, show_money
 from processors.ops.result_text import (
@@ -56,7 +56,7 @@ _FIGURES = ("balance", "held", "available", "limit", "change", "held change")
 def register(app: typer.Typer) -> None:
     """Add these commands; those about accounts are added by ``cli.accounts``."""
     add_group(app, "tx", "Look a transaction up.", {"get": get_transaction}, panel=_PANEL)
-    app.command(cls=TypedCommand, rich_help_panel=_PANEL)(statement)
+    add_command(app, statement, panel=_PANEL)
 
 
 def get_transaction(*, transaction_id: IdArgument, as_json: JsonOption = False) -> None:

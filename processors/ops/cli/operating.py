@@ -16,6 +16,7 @@ from processors.ops.cli.terminal import (
     JsonOption,
     LaneArgument,
     ShardOption,
+    add_command,
     add_group,
     known_lane,
     notes,
@@ -24,7 +25,6 @@ from processors.ops.cli.terminal import (
     print_table,
     settings,
 )
-from processors.ops.cli.wording import TypedCommand
 from processors.ops.result_text import EXIT_FAULT, show_time
 from processors.ops.status import LaneStatus, ServerStatus, ServiceStatus, read_status
 from processors.ops.supervisor import ChildState, times
@@ -39,7 +39,7 @@ _COUNTS_RIGHT = ("lane", "next", "undecided", "waiting", "rows", "slices", "hold
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    app.command(cls=TypedCommand, rich_help_panel=_PANEL)(status)
+    add_command(app, status, panel=_PANEL)
     lanes: Commands = {"show": show_lanes, "release": release, "restart": restart}
     add_group(app, "lane", "Look at lanes, and start stopped ones again.", lanes, panel=_PANEL)
 

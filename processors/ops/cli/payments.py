@@ -31,12 +31,13 @@ from processors.ops.cli.terminal import (
     JsonOption,
     MetadataOption,
     WithinOption,
+    add_command,
     amount_of,
     read_address,
     read_currency,
     read_duration,
 )
-from processors.ops.cli.wording import AMOUNT, TypedCommand
+from processors.ops.cli.wording import AMOUNT
 
 _PANEL = "Money"
 # A basket is paid within a quarter of an hour or it is not.
@@ -46,7 +47,7 @@ _HOLD_MS = 15 * 60_000
 def register(app: typer.Typer) -> None:
     """Add these commands."""
     for command in (topup, collect, adjust, pay, hold, capture, void, refund, transfer):
-        app.command(cls=TypedCommand, rich_help_panel=_PANEL)(command)
+        add_command(app, command, panel=_PANEL)
 
 
 def topup(

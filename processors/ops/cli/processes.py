@@ -10,8 +10,7 @@ import typer
 
 from processors.ops import assembly, background, counts, processes
 from processors.ops.cli.stack import say
-from processors.ops.cli.terminal import ShardOption, add_group, settings
-from processors.ops.cli.wording import TypedCommand
+from processors.ops.cli.terminal import ShardOption, add_command, add_group, settings
 from processors.ops.result_text import EXIT_FAULT
 from processors.ops.setting_up import initialize
 
@@ -24,8 +23,8 @@ Supervised = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    app.command(cls=TypedCommand, rich_help_panel=_PANEL)(up)
-    app.command(cls=TypedCommand, rich_help_panel=_PANEL)(down)
+    add_command(app, up, panel=_PANEL)
+    add_command(app, down, panel=_PANEL)
     for name, kind in processes.KINDS.items():
         run = _runner(name, per_shard=kind.per_shard)
         run.__doc__ = kind.what

@@ -14,8 +14,17 @@ from processors.ids import root_of
 from processors.ledger.addresses import is_root
 from processors.ledger.outcomes import Status
 from processors.ops import assembly, counts
-from processors.ops.cli.terminal import Commands, JsonOption, add_group, notes, page, print_json, print_table, settings
-from processors.ops.cli.wording import TypedCommand
+from processors.ops.cli.terminal import (
+    Commands,
+    JsonOption,
+    add_command,
+    add_group,
+    notes,
+    page,
+    print_json,
+    print_table,
+    settings,
+)
 from processors.ops.result_text import EXIT_REJECTED, dead_letter_as_json, headline, result_as_json, show_time
 from processors.routing.units import partition_of
 from processors.settings import Settings
@@ -36,7 +45,7 @@ LastOption = Annotated[int, typer.Option("--last", "-n", min=0, max=100_000, hel
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    app.command(cls=TypedCommand, rich_help_panel=_PANEL)(results)
+    add_command(app, results, panel=_PANEL)
     letters: Commands = {"list": list_dead_letters, "show": show_dead_letter}
     add_group(app, "dead-letters", "Records that were no commands.", letters, panel=_PANEL)
 

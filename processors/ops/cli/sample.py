@@ -17,8 +17,7 @@ from processors.ops.cli.history import print_accounts, print_statement
 from processors.ops.cli.proving import counting, print_checks
 from processors.ops.cli.sending import progress_bar
 from processors.ops.cli.stack import say
-from processors.ops.cli.terminal import page, print_table, settings
-from processors.ops.cli.wording import TypedCommand
+from processors.ops.cli.terminal import add_command, page, print_table, settings
 from processors.ops.demo import Daybook, DayOutcome
 from processors.ops.proving import verify_shard
 from processors.ops.result_text import EXIT_GOOD, EXIT_REJECTED
@@ -39,7 +38,7 @@ _BASE36 = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    app.command("demo", cls=TypedCommand, rich_help_panel="Processes")(run_demo)
+    add_command(app, run_demo, name="demo", panel="Processes")
 
 
 def run_demo(

@@ -14,8 +14,7 @@ from rich.text import Text
 from processors.client import NoAnswer
 from processors.ledger.commands import Command
 from processors.ops.cli.asking import newest_of
-from processors.ops.cli.terminal import notes, open_client, print_json
-from processors.ops.cli.wording import TypedCommand
+from processors.ops.cli.terminal import add_command, notes, open_client, print_json
 from processors.ops.command_text import CommandTextError, command_from_json
 from processors.ops.result_text import EXIT_FAULT, EXIT_GOOD, exit_status, result_as_json, show_id
 from processors.wire.commands import encode_command
@@ -26,7 +25,7 @@ WITHIN_S = 60
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    app.command(cls=TypedCommand, rich_help_panel="Money")(send)
+    add_command(app, send, panel="Money")
 
 
 def send(

@@ -7,8 +7,7 @@ from collections.abc import Callable
 import typer
 
 from processors.ops.cli.stack import say
-from processors.ops.cli.terminal import JsonOption, print_json, settings
-from processors.ops.cli.wording import TypedCommand
+from processors.ops.cli.terminal import JsonOption, add_command, print_json, settings
 from processors.ops.setting_up import initialize, migrate_schemas
 from processors.settings import Settings
 
@@ -16,7 +15,7 @@ from processors.settings import Settings
 def register(app: typer.Typer) -> None:
     """Add these commands."""
     for command in (init, migrate):
-        app.command(cls=TypedCommand, rich_help_panel="Operating")(command)
+        add_command(app, command, panel="Operating")
 
 
 def init(*, as_json: JsonOption = False) -> None:

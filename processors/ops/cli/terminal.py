@@ -61,6 +61,11 @@ def open_client(*, within_s: int) -> Iterator[Client]:
         yield client
 
 
+def add_command(app: typer.Typer, command: Callable[..., Any], *, panel: str, name: str | None = None) -> None:
+    """Add a command; ``name`` is how it is typed, by default as the function is called."""
+    app.command(name, cls=TypedCommand, rich_help_panel=panel)(command)
+
+
 def add_group(app: typer.Typer, name: str, what: str, commands: Commands, *, panel: str) -> None:
     """Add commands as words below ``name``, also where there is only one."""
     group = typer.Typer(help=what, no_args_is_help=True, cls=Words)
