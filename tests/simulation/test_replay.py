@@ -68,6 +68,13 @@ def parts_of(worker: Worker, database: Database) -> ReplayParts:
     )
 
 
+def forge_published_digest(worker: Worker) -> None:
+    """Have the group's position tell of another digest than what was published has."""
+    offsets = worker.broker.group("workers").offsets
+    offset, metadata = offsets[PLACE]
+    offsets[PLACE] = (offset, metadata[:-4] + ("0000" if metadata[-4:] != "0000" else "1111"))
+
+
 @pytest.mark.rule("I2")
 def test_a_replay_knows_the_word_that_stands_behind_its_target() -> None:
     worker = Worker.begin()
@@ -188,9 +195,7 @@ def test_a_replayed_database_that_differs_from_what_was_published_stops_before_i
     assert worker.lane.publishing.step()
     worker.lane.turn(records[2:])
     worker.commit()
-    offsets = worker.broker.group("workers").offsets
-    offset, metadata = offsets[PLACE]
-    offsets[PLACE] = (offset, metadata[:-4] + ("0000" if metadata[-4:] != "0000" else "1111"))
+    forge_published_digest(worker)
 
     stop = replayed(worker).stop()
 
@@ -205,9 +210,7 @@ def test_a_database_from_before_that_decides_otherwise_up_to_p_publishes_nothing
     questions(worker, 6)
     worker.lane.assign()
     worker.serve()
-    offsets = worker.broker.group("workers").offsets
-    offset, metadata = offsets[PLACE]
-    offsets[PLACE] = (offset, metadata[:-4] + ("0000" if metadata[-4:] != "0000" else "1111"))
+    forge_published_digest(worker)
     worker.write()
 
     later = replayed(worker, end=3)
@@ -215,7 +218,7 @@ def test_a_database_from_before_that_decides_otherwise_up_to_p_publishes_nothing
 
     assert stop is not None
     assert stop.code is StopCode.DIGEST_DIFFERS
-    assert offsets[PLACE][0] == 6
+    assert worker.broker.group("workers").offsets[PLACE][0] == 6
     assert later.database.tables.progress[0].next_offset == 3
 
 
