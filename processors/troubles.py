@@ -150,7 +150,7 @@ class Troubles:
         return kind.is_now and self._clock() - kind.met_s <= QUIET_S
 
     def _count(self, process: str, subject: str, event: str, fault: Exception, *, loud: bool) -> tuple[_Kind, bool]:
-        now_s, detail = self._clock(), str(fault)
+        now_s, detail = self._clock(), _words_of(fault)
         key = (process, subject, f"{event} {type(fault).__name__} {_NUMBERS.sub('#', detail)}")
         kind = self._kinds.pop(key, None)
         is_new = kind is None
@@ -177,10 +177,21 @@ def needs_somebody(fault: BaseException) -> bool:
 def _trace_of(fault: BaseException) -> str:
     """Return the traceback of the bug that a fault was made of; empty where it is none.
 
-    Without a driver's own error below it: that one quotes rows.
+    Without a driver's own error below it: that one quotes rows. One that nobody made a fault of is a bug, too.
     """
-    ours = [each for each in _chain(fault) if type(each).__module__.partition(".")[0] not in _DRIVERS]
+    ours = [each for each in _chain(fault) if not _is_drivers(each)]
+    if not ours:
+        return "".join(traceback.format_tb(fault.__traceback__))
     return "" if isinstance(ours[-1], Fault) else "".join(traceback.format_exception(ours[-1], chain=False))
+
+
+def _words_of(fault: BaseException) -> str:
+    """Return what a fault says; of a driver's own error its number, or Kafka's error: what follows may quote rows."""
+    return str(fault.args[0]) if _is_drivers(fault) and fault.args else str(fault)
+
+
+def _is_drivers(error: BaseException) -> bool:
+    return type(error).__module__.partition(".")[0] in _DRIVERS
 
 
 def _chain(fault: BaseException) -> list[BaseException]:

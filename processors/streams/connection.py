@@ -6,6 +6,7 @@ import contextlib
 import logging
 import ssl
 import time
+from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -204,6 +205,21 @@ def fault_of(error: KafkaError, doing: str) -> Fault:
     if code in _UNAVAILABLE:
         return unanswered(text)
     return Retryable(text)
+
+
+@contextlib.contextmanager
+def as_faults(doing: str) -> Iterator[None]:
+    """Have a client's own exceptions leave the block as faults.
+
+    Any call may raise one: also those that only note something, once the client has lost its place in a group.
+
+    Args:
+        doing: What is tried, for the text.
+    """
+    try:
+        yield
+    except KafkaException as exception:
+        raise fault_of(error_of(exception), doing) from exception
 
 
 def error_of(exception: KafkaException) -> KafkaError:

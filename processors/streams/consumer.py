@@ -17,6 +17,7 @@ from processors.streams.connection import (
     MESSAGE_BYTES_MAX,
     KafkaAddress,
     Login,
+    as_faults,
     bears,
     error_of,
     fault_of,
@@ -149,7 +150,9 @@ class RecordConsumer:
         records: dict[int, list[Record]] = {}
         stopped: dict[int, LaneStopped] = {}
         started = self._started
-        for message in consumed(self._consumer, max_records, timeout_s):
+        with as_faults(self._doing):
+            messages = consumed(self._consumer, max_records, timeout_s)
+        for message in messages:
             error = message.error()
             if error is not None:
                 self._meet_error(message, error, stopped)
@@ -220,11 +223,13 @@ class RecordConsumer:
 
     def pause(self, partition: int) -> None:
         """Have no more records of a partition come, what was read ahead included, until ``resume``."""
-        self._consumer.pause([TopicPartition(self._topic, partition)])
+        with as_faults(self._doing):
+            self._consumer.pause([TopicPartition(self._topic, partition)])
 
     def resume(self, partition: int) -> None:
         """Have a paused partition's records come again."""
-        self._consumer.resume([TopicPartition(self._topic, partition)])
+        with as_faults(self._doing):
+            self._consumer.resume([TopicPartition(self._topic, partition)])
 
     def close(self) -> None:
         """Leave without telling the group: a static member's lanes wait for its return (P4)."""
@@ -239,7 +244,8 @@ class RecordConsumer:
         """
         if self._asked.acquire(blocking=False):
             try:
-                self._hear_asking()
+                with as_faults(self._doing):
+                    self._hear_asking()
             finally:
                 self._asked.release()
 
@@ -306,7 +312,8 @@ class RecordConsumer:
     def _meet_truncation(self, partition: int, error: KafkaError, stopped: dict[int, LaneStopped]) -> None:
         """Stop a partition whose log does not have the wanted offset (L3). The client fetches no more of it."""
         stop = LaneStopped(StopCode.LOG_TRUNCATED, f"{self._topic} {partition}: {error.str()}")
-        self._consumer.incremental_unassign([TopicPartition(self._topic, partition)])
+        with as_faults(self._doing):
+            self._consumer.incremental_unassign([TopicPartition(self._topic, partition)])
         self._fetching.discard(partition)
         if partition in self._started:
             self._started.discard(partition)

@@ -12,6 +12,7 @@ from processors.streams.connection import (
     MESSAGE_BYTES_MAX,
     KafkaAddress,
     Login,
+    as_faults,
     bears,
     error_of,
     fault_of,
@@ -103,7 +104,8 @@ class GroupConsumer:
         """
         records: list[Record] = []
         self._login.renew(self._consumer)
-        messages = consumed(self._consumer, max_records, timeout_s)
+        with as_faults(self._doing):
+            messages = consumed(self._consumer, max_records, timeout_s)
         messages.reverse()
         while messages:
             message = messages.pop()  # and let go of: it keeps the whole list of its headers, once it was asked
@@ -160,26 +162,27 @@ class GroupConsumer:
             offset, metadata = self._done.get(partition, (end, ""))
             if offset < end and offset == self._next.get(partition):
                 place = TopicPartition(self._topic, partition, end, metadata, self._epochs.get(partition, -1))
-                self._consumer.commit(offsets=[place], asynchronous=True)
+                with as_faults(f"commit of {self._topic} {partition}"):
+                    self._consumer.commit(offsets=[place], asynchronous=True)
                 self._done[partition] = (end, metadata)
 
     def pause(self) -> None:
         """Have no more records come, until ``resume``: ``poll`` only keeps the membership."""
         self._paused = True
-        self._consumer.pause(self._consumer.assignment())
+        with as_faults(self._doing):
+            self._consumer.pause(self._consumer.assignment())
 
     def resume(self) -> None:
         """Have records come again, after the last that came."""
         self._paused = False
-        self._consumer.resume(self._consumer.assignment())
+        with as_faults(self._doing):
+            self._consumer.resume(self._consumer.assignment())
 
     def committed(self, partitions: Collection[int]) -> dict[int, tuple[int, str]]:
         """Return the group's offset and metadata of those partitions that have any."""
         places = [TopicPartition(self._topic, partition) for partition in partitions]
-        try:
+        with as_faults(f"committed offsets of {self._topic}"):
             found = self._consumer.committed(places, COMMIT_DEADLINE_S)
-        except KafkaException as exception:
-            raise fault_of(error_of(exception), f"committed offsets of {self._topic}") from exception
         return {place.partition: (place.offset, place.metadata or "") for place in found if place.offset >= 0}
 
     def close(self) -> None:
@@ -236,10 +239,8 @@ class GroupConsumer:
     def _committed_places(self, partitions: list[int], known: Mapping[int, int]) -> list[TopicPartition]:
         """Return where the group committed, with its leader epoch; else what is known, or the beginning."""
         places = [TopicPartition(self._topic, partition) for partition in partitions]
-        try:
+        with as_faults(f"committed offsets of {self._topic}"):
             found = self._consumer.committed(places, COMMIT_DEADLINE_S)
-        except KafkaException as exception:
-            raise fault_of(error_of(exception), f"committed offsets of {self._topic}") from exception
         for place in found:
             if place.error is not None:
                 raise fault_of(place.error, f"committed offset of {self._topic} {place.partition}")

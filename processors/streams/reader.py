@@ -13,6 +13,7 @@ from processors.streams.connection import (
     MESSAGE_BYTES_MAX,
     KafkaAddress,
     Login,
+    as_faults,
     fault_of,
     passes,
 )
@@ -34,6 +35,7 @@ class TopicReader:
     def __init__(self, address: KafkaAddress, topic: str, partition: int, from_offset: int) -> None:
         """Begin at an offset of ``topic`` (without prefix)."""
         self._place = TopicPartition(address.topic_prefix + topic, partition, from_offset)
+        self._doing = f"read of {self._place.topic}"
         self._login = Login(address)
         self._consumer = Consumer(
             address.options()
@@ -60,7 +62,8 @@ class TopicReader:
     @property
     def at_end(self) -> bool:
         """Say whether the end that was met is the log's, with no unfinished transaction behind it."""
-        _, high = self._consumer.get_watermark_offsets(self._place, cached=True)
+        with as_faults(self._doing):
+            _, high = self._consumer.get_watermark_offsets(self._place, cached=True)
         return self.end_met is not None and self.end_met >= high
 
     def read(self, timeout_s: float) -> list[Record]:
@@ -72,7 +75,9 @@ class TopicReader:
         """
         records = []
         self._login.renew(self._consumer)
-        for message in consumed(self._consumer, READ_RECORDS, timeout_s):
+        with as_faults(self._doing):
+            messages = consumed(self._consumer, READ_RECORDS, timeout_s)
+        for message in messages:
             error = message.error()
             if error is None:
                 records.append(record_of(message))
@@ -85,7 +90,7 @@ class TopicReader:
                     f"{place.topic} {place.partition} does not reach back to offset {place.offset}: {error.str()}",
                 )
             elif not passes(error):
-                raise fault_of(error, f"read of {self._place.topic}")
+                raise fault_of(error, self._doing)
         return records
 
     def close(self) -> None:

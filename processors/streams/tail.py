@@ -7,7 +7,15 @@ from collections.abc import Collection, Container, Mapping
 from confluent_kafka import Consumer, TopicPartition
 
 from processors.faults import Fault
-from processors.streams.connection import CLIENT_LOG, MESSAGE_BYTES_MAX, KafkaAddress, Login, fault_of, passes
+from processors.streams.connection import (
+    CLIENT_LOG,
+    MESSAGE_BYTES_MAX,
+    KafkaAddress,
+    Login,
+    as_faults,
+    fault_of,
+    passes,
+)
 from processors.streams.consumer import consumed, record_of
 from processors.streams.ends import TopicEnds
 from processors.wire.records import Record
@@ -35,6 +43,7 @@ class TopicTail:
             Fault: The brokers cannot be reached.
         """
         self._topic = address.topic_prefix + topic
+        self._doing = f"read of {self._topic}"
         self._login = Login(address)
         self._fault: Fault | None = None
         self._places: dict[int, int] = {}  # where each partition that is followed began
@@ -62,18 +71,21 @@ class TopicTail:
     def begin(self, places: Mapping[int, int]) -> None:
         """Follow more partitions, from these offsets on."""
         self._places.update(places)
-        self._consumer.incremental_assign([TopicPartition(self._topic, *place) for place in places.items()])
+        with as_faults(self._doing):
+            self._consumer.incremental_assign([TopicPartition(self._topic, *place) for place in places.items()])
 
     def drop(self, partitions: Collection[int]) -> None:
         """Follow these no more; what was read ahead of them does not come."""
         for partition in partitions:
             del self._places[partition]
-        self._consumer.incremental_unassign([TopicPartition(self._topic, partition) for partition in partitions])
+        with as_faults(self._doing):
+            self._consumer.incremental_unassign([TopicPartition(self._topic, partition) for partition in partitions])
 
     def places(self) -> dict[int, int]:
         """Return where each partition that is followed goes on: what another tail begins with, to miss nothing."""
         asked = [TopicPartition(self._topic, partition) for partition in self._places]
-        reached = {place.partition: place.offset for place in self._consumer.position(asked)}
+        with as_faults(self._doing):
+            reached = {place.partition: place.offset for place in self._consumer.position(asked)}
         return {partition: max(reached[partition], begin) for partition, begin in self._places.items()}
 
     def read(self, timeout_s: float, keys: Container[bytes | None] | None = None) -> list[Record]:
@@ -90,13 +102,15 @@ class TopicTail:
             raise self._fault
         records = []
         self._login.renew(self._consumer)
-        for message in consumed(self._consumer, READ_RECORDS, timeout_s):
+        with as_faults(self._doing):
+            messages = consumed(self._consumer, READ_RECORDS, timeout_s)
+        for message in messages:
             error = message.error()
             if error is None:
                 if keys is None or message.key() in keys:
                     records.append(record_of(message))
             elif not passes(error):  # told by the next call, so that what was read with it is not lost
-                self._fault = self._fault or fault_of(error, f"read of {self._topic}")
+                self._fault = self._fault or fault_of(error, self._doing)
         return records
 
     def close(self) -> None:

@@ -9,8 +9,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 
-from processors.faults import Fenced, Misconfigured
+from processors.faults import Fenced, Misconfigured, Retryable
 from processors.streams.connection import KafkaAddress
 from processors.streams.consumer import GroupOptions
 from processors.streams.group import GroupConsumer
@@ -216,6 +217,18 @@ def test_a_second_process_with_the_same_instance_ends_the_first(join: Join, log:
     with pytest.raises(Fenced):
         first.commit({0: 5})
     assert log.committed(GROUP.group, TOPIC).offset < 0
+
+
+@pytest.mark.usefixtures("log")
+def test_a_clients_own_exception_within_a_poll_leaves_it_as_a_fault(join: Join) -> None:
+    def lose_place(_partitions: object) -> None:
+        raise KafkaException(KafkaError(KafkaError._STATE, "the member lost its place"))
+
+    member = join(on_assigned=lose_place)
+
+    with pytest.raises(Retryable, match="the member lost its place"):
+        for _ in range(100):
+            member.poll(10, 0.1)
 
 
 @pytest.mark.usefixtures("log")

@@ -7,6 +7,7 @@ import json
 
 import MySQLdb
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 
 from processors.faults import (
     Fault,
@@ -162,6 +163,31 @@ def test_a_bugs_own_traceback_is_logged_once_and_no_drivers_words(
     assert "in bug\n" in str(told[0]["exception"])
     assert [line.get("exception") for line in told[1:]] == [None, None]
     assert "12500" not in lines.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MySQLdb.IntegrityError(1062, "Duplicate entry '12500' for key 'held'"), "1062"),
+        (KafkaException(KafkaError(KafkaError._STATE, "no longer 12500")), "no longer 12500"),
+    ],
+)
+def test_a_drivers_own_error_that_nobody_made_a_fault_of_is_told_as_a_bug(
+    troubles: Troubles, lines: io.StringIO, error: Exception, said: str
+) -> None:
+    def bug() -> None:
+        raise error
+
+    try:
+        bug()
+    except Exception as met:  # noqa: BLE001 - as whoever meets bugs does
+        troubles.met("router", met)
+
+    (told,) = read(lines)
+    assert (told["fault"], told["level"]) == (type(error).__name__, "error")
+    assert said in str(told["detail"])
+    assert "in bug\n" in str(told["exception"])
+    assert "Duplicate" not in lines.getvalue()
 
 
 def test_a_stop_that_is_its_own_cause_is_told_all_the_same(troubles: Troubles, lines: io.StringIO) -> None:
