@@ -254,7 +254,8 @@ class WholeService(Shard):
     def assert_clean(self) -> None:
         """Prove the books: trial balance, holds, balances, results and archive, byte for byte."""
         checks = proving.verify_shard(self.settings, SHARD, on_progress=lambda _what, _rows: None)
-        assert [check for check in checks if not check.passed] == []
+        wrong = [check for check in checks if not check.passed]
+        assert wrong == [], wrong
         assert self.stop_codes() == {}
 
     def settle(self) -> None:
