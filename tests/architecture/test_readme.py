@@ -1,4 +1,4 @@
-"""README names what there is: every setting, every reason a lane stops, every command and its first ten bytes."""
+"""The pages name what there is: every setting, every reason a lane stops, every command and its first ten bytes."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from processors.faults import NEXT_STEPS, StopCode
 from processors.ledger.commands import TYPE_OF
 from processors.ledger.outcomes import Reason, Status
 from processors.ledger.rules import RESULT_VERSION
+from processors.setting_types import DAY_MS
 from processors.settings import Settings, Shard
 from processors.telemetry import REGISTRY
 from processors.wire.schemas import ALL, schema_of
 from tests.architecture.source_tree import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+SETTINGS_PAGE = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
 
 
 def setting_names(model: type[BaseModel], before: str = "") -> list[str]:
@@ -35,17 +37,33 @@ SETTINGS = [name for name in setting_names(Settings) if name not in {"root", "pr
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_every_setting_is_explained(name: str) -> None:
-    assert f"`{name}`" in README
+    assert re.search(rf"^\| (`[a-z_.]+`, )?`{re.escape(name)}`", SETTINGS_PAGE, re.MULTILINE), "it has a row"
 
 
 @pytest.mark.parametrize("name", list(Shard.model_fields))
 def test_every_setting_of_a_shard_is_explained(name: str) -> None:
-    assert re.search(rf"`(shards\.<id>)?\.{name}`", README)
+    assert f"`shards.<id>.{name}`" in SETTINGS_PAGE
+
+
+UNITS = {"": 1, "ms": 1, "s": 1_000, "minutes": 60_000, "hours": 3_600_000, "day": DAY_MS, "days": DAY_MS, "MiB": 2**20}
+DEFAULTS = re.findall(r"^\| `([a-z]+)\.([a-z_]+)` \| ([\d,]+) ?(\w*)[^|]*\|", SETTINGS_PAGE, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("section", "name", "number", "unit"), DEFAULTS)
+def test_a_number_is_given_with_its_default(section: str, name: str, number: str, unit: str) -> None:
+    default = Settings.model_fields[section].default.model_dump()[name]
+
+    assert int(number.replace(",", "")) * UNITS[unit] == default
+
+
+def test_most_defaults_are_numbers() -> None:
+    assert len(DEFAULTS) > len(SETTINGS) / 2
 
 
 def test_no_setting_is_explained_that_is_not_there() -> None:
     sections = {name.partition(".")[0] for name in SETTINGS if "." in name}
-    mentioned = set(re.findall(rf"`((?:{'|'.join(sections)})\.[a-z_]+)`", README))
+    pages = [README, *(page.read_text(encoding="utf-8") for page in sorted((ROOT / "docs").glob("*.md")))]
+    mentioned = {name for page in pages for name in re.findall(rf"`((?:{'|'.join(sections)})\.[a-z_]+)`", page)}
 
     assert mentioned <= set(SETTINGS)
 
