@@ -53,7 +53,7 @@ class Refused(Unavailable):
 
 
 class StopCode(StrEnum):
-    """Why a lane stopped: stored in ``progress.stop_code``, shown by ``balance status``; README has a line on each."""
+    """Why a lane stopped: in ``progress.stop_code``, shown by ``balance status``, a heading each in docs/runbook.md."""
 
     LOG_GAP = "LOG_GAP"  # L2: the next record is not next_offset
     LOG_TRUNCATED = "LOG_TRUNCATED"  # L3: the log begins after, or ends before, the position the lane needs
@@ -84,7 +84,7 @@ class NextStep:
         return "lane restart" in self.command
 
 
-# README's table says the same, more at length; a test holds them together.
+# docs/runbook.md says the same, more at length; a test holds them together.
 NEXT_STEPS: Mapping[StopCode, NextStep] = {
     StopCode.LOG_GAP: NextStep(mend="bring back the broker, or the copy of the topic, that has the records"),
     StopCode.LOG_TRUNCATED: NextStep(mend="bring back the broker that has the records"),

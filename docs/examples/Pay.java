@@ -23,7 +23,7 @@ import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 import org.apache.kafka.common.serialization.ByteArraySerializer;
 
 class Pay {
-    // C3 01 and the fingerprint of schemas/avro/pay.v1.avsc: README lists them.
+    // C3 01 and the fingerprint of schemas/avro/pay.v1.avsc: docs/wire.md lists them.
     static final byte[] PAY_V1 = HexFormat.of().parseHex("c30111d9ea9b31bca9eb");
     // Of schemas/avro/result.v1.avsc and v2: the fields that are read here come first in both, and in the same order.
     static final List<String> RESULTS = List.of("c301febf1be5bb8ad479", "c301ec1872c47277145f");

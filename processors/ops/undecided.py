@@ -15,7 +15,7 @@ from processors.ledger.rules import Rules, newest_of
 from processors.ops.result_text import show_id, show_time
 from processors.stores.shard_reader import LanePosition
 
-# The brokers' clocks may be behind ours by no more than this where clocks are set (README, Clocks).
+# The brokers' clocks may be behind ours by no more than this where clocks are set (docs/operations.md, Clocks).
 _CLOCK_MS = 60_000
 _DERIVED = 8  # the version of ids that the service makes for its own records
 

@@ -196,7 +196,8 @@ class RecordConsumer:
         Raises:
             Fault: The coordinator did not answer within ``COMMITTED_DEADLINE_S``, or a transaction stayed unfinished.
         """
-        doing = f"committed offset of {self._topic} {partition} (for minutes? README, In production, Servers)"
+        advice = "for minutes? docs/runbook.md, A transaction that stays open"
+        doing = f"committed offset of {self._topic} {partition} ({advice})"
         try:
             with self._asked:
                 self._hear_asking()

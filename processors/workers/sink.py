@@ -337,8 +337,8 @@ class SinkPositions:
         if not first <= noted <= end:
             raise Misconfigured(
                 f"{RESULTS_TOPIC} {partition} holds offsets {first} to {end}, and the archive goes on at {noted}: what "
-                "lies between is in MySQL only, whose slices stay; say where it goes on (README, When the sink stops), "
-                "then archive it from there (`balance archive repair`): "
+                "lies between is in MySQL only, whose slices stay; say where it goes on (docs/runbook.md, When the "
+                "sink stops), then archive it from there (`balance archive repair`): "
                 f"{position_by_hand(self._topic_id, partition, first)}"
             )
         return noted

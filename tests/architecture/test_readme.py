@@ -11,6 +11,7 @@ from processors.faults import NEXT_STEPS, StopCode
 from processors.ledger.commands import TYPE_OF
 from processors.ledger.outcomes import Reason, Status
 from processors.ledger.rules import RESULT_VERSION
+from processors.ops.result_text import exit_status
 from processors.setting_types import DAY_MS
 from processors.settings import Settings, Shard
 from processors.telemetry import REGISTRY
@@ -18,6 +19,8 @@ from processors.wire.schemas import ALL, schema_of
 from tests.architecture.source_tree import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+WIRE = (ROOT / "docs" / "wire.md").read_text(encoding="utf-8")
+RUNBOOK = (ROOT / "docs" / "runbook.md").read_text(encoding="utf-8")
 SETTINGS_PAGE = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
 
 
@@ -69,13 +72,20 @@ def test_no_setting_is_explained_that_is_not_there() -> None:
 
 
 @pytest.mark.parametrize("code", list(StopCode))
-def test_every_stop_code_has_a_line(code: StopCode) -> None:
-    (line,) = [line for line in README.splitlines() if line.startswith(f"| `{code}` |")]
-    (_, _, _, _, last, _) = re.split(r"(?<!\\)\|", line)
+def test_every_stop_code_has_a_heading_with_what_happened_and_what_to_do(code: StopCode) -> None:
+    (section,) = re.findall(rf"^### {code}\n(.*?)^##", RUNBOOK, re.MULTILINE | re.DOTALL)
+    for words in ("What happened.", "What to check.", "What to do."):
+        assert f"\n**{words}** " in section
     command = NEXT_STEPS[code].command.format(lane="LANE", offset="OFFSET")
+    (told,) = re.findall(r"^\*\*Then:\*\* (.*?)\n\n", section, re.MULTILINE | re.DOTALL) or [""]
     for wanted in re.findall(r"balance lane [a-z]+(?: [A-Z]+)*", command):
-        assert f"`{wanted}`" in last, "what starts the lane again stands in the last column"
-    assert command or "nothing in this release" in last
+        assert f"`{wanted}`" in told, "what starts the lane again stands at the end"
+    assert bool(command) == bool(told)
+    assert command or "nothing in this release" in section
+
+
+def test_the_runbook_has_the_stop_codes_in_their_order_and_no_others() -> None:
+    assert re.findall(r"^### ([A-Z_]+)$", RUNBOOK, re.MULTILINE) == list(StopCode)
 
 
 @pytest.mark.parametrize("reason", [reason for reason in Reason if reason is not Reason.NONE])
@@ -88,12 +98,12 @@ def test_every_rejection_links_to_a_paragraph_that_there_is(reason: Reason) -> N
 
 @pytest.mark.parametrize("version", range(1, RESULT_VERSION + 1))
 def test_each_version_of_the_result_is_given_with_its_first_ten_bytes(version: int) -> None:
-    assert f"`schemas/avro/result.v{version}.avsc` (`{schema_of('result', version).prefix.hex()}`)" in README
+    assert f"`schemas/avro/result.v{version}.avsc` (`{schema_of('result', version).prefix.hex()}`)" in WIRE
 
 
-@pytest.mark.parametrize("status", [status for status in Status if status is not Status.RETURNED])
-def test_every_status_has_a_line(status: Status) -> None:
-    assert f"\n| {status} |" in README
+@pytest.mark.parametrize("status", list(Status))
+def test_every_status_has_a_line_with_its_exit_status(status: Status) -> None:
+    assert f"\n| {status} | {exit_status(status)} |" in README
 
 
 THE_SERVICES_OWN = {"expire_hold", "recall_original"}
@@ -102,7 +112,7 @@ THE_SERVICES_OWN = {"expire_hold", "recall_original"}
 @pytest.mark.parametrize("name", sorted({name.lower() for name in TYPE_OF.values()} - THE_SERVICES_OWN))
 def test_a_partners_command_is_given_with_its_first_ten_bytes(name: str) -> None:
     newest = max((schema for schema in ALL.values() if schema.name == name), key=lambda schema: schema.version)
-    assert re.search(rf"`{name}`( \(signed\))? \| `{newest.prefix.hex()}`", README)
+    assert re.search(rf"`{name}`( \(signed\))? \| `{newest.prefix.hex()}`", WIRE)
 
 
 def test_every_metric_that_is_watched_is_there() -> None:

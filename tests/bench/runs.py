@@ -1,4 +1,4 @@
-"""The runs: each measures some fields of the issue's table, on a service of its own, which it removes again."""
+"""The runs: each measures some fields of what is printed, on a service of its own, which it removes again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""README's programs: a Java program pays with nothing but Kafka's own client, and Python's pay and read results."""
+"""The pages' programs: a Java program pays with nothing but Kafka's own client, and Python's pay and read results."""
 
 from __future__ import annotations
 
@@ -42,24 +42,22 @@ def test_a_java_program_pays_and_reads_its_result(running: Running) -> None:
     assert [posting["balance_minor"] for posting in answer["postings"]] == [750, 250]
 
 
-def program(running: Running, number: int) -> list[str]:
-    """Return the command that runs one of README's Python programs against this service."""
+def program(running: Running, page: str) -> list[str]:
+    """Return the command that runs a page's Python program against this service."""
     kafka = running.place.settings.kafka
-    text = re.findall(
-        r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
-    )
-    changed = text[number].replace("127.0.0.1:19092", kafka.bootstrap_servers)
+    (text,) = re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    changed = text.replace("127.0.0.1:19092", kafka.bootstrap_servers)
     changed = changed.replace("KafkaAddress(", f'KafkaAddress(topic_prefix="{kafka.topic_prefix}", ')
     return [sys.executable, "-c", changed.replace("balance.results", f"{kafka.topic_prefix}balance.results")]
 
 
-def test_readmes_python_programs_pay_and_read_results(running: Running) -> None:
+def test_the_pages_python_programs_pay_and_read_results(running: Running) -> None:
     for arguments in (("account", "open", "acme:vn", "USD"), ("topup", "acme:vn", "100.00", "USD")):
         assert running.balance(*arguments).status == 0
 
-    with subprocess.Popen(program(running, 1), stdout=subprocess.PIPE, text=True) as reading:
+    with subprocess.Popen(program(running, "docs/wire.md"), stdout=subprocess.PIPE, text=True) as reading:
         try:
-            paid = subprocess.run(program(running, 0), check=True, capture_output=True, text=True, timeout=60)
+            paid = subprocess.run(program(running, "README.md"), check=True, capture_output=True, text=True, timeout=60)
             assert paid.stdout.startswith("ACCEPTED NONE (Posting(address='acme:vn'")
             assert reading.stdout is not None
             assert any(line.startswith("acme PAY ACCEPTED ") for line in reading.stdout)  # until pytest's deadline
