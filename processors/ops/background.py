@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from processors.faults import Unavailable
-from processors.ops import processes
-from processors.ops.stack.processes import Process, end, find, spawn
+from processors.ops import local_service
+from processors.ops.pid_files import Process, end, find, spawn
 from processors.ops.supervisor import STOP_DEADLINE_S
 from processors.settings import Settings
 
@@ -32,11 +32,11 @@ def start(settings: Settings, *, workers: int, say: Say) -> None:
     Raises:
         Unavailable: The supervisor ended, or a process was not ready in time; the text says where to look.
     """
-    place, log_file = processes.log_folder(settings), _log_file(settings)
-    running = find(processes.pid_file(settings))
+    place, log_file = local_service.log_folder(settings), _log_file(settings)
+    running = find(local_service.pid_file(settings))
     if running is None:
         place.mkdir(parents=True, exist_ok=True)
-        processes.forget_last(settings)
+        local_service.forget_last(settings)
         running = _spawn(settings, workers, log_file)
     else:
         say("the processes run already")
@@ -51,7 +51,7 @@ def stop(settings: Settings, *, say: Say) -> bool:
     Raises:
         Unavailable: It had to be killed; the processes end by themselves then.
     """
-    running = find(processes.pid_file(settings))
+    running = find(local_service.pid_file(settings))
     if running is None:
         return False
     say("stopping the processes")
@@ -61,8 +61,8 @@ def stop(settings: Settings, *, say: Say) -> bool:
 
 
 def _spawn(settings: Settings, workers: int, log_file: Path) -> Process:
-    pid_file = processes.pid_file(settings)
-    command = [*processes.command_line(settings), "up", "--workers", str(workers)]
+    pid_file = local_service.pid_file(settings)
+    command = [*local_service.command_line(settings), "up", "--workers", str(workers)]
     environment = {**os.environ, "BALANCE_ROOT": str(settings.root)}
     spawn(command, log=log_file, environment=environment, pid_file=pid_file, made_from="")
     running = find(pid_file)
@@ -72,28 +72,28 @@ def _spawn(settings: Settings, workers: int, log_file: Path) -> Process:
 
 
 def _wait_until_ready(settings: Settings, workers: int, running: Process, log_file: Path) -> None:
-    names = [program.name for program in processes.programs(settings, workers=workers)]
+    names = [program.name for program in local_service.programs(settings, workers=workers)]
     ends_s = time.monotonic() + READY_DEADLINE_S
     while waiting := [name for name in names if not _is_ready(settings, name)]:
-        if find(processes.pid_file(settings)) is None:
+        if find(local_service.pid_file(settings)) is None:
             raise Unavailable(
                 f"process {running.pid}, the supervisor, ended; the end of its log:\n{_last_words(log_file)}"
             )
         if time.monotonic() > ends_s:
             raise Unavailable(
                 f"not ready after {READY_DEADLINE_S:.0f} s: {', '.join(waiting)}; their logs are in "
-                f"{processes.log_folder(settings)}. They are tried on: `balance status` shows how they do, `balance "
-                "down` stops them"
+                f"{local_service.log_folder(settings)}. They are tried on: `balance status` shows how they do, "
+                "`balance down` stops them"
             )
         time.sleep(_LOOK_S)
 
 
 def _is_ready(settings: Settings, name: str) -> bool:
-    return bool(processes.ask(settings, name, "readyz").get("ready"))
+    return bool(local_service.ask(settings, name, "readyz").get("ready"))
 
 
 def _log_file(settings: Settings) -> Path:
-    return processes.log_folder(settings) / f"supervisor-{settings.instance}.log"
+    return local_service.log_folder(settings) / f"supervisor-{settings.instance}.log"
 
 
 def _last_words(log_file: Path) -> str:

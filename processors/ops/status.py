@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from processors.faults import Fault, next_step
-from processors.ops import assembly, counts, processes
+from processors.ops import assembly, counts, local_service
 from processors.ops.side_by_side import Asked
 from processors.ops.supervisor import ChildState
 from processors.settings import Settings
@@ -144,8 +144,8 @@ def read_status(settings: Settings, *, answer_s: float = ANSWER_S) -> ServiceSta
             ServerStatus(server=server, fault=str(each) if isinstance(each, Fault) else "")
             for server, each in said.items()
         ],
-        processes=processes.states(settings),
-        troubles=processes.troubles(settings),
+        processes=local_service.states(settings),
+        troubles=local_service.troubles(settings),
         lanes=_lanes(settings, brokers, found),
         shards=[each.status for each in found.values() if not isinstance(each, Fault)],
         sink=sink,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from processors.ops.processes import log_folder
+from processors.ops.local_service import log_folder
 from processors.ops.stack import secured
 from processors.settings import Settings
 from processors.streams.rights import rights

@@ -30,7 +30,7 @@ from processors.ledger.commands import (
     VoidHold,
 )
 from processors.ops import assembly, proving
-from processors.ops.processes import log_folder
+from processors.ops.local_service import log_folder
 from processors.ops.supervisor import read_states
 from processors.routing.units import partition_of
 from processors.stores.archive_reader import ArchiveReader

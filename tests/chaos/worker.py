@@ -15,7 +15,7 @@ from collections.abc import Callable
 from confluent_kafka import KafkaError, Message
 
 from processors.ops import assembly
-from processors.ops.process import Persistence
+from processors.ops.running import Persistence
 from processors.settings import load_settings
 from processors.streams.publisher import TransactionalPublisher
 from processors.telemetry import configure_logging

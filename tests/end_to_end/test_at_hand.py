@@ -15,7 +15,7 @@ import pytest
 
 from processors.faults import StopCode
 from processors.ops import assembly
-from processors.ops.processes import log_folder
+from processors.ops.local_service import log_folder
 from processors.streams.topics import Topics, shard_topic
 from tests.end_to_end.conftest import Running, balance, start
 from tests.kafka_log import KafkaLog

@@ -12,7 +12,7 @@ import pytest
 
 from processors.faults import Fault, Refused
 from processors.ops import assembly
-from processors.ops.processes import KINDS, name_of
+from processors.ops.process_kinds import KINDS, name_of
 from processors.ops.setting_up import initialize
 from processors.ops.stack import certificates
 from processors.settings import Settings

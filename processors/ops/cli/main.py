@@ -14,7 +14,6 @@ from processors.ops.cli import (
     history,
     operating,
     payments,
-    processes,
     proving,
     results,
     ruling,
@@ -22,6 +21,7 @@ from processors.ops.cli import (
     sending,
     setting_up,
     stack,
+    starting,
 )
 from processors.ops.cli.terminal import notes, use_profile
 from processors.ops.cli.wording import Words
@@ -57,7 +57,7 @@ def begin(
 
 
 _ABOUT_MONEY = (sample, payments, sending, accounts, history, results)
-_ABOUT_THE_SERVICE = (processes, stack, setting_up, operating, ruling, proving)
+_ABOUT_THE_SERVICE = (starting, stack, setting_up, operating, ruling, proving)
 for part in (*_ABOUT_MONEY, *_ABOUT_THE_SERVICE):
     part.register(app)
 

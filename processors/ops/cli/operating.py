@@ -9,7 +9,7 @@ import typer
 from rich.text import Text
 
 from processors.faults import NEXT_STEPS, Fault, Misconfigured, next_step
-from processors.ops import assembly, processes
+from processors.ops import assembly, local_service
 from processors.ops.cli.releasing import release
 from processors.ops.cli.terminal import (
     Commands,
@@ -225,6 +225,6 @@ def _troubles_of_lane(chosen: Settings, shard: str, lane: int) -> dict[str, list
     """Return what processes here say of a lane, by their names; those that say nothing are left out."""
     found = {
         name: [each for each in troubles if each.subject == f"{shard} lane {lane}"]
-        for name, troubles in processes.troubles(chosen).items()
+        for name, troubles in local_service.troubles(chosen).items()
     }
     return {name: troubles for name, troubles in found.items() if troubles}

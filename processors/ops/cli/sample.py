@@ -12,7 +12,7 @@ import typer
 from rich.progress import Progress
 
 from processors.client import Client, ClientConfig, CommandIds
-from processors.ops import assembly, demo, processes, stack
+from processors.ops import assembly, demo, local_service, stack
 from processors.ops.cli.history import print_accounts, print_statement
 from processors.ops.cli.proving import counting, print_checks
 from processors.ops.cli.sending import progress_bar
@@ -54,8 +54,8 @@ def run_demo(
     chosen = settings()
     with _servers(chosen, keep=keep):
         initialize(chosen, say)
-        with processes.supervised(chosen) as supervisor:
-            say(f"the service runs; its logs are in {processes.log_folder(chosen)}")
+        with local_service.supervised(chosen) as supervisor:
+            say(f"the service runs; its logs are in {local_service.log_folder(chosen)}")
             clean = _play_and_prove(chosen, supervisor, seed, actions)
     if keep:
         say("the servers are left running: `make up` starts the service on them, `make down` stops them")

@@ -16,10 +16,10 @@ from fcntl import LOCK_EX, flock
 from pathlib import Path
 
 from processors.faults import Fault, Misconfigured, Unavailable
-from processors.ops.stack import processes
+from processors.ops import pid_files
+from processors.ops.pid_files import Process
 from processors.ops.stack.packages import Progress
 from processors.ops.stack.probes import LOOPBACK, is_port_free
-from processors.ops.stack.processes import Process
 from processors.ops.stack.servers import Layout, Plan, Server, layout, plan
 from processors.settings import Settings
 
@@ -120,7 +120,7 @@ def start(settings: Settings, server: Server, progress: Progress = silent) -> No
     with _alone(place):
         launch = how.prepare(settings, place, progress)
         made_from = hashlib.sha256("\n".join((*launch.command, launch.configuration)).encode()).hexdigest()
-        running = processes.find(place.pid_file)
+        running = pid_files.find(place.pid_file)
         if running is None:
             _refuse_busy_ports(server, how)
             for name in how.leftovers:
@@ -128,7 +128,7 @@ def start(settings: Settings, server: Server, progress: Progress = silent) -> No
             progress(f"starting {server}")
             began = time.monotonic()
             variables = {"LC_ALL": "C.UTF-8", "PATH": "/usr/bin:/bin", "TMPDIR": str(place.temporary)}
-            processes.spawn(
+            pid_files.spawn(
                 launch.command, log=place.log, environment=variables, pid_file=place.pid_file, made_from=made_from
             )
             _wait_until_ready(settings, server, how, place)
@@ -150,7 +150,7 @@ def stop(settings: Settings, server: Server, progress: Progress = silent) -> Non
         running = _running(place)
         if running is not None:
             progress(f"stopping {server}")
-            if not processes.end(running, deadline_ms=how.stop_ms):
+            if not pid_files.end(running, deadline_ms=how.stop_ms):
                 progress(f"{server} did not stop within {how.stop_ms} ms and was killed")
         place.pid_file.unlink(missing_ok=True)
 
@@ -160,7 +160,7 @@ def kill(settings: Settings, server: Server) -> None:
     place = layout(settings, server)
     running = _running(place)
     if running is not None:
-        processes.end_now(running)
+        pid_files.end_now(running)
         place.pid_file.unlink(missing_ok=True)
 
 
@@ -197,7 +197,7 @@ def _status(settings: Settings, server: Server) -> ServerStatus:
 
 
 def _running(place: Layout) -> Process | None:
-    return processes.find(place.pid_file)
+    return pid_files.find(place.pid_file)
 
 
 def _refuse_busy_ports(server: Server, how: Plan) -> None:

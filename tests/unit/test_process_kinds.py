@@ -11,8 +11,9 @@ import pytest
 
 from processors.faults import LaneStopped, StopCode
 from processors.ops.health import HealthServer
-from processors.ops.processes import KINDS, log_folder, pid_file, port_file, troubles
-from processors.ops.stack.processes import note
+from processors.ops.local_service import log_folder, pid_file, port_file, troubles
+from processors.ops.pid_files import note
+from processors.ops.process_kinds import KINDS
 from processors.ops.supervisor import ChildState, Condition
 from processors.settings import load_settings
 from processors.troubles import Troubles

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from processors.faults import Fenced, Misconfigured, Refused, Retryable, Unavailable, UnknownOutcome
-from processors.ops.process import BUG_AFTER_S, Persistence
+from processors.ops.running import BUG_AFTER_S, Persistence
 from processors.telemetry import Pulse
 
 

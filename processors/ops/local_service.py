@@ -1,110 +1,26 @@
-"""Which processes the service consists of, how each is run, and how all of them run under one supervisor."""
+"""Every process of the service on this machine, under one supervisor: started, found again, asked how it does."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 from typing import Any
 
 from processors.faults import Misconfigured, Unavailable
-from processors.ops import assembly, services
-from processors.ops.process import run_process
-from processors.ops.stack.processes import find, note
+from processors.ops.pid_files import find, note
+from processors.ops.process_kinds import KINDS, name_of
 from processors.ops.supervisor import ChildState, Program, Supervisor, read_states
 from processors.settings import LOOPBACK, Settings
 from processors.troubles import Trouble
 
 PROBE_TIMEOUT_S = 2.0
-
-Work = Callable[[Settings, str, threading.Event], int]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kind:
-    """A kind of process.
-
-    ``work`` takes the settings, a shard (empty where it serves all), and the stop event; ``rests_ms`` is how long its
-    loop rests on purpose between two looks.
-    """
-
-    what: str
-    work: Work
-    per_shard: bool
-    stop_deadline_ms: Callable[[Settings], int]
-    rests_ms: Callable[[Settings], int] = lambda _settings: 0
-
-
-KINDS: dict[str, Kind] = {
-    "router": Kind(
-        what="Forwards commands to the shards' lanes.",
-        work=services.run_router,
-        per_shard=False,
-        stop_deadline_ms=lambda settings: settings.router.stop_deadline_ms,
-    ),
-    "shard": Kind(
-        what="Decides one shard's commands.",
-        work=assembly.run_shard,
-        per_shard=True,
-        stop_deadline_ms=lambda settings: settings.worker.stop_deadline_ms,
-    ),
-    "expirer": Kind(
-        what="Ends the holds of one shard whose time has come, and keeps idle lanes' time moving.",
-        work=services.run_expirer,
-        per_shard=True,
-        stop_deadline_ms=lambda settings: settings.worker.stop_deadline_ms,
-        rests_ms=lambda settings: settings.expirer.tick_ms,
-    ),
-    "sink": Kind(
-        what="Copies results to Cassandra.",
-        work=services.run_the_sink,
-        per_shard=False,
-        stop_deadline_ms=lambda settings: settings.sink.stop_deadline_ms,
-        rests_ms=lambda settings: settings.sink.batch_wait_ms,
-    ),
-    "recaller": Kind(
-        what="Fetches the originals of late refunds from Cassandra.",
-        work=services.run_the_recaller,
-        per_shard=False,
-        stop_deadline_ms=lambda settings: settings.recaller.stop_deadline_ms,
-    ),
-    "remover": Kind(
-        what="Removes from one shard what is proven to be in Cassandra.",
-        work=services.run_the_remover,
-        per_shard=True,
-        stop_deadline_ms=lambda settings: settings.remover.stop_deadline_ms,
-    ),
-}
-
-
-def run(kind: str, settings: Settings, shard: str, *, supervised: Path | None = None) -> int:
-    """Run one process until it ends or is told to stop, and return its exit status.
-
-    ``supervised`` is the file in which a supervisor looks for the health port.
-    """
-    chosen, name = KINDS[kind], name_of(kind, shard)
-    settings = settings.changed(process=name)
-    return run_process(
-        name,
-        settings,
-        lambda stopping: chosen.work(settings, shard, stopping),
-        stop_deadline_ms=chosen.stop_deadline_ms(settings),
-        rests_ms=chosen.rests_ms(settings),
-        supervised=supervised,
-    )
-
-
-def name_of(kind: str, shard: str) -> str:
-    """Return a process's name: ``router``, ``shard-s1``."""
-    return f"{kind}-{shard}" if shard else kind
 
 
 def programs(settings: Settings, *, workers: int = 1) -> list[Program]:

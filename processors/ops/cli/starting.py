@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from processors.ops import assembly, background, counts, processes
+from processors.ops import assembly, background, counts, local_service, process_kinds
 from processors.ops.cli.stack import say
 from processors.ops.cli.terminal import ShardOption, add_command, add_group, settings
 from processors.ops.result_text import EXIT_FAULT
@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
     """Add these commands."""
     add_command(app, up, panel=_PANEL)
     add_command(app, down, panel=_PANEL)
-    for name, kind in processes.KINDS.items():
+    for name, kind in process_kinds.KINDS.items():
         run = _runner(name, per_shard=kind.per_shard)
         run.__doc__ = kind.what
         add_group(app, name, kind.what, {"run": run}, panel=_PANEL)
@@ -48,9 +48,9 @@ def up(
     if detach:
         background.start(chosen, workers=workers, say=say)
         return
-    with processes.supervised(chosen, workers=workers) as supervisor:
+    with local_service.supervised(chosen, workers=workers) as supervisor:
         supervisor.stop_on_signals()
-        say(f"logs are in {processes.log_folder(chosen)}; Ctrl-C stops all")
+        say(f"logs are in {local_service.log_folder(chosen)}; Ctrl-C stops all")
         supervisor.watch(say)
         failing = supervisor.failing()
     if failing:
@@ -66,9 +66,9 @@ def down() -> None:
 def _runner(kind: str, *, per_shard: bool) -> Callable[..., None]:
     def run_for_shard(*, shard: ShardOption = None, supervised: Supervised = None) -> None:
         chosen = settings()
-        raise typer.Exit(processes.run(kind, chosen, shard or chosen.home_shard, supervised=supervised))
+        raise typer.Exit(process_kinds.run(kind, chosen, shard or chosen.home_shard, supervised=supervised))
 
     def run_for_all(*, supervised: Supervised = None) -> None:
-        raise typer.Exit(processes.run(kind, settings(), "", supervised=supervised))
+        raise typer.Exit(process_kinds.run(kind, settings(), "", supervised=supervised))
 
     return run_for_shard if per_shard else run_for_all
