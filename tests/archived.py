@@ -13,8 +13,9 @@ from processors.ids import make_command_id, slice_of, uuid7_time_ms
 from processors.ledger.commands import CommandType
 from processors.ledger.outcomes import Contra, Posting, Reason, Status
 from processors.routing.units import bucket_of
+from processors.stores.addresses import CassandraAddress
 from processors.stores.archive_schema import migrate_archive, open_archive
-from processors.stores.cassandra import CassandraAddress, CassandraSession
+from processors.stores.cassandra import CassandraSession
 from processors.stores.rows import JournalRow
 from processors.wire.result_format import write_result
 from processors.wire.results import Result, decode_result

@@ -10,7 +10,7 @@ from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN, flock
 
 from confluent_kafka.admin import AdminClient
 
-from processors.ops import assembly, stack
+from processors.ops import addresses, stack
 from processors.ops.stack import secured
 from processors.settings import SECURE_PROFILE, Settings, load_settings
 from processors.stores.cassandra import CassandraSession
@@ -70,7 +70,7 @@ def forget(settings: Settings) -> None:
         for done in admin.delete_topics(topics).values():
             done.result(timeout=DEADLINE_S)
     shard = settings.home_shard
-    mysql = Session(replace(assembly.mysql_address(settings, shard), database="information_schema"), lane=False)
+    mysql = Session(replace(addresses.mysql_address(settings, shard), database="information_schema"), lane=False)
     mysql.execute(f"DROP DATABASE IF EXISTS {settings.shards[shard].database}", "dropping a test's database")
     mysql.close()
     with cassandra_admin(settings) as cassandra:

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from processors.faults import Unavailable
+from processors.stores.addresses import CassandraAddress
 from processors.stores.archive_reader import ArchiveReader
 from processors.stores.archive_writer import ArchiveWriter
-from processors.stores.cassandra import BoundRow, CassandraAddress, CassandraSession, Meanwhile, nothing
+from processors.stores.cassandra import BoundRow, CassandraSession, Meanwhile, nothing
 from processors.wire.coverage import ArchivedRecord, decode_archived
 from processors.wire.records import OutRecord, Record
 from processors.wire.results import decode_result, headers_of

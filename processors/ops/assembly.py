@@ -1,21 +1,19 @@
-"""Builds addresses, keys, gates, topics and a shard's worker from the settings; the layers below know no settings."""
+"""Builds gates, topics and a shard's worker from the settings; the layers below know no settings."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Iterable
-from pathlib import Path
 
 from processors.faults import Misconfigured
 from processors.ops import counts
-from processors.settings import PROCESS, Settings
-from processors.stores.cassandra import CassandraAddress
+from processors.ops.addresses import kafka_address, mysql_address
+from processors.ops.keys import keyring
+from processors.settings import Settings
 from processors.stores.lane_store import MysqlLaneStore
 from processors.stores.migrations import ShardRow, check_database
-from processors.stores.mysql import MysqlAddress
 from processors.stores.shard_reader import open_reader
-from processors.streams.connection import KafkaAddress
 from processors.streams.consumer import AssignmentEvents, GroupOptions, RecordConsumer
 from processors.streams.publisher import TransactionalPublisher
 from processors.streams.topics import (
@@ -32,78 +30,12 @@ from processors.wire.admission import Gate
 from processors.wire.commands import ConfluentIds, type_of_payload
 from processors.wire.results import LaneIdentity, decision_of
 from processors.wire.schemas import ALL, Schema
-from processors.wire.signature import KeyRing, load_keyring
 from processors.workers.lane import LaneParts
 from processors.workers.lane_log import TopicLaneLog
 from processors.workers.lane_runner import LaneLimits
 from processors.workers.partitions import PartitionWatch
 from processors.workers.shard import ShardConfig, ShardWorker
 from processors.workers.standing import LaneContext
-
-
-def kafka_address(settings: Settings) -> KafkaAddress:
-    """Return where the brokers are."""
-    kafka = settings.kafka
-    return KafkaAddress(
-        bootstrap_servers=kafka.bootstrap_servers,
-        topic_prefix=kafka.topic_prefix,
-        security_protocol=kafka.security_protocol,
-        sasl_mechanism=kafka.sasl_mechanism,
-        sasl_username=kafka.sasl_username.replace(PROCESS, settings.process),
-        sasl_password="" if kafka.sasl_password is None else kafka.sasl_password.get_secret_value(),
-        sasl_password_file=str(kafka.sasl_password_file or "").replace(PROCESS, settings.process),
-        ssl_ca_file=str(kafka.ssl_ca_file or ""),
-    )
-
-
-def mysql_address(settings: Settings, shard: str) -> MysqlAddress:
-    """Return where a shard's database is.
-
-    Raises:
-        Misconfigured: The settings know no such shard.
-    """
-    if shard not in settings.shards:
-        raise Misconfigured(f"there is no shard {shard} in the settings; known: {', '.join(settings.shards)}")
-    place = settings.shards[shard]
-    return MysqlAddress(
-        host=place.host,
-        port=place.port,
-        user=place.user,
-        password="" if place.password is None else place.password.get_secret_value(),
-        password_file=place.password_file if place.password is None else None,
-        database=place.database,
-        ssl_mode=place.ssl_mode,
-        ssl_ca_file=str(place.ssl_ca_file) if place.ssl_ca_file else None,
-        shard=shard,
-    )
-
-
-def cassandra_address(settings: Settings) -> CassandraAddress:
-    """Return where the archive is."""
-    cassandra = settings.cassandra
-    return CassandraAddress(
-        hosts=cassandra.hosts,
-        port=cassandra.port,
-        keyspace=cassandra.keyspace,
-        local_dc=cassandra.local_dc,
-        username=cassandra.username.replace(PROCESS, settings.process),
-        password="" if cassandra.password is None else cassandra.password.get_secret_value(),
-        password_file=str(cassandra.password_file or "").replace(PROCESS, settings.process),
-        tls_ca_file=str(cassandra.tls_ca_file or ""),
-    )
-
-
-def keyring(settings: Settings) -> KeyRing:
-    """Return the signing keys (W1).
-
-    Raises:
-        Misconfigured: The file cannot be read, or is not as ``balance init`` makes it.
-    """
-    file: Path = settings.keys_file
-    try:
-        return load_keyring(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise Misconfigured(f"keys_file {file} cannot be read ({error.strerror}): run `balance init`") from error
 
 
 def confluent_ids(settings: Settings) -> ConfluentIds:

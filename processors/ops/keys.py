@@ -8,11 +8,25 @@ from collections.abc import Callable
 from pathlib import Path
 
 from processors.faults import Misconfigured
+from processors.settings import Settings
 from processors.wire.signature import KeyRing, add_key, dump_keyring, fingerprint, load_keyring, retire_key
 
 _FIRST = "k1"
 _SECRET_BYTES = 32  # as long as the HMAC's hash
 _ID_DIGITS = 8  # of the fingerprint: two of a name are alike once in four thousand million, and then refused
+
+
+def keyring(settings: Settings) -> KeyRing:
+    """Return the signing keys (W1).
+
+    Raises:
+        Misconfigured: The file cannot be read, or is not as ``balance init`` makes it.
+    """
+    file: Path = settings.keys_file
+    try:
+        return load_keyring(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise Misconfigured(f"keys_file {file} cannot be read ({error.strerror}): run `balance init`") from error
 
 
 def make_keys(file: Path) -> bool:

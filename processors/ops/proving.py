@@ -7,11 +7,12 @@ from itertools import chain
 from urllib.parse import unquote, urlsplit
 
 from processors.faults import Misconfigured
-from processors.ops import assembly
+from processors.ops import addresses, assembly
 from processors.recovery.repair import Repair, RepairParts, repair
 from processors.recovery.replay import Difference, ReplayParts, ReplayProgress, compare, replay_lane
 from processors.recovery.verify import Check, Progressing, VerifyParts, verify
 from processors.settings import Settings
+from processors.stores.addresses import MysqlAddress
 from processors.stores.archive_reader import ArchiveReader
 from processors.stores.archive_schema import open_archive
 from processors.stores.archive_writer import ArchiveWriter
@@ -19,7 +20,6 @@ from processors.stores.cassandra import CassandraSession
 from processors.stores.databases import claim_target
 from processors.stores.lane_store import MysqlLaneStore
 from processors.stores.migrations import migrate
-from processors.stores.mysql import MysqlAddress
 from processors.stores.partitions import TARGET_SLICES_MAX
 from processors.stores.shard_reader import open_reader, open_snapshot
 from processors.stores.shard_upkeep import ShardUpkeep
@@ -46,7 +46,7 @@ def verify_shard(
     """
     settings = assembly.founded_settings(settings, shard)
     topics, partitions = settings.topics, range(settings.topics.results_partitions)
-    address = assembly.kafka_address(settings)
+    address = addresses.kafka_address(settings)
 
     def results() -> Iterator[Record]:
         admin = Topics(address)
@@ -54,11 +54,11 @@ def verify_shard(
             first, end = admin.bounds(RESULTS_TOPIC, partition)
             yield from chain.from_iterable(read_range(address, RESULTS_TOPIC, partition, first, end))
 
-    books = open_snapshot(assembly.mysql_address(settings, shard))
+    books = open_snapshot(addresses.mysql_address(settings, shard))
     session = None
     try:
         if with_archive:
-            session = CassandraSession(assembly.cassandra_address(settings), keyspace=settings.cassandra.keyspace)
+            session = CassandraSession(addresses.cassandra_address(settings), keyspace=settings.cassandra.keyspace)
         return verify(
             VerifyParts(
                 books=books,
@@ -84,11 +84,11 @@ def repair_archive(settings: Settings, shard: str, *, write: bool, on_progress: 
         write: Else nothing is written.
         on_progress: Told how many rows were compared.
     """
-    reader = open_reader(assembly.mysql_address(settings, shard))
+    reader = open_reader(addresses.mysql_address(settings, shard))
     session = None
     try:
         row = reader.check(shard)
-        session = open_archive(assembly.cassandra_address(settings), requests_max=settings.sink.requests_max)
+        session = open_archive(addresses.cassandra_address(settings), requests_max=settings.sink.requests_max)
         return repair(
             RepairParts(
                 journal=reader,
@@ -111,7 +111,7 @@ def target_address(settings: Settings, shard: str, dsn: str) -> MysqlAddress:
     Raises:
         Misconfigured: It is no such text; what is told of it never holds what may be the password.
     """
-    live = assembly.mysql_address(settings, shard)
+    live = addresses.mysql_address(settings, shard)
     try:
         parts = urlsplit(dsn)
     except ValueError:
@@ -148,7 +148,7 @@ class _ShardTopic:
     """The shard's topic, for a replay."""
 
     def __init__(self, settings: Settings, shard: str) -> None:
-        self._address = assembly.kafka_address(settings)
+        self._address = addresses.kafka_address(settings)
         self._topics = Topics(self._address)
         self._topic = shard_topic(shard)
 
@@ -175,7 +175,7 @@ def replay_shard(
             or one that neither was empty nor was begun by a replay of this shard.
     """
     settings = assembly.founded_settings(settings, shard)
-    live_address = assembly.mysql_address(settings, shard)
+    live_address = addresses.mysql_address(settings, shard)
     claim_target(target, live_address)
     topic = _ShardTopic(settings, shard)
     live = open_reader(live_address)

@@ -17,7 +17,7 @@ from processors.ledger.trust import (
     write_keys,
     write_registry_ids,
 )
-from processors.ops import assembly
+from processors.ops import addresses, assembly, keys
 from processors.ops.durations import show_duration
 from processors.settings import Settings
 from processors.stores.shard_reader import open_reader
@@ -31,7 +31,7 @@ Change = Callable[[Rules], Rules]
 
 def rules_by_lane(settings: Settings, shard: str) -> dict[int, Rules]:
     """Return the rules in force in each lane of a shard."""
-    reader = open_reader(assembly.mysql_address(settings, shard))
+    reader = open_reader(addresses.mysql_address(settings, shard))
     try:
         return {lane: newest_of(of_lane.values()) for lane, of_lane in reader.rules().items()}
     finally:
@@ -77,7 +77,7 @@ def carry_out(
     Raises:
         NoAnswer: Of a lane: what was written counts once its worker runs. Do it again then; what is done stays done.
     """
-    upkeep = ShardUpkeep(assembly.mysql_address(settings, shard))
+    upkeep = ShardUpkeep(addresses.mysql_address(settings, shard))
     try:
         now_ms = assembly.clock_ms()
         for rules in {rules for wished in wishes.values() for _, rules in wished}:
@@ -125,7 +125,7 @@ def lost_by_shortening(
 
 def raise_release(settings: Settings) -> Change:
     """Return the change to this release; then the log says whose signatures count, as the file and settings did."""
-    ring = assembly.keyring(settings)
+    ring = keys.keyring(settings)
     registry_ids = logged_registry_ids(settings)
 
     def change(rules: Rules) -> Rules:

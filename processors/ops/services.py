@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from processors.ops import assembly, counts
+from processors.ops import addresses, assembly, counts, keys
 from processors.settings import Settings
 from processors.stores.shard_reader import open_reader
 from processors.streams.consumer import GroupOptions
@@ -41,7 +41,7 @@ def run_router(settings: Settings, _shard: str, stopping: threading.Event) -> in
         Misconfigured: A topic or the directory is not as it must be.
         Fault: What the router cannot mend; start it again.
     """
-    address = assembly.kafka_address(settings)
+    address = addresses.kafka_address(settings)
     settings = _counted(settings)
     shard_topics = [shard_topic(shard) for shard in settings.shards]
     topics, watch = assembly.check_topics(
@@ -97,11 +97,11 @@ def run_expirer(settings: Settings, shard: str, stopping: threading.Event) -> in
         Fault: One that waiting does not mend.
     """
     settings = assembly.checked_shard(settings, shard)
-    address, topic = assembly.kafka_address(settings), shard_topic(shard)
+    address, topic = addresses.kafka_address(settings), shard_topic(shard)
     topics, _ = assembly.check_topics(settings, topic, process="expirer")
 
     def make() -> tuple[Expirer, Callable[[], None]]:
-        reader, producer = open_reader(assembly.mysql_address(settings, shard)), IdempotentProducer(address)
+        reader, producer = open_reader(addresses.mysql_address(settings, shard)), IdempotentProducer(address)
         parts = ExpirerParts(
             shard=shard,
             topic=address.topic_prefix + topic,
@@ -129,8 +129,8 @@ def run_the_sink(settings: Settings, _shard: str, stopping: threading.Event) -> 
     """
     assembly.check_topics(settings, RESULTS_TOPIC, ARCHIVED_TOPIC, process="sink")
     return run_sink(
-        assembly.kafka_address(settings),
-        assembly.cassandra_address(settings),
+        addresses.kafka_address(settings),
+        addresses.cassandra_address(settings),
         group=_group(settings, sink.GROUP),
         archived_partitions=settings.topics.archived_partitions,
         batch_rows_max=settings.sink.batch_rows_max,
@@ -150,10 +150,10 @@ def run_the_recaller(settings: Settings, _shard: str, stopping: threading.Event)
     settings = _counted(settings)
     assembly.check_topics(settings, RESULTS_TOPIC, COMMANDS_TOPIC, process="recaller")
     return run_recaller(
-        assembly.kafka_address(settings),
-        assembly.cassandra_address(settings),
+        addresses.kafka_address(settings),
+        addresses.cassandra_address(settings),
         group=_group(settings, recaller.GROUP),
-        keyring=assembly.keyring(settings),
+        keyring=keys.keyring(settings),
         commands_partitions=settings.topics.commands_partitions,
         batch_records_max=settings.recaller.batch_records_max,
         retry_ms=settings.recaller.retry_ms,
@@ -170,9 +170,9 @@ def run_the_remover(settings: Settings, shard: str, stopping: threading.Event) -
     """
     assembly.check_topics(settings, ARCHIVED_TOPIC, process="remover")
     return run_remover(
-        assembly.kafka_address(settings),
-        assembly.cassandra_address(settings),
-        {shard: assembly.mysql_address(settings, shard)},
+        addresses.kafka_address(settings),
+        addresses.cassandra_address(settings),
+        {shard: addresses.mysql_address(settings, shard)},
         interval_ms=settings.remover.interval_ms,
         requests_max=settings.sink.requests_max,
         stopping=stopping,
@@ -181,7 +181,7 @@ def run_the_remover(settings: Settings, shard: str, stopping: threading.Event) -
 
 def _counted(settings: Settings) -> Settings:
     """Return the settings with the counts that the directory names; where they differ, that is logged."""
-    in_force = counts.of_directory(settings, assembly.kafka_address(settings))
+    in_force = counts.of_directory(settings, addresses.kafka_address(settings))
     counts.tell_ignored(settings, in_force)
     return in_force
 

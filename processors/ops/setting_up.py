@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from processors.faults import Misconfigured
 from processors.ledger.rules import RESULT_VERSION, Rules
-from processors.ops import assembly, counts
+from processors.ops import addresses, assembly, counts, keys
 from processors.ops.keys import make_keys
 from processors.ops.ruling import logged_registry_ids
 from processors.settings import Settings
@@ -37,7 +37,7 @@ def initialize(settings: Settings, say: Progress) -> None:
     _refuse_new_keys(settings, _installation(settings))
     if make_keys(settings.keys_file):
         say(f"made a signing key: {settings.keys_file}")
-    address = assembly.kafka_address(settings)
+    address = addresses.kafka_address(settings)
     specs = assembly.topic_specs(settings)
     for name in Topics(address).create(specs, replication_factor=settings.kafka.replication_factor):
         say(f"made topic {address.topic_prefix}{name}")
@@ -56,11 +56,11 @@ def _installation(settings: Settings) -> str | None:
     """Ask every server, before anything is drawn or written; return what there is of an installation already."""
     found = None
     for shard in settings.shards:
-        address = assembly.mysql_address(settings, shard)
+        address = addresses.mysql_address(settings, shard)
         if known_shard(address) is not None:
             found = f"{address} holds shard {shard}"
-    CassandraSession(assembly.cassandra_address(settings), keyspace=None).close()
-    directory = find_directory(assembly.kafka_address(settings))
+    CassandraSession(addresses.cassandra_address(settings), keyspace=None).close()
+    directory = find_directory(addresses.kafka_address(settings))
     return found if directory is None else f"there is directory {directory.head.directory_id.hex()}"
 
 
@@ -82,13 +82,13 @@ def migrate_schemas(settings: Settings, say: Progress) -> None:
         Fault: A server does not answer; run it again.
     """
     for shard in settings.shards:
-        address = assembly.mysql_address(settings, shard)
+        address = addresses.mysql_address(settings, shard)
         if create_database(address):
             say(f"made database {address}")
         row = known_shard(address) or assembly.shard_row(settings, shard)  # its own counts count (W3)
         for done in migrate(address, row, {0: first_rules(settings)}, now_ms=assembly.clock_ms()):
             say(f"{address}: {done}")
-    archive = assembly.cassandra_address(settings)
+    archive = addresses.cassandra_address(settings)
     for name in migrate_archive(archive, replication_factor=settings.cassandra.replication_factor):
         say(f"keyspace {archive.keyspace}: applied {name}")
 
@@ -105,7 +105,7 @@ def _refuse_more_shards(settings: Settings) -> None:
 
 def _refuse_other_counts(settings: Settings, shard: str) -> None:
     """Refuse settings that are not what a shard was made with, before the directory is told so for good."""
-    address, wanted = assembly.mysql_address(settings, shard), assembly.shard_row(settings, shard)
+    address, wanted = addresses.mysql_address(settings, shard), assembly.shard_row(settings, shard)
     found = known_shard(address)
     if found not in (None, wanted):
         raise Misconfigured(f"{address} holds {found}, the settings say {wanted}: correct the settings")
@@ -126,6 +126,6 @@ def first_rules(settings: Settings) -> Rules:
         refund_period_ms=rules.refund_period_ms,
         longest_hold_ms=rules.longest_hold_ms,
         result_version=RESULT_VERSION,
-        keys=trusted_keys(assembly.keyring(settings)),
+        keys=trusted_keys(keys.keyring(settings)),
         registry_ids=logged_registry_ids(settings),
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from processors.faults import Fault, next_step
-from processors.ops import assembly, counts, local_service
+from processors.ops import addresses, counts, local_service
 from processors.ops.side_by_side import Asked
 from processors.ops.supervisor import ChildState
 from processors.settings import Settings
@@ -154,7 +154,7 @@ def read_status(settings: Settings, *, answer_s: float = ANSWER_S) -> ServiceSta
 
 
 def _ask_brokers(settings: Settings) -> _Brokers:
-    kafka = assembly.kafka_address(settings)
+    kafka = addresses.kafka_address(settings)
     topics = Topics(kafka)
     # Finds soon that brokers are away, and why: the questions below wait longer.
     topics.partition_counts([RESULTS_TOPIC], deadline_s=LOOK_DEADLINE_S)
@@ -170,11 +170,11 @@ def _ask_brokers(settings: Settings) -> _Brokers:
 
 
 def _open_archive(settings: Settings) -> CassandraSession:
-    return open_archive(assembly.cassandra_address(settings), requests_max=1)
+    return open_archive(addresses.cassandra_address(settings), requests_max=1)
 
 
 def _ask_database(settings: Settings, shard: str) -> _Database:
-    address = assembly.mysql_address(settings, shard)
+    address = addresses.mysql_address(settings, shard)
     reader, upkeep = open_reader(address), ShardUpkeep(address)
     try:
         status = ShardStatus(shard=shard, counts=reader.counts(), findings=upkeep.findings())

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from processors.faults import Misconfigured
-from processors.stores.cassandra import CassandraAddress, CassandraSession
+from processors.stores.addresses import CassandraAddress
+from processors.stores.cassandra import CassandraSession
 
 FOLDER = Path(__file__).parents[2] / "schemas" / "cassandra"
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,47}", re.ASCII)

@@ -7,8 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from cassandra import (
@@ -29,6 +27,7 @@ from cassandra.protocol import ErrorMessage
 from cassandra.query import BatchStatement, BatchType, BoundStatement, PreparedStatement, SimpleStatement, tuple_factory
 
 from processors.faults import Fault, Misconfigured, Refused, Unavailable
+from processors.stores.addresses import CassandraAddress
 
 PROTOCOL_VERSION = 5  # Cassandra 4.0 and later
 CONNECT_TIMEOUT_S = 5.0
@@ -48,35 +47,6 @@ _CERTIFICATE = "CERTIFICATE_VERIFY_FAILED"  # the driver makes another exception
 _WRONG = (RequestValidationException, UnsupportedOperation, UnresolvableContactPoints)
 # What may come back when a server is away, busy or restarting.
 _AWAY = (DriverException, NoHostAvailable, ConnectionException, NoConnectionsAvailable, ErrorMessage, OSError)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CassandraAddress:
-    """Where the archive is and how to log in. ``local_dc`` is whose quorum counts; no ``tls_ca_file``: clear text."""
-
-    hosts: tuple[str, ...]
-    port: int
-    keyspace: str
-    local_dc: str
-    username: str = ""
-    password: str = field(default="", repr=False)
-    password_file: str = ""
-    tls_ca_file: str = ""
-
-    def read_password(self) -> str:
-        """Return the password, as its file has it now where one is named and no ``password``.
-
-        Raises:
-            Misconfigured: The file cannot be read.
-        """
-        if self.password or not self.password_file:
-            return self.password
-        try:
-            return Path(self.password_file).read_text(encoding="utf-8").rstrip("\r\n")
-        except OSError as error:
-            raise Misconfigured(
-                f"Cassandra's password cannot be read from {self.password_file}: {error.strerror}"
-            ) from error
 
 
 class OnceOnTheNextHost(RetryPolicy):  # type: ignore[misc]

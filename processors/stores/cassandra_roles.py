@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from processors.stores.cassandra import CassandraAddress, CassandraSession
+from processors.stores.addresses import CassandraAddress
+from processors.stores.cassandra import CassandraSession
 
 # `balance init` and `balance migrate` make keyspace and tables; whoever makes them may do everything there.
 OWNER_RIGHTS = ("CREATE", "SELECT", "MODIFY")

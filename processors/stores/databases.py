@@ -6,8 +6,9 @@ import re
 from dataclasses import replace
 
 from processors.faults import Misconfigured
+from processors.stores.addresses import MysqlAddress
 from processors.stores.migrations import ShardRow, read_shard
-from processors.stores.mysql import MysqlAddress, Session
+from processors.stores.mysql import Session
 from processors.stores.sql_text import text_literal
 
 _TARGET_MARK = "replay_target"  # a table without rows, made before all others: a dump of a live shard lacks it

@@ -9,6 +9,7 @@ from typing import TypeVar
 from processors.faults import WAITING_FOR_A_TIME, Fenced, Misconfigured, Retryable, StopCode
 from processors.ledger.book import Decision, Keys, Rows, SystemKey
 from processors.stores import lane_sql
+from processors.stores.addresses import MysqlAddress
 from processors.stores.lane_rows import (
     PROGRESS_COLUMNS,
     add_rows,
@@ -19,7 +20,7 @@ from processors.stores.lane_rows import (
     stop_of,
 )
 from processors.stores.lane_thread import SqlThread, Transaction
-from processors.stores.mysql import LOCK_WAIT_TIMEOUT_S, WAIT_TIMEOUT_S, LockWaitTimeout, MysqlAddress, Row, Session
+from processors.stores.mysql import LOCK_WAIT_TIMEOUT_S, WAIT_TIMEOUT_S, LockWaitTimeout, Row, Session
 from processors.stores.packing import unpack_sources
 from processors.stores.partitions import slices
 from processors.stores.rows import BatchDigest, BatchWrite, Fence, LaneState, SourceKey, SourcePosition, StoredAnswer

@@ -11,7 +11,8 @@ from pathlib import Path
 from processors.faults import Misconfigured, Retryable
 from processors.ids import SLICES_MAX
 from processors.ledger.rules import Rules
-from processors.stores.mysql import MysqlAddress, Session
+from processors.stores.addresses import MysqlAddress
+from processors.stores.mysql import Session
 from processors.stores.partitions import make_room, slices_needed
 from processors.stores.rules_rows import insert_rules, select_rules
 from processors.stores.sql_text import text_literal

@@ -13,6 +13,7 @@ from processors.faults import StopCode
 from processors.ids import root_of
 from processors.ledger.book import Account, AccountKey, Hold, OpenRefund, TransactionKey
 from processors.ledger.rules import Rules
+from processors.stores.addresses import MysqlAddress
 from processors.stores.lane_rows import (
     PROGRESS_COLUMNS,
     account_of,
@@ -21,7 +22,7 @@ from processors.stores.lane_rows import (
 )
 from processors.stores.lane_sql import ACCOUNT_COLUMNS, HOLD_COLUMNS, OPEN_REFUND_COLUMNS
 from processors.stores.migrations import ShardRow, check_schema
-from processors.stores.mysql import MysqlAddress, Reconnecting, Row, Session
+from processors.stores.mysql import Reconnecting, Row, Session
 from processors.stores.partitions import slices
 from processors.stores.rows import Progress
 from processors.stores.rules_rows import select_rules

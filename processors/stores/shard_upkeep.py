@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from processors.ids import SLICES_MAX
 from processors.ledger.rules import Rules
-from processors.stores.mysql import MysqlAddress, Reconnecting, Session
+from processors.stores.addresses import MysqlAddress
+from processors.stores.mysql import Reconnecting, Session
 from processors.stores.partitions import Room, drop_slice, ensure_slices, make_room, slices_needed
 from processors.stores.rules_rows import select_rules
 from processors.stores.sql_text import cut_literal, hex_literal, text_literal

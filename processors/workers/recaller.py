@@ -19,10 +19,10 @@ from processors.ids import derived_id, id_text
 from processors.ledger.commands import CommandType, Recalled, RecallOriginal
 from processors.ledger.outcomes import Status
 from processors.routing.units import partition_of
+from processors.stores.addresses import CassandraAddress
 from processors.stores.archive_reader import ArchiveReader, StepKey
 from processors.stores.archive_rows import Covered
 from processors.stores.archive_schema import open_archive
-from processors.stores.cassandra import CassandraAddress
 from processors.streams.connection import KafkaAddress
 from processors.streams.consumer import GroupOptions
 from processors.streams.group import GroupConsumer

@@ -16,10 +16,9 @@ from typing import Protocol
 from processors.faults import Retryable, StopCode, Unavailable
 from processors.ids import SLICE_MS, SLICES_MAX
 from processors.ledger.rules import Rules, newest_of
+from processors.stores.addresses import CassandraAddress, MysqlAddress
 from processors.stores.archive_reader import ArchiveReader
 from processors.stores.archive_schema import open_archive
-from processors.stores.cassandra import CassandraAddress
-from processors.stores.mysql import MysqlAddress
 from processors.stores.partitions import Room
 from processors.stores.shard_reader import LanePosition, open_reader
 from processors.stores.shard_upkeep import DELETE_ROWS, Finding, ShardUpkeep

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from processors.faults import Fault, Misconfigured, Retryable, Unavailable
+from processors.stores.addresses import CassandraAddress
 from processors.stores.archive_reader import ArchiveReader
 from processors.stores.archive_rows import ArchiveRows, Collector, position_by_hand
 from processors.stores.archive_schema import open_archive
 from processors.stores.archive_writer import ArchiveWriter
-from processors.stores.cassandra import CassandraAddress, CassandraSession
+from processors.stores.cassandra import CassandraSession
 from processors.streams.connection import KafkaAddress
 from processors.streams.consumer import GroupOptions
 from processors.streams.group import GroupConsumer

@@ -9,7 +9,7 @@ from typing import Any
 
 import MySQLdb
 
-from processors.stores.mysql import MysqlAddress
+from processors.stores.addresses import MysqlAddress
 
 BATCH = 4_000
 ROW_LOCK_THREADS = 8

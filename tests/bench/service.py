@@ -16,7 +16,7 @@ import MySQLdb
 from cassandra.cluster import Cluster
 from confluent_kafka.admin import AdminClient
 
-from processors.ops import assembly, stack
+from processors.ops import addresses, stack
 from processors.ops.setting_up import initialize
 from processors.settings import Settings, load_settings
 from processors.stores.archive_reader import ArchiveReader
@@ -55,8 +55,8 @@ class Service:
         }
         self.settings = load_settings(environment=self.environment)
         initialize(self.settings, lambda _said: None)
-        self.kafka = assembly.kafka_address(self.settings)
-        self.mysql = assembly.mysql_address(self.settings, SHARD)
+        self.kafka = addresses.kafka_address(self.settings)
+        self.mysql = addresses.mysql_address(self.settings, SHARD)
 
     @property
     def shard_topic(self) -> str:
@@ -124,7 +124,7 @@ class Service:
             When coverage was first seen, how far it was then (offsets over all lanes and partitions), and when it
             covered all; seconds on the monotonic clock.
         """
-        session = CassandraSession(assembly.cassandra_address(self.settings), keyspace=self.keyspace)
+        session = CassandraSession(addresses.cassandra_address(self.settings), keyspace=self.keyspace)
         reader = ArchiveReader(session)
         shard = Topics(self.kafka).topic_id(self.shard_topic)
         first: tuple[float, int] | None = None

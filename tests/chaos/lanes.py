@@ -23,7 +23,7 @@ from confluent_kafka import KafkaError, Message, Producer
 from processors.ids import make_command_id, root_of
 from processors.ledger.book import Rows
 from processors.ledger.commands import CaptureHold, Command, GetBalance, OpenAccount, Pay, PlaceHold, TopUp
-from processors.ops import assembly
+from processors.ops import addresses, assembly
 from processors.ops.setting_up import first_rules, initialize
 from processors.routing.units import bucket_of, partition_of
 from processors.stores.rows import LaneState, Progress
@@ -74,7 +74,7 @@ class Shard:
         self.settings = place.settings
         initialize(self.settings, lambda _said: None)
         self.rules = first_rules(self.settings)  # whatever becomes of the keys file
-        self.address = assembly.kafka_address(self.settings)
+        self.address = addresses.kafka_address(self.settings)
         self.topics = Topics(self.address)
         self.lanes = self.settings.topics.lanes
         self._ingress_offset = 0
@@ -236,7 +236,7 @@ class Shard:
 
     def positions(self) -> dict[int, Progress]:
         """Return each lane's progress."""
-        reader = open_reader(assembly.mysql_address(self.settings, SHARD))
+        reader = open_reader(addresses.mysql_address(self.settings, SHARD))
         try:
             return reader.positions()
         finally:
@@ -244,7 +244,7 @@ class Shard:
 
     def stop_codes(self) -> dict[int, str]:
         """Return why lanes are stopped."""
-        reader = open_reader(assembly.mysql_address(self.settings, SHARD))
+        reader = open_reader(addresses.mysql_address(self.settings, SHARD))
         try:
             found = reader.lane_positions()
         finally:

@@ -32,7 +32,7 @@ from processors.ledger.commands import (
     Tick,
     TopUp,
 )
-from processors.ops import assembly
+from processors.ops import keys
 from processors.routing.units import partition_of
 from processors.streams.reader import read_range
 from processors.streams.topics import COMMANDS_TOPIC, DEAD_LETTERS_TOPIC, shard_topic
@@ -315,7 +315,7 @@ class Day:
 def day(fresh_place: Callable[..., Place]) -> Day:
     """Send everything, and stop once it is all decided and published."""
     service = Collected(fresh_place())
-    ring = assembly.keyring(service.settings)
+    ring = keys.keyring(service.settings)
     for root in ("acme", "beside", "neighbour", "brim"):
         service.send([OpenAccount(command_id=new_id(), address=root, currency="USD")])
         if root != "brim":

@@ -18,7 +18,7 @@ from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartiti
 from confluent_kafka.admin import AdminClient
 
 from processors.ledger.commands import Adjust, Direction, Pay
-from processors.ops import assembly
+from processors.ops import addresses, assembly
 from processors.ops.result_text import show_time
 from processors.routing.units import partition_of
 from processors.stores.mysql import Session
@@ -247,7 +247,7 @@ def _copy(session: Session, source: str, target: str) -> None:
 @contextmanager
 def _kept_aside(shard: Shard, fresh_database: Callable[[], str]) -> Iterator[Callable[[], None]]:
     """Copy every table now, and give what puts them back."""
-    session = Session(assembly.mysql_address(shard.settings, SHARD), lane=False)
+    session = Session(addresses.mysql_address(shard.settings, SHARD), lane=False)
     backup = fresh_database()
     for table in TABLES:
         session.execute(f"CREATE TABLE {backup}.{table} LIKE {table}", "copying a table")
@@ -351,7 +351,7 @@ def test_a_database_that_decides_otherwise_than_was_published_stops_before_it_pu
             shard.await_decided()
         restore()
         seen = shard.results()
-        session = Session(assembly.mysql_address(shard.settings, SHARD), lane=False)
+        session = Session(addresses.mysql_address(shard.settings, SHARD), lane=False)
         session.execute("UPDATE account SET balance = balance + 1 WHERE address = X'6669727374'", "tampering")
         session.execute("DELETE FROM batch_digest", "tampering")
         session.commit()
@@ -463,7 +463,7 @@ def test_sigterm_ends_a_worker_with_everything_decided_also_published(make_shard
 def test_rules_of_a_later_release_stop_every_lane_at_its_start(make_shard: Callable[[int], Shard]) -> None:
     shard = make_shard(1)
     shard.write_day("early", payments=5)
-    session = Session(assembly.mysql_address(shard.settings, SHARD), lane=False)
+    session = Session(addresses.mysql_address(shard.settings, SHARD), lane=False)
     session.execute("UPDATE rules SET rules_release = rules_release + 1", "tampering")
     session.commit()
     session.close()

@@ -18,7 +18,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # of the drive
 )
 
 from processors.faults import Fault
-from processors.ops import assembly
+from processors.ops import addresses
 from processors.streams.consumer import GroupOptions
 from processors.streams.publisher import TransactionalPublisher
 from processors.streams.topics import ARCHIVED_TOPIC, RESULTS_TOPIC, shard_topic
@@ -96,7 +96,7 @@ def test_a_right_that_is_gone_for_some_seconds_is_waited_out_with_a_loud_log(sha
 
 
 def test_a_transaction_whose_records_are_refused_says_what_the_broker_said(shard: Shard) -> None:
-    address = assembly.kafka_address(shard.settings.changed(process=WORKER))
+    address = addresses.kafka_address(shard.settings.changed(process=WORKER))
     position = GroupPosition(
         next_offset=1, topic_id=bytes(16), lane=0, lane_time_ms=1, digest=bytes(32), leader_epoch=0
     )

@@ -17,7 +17,7 @@ import pytest
 
 from processors.ledger.commands import Command, OpenAccount, Pay, SetLaneTime, SetRules, Tick, TopUp
 from processors.ledger.outcomes import Status
-from processors.ops import assembly
+from processors.ops import keys
 from processors.streams.reader import read_range
 from processors.streams.topics import DEAD_LETTERS_TOPIC, RESULTS_TOPIC, shard_topic
 from processors.wire.commands import PAYLOAD_BYTES_MAX, encode_command, type_of_payload
@@ -78,7 +78,7 @@ class Writer:
     def __init__(self, shard: Shard) -> None:
         self.paid: list[bytes] = []
         self._shard = shard
-        self._ring = assembly.keyring(shard.settings)
+        self._ring = keys.keyring(shard.settings)
         self._chance = random.Random(SEED)
         self._seeds = seeds()
         self._ingress_offset = 1_000_000  # above those of the shard's own writer

@@ -29,7 +29,7 @@ from processors.ledger.commands import (
     TopUp,
     VoidHold,
 )
-from processors.ops import assembly, proving
+from processors.ops import addresses, proving
 from processors.ops.local_service import log_folder
 from processors.ops.supervisor import read_states
 from processors.routing.units import partition_of
@@ -236,7 +236,7 @@ class WholeService(Shard):
             for _, _, result in read
             if result.journalled
         }
-        session = open_archive(assembly.cassandra_address(self.settings), requests_max=8)
+        session = open_archive(addresses.cassandra_address(self.settings), requests_max=8)
         try:
             reader, incarnation = ArchiveReader(session), self.topics.topic_id(shard_topic(SHARD))
 

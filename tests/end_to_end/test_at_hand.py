@@ -14,7 +14,7 @@ from queue import Queue
 import pytest
 
 from processors.faults import StopCode
-from processors.ops import assembly
+from processors.ops import addresses, assembly
 from processors.ops.local_service import log_folder
 from processors.streams.topics import Topics, shard_topic
 from tests.end_to_end.conftest import Running, balance, start
@@ -108,7 +108,7 @@ def test_a_word_to_a_lane_whose_worker_is_gone_says_that_it_counts_later(fresh_p
     place = fresh_place()
     assert balance(place, "init").status == 0  # and nothing runs
     store = assembly.lane_store(place.settings, "s1", 2)
-    store.take_over(Topics(assembly.kafka_address(place.settings)).topic_id(shard_topic("s1")))
+    store.take_over(Topics(addresses.kafka_address(place.settings)).topic_id(shard_topic("s1")))
     store.stop(StopCode.CLOCK_AHEAD, "offset 0 is of tomorrow")
     store.close()
 
@@ -116,7 +116,7 @@ def test_a_word_to_a_lane_whose_worker_is_gone_says_that_it_counts_later(fresh_p
 
     assert (said.status, said.out) == (3, "")
     assert "what was written counts once its worker runs" in said.err
-    assert len(KafkaLog(assembly.kafka_address(place.settings)).read(shard_topic("s1"), partition=2)) == 1
+    assert len(KafkaLog(addresses.kafka_address(place.settings)).read(shard_topic("s1"), partition=2)) == 1
 
 
 def test_what_is_missing_is_named_with_what_to_run(fresh_place: Callable[..., Place]) -> None:

@@ -15,7 +15,7 @@ from confluent_kafka import Producer
 
 from processors.client import CommandIds
 from processors.ids import id_text, make_command_id
-from processors.ops import assembly
+from processors.ops import addresses
 from processors.streams.topics import shard_topic
 from tests.end_to_end.conftest import Running, balance
 from tests.kafka_log import KafkaLog
@@ -316,7 +316,7 @@ def test_a_window_is_shortened_only_by_who_says_that_he_means_it(running: Runnin
 
 @pytest.mark.rule("I2")
 def test_lanes_that_met_producers_times_go_on_once_they_are_told_them(running: Running) -> None:
-    log = KafkaLog(assembly.kafka_address(running.place.settings))
+    log = KafkaLog(addresses.kafka_address(running.place.settings))
     topic = shard_topic("s1")
     log.alter(topic, "message.timestamp.type", "CreateTime")
     log.write(topic, [b"no command"] * 3, partition=3)
@@ -342,7 +342,7 @@ def test_lanes_that_met_producers_times_go_on_once_they_are_told_them(running: R
 
 @pytest.mark.rule("I2")
 def test_a_word_that_was_not_enough_says_how_far_the_lane_went_and_all_of_them_are_found(running: Running) -> None:
-    log = KafkaLog(assembly.kafka_address(running.place.settings))
+    log = KafkaLog(addresses.kafka_address(running.place.settings))
     topic = shard_topic("s1")
     log.alter(topic, "message.timestamp.type", "CreateTime")
     log.write(topic, [b"no command"] * 3, partition=3)

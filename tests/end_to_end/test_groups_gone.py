@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from processors.ops import assembly
+from processors.ops import addresses
 from processors.streams.topics import shard_topic
 from tests.end_to_end.conftest import started
 from tests.kafka_log import KafkaLog
@@ -23,7 +23,7 @@ def test_every_groups_offsets_may_be_gone_and_nothing_is_forwarded_decided_or_an
     fresh_place: Callable[..., Place],
 ) -> None:
     place = fresh_place()
-    log = KafkaLog(assembly.kafka_address(place.settings))
+    log = KafkaLog(addresses.kafka_address(place.settings))
     with contextmanager(started)(place) as running:
         assert running.balance("account", "open", "acme", "USD").status == 0
         assert running.balance("topup", "acme", "9.00", "USD").status == 0

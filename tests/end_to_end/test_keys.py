@@ -13,7 +13,7 @@ from confluent_kafka import Producer
 
 from processors.client import Client, ClientConfig, CommandIds, NoAnswer
 from processors.ledger.commands import Adjust, Direction, Pay
-from processors.ops import assembly
+from processors.ops import addresses, keys
 from processors.streams.topics import COMMANDS_TOPIC
 from processors.wire.commands import encode_command
 from processors.wire.signature import KeyRing
@@ -41,7 +41,7 @@ def adjusted_by(service: Running, ring: KeyRing) -> bool:
         direction=Direction.CREDIT,
         explanation="counted again",
     )
-    config = ClientConfig(kafka=assembly.kafka_address(settings), keyring=ring, deadline_ms=4_000)
+    config = ClientConfig(kafka=addresses.kafka_address(settings), keyring=ring, deadline_ms=4_000)
     with Client(config) as client:
         try:
             return client.send(wish).status == "ACCEPTED"
@@ -59,9 +59,9 @@ def letters(service: Running) -> list[str]:
 def test_a_key_is_rotated_on_a_running_service(service: Running) -> None:
     settings = service.place.settings
     assert service.balance("account", "open", "acme", "USD").status == 0
-    (first,) = assembly.keyring(settings).keys
+    (first,) = keys.keyring(settings).keys
     (second,) = {*service.balance("key", "add", "k2", "--json").json["keys"]} - {first}
-    newer = replace(assembly.keyring(settings), signing=second)
+    newer = replace(keys.keyring(settings), signing=second)
 
     assert not adjusted_by(service, newer)  # the file has it, the log does not
     assert service.balance("key", "retire", first).status == 3

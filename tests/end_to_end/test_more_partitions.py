@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from processors.ops import assembly
+from processors.ops import addresses
 from processors.routing.units import bucket_of
 from processors.streams.topics import COMMANDS_TOPIC, RESULTS_TOPIC, shard_topic
 from tests.end_to_end.conftest import Running, balance, started
@@ -30,7 +30,7 @@ def test_a_raised_count_of_commands_is_told_and_partners_whose_partition_stays_a
     fresh_place: Callable[..., Place],
 ) -> None:
     place = fresh_place()
-    log = KafkaLog(assembly.kafka_address(place.settings))
+    log = KafkaLog(addresses.kafka_address(place.settings))
     with contextmanager(started)(place) as running:
         for root in (STAYS, MOVES):
             assert running.balance("account", "open", root, "USD").status == 0
@@ -55,7 +55,7 @@ def test_raised_counts_of_results_and_lanes_are_ignored_over_a_restart_whatever_
     fresh_place: Callable[..., Place],
 ) -> None:
     place = fresh_place()
-    log = KafkaLog(assembly.kafka_address(place.settings))
+    log = KafkaLog(addresses.kafka_address(place.settings))
     with contextmanager(started)(place) as running:
         for root in (STAYS, MOVES):
             assert running.balance("account", "open", root, "USD").status == 0

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from processors.ops import assembly
+from processors.ops import addresses
 from processors.settings import load_settings
 from tests.end_to_end.conftest import balance, started
 from tests.servers import Place, Servers
@@ -45,7 +45,7 @@ def site(
 def test_the_home_shard_may_have_any_name_and_pays(servers: Servers, site: Callable[[str], Place]) -> None:
     place = site(servers.mysql_password)
     assert balance(place, "init").status == 0
-    address = assembly.kafka_address(place.settings)
+    address = addresses.kafka_address(place.settings)
     listed = AdminClient(address.options()).list_topics(timeout=30).topics
     assert address.topic_prefix + "balance.shard.s2" in listed
     assert address.topic_prefix + "balance.shard.s1" not in listed

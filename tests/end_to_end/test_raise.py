@@ -11,7 +11,7 @@ from confluent_kafka import Producer
 from processors.client import Client, ClientConfig, CommandIds, NoAnswer
 from processors.ledger.commands import Pay, SetLaneTime
 from processors.ledger.rules import RULES_RELEASE
-from processors.ops import assembly
+from processors.ops import addresses, keys
 from processors.ops.setting_up import initialize
 from processors.stores.mysql import Session
 from processors.stores.shard_reader import open_reader
@@ -32,7 +32,7 @@ def service(fresh_place: Callable[..., Place]) -> Iterator[Running]:
     """Return a service whose shard was made by the first release: its log names neither keys nor registry ids."""
     place = fresh_place(BALANCE_EXPIRER__TICK_MS="1000", BALANCE_KAFKA__REGISTRY_IDS__PAY="12")
     initialize(place.settings, lambda _said: None)
-    session = Session(assembly.mysql_address(place.settings, "s1"), lane=False)
+    session = Session(addresses.mysql_address(place.settings, "s1"), lane=False)
     session.execute(
         "UPDATE rules SET rules_release = 1, result_version = 1, signing_keys = NULL, registry_ids = NULL",
         "making a shard of the first release",
@@ -58,7 +58,7 @@ def available(service: Running) -> int:
 def takes_words_of_this_release(service: Running) -> bool:
     """Say whether a lane takes a word on a range of records, by a schema of this release."""
     settings = service.place.settings
-    config = ClientConfig(kafka=assembly.kafka_address(settings), keyring=assembly.keyring(settings), deadline_ms=4_000)
+    config = ClientConfig(kafka=addresses.kafka_address(settings), keyring=keys.keyring(settings), deadline_ms=4_000)
     with Client(config) as client:
         word = SetLaneTime(command_id=IDS.next(), lane_offset=FAR, time_ms=1, last_offset=FAR)
         try:
@@ -70,7 +70,7 @@ def takes_words_of_this_release(service: Running) -> bool:
 
 def rules(service: Running) -> dict[int, list[tuple[int, bool]]]:
     """Return the release of every version of each lane's rules, and whether it names keys."""
-    reader = open_reader(assembly.mysql_address(service.place.settings, "s1"))
+    reader = open_reader(addresses.mysql_address(service.place.settings, "s1"))
     try:
         return {
             lane: [(each.release, each.keys is not None) for each in of_lane.values()]
@@ -85,7 +85,7 @@ def rules(service: Running) -> dict[int, list[tuple[int, bool]]]:
 def test_a_shard_of_the_first_release_is_raised_while_it_runs_and_nothing_decided_before_changes(
     service: Running,
 ) -> None:
-    ring = assembly.keyring(service.place.settings)
+    ring = keys.keyring(service.place.settings)
     assert service.balance("account", "open", "acme", "USD").status == 0
     assert service.balance("topup", "acme", "10.00", "USD").status == 0
     pay_framed(service, 12)

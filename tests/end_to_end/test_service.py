@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from processors.ids import SLICE_MS, id_text, make_command_id, slice_of
-from processors.ops import assembly
+from processors.ops import addresses
 from processors.stores.shard_reader import open_reader
 from tests.end_to_end.conftest import STOP_DEADLINE_S, Running, start, started
 from tests.servers import Place
@@ -103,7 +103,7 @@ def test_a_slice_leaves_mysql_and_what_was_in_it_is_still_shown_captured_and_ref
     ):
         assert service.balance(*arguments).status == 0
     statement = service.balance("statement", "acme", "USD", "--json").json_lines
-    reader = open_reader(assembly.mysql_address(service.place.settings, "s1"))
+    reader = open_reader(addresses.mysql_address(service.place.settings, "s1"))
     assert slice_of(old_ms) in reader.slices()
 
     assert service.balance("rules", "set", "--window", "15s", "--yes").status == 0

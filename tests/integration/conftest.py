@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from processors.stores.cassandra import CassandraAddress, CassandraSession
+from processors.stores.addresses import CassandraAddress
+from processors.stores.cassandra import CassandraSession
 from processors.streams.connection import KafkaAddress
 from tests.archived import make_archive, session_of
 from tests.kafka_log import KafkaLog

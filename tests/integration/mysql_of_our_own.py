@@ -12,7 +12,7 @@ import MySQLdb
 from processors.ops import stack
 from processors.ops.stack import Server
 from processors.settings import Settings, load_settings
-from processors.stores.mysql import MysqlAddress
+from processors.stores.addresses import MysqlAddress
 from tests.integration.test_stack import variables
 
 

@@ -14,9 +14,10 @@ from processors.ledger.book import Account, Decision, Keys
 from processors.ledger.commands import CommandType
 from processors.ledger.outcomes import Status
 from processors.ledger.rules import Rules
+from processors.stores.addresses import MysqlAddress
 from processors.stores.lane_store import MysqlLaneStore
 from processors.stores.migrations import ShardRow, migrate
-from processors.stores.mysql import MysqlAddress, Session
+from processors.stores.mysql import Session
 from processors.stores.rows import BatchWrite, Fence, JournalRow, LaneState, Progress
 from tests.servers import Servers
 

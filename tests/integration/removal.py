@@ -11,12 +11,13 @@ from processors.ids import SLICE_MS, derived_id, slice_of
 from processors.ledger.commands import CommandType
 from processors.ledger.rules import Rules
 from processors.routing.units import partition_of
+from processors.stores.addresses import MysqlAddress
 from processors.stores.archive_reader import ArchiveReader
 from processors.stores.archive_rows import Collector
 from processors.stores.archive_writer import ArchiveWriter
 from processors.stores.cassandra import CassandraSession
 from processors.stores.migrations import ShardRow, migrate
-from processors.stores.mysql import MysqlAddress, Session
+from processors.stores.mysql import Session
 from processors.stores.shard_reader import ShardReader, open_reader
 from processors.stores.shard_upkeep import ShardUpkeep
 from processors.wire.results import decode_result

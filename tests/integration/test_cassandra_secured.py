@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from processors.faults import Fault, Refused, Unavailable
-from processors.ops import assembly
+from processors.ops import addresses
 from processors.ops.stack import certificates
 from processors.settings import Settings
 from processors.stores.cassandra import CassandraSession
@@ -52,7 +52,7 @@ class Role:
                 admin.execute(cql)
         file.write_text("first\n")
         self.address = replace(
-            assembly.cassandra_address(settings),
+            addresses.cassandra_address(settings),
             port=cable.port,
             keyspace=self.keyspace,
             username=self._name,
@@ -149,7 +149,7 @@ def test_what_a_role_may_not_do_is_refused_and_waited_for(role: Role, settings: 
 
 
 def test_a_certificate_of_another_authority_is_refused(settings: Settings, tmp_path: Path) -> None:
-    address = assembly.cassandra_address(settings)
+    address = addresses.cassandra_address(settings)
     with pytest.raises(Refused, match=r"(?i)certificate verify failed"):
         CassandraSession(replace(address, tls_ca_file=str(certificates.authority(tmp_path))), keyspace=None)
 

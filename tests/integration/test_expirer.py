@@ -15,7 +15,7 @@ from processors.ledger.book import Hold
 from processors.ledger.commands import ExpireHold, Tick
 from processors.ledger.rules import Rules
 from processors.routing.units import partition_of
-from processors.stores.mysql import MysqlAddress
+from processors.stores.addresses import MysqlAddress
 from processors.stores.rows import Progress
 from processors.stores.shard_reader import LanePosition, OverdueHold, open_reader
 from processors.streams.connection import KafkaAddress

@@ -15,9 +15,9 @@ from processors.ids import SLICE_MS, make_command_id, slice_of
 from processors.ledger.book import Account, Hold, Keys, OpenRefund, Refunded, Rows
 from processors.ledger.commands import CommandType
 from processors.ledger.outcomes import Contra, Reason, Status
+from processors.stores.addresses import MysqlAddress
 from processors.stores.lane_store import MysqlLaneStore
 from processors.stores.migrations import migrate
-from processors.stores.mysql import MysqlAddress
 from processors.stores.rows import (
     BatchDigest,
     BatchWrite,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from processors.faults import NEXT_STEPS, StopCode
-from processors.ops import assembly
+from processors.ops import addresses, assembly
 from processors.ops.setting_up import initialize
 from processors.stores.shard_reader import open_reader
 from processors.streams.topics import Topics, shard_topic
@@ -27,13 +27,13 @@ def place(fresh_place: Callable[..., Place]) -> Place:
 
 def stop(place: Place, code: StopCode) -> None:
     store = assembly.lane_store(place.settings, SHARD, LANE)
-    store.take_over(Topics(assembly.kafka_address(place.settings)).topic_id(shard_topic(SHARD)))
+    store.take_over(Topics(addresses.kafka_address(place.settings)).topic_id(shard_topic(SHARD)))
     store.stop(code, "offset 0 is not what it was")
     store.close()
 
 
 def stop_code(place: Place) -> StopCode | None:
-    reader = open_reader(assembly.mysql_address(place.settings, SHARD))
+    reader = open_reader(addresses.mysql_address(place.settings, SHARD))
     try:
         return reader.lane_positions()[LANE].stop_code
     finally:

@@ -16,11 +16,11 @@ from processors.ledger.commands import CommandType
 from processors.ops.cli.history import what_is_missing
 from processors.ops.lookup import DAY_MS, STRETCH_OFFSETS, TAIL_OFFSETS_MAX, Lookup
 from processors.routing.units import partition_of
+from processors.stores.addresses import CassandraAddress, MysqlAddress
 from processors.stores.archive_reader import ArchiveReader
 from processors.stores.archive_rows import Collector
 from processors.stores.archive_writer import ArchiveWriter
-from processors.stores.cassandra import CassandraAddress
-from processors.stores.mysql import MysqlAddress, Reconnecting, Session
+from processors.stores.mysql import Reconnecting, Session
 from processors.stores.shard_reader import JournalRecord, ShardReader, open_reader
 from processors.wire.results import Result, decode_result
 from tests.archived import Ledger, empty, journal_row_of, session_of

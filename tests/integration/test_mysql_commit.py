@@ -11,7 +11,8 @@ import pytest
 
 from processors.faults import Fenced, LaneStopped, Retryable, StopCode, Unavailable, UnknownOutcome
 from processors.ledger.book import Keys
-from processors.stores.mysql import LOCK_WAIT_TIMEOUT_S, MysqlAddress, Session
+from processors.stores.addresses import MysqlAddress
+from processors.stores.mysql import LOCK_WAIT_TIMEOUT_S, Session
 from processors.stores.rules_rows import insert_rules
 from tests.chaos.mysql_proxy import AtCommit, MysqlProxy
 from tests.integration.mysql_shard import (

@@ -11,7 +11,7 @@ from processors.faults import StopCode
 from processors.ledger.book import Hold, OpenRefund, Refunded
 from processors.ledger.outcomes import Contra
 from processors.routing.units import partition_of
-from processors.stores.mysql import MysqlAddress
+from processors.stores.addresses import MysqlAddress
 from processors.stores.shard_reader import OverdueHold, ShardReader, open_reader, open_snapshot
 from processors.stores.shard_upkeep import ShardUpkeep
 from tests.integration.mysql_shard import (

@@ -14,8 +14,9 @@ from processors.faults import Misconfigured
 from processors.ledger.book import Account, Hold, Keys, OpenRefund, Refunded, Rows
 from processors.ledger.commands import AccountStatus, Policy
 from processors.ledger.outcomes import Contra
+from processors.stores.addresses import MysqlAddress
 from processors.stores.lane_sql import loads
-from processors.stores.mysql import LOCK_WAIT_TIMEOUT_S, MysqlAddress, Session
+from processors.stores.mysql import LOCK_WAIT_TIMEOUT_S, Session
 from processors.stores.rows import BatchDigest, SourcePosition, StoredAnswer, TimeTold
 from tests.integration.mysql_shard import (
     NOTHING,

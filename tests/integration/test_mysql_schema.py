@@ -15,9 +15,10 @@ from processors.faults import Misconfigured, Retryable
 from processors.ids import SLICE_MS, slice_of
 from processors.ledger.rules import Rules
 from processors.stores import partitions
+from processors.stores.addresses import MysqlAddress
 from processors.stores.databases import known_shard
 from processors.stores.migrations import FOLDER, check_database, check_schema, migrate, read_migrations
-from processors.stores.mysql import MysqlAddress, Session
+from processors.stores.mysql import Session
 from processors.stores.partitions import TARGET_SLICES_MAX, ensure_slices, slices, slices_needed
 from processors.stores.shard_reader import ShardReader, open_reader
 from processors.stores.shard_upkeep import ShardUpkeep

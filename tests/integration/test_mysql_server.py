@@ -13,7 +13,8 @@ import pytest
 
 from processors.faults import Fault, LaneStopped, Misconfigured, Refused, Retryable, Unavailable, UnknownOutcome
 from processors.stores import mysql
-from processors.stores.mysql import MysqlAddress, Phase, Reconnecting, Session, check_server, fault_of
+from processors.stores.addresses import MysqlAddress
+from processors.stores.mysql import Phase, Reconnecting, Session, check_server, fault_of
 from tests.integration.mysql_shard import address_of
 from tests.servers import Servers
 

@@ -13,9 +13,10 @@ from processors.ledger.commands import CommandType, Recalled, RecallOriginal
 from processors.ledger.outcomes import Reason, Status
 from processors.ledger.rules import Rules
 from processors.routing.units import partition_of, unit_of
+from processors.stores.addresses import CassandraAddress
 from processors.stores.archive_rows import Collector, id_partition
 from processors.stores.archive_writer import ArchiveWriter
-from processors.stores.cassandra import CassandraAddress, CassandraSession
+from processors.stores.cassandra import CassandraSession
 from processors.streams.connection import KafkaAddress
 from processors.streams.consumer import GroupOptions
 from processors.streams.topics import COMMANDS_TOPIC, RESULTS_TOPIC

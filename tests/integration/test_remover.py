@@ -13,9 +13,10 @@ from processors.faults import Retryable, Unavailable
 from processors.ids import SLICE_MS, SLICES_MAX, id_text, slice_of
 from processors.ledger.book import Hold, Refunded
 from processors.ledger.commands import CommandType
+from processors.stores.addresses import CassandraAddress
 from processors.stores.archive_reader import ArchiveReader
 from processors.stores.archive_rows import Covered
-from processors.stores.cassandra import CassandraAddress, CassandraSession
+from processors.stores.cassandra import CassandraSession
 from processors.stores.migrations import migrate
 from processors.stores.shard_reader import open_reader
 from processors.stores.shard_upkeep import ShardUpkeep

@@ -17,10 +17,11 @@ from confluent_kafka.admin import AdminClient
 
 from processors.faults import Misconfigured
 from processors.ledger.commands import Pay
-from processors.ops import assembly, proving
+from processors.ops import addresses, proving
 from processors.recovery.replay import BATCH_RECORDS, ReplayProgress
 from processors.routing.units import partition_of
-from processors.stores.mysql import MysqlAddress, Session
+from processors.stores.addresses import MysqlAddress
+from processors.stores.mysql import Session
 from processors.streams.topics import shard_topic
 from tests.chaos.lanes import SHARD, Shard, new_id
 from tests.end_to_end.conftest import balance
@@ -49,7 +50,7 @@ def target(shard: Shard, fresh_database: Callable[[], str]) -> MysqlAddress:
 
 
 def dsn_of(shard: Shard, database: str) -> str:
-    live = assembly.mysql_address(shard.settings, SHARD)
+    live = addresses.mysql_address(shard.settings, SHARD)
     return f"mysql://{live.user}:{live.password}@{live.host}:{live.port}/{database}"
 
 
@@ -110,7 +111,7 @@ def _reached(address: MysqlAddress, lane: int) -> int:
 def test_a_balance_changed_by_hand_is_the_first_difference_told(
     shard: Shard, target: MysqlAddress, fresh_database: Callable[[], str]
 ) -> None:
-    live = assembly.mysql_address(shard.settings, SHARD)
+    live = addresses.mysql_address(shard.settings, SHARD)
     in_the_database(live, "UPDATE account SET balance = balance + 1 WHERE address = X'636f72616c'")  # coral
     try:
         difference = proving.replay_shard(shard.settings, SHARD, target, on_progress=lambda _at: None)
@@ -126,7 +127,7 @@ def test_a_balance_changed_by_hand_is_the_first_difference_told(
 
 
 def test_a_lane_whose_digest_differs_is_told_before_any_account(shard: Shard, target: MysqlAddress) -> None:
-    live = assembly.mysql_address(shard.settings, SHARD)
+    live = addresses.mysql_address(shard.settings, SHARD)
     in_the_database(live, "UPDATE progress SET digest = REVERSE(digest) WHERE lane = 1")
     try:
         difference = proving.replay_shard(shard.settings, SHARD, target, on_progress=lambda _at: None)
@@ -137,7 +138,7 @@ def test_a_lane_whose_digest_differs_is_told_before_any_account(shard: Shard, ta
 
 
 def test_a_lane_that_differs_is_told_with_its_first_journal_row_that_does(shard: Shard, target: MysqlAddress) -> None:
-    live = assembly.mysql_address(shard.settings, SHARD)
+    live = addresses.mysql_address(shard.settings, SHARD)
     tampered = "UPDATE journal SET body_hash = REVERSE(body_hash) WHERE lane = 1 AND lane_offset IN (3, 4)"
     in_the_database(live, "UPDATE progress SET digest = REVERSE(digest) WHERE lane = 1")
     in_the_database(live, tampered)
@@ -154,7 +155,7 @@ def test_a_lane_that_differs_is_told_with_its_first_journal_row_that_does(shard:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1", "2130706433"])  # one and the same
 def test_the_live_database_is_no_target_by_whatever_name(shard: Shard, host: str) -> None:
-    live = assembly.mysql_address(shard.settings, SHARD)
+    live = addresses.mysql_address(shard.settings, SHARD)
     owners = {lane: progress.owner_epoch for lane, progress in shard.positions().items()}
     with pytest.raises(Misconfigured, match="is the live database"):
         replay(shard, replace(live, host=host))
@@ -162,7 +163,7 @@ def test_the_live_database_is_no_target_by_whatever_name(shard: Shard, host: str
 
 
 def test_a_copy_of_the_live_database_is_no_target(shard: Shard, target: MysqlAddress) -> None:
-    live = assembly.mysql_address(shard.settings, SHARD)
+    live = addresses.mysql_address(shard.settings, SHARD)
     tables = Session(live, lane=False)
     names = tables.query(
         "SELECT table_name FROM information_schema.tables "
@@ -180,7 +181,7 @@ def test_a_copy_of_the_live_database_is_no_target(shard: Shard, target: MysqlAdd
 
 
 def test_verify_is_clean_and_finds_what_was_tampered_with(shard: Shard) -> None:
-    live = assembly.mysql_address(shard.settings, SHARD)
+    live = addresses.mysql_address(shard.settings, SHARD)
 
     def wrong() -> dict[str, int]:
         checks = proving.verify_shard(shard.settings, SHARD, on_progress=lambda _what, _rows: None)

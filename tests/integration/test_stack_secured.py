@@ -11,7 +11,7 @@ import MySQLdb
 import pytest
 
 from processors.faults import Fault, Refused
-from processors.ops import assembly
+from processors.ops import addresses
 from processors.ops.process_kinds import KINDS, name_of
 from processors.ops.setting_up import initialize
 from processors.ops.stack import certificates
@@ -39,7 +39,7 @@ def settings(secured_place: Callable[..., Place]) -> Settings:
 
 
 def of_process(settings: Settings, process: str) -> KafkaAddress:
-    return assembly.kafka_address(settings.changed(process=process))
+    return addresses.kafka_address(settings.changed(process=process))
 
 
 def write(address: KafkaAddress, topic: str) -> None:
@@ -52,7 +52,7 @@ def write(address: KafkaAddress, topic: str) -> None:
 
 
 def test_kafka_answers_nobody_in_clear_text_or_without_a_login(settings: Settings) -> None:
-    address = assembly.kafka_address(settings)
+    address = addresses.kafka_address(settings)
     for protocol in ("PLAINTEXT", "SASL_PLAINTEXT", "SSL"):
         admin = Administrator(replace(address, security_protocol=protocol))
         assert not admin.answers(), protocol
@@ -68,7 +68,7 @@ def test_mysql_lets_nobody_in_without_tls(settings: Settings) -> None:
 
 
 def test_cassandra_lets_nobody_in_without_tls_or_as_its_well_known_first_user(settings: Settings) -> None:
-    address = assembly.cassandra_address(settings)
+    address = addresses.cassandra_address(settings)
     with pytest.raises(Fault):
         CassandraSession(replace(address, tls_ca_file=""), keyspace=None)
     with pytest.raises(Refused, match="AuthenticationFailed"):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from processors.faults import Refused
-from processors.ops import assembly
+from processors.ops import addresses
 from processors.ops.setting_up import initialize
 from processors.ops.stack import certificates, secured
 from processors.settings import Settings
@@ -54,7 +54,7 @@ def nothing_refused() -> Iterator[None]:
 @pytest.fixture(params=["password", "user", "authority", "name"])
 def wrong(request: pytest.FixtureRequest, settings: Settings, tmp_path: Path) -> tuple[KafkaAddress, str]:
     """Return an address that is wrong in one thing, and what the fault must say of it."""
-    address = assembly.kafka_address(settings)
+    address = addresses.kafka_address(settings)
     ours = "certificate verify failed"
     return {
         "password": (replace(address, sasl_password="old"), "invalid credentials"),
@@ -116,7 +116,9 @@ class User:
         self.change_server("first")
         self.change_file("first")
         self._administrator.grant({self._name: granted}, prefix=settings.kafka.topic_prefix)
-        self.address = replace(assembly.kafka_address(settings), sasl_username=self._name, sasl_password_file=str(file))
+        self.address = replace(
+            addresses.kafka_address(settings), sasl_username=self._name, sasl_password_file=str(file)
+        )
 
     def change_server(self, password: str) -> None:
         self._administrator.set_passwords({self._name: password})

@@ -8,7 +8,7 @@ import pytest
 
 from processors.ids import slice_of
 from processors.ledger.commands import Command, OpenAccount, Pay, PlaceHold, TopUp
-from processors.ops import assembly, proving
+from processors.ops import addresses, proving
 from processors.ops.cli.history import open_lookup
 from processors.recovery.repair import Repair
 from processors.stores.archive_rows import Collector
@@ -54,7 +54,7 @@ def archive_all(shard: Shard) -> None:
         for payload in payloads:
             collector.add(partition, decode_result(payload), payload)
     rows = collector.take()
-    session = open_archive(assembly.cassandra_address(shard.settings), requests_max=8)
+    session = open_archive(addresses.cassandra_address(shard.settings), requests_max=8)
     try:
         writer = ArchiveWriter(session)
         writer.write(rows)
@@ -66,14 +66,14 @@ def archive_all(shard: Shard) -> None:
 def drop_old(shard: Shard) -> None:
     """Remove the slices of old mornings, whose hour may have turned while ids were made."""
     old = slice_of(now_ms() - OLD_MS)
-    upkeep = ShardUpkeep(assembly.mysql_address(shard.settings, SHARD))
+    upkeep = ShardUpkeep(addresses.mysql_address(shard.settings, SHARD))
     for number in (old - 1, old, old + 1):
         upkeep.drop_slice(number)
     upkeep.close()
 
 
 def change(shard: Shard, statement: str) -> None:
-    session = Session(assembly.mysql_address(shard.settings, SHARD), lane=False)
+    session = Session(addresses.mysql_address(shard.settings, SHARD), lane=False)
     session.execute(statement, "changing the database")
     session.commit()
     session.close()
@@ -125,7 +125,7 @@ def test_accounts_whose_rows_have_left_stand_where_the_archive_says(fresh_place:
     assert {name: count for name, (count, _) in said.items()} == {"balances": 2}
     take_and_give(-100)
 
-    session = open_archive(assembly.cassandra_address(shard.settings), requests_max=8)
+    session = open_archive(addresses.cassandra_address(shard.settings), requests_max=8)
     for address in ("bravo", "coral"):
         session.execute(f"DELETE FROM statement WHERE root = '{address}' AND address = '{address}' "
                         "AND currency = 'USD' AND bucket = 0 AND sequence = 7")  # fmt: skip
@@ -157,7 +157,7 @@ def test_a_change_that_the_archive_lost_is_named_and_one_command_brings_it_back(
     with shard.worker():
         shard.await_decided()
     archive_all(shard)
-    session = open_archive(assembly.cassandra_address(shard.settings), requests_max=8)
+    session = open_archive(addresses.cassandra_address(shard.settings), requests_max=8)
     session.execute("DELETE FROM statement WHERE root = 'acme' AND address = 'acme' AND currency = 'USD' "
                     "AND bucket = 0 AND sequence = 6")  # fmt: skip
     session.close()
@@ -184,7 +184,7 @@ def test_a_chunk_that_cannot_be_read_is_named(fresh_place: Callable[..., Place])
     with shard.worker():
         shard.await_decided()
     archive_all(shard)
-    session = open_archive(assembly.cassandra_address(shard.settings), requests_max=8)
+    session = open_archive(addresses.cassandra_address(shard.settings), requests_max=8)
     columns = "shard, lane, bucket, first_offset, last_offset, hash"
     ((*key, chunk),) = session.rows(session.prepare(f"SELECT {columns}, chunk FROM $journal"), ())
     session.note(

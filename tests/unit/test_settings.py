@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefinedType
 
 from processors.faults import Misconfigured
-from processors.ops.assembly import cassandra_address, kafka_address
+from processors.ops.addresses import cassandra_address, kafka_address
 from processors.settings import SECURE_PORTS_ON, Settings, Shard, Stack, load_settings
 
 DEFAULT = '[shards.s1]\ndatabase = "balance_s1"\n'

@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from processors.ledger.book import Account, Hold, OpenRefund
-from processors.ops import assembly
+from processors.ops import addresses, assembly
 from processors.ops.cli.terminal import (
     Address,
     Currency,
@@ -108,12 +108,12 @@ def _tell_unknown(transaction_id: bytes, ahead: list[LaneAhead]) -> NoReturn:
 def _lanes_ahead(command_id: bytes) -> list[LaneAhead]:
     """Return every shard's lanes that could still decide an id."""
     chosen = settings()
-    topics = Topics(assembly.kafka_address(chosen))
+    topics = Topics(addresses.kafka_address(chosen))
     found: list[LaneAhead] = []
     for shard in chosen.shards:
         now_ms = assembly.clock_ms()
         ends = {lane: topics.end(shard_topic(shard), lane) for lane in range(chosen.topics.lanes)}
-        reader = open_reader(assembly.mysql_address(chosen, shard))
+        reader = open_reader(addresses.mysql_address(chosen, shard))
         try:
             found += lanes_ahead(
                 command_id, shard, ends=ends, positions=reader.lane_positions(), rules=reader.rules(), now_ms=now_ms
@@ -252,7 +252,7 @@ def _first(limit: int) -> list[Account]:
 
 def _home_reader() -> ShardReader:
     chosen = settings()
-    return open_reader(assembly.mysql_address(chosen, chosen.home_shard))
+    return open_reader(addresses.mysql_address(chosen, chosen.home_shard))
 
 
 def _print_accounts(accounts: list[Account], *, as_json: bool) -> None:
@@ -284,12 +284,12 @@ def print_accounts(title: str, accounts: list[Account]) -> None:
 @contextmanager
 def open_lookup(chosen: Settings, shard: str) -> Iterator[Lookup]:
     """Give a way to look things up in a shard and the archive, each connected when it is needed."""
-    reader = open_reader(assembly.mysql_address(chosen, shard))
+    reader = open_reader(addresses.mysql_address(chosen, shard))
     sessions: list[CassandraSession] = []
 
     def archive() -> ArchiveReader:
         if not sessions:
-            sessions.append(open_archive(assembly.cassandra_address(chosen), requests_max=1))
+            sessions.append(open_archive(addresses.cassandra_address(chosen), requests_max=1))
         return ArchiveReader(sessions[0])
 
     row = reader.check(shard)

@@ -9,7 +9,7 @@ import typer
 from rich.text import Text
 
 from processors.faults import NEXT_STEPS, Fault, Misconfigured, next_step
-from processors.ops import assembly, local_service
+from processors.ops import addresses, local_service
 from processors.ops.cli.releasing import release
 from processors.ops.cli.terminal import (
     Commands,
@@ -201,7 +201,7 @@ def restart(*, lane: LaneArgument, shard: ShardOption = None, as_json: JsonOptio
 def _clear_stop(chosen: Settings, shard: str, lane: int) -> bool:
     known = known_lane(chosen, shard, lane)
     _refuse_in_vain(chosen, shard, known)
-    upkeep = ShardUpkeep(assembly.mysql_address(chosen, shard))
+    upkeep = ShardUpkeep(addresses.mysql_address(chosen, shard))
     try:
         return upkeep.clear_stop(known)
     finally:
@@ -214,7 +214,7 @@ def _refuse_in_vain(chosen: Settings, shard: str, lane: int) -> None:
     Raises:
         Misconfigured: Says what mends it.
     """
-    stands = open_reader(assembly.mysql_address(chosen, shard)).lane_positions().get(lane)
+    stands = open_reader(addresses.mysql_address(chosen, shard)).lane_positions().get(lane)
     if stands is None or stands.stop_code is None or NEXT_STEPS[stands.stop_code].restart_mends:
         return
     step = next_step(stands.stop_code, shard=shard, lane=lane, offset=stands.progress.next_offset)

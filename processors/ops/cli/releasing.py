@@ -16,7 +16,7 @@ from processors.client import Client, NoAnswer
 from processors.faults import WAITING_FOR_A_TIME
 from processors.ledger.commands import SetLaneTime
 from processors.ledger.rules import newest_of
-from processors.ops import assembly
+from processors.ops import addresses
 from processors.ops.cli.terminal import (
     OFFSETS_MAX,
     WITHIN_S,
@@ -98,7 +98,7 @@ def release(
         chosen=chosen,
         shard=name,
         lane=known_lane(chosen, name, lane),
-        reader=open_reader(assembly.mysql_address(chosen, name)),
+        reader=open_reader(addresses.mysql_address(chosen, name)),
     )
     try:
         told_ms = _one_time(offsets, time_ms, all_ms)
@@ -150,7 +150,7 @@ def _refuse_untrue(place: _Place, first: int, told_ms: int) -> None:
 def _last_untimed(place: _Place, first: int) -> int:
     """Return the last record in the lane that has no broker's time, or one that is more than a minute from now."""
     ahead_ms = time.time_ns() // 1_000_000 + place.chosen.worker.clock_ahead_max_ms
-    end = Topics(assembly.kafka_address(place.chosen)).end(shard_topic(place.shard), place.lane)
+    end = Topics(addresses.kafka_address(place.chosen)).end(shard_topic(place.shard), place.lane)
     last = first
     for record in _records(place, first, end):
         if not record.append_time or record.timestamp_ms > ahead_ms:
@@ -159,7 +159,7 @@ def _last_untimed(place: _Place, first: int) -> int:
 
 
 def _records(place: _Place, from_offset: int, to_offset: int) -> Iterator[Record]:
-    address = assembly.kafka_address(place.chosen)
+    address = addresses.kafka_address(place.chosen)
     return chain.from_iterable(read_range(address, shard_topic(place.shard), place.lane, from_offset, to_offset))
 
 

@@ -13,7 +13,7 @@ from processors.client import Deduplication
 from processors.ids import root_of
 from processors.ledger.addresses import is_root
 from processors.ledger.outcomes import Status
-from processors.ops import assembly, counts
+from processors.ops import addresses, counts
 from processors.ops.cli.terminal import (
     Commands,
     JsonOption,
@@ -65,7 +65,7 @@ def results(
     if root is not None and not is_root(root):
         raise typer.BadParameter(f"--root is an address's first segment, such as {root_of(root).lower() or 'acme'}")
     chosen = _counted()
-    tail = TopicTail(assembly.kafka_address(chosen), RESULTS_TOPIC) if follow else None
+    tail = TopicTail(addresses.kafka_address(chosen), RESULTS_TOPIC) if follow else None
     once = Deduplication()
     partitions = chosen.topics.results_partitions
     wanted = _wanted(root, status)
@@ -154,7 +154,7 @@ def show_dead_letter(
     chosen, place = _counted(), int(offset)
     if not _is_there(chosen, int(partition), place):
         _refuse_no_letter(name)
-    for records in read_range(assembly.kafka_address(chosen), DEAD_LETTERS_TOPIC, int(partition), place, place + 1):
+    for records in read_range(addresses.kafka_address(chosen), DEAD_LETTERS_TOPIC, int(partition), place, place + 1):
         values = dead_letter_as_json(decode_dead_letter(records[0].value or b""), name)
         if as_json:
             print_json(values)
@@ -168,7 +168,7 @@ def _is_there(chosen: Settings, partition: int, offset: int) -> bool:
     """Say whether the topic reaches to an offset; it may still hold the end of a transaction."""
     if partition >= chosen.topics.dead_letters_partitions:
         return False
-    first, end = Topics(assembly.kafka_address(chosen)).bounds(DEAD_LETTERS_TOPIC, partition)
+    first, end = Topics(addresses.kafka_address(chosen)).bounds(DEAD_LETTERS_TOPIC, partition)
     return first <= offset < end
 
 
@@ -185,7 +185,7 @@ def _dead_letters(last: int) -> Iterator[Record]:
 def _counted() -> Settings:
     """Return the settings with the counts that the directory names: the topics may have more partitions."""
     chosen = settings()
-    return counts.of_directory(chosen, assembly.kafka_address(chosen))
+    return counts.of_directory(chosen, addresses.kafka_address(chosen))
 
 
 def _latest(
@@ -207,7 +207,7 @@ def _latest(
         wanted: Count only these.
         offsets: Look through at least so many.
     """
-    address = assembly.kafka_address(chosen)
+    address = addresses.kafka_address(chosen)
     topics = Topics(address)
     for partition in partitions:
         first, end = topics.bounds(topic, partition)

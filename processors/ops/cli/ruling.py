@@ -166,7 +166,7 @@ def _change_rules(
 def list_keys(*, as_json: JsonOption = False) -> None:
     """Show every key of the keys file and of the log: which signs, whose signatures count, and what is missing."""
     chosen = settings()
-    ring = assembly.keyring(chosen) if chosen.keys_file.exists() else None
+    ring = keys.keyring(chosen) if chosen.keys_file.exists() else None
     logged = {shard: ruling.rules_by_lane(chosen, shard) for shard in chosen.shards}
     names = sorted({*(ring.keys if ring else ()), *(name for each in logged.values() for name in _named(each))})
     found = [
@@ -234,7 +234,7 @@ def announce_keys(*, within_s: WithinOption = WITHIN_S, as_json: JsonOption = Fa
     Copy the file to every shard worker first: one that lacks a key stops its lanes (KEY_MISSING).
     """
     chosen = settings()
-    ring = assembly.keyring(chosen)
+    ring = keys.keyring(chosen)
     said = "every lane has the file's keys already"
     _change_keys(chosen, ruling.announce_keys(ring), said, within_s=within_s, as_json=as_json)
     if not as_json and ring.signing != list(ring.keys)[-1]:
@@ -268,7 +268,7 @@ def end_key(
     restored databases meet what it signed before.
     """
     chosen = settings()
-    change = ruling.end_key(assembly.keyring(chosen), key_id)
+    change = ruling.end_key(keys.keyring(chosen), key_id)
     _change_keys(chosen, change, f"{key_id} has ended in every lane already", within_s=within_s, as_json=as_json)
     if not as_json:
         page.print(

@@ -12,7 +12,7 @@ import typer
 from rich.progress import Progress
 
 from processors.client import Client, ClientConfig, CommandIds
-from processors.ops import assembly, demo, local_service, stack
+from processors.ops import addresses, assembly, demo, keys, local_service, stack
 from processors.ops.cli.history import print_accounts, print_statement
 from processors.ops.cli.proving import counting, print_checks
 from processors.ops.cli.sending import progress_bar
@@ -82,9 +82,7 @@ def _play_and_prove(chosen: Settings, supervisor: Supervisor, seed: int, actions
     tag = _short(now_ms // 1_000)
     day = plan_day(seed=seed, actions=actions, tag=tag, now_ms=now_ms, new_id=CommandIds().next)
     book = Daybook(frozenset(day.roots), chosen.topics.results_partitions)
-    config = ClientConfig(
-        kafka=assembly.kafka_address(chosen), keyring=assembly.keyring(chosen), deadline_ms=_DEADLINE_MS
-    )
+    config = ClientConfig(kafka=addresses.kafka_address(chosen), keyring=keys.keyring(chosen), deadline_ms=_DEADLINE_MS)
     with Client(config, observe=book.observe) as client, progress_bar() as bar:
         outcome = _played(client, day, book, bar, supervisor)
         _archived(chosen, book, bar, supervisor)
@@ -108,7 +106,7 @@ def _played(client: Client, day: Day, book: Daybook, bar: Progress, supervisor: 
 
 def _archived(chosen: Settings, book: Daybook, bar: Progress, supervisor: Supervisor) -> None:
     task = bar.add_task("archived", total=len(book.journalled))
-    session = open_archive(assembly.cassandra_address(chosen), requests_max=1)
+    session = open_archive(addresses.cassandra_address(chosen), requests_max=1)
     try:
         reader = ArchiveReader(session)
 
@@ -123,7 +121,7 @@ def _archived(chosen: Settings, book: Daybook, bar: Progress, supervisor: Superv
 
 
 def _show_partners(chosen: Settings, day: Day) -> None:
-    reader = open_reader(assembly.mysql_address(chosen, chosen.home_shard))
+    reader = open_reader(addresses.mysql_address(chosen, chosen.home_shard))
     try:
         accounts = [account for root in day.roots for account in reader.accounts_below(root)]
     finally:
@@ -133,7 +131,7 @@ def _show_partners(chosen: Settings, day: Day) -> None:
 
 def _show_statement(chosen: Settings, day: Day) -> None:
     address, currency = day.busiest, CURRENCIES[0]
-    session = open_archive(assembly.cassandra_address(chosen), requests_max=1)
+    session = open_archive(addresses.cassandra_address(chosen), requests_max=1)
     try:
         reader = ArchiveReader(session)
         newest = reader.newest_sequence(address, currency)

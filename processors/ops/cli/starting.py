@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from processors.ops import assembly, background, counts, local_service, process_kinds
+from processors.ops import addresses, background, counts, local_service, process_kinds
 from processors.ops.cli.stack import say
 from processors.ops.cli.terminal import ShardOption, add_command, add_group, settings
 from processors.ops.result_text import EXIT_FAULT
@@ -44,7 +44,7 @@ def up(
     """
     chosen = settings()
     # The service's counts, whatever the settings say by now (W3): each process names those that do not count.
-    initialize(counts.before_init(chosen, assembly.kafka_address(chosen)), say)
+    initialize(counts.before_init(chosen, addresses.kafka_address(chosen)), say)
     if detach:
         background.start(chosen, workers=workers, say=say)
         return

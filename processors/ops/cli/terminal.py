@@ -16,7 +16,7 @@ from rich.text import Text
 from processors.client import Client, ClientConfig
 from processors.ledger.addresses import well_formed
 from processors.ledger.metadata import metadata_bytes
-from processors.ops import assembly
+from processors.ops import addresses, assembly, keys
 from processors.ops.cli.wording import AMOUNT, TypedCommand, Words
 from processors.ops.command_text import CommandTextError, parse_id
 from processors.ops.durations import parse_day, parse_duration, parse_time
@@ -55,8 +55,8 @@ def settings() -> Settings:
 def open_client(*, within_s: int) -> Iterator[Client]:
     """Give a client whose commands wait so long for their results; it signs what must be signed (W1)."""
     chosen = settings()
-    keys = assembly.keyring(chosen) if chosen.keys_file.exists() else None
-    config = ClientConfig(kafka=assembly.kafka_address(chosen), keyring=keys, deadline_ms=within_s * 1_000)
+    ring = keys.keyring(chosen) if chosen.keys_file.exists() else None
+    config = ClientConfig(kafka=addresses.kafka_address(chosen), keyring=ring, deadline_ms=within_s * 1_000)
     with Client(config) as client:
         yield client
 

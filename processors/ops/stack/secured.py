@@ -8,12 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from processors.faults import Fault, Refused
-from processors.ops.assembly import cassandra_address, kafka_address
+from processors.ops.addresses import cassandra_address, kafka_address
 from processors.ops.stack.certificates import authority, server_certificate
 from processors.ops.stack.files import write
 from processors.ops.stack.probes import accepts
 from processors.settings import OPERATOR, Settings
-from processors.stores.cassandra import CassandraAddress
+from processors.stores.addresses import CassandraAddress
 from processors.stores.cassandra_roles import OWNER_RIGHTS, ROW_RIGHTS, Roles
 from processors.streams.connection import KafkaAddress
 from processors.streams.rights import Administrator, Right, rights
