@@ -15,8 +15,8 @@ from processors.ids import root_of, slice_of, uuid7_time_ms
 from processors.ledger.book import Account, Hold, OpenRefund
 from processors.ledger.rules import Rules
 from processors.routing.units import partition_of
-from processors.stores.archive_reader import StatementRow, Step, changes_of
-from processors.stores.archive_rows import Covered
+from processors.stores.archive_reader import Step, changes_of
+from processors.stores.archive_rows import Covered, StatementRow
 from processors.stores.shard_reader import JournalRecord, LanePosition
 from processors.wire.results import Result, decode_result
 

@@ -22,7 +22,6 @@ class Kind:
     loop rests on purpose between two looks.
     """
 
-    what: str
     work: Work
     per_shard: bool
     stop_deadline_ms: Callable[[Settings], int]
@@ -31,39 +30,33 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     "router": Kind(
-        what="Forwards commands to the shards' lanes.",
         work=services.run_router,
         per_shard=False,
         stop_deadline_ms=lambda settings: settings.router.stop_deadline_ms,
     ),
     "shard": Kind(
-        what="Decides one shard's commands.",
         work=assembly.run_shard,
         per_shard=True,
         stop_deadline_ms=lambda settings: settings.worker.stop_deadline_ms,
     ),
     "expirer": Kind(
-        what="Ends the holds of one shard whose time has come, and keeps idle lanes' time moving.",
         work=services.run_expirer,
         per_shard=True,
         stop_deadline_ms=lambda settings: settings.worker.stop_deadline_ms,
         rests_ms=lambda settings: settings.expirer.tick_ms,
     ),
     "sink": Kind(
-        what="Copies results to Cassandra.",
         work=services.run_the_sink,
         per_shard=False,
         stop_deadline_ms=lambda settings: settings.sink.stop_deadline_ms,
         rests_ms=lambda settings: settings.sink.batch_wait_ms,
     ),
     "recaller": Kind(
-        what="Fetches the originals of late refunds from Cassandra.",
         work=services.run_the_recaller,
         per_shard=False,
         stop_deadline_ms=lambda settings: settings.recaller.stop_deadline_ms,
     ),
     "remover": Kind(
-        what="Removes from one shard what is proven to be in Cassandra.",
         work=services.run_the_remover,
         per_shard=True,
         stop_deadline_ms=lambda settings: settings.remover.stop_deadline_ms,

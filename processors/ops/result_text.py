@@ -4,34 +4,17 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from typing import Any, assert_never
+from typing import Any
 
 from processors.ids import id_text
 from processors.ledger.book import Account, Hold, OpenRefund
-from processors.ledger.outcomes import Posting, Reason, RefusedBy, Status
+from processors.ledger.outcomes import Posting, Reason, RefusedBy
 from processors.ledger.rules import Rules
 from processors.ops.durations import show_duration
 from processors.ops.money import show_amount, show_money
-from processors.stores.archive_reader import StatementRow
+from processors.stores.archive_rows import StatementRow
 from processors.wire.dead_letters import DeadLetter
 from processors.wire.results import Result
-
-EXIT_GOOD = 0  # accepted, open or completed
-EXIT_REJECTED = 1  # rejected or returned; 2 is wrong usage, which typer says
-EXIT_FAULT = 3  # a fault, UNKNOWN, or no answer in time
-
-
-def exit_status(status: Status) -> int:
-    """Return the exit status that a result's status stands for."""
-    match status:
-        case Status.ACCEPTED | Status.OPEN | Status.COMPLETED:
-            return EXIT_GOOD
-        case Status.REJECTED | Status.RETURNED:
-            return EXIT_REJECTED
-        case Status.UNKNOWN:
-            return EXIT_FAULT
-        case _ as never:
-            assert_never(never)
 
 
 def show_id(identifier: bytes) -> str:

@@ -12,8 +12,8 @@ from pathlib import Path
 from types import FrameType
 
 from processors.faults import Fault, Fenced, Misconfigured, Refused
+from processors.ops.exits import EXIT_FAULT
 from processors.ops.health import SILENT_MAX_S, HealthServer
-from processors.ops.result_text import EXIT_FAULT
 from processors.ops.supervisor import end_with_parent
 from processors.settings import Settings
 from processors.streams.refusal import REFUSAL

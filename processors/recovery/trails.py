@@ -8,7 +8,8 @@ from typing import Protocol
 
 from processors.ledger.book import Account
 from processors.ledger.outcomes import Posting
-from processors.stores.archive_reader import ChangeKey, StatementRow
+from processors.stores.archive_reader import ChangeKey
+from processors.stores.archive_rows import StatementRow
 
 
 class Statements(Protocol):

@@ -20,8 +20,8 @@ from processors.ledger.book import Account, AccountKey, Hold, OpenRefund, Transa
 from processors.ledger.commands import CommandType
 from processors.recovery.trails import Trail, leads_to, opening_keys, opens_right, whole_trail
 from processors.routing.units import partition_of
-from processors.stores.archive_reader import ChangeKey, StatementRow, changes_of
-from processors.stores.archive_rows import Covered
+from processors.stores.archive_reader import ChangeKey, changes_of
+from processors.stores.archive_rows import Covered, StatementRow
 from processors.stores.rows import Progress
 from processors.stores.shard_reader import JournalRecord, SliceRows, rows_of_slice
 from processors.wire.journal_chunk import ChunkRow

@@ -8,7 +8,14 @@ from typing import Any, TypeVar
 
 from processors.faults import Undecodable
 from processors.ids import root_of
-from processors.stores.archive_rows import SEQUENCE_BUCKET, WINDOW_OFFSETS, Covered, bucket_of_offset, id_partition
+from processors.stores.archive_rows import (
+    SEQUENCE_BUCKET,
+    WINDOW_OFFSETS,
+    Covered,
+    StatementRow,
+    bucket_of_offset,
+    id_partition,
+)
 from processors.stores.cassandra import CassandraSession
 from processors.wire.journal_chunk import ChunkRow, decode_chunk
 from processors.wire.results import Result, decode_result
@@ -86,24 +93,6 @@ class ChangeKey:
     address: str
     currency: str
     sequence: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StatementRow:
-    """One change of an account: amounts in minor units, signed; balance, held and limit after it; time in ms."""
-
-    sequence: int
-    type: str
-    transaction_id: bytes
-    command_id: bytes
-    contra: str
-    balance_change: int
-    held_change: int
-    balance: int
-    held: int
-    overdraft_limit: int
-    lane_time_ms: int
-    metadata: bytes
 
 
 class ArchiveReader:

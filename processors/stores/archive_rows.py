@@ -291,3 +291,21 @@ def _cut(rows: list[ChunkRow]) -> Iterator[list[ChunkRow]]:
         size += len(row[2])
     if chunk:
         yield chunk
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatementRow:
+    """One change of an account: amounts in minor units, signed; balance, held and limit after it; time in ms."""
+
+    sequence: int
+    type: str
+    transaction_id: bytes
+    command_id: bytes
+    contra: str
+    balance_change: int
+    held_change: int
+    balance: int
+    held: int
+    overdraft_limit: int
+    lane_time_ms: int
+    metadata: bytes

@@ -9,8 +9,8 @@ from typing import Protocol
 
 from processors.faults import Undecodable
 from processors.ids import id_text
-from processors.stores.archive_reader import ChangeKey, StatementRow, StepKey, changes_of
-from processors.stores.archive_rows import Covered, step_ids
+from processors.stores.archive_reader import ChangeKey, StepKey, changes_of
+from processors.stores.archive_rows import Covered, StatementRow, step_ids
 from processors.stores.shard_reader import JournalRecord
 from processors.telemetry import PULSE
 from processors.wire.journal_chunk import ChunkRow

@@ -7,11 +7,10 @@ import re
 from pathlib import Path
 
 import pytest
-from typer.core import TyperGroup
-from typer.main import get_command
 
-from processors.ops.cli.main import app
+from processors.ops.cli.wording import Words
 from tests.architecture.source_tree import ROOT, Module, modules
+from tests.command_line import ROOT_COMMAND
 
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 CONFIG = sorted((ROOT / "config").rglob("*.toml"))
@@ -32,16 +31,16 @@ def named_by(module: Module) -> list[str]:
 
 def mistake_in(command: str) -> str:
     """Say what of a command line there is not; empty where all of it is."""
-    place = get_command(app)
+    place = ROOT_COMMAND
     for word in command.split():
         if word.startswith("--"):
             known = {name for each in place.params for name in each.opts} | {"--help"}
             if word.partition("=")[0] not in known:
                 return f"balance {command}: no option {word}"
-        elif isinstance(place, TyperGroup):
+        elif isinstance(place, Words):
             if word not in place.commands:
                 return f"balance {command}: no command {word}"
-            place = place.commands[word]
+            place = place.read(word)
     return ""
 
 

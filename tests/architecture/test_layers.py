@@ -14,6 +14,7 @@ PURE = FLOOR | {"ledger", "routing", "wire"}
 # Arrows point down only. `settings` is read in ops and passed down; what rules are possible it asks the ledger.
 MAY_IMPORT: dict[str, set[str]] = {
     "ids": set(),
+    "version": set(),
     "faults": set(),
     "telemetry": FLOOR,
     "troubles": FLOOR | {"telemetry"},
@@ -30,6 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"telemetry", "troubles", "ledger", "routing", "wire", "stores", "streams", "workers", "client"},
     "ops": FLOOR
     | {
+        "version",
         "telemetry",
         "troubles",
         "settings",

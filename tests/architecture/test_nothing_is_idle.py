@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -23,6 +24,8 @@ USED_FROM_OUTSIDE = {
     "on_unavailable": "the Cassandra driver's retry policy",
     "on_request_error": "the Cassandra driver's retry policy",
 }
+# How the table of commands names the function of each: `module:function`.
+_PLACE = re.compile(r"[a-z_]+:[a-z_]+")
 DECORATED_BY_HOOKS = ("field_validator", "model_validator", "app.callback")
 
 
@@ -34,6 +37,8 @@ def used() -> set[str]:
                 names.add(node.id)
             elif isinstance(node, ast.Attribute):
                 names.add(node.attr)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and _PLACE.fullmatch(node.value):
+                names.add(node.value.partition(":")[2])
     return names
 
 

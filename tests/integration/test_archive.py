@@ -11,8 +11,8 @@ from processors.faults import Misconfigured, Unavailable
 from processors.ids import derived_id
 from processors.ledger.commands import CommandType
 from processors.stores.addresses import CassandraAddress
-from processors.stores.archive_reader import ArchiveReader, StatementRow, Step, StepKey
-from processors.stores.archive_rows import ArchiveRows, Collector, Covered
+from processors.stores.archive_reader import ArchiveReader, Step, StepKey
+from processors.stores.archive_rows import ArchiveRows, Collector, Covered, StatementRow
 from processors.stores.archive_schema import migrate_archive, open_archive
 from processors.stores.archive_writer import ArchiveWriter
 from processors.stores.cassandra import CassandraSession

@@ -11,7 +11,8 @@ import pytest
 
 from processors.faults import Unavailable
 from processors.ids import SLICE_MS
-from processors.stores.archive_reader import ArchiveReader, ChangeKey, StatementRow, StepKey
+from processors.stores.archive_reader import ArchiveReader, ChangeKey, StepKey
+from processors.stores.archive_rows import StatementRow
 from processors.stores.cassandra import CassandraSession
 from processors.stores.shard_reader import JournalRecord, open_reader
 from processors.stores.shard_upkeep import ShardUpkeep

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
-import typer.main
-from typer.testing import CliRunner
 
-from processors.ops.cli.main import app
+from tests.command_line import every_command, said
 
 WRONG_USAGE = 2
 AMOUNT_COMMANDS = (
@@ -25,18 +21,7 @@ AMOUNT_COMMANDS = (
 )
 
 
-def said(*arguments: str) -> tuple[int, str]:
-    ran = CliRunner().invoke(app, arguments, env={"COLUMNS": "2000", "TERM": "dumb"})
-    return ran.exit_code, " ".join(ran.output.split())
-
-
-def every_command(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    yield words
-    for word, below in getattr(command, "commands", {}).items():
-        yield from every_command(below, (*words, word))
-
-
-@pytest.mark.parametrize("words", [*every_command(typer.main.get_command(app))], ids=" ".join)
+@pytest.mark.parametrize("words", [words for words, _ in every_command()], ids=" ".join)
 def test_help_names_what_belongs_there_in_words_of_the_field_and_no_types_of_a_program(words: tuple[str, ...]) -> None:
     status, page = said(*words, "--help")
 

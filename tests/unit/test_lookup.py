@@ -12,8 +12,8 @@ from processors.ids import make_command_id, slice_of
 from processors.ledger.book import Account, Hold, OpenRefund
 from processors.ledger.rules import Rules
 from processors.ops.lookup import Lookup
-from processors.stores.archive_reader import StatementRow, Step
-from processors.stores.archive_rows import Covered
+from processors.stores.archive_reader import Step
+from processors.stores.archive_rows import Covered, StatementRow
 from processors.stores.shard_reader import JournalRecord, LanePosition
 from processors.wire.result_format import write_result
 from tests.archived import a_result

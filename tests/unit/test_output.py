@@ -10,14 +10,14 @@ import pytest
 from rich.text import Text
 
 from processors.ledger.book import Account, Hold, OpenRefund
-from processors.ops.cli import history, operating, proving, stack
+from processors.ops.cli import history, looking, operating, proving, stack
 from processors.ops.cli.asking import show_result
 from processors.ops.cli.sending import progress_bar
 from processors.ops.cli.terminal import notes, page, print_table
 from processors.ops.status import LaneStatus, ServerStatus, ServiceStatus, ShardStatus, SinkStatus, TopicStatus
 from processors.ops.supervisor import ChildState, Condition
 from processors.recovery.verify import Check
-from processors.stores.archive_reader import StatementRow
+from processors.stores.archive_rows import StatementRow
 from processors.stores.shard_reader import Counts
 from processors.stores.shard_upkeep import Finding
 from processors.troubles import Trouble
@@ -71,7 +71,7 @@ def status(text: str) -> None:
 OUTPUTS: dict[str, Callable[[str], object]] = {
     "a table": lambda text: print_table(text, (text,), [(text,)]),
     "an answer": answer,
-    "accounts": lambda text: history.print_accounts(text, [account(text)]),
+    "accounts": lambda text: looking.print_accounts(text, [account(text)]),
     "a statement": change,
     "an open hold": lambda text: page.print(history.open_line(text, Hold(text, "USD", 1, 1, 1, 1))),
     "an open refund": lambda text: page.print(history.open_line(text, OpenRefund(text, "USD", ID, 1, 1))),

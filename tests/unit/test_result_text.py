@@ -9,7 +9,8 @@ import pytest
 
 from processors.ledger.outcomes import Reason, RefusedBy, Status
 from processors.ops.cli.asking import show_result
-from processors.ops.result_text import exit_status, headline, result_as_json, with_minor_texts
+from processors.ops.exits import exit_status
+from processors.ops.result_text import headline, result_as_json, with_minor_texts
 from processors.wire.results import Result, decode_result
 from tests.unit.wire.build import answered, outcome, pay
 

@@ -11,8 +11,8 @@ from processors.faults import Unavailable
 from processors.ids import slice_of
 from processors.ledger.book import Account, Hold, OpenRefund, TransactionKey
 from processors.recovery.verify import Check, VerifyParts, verify
-from processors.stores.archive_reader import ChangeKey, StatementRow
-from processors.stores.archive_rows import Covered
+from processors.stores.archive_reader import ChangeKey
+from processors.stores.archive_rows import Covered, StatementRow
 from processors.stores.rows import Progress
 from processors.stores.shard_reader import JournalRecord
 from processors.wire.journal_chunk import ChunkRow

@@ -8,41 +8,23 @@ import typer
 
 from processors.ledger.commands import AccountStatus, Command, GetBalance, OpenAccount, Policy, UpdateAccount
 from processors.ops.cli.asking import ask
-from processors.ops.cli.history import accounts_below, list_accounts, show_account
+from processors.ops.cli.looking import accounts_below
 from processors.ops.cli.terminal import (
     WITHIN_S,
     Address,
-    Commands,
     Currency,
     IdOption,
     JsonOption,
     MetadataOption,
     WithinOption,
-    add_command,
-    add_group,
     confirm,
     limit_of,
     read_metadata,
 )
 
-_PANEL = "Accounts"
 LimitOption = Annotated[str, typer.Option("--limit", metavar="AMOUNT", help="Overdraft limit, such as 100.00.")]
 YesOption = Annotated[bool, typer.Option("--yes", help="Close it although accounts below it are open.")]
 PolicyOption = Annotated[Policy, typer.Option(case_sensitive=False, help="CHECKED: available must cover a payment.")]
-
-
-def register(app: typer.Typer) -> None:
-    """Add these commands."""
-    account: Commands = {
-        "open": open_account,
-        "update": update,
-        "freeze": freeze,
-        "close": close,
-        "show": show_account,
-        "list": list_accounts,
-    }
-    add_group(app, "account", "Open, change, close and look at accounts.", account, panel=_PANEL)
-    add_command(app, balance, panel=_PANEL)
 
 
 def open_account(

@@ -8,11 +8,10 @@ from collections.abc import Callable
 import typer
 
 from processors.ledger.commands import Command
-from processors.ledger.outcomes import Status
-from processors.ops.cli.history import look_up
 from processors.ops.cli.terminal import open_client, page, print_json, print_table
+from processors.ops.exits import exit_status
 from processors.ops.money import show_amount
-from processors.ops.result_text import exit_status, explanation, headline, result_as_json
+from processors.ops.result_text import explanation, headline, result_as_json
 from processors.wire.results import Result
 
 
@@ -22,7 +21,7 @@ def ask(
     *,
     within_s: int,
     as_json: bool,
-    until_final: bool = False,
+    end_of: Callable[[Result], Result] | None = None,
 ) -> None:
     """Send what ``make`` builds for the id, show its result, and end with its exit status.
 
@@ -31,7 +30,7 @@ def ask(
         command_id: The operator's own, to repeat a command; a new one where None.
         within_s: Seconds to wait for the result, connecting included.
         as_json: Print one JSON object instead of a table.
-        until_final: Wait on while the result is OPEN; of one that was OPEN before, show what became of it.
+        end_of: Wait on while the result is OPEN, and show what this makes of the last one.
 
     Raises:
         NoAnswer: There was none in time; the text names the id to repeat with.
@@ -40,23 +39,11 @@ def ask(
     with open_client(within_s=within_s) as client:
         command = make(command_id or client.new_id())
         left_ms = max(0, int((ends_s - time.monotonic()) * 1_000))
-        result = client.send(command, until_final=until_final, deadline_ms=left_ms)
-    if until_final:
-        result = newest_of(result)
+        result = client.send(command, until_final=end_of is not None, deadline_ms=left_ms)
+    if end_of is not None:
+        result = end_of(result)
     show_result(result, as_json=as_json)
     raise typer.Exit(exit_status(result.status))
-
-
-def newest_of(result: Result) -> Result:
-    """Return the end of a transaction whose OPEN answer was repeated, from the stores; the answer if it is open still.
-
-    Its end may have been published before anybody listened, so it cannot be waited for.
-    """
-    if result.status is not Status.OPEN or result.duplicate_of is None:
-        return result
-    steps = look_up(result.transaction_id).steps
-    ends = [step for step in steps if step.root == result.root and step.status is not Status.OPEN]
-    return ends[-1] if ends else result
 
 
 def show_result(result: Result, *, as_json: bool) -> None:

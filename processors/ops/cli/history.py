@@ -1,24 +1,23 @@
-"""What happened: a transaction by its id, and an account's statement; and accounts as they are now."""
+"""What happened: a transaction by its id, and an account's statement."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from itertools import islice
 from typing import Annotated, NoReturn
 
 import typer
 
-from processors.ledger.book import Account, Hold, OpenRefund
+from processors.ledger.book import Hold, OpenRefund
+from processors.ledger.outcomes import Status
 from processors.ops import addresses, assembly
+from processors.ops.cli.looking import refuse_no_account
 from processors.ops.cli.terminal import (
     Address,
     Currency,
     IdArgument,
     JsonOption,
-    add_command,
-    add_group,
     notes,
     page,
     print_json,
@@ -26,12 +25,10 @@ from processors.ops.cli.terminal import (
     read_day,
     settings,
 )
+from processors.ops.exits import EXIT_FAULT, EXIT_REJECTED
 from processors.ops.lookup import Lookup, Statement, Transaction
 from processors.ops.money import show_amount, show_money
 from processors.ops.result_text import (
-    EXIT_FAULT,
-    EXIT_REJECTED,
-    account_as_json,
     explanation,
     headline,
     open_row_as_json,
@@ -42,21 +39,15 @@ from processors.ops.result_text import (
 )
 from processors.ops.undecided import LaneAhead, lanes_ahead, told_of
 from processors.settings import Settings
-from processors.stores.archive_reader import ArchiveReader, StatementRow
+from processors.stores.archive_reader import ArchiveReader
+from processors.stores.archive_rows import StatementRow
 from processors.stores.archive_schema import open_archive
 from processors.stores.cassandra import CassandraSession
-from processors.stores.shard_reader import RANGE_ROWS, ShardReader, open_reader
+from processors.stores.shard_reader import open_reader
 from processors.streams.topics import Topics, shard_topic
+from processors.wire.results import Result
 
-_PANEL = "Looking"
-_ACCOUNT_COLUMNS = ("account", "currency", "balance", "held", "available", "limit", "policy", "status")
 _FIGURES = ("balance", "held", "available", "limit", "change", "held change")
-
-
-def register(app: typer.Typer) -> None:
-    """Add these commands; those about accounts are added by ``cli.accounts``."""
-    add_group(app, "tx", "Look a transaction up.", {"get": get_transaction}, panel=_PANEL)
-    add_command(app, statement, panel=_PANEL)
 
 
 def get_transaction(*, transaction_id: IdArgument, as_json: JsonOption = False) -> None:
@@ -135,6 +126,18 @@ def look_up(transaction_id: bytes) -> Transaction:
     return known
 
 
+def newest_of(result: Result) -> Result:
+    """Return the end of a transaction whose OPEN answer was repeated, from the stores; the answer if it is open still.
+
+    Its end may have been published before anybody listened, so it cannot be waited for.
+    """
+    if result.status is not Status.OPEN or result.duplicate_of is None:
+        return result
+    steps = look_up(result.transaction_id).steps
+    ends = [step for step in steps if step.root == result.root and step.status is not Status.OPEN]
+    return ends[-1] if ends else result
+
+
 def open_line(root: str, row: Hold | OpenRefund) -> str:
     """Say in one line what is still open of a transaction."""
     if isinstance(row, Hold):
@@ -161,7 +164,7 @@ def statement(
     with open_lookup(chosen, chosen.home_shard) as lookup:
         found = lookup.statement(address, currency, from_day=from_day, last=last)
     if not found.rows and found.complete:
-        _refuse_no_account(address, currency)
+        refuse_no_account(address, currency)
     if as_json:
         for row in found.rows:
             print_json(statement_row_as_json(row, currency))
@@ -199,86 +202,6 @@ def print_statement(title: str, rows: list[StatementRow], currency: str) -> None
         for row in rows
     )
     print_table(title, columns, cells, right=(*_FIGURES, "sequence"))
-
-
-def _refuse_no_account(address: str, currency: str | None = None) -> None:
-    """End with exit status 1 where an address has no account, and say how to find or open one."""
-    if any(each.address == address and currency in {None, each.currency} for each in accounts_below(address)):
-        return
-    in_currency = "" if currency is None else f" in {currency}"
-    notes.print(
-        f"there is no account {address}{in_currency}: `balance account list` shows those that there are, "
-        f"`balance account open {address} {currency or 'USD'}` opens one",
-        soft_wrap=True,
-    )
-    raise typer.Exit(EXIT_REJECTED)
-
-
-def show_account(*, address: Address, as_json: JsonOption = False) -> None:
-    """Show the accounts of an address, each currency's; exit status 1 if there is none."""
-    found = [account for account in accounts_below(address) if account.address == address]
-    if not found:
-        _refuse_no_account(address)
-    _print_accounts(found, as_json=as_json)
-
-
-def list_accounts(
-    *,
-    address: Annotated[str | None, typer.Argument(metavar="[ADDRESS]", help="This one and those below.")] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=RANGE_ROWS, help="At most so many.")] = 100,
-    as_json: JsonOption = False,
-) -> None:
-    """List accounts in the order of their addresses."""
-    found = accounts_below(address) if address else _first(limit)
-    _print_accounts(found[:limit], as_json=as_json)
-
-
-def accounts_below(address: str) -> list[Account]:
-    """Return the accounts of an address and of those below it."""
-    reader = _home_reader()
-    try:
-        return reader.accounts_below(address)
-    finally:
-        reader.close()
-
-
-def _first(limit: int) -> list[Account]:
-    reader = _home_reader()
-    try:
-        return list(islice(reader.accounts(), limit))
-    finally:
-        reader.close()
-
-
-def _home_reader() -> ShardReader:
-    chosen = settings()
-    return open_reader(addresses.mysql_address(chosen, chosen.home_shard))
-
-
-def _print_accounts(accounts: list[Account], *, as_json: bool) -> None:
-    if as_json:
-        for account in accounts:
-            print_json(account_as_json(account))
-    else:
-        print_accounts("", accounts)
-
-
-def print_accounts(title: str, accounts: list[Account]) -> None:
-    """Write accounts as a table."""
-    rows = (
-        (
-            account.address,
-            account.currency,
-            show_amount(account.balance, account.currency),
-            show_amount(account.held, account.currency),
-            show_amount(account.available, account.currency),
-            show_amount(account.overdraft_limit, account.currency),
-            account.policy,
-            account.status,
-        )
-        for account in accounts
-    )
-    print_table(title, _ACCOUNT_COLUMNS, rows, right=_FIGURES)
 
 
 @contextmanager

@@ -4,62 +4,73 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from processors.faults import Fault
-from processors.ops.cli import (
-    accounts,
-    history,
-    operating,
-    payments,
-    proving,
-    results,
-    ruling,
-    sample,
-    sending,
-    setting_up,
-    stack,
-    starting,
-)
-from processors.ops.cli.terminal import notes, use_profile
-from processors.ops.cli.wording import Words
-from processors.ops.result_text import EXIT_FAULT
+from processors.ops.cli.commands import COMMANDS
+from processors.ops.cli.profile import use_profile
+from processors.ops.cli.wording import Words, examples_text, words_of
+from processors.ops.exits import EXIT_FAULT
+from processors.version import VERSION
 
-EPILOG = (
+EXIT_STATUS = (
     "Exit status: 0 accepted, open or completed; 1 rejected or returned, or nothing found; 2 wrong usage; "
     "3 a fault, an UNKNOWN answer, or none in time."
 )
+_EXAMPLES = (
+    "balance account open acme USD",
+    "balance topup acme 100.00 USD",
+    "balance pay acme 12.50 USD",
+    "balance status",
+)
 _INTERRUPTED = 130  # as a shell says of a program that Ctrl-C ended
+
+
+class _Balance(Words):
+    """The first level: every command of the table."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        for panel, words in COMMANDS.items():
+            self.commands.update(words_of(words, panel))
+
 
 app = typer.Typer(
     name="balance",
-    cls=Words,
+    cls=_Balance,
     help="Payment balances on Kafka, MySQL and Cassandra. Amounts are typed as they are written: 12.50 USD.",
-    epilog=EPILOG,
+    epilog=f"{examples_text(_EXAMPLES)}\n\n{EXIT_STATUS}",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"balance {VERSION}")
+        raise typer.Exit
 
 
 @app.callback()
 def begin(
     profile: Annotated[
         str | None,
-        typer.Option("--profile", help="Settings: config/NAME.toml.", show_default="BALANCE_PROFILE, else local"),
+        typer.Option(
+            "--profile",
+            metavar="NAME",
+            help="Settings: config/NAME.toml.",
+            show_default="BALANCE_PROFILE, else local",
+        ),
     ] = None,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
 ) -> None:
     """Payment balances on Kafka, MySQL and Cassandra."""
     use_profile(profile)
-
-
-_ABOUT_MONEY = (sample, payments, sending, accounts, history, results)
-_ABOUT_THE_SERVICE = (starting, stack, setting_up, operating, ruling, proving)
-for part in (*_ABOUT_MONEY, *_ABOUT_THE_SERVICE):
-    part.register(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -71,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     try:
         app(args=arguments, prog_name="balance")
     except Fault as fault:
-        notes.print(f"balance: {fault}", style="red", soft_wrap=True)
+        typer.secho(f"balance: {fault}", fg="red", err=True)
         sys.exit(EXIT_FAULT)
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)

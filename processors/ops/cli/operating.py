@@ -10,22 +10,19 @@ from rich.text import Text
 
 from processors.faults import NEXT_STEPS, Fault, Misconfigured, next_step
 from processors.ops import addresses, local_service
-from processors.ops.cli.releasing import release
+from processors.ops.cli.releasing import known_lane
 from processors.ops.cli.terminal import (
-    Commands,
     JsonOption,
     LaneArgument,
     ShardOption,
-    add_command,
-    add_group,
-    known_lane,
     notes,
     page,
     print_json,
     print_table,
     settings,
 )
-from processors.ops.result_text import EXIT_FAULT, show_time
+from processors.ops.exits import EXIT_FAULT
+from processors.ops.result_text import show_time
 from processors.ops.status import LaneStatus, ServerStatus, ServiceStatus, read_status
 from processors.ops.supervisor import ChildState, times
 from processors.settings import Settings
@@ -33,15 +30,7 @@ from processors.stores.shard_reader import open_reader
 from processors.stores.shard_upkeep import ShardUpkeep
 from processors.troubles import Trouble
 
-_PANEL = "Operating"
 _COUNTS_RIGHT = ("lane", "next", "undecided", "waiting", "rows", "slices", "holds", "refunds")
-
-
-def register(app: typer.Typer) -> None:
-    """Add these commands."""
-    add_command(app, status, panel=_PANEL)
-    lanes: Commands = {"show": show_lanes, "release": release, "restart": restart}
-    add_group(app, "lane", "Look at lanes, and start stopped ones again.", lanes, panel=_PANEL)
 
 
 # ---------------------------------------------------------------------- status
@@ -156,7 +145,7 @@ def _print_lanes(lanes: list[LaneStatus]) -> None:
 
 def show_lanes(
     *,
-    lane: Annotated[int | None, typer.Argument(metavar="[LANE]", min=0, help="Only this one.")] = None,
+    lane: Annotated[int | None, typer.Argument(metavar="LANE", min=0, help="Only this one.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show where lanes stand, and why stopped ones stopped."""

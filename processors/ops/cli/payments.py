@@ -15,7 +15,6 @@ from processors.ledger.commands import (
     Direction,
     Pay,
     PlaceHold,
-    Refund,
     TopUp,
     Transfer,
     VoidHold,
@@ -31,7 +30,6 @@ from processors.ops.cli.terminal import (
     JsonOption,
     MetadataOption,
     WithinOption,
-    add_command,
     amount_of,
     read_address,
     read_currency,
@@ -39,15 +37,8 @@ from processors.ops.cli.terminal import (
 )
 from processors.ops.cli.wording import AMOUNT
 
-_PANEL = "Money"
 # A basket is paid within a quarter of an hour or it is not.
 _HOLD_MS = 15 * 60_000
-
-
-def register(app: typer.Typer) -> None:
-    """Add these commands."""
-    for command in (topup, collect, adjust, pay, hold, capture, void, refund, transfer):
-        add_command(app, command, panel=_PANEL)
 
 
 def topup(
@@ -209,35 +200,6 @@ def void(
         return VoidHold(command_id=new_id, address=address, currency=currency, hold_id=hold_id, metadata=metadata)
 
     ask(make, command_id, within_s=within_s, as_json=as_json)
-
-
-def refund(
-    *,
-    address: Address,
-    original_id: IdArgument,
-    amount: AmountWords,
-    command_id: IdOption = None,
-    metadata: MetadataOption = b"",
-    within_s: WithinOption = WITHIN_S,
-    wait_final: Annotated[
-        bool, typer.Option("--wait/--no-wait", help="Wait until a refund of an archived payment is decided.")
-    ] = True,
-    as_json: JsonOption = False,
-) -> None:
-    """Give back part or all of a payment or a capture; ID is that command's."""
-    money = amount_of(amount)
-
-    def make(new_id: bytes) -> Command:
-        return Refund(
-            command_id=new_id,
-            address=address,
-            currency=money.currency,
-            original_id=original_id,
-            amount_minor=money.amount_minor,
-            metadata=metadata,
-        )
-
-    ask(make, command_id, within_s=within_s, as_json=as_json, until_final=wait_final)
 
 
 def transfer(

@@ -17,29 +17,19 @@ from processors.ops.cli.sending import progress_bar
 from processors.ops.cli.terminal import (
     JsonOption,
     ShardOption,
-    add_command,
-    add_group,
     notes,
     page,
     print_json,
     print_table,
     settings,
 )
+from processors.ops.exits import EXIT_REJECTED
 from processors.ops.proving import repair_archive, replay_shard, target_address, verify_shard
-from processors.ops.result_text import EXIT_REJECTED
 from processors.recovery.repair import Repair
 from processors.recovery.replay import ReplayProgress
 from processors.recovery.verify import Check
 
-_PANEL = "Operating"
 _SHOW_S = 0.1  # a count on the screen need not change more often
-
-
-def register(app: typer.Typer) -> None:
-    """Add these commands."""
-    add_command(app, verify, panel=_PANEL)
-    add_group(app, "archive", "The archive in Cassandra.", {"repair": repair}, panel=_PANEL)
-    add_group(app, "replay", "Decide a log again, and compare.", {"shard": replay}, panel=_PANEL)
 
 
 def verify(

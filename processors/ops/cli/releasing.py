@@ -16,7 +16,7 @@ from processors.client import Client, NoAnswer
 from processors.faults import WAITING_FOR_A_TIME
 from processors.ledger.commands import SetLaneTime
 from processors.ledger.rules import newest_of
-from processors.ops import addresses
+from processors.ops import addresses, assembly
 from processors.ops.cli.terminal import (
     OFFSETS_MAX,
     WITHIN_S,
@@ -24,7 +24,6 @@ from processors.ops.cli.terminal import (
     LaneArgument,
     ShardOption,
     WithinOption,
-    known_lane,
     notes,
     open_client,
     page,
@@ -33,7 +32,8 @@ from processors.ops.cli.terminal import (
     read_time,
     settings,
 )
-from processors.ops.result_text import EXIT_FAULT, show_time
+from processors.ops.exits import EXIT_FAULT
+from processors.ops.result_text import show_time
 from processors.settings import Settings
 from processors.stores.shard_reader import LanePosition, ShardReader, open_reader
 from processors.streams.reader import read_range
@@ -69,14 +69,14 @@ def release(
         range | None,
         typer.Argument(
             parser=read_offsets,
-            metavar="[OFFSET[-LAST]",
+            metavar="OFFSET[-LAST]",
             help="The record that stopped the lane, as `lane show` tells; or it and those after it.",
         ),
     ] = None,
     time_ms: Annotated[
         int | None,
         typer.Argument(
-            parser=read_time, metavar="TIME]", help="Its true time: 2026-11-23T00:10:00Z, or ms since the epoch."
+            parser=read_time, metavar="TIME", help="Its true time: 2026-11-23T00:10:00Z, or ms since the epoch."
         ),
     ] = None,
     all_ms: Annotated[
@@ -217,3 +217,11 @@ def _await(place: _Place, first: int, told: Future[Result]) -> bool:
             return False
         else:
             return True
+
+
+def known_lane(chosen: Settings, shard: str, lane: int) -> int:
+    """Refuse a lane that the shard does not have; else return it."""
+    lanes = assembly.founded_settings(chosen, shard).topics.lanes
+    if lane >= lanes:
+        raise typer.BadParameter(f"there are lanes 0 to {lanes - 1}")
+    return lane

@@ -15,17 +15,15 @@ from processors.ledger.addresses import is_root
 from processors.ledger.outcomes import Status
 from processors.ops import addresses, counts
 from processors.ops.cli.terminal import (
-    Commands,
     JsonOption,
-    add_command,
-    add_group,
     notes,
     page,
     print_json,
     print_table,
     settings,
 )
-from processors.ops.result_text import EXIT_REJECTED, dead_letter_as_json, headline, result_as_json, show_time
+from processors.ops.exits import EXIT_REJECTED
+from processors.ops.result_text import dead_letter_as_json, headline, result_as_json, show_time
 from processors.routing.units import partition_of
 from processors.settings import Settings
 from processors.streams.reader import read_range
@@ -35,7 +33,6 @@ from processors.wire.dead_letters import DeadLetter, decode_dead_letter
 from processors.wire.records import Record
 from processors.wire.results import ROOT_HEADER, STATUS_HEADER, Result, decode_result
 
-_PANEL = "Looking"
 _WAIT_S = 0.5
 # Looked through for one partner's results, or for those of a status: a few seconds, by their headers alone.
 LOOKED_BACK = 100_000
@@ -43,19 +40,17 @@ _OFFSETS_A_RECORD = 3  # one ends each transaction, and now and then one is abor
 LastOption = Annotated[int, typer.Option("--last", "-n", min=0, max=100_000, help="How many of the latest.")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add these commands."""
-    add_command(app, results, panel=_PANEL)
-    letters: Commands = {"list": list_dead_letters, "show": show_dead_letter}
-    add_group(app, "dead-letters", "Records that were no commands.", letters, panel=_PANEL)
-
-
 def results(
     *,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes, until Ctrl-C.")] = False,
     last: LastOption = 10,
-    root: Annotated[str | None, typer.Option(help="Only this partner's.")] = None,
-    status: Annotated[Status | None, typer.Option(case_sensitive=False, help="Only such.")] = None,
+    root: Annotated[
+        str | None, typer.Option("--root", metavar="ROOT", help="Only this partner's: an address's first segment.")
+    ] = None,
+    status: Annotated[
+        Status | None,
+        typer.Option("--status", metavar="STATUS", case_sensitive=False, help=f"Only such: {', '.join(Status)}."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Print the latest results of each results partition, each once; with --follow what comes, too.
@@ -143,7 +138,7 @@ def show_dead_letter(
     *,
     name: Annotated[
         str,
-        typer.Argument(metavar="NAME", help="As `dead-letters list` names it: PARTITION/OFFSET.", show_default=False),
+        typer.Argument(metavar="PARTITION/OFFSET", help="As `dead-letters list` names it.", show_default=False),
     ],
     as_json: JsonOption = False,
 ) -> None:

@@ -13,14 +13,15 @@ from rich.progress import Progress
 
 from processors.client import Client, ClientConfig, CommandIds
 from processors.ops import addresses, assembly, demo, keys, local_service, stack
-from processors.ops.cli.history import print_accounts, print_statement
+from processors.ops.cli.history import print_statement
+from processors.ops.cli.looking import print_accounts
 from processors.ops.cli.proving import counting, print_checks
 from processors.ops.cli.sending import progress_bar
 from processors.ops.cli.stack import say
-from processors.ops.cli.terminal import add_command, page, print_table, settings
+from processors.ops.cli.terminal import page, print_table, settings
 from processors.ops.demo import Daybook, DayOutcome
+from processors.ops.exits import EXIT_GOOD, EXIT_REJECTED
 from processors.ops.proving import verify_shard
-from processors.ops.result_text import EXIT_GOOD, EXIT_REJECTED
 from processors.ops.sample_day import CURRENCIES, Day, plan_day
 from processors.ops.setting_up import initialize
 from processors.ops.supervisor import Supervisor
@@ -34,11 +35,6 @@ _TERMINATED = 143  # as a shell says of a program that SIGTERM ended
 # The first commands wait for processes that are just starting, on a machine where everything starts at once.
 _DEADLINE_MS = 60_000
 _BASE36 = "0123456789abcdefghijklmnopqrstuvwxyz"
-
-
-def register(app: typer.Typer) -> None:
-    """Add these commands."""
-    add_command(app, run_demo, name="demo", panel="Processes")
 
 
 def run_demo(

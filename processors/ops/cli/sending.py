@@ -13,19 +13,15 @@ from rich.text import Text
 
 from processors.client import NoAnswer
 from processors.ledger.commands import Command
-from processors.ops.cli.asking import newest_of
-from processors.ops.cli.terminal import add_command, notes, open_client, print_json
+from processors.ops.cli.history import newest_of
+from processors.ops.cli.terminal import notes, open_client, print_json
 from processors.ops.command_text import CommandTextError, command_from_json
-from processors.ops.result_text import EXIT_FAULT, EXIT_GOOD, exit_status, result_as_json, show_id
+from processors.ops.exits import EXIT_FAULT, EXIT_GOOD, exit_status
+from processors.ops.result_text import result_as_json, show_id
 from processors.wire.commands import encode_command
 
 # Longer than for one command: thousands wait for their turn.
 WITHIN_S = 60
-
-
-def register(app: typer.Typer) -> None:
-    """Add these commands."""
-    add_command(app, send, panel="Money")
 
 
 def send(
@@ -39,7 +35,7 @@ def send(
         bool, typer.Option("--wait/--no-wait", help="Wait for what follows a result that is OPEN.")
     ] = False,
     within_s: Annotated[
-        int, typer.Option("--within", min=1, max=3_600, help="Seconds to wait for each result.")
+        int, typer.Option("--within", metavar="SECONDS", min=1, max=3_600, help="How long to wait for each result.")
     ] = WITHIN_S,
     as_json: Annotated[  # noqa: ARG001 - for programs that give it to every command
         bool, typer.Option("--json", help="Taken for granted here: the answers are JSON lines in any case.")

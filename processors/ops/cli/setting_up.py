@@ -4,18 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import typer
-
 from processors.ops.cli.stack import say
-from processors.ops.cli.terminal import JsonOption, add_command, print_json, settings
+from processors.ops.cli.terminal import JsonOption, print_json, settings
 from processors.ops.setting_up import initialize, migrate_schemas
 from processors.settings import Settings
-
-
-def register(app: typer.Typer) -> None:
-    """Add these commands."""
-    for command in (init, migrate):
-        add_command(app, command, panel="Operating")
 
 
 def init(*, as_json: JsonOption = False) -> None:

@@ -7,16 +7,9 @@ from typing import Annotated, Any
 import typer
 
 from processors.ops import stack
-from processors.ops.cli.terminal import Commands, JsonOption, add_group, notes, print_json, print_table, settings
-from processors.ops.result_text import EXIT_FAULT, EXIT_GOOD
+from processors.ops.cli.terminal import JsonOption, notes, print_json, print_table, settings
+from processors.ops.exits import EXIT_FAULT, EXIT_GOOD
 from processors.settings import SECURE_PROFILE, Settings, load_settings
-
-
-def register(app: typer.Typer) -> None:
-    """Add these commands."""
-    servers: Commands = {"up": up, "down": down, "status": status, "logs": logs}
-    add_group(app, "stack", "Kafka, MySQL and Cassandra of this checkout.", servers, panel="Processes")
-
 
 SecureOption = Annotated[
     bool,

@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from processors.ops import addresses, background, counts, local_service, process_kinds
 from processors.ops.cli.stack import say
-from processors.ops.cli.terminal import ShardOption, add_command, add_group, settings
-from processors.ops.result_text import EXIT_FAULT
+from processors.ops.cli.terminal import ShardOption, settings
+from processors.ops.exits import EXIT_FAULT
 from processors.ops.setting_up import initialize
 
-_PANEL = "Processes"
 Supervised = Annotated[
     Path | None,
     typer.Option("--supervised", hidden=True, help="Stop when standard input ends; note the health port in this file."),
 ]
-
-
-def register(app: typer.Typer) -> None:
-    """Add these commands."""
-    add_command(app, up, panel=_PANEL)
-    add_command(app, down, panel=_PANEL)
-    for name, kind in process_kinds.KINDS.items():
-        run = _runner(name, per_shard=kind.per_shard)
-        run.__doc__ = kind.what
-        add_group(app, name, kind.what, {"run": run}, panel=_PANEL)
 
 
 def up(
@@ -63,12 +51,35 @@ def down() -> None:
         say("no process of the service runs here")
 
 
-def _runner(kind: str, *, per_shard: bool) -> Callable[..., None]:
-    def run_for_shard(*, shard: ShardOption = None, supervised: Supervised = None) -> None:
-        chosen = settings()
-        raise typer.Exit(process_kinds.run(kind, chosen, shard or chosen.home_shard, supervised=supervised))
+def run_router(*, supervised: Supervised = None) -> None:
+    """Run a router until SIGTERM or Ctrl-C."""
+    _run("router", "", supervised)
 
-    def run_for_all(*, supervised: Supervised = None) -> None:
-        raise typer.Exit(process_kinds.run(kind, settings(), "", supervised=supervised))
 
-    return run_for_shard if per_shard else run_for_all
+def run_shard(*, shard: ShardOption = None, supervised: Supervised = None) -> None:
+    """Run a shard's worker until SIGTERM or Ctrl-C."""
+    _run("shard", shard or settings().home_shard, supervised)
+
+
+def run_expirer(*, shard: ShardOption = None, supervised: Supervised = None) -> None:
+    """Run a shard's expirer until SIGTERM or Ctrl-C."""
+    _run("expirer", shard or settings().home_shard, supervised)
+
+
+def run_sink(*, supervised: Supervised = None) -> None:
+    """Run a sink until SIGTERM or Ctrl-C."""
+    _run("sink", "", supervised)
+
+
+def run_recaller(*, supervised: Supervised = None) -> None:
+    """Run a recaller until SIGTERM or Ctrl-C."""
+    _run("recaller", "", supervised)
+
+
+def run_remover(*, shard: ShardOption = None, supervised: Supervised = None) -> None:
+    """Run a shard's remover until SIGTERM or Ctrl-C."""
+    _run("remover", shard or settings().home_shard, supervised)
+
+
+def _run(kind: str, shard: str, supervised: Path | None) -> NoReturn:
+    raise typer.Exit(process_kinds.run(kind, settings(), shard, supervised=supervised))

@@ -16,8 +16,9 @@ from rich.text import Text
 from processors.client import Client, ClientConfig
 from processors.ledger.addresses import well_formed
 from processors.ledger.metadata import metadata_bytes
-from processors.ops import addresses, assembly, keys
-from processors.ops.cli.wording import AMOUNT, TypedCommand, Words
+from processors.ops import addresses, keys
+from processors.ops.cli.profile import named_profile
+from processors.ops.cli.wording import AMOUNT
 from processors.ops.command_text import CommandTextError, parse_id
 from processors.ops.durations import parse_day, parse_duration, parse_time
 from processors.ops.money import Money, known_currency, parse_money
@@ -36,19 +37,12 @@ def plain_console(*, stderr: bool = False, width: int | None = None) -> Console:
 # Wide where it goes to a file or a pipe, so that no line of a table is broken there.
 page = plain_console(width=None if sys.stdout.isatty() else _PIPE_COLUMNS)  # what was asked for
 notes = plain_console(stderr=True)  # progress and faults, so that output can be piped
-_profile: list[str] = []
 Value = TypeVar("Value")
-Commands = dict[str, Callable[..., None]]
-
-
-def use_profile(name: str | None) -> None:
-    """Let ``settings`` read another profile than the environment's."""
-    _profile[:] = [name] if name else []
 
 
 def settings() -> Settings:
     """Read the settings of the chosen profile."""
-    return load_settings(_profile[0] if _profile else None)
+    return load_settings(named_profile())
 
 
 @contextmanager
@@ -59,24 +53,6 @@ def open_client(*, within_s: int) -> Iterator[Client]:
     config = ClientConfig(kafka=addresses.kafka_address(chosen), keyring=ring, deadline_ms=within_s * 1_000)
     with Client(config) as client:
         yield client
-
-
-def add_command(app: typer.Typer, command: Callable[..., Any], *, panel: str, name: str | None = None) -> None:
-    """Add a command; ``name`` is how it is typed, by default as the function is called."""
-    app.command(name, cls=TypedCommand, rich_help_panel=panel)(command)
-
-
-def add_group(app: typer.Typer, name: str, what: str, commands: Commands, *, panel: str) -> None:
-    """Add commands as words below ``name``, also where there is only one."""
-    group = typer.Typer(help=what, no_args_is_help=True, cls=Words)
-    group.callback()(_nothing)  # so that a single command stays a word of its own
-    for word, command in commands.items():
-        group.command(word, cls=TypedCommand)(command)
-    app.add_typer(group, name=name, rich_help_panel=panel)
-
-
-def _nothing() -> None:
-    """Do nothing."""
 
 
 def print_json(value: Any) -> None:
@@ -212,8 +188,12 @@ read_day = _reads(parse_day)
 read_duration = _reads(parse_duration)
 read_offsets = _reads(_offsets)
 read_time = _reads(parse_time)
-WithinOption = Annotated[int, typer.Option("--within", min=1, max=600, help="Seconds to wait for the result.")]
-ShardOption = Annotated[str | None, typer.Option("--shard", help="Which shard.", show_default="home_shard")]
+WithinOption = Annotated[
+    int, typer.Option("--within", metavar="SECONDS", min=1, max=600, help="How long to wait for the result.")
+]
+ShardOption = Annotated[
+    str | None, typer.Option("--shard", metavar="SHARD", help="Which shard.", show_default="home_shard")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 WITHIN_S = 15
 LaneArgument = Annotated[int, typer.Argument(metavar="LANE", min=0, help="A partition of the shard's topic.")]
@@ -231,11 +211,3 @@ def confirm(warning: str, question: str, *, otherwise: str) -> None:
     if not sys.stdin.isatty():
         raise typer.BadParameter(otherwise)
     typer.confirm(question, abort=True, err=True)
-
-
-def known_lane(chosen: Settings, shard: str, lane: int) -> int:
-    """Refuse a lane that the shard does not have; else return it."""
-    lanes = assembly.founded_settings(chosen, shard).topics.lanes
-    if lane >= lanes:
-        raise typer.BadParameter(f"there are lanes 0 to {lanes - 1}")
-    return lane

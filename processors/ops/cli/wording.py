@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from importlib import import_module
 from typing import Any
 
+import typer
+import typer.main
 from typer.core import TyperArgument, TyperCommand, TyperGroup
 
+from processors.ops.cli.commands import Command, Group
 from processors.ops.money import AmountError, parse_money
 
 AMOUNT = "AMOUNT"
@@ -15,21 +19,82 @@ _SIGNED = re.compile(r"-[\d.,]", re.ASCII)
 _WORD_OF_TYPE = {int: "NUMBER", str: "TEXT"}
 
 
+class Unread(TyperCommand):
+    """A command of which only the name and the sentence are known; its module is not imported yet."""
+
+    def __init__(self, word: str, command: Command, panel: str | None) -> None:
+        super().__init__(word, help=command.says, rich_help_panel=panel)
+        self._described = command
+
+    def read(self) -> TyperCommand:
+        """Import the command's module, and return it whole."""
+        module, _, function = self._described.place.partition(":")
+        maker = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        carry_out = getattr(import_module(f"{__package__}.{module}"), function)
+        decorate = maker.command(
+            self.name,
+            cls=TypedCommand,
+            help=_unbroken(carry_out.__doc__),
+            epilog=examples_text(self._described.examples),
+            rich_help_panel=self.rich_help_panel,
+        )
+        decorate(carry_out)
+        made = typer.main.get_command(maker)
+        assert isinstance(made, TyperCommand)
+        return made
+
+
 class Words(TyperGroup):
     """Words below a command: another one is answered with those that there are, as they are typed."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Find the command that the first argument names; ``ctx`` is the driver's own context."""
-        if args and args[0] not in self.commands and not args[0].startswith("-"):
+        """Find the command that the first argument names, and import it; ``ctx`` is the driver's own context."""
+        if args and args[0] not in self.commands and not args[0].startswith("-") and not ctx.resilient_parsing:
             known = [f"`{ctx.command_path} {word}`" for word in self.commands]
             if len(known) == 1:
                 known = [f"{known[0][:-1]} {args[0]}`"]  # the word was meant for the only one that there is
             ctx.fail(f"`{ctx.command_path}` knows no {args[0]!r}: type {' or '.join(known)}")
-        return super().resolve_command(ctx, args)
+        name, _, rest = super().resolve_command(ctx, args)
+        return name, None if name is None else self.read(name), rest
+
+    def read(self, word: str) -> TyperCommand | Words:
+        """Return what a word names, imported."""
+        found: Any = self.commands[word]
+        return found.read() if isinstance(found, Unread) else found
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the options, each with a word for what belongs there."""
         return [_in_words(param) for param in super().get_params(ctx)]
+
+
+def _unbroken(docstring: str) -> str:
+    """Return a docstring with each paragraph on one line, to be broken where the terminal ends."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in docstring.split("\n\n"))
+
+
+def words_of(table: Mapping[str, Command | Group], panel: str | None = None) -> dict[str, Any]:
+    """Return the words of a table; below a group's its commands.
+
+    Args:
+        table: By the words.
+        panel: The heading in the help of the level above.
+    """
+    return {word: _word(word, entry, panel) for word, entry in table.items()}
+
+
+def _word(word: str, entry: Command | Group, panel: str | None) -> Unread | Words:
+    if isinstance(entry, Command):
+        return Unread(word, entry, panel)
+    examples = [command.examples[0] for command in entry.words.values()]
+    below = Words(name=word, help=entry.says, epilog=examples_text(examples), no_args_is_help=True)
+    below.rich_help_panel = panel
+    below.commands.update(words_of(entry.words))
+    return below
+
+
+def examples_text(examples: Iterable[str]) -> str:
+    """Return what help shows below the options."""
+    return "\n".join(("Examples:", *examples))
 
 
 class TypedCommand(TyperCommand):

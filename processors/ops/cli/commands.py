@@ -1,0 +1,367 @@
+"""Every command that can be typed: its sentence, the function that carries it out, and how it is typed.
+
+In the order of `balance --help`. A function's module is imported once its command is typed, so that help needs no
+driver and a payment only what it uses; ``main`` puts the words together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command: ``says`` is the first paragraph of its function's docstring; ``place`` is ``module:function`` here."""
+
+    place: str
+    says: str
+    examples: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A word with others below it."""
+
+    says: str
+    words: dict[str, Command]
+
+
+def _command(place: str, says: str, *examples: str) -> Command:
+    return Command(place, says, examples)
+
+
+_HOLD = "0198c0de-6800-7000-8000-00000000000a"
+_PAYMENT = "0198c0de-6800-7000-8000-00000000000b"
+
+_MONEY: dict[str, Command | Group] = {
+    "pay": _command(
+        "payments:pay",
+        "Check and take a payment, on every level of the partner's path.",
+        "balance pay acme:vn 12.50 USD",
+        'balance pay acme:vn 12.50 USD --metadata \'{"order": "order-1"}\' --json',
+    ),
+    "hold": _command(
+        "payments:hold",
+        "Check and reserve an amount, to be captured, voided, or released when it expires.",
+        "balance hold acme:vn 20.00 USD --expires-in 15m",
+    ),
+    "capture": _command(
+        "payments:capture",
+        "Take all or part of a hold, and release the rest unless it is kept.",
+        f"balance capture acme:vn {_HOLD} 5.00 USD",
+        f"balance capture acme:vn {_HOLD} USD",
+    ),
+    "void": _command("payments:void", "Release a hold.", f"balance void acme:vn {_HOLD} USD"),
+    "refund": _command(
+        "refunding:refund",
+        "Give back part or all of a payment or a capture; ID is that command's.",
+        f"balance refund acme:vn {_PAYMENT} 2.50 USD",
+    ),
+    "topup": _command(
+        "payments:topup",
+        "Put money into one account: a partner's deposit.",
+        "balance topup acme 100.00 USD",
+    ),
+    "collect": _command(
+        "payments:collect",
+        "Credit money that was collected for a partner.",
+        "balance collect acme 75.00 USD",
+    ),
+    "transfer": _command(
+        "payments:transfer",
+        "Move money between two accounts of one partner's tree.",
+        "balance transfer acme acme:vn 40.00 USD",
+    ),
+    "adjust": _command(
+        "payments:adjust",
+        "Correct one account by hand; signed with the operators' key.",
+        "balance adjust acme CREDIT 0.50 USD --because 'counted again on 2026-11-23'",
+    ),
+    "send": _command(
+        "sending:send",
+        "Send a file of commands and print each result as a JSON line, in the order of the file.",
+        "balance send commands.jsonl",
+    ),
+}
+
+_ACCOUNTS: dict[str, Command | Group] = {
+    "balance": _command(
+        "accounts:balance",
+        "Read balances in order with the writes: after everything that was sent before.",
+        "balance balance acme:vn USD",
+    ),
+    "account": Group(
+        "Open, change, close and look at accounts.",
+        {
+            "open": _command(
+                "accounts:open_account",
+                "Open an account.",
+                "balance account open acme:vn USD",
+                "balance account open acme USD --limit 500.00 --policy CHECKED",
+            ),
+            "update": _command(
+                "accounts:update",
+                "Change an account's limit, policy, status or metadata; what is not named stays.",
+                "balance account update acme USD --limit 500.00",
+                "balance account update acme:vn USD --status ACTIVE",
+            ),
+            "freeze": _command(
+                "accounts:freeze",
+                "Refuse new debits and holds; `account update --status ACTIVE` undoes it.",
+                "balance account freeze acme:vn USD",
+            ),
+            "close": _command(
+                "accounts:close",
+                "Close an account that holds nothing, for ever; nothing below it can pay any more.",
+                "balance account close acme:vn:pop-up USD",
+            ),
+            "show": _command(
+                "looking:show_account",
+                "Show the accounts of an address, each currency's; exit status 1 if there is none.",
+                "balance account show acme:vn",
+            ),
+            "list": _command(
+                "looking:list_accounts",
+                "List accounts in the order of their addresses.",
+                "balance account list",
+                "balance account list acme",
+            ),
+        },
+    ),
+}
+
+_LOOKING: dict[str, Command | Group] = {
+    "tx": Group(
+        "Look a transaction up.",
+        {
+            "get": _command(
+                "history:get_transaction",
+                "Show every step of a transaction, from the store that has it by its age.",
+                f"balance tx get {_PAYMENT}",
+            )
+        },
+    ),
+    "statement": _command(
+        "history:statement",
+        "Print an account's changes, archived ones from Cassandra and the newest from MySQL; exit 1 if there is none.",
+        "balance statement acme:vn USD --last 20",
+        "balance statement acme:vn USD --since 2026-11-23 --json",
+    ),
+    "results": _command(
+        "results:results",
+        "Print the latest results of each results partition, each once; with --follow what comes, too.",
+        "balance results --follow",
+        "balance results --root acme --status REJECTED -n 5",
+    ),
+    "dead-letters": Group(
+        "Records that were no commands.",
+        {
+            "list": _command("results:list_dead_letters", "List the latest dead letters.", "balance dead-letters list"),
+            "show": _command(
+                "results:show_dead_letter",
+                "Show one dead letter whole: why, where it came from, how its payload began.",
+                "balance dead-letters show 0/17",
+            ),
+        },
+    ),
+}
+
+_PROCESSES: dict[str, Command | Group] = {
+    "demo": _command(
+        "sample:run_demo",
+        "Play a sample business day on real servers, and prove it; exit status 0 only if everything is as it must be.",
+        "balance demo --seed 7",
+    ),
+    "up": _command(
+        "starting:up",
+        "Run every process of the service under one supervisor, until Ctrl-C or SIGTERM; does what `init` does first.",
+        "balance up",
+        "balance up --detach --workers 2",
+    ),
+    "down": _command(
+        "starting:down",
+        "Stop what `up` started, in the background or in another terminal; the servers stay.",
+        "balance down",
+    ),
+    "router": Group(
+        "Forwards commands to the shards' lanes.",
+        {"run": _command("starting:run_router", "Run a router until SIGTERM or Ctrl-C.", "balance router run")},
+    ),
+    "shard": Group(
+        "Decides one shard's commands.",
+        {
+            "run": _command(
+                "starting:run_shard", "Run a shard's worker until SIGTERM or Ctrl-C.", "balance shard run --shard s1"
+            )
+        },
+    ),
+    "expirer": Group(
+        "Ends the holds of one shard whose time has come, and keeps idle lanes' time moving.",
+        {
+            "run": _command(
+                "starting:run_expirer",
+                "Run a shard's expirer until SIGTERM or Ctrl-C.",
+                "balance expirer run --shard s1",
+            )
+        },
+    ),
+    "sink": Group(
+        "Copies results to Cassandra.",
+        {"run": _command("starting:run_sink", "Run a sink until SIGTERM or Ctrl-C.", "balance sink run")},
+    ),
+    "recaller": Group(
+        "Fetches the originals of late refunds from Cassandra.",
+        {"run": _command("starting:run_recaller", "Run a recaller until SIGTERM or Ctrl-C.", "balance recaller run")},
+    ),
+    "remover": Group(
+        "Removes from one shard what is proven to be in Cassandra.",
+        {
+            "run": _command(
+                "starting:run_remover",
+                "Run a shard's remover until SIGTERM or Ctrl-C.",
+                "balance remover run --shard s1",
+            )
+        },
+    ),
+    "stack": Group(
+        "Kafka, MySQL and Cassandra of this checkout.",
+        {
+            "up": _command(
+                "stack:up",
+                "Start what does not run, and wait until it answers; the first time fetches the servers.",
+                "balance stack up",
+            ),
+            "down": _command(
+                "stack:down", "Stop the servers, the secured ones too; their data stays.", "balance stack down"
+            ),
+            "status": _command(
+                "stack:status", "Show each server; exit status 3 unless all are ready.", "balance stack status"
+            ),
+            "logs": _command("stack:logs", "Print the end of a server's log.", "balance stack logs kafka -n 100"),
+        },
+    ),
+}
+
+_OPERATING: dict[str, Command | Group] = {
+    "status": _command(
+        "operating:status",
+        "Show each lane's lag, the sink's, what MySQL holds and what went wrong.",
+        "balance status",
+    ),
+    "init": _command(
+        "setting_up:init",
+        "Make keys, topics, directory, databases and schemas, as far as they are missing. Safe to run twice.",
+        "balance init",
+    ),
+    "migrate": _command(
+        "setting_up:migrate",
+        "Bring databases and archive to this release's schema. Safe to run twice, and while the service runs.",
+        "balance migrate",
+    ),
+    "lane": Group(
+        "Look at lanes, and start stopped ones again.",
+        {
+            "show": _command(
+                "operating:show_lanes", "Show where lanes stand, and why stopped ones stopped.", "balance lane show"
+            ),
+            "release": _command(
+                "releasing:release",
+                "Tell a stopped lane the true time of records, after the broker's clock, or the topic, was set right.",
+                "balance lane release 3 1041 2026-11-23T09:30:00Z",
+                "balance lane release 3 --all 2026-11-23T09:30:00Z",
+            ),
+            "restart": _command(
+                "operating:restart",
+                "Let a stopped lane go on, after what stopped it was mended.",
+                "balance lane restart 3",
+            ),
+        },
+    ),
+    "rules": Group(
+        "What decides: window, skew, periods, registry ids.",
+        {
+            "show": _command("ruling:show_rules", "Show the rules in force in each lane.", "balance rules show"),
+            "set": _command(
+                "ruling:set_rules",
+                "Change the rules: one signed record into every lane; what is not named stays. Safe to run again.",
+                "balance rules set --longest-hold 30d",
+                "balance rules set --registry-id pay=12",
+            ),
+            "raise": _command(
+                "ruling:raise_release",
+                "Let the shard decide as this release does: signed records into every lane. Safe to run again.",
+                "balance rules raise",
+            ),
+        },
+    ),
+    "key": Group(
+        "Keys that sign what operators and the service itself send.",
+        {
+            "list": _command(
+                "signing:list_keys",
+                "Show every key of the keys file and of the log: which signs, whose signatures count, and what is "
+                "missing.",
+                "balance key list",
+            ),
+            "add": _command(
+                "signing:add_key",
+                "Add a key to the file, under the name and a part of its fingerprint: two machines never give one id "
+                "twice.",
+                "balance key add k2",
+            ),
+            "announce": _command(
+                "signing:announce_keys",
+                "Tell every lane the file's keys, id and fingerprint: from there on their signatures count. Safe to "
+                "run again.",
+                "balance key announce",
+            ),
+            "retire": _command(
+                "signing:retire_key",
+                "Let a key sign no more, and the newest one that counts in every lane sign instead.",
+                "balance key retire k1",
+            ),
+            "end": _command(
+                "signing:end_key",
+                "End a key in every lane: what it signs from there on is a dead letter, for good. Safe to run again.",
+                "balance key end k1",
+            ),
+        },
+    ),
+    "verify": _command(
+        "proving:verify",
+        "Prove that nothing is missing: double entry, balances, holds, sequences, results, archive; exit 1 if not.",
+        "balance verify",
+    ),
+    "archive": Group(
+        "The archive in Cassandra.",
+        {
+            "repair": _command(
+                "proving:repair",
+                "Compare MySQL's journal with the archive, as far as the sink is, and bring back what is lost; exit 1 "
+                "if not all.",
+                "balance archive repair",
+                "balance archive repair --write",
+            )
+        },
+    ),
+    "replay": Group(
+        "Decide a log again, and compare.",
+        {
+            "shard": _command(
+                "proving:replay",
+                "Decide a shard's topic again into an empty database, publish nothing, and compare; exit status 1 if "
+                "they differ.",
+                "balance replay shard s1 --into mysql://127.0.0.1:13306/balance_copy",
+            )
+        },
+    ),
+}
+
+# By the headings of `balance --help`.
+COMMANDS: dict[str, dict[str, Command | Group]] = {
+    "Money": _MONEY,
+    "Accounts": _ACCOUNTS,
+    "Looking": _LOOKING,
+    "Processes": _PROCESSES,
+    "Operating": _OPERATING,
+}

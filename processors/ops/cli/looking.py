@@ -1,0 +1,99 @@
+"""Accounts as they are now in MySQL: one address's, or all in the order of their addresses."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Annotated
+
+import typer
+
+from processors.ledger.book import Account
+from processors.ops import addresses
+from processors.ops.cli.terminal import Address, JsonOption, notes, print_json, print_table, settings
+from processors.ops.exits import EXIT_REJECTED
+from processors.ops.money import show_amount
+from processors.ops.result_text import account_as_json
+from processors.stores.shard_reader import RANGE_ROWS, ShardReader, open_reader
+
+_COLUMNS = ("account", "currency", "balance", "held", "available", "limit", "policy", "status")
+_FIGURES = ("balance", "held", "available", "limit")
+
+
+def refuse_no_account(address: str, currency: str | None = None) -> None:
+    """End with exit status 1 where an address has no account, and say how to find or open one."""
+    if any(each.address == address and currency in {None, each.currency} for each in accounts_below(address)):
+        return
+    in_currency = "" if currency is None else f" in {currency}"
+    notes.print(
+        f"there is no account {address}{in_currency}: `balance account list` shows those that there are, "
+        f"`balance account open {address} {currency or 'USD'}` opens one",
+        soft_wrap=True,
+    )
+    raise typer.Exit(EXIT_REJECTED)
+
+
+def show_account(*, address: Address, as_json: JsonOption = False) -> None:
+    """Show the accounts of an address, each currency's; exit status 1 if there is none."""
+    found = [account for account in accounts_below(address) if account.address == address]
+    if not found:
+        refuse_no_account(address)
+    _print_accounts(found, as_json=as_json)
+
+
+def list_accounts(
+    *,
+    address: Annotated[str | None, typer.Argument(metavar="ADDRESS", help="This one and those below.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=RANGE_ROWS, help="At most so many.")] = 100,
+    as_json: JsonOption = False,
+) -> None:
+    """List accounts in the order of their addresses."""
+    found = accounts_below(address) if address else _first(limit)
+    _print_accounts(found[:limit], as_json=as_json)
+
+
+def accounts_below(address: str) -> list[Account]:
+    """Return the accounts of an address and of those below it."""
+    reader = _home_reader()
+    try:
+        return reader.accounts_below(address)
+    finally:
+        reader.close()
+
+
+def _first(limit: int) -> list[Account]:
+    reader = _home_reader()
+    try:
+        return list(islice(reader.accounts(), limit))
+    finally:
+        reader.close()
+
+
+def _home_reader() -> ShardReader:
+    chosen = settings()
+    return open_reader(addresses.mysql_address(chosen, chosen.home_shard))
+
+
+def _print_accounts(accounts: list[Account], *, as_json: bool) -> None:
+    if as_json:
+        for account in accounts:
+            print_json(account_as_json(account))
+    else:
+        print_accounts("", accounts)
+
+
+def print_accounts(title: str, accounts: list[Account]) -> None:
+    """Write accounts as a table."""
+    rows = (
+        (
+            account.address,
+            account.currency,
+            show_amount(account.balance, account.currency),
+            show_amount(account.held, account.currency),
+            show_amount(account.available, account.currency),
+            show_amount(account.overdraft_limit, account.currency),
+            account.policy,
+            account.status,
+        )
+        for account in accounts
+    )
+    print_table(title, _COLUMNS, rows, right=_FIGURES)
