@@ -7,6 +7,10 @@ import time
 from collections.abc import Iterable
 
 from processors.faults import Misconfigured
+from processors.lane.lane import LaneParts
+from processors.lane.log import TopicLaneLog
+from processors.lane.runner import LaneLimits
+from processors.lane.standing import LaneContext
 from processors.ops import counts
 from processors.ops.addresses import kafka_address, mysql_address
 from processors.ops.keys import keyring
@@ -30,12 +34,8 @@ from processors.wire.admission import Gate
 from processors.wire.commands import ConfluentIds, type_of_payload
 from processors.wire.results import LaneIdentity, decision_of
 from processors.wire.schemas import ALL, Schema
-from processors.workers.lane import LaneParts
-from processors.workers.lane_log import TopicLaneLog
-from processors.workers.lane_runner import LaneLimits
 from processors.workers.partitions import PartitionWatch
 from processors.workers.shard import ShardConfig, ShardWorker
-from processors.workers.standing import LaneContext
 
 
 def confluent_ids(settings: Settings) -> ConfluentIds:

@@ -26,7 +26,7 @@ _LAST_GRACE_S = 5.0
 BACKOFF_S = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 # A loop that ran for so long was well: its next fault begins a new count.
 WELL_AFTER_S = 30.0
-# As a lane's (workers.lane_runner): what repeats for so long, with nothing else going wrong meanwhile, is a bug.
+# As a lane's (lane.runner): what repeats for so long, with nothing else going wrong meanwhile, is a bug.
 BUG_AFTER_S = 180.0
 _PULSE_S = 5.0
 _LOGIN = "login to Kafka"  # what a refusal of one is about

@@ -16,16 +16,16 @@ from typing import Protocol
 
 from processors.faults import LaneStopped, Misconfigured, StopCode
 from processors.ids import id_text
+from processors.lane.committing import BatchStore, Committer
+from processors.lane.deciding import Decided, Decider
+from processors.lane.standing import LaneContext
+from processors.lane.times import LaneTimes, by_first_offset, words_in
 from processors.ledger.book import Account
 from processors.stores.rows import LaneState, Progress
 from processors.stores.shard_reader import JournalRecord, SliceRows, rows_of_slice
 from processors.wire.admission import Gate, admit
 from processors.wire.records import Record
 from processors.wire.signature import why_lacking
-from processors.workers.committing import BatchStore, Committer
-from processors.workers.deciding import Decided, Decider
-from processors.workers.lane_times import LaneTimes, by_first_offset, words_in
-from processors.workers.standing import LaneContext
 
 BATCH_RECORDS = 4_000  # L8
 

@@ -12,12 +12,12 @@ from functools import partial
 from typing import Protocol
 
 from processors.faults import Fault, LaneStopped, Retryable
+from processors.lane.lane import LaneParts
+from processors.lane.runner import LaneLimits, LaneRunner
+from processors.lane.standstill import StandstillWatch
 from processors.telemetry import PULSE, get_logger
 from processors.troubles import TROUBLES
 from processors.wire.records import Record
-from processors.workers.lane import LaneParts
-from processors.workers.lane_runner import LaneLimits, LaneRunner
-from processors.workers.standstill import StandstillWatch
 
 log = get_logger(__name__)
 

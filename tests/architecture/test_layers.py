@@ -26,9 +26,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "stores": FLOOR | {"telemetry", "troubles", "ledger", "routing", "wire"},
     "streams": FLOOR | {"telemetry", "troubles", "ledger", "routing", "wire"},
     "client": FLOOR | {"telemetry", "troubles", "ledger", "routing", "wire", "stores", "streams"},
-    "workers": FLOOR | {"telemetry", "troubles", "ledger", "routing", "wire", "stores", "streams"},
+    "lane": FLOOR | {"telemetry", "troubles", "ledger", "routing", "wire", "stores", "streams"},
+    "workers": FLOOR | {"telemetry", "troubles", "ledger", "routing", "wire", "stores", "streams", "lane"},
     "recovery": FLOOR
-    | {"telemetry", "troubles", "ledger", "routing", "wire", "stores", "streams", "workers", "client"},
+    | {"telemetry", "troubles", "ledger", "routing", "wire", "stores", "streams", "lane", "workers", "client"},
     "ops": FLOOR
     | {
         "version",
@@ -40,6 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "wire",
         "stores",
         "streams",
+        "lane",
         "workers",
         "client",
         "recovery",

@@ -21,6 +21,8 @@ from pathlib import Path
 from confluent_kafka import KafkaError, Message, Producer
 
 from processors.ids import make_command_id, root_of
+from processors.lane.deciding import Decider, needs_of
+from processors.lane.times import LaneTimes
 from processors.ledger.book import Rows
 from processors.ledger.commands import CaptureHold, Command, GetBalance, OpenAccount, Pay, PlaceHold, TopUp
 from processors.ops import addresses, assembly
@@ -35,8 +37,6 @@ from processors.wire.admission import admit
 from processors.wire.commands import encode_command
 from processors.wire.records import Headers, OutRecord, Record
 from processors.wire.route import ROUTE_HEADER, Route, RouteKind, encode_route
-from processors.workers.deciding import Decider, needs_of
-from processors.workers.lane_times import LaneTimes
 from tests.servers import Place
 from tests.waiting import eventually
 

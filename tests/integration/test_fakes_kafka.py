@@ -10,6 +10,10 @@ from dataclasses import dataclass, field
 import pytest
 
 from processors.faults import Fault, Fenced, LaneStopped, StopCode
+from processors.lane.lane import LaneLog
+from processors.lane.log import TopicLaneLog
+from processors.lane.publishing import Publisher
+from processors.lane.times import words_in
 from processors.ledger.commands import SetLaneTime
 from processors.ledger.rules import Rules
 from processors.streams.connection import KafkaAddress
@@ -21,10 +25,6 @@ from processors.wire.commands import encode_command
 from processors.wire.positions import GroupPosition, encode_metadata
 from processors.wire.records import Headers, OutRecord, Record
 from processors.wire.signature import SIGNATURE_HEADER, KeyRing, sign
-from processors.workers.lane import LaneLog
-from processors.workers.lane_log import TopicLaneLog
-from processors.workers.lane_times import words_in
-from processors.workers.publishing import Publisher
 from tests.kafka_log import KafkaLog, Member
 from tests.servers import Servers
 from tests.simulation.fakes.broker import Broker

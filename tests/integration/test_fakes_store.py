@@ -12,6 +12,7 @@ import pytest
 
 from processors.faults import Fault, Fenced, LaneStopped, StopCode
 from processors.ids import SLICE_MS, make_command_id, slice_of
+from processors.lane.lane import LaneStore
 from processors.ledger.book import Account, Hold, Keys, OpenRefund, Refunded, Rows
 from processors.ledger.commands import CommandType
 from processors.ledger.outcomes import Contra, Reason, Status
@@ -32,7 +33,6 @@ from processors.stores.rows import (
 from processors.stores.shard_upkeep import ShardUpkeep
 from processors.wire.result_format import write_result
 from processors.wire.results import Result, decision_of
-from processors.workers.lane import LaneStore
 from tests.chaos.mysql_proxy import AtCommit, MysqlProxy
 from tests.integration.mysql_shard import RULES, SHARD, address_of, clock_ms, empty_shard
 from tests.servers import Servers

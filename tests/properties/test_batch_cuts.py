@@ -11,6 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from processors.ids import derived_id, slice_of
+from processors.lane.committing import Committer
+from processors.lane.deciding import Decider
+from processors.lane.standing import LaneContext
+from processors.lane.times import LaneTimes
 from processors.ledger.commands import ExpireHold, PlaceHold, SetRules, Tick
 from processors.ledger.rules import RESULT_VERSION, RULES_RELEASE, Rules
 from processors.routing.units import unit_of
@@ -20,10 +24,6 @@ from processors.wire.records import OutRecord, Record
 from processors.wire.results import LaneIdentity
 from processors.wire.route import ROUTE_HEADER, Route, RouteKind, encode_route
 from processors.wire.signature import SIGNATURE_HEADER, sign
-from processors.workers.committing import Committer
-from processors.workers.deciding import Decider
-from processors.workers.lane_times import LaneTimes
-from processors.workers.standing import LaneContext
 from tests.simulation.customers import KEYRING, Customers
 from tests.simulation.fakes.clock import START_MS, Clock
 from tests.simulation.fakes.database import Database

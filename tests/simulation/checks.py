@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from processors.faults import LaneStopped
+from processors.lane.standing import LaneContext
 from processors.ledger.addresses import at_levels, level_of
 from processors.ledger.commands import CommandType
 from processors.ledger.outcomes import Reason
@@ -16,7 +17,6 @@ from processors.wire.dead_letters import decode_dead_letter
 from processors.wire.positions import decode_metadata
 from processors.wire.records import Record
 from processors.wire.results import Result, decode_result
-from processors.workers.standing import LaneContext
 from tests.simulation.fakes.broker import Broker, PartitionLog, Transaction, record_of
 from tests.simulation.fakes.database import Database
 from tests.simulation.rolling import EVERY_KEY, OTHER_GATE, SETTINGS

@@ -8,6 +8,11 @@ from dataclasses import replace
 
 from processors.faults import LaneStopped, StopCode, UnknownOutcome
 from processors.ids import SLICE_MS
+from processors.lane.deciding import Decided, Decider, _Batch
+from processors.lane.gate import LaneGate
+from processors.lane.lane import Lane, LaneParts
+from processors.lane.publishing import Publisher
+from processors.lane.times import WordsAhead
 from processors.ledger.book import Book, Keys, Rows
 from processors.ledger.commands import Command
 from processors.ledger.outcomes import Status
@@ -17,11 +22,6 @@ from processors.wire.admission import Admission, Gate, admit
 from processors.wire.positions import GroupPosition
 from processors.wire.records import OutRecord, Record
 from processors.wire.signature import SIGNATURE_HEADER
-from processors.workers.deciding import Decided, Decider, _Batch
-from processors.workers.lane import Lane, LaneParts
-from processors.workers.lane_gate import LaneGate
-from processors.workers.lane_times import WordsAhead
-from processors.workers.publishing import Publisher
 from processors.workers.router import Router
 from tests.simulation.fakes.broker import OffsetOutOfRangeError, PartitionLog, record_of
 from tests.simulation.fakes.consumers import FakeLaneLog, FakeShardConsumer, Position

@@ -9,11 +9,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from processors.faults import Fault, Fenced, LaneStopped, Retryable
-from processors.ledger.rules import RULES_RELEASE
-from processors.streams.consumer import AssignmentEvents
-from processors.wire.records import Record
-from processors.workers.lane import Lane, LaneParts
-from processors.workers.lane_runner import (
+from processors.lane.lane import Lane, LaneParts
+from processors.lane.publishing import PublishStage
+from processors.lane.runner import (
     BACKOFF_S,
     FENCED_WAIT_S,
     STOPPED_LOOK_S,
@@ -21,7 +19,9 @@ from processors.workers.lane_runner import (
     LaneCondition,
     why_stopped,
 )
-from processors.workers.publishing import PublishStage
+from processors.ledger.rules import RULES_RELEASE
+from processors.streams.consumer import AssignmentEvents
+from processors.wire.records import Record
 from tests.simulation.fakes.lane_store import FakeLaneStore
 from tests.simulation.fakes.producers import Membership
 from tests.simulation.rolling import admit_of_the_first_release
@@ -113,7 +113,7 @@ class LoopProcess(Process):
 
 
 class WorkerProcess(Process):
-    """``workers.shard.ShardWorker``: its poll thread, and for each lane what ``workers.lane_runner`` does."""
+    """``workers.shard.ShardWorker``: its poll thread, and for each lane what ``lane.runner`` does."""
 
     def boot(self) -> None:
         world = self.world

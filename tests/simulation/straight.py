@@ -6,6 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from processors.faults import LaneStopped
+from processors.lane.deciding import Decider, UndecidedError, needs_of
+from processors.lane.standing import LaneContext
+from processors.lane.times import LaneTimes, Word, heard, may_be_heard
 from processors.ledger.rules import RULES_RELEASE, Rules
 from processors.stores.rows import LaneState, Progress
 from processors.wire.admission import Admission, Gate, admit
@@ -13,9 +16,6 @@ from processors.wire.commands import NO_REGISTRY, ConfluentIds
 from processors.wire.records import OutRecord, Record
 from processors.wire.results import decision_of
 from processors.wire.signature import KeyRing
-from processors.workers.deciding import Decider, UndecidedError, needs_of
-from processors.workers.lane_times import LaneTimes, Word, heard, may_be_heard
-from processors.workers.standing import LaneContext
 from tests.simulation.fakes.lane_store import copy_write
 from tests.simulation.fakes.tables import Tables
 

@@ -10,6 +10,10 @@ import pytest
 
 from processors.faults import Fault, Fenced, LaneStopped, Retryable, StopCode
 from processors.ids import SLICE_MS, make_command_id, slice_of
+from processors.lane.lane import Lane, LaneParts
+from processors.lane.publishing import Publisher
+from processors.lane.runner import LaneLimits
+from processors.lane.standing import LaneContext
 from processors.ledger.commands import Command, GetBalance, SetLaneTime, Tick
 from processors.ledger.outcomes import Reason
 from processors.ledger.rules import Rules
@@ -21,11 +25,7 @@ from processors.wire.records import OutRecord, Record
 from processors.wire.results import LaneIdentity, decode_result
 from processors.wire.route import ROUTE_HEADER, Route, RouteKind, encode_route
 from processors.wire.signature import SIGNATURE_HEADER, sign
-from processors.workers.lane import Lane, LaneParts
-from processors.workers.lane_runner import LaneLimits
-from processors.workers.publishing import Publisher
 from processors.workers.shard import ShardConfig, ShardWorker
-from processors.workers.standing import LaneContext
 from tests.simulation.customers import KEYRING
 from tests.simulation.fakes.broker import Broker
 from tests.simulation.fakes.clock import START_MS, Clock

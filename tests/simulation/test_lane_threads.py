@@ -17,6 +17,9 @@ import pytest
 
 from processors.faults import Fenced, LaneStopped, Refused, StopCode, UnknownOutcome
 from processors.ids import make_command_id
+from processors.lane.lane import LaneParts
+from processors.lane.publishing import Publisher
+from processors.lane.runner import LaneCondition, LaneLimits, LaneRunner
 from processors.ledger.commands import GetBalance, SetLaneTime, SetRules
 from processors.ledger.rules import RESULT_VERSION, RULES_RELEASE, Rules
 from processors.telemetry import REGISTRY, configure_logging
@@ -24,9 +27,6 @@ from processors.wire.commands import encode_command
 from processors.wire.positions import GroupPosition
 from processors.wire.records import OutRecord, Record
 from processors.wire.signature import SIGNATURE_HEADER, KeyRing, sign, trusted_keys
-from processors.workers.lane import LaneParts
-from processors.workers.lane_runner import LaneCondition, LaneLimits, LaneRunner
-from processors.workers.publishing import Publisher
 from processors.workers.shard import ShardConfig, ShardWorker
 from tests.simulation.customers import KEYRING
 from tests.simulation.fakes.clock import START_MS

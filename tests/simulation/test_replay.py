@@ -8,13 +8,13 @@ import pytest
 
 from processors.faults import LaneStopped, StopCode
 from processors.ids import make_command_id
+from processors.lane.standing import LaneContext
 from processors.ledger.commands import GetBalance, SetLaneTime
 from processors.recovery.replay import ReplayParts, replay_lane
 from processors.wire.admission import Gate
 from processors.wire.commands import encode_command
 from processors.wire.records import Record
 from processors.wire.results import LaneIdentity, decode_result
-from processors.workers.standing import LaneContext
 from tests.simulation.customers import KEYRING
 from tests.simulation.fakes.broker import Broker, record_of
 from tests.simulation.fakes.clock import START_MS

@@ -10,12 +10,12 @@ from threading import Event
 
 import pytest
 
+from processors.lane.lane import LaneParts
+from processors.lane.publishing import Publisher
+from processors.lane.runner import LaneLimits
 from processors.troubles import TROUBLES
 from processors.wire.positions import GroupPosition
 from processors.wire.records import OutRecord
-from processors.workers.lane import LaneParts
-from processors.workers.lane_runner import LaneLimits
-from processors.workers.publishing import Publisher
 from processors.workers.shard import ShardConfig, ShardWorker
 from tests.simulation.fakes.consumers import FakeLaneLog
 from tests.simulation.fakes.lane_store import FakeLaneStore

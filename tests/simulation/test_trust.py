@@ -8,6 +8,7 @@ import pytest
 
 from processors.faults import StopCode
 from processors.ids import make_command_id
+from processors.lane.lane import Lane
 from processors.ledger.commands import Pay, SetLaneTime, SetRules
 from processors.ledger.control import wish_of
 from processors.ledger.rules import RESULT_VERSION, RULES_RELEASE, Rules
@@ -18,7 +19,6 @@ from processors.wire.records import OutRecord
 from processors.wire.route import ROUTE_HEADER, Route, RouteKind, encode_route
 from processors.wire.schemas import schema_of
 from processors.wire.signature import SIGNATURE_HEADER, KeyRing, sign, trusted_keys
-from processors.workers.lane import Lane
 from tests.simulation.customers import KEYRING
 from tests.simulation.fakes.clock import START_MS
 from tests.simulation.rolling import admit_of_the_first_release

@@ -8,16 +8,16 @@ from random import Random
 
 from processors.faults import LaneStopped, StopCode
 from processors.ids import slice_of
+from processors.lane.gate import Admit
+from processors.lane.lane import Lane, LaneParts
+from processors.lane.standing import LaneContext
 from processors.routing.directory import HOME_UNIT, Directory
 from processors.streams.directory import DirectoryContents
 from processors.streams.topics import DIRECTORY_TOPIC
 from processors.wire.admission import admit
 from processors.wire.directory import DirectoryHead, ShardRecord
 from processors.wire.results import LaneIdentity, Result
-from processors.workers.lane import Lane, LaneParts
-from processors.workers.lane_gate import Admit
 from processors.workers.router import Router
-from processors.workers.standing import LaneContext
 from tests.simulation.checks import Checks, Violation, demand
 from tests.simulation.customers import Customers
 from tests.simulation.fakes.broker import Broker, End, PartitionLog

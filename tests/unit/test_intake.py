@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from processors.lane.intake import WAITING_BATCHES_MAX, WAITING_BYTES_MAX, BatchLimits, Intake
 from processors.wire.records import Record
-from processors.workers.intake import WAITING_BATCHES_MAX, WAITING_BYTES_MAX, BatchLimits, Intake
 
 
 def record(offset: int, size: int = 0) -> Record:

@@ -20,11 +20,11 @@ from processors.faults import (
     Undecodable,
     UnknownOutcome,
 )
+from processors.lane.lane import LaneParts
+from processors.lane.runner import LaneCondition, LaneLimits, LaneRunner
 from processors.ledger.rules import RULES_RELEASE
 from processors.telemetry import REGISTRY
 from processors.troubles import TROUBLES
-from processors.workers.lane import LaneParts
-from processors.workers.lane_runner import LaneCondition, LaneLimits, LaneRunner
 from tests.waiting import eventually
 
 BUG_AFTER_S = 0.5

@@ -7,9 +7,9 @@ from threading import Event, Thread
 
 import pytest
 
+from processors.lane.standstill import STANDSTILL_S, StandstillWatch, whereabouts
 from processors.troubles import Troubles
 from processors.workers.shard import HOLD_S
-from processors.workers.standstill import STANDSTILL_S, StandstillWatch, whereabouts
 from tests.clock import Clock
 from tests.waiting import eventually
 

@@ -14,6 +14,7 @@ import typer
 
 from processors.client import Client, NoAnswer
 from processors.faults import WAITING_FOR_A_TIME
+from processors.lane.times import RANGES_SINCE, WORD_AHEAD_MS
 from processors.ledger.commands import SetLaneTime
 from processors.ledger.rules import newest_of
 from processors.ops import addresses, assembly
@@ -40,7 +41,6 @@ from processors.streams.reader import read_range
 from processors.streams.topics import Topics, shard_topic
 from processors.wire.records import Record
 from processors.wire.results import Result
-from processors.workers.lane_times import RANGES_SINCE, WORD_AHEAD_MS
 
 LOOK_S = 0.5  # how often it is looked where the lane stands; a stopped one looks for the word every 2 s
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from processors.faults import Fenced, LaneStopped, Misconfigured, StopCode, Unavailable
+from processors.lane.times import may_be_heard
 from processors.streams.consumer import AssignmentEvents
 from processors.wire.records import Record
-from processors.workers.lane_times import may_be_heard
 from tests.simulation.fakes.broker import Broker, OffsetOutOfRangeError, PartitionLog, record_of
 from tests.simulation.fakes.groups import Group, Member
 from tests.simulation.fakes.power import Power
@@ -134,7 +134,7 @@ class FakeShardConsumer:
 
 
 class FakeLaneLog:
-    """``workers.lane_log.TopicLaneLog`` on the in-memory Kafka."""
+    """``lane.log.TopicLaneLog`` on the in-memory Kafka."""
 
     def __init__(self, broker: Broker, consumer: FakeShardConsumer, topic: str, lane: int, *, power: Power) -> None:
         self.broker = broker

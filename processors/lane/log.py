@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from itertools import chain
 
+from processors.lane.times import may_be_heard
 from processors.streams.connection import KafkaAddress
 from processors.streams.consumer import RecordConsumer
 from processors.streams.reader import read_range
 from processors.streams.topics import Topics, shard_topic
 from processors.wire.records import Record
-from processors.workers.lane_times import may_be_heard
 
 
 class TopicLaneLog:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 
+from processors.lane.deciding import Decided
 from processors.telemetry import LANE_DEAD_LETTERS, LANE_RESULTS, LANE_SILENCES
 from processors.wire.results import STATUS_HEADER, LaneIdentity
-from processors.workers.deciding import Decided
 
 
 def count_batch(identity: LaneIdentity, batch: Decided) -> None:

@@ -28,7 +28,7 @@ _LOOKS_AT_ONCE_MAX = 3
 
 
 class Moving(Protocol):
-    """A lane, as the poll thread sees it (``workers.lane_runner``)."""
+    """A lane, as the poll thread sees it (``lane.runner``)."""
 
     @property
     def has_work(self) -> bool:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Protocol
 
 from processors.faults import LaneStopped, StopCode
+from processors.lane.standing import LaneContext, Standing
 from processors.stores.rows import BatchDigest, LaneState
 from processors.wire.positions import GroupPosition, decode_metadata
-from processors.workers.standing import LaneContext, Standing
 
 
 class Borders(Protocol):

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 
 from processors.faults import LaneStopped, StopCode
 from processors.ids import slice_of, slice_of_id
+from processors.lane.standing import LaneContext, Standing, chain_digest, is_redelivery, meet
+from processors.lane.times import RANGES_SINCE, LaneTimes, word_of
 from processors.ledger.addresses import chain
 from processors.ledger.book import Book, Decision, Keys, TransactionKey
 from processors.ledger.commands import (
@@ -45,8 +47,6 @@ from processors.wire.results import (
     headers_of,
     result_headers,
 )
-from processors.workers.lane_times import RANGES_SINCE, LaneTimes, word_of
-from processors.workers.standing import LaneContext, Standing, chain_digest, is_redelivery, meet
 
 CONTROL_TYPES = (Tick, SetRules, SetLaneTime)
 _OF_THE_SERVICE = {ExpireHold, RecallOriginal}  # without ids that a partner could repeat (I7)

@@ -9,12 +9,12 @@ from itertools import chain
 from typing import Protocol
 
 from processors.faults import Retryable
+from processors.lane.deciding import Decided, Decider, UndecidedError, needs_of
 from processors.ledger.book import Keys, Rows
 from processors.ledger.rules import Rules
 from processors.stores.rows import BatchWrite, Fence, LaneState, Progress
 from processors.wire.admission import Admission
 from processors.wire.records import Record
-from processors.workers.deciding import Decided, Decider, UndecidedError, needs_of
 
 # A batch of so many records means that the lane has a backlog: then its rows are read while the batch before it is
 # written. A smaller one is read and written in one transaction, so that each of its commands is answered sooner.

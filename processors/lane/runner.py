@@ -16,13 +16,13 @@ from enum import StrEnum
 from functools import partial
 
 from processors.faults import Fault, Fenced, LaneStopped, Retryable, StopCode, Undecodable, UnknownOutcome, next_step
+from processors.lane.intake import BatchLimits, Intake
+from processors.lane.lane import Lane, LaneParts
+from processors.lane.publishing import PublishStage
+from processors.lane.standstill import STANDSTILL_S, whereabouts
 from processors.telemetry import LANE_NEXT_OFFSET, LANE_PUBLISHED_OFFSET, LANE_RETRIES, LANE_STOPPED
 from processors.troubles import TROUBLES
 from processors.wire.records import Record
-from processors.workers.intake import BatchLimits, Intake
-from processors.workers.lane import Lane, LaneParts
-from processors.workers.publishing import PublishStage
-from processors.workers.standstill import STANDSTILL_S, whereabouts
 
 # Batches decided and committed but not yet published: enough that MySQL never waits for one slow Kafka transaction,
 # and few enough that what must be answered again after a crash is read in a second.

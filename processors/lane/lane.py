@@ -13,6 +13,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from processors.faults import WAITING_FOR_A_TIME, Fenced, LaneStopped, Retryable, StopCode
+from processors.lane.committing import AHEAD_FROM, BatchStore, Committer
+from processors.lane.deciding import CONTROL_TYPES, Decided, Decider, dead_letter, needs_of, result_record
+from processors.lane.gate import Admit, LaneGate
+from processors.lane.metrics import count_batch
+from processors.lane.position import published_position, refuse_other_digest, standing_up_to
+from processors.lane.publishing import Committed, Publisher, PublishStage
+from processors.lane.standing import LaneContext, Standing, chain_digest, is_redelivery, meet
+from processors.lane.times import LaneTimes, WordsAhead
 from processors.ledger.book import Book, Keys
 from processors.ledger.commands import Command, ExpireHold, RecallOriginal
 from processors.ledger.decide import Duplicate
@@ -23,14 +31,6 @@ from processors.wire.admission import Admission, Gate, admit
 from processors.wire.positions import GroupPosition
 from processors.wire.records import OutRecord, Record, records_below
 from processors.wire.results import encode_duplicate, encode_result
-from processors.workers.committing import AHEAD_FROM, BatchStore, Committer
-from processors.workers.deciding import CONTROL_TYPES, Decided, Decider, dead_letter, needs_of, result_record
-from processors.workers.lane_gate import Admit, LaneGate
-from processors.workers.lane_metrics import count_batch
-from processors.workers.lane_position import published_position, refuse_other_digest, standing_up_to
-from processors.workers.lane_times import LaneTimes, WordsAhead
-from processors.workers.publishing import Committed, Publisher, PublishStage
-from processors.workers.standing import LaneContext, Standing, chain_digest, is_redelivery, meet
 
 
 class LaneStore(BatchStore, Protocol):

@@ -6,13 +6,13 @@ import hashlib
 from dataclasses import dataclass
 
 from processors.faults import LaneStopped, StopCode
+from processors.lane.times import LaneTimes
 from processors.ledger.rules import RULES_RELEASE
 from processors.stores.rows import SourceKey, SourcePosition
 from processors.wire.positions import GroupPosition
 from processors.wire.records import Record
 from processors.wire.results import LaneIdentity
 from processors.wire.route import Route
-from processors.workers.lane_times import LaneTimes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
