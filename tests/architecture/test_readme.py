@@ -11,7 +11,7 @@ from processors.faults import NEXT_STEPS, StopCode
 from processors.ledger.commands import TYPE_OF
 from processors.ledger.outcomes import Reason, Status
 from processors.ledger.rules import RESULT_VERSION
-from processors.ops.result_text import exit_status
+from processors.ops.exits import exit_status
 from processors.setting_types import DAY_MS
 from processors.settings import Settings, Shard
 from processors.telemetry import REGISTRY
