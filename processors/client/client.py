@@ -21,7 +21,7 @@ from processors.client.sender import LOOK_S, Sender
 from processors.faults import Misconfigured
 from processors.ids import root_of
 from processors.ledger.addresses import refuse_malformed
-from processors.ledger.commands import Adjust, Command, ExpireHold, GetBalance, RecallOriginal, SetLaneTime, SetRules
+from processors.ledger.commands import Adjust, Command, GetBalance, ServicesCommand, SetLaneTime, SetRules
 from processors.ledger.metadata import metadata_bytes
 from processors.ledger.rules import RULES_RELEASE
 from processors.routing.units import bucket_of
@@ -303,7 +303,7 @@ def _with_metadata_as_bytes(command: Command) -> Command:
     metadata: object = getattr(command, "metadata", None)
     if not isinstance(metadata, dict):
         return command
-    assert not isinstance(command, ExpireHold | RecallOriginal | GetBalance)
+    assert not isinstance(command, ServicesCommand | GetBalance)
     return replace(command, metadata=metadata_bytes(metadata))
 
 

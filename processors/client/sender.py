@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Protocol
+from typing import Protocol, assert_never
 
 from processors.client.desk import Desk, Waiting
 from processors.faults import Fault, Unavailable
@@ -124,15 +124,20 @@ class Sender:
         match event:
             case Waiting():
                 self._take(event)
-            case _End(partition, Fault() as fault):
-                self._asked.discard(partition)
-                self._trouble = str(fault)  # asked again at the next look
-            case _End(partition, int(end)):
-                self._asked.discard(partition)
-                self._trouble = ""
-                self._begin(partition, end)
+            case _End():
+                self._meet_end(event)
+            case None:
+                pass  # stirred, or nothing came
             case _:
-                pass
+                assert_never(event)
+
+    def _meet_end(self, event: _End) -> None:
+        self._asked.discard(event.partition)
+        if isinstance(event.end, Fault):
+            self._trouble = str(event.end)  # asked again at the next look
+        else:
+            self._trouble = ""
+            self._begin(event.partition, event.end)
 
     def _take(self, waiting: Waiting) -> None:
         parked = self._parked.get(waiting.spread)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import assert_never
 
 from processors.faults import LaneStopped, StopCode
 from processors.ids import slice_of, slice_of_id
@@ -340,8 +341,10 @@ class Decider:
             assert word is not None
             if self.book.rules.release < RANGES_SINCE and word.first_offset > record.offset:  # I2
                 self.lane_times.tell(word)
-        else:
+        elif isinstance(control, Tick):
             return
+        else:
+            assert_never(control)
         standing = self.standing
         # Not the operator's id: he may send the same record twice, and each has a row.
         row_id = control_id(self._context.identity, record.offset)

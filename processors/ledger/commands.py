@@ -231,7 +231,7 @@ class GetBalance:
     currency: str
 
 
-Command = (
+PartnersCommand = (
     OpenAccount
     | UpdateAccount
     | TopUp
@@ -241,12 +241,12 @@ Command = (
     | PlaceHold
     | CaptureHold
     | VoidHold
-    | ExpireHold
     | Refund
-    | RecallOriginal
     | Transfer
     | GetBalance
 )
+ServicesCommand = ExpireHold | RecallOriginal
+Command = PartnersCommand | ServicesCommand
 
 TYPE_OF: dict[type[Command], CommandType] = {
     OpenAccount: CommandType.OPEN_ACCOUNT,

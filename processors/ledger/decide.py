@@ -23,6 +23,7 @@ from processors.ledger.commands import (
     PlaceHold,
     RecallOriginal,
     Refund,
+    ServicesCommand,
     TopUp,
     Transfer,
     UpdateAccount,
@@ -79,6 +80,7 @@ def decide(book: Book, command: Command, *, root: str, body_hash: bytes, now_ms:
         return known
     reason = why_invalid(command, root, book.rules)
     if reason is not None:
+        assert not isinstance(command, ServicesCommand)
         return refused(command, reason)
     if kind in _OF_ANY_TIME:
         return _OF_ANY_TIME[kind](book, command)

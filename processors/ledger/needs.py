@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from typing import assert_never
+
 from processors.ledger.addresses import chain
 from processors.ledger.book import Keys
 from processors.ledger.commands import (
+    Adjust,
     CaptureHold,
+    Collect,
     Command,
     ExpireHold,
+    GetBalance,
+    OpenAccount,
+    Pay,
     PlaceHold,
     RecallOriginal,
     Refund,
+    ServicesCommand,
+    TopUp,
     Transfer,
+    UpdateAccount,
     VoidHold,
 )
 from processors.ledger.currencies import has_form_of_code
@@ -29,9 +39,11 @@ def collect_needs(command: Command, root: str, needs: Keys) -> None:
             by the row that the command may open, so that the book keeps it while it is decided but not committed (L9).
     """
     _need_accounts(command.address, command.currency, root, needs)
-    if not isinstance(command, ExpireHold | RecallOriginal):  # the service's own act on open rows, not on ids (I7)
+    if not isinstance(command, ServicesCommand):  # the service's own act on open rows, not on ids (I7)
         needs.decisions[root, command.command_id] = None
     match command:
+        case Pay() | TopUp() | Collect() | Adjust() | OpenAccount() | UpdateAccount() | GetBalance():
+            pass  # its chain is all
         case PlaceHold():
             needs.holds[root, command.command_id] = None
         case CaptureHold() | VoidHold() | ExpireHold():
@@ -45,8 +57,8 @@ def collect_needs(command: Command, root: str, needs: Keys) -> None:
             needs.refunded[root, command.original_id] = None
         case Transfer():
             _need_accounts(command.to_address, command.currency, root, needs)
-        case _:
-            pass
+        case _ as never:
+            assert_never(never)
 
 
 def _need_accounts(address: str, currency: str, root: str, needs: Keys) -> None:

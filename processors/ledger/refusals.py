@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, assert_never
 
 from processors.ledger.book import Account
 from processors.ledger.commands import (
     Adjust,
     CaptureHold,
     Collect,
-    Command,
+    GetBalance,
+    OpenAccount,
+    PartnersCommand,
     Pay,
     PlaceHold,
     Refund,
     TopUp,
     Transfer,
+    UpdateAccount,
     VoidHold,
 )
 from processors.ledger.outcomes import Outcome, Reason, RefusedBy, Status
@@ -28,7 +31,7 @@ class Refusal(NamedTuple):
     account: Account | None = None
 
 
-def refused(command: Command, reason: Reason, account: Account | None = None) -> Outcome:
+def refused(command: PartnersCommand, reason: Reason, account: Account | None = None) -> Outcome:
     """Return a partner's command rejected: nothing moved, with what it asked for and what it named.
 
     Args:
@@ -47,7 +50,7 @@ def refused(command: Command, reason: Reason, account: Account | None = None) ->
     )
 
 
-def no_account(command: Command, address: str) -> Outcome:
+def no_account(command: PartnersCommand, address: str) -> Outcome:
     """Return a partner's command rejected because an address that it names has no account in its currency."""
     outcome = refused(command, Reason.UNKNOWN_ACCOUNT)
     outcome.refused_by = RefusedBy(address, 0, 0)
@@ -68,21 +71,27 @@ def _cut(amount_minor: int) -> int:
     return max(BALANCE_MINOR_MIN, min(amount_minor, BALANCE_MINOR_MAX))
 
 
-def _amount_asked_minor(command: Command) -> int:
+def _amount_asked_minor(command: PartnersCommand) -> int:
     match command:
         case TopUp() | Collect() | Adjust() | Pay() | PlaceHold() | Refund() | Transfer():
             return command.amount_minor
         case CaptureHold():
             return command.amount_minor or 0
-        case _:
+        case OpenAccount() | UpdateAccount() | VoidHold() | GetBalance():
             return 0
+        case _ as never:
+            assert_never(never)
 
 
-def _transaction_named(command: Command) -> bytes:
+def _transaction_named(command: PartnersCommand) -> bytes:
     match command:
         case CaptureHold() | VoidHold():
             return command.hold_id
         case Refund():
             return command.original_id
-        case _:
+        case TopUp() | Collect() | Adjust() | Pay() | PlaceHold() | Transfer():
             return b""
+        case OpenAccount() | UpdateAccount() | GetBalance():
+            return b""
+        case _ as never:
+            assert_never(never)
