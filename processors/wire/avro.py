@@ -3,8 +3,7 @@
 fastavro trusts its input: an enum's index of -1 is the last symbol, 2 is true, bytes after the last field are
 ignored, an integer of 80 bits wraps. Encoding again what it decoded and comparing the bytes shows all that. Reading
 strictly refuses the same payloads in half the time (a payment: 3.4 µs instead of 6.1, a result: 13 instead of 25), and
-a property test holds the two against each other. fastavro stays what knows schemas and fingerprints, and writes
-wherever time is not short.
+a property test holds the two against each other. fastavro stays what knows schemas and fingerprints.
 """
 
 from __future__ import annotations
@@ -243,7 +242,7 @@ def long_bytes(value: int) -> bytes:
     if bits <= _CHUNK_MASK:
         return _ENDS[bits]
     if bits >> 64:
-        raise OverflowError(f"{value} has more than 64 bits")
+        raise OverflowError("an integer of more than 64 bits")  # which may have no decimal form (sys.int_info)
     return _CHUNKS[bits & _CHUNK_MASK] + _high_bytes(bits >> _CHUNK_BITS)
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from hashlib import sha256
 from operator import attrgetter
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from processors.faults import Undecodable
 from processors.ledger.commands import (
@@ -27,8 +27,8 @@ from processors.ledger.rules import RULES_RELEASE
 from processors.ledger.trust import read_registry_ids
 from processors.wire import guard
 from processors.wire.causes import Cause
-from processors.wire.exact import Check, check_of
-from processors.wire.schemas import ALL, MARKER, PREFIX_BYTES, Schema, encode, refuse_unsafe
+from processors.wire.exact import Writer, writer_of
+from processors.wire.schemas import ALL, MARKER, PREFIX_BYTES, Schema, name_of, refuse_unsafe
 
 PAYLOAD_BYTES_MAX = 65_536  # W4
 BODY_HASH_BYTES = 16
@@ -40,6 +40,8 @@ NO_REGISTRY: ConfluentIds = MappingProxyType({})
 _CONFLUENT_MARKER = b"\x00"
 _CONFLUENT_ID_BYTES = 4
 _SERVICE_TYPES = {"TICK", "SET_RULES", "SET_LANE_TIME", "EXPIRE_HOLD", "RECALL_ORIGINAL"}
+
+AnyCommand = TypeVar("AnyCommand", bound=Command | Control)
 
 _CLASS_OF: dict[str, type[Command | Control]] = {
     **{type_name: kind for kind, type_name in TYPE_OF.items()},
@@ -103,18 +105,26 @@ def encode_command(command: Command | Control, *, release: int = RULES_RELEASE) 
             'Pay(command_id=client.new_id(), address="acme:vn", currency="USD", amount_minor=1250)'
         )
     shape = _SHAPES[kind]
-    values = dict(zip(shape.names, shape.values(command), strict=True))
-    if type(values.get("metadata")) is dict:
-        values["metadata"] = metadata_bytes(values["metadata"])
-    if release < shape.schema.since_release:
-        older = _schema_of(command, release)
-        said = {field["name"]: values[field["name"]] for field in older.parsed["fields"]}
-        payload = encode(older, said, check=check_of(older.parsed, _MEMBERS))
-    else:
-        payload = encode(shape.schema, values, check=shape.check)
+    command = with_metadata_as_bytes(command)
+    form = shape.form if release >= shape.form.schema.since_release else _form(_schema_of(command, release))
+    values = form.values(command)
+    payload = b"".join([form.schema.prefix, *[write(value) for write, value in zip(form.writers, values, strict=True)]])
     if len(payload) > PAYLOAD_BYTES_MAX:
         raise ValueError(f"{_NAME_OF[kind]}: {len(payload)} bytes are above {PAYLOAD_BYTES_MAX}")
     return payload
+
+
+def with_metadata_as_bytes(command: AnyCommand) -> AnyCommand:
+    """Return the command that a command with a dict as its metadata stands for, and any other as it is.
+
+    Raises:
+        ValueError: The dict holds what JSON would write as something else; see ``metadata_bytes``.
+    """
+    metadata: object = getattr(command, "metadata", None)
+    if type(metadata) is not dict:
+        return command
+    written: Any = {"metadata": metadata_bytes(metadata)}
+    return replace(command, **written)
 
 
 def _schema_of(command: Command | Control, release: int) -> Schema:
@@ -197,13 +207,19 @@ def _unframed_by_rules(payload: bytes, registry_ids: str, release: int) -> bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Form:
+    """How a command is written by a schema: what reads its fields, and what writes each."""
+
+    schema: Schema
+    values: Callable[[Any], tuple[Any, ...]]
+    writers: tuple[Writer, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Shape:
     """How a command's fields are read: all of them for encoding, all but its id for hashing."""
 
-    schema: Schema
-    check: Check
-    names: tuple[str, ...]
-    values: Callable[[Any], tuple[Any, ...]]
+    form: _Form
     head: bytes
     hashed: tuple[tuple[bytes, Any], ...]  # label and default
     body: Callable[[Any], tuple[Any, ...]]
@@ -214,15 +230,21 @@ def _values_of(names: tuple[str, ...]) -> Callable[[Any], tuple[Any, ...]]:
     return attrgetter(*names) if len(names) > 1 else lambda command: tuple(getattr(command, name) for name in names)
 
 
-def _shape(kind: type[Command | Control]) -> _Shape:
-    every = fields(kind)
-    body = [field for field in every if field.name != "command_id"]
-    schema = _SCHEMAS[_NAME_OF[kind]][-1]
-    return _Shape(
+def _form(schema: Schema) -> _Form:
+    parts, name = schema.parsed["fields"], name_of(schema.parsed)
+    return _Form(
         schema=schema,
-        check=check_of(schema.parsed, _MEMBERS),
-        names=tuple(field.name for field in every),
-        values=_values_of(tuple(field.name for field in every)),
+        values=_values_of(tuple(part["name"] for part in parts)),
+        writers=tuple(writer_of(part["type"], _MEMBERS, f"{name}.{part['name']}") for part in parts),
+    )
+
+
+def _shape(kind: type[Command | Control]) -> _Shape:
+    body = [field for field in fields(kind) if field.name != "command_id"]
+    form = _form(_SCHEMAS[_NAME_OF[kind]][-1])
+    assert len(form.writers) == len(fields(kind)), f"the newest schema of {kind.__name__} does not say all of it"
+    return _Shape(
+        form=form,
         head=_NAME_OF[kind].encode(),
         hashed=tuple((b" %b " % field.name.encode(), field.default) for field in body),
         body=_values_of(tuple(field.name for field in body)),

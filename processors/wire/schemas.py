@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import fastavro
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
-from processors.wire.exact import Check, check_of
+from processors.wire.exact import Writer, writer_of
 
 FOLDER = Path(__file__).parents[2] / "schemas" / "avro"
 MARKER = b"\xc3\x01"  # Avro specification, single-object encoding
@@ -24,9 +23,10 @@ class Schema:
     """One version of one type.
 
     ``name`` is the file's (``pay`` for ``pay.v1.avsc``). ``prefix`` is what a payload of it begins with: the marker and
-    CRC-64-AVRO of the Parsing Canonical Form, little endian. ``parsed`` is fastavro's own form of ``text``. ``check``
-    refuses values that are not exactly of its types. ``since_release`` is the release that first knew it, the file's
-    attribute of that name, 1 where it has none: a lane whose rules are of an earlier one does not know it either (I6).
+    CRC-64-AVRO of the Parsing Canonical Form, little endian. ``parsed`` is fastavro's own form of ``text``. ``write``
+    encodes a dict of values, and refuses those that are not exactly of its types. ``since_release`` is the release that
+    first knew it, the file's attribute of that name, 1 where it has none: a lane whose rules are of an earlier one does
+    not know it either (I6).
     """
 
     name: str
@@ -34,7 +34,7 @@ class Schema:
     text: str
     parsed: Any
     prefix: bytes
-    check: Check
+    write: Writer
     since_release: int
 
     @property
@@ -86,6 +86,11 @@ def _refuse_unsafe_type(kind: Any, place: str, names: set[str]) -> None:
             raise UnsafeSchema(f"{place}: {json.dumps(kind)} may not be in a command (F1)")
 
 
+def name_of(parsed: Any) -> str:
+    """Return a record's name for people, without its namespace."""
+    return str(parsed["name"].rpartition(".")[2])
+
+
 def parse(name: str, version: int, text: str) -> Schema:
     """Parse one schema's text; its fingerprint is over the Parsing Canonical Form, so that docs may be mended."""
     definition = json.loads(text)
@@ -98,7 +103,7 @@ def parse(name: str, version: int, text: str) -> Schema:
         text=text,
         parsed=parsed,
         prefix=MARKER + digest,
-        check=check_of(parsed, {}),
+        write=writer_of(parsed, {}, name_of(parsed)),
         since_release=definition.get("since_release", 1),
     )
 
@@ -143,19 +148,14 @@ def symbols_of(schema: Schema) -> dict[str, list[str]]:
     return found
 
 
-def encode(schema: Schema, values: dict[str, Any], *, check: Check | None = None) -> bytes:
+def encode(schema: Schema, values: dict[str, Any]) -> bytes:
     """Encode values by a schema, in single-object encoding.
 
     Args:
         schema: The writer's.
         values: A value for each field, by name.
-        check: Instead of the schema's own, one that knows which classes its enums are.
 
     Raises:
-        ValueError: A value is not exactly of its field's type, and which (``exact.check_of``).
+        ValueError: A value is not exactly of its field's type, and which (``exact.writer_of``).
     """
-    (check or schema.check)(schema.parsed["name"].rpartition(".")[2], values)
-    out = BytesIO(schema.prefix)
-    out.seek(PREFIX_BYTES)
-    fastavro.schemaless_writer(out, schema.parsed, values)
-    return out.getvalue()
+    return schema.prefix + schema.write(values)

@@ -5,13 +5,15 @@ from typing import Any
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from processors.ledger.commands import TYPE_OF, Command, Control
 from processors.wire.commands import PAYLOAD_BYTES_MAX, body_hash, decode_command, encode_command
+from processors.wire.journal_chunk import ChunkRow, decode_chunk, encode_chunk
 from processors.wire.result_format import SKIMMED, decode_result, write_result
 from processors.wire.results import Result, ResultPointer, decision_of, encode_duplicate
-from processors.wire.schemas import encode, schema_of
-from tests.properties.wire_values import IDS, LONGS, RESULT_VERSIONS, RESULTS, TEXTS, by_fastavro, commands
+from processors.wire.schemas import ALL, encode, schema_of
+from tests.properties.wire_values import BYTES, IDS, LONGS, RESULT_VERSIONS, RESULTS, TEXTS, by_fastavro, commands
 from tests.unit.wire.build import LANE, RULES, admission, pay
 
 
@@ -33,6 +35,26 @@ def test_any_command_is_read_as_it_was_written(command: Command | Control) -> No
 
     assert len(payload) <= PAYLOAD_BYTES_MAX
     assert decode_command(payload) == command
+
+
+@settings(max_examples=300, deadline=None)
+@given(commands())
+def test_any_command_is_written_as_fastavro_writes_it(command: Command | Control) -> None:
+    payload = encode_command(command)
+    schema = next(schema for schema in ALL.values() if payload.startswith(schema.prefix))
+
+    values = by_fastavro(schema, payload)
+    assert values is not None
+    assert values.keys() == {field.name for field in fields(command)}
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(LONGS, LONGS, BYTES), min_size=1, max_size=20))
+def test_any_chunk_is_written_as_fastavro_writes_it(rows: list[ChunkRow]) -> None:
+    payload = encode_chunk(rows)
+
+    assert by_fastavro(schema_of("journal_chunk"), payload) is not None
+    assert decode_chunk(payload) == rows
 
 
 @pytest.mark.rule("I3")

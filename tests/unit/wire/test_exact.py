@@ -163,7 +163,7 @@ def test_metadata_that_is_too_deep_or_contains_itself_is_refused() -> None:
         encode_command(pay(metadata=itself))
 
 
-# ------------------------------------------------------------------ what else fastavro writes
+# ------------------------------------------------------------------ what else is written by its schema
 
 COVERAGE = Coverage(
     incarnation=bytes(16), shard="s1", lane=0, results_partition=0, lane_offset=1, lane_index=0, time_ms=1
@@ -177,6 +177,8 @@ def test_whatever_else_is_written_by_its_schema_is_exact_too() -> None:
         encode_directory(DirectoryHead(directory_id=bytes(16), ingress_topic_id=bytes(16), ingress_epoch=True))
     with pytest.raises(ValueError, match=r"JournalChunk.lane_indexes is 0.0, a float"):
         encode_chunk([(1, 0, b"x"), (2, 0.0, b"y")])  # type: ignore[list-item]
+    with pytest.raises(ValueError, match=r"JournalChunk.lane_offsets is .*, an int: more than 64 bits"):
+        encode_chunk([(1, 0, b"x"), (2**63, 0, b"y")])
 
 
 def test_a_record_with_a_field_too_few_or_too_many_is_refused() -> None:
