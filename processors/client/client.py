@@ -9,25 +9,24 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
 from processors.client.command_ids import CommandIds
 from processors.client.connections import Connections, connect
-from processors.client.desk import TOO_MANY, Desk, Key, NoAnswer, Waiting
+from processors.client.desk import Desk, Key, NoAnswer, Waiting
 from processors.client.reader import Reader
 from processors.client.sender import LOOK_S, Sender
 from processors.faults import Misconfigured
 from processors.ids import root_of
 from processors.ledger.addresses import refuse_malformed
-from processors.ledger.commands import Adjust, Command, GetBalance, ServicesCommand, SetLaneTime, SetRules
-from processors.ledger.metadata import metadata_bytes
+from processors.ledger.commands import Adjust, Command, SetLaneTime, SetRules
 from processors.ledger.rules import RULES_RELEASE
 from processors.routing.units import bucket_of
 from processors.streams.connection import KafkaAddress
 from processors.streams.topics import COMMANDS_TOPIC, shard_topic
-from processors.wire.commands import body_hash, encode_command
+from processors.wire.commands import body_hash, encode_command, with_metadata_as_bytes
 from processors.wire.records import OutRecord
 from processors.wire.results import Result
 from processors.wire.signature import SIGNATURE_HEADER, KeyRing, sign
@@ -97,10 +96,9 @@ class Client:
         self._config = config
         self._process_id = os.getpid()
         self._ids = CommandIds()
-        self._room = threading.BoundedSemaphore(config.in_flight_max)
         self._closing = threading.Event()
         kafka = connections or connect(config.kafka, deadline_ms=config.deadline_ms)
-        self._desk = Desk(kafka.ends.partitions)
+        self._desk = Desk(kafka.ends.partitions, config.in_flight_max)
         self._reader = Reader(kafka.open_tail, self._tell, keys=self._desk.keys, places={})
         self._sender = Sender(self._desk, kafka.ends, self._reader, kafka.open_producer)
         runs = {"results": self._run_reader, "commands": self._run_sender}
@@ -155,7 +153,7 @@ class Client:
         self._refuse_other_process()
         payload = encode_command(command)
         refuse_malformed(command)
-        plain = _with_metadata_as_bytes(command)  # whose hash is the one that the service takes
+        plain = with_metadata_as_bytes(command)  # whose hash is the one that the service takes
         root = root_of(command.address)
         record = OutRecord(self._topic(COMMANDS_TOPIC), _BY_KEY, root.encode(), payload, headers=[])
         if isinstance(command, Adjust):
@@ -247,14 +245,11 @@ class Client:
     def _submit(self, waiting: Waiting) -> Future[Result]:
         future = waiting.future
         own = threading.current_thread() in self._own
-        if not self._room.acquire(timeout=0.0 if own else max(0.0, waiting.deadline_s - time.monotonic())):
-            future.set_exception(NoAnswer(waiting.command_id, TOO_MANY))
-            return future
-        future.add_done_callback(lambda _: self._room.release())
-        if self._desk.register(waiting):
+        refused = self._desk.register(waiting, 0.0 if own else waiting.deadline_s - time.monotonic())
+        if refused is None:
             self._sender.submit(waiting)
         else:
-            future.set_exception(NoAnswer(waiting.command_id, "the client ended, so it was not sent"))
+            future.set_exception(NoAnswer(waiting.command_id, refused))
         return future
 
     # ------------------------------------------------------------------ threads
@@ -297,14 +292,6 @@ def _refuse_other_config(config: object) -> None:
             f"ClientConfig's kafka is {config.kafka!r:.60}, a {type(config.kafka).__name__}: write "
             'KafkaAddress(bootstrap_servers="127.0.0.1:19092")'
         )
-
-
-def _with_metadata_as_bytes(command: Command) -> Command:
-    metadata: object = getattr(command, "metadata", None)
-    if not isinstance(metadata, dict):
-        return command
-    assert not isinstance(command, ServicesCommand | GetBalance)
-    return replace(command, metadata=metadata_bytes(metadata))
 
 
 def _awaited(future: Future[Result], command_id: bytes, ends_s: float) -> Result:

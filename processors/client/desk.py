@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Collection, Container
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import TypeVar
 
 from processors.faults import UnknownOutcome
 from processors.ids import id_text
@@ -17,10 +16,10 @@ from processors.wire.records import OutRecord
 from processors.wire.results import Result
 
 TOO_MANY = "too many commands wait for results, so it was not sent"
+_ENDED = "the client ended, so it was not sent"
 Key = tuple[str, bytes, bytes]
 """Root, command id and body hash: the same id with another body is another wish (I3). Of a control record no root, its
 payload, and no hash; of a transaction that is open its root and id, and no hash."""
-_Name = TypeVar("_Name")
 
 
 class NoAnswer(UnknownOutcome):
@@ -41,6 +40,7 @@ class NoAnswer(UnknownOutcome):
 class Waiting:
     """A record on its way. Its first result may be OPEN; then ``until_final`` waits for the transaction's next one.
 
+    Its results' records have the key that the record itself has.
     ``spread`` is the number whose low bits are the results partition: the root's bucket, or the lane of a control
     record (W3, A1). ``places`` are the partitions in which its results may come.
     """
@@ -54,14 +54,11 @@ class Waiting:
     until_final: bool = False
     places: frozenset[int] = frozenset()
 
-    @property
-    def result_key(self) -> bytes | None:
-        """Return the key that its results' records have."""
-        return self.key[0].encode() if self.key[0] else None
-
 
 class Desk:
     """Registers who waits, and hands results out. Any thread may use it; futures are told outside its lock.
+
+    At most ``in_flight_max`` wait; the place of one is free again before its future is told.
 
     Records of the same wish are answered in the order they were sent in, which is the order of their results. A
     transaction is in ``_open`` while somebody has waited for its end since its first OPEN answer.
@@ -71,15 +68,16 @@ class Desk:
     is possible until an answer shows otherwise, and a root is waited for in each partition that it may be.
     """
 
-    def __init__(self, partitions: int) -> None:
+    def __init__(self, partitions: int, in_flight_max: int) -> None:
         """Begin; ``partitions`` is how many the results topic has."""
         self._lock = threading.Lock()
+        self._freed = threading.Condition(self._lock)
+        self._room = in_flight_max  # how many more may wait
         self._sent: dict[Key, deque[Waiting]] = {}
         self._open: dict[Key, deque[Waiting]] = {}
         self._all_counts = frozenset(1 << bits for bits in range(partitions.bit_length()))
         self._counts = self._all_counts
-        self._keys: Counter[bytes | None] = Counter()
-        self._places: Counter[int] = Counter()
+        self._keys: dict[bytes | None, int] = {}  # how many wait for each
         self._closed = False
 
     @property
@@ -87,20 +85,39 @@ class Desk:
         """Return the keys of the results that somebody waits for, as they are at each look."""
         return self._keys
 
-    def waited_in(self, partition: int) -> bool:
-        """Say whether somebody waits for a result that may come in this partition."""
-        return partition in self._places
-
-    def register(self, waiting: Waiting) -> bool:
-        """Begin to wait; before the record is sent, so that no result can come too early. False: the desk is closed."""
+    def places(self) -> set[int]:
+        """Return the partitions in which a result may come that somebody waits for; looks at each who waits."""
         with self._lock:
+            return {
+                place
+                for queues in (self._sent, self._open)
+                for queue in queues.values()
+                for waiting in queue
+                for place in waiting.places
+            }
+
+    def register(self, waiting: Waiting, room_within_s: float) -> str | None:
+        """Begin to wait; before the record is sent, so that no result can come too early.
+
+        Args:
+            waiting: Who begins.
+            room_within_s: Where as many wait as may, how long until one of them has its result.
+
+        Returns:
+            Why it was not registered, or None.
+        """
+        with self._lock:
+            if not self._room:
+                self._freed.wait_for(lambda: self._room or self._closed, room_within_s)
             if self._closed:
-                return False
+                return _ENDED
+            if not self._room:
+                return TOO_MANY
+            self._room -= 1
             waiting.places = frozenset(waiting.spread & (count - 1) for count in self._counts)
             self._sent.setdefault(waiting.key, deque()).append(waiting)
-            self._keys[waiting.result_key] += 1
-            self._places.update(waiting.places)
-        return True
+            self._keys[waiting.record.key] = self._keys.get(waiting.record.key, 0) + 1
+        return None
 
     def answer(self, result: Result, partition: int) -> None:
         """Hand a result, read from this partition, to whoever waits for it."""
@@ -122,6 +139,7 @@ class Desk:
         """End the waiting of all, and register nobody any more."""
         with self._lock:
             self._closed = True
+            self._freed.notify_all()
         self.give_up(detail)
 
     def give_up_these(self, given_up: Collection[Waiting], detail: str) -> None:
@@ -137,10 +155,14 @@ class Desk:
     # ------------------------------------------------------------------ under the lock
 
     def _left(self, gone: Collection[Waiting]) -> None:
+        self._room += len(gone)
+        self._freed.notify(len(gone))
         for waiting in gone:
-            _count_down(self._keys, waiting.result_key)
-            for place in waiting.places:
-                _count_down(self._places, place)
+            key = waiting.record.key
+            if self._keys[key] > 1:
+                self._keys[key] -= 1
+            else:  # what nobody waits for is no member any more
+                del self._keys[key]
 
     def _ready(self, result: Result, partition: int) -> list[Waiting]:
         ready: list[Waiting] = []
@@ -185,13 +207,6 @@ def _take(queues: dict[Key, deque[Waiting]], key: Key, waiting: Waiting) -> Wait
 
 def _transaction(result: Result) -> Key:
     return (result.root, result.transaction_id, b"")
-
-
-def _count_down(counts: Counter[_Name], name: _Name) -> None:
-    """Count one less; what nobody waits for is no member any more."""
-    counts[name] -= 1
-    if not counts[name]:
-        del counts[name]
 
 
 def _taken_out(queues: dict[Key, deque[Waiting]], until_s: float | None) -> list[Waiting]:

@@ -206,8 +206,9 @@ class Sender:
 
     def _let_go(self, now_s: float) -> None:
         """Stop reading partitions in which nobody has waited for a while."""
+        waited_in = self._desk.places()
         for partition, last_s in list(self._read.items()):
-            if self._desk.waited_in(partition):
+            if partition in waited_in:
                 self._read[partition] = now_s
             elif now_s - last_s > _LINGER_S:
                 del self._read[partition]

@@ -252,6 +252,30 @@ def test_no_room_in_a_callback_is_told_without_waiting(service: Service, kafka: 
             later[1].result(0)
 
 
+def test_who_waits_for_room_goes_on_as_soon_as_there_is_some(service: Service, kafka: ClientKafka) -> None:
+    service.answer = lambda command: accept(command) if command.address == "acme" else []
+    with connected(kafka, in_flight_max=1, deadline_ms=60_000) as client:
+        client.submit(pay(client, "kite"), deadline_ms=300)
+        began_s = time.monotonic()
+        assert client.submit(pay(client)).result(HANG_S).status is Status.ACCEPTED
+        assert 0.2 < time.monotonic() - began_s < HANG_S
+
+
+def test_everybody_who_waits_for_room_learns_that_the_client_ended(service: Service, kafka: ClientKafka) -> None:
+    service.answer = nothing
+    client = connected(kafka, in_flight_max=1, deadline_ms=60_000)
+    client.submit(pay(client))
+    refused: list[BaseException | None] = []
+    waiting = [threading.Thread(target=lambda: refused.append(client.submit(pay(client)).exception())) for _ in "abc"]
+    for thread in waiting:
+        thread.start()
+    time.sleep(0.1)  # all three wait by then
+    client.close()
+    for thread in waiting:
+        thread.join(HANG_S)
+    assert ["the client ended, so it was not sent" in str(each) for each in refused] == [True] * 3
+
+
 def test_a_callback_may_close_the_client(service: Service, kafka: ClientKafka) -> None:
     client = connected(kafka)
     closed = threading.Event()
