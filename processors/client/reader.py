@@ -104,11 +104,13 @@ class Reader:
         tail = self._open_tail(self._places)
         try:
             while not closing.is_set():
-                self._change(tail)
+                if self._changes:
+                    self._change(tail)
                 if self._places:
                     self._read(tail)
-                elif not closing.is_set():  # once more: the word to end may have come just before the last change
+                else:
                     self._changed.wait()
+                    self._changed.clear()  # what came meanwhile, a change or the word to end, is looked for next
         finally:
             self._places = tail.places()
             tail.close()
@@ -120,7 +122,6 @@ class Reader:
             self._take(record)
 
     def _change(self, tail: Tail) -> None:
-        self._changed.clear()
         while self._changes:
             partition, offset = self._changes.popleft()
             if offset is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Container, Mapping
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from processors.faults import Fault
 from processors.streams.connection import (
@@ -13,6 +13,7 @@ from processors.streams.connection import (
     KafkaAddress,
     Login,
     as_faults,
+    error_of,
     fault_of,
     passes,
 )
@@ -100,10 +101,12 @@ class TopicTail:
         """
         if self._fault is not None:
             raise self._fault
-        records = []
         self._login.renew(self._consumer)
-        with as_faults(self._doing):
+        try:
             messages = consumed(self._consumer, READ_RECORDS, timeout_s)
+        except KafkaException as exception:
+            raise fault_of(error_of(exception), self._doing) from exception
+        records = []
         for message in messages:
             error = message.error()
             if error is None:
