@@ -21,7 +21,7 @@ from processors.client.sender import LOOK_S, Sender
 from processors.faults import Misconfigured
 from processors.ids import root_of
 from processors.ledger.addresses import refuse_malformed
-from processors.ledger.commands import Adjust, Command, SetLaneTime, SetRules
+from processors.ledger.commands import ROW_OF, Command, Origin, SetLaneTime, SetRules
 from processors.ledger.rules import RULES_RELEASE
 from processors.routing.units import bucket_of
 from processors.streams.connection import KafkaAddress
@@ -156,7 +156,7 @@ class Client:
         plain = with_metadata_as_bytes(command)  # whose hash is the one that the service takes
         root = root_of(command.address)
         record = OutRecord(self._topic(COMMANDS_TOPIC), _BY_KEY, root.encode(), payload, headers=[])
-        if isinstance(command, Adjust):
+        if ROW_OF[type(command)].origin is Origin.OPERATOR:
             record.headers.append(self._signature(record))
         key = (root, command.command_id, body_hash(plain))
         waiting = self._waiting(record, key, command.command_id, bucket_of(root), deadline_ms)

@@ -17,12 +17,12 @@ from processors.lane.times import RANGES_SINCE, LaneTimes, word_of
 from processors.ledger.addresses import chain
 from processors.ledger.book import Book, Decision, Keys, TransactionKey
 from processors.ledger.commands import (
+    OF_THE_SERVICE,
+    SLICED_BY_LANE_TIME,
     TYPE_OF,
     Command,
     CommandType,
     Control,
-    ExpireHold,
-    RecallOriginal,
     SetLaneTime,
     SetRules,
     Tick,
@@ -48,9 +48,6 @@ from processors.wire.results import (
     headers_of,
     result_headers,
 )
-
-CONTROL_TYPES = (Tick, SetRules, SetLaneTime)
-_OF_THE_SERVICE = {ExpireHold, RecallOriginal}  # without ids that a partner could repeat (I7)
 
 
 @dataclass(slots=True)
@@ -92,7 +89,7 @@ def needs_of(admissions: list[Admission]) -> Keys:
     needs = Keys()
     for admission in admissions:
         command = admission.command
-        if command is not None and not isinstance(command, CONTROL_TYPES):
+        if command is not None and not isinstance(command, Control):
             collect_needs(command, admission.root, needs)
     return needs
 
@@ -215,7 +212,7 @@ class Decider:
         command = admission.command
         if command is None:
             batch.out.append(dead_letter(self._context, admission))
-        elif isinstance(command, CONTROL_TYPES):
+        elif isinstance(command, Control):
             self._control(admission, command, batch)
         else:
             self._command(admission, command, batch)
@@ -249,7 +246,7 @@ class Decider:
         if answer.journalled:
             row = self._row(admission, command, answer, result, version_us)
             self._journal(batch, row)
-            if type(command) not in _OF_THE_SERVICE:
+            if type(command) not in OF_THE_SERVICE:  # no partner could repeat its id (I7)
                 self._remember(row, command_type, answer)
 
     def _answer_again(self, admission: Admission, answer: Duplicate, batch: _Batch) -> None:
@@ -271,20 +268,20 @@ class Decider:
     def _row(
         self, admission: Admission, command: Command, outcome: Outcome, result: bytes, version_us: int
     ) -> JournalRow:
-        kind = type(command)
+        command_type = TYPE_OF[type(command)]
         lane_time_ms = self.standing.lane_time_ms
         command_id, address, currency = command.command_id, command.address, command.currency
         route = admission.route
         metadata = getattr(command, "metadata", None)
         rules = self.book.rules
         return JournalRow(
-            slice_of(lane_time_ms) if kind in _OF_THE_SERVICE else slice_of_id(command_id),  # I7
+            slice_of(lane_time_ms) if command_type in SLICED_BY_LANE_TIME else slice_of_id(command_id),  # I7
             admission.record.offset,
             0,
             command_id,
             admission.root,
             outcome.transaction_id,
-            TYPE_OF[kind],
+            command_type,
             outcome.status,
             outcome.reason,
             # What a refusal quotes may be anything; columns hold only what is well-formed. The result has the rest.

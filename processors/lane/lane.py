@@ -14,7 +14,7 @@ from typing import Protocol
 
 from processors.faults import WAITING_FOR_A_TIME, Fenced, LaneStopped, Retryable, StopCode
 from processors.lane.committing import AHEAD_FROM, BatchStore, Committer
-from processors.lane.deciding import CONTROL_TYPES, Decided, Decider, dead_letter, needs_of, result_record
+from processors.lane.deciding import Decided, Decider, dead_letter, needs_of, result_record
 from processors.lane.gate import Admit, LaneGate
 from processors.lane.metrics import count_batch
 from processors.lane.position import published_position, refuse_other_digest, standing_up_to
@@ -22,7 +22,7 @@ from processors.lane.publishing import Committed, Publisher, PublishStage
 from processors.lane.standing import LaneContext, Standing, chain_digest, is_redelivery, meet
 from processors.lane.times import LaneTimes, WordsAhead
 from processors.ledger.book import Book, Keys
-from processors.ledger.commands import Command, ExpireHold, RecallOriginal
+from processors.ledger.commands import OF_THE_SERVICE, Command, Control
 from processors.ledger.decide import Duplicate
 from processors.ledger.identity import identify
 from processors.ledger.rules import RESULT_VERSION, Rules
@@ -389,7 +389,7 @@ class Lane:
         command = admission.command
         if command is None:
             return [dead_letter(context, admission)]
-        if isinstance(command, (*CONTROL_TYPES, ExpireHold, RecallOriginal)):
+        if isinstance(command, Control) or type(command) in OF_THE_SERVICE:
             return []
         return [self._recomputed(admission, command, standing, book)]
 
@@ -417,7 +417,7 @@ class Lane:
             )
         command = admission.command
         for row in rows:
-            if isinstance(command, CONTROL_TYPES) and not row.root:
+            if isinstance(command, Control) and not row.root:
                 continue
             if command is None or row.body_hash != admission.body_hash or row.root != admission.root:
                 raise LaneStopped(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from processors.ledger.commands import SetLaneTime, SetRules
+from processors.ledger.commands import ControlType, SetLaneTime, SetRules
 from processors.ledger.control import next_rules
 from processors.ledger.rules import RULES_RELEASE, Rules
 from processors.stores.rows import TimeTold
@@ -21,7 +21,7 @@ from processors.wire.records import Record
 # Twice as far as a record may be ahead of a worker's clock before it stops the lane: where it is a minute ahead of one
 # worker, no other worker whose clock is right within a minute more has decided it by its stamp before the word came.
 WORD_AHEAD_MS = 120_000
-_HEARD = {"SET_LANE_TIME", "SET_RULES"}
+_HEARD = {ControlType.SET_LANE_TIME, ControlType.SET_RULES}
 RANGES_SINCE = 2  # the release of the rules since which a word is about a range, and bounded by its own stamp
 
 

@@ -10,10 +10,10 @@ from uuid import UUID
 
 from processors.ledger.addresses import well_formed
 from processors.ledger.commands import (
+    OF_THE_SERVICE,
     TYPE_OF,
     AccountStatus,
     Command,
-    CommandType,
     Direction,
     Policy,
 )
@@ -21,8 +21,7 @@ from processors.ledger.metadata import metadata_bytes
 from processors.ops.money import AmountError, known_currency, parse_money
 
 # What the service sends itself is not for people: it acts on open rows only (I7).
-_OWN = {CommandType.EXPIRE_HOLD, CommandType.RECALL_ORIGINAL}
-_CLASS_OF: dict[str, type[Command]] = {name: kind for kind, name in TYPE_OF.items() if name not in _OWN}
+_CLASS_OF: dict[str, type[Command]] = {name: kind for kind, name in TYPE_OF.items() if kind not in OF_THE_SERVICE}
 # Of a field that is missing, so that its default stays; None leaves a field of UPDATE_ACCOUNT as it is.
 _ENUMS: dict[str, type[Policy | AccountStatus | Direction]] = {
     "policy": Policy,

@@ -17,7 +17,7 @@ from processors.faults import Undecodable
 from processors.ids import slice_of, uuid7_time_ms
 from processors.ledger.addresses import at_levels
 from processors.ledger.book import Account, AccountKey, Hold, OpenRefund, TransactionKey
-from processors.ledger.commands import CommandType
+from processors.ledger.commands import SLICED_BY_LANE_TIME
 from processors.recovery.trails import Trail, leads_to, opening_keys, opens_right, whole_trail
 from processors.routing.units import partition_of
 from processors.stores.archive_reader import ChangeKey, changes_of
@@ -340,8 +340,7 @@ def _journal_rows(parts: VerifyParts) -> Iterator[tuple[int, JournalRecord, Resu
 
 def _slice(result: Result) -> int:
     """Return a row's slice: its id's hour, of the service's own records the lane time's (I7)."""
-    internal = result.type in (CommandType.EXPIRE_HOLD, CommandType.RECALL_ORIGINAL, CommandType.CONTROL)
-    time_ms = None if internal else uuid7_time_ms(result.command_id)
+    time_ms = None if result.type in SLICED_BY_LANE_TIME else uuid7_time_ms(result.command_id)
     return slice_of(result.lane_time_ms if time_ms is None else time_ms)
 
 

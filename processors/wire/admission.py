@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from processors.faults import LaneStopped, StopCode, Undecodable
 from processors.ledger.addresses import is_root
-from processors.ledger.commands import Adjust, Command, Control, ExpireHold, RecallOriginal, SetLaneTime, SetRules, Tick
+from processors.ledger.commands import SIGNED, STRAIGHT, Command, Control
 from processors.ledger.rules import Rules
 from processors.ledger.trust import read_keys, write_keys
 from processors.routing.units import bucket_of
@@ -17,10 +17,6 @@ from processors.wire.records import Record
 from processors.wire.route import ROUTE_HEADER, Route, RouteKind, decode_route, decode_stub
 from processors.wire.signature import SIGNATURE_HEADER, KeyRing, key_id_of, verify, why_lacking
 
-# W1, as a table: what goes straight to the shard's topic, what an operator or the service signs, what has no key.
-STRAIGHT = (Tick, SetRules, SetLaneTime, ExpireHold)
-SIGNED = (Adjust, RecallOriginal, SetRules, SetLaneTime)
-CONTROL = (Tick, SetRules, SetLaneTime)
 _NO_HASH = bytes(BODY_HASH_BYTES)
 _ROOTS_MAX = 65_536  # whose keys are remembered; what is no root raises, and is not
 
@@ -87,9 +83,9 @@ def admit(record: Record, rules: Rules, gate: Gate) -> Admission:
     try:
         route = _route_of(record)
         command = _command_of(record, route, rules, gate)
-        if isinstance(command, SIGNED):
+        if type(command) in SIGNED:
             _refuse_unsigned(record, rules, gate.keyring)
-        if isinstance(command, CONTROL):
+        if isinstance(command, Control):
             _refuse_key(record.key)
             return Admission(record, None, "", command, _NO_HASH, None)
         root = _root_of(record.key, gate.lane, gate.lanes)
@@ -113,7 +109,7 @@ def _command_of(record: Record, route: Route | None, rules: Rules, gate: Gate) -
     if route is not None and route.kind is not RouteKind.COMMAND:
         raise _no_command(route, payload or b"")
     command = decode_command(payload or b"", gate.confluent, registry_ids=rules.registry_ids, release=rules.release)
-    if isinstance(command, STRAIGHT):
+    if type(command) in STRAIGHT:
         if route is not None:
             raise Undecodable(Cause.UNEXPECTED_ROUTE, f"{type(command).__name__} does not come through the router")
         return command

@@ -11,16 +11,14 @@ from typing import Any, TypeVar
 
 from processors.faults import Undecodable
 from processors.ledger.commands import (
-    TYPE_OF,
+    TYPES,
     AccountStatus,
     Command,
     Control,
     Direction,
+    Origin,
     Policy,
     Recalled,
-    SetLaneTime,
-    SetRules,
-    Tick,
 )
 from processors.ledger.metadata import canonical_metadata, metadata_bytes
 from processors.ledger.rules import RULES_RELEASE
@@ -39,16 +37,11 @@ ConfluentIds = Mapping[int, Schema]
 NO_REGISTRY: ConfluentIds = MappingProxyType({})
 _CONFLUENT_MARKER = b"\x00"
 _CONFLUENT_ID_BYTES = 4
-_SERVICE_TYPES = {"TICK", "SET_RULES", "SET_LANE_TIME", "EXPIRE_HOLD", "RECALL_ORIGINAL"}
+_SERVICE_TYPES = {str(row.type) for row in TYPES if row.is_control or row.origin is Origin.SERVICE}
 
 AnyCommand = TypeVar("AnyCommand", bound=Command | Control)
 
-_CLASS_OF: dict[str, type[Command | Control]] = {
-    **{type_name: kind for kind, type_name in TYPE_OF.items()},
-    "TICK": Tick,
-    "SET_RULES": SetRules,
-    "SET_LANE_TIME": SetLaneTime,
-}
+_CLASS_OF: dict[str, type[Command | Control]] = {str(row.type): row.command for row in TYPES}
 _ENUM_CLASSES = (Policy, AccountStatus, Direction, Recalled)
 _NAME_OF: dict[type[Command | Control], str] = {kind: name for name, kind in _CLASS_OF.items()}
 _MEMBERS: guard.Enums = MappingProxyType(

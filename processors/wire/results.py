@@ -14,8 +14,6 @@ from processors.ledger.commands import (
     Command,
     CommandType,
     Control,
-    SetLaneTime,
-    SetRules,
     Tick,
     Transfer,
 )
@@ -58,7 +56,6 @@ TYPE_HEADER = "type"
 STATUS_HEADER = "status"
 ROOT_HEADER = "root"
 _HEADERS_MAX = 65_536  # of the partners of the recent batches; 500 bytes each
-_NO_PARTNERS = (Tick, SetRules, SetLaneTime)
 _WITH_EXTRAS = {CaptureHold, Transfer, Adjust}
 _STRAIGHT = ("", 0, -1, -1), (-1, -1)  # the source of a record that did not come through the router
 
@@ -97,7 +94,7 @@ def encode_result(
     """
     command = admission.command
     assert command is not None
-    assert not isinstance(command, _NO_PARTNERS)
+    assert not isinstance(command, Control)
     return join_result(
         (rules.result_version, lane.incarnation, lane.shard, lane.lane),
         (offset, index, lane_time_ms, version_us, rules.version),

@@ -10,7 +10,7 @@ import fastavro
 from hypothesis import strategies as st
 
 from processors.ledger.commands import (
-    TYPE_OF,
+    TYPES,
     AccountStatus,
     CaptureHold,
     Command,
@@ -21,7 +21,6 @@ from processors.ledger.commands import (
     Recalled,
     SetLaneTime,
     SetRules,
-    Tick,
     UpdateAccount,
 )
 from processors.ledger.outcomes import Contra, Posting, Reason, RefusedBy, Status
@@ -29,7 +28,7 @@ from processors.ledger.rules import RESULT_VERSION
 from processors.wire.results import Result, ResultPointer
 from processors.wire.schemas import PREFIX_BYTES, Schema
 
-KINDS: tuple[type[Command | Control], ...] = (*TYPE_OF, Tick, SetRules, SetLaneTime)
+KINDS = tuple(row.command for row in TYPES)
 LONGS = st.one_of(
     st.integers(-(2**63), 2**63 - 1),
     st.integers(-70, 70),

@@ -7,7 +7,7 @@ from typing import Any
 
 from processors.ids import make_command_id
 from processors.ledger.commands import (
-    TYPE_OF,
+    TYPES,
     AccountStatus,
     Command,
     Control,
@@ -16,9 +16,6 @@ from processors.ledger.commands import (
     Pay,
     Policy,
     Recalled,
-    SetLaneTime,
-    SetRules,
-    Tick,
 )
 from processors.ledger.outcomes import Contra, Outcome, Posting, Reason, Status
 from processors.ledger.rules import Rules
@@ -80,7 +77,7 @@ _EXAMPLES: dict[str, Any] = {
 }
 
 FILE_DECIDES = Rules(version=1)  # not the log
-KINDS: tuple[type[Command | Control], ...] = (*TYPE_OF, Tick, SetRules, SetLaneTime)
+KINDS = tuple(row.command for row in TYPES)
 
 
 def example(kind: type[Command | Control], **wishes: Any) -> Any:

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import get_args
+
+import pytest
+
+from processors.ledger.commands import (
+    OF_THE_SERVICE,
+    ROW_OF,
+    SIGNED,
+    SLICED_BY_LANE_TIME,
+    STRAIGHT,
+    TYPE_OF,
+    TYPES,
+    Adjust,
+    Command,
+    CommandType,
+    Control,
+    ControlType,
+    ExpireHold,
+    Origin,
+    PartnersCommand,
+    RecallOriginal,
+    ServicesCommand,
+    SetLaneTime,
+    SetRules,
+    SliceBy,
+    Tick,
+    TypeRow,
+)
+
+
+def test_every_command_and_every_control_record_has_one_row() -> None:
+    assert [row.command for row in TYPES if not row.is_control] == list(TYPE_OF)
+    assert len(TYPES) == len(ROW_OF)
+    assert set(TYPE_OF) == set(get_args(Command))
+    assert {row.command for row in TYPES if row.is_control} == set(get_args(Control))
+
+
+def test_every_type_has_one_row_in_the_order_of_the_wire() -> None:
+    assert [row.type for row in TYPES if not row.is_control] == [kind for kind in CommandType if kind != "CONTROL"]
+    assert [row.type for row in TYPES if row.is_control] == list(ControlType)
+    assert {row.result_type for row in TYPES} == set(CommandType)
+
+
+@pytest.mark.parametrize("row", TYPES, ids=lambda row: row.type)
+def test_a_type_is_called_as_its_class_is(row: TypeRow) -> None:
+    assert row.type.replace("_", "") == row.command.__name__.upper()
+
+
+@pytest.mark.parametrize("row", TYPES, ids=lambda row: row.type)
+def test_what_leaves_a_row_has_an_id_and_a_slice(row: TypeRow) -> None:
+    has_id = "command_id" in {field.name for field in fields(row.command)}
+
+    assert has_id is row.journalled is (row.slice_by is not None)
+
+
+@pytest.mark.rule("I7")
+def test_the_services_own_commands_are_those_that_no_partner_can_repeat() -> None:
+    assert {ExpireHold, RecallOriginal, Tick} == OF_THE_SERVICE
+    assert set(get_args(ServicesCommand)) == OF_THE_SERVICE & set(TYPE_OF)
+    assert set(get_args(PartnersCommand)) == set(TYPE_OF) - OF_THE_SERVICE
+
+
+@pytest.mark.rule("W1")
+def test_what_is_signed_and_what_goes_straight_to_the_shards_topic() -> None:
+    assert {Adjust, RecallOriginal, SetRules, SetLaneTime} == SIGNED
+    assert {Tick, SetRules, SetLaneTime, ExpireHold} == STRAIGHT
+
+
+@pytest.mark.rule("W1")
+def test_what_an_operator_asks_for_is_signed() -> None:
+    assert {row.command for row in TYPES if row.origin is Origin.OPERATOR} <= SIGNED
+
+
+@pytest.mark.rule("I7")
+@pytest.mark.rule("M9")
+def test_a_row_lies_in_the_slice_of_its_id_where_somebody_may_repeat_that() -> None:
+    assert {CommandType.EXPIRE_HOLD, CommandType.RECALL_ORIGINAL, CommandType.CONTROL} == SLICED_BY_LANE_TIME
+    assert {row.result_type for row in TYPES if row.slice_by is SliceBy.ID} == set(CommandType) - SLICED_BY_LANE_TIME
