@@ -3,7 +3,7 @@
 # Servers that were started for a target are stopped again, unless KEEP=1. Ports: config/default.toml, section stack.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench lint up down stack clean venv lock
+.PHONY: help run cover test bench lint up down stack clean venv lock
 
 PYTHON := .venv/bin/python
 STACK := $(PYTHON) -m processors.ops.stack
@@ -14,6 +14,10 @@ help: ## list the targets
 
 run: venv ## a sample business day, from set-up to verdict
 	@$(STACK) with .venv/bin/balance demo
+
+cover: venv ## the ledger's own tests take every branch of it
+	@$(PYTHON) -m coverage run -m pytest -q tests/unit/ledger tests/golden
+	@$(PYTHON) -m coverage report
 
 # Two at once, since half of a test's time is waiting; a file's tests stay together and share its fixtures.
 test: venv ## every test, real servers included
@@ -45,5 +49,5 @@ lock: venv ## renew requirements/*.txt from pyproject.toml
 
 clean: ## remove the servers' data and logs, .venv, and what tools left; not the downloads in ~/.cache/balance
 	@test ! -x $(PYTHON) || { .venv/bin/balance down && $(STACK) down; }
-	@rm -rf .stack .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache balance.egg-info build bench-results.json
+	@rm -rf .stack .venv .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache balance.egg-info build bench-results.json
 	@find processors tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processors.ledger.addresses import ADDRESS_FORM, chain, refuse_malformed, well_formed
+from processors.ledger.addresses import ADDRESS_FORM, chain, is_root, refuse_malformed, well_formed
 from processors.ledger.commands import TYPE_OF, ExpireHold, RecallOriginal
 from tests.unit.wire.build import example
 
@@ -44,6 +44,21 @@ def test_what_may_be_sent_is_what_the_ledger_takes(address: str) -> None:
     else:
         with pytest.raises(ValueError, match="is no address, since"):
             well_formed(address)
+
+
+@given(st.text(max_size=70) | st.from_regex(r"[a-z0-9._:-]{0,70}", fullmatch=True))
+def test_a_root_is_an_address_of_one_level(text: str) -> None:
+    assert is_root(text) is (chain(text) == (text,))
+
+
+@pytest.mark.parametrize("text", ["a", "a" * 64, "0._-"])
+def test_one_segment_of_1_to_64_characters_is_a_root(text: str) -> None:
+    assert is_root(text)
+
+
+@pytest.mark.parametrize("text", ["", "a" * 65, "acme:vn", "acme\n", "Acme"])
+def test_what_is_no_segment_is_no_root(text: str) -> None:
+    assert not is_root(text)
 
 
 SENT = [kind for kind in TYPE_OF if kind not in (ExpireHold, RecallOriginal)]

@@ -9,7 +9,7 @@ from processors.faults import LaneStopped, StopCode
 from processors.ids import SLICE_MS, SLICES_MAX
 from processors.ledger.commands import SetRules
 from processors.ledger.control import next_rules, wish_of
-from processors.ledger.rules import RESULT_VERSION, RULES_RELEASE, Rules, why_unfit
+from processors.ledger.rules import RESULT_VERSION, RULES_RELEASE, Rules, newest_of, why_unfit
 from tests.unit.ledger.lane import DAY_MS, HOUR_MS, START_MS
 
 pytestmark = pytest.mark.rule("I6")
@@ -126,12 +126,8 @@ def test_a_version_that_is_not_the_next_has_no_effect(version: int) -> None:
     [
         {"window_ms": 0},
         {"window_ms": 366 * DAY_MS},
-        {"skew_ms": -1},
-        {"skew_ms": 2 * DAY_MS + 1},
         {"future_limit_ms": 20 * DAY_MS},  # twice that, and the window, are more slices than a table has room for
-        {"refund_period_ms": 12 * HOUR_MS - 1},
         {"refund_period_ms": 2**62},
-        {"longest_hold_ms": 0},
         {"longest_hold_ms": 2**62},
         {"release": 0},
         {"result_version": 0},
@@ -139,6 +135,76 @@ def test_a_version_that_is_not_the_next_has_no_effect(version: int) -> None:
 )
 def test_values_out_of_range_have_no_effect(change: dict[str, int]) -> None:
     assert next_rules(NOW, replace(WISH, **change), now_ms=START_MS) is None  # type: ignore[arg-type]
+
+
+CENTURY_MS = 100 * 365 * DAY_MS
+KEYS = {"keys": "a=" + "0" * 32, "registry_ids": ""}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"window_ms": 1},
+        {"skew_ms": 0},
+        {"skew_ms": 2 * DAY_MS},
+        {"skew_ms": 0, "future_limit_ms": 0},
+        {"refund_period_ms": 12 * HOUR_MS},
+        {"refund_period_ms": CENTURY_MS},
+        {"longest_hold_ms": 1},
+        {"longest_hold_ms": CENTURY_MS},
+        KEYS,
+        {**KEYS, "registry_ids": "7=0123456789abcdef"},
+        {**KEYS, "keys": f"a={'0' * 32}:ended b={'0' * 32}"},
+    ],
+)
+def test_values_at_the_edge_of_their_range_take_effect(change: dict[str, Any]) -> None:
+    wish = replace(WISH, **change)
+    rules = next_rules(NOW, wish, now_ms=START_MS)
+
+    assert rules is not None
+    assert wish_of(rules, WISH.command_id) == wish
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"window_ms": 0}, "window_ms is below 1"),
+        ({"skew_ms": -1}, "skew_ms is below 0"),
+        ({"skew_ms": 2 * DAY_MS + 1}, "skew_ms is above future_limit_ms (I5)"),
+        ({"refund_period_ms": 12 * HOUR_MS - 1}, "refund_period_ms is below window_ms (H4)"),
+        ({"refund_period_ms": CENTURY_MS + 1}, "refund_period_ms is above a century"),
+        ({"longest_hold_ms": 0}, "longest_hold_ms is below 1, or above a century"),
+        ({"longest_hold_ms": CENTURY_MS + 1}, "longest_hold_ms is below 1, or above a century"),
+        ({"keys": KEYS["keys"]}, "keys and registry ids come together"),
+        ({"registry_ids": ""}, "keys and registry ids come together"),
+        ({**KEYS, "keys": ""}, "the keys are no list of 1 to 64 keys, or all of them have ended"),
+        ({**KEYS, "keys": f"a={'0' * 32}:ended"}, "the keys are no list of 1 to 64 keys, or all of them have ended"),
+        ({**KEYS, "registry_ids": "7"}, "the registry ids are no list of at most 256"),
+    ],
+)
+def test_what_is_wrong_with_rules_is_said_to_an_operator_and_has_no_effect(change: dict[str, Any], told: str) -> None:
+    asked = replace(NOW, window_ms=WISH.window_ms, future_limit_ms=WISH.future_limit_ms)
+
+    assert why_unfit(replace(asked, **change)) == told
+    assert next_rules(NOW, replace(WISH, **change), now_ms=START_MS) is None
+
+
+def test_keys_that_the_log_has_stay_where_a_record_does_not_say() -> None:
+    known = replace(NOW, **KEYS)  # type: ignore[arg-type]
+    rules = next_rules(known, WISH, now_ms=START_MS)
+
+    assert rules is not None
+    assert (rules.keys, rules.registry_ids) == (known.keys, known.registry_ids)
+
+
+def test_a_key_is_not_taken_back() -> None:
+    known = replace(NOW, **KEYS)  # type: ignore[arg-type]
+
+    assert next_rules(known, replace(WISH, keys="b=" + "0" * 32), now_ms=START_MS) is None
+
+
+def test_the_newest_of_some_rules_is_that_of_the_highest_version() -> None:
+    assert newest_of([replace(NOW, version=version) for version in (2, 10, 9)]).version == 10
 
 
 def test_the_slices_that_rules_may_need_leave_room_for_those_that_wait() -> None:

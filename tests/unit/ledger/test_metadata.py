@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import json
 import time
+from typing import Any
 
 import pytest
 
-from processors.ledger.metadata import INTEGER_DIGITS_MAX, canonical_metadata
+from processors.ledger.metadata import INTEGER_DIGITS_MAX, canonical_metadata, metadata_bytes
 from processors.ledger.validity import canonical_metadata as judged_metadata
 from tests.unit.ledger.build import lane_with, open_account, update_account
 
@@ -148,3 +149,67 @@ def test_the_canonical_form_says_the_same() -> None:
 
     assert canonical is not None
     assert json.loads(canonical) == json.loads(metadata)
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        ({}, b""),
+        ({"b": [1, "x"], "a": None}, b'{"a":null,"b":[1,"x"]}'),
+        ({"a": {"c": True, "b": False}}, b'{"a":{"b":false,"c":true}}'),
+        ({"é": -(10**30)}, '{"é":-1000000000000000000000000000000}'.encode()),
+        ({"": []}, b'{"":[]}'),
+    ],
+)
+def test_an_object_is_written_in_the_canonical_form(value: dict[str, Any], written: bytes) -> None:
+    assert metadata_bytes(value) == written
+    assert canonical_metadata(written) == written
+
+
+class Text(str):
+    """A text of another library."""
+
+    __slots__ = ()
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ({"a": 1.5}, r"metadata\['a'\] is 1.5, a float: write a text, an int, True"),
+        ({"a": (1,)}, r"metadata\['a'\] is \(1,\), a tuple"),
+        ({"a": [1, {"b": b"x"}]}, r"metadata\['a'\]\[1\]\['b'\] is b'x', a bytes"),
+        ({"a": Text("x")}, r"metadata\['a'\] is 'x', a Text"),
+        ({1: "a"}, "metadata has the key 1, a int: write a text"),
+        ({"a": {None: 1}}, r"metadata\['a'\] has the key None, a NoneType"),
+        ({"a": "\ud800"}, "half of a surrogate pair"),
+        ({"a": 10**INTEGER_DIGITS_MAX}, "an integer too long"),
+    ],
+)
+def test_what_json_would_write_as_something_else_is_refused(value: dict[Any, Any], why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        metadata_bytes(value)
+
+
+@pytest.mark.parametrize("wrap", [lambda inner: [inner], lambda inner: {"a": inner}], ids=["lists", "objects"])
+def test_an_object_is_at_most_sixteen_levels_deep(wrap: Any) -> None:
+    deepest: Any = 1
+    for _ in range(15):
+        deepest = wrap(deepest)
+
+    assert canonical_metadata(metadata_bytes({"a": deepest})) is not None
+    with pytest.raises(ValueError, match="lies deeper than 16 levels"):
+        metadata_bytes({"a": wrap(deepest)})
+
+
+def test_an_object_is_at_most_four_kibibytes_as_json() -> None:
+    longest = {"a": "x" * (4096 - 8)}
+
+    assert len(metadata_bytes(longest)) == 4096
+    with pytest.raises(ValueError, match="metadata has 4097 bytes as JSON: 4096 at most"):
+        metadata_bytes({"a": longest["a"] + "x"})
+
+
+def test_an_integer_of_an_object_is_as_long_as_every_python_reads() -> None:
+    longest = {"a": -(10**INTEGER_DIGITS_MAX - 1)}
+
+    assert canonical_metadata(metadata_bytes(longest)) is not None

@@ -27,5 +27,6 @@ def test_the_page_on_rejections_names_each_reason_once_in_its_order_then_each_de
 
     told = paragraphs(rejections)
     assert list(told) == [reason for reason in Reason if reason is not Reason.NONE]
+    assert [f"docs/rejections.md#{name.lower()}" for name in told] == [Reason[name].paragraph for name in told]
     assert not [name for name, text in told.items() if "**Next:** " not in text]
     assert sorted(names_in_table(dead_letters)) == sorted(Cause)

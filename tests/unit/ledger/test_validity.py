@@ -157,6 +157,20 @@ def test_a_limit_is_nothing_to_64_bits_signed(limit: int) -> None:
     assert reason_of(build.update_account(overdraft_limit=None)) is None
 
 
+@pytest.mark.parametrize(("characters", "reason"), [(0, False), (1, True), (256, True), (257, False)])
+def test_an_explanation_has_1_to_256_characters(characters: int, *, reason: bool) -> None:
+    found = reason_of(build.adjust(explanation="ế" * characters))
+
+    assert found is (None if reason else Reason.INVALID_EXPLANATION)
+
+
+def test_a_hold_lasts_a_millisecond_to_what_the_rules_say() -> None:
+    assert reason_of(build.place_hold(expires_in_ms=0)) is Reason.INVALID_EXPIRY
+    assert reason_of(build.place_hold(expires_in_ms=1)) is None
+    assert reason_of(build.place_hold(expires_in_ms=RULES.longest_hold_ms)) is None
+    assert reason_of(build.place_hold(expires_in_ms=RULES.longest_hold_ms + 1)) is Reason.INVALID_EXPIRY
+
+
 @pytest.mark.rule("F2")
 def test_currencies_are_those_of_iso_4217_with_their_own_exponents() -> None:
     assert {EXPONENTS[code] for code in EXPONENTS} == {0, 2, 3, 4}
