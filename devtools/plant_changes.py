@@ -1,0 +1,194 @@
+"""Plants one-token changes in the ledger, one after the other, and says which of them no test notices.
+
+    python -m devtools.plant_changes --count 40
+
+Each change is planted in a copy of the checkout, where the ledger's own tests run (those that start no server: 5 s each
+on an idle machine), and is taken out again. A change is a comparison turned or moved by one (``<`` to ``<=``), plus for
+minus, ``and`` for ``or``, a ``not`` left out, True for False, or a number one more or one less.
+
+What survives is a sentence that no test says: write it, and see it fail with the change in place. Or it makes no
+difference that a test could see, as the size of a cache. The seed is printed: the same one plants the same changes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import io
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import tokenize
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+ROOT = Path(__file__).parents[1]
+LEDGER = Path("processors/ledger")
+TESTS = ("tests/unit/ledger", "tests/golden")
+COUNT = 40  # four minutes on an idle machine
+SEEDS = 2**32
+# A change may make a loop endless. Tests that are ten times slower than without it will not end.
+_SLOWER_MAX = 10
+_COPIED = ("processors", "tests", "docs", "schemas", "config", "pyproject.toml", "README.md")
+
+# What a token may become, each on its own.
+_INSTEAD: dict[str, tuple[str, ...]] = {
+    "<": ("<=", ">="), "<=": ("<", ">"), ">": (">=", "<="), ">=": (">", "<"), "==": ("!=",), "!=": ("==",),
+    "+": ("-",), "-": ("+",), "+=": ("-=",), "-=": ("+=",), "and": ("or",), "or": ("and",), "not": ("",),
+    "True": ("False",), "False": ("True",),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One token of a module and what stands there instead; ``start`` is its place in the text, in characters."""
+
+    path: Path
+    line: int
+    start: int
+    before: str
+    after: str
+
+    def planted_in(self, text: str) -> str:
+        """Return the module's text with the change in it."""
+        return text[: self.start] + self.after + text[self.start + len(self.before) :]
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}: {self.before} -> {self.after or '(nothing)'}"
+
+
+def changes_in(path: Path, text: str) -> list[Change]:
+    """Return every change that can be planted in a module.
+
+    Decorators are left alone: a frozen class that is not frozen decides the same.
+    """
+    starts = [0]
+    for each in text.splitlines(keepends=True):
+        starts.append(starts[-1] + len(each))
+    decorators = _lines_of_decorators(text)
+    found = []
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        line, column = token.start
+        for after in () if line in decorators else _instead_of(token):
+            start = starts[line - 1] + column
+            found.append(Change(path=path, line=line, start=start, before=token.string, after=after))
+    return found
+
+
+def _instead_of(token: tokenize.TokenInfo) -> tuple[str, ...]:
+    if token.type == tokenize.NUMBER:
+        number = ast.literal_eval(token.string)
+        return (str(number + 1), str(number - 1))
+    return _INSTEAD.get(token.string, ()) if token.type in (tokenize.OP, tokenize.NAME) else ()
+
+
+def _lines_of_decorators(text: str) -> set[int]:
+    decorated = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    return {
+        line
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, decorated)
+        for mark in node.decorator_list
+        for line in range(mark.lineno, (mark.end_lineno or mark.lineno) + 1)
+    }
+
+
+class Copy:
+    """A copy of the checkout, in which changes are planted; deleted at the end of the ``with``."""
+
+    def __init__(self, tests: Sequence[str]) -> None:
+        """Copy what tests read. ``tests`` are their paths from the checkout's folder."""
+        self._tests = tests
+        self._kept = tempfile.TemporaryDirectory(prefix="planted-")
+        self.root = Path(self._kept.name)
+        for name in _COPIED:
+            if (ROOT / name).is_dir():
+                shutil.copytree(ROOT / name, self.root / name, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(ROOT / name, self.root / name)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._kept.cleanup()
+
+    def texts(self) -> Iterator[tuple[Path, str]]:
+        """Yield the path and the text of each of the ledger's modules."""
+        for path in sorted((self.root / LEDGER).glob("*.py")):
+            yield path.relative_to(self.root), path.read_text(encoding="utf-8")
+
+    def survives(self, change: Change, timeout_s: float) -> bool:
+        """Say whether every test passes with a change in place."""
+        module = self.root / change.path
+        text = module.read_text(encoding="utf-8")
+        module.write_text(change.planted_in(text), encoding="utf-8")
+        # Python takes a file of the same second and size for the one that it compiled.
+        shutil.rmtree(module.parent / "__pycache__", ignore_errors=True)
+        try:
+            return self.passes(timeout_s)
+        finally:
+            module.write_text(text, encoding="utf-8")
+
+    def passes(self, timeout_s: float | None = None) -> bool:
+        """Say whether every test passes."""
+        asked = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *self._tests]
+        try:
+            ended = subprocess.run(asked, cwd=self.root, capture_output=True, check=False, timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            return False
+        return ended.returncode == 0
+
+
+def plant(tests: Sequence[str], count: int, seed: int) -> list[Change]:
+    """Plant changes, tell of each, and return those that survive.
+
+    Raises:
+        RuntimeError: The tests fail without any change.
+    """
+    with Copy(tests) as copy:
+        began_s = time.monotonic()
+        if not copy.passes():
+            raise RuntimeError(f"{' '.join(tests)} fail without any change: mend that first")
+        timeout_s = _SLOWER_MAX * (time.monotonic() - began_s)
+        known = [change for path, text in copy.texts() for change in changes_in(path, text)]
+        chosen = random.Random(seed).sample(known, min(count, len(known)))  # noqa: S311 - to be planted again
+        survivors = []
+        for number, change in enumerate(chosen, 1):
+            survives = copy.survives(change, timeout_s)
+            survivors += [change] if survives else []
+            _say(f"{number:4} of {len(chosen)}  {'SURVIVES' if survives else 'noticed '}  {change}")
+        return survivors
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}{os.linesep}")
+    sys.stdout.flush()
+
+
+def main() -> int:
+    """Run the command line; the exit status is 1 where a change survives."""
+    parser = argparse.ArgumentParser(
+        prog="python -m devtools.plant_changes",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--count", type=int, default=COUNT, help="how many changes are planted (default: %(default)s)")
+    parser.add_argument("--seed", type=int, help="plant the changes of an earlier run (default: by chance)")
+    parser.add_argument("tests", nargs="*", default=TESTS, help=f"what runs (default: {' '.join(TESTS)})")
+    given = parser.parse_args()
+    seed = random.SystemRandom().randrange(SEEDS) if given.seed is None else given.seed
+    _say(f"seed {seed}")
+    survivors = plant(given.tests, given.count, seed)
+    _say(f"{len(survivors)} of {given.count} survive" + "".join(f"{os.linesep}{change}" for change in survivors))
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
