@@ -8,8 +8,8 @@ results to Cassandra, and what is proven there leaves MySQL. ``docs/design.md`` 
 
 The order to read in:
 
-1. ``ids``, ``faults``: what an id carries, and the kinds of trouble; beside them ``telemetry`` and ``troubles``, how
-   a process is heard of.
+1. ``ids``, ``faults``: what an id carries, and the kinds of trouble; beside them ``metrics``, ``telemetry`` and
+   ``troubles``, how a process is heard of.
 2. ``ledger/``: ``commands`` and ``outcomes`` are the words; ``decide`` is the one entry; ``postings`` the only
    place where money changes; ``book`` the rows in memory. Pure: no I/O, no clock.
 3. ``routing/``: which partition, lane and shard a root belongs to. Pure.

@@ -14,7 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from processors.faults import Fault, Misconfigured, Refused
-from processors.telemetry import FAULTS, get_logger
+from processors.metrics import FAULTS
+from processors.telemetry import get_logger
 
 log = get_logger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from processors.lane.deciding import Decided
-from processors.telemetry import LANE_DEAD_LETTERS, LANE_RESULTS, LANE_SILENCES
+from processors.metrics import LANE_DEAD_LETTERS, LANE_RESULTS, LANE_SILENCES
 from processors.wire.results import STATUS_HEADER, LaneIdentity
 
 

@@ -20,7 +20,7 @@ from processors.lane.intake import BatchLimits, Intake
 from processors.lane.lane import Lane, LaneParts
 from processors.lane.publishing import PublishStage
 from processors.lane.standstill import STANDSTILL_S, whereabouts
-from processors.telemetry import LANE_NEXT_OFFSET, LANE_PUBLISHED_OFFSET, LANE_RETRIES, LANE_STOPPED
+from processors.metrics import LANE_NEXT_OFFSET, LANE_PUBLISHED_OFFSET, LANE_RETRIES, LANE_STOPPED
 from processors.troubles import TROUBLES
 from processors.wire.records import Record
 

@@ -11,6 +11,7 @@ from processors.lane.lane import LaneParts
 from processors.lane.log import TopicLaneLog
 from processors.lane.runner import LaneLimits
 from processors.lane.standing import LaneContext
+from processors.metrics import LANE_BATCH_RECORDS
 from processors.ops import counts
 from processors.ops.addresses import kafka_address, mysql_address
 from processors.ops.keys import keyring
@@ -29,7 +30,6 @@ from processors.streams.topics import (
     service_topics,
     shard_topic,
 )
-from processors.telemetry import LANE_BATCH_RECORDS
 from processors.wire.admission import Gate
 from processors.wire.commands import ConfluentIds, type_of_payload
 from processors.wire.results import LaneIdentity, decision_of

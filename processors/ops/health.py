@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
 
-from processors import telemetry
+from processors import metrics, telemetry
 from processors.faults import Misconfigured
 from processors.telemetry import Pulse
 from processors.troubles import TROUBLES, Troubles
@@ -84,7 +84,7 @@ def _handler(process: str, pulse: Pulse, silent_max_s: float, troubles: Troubles
     pages: dict[str, Callable[[], Answer]] = {
         "/healthz": lambda: _healthz(process, pulse, silent_max_s),
         "/readyz": lambda: _readyz(process, pulse, troubles),
-        "/metrics": lambda: (HTTPStatus.OK, telemetry.METRICS_CONTENT_TYPE, telemetry.metrics_page()),
+        "/metrics": lambda: (HTTPStatus.OK, metrics.METRICS_CONTENT_TYPE, metrics.metrics_page(process)),
     }
 
     class Handler(BaseHTTPRequestHandler):

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from processors.faults import Fault, Unavailable
-from processors.telemetry import ARCHIVE_WAITING_SECONDS, PULSE
+from processors.metrics import ARCHIVE_WAITING_SECONDS
+from processors.telemetry import PULSE
 from processors.troubles import TROUBLES
 
 # A hiccup costs a fifth of a second; a node that starts is found within five, and is not hurried by those who wait.

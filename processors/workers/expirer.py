@@ -15,8 +15,9 @@ from typing import Protocol
 from processors.faults import Retryable, Unavailable, UnknownOutcome
 from processors.ids import derived_id
 from processors.ledger.commands import ExpireHold, Tick
+from processors.metrics import EXPIRIES_SENT, TICKS_SENT
 from processors.stores.shard_reader import LanePosition, OverdueHold
-from processors.telemetry import EXPIRIES_SENT, PULSE, TICKS_SENT
+from processors.telemetry import PULSE
 from processors.troubles import TROUBLES
 from processors.wire.commands import encode_command
 from processors.wire.records import OutRecord

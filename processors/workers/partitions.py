@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from processors.faults import Fault
-from processors.telemetry import TOPIC_PARTITIONS_UNUSED, get_logger
+from processors.metrics import TOPIC_PARTITIONS_UNUSED
+from processors.telemetry import get_logger
 from processors.troubles import TROUBLES
 
 log = get_logger(__name__)

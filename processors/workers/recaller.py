@@ -18,6 +18,7 @@ from processors.faults import Fenced, Retryable, Unavailable, Undecodable
 from processors.ids import derived_id, id_text
 from processors.ledger.commands import CommandType, Recalled, RecallOriginal
 from processors.ledger.outcomes import Status
+from processors.metrics import RECALLS, RECALLS_UNDECIDED, RECALLS_WAITING
 from processors.routing.units import partition_of
 from processors.stores.addresses import CassandraAddress
 from processors.stores.archive_reader import ArchiveReader, StepKey
@@ -28,7 +29,7 @@ from processors.streams.consumer import GroupOptions
 from processors.streams.group import GroupConsumer
 from processors.streams.producer import IdempotentProducer
 from processors.streams.topics import COMMANDS_TOPIC, RESULTS_TOPIC
-from processors.telemetry import PULSE, RECALLS, RECALLS_UNDECIDED, RECALLS_WAITING, get_logger
+from processors.telemetry import PULSE, get_logger
 from processors.troubles import TROUBLES
 from processors.wire.commands import encode_command
 from processors.wire.records import OutRecord, Record

@@ -16,6 +16,7 @@ from typing import Protocol
 from processors.faults import Retryable, StopCode, Unavailable
 from processors.ids import SLICE_MS, SLICES_MAX
 from processors.ledger.rules import Rules, newest_of
+from processors.metrics import FINDINGS, JOURNAL_SLICES, SLICES_LACKING, SLICES_REMOVED, SLICES_WAITING
 from processors.stores.addresses import CassandraAddress, MysqlAddress
 from processors.stores.archive_reader import ArchiveReader
 from processors.stores.archive_schema import open_archive
@@ -25,15 +26,7 @@ from processors.stores.shard_upkeep import DELETE_ROWS, Finding, ShardUpkeep
 from processors.streams.connection import KafkaAddress
 from processors.streams.producer import IdempotentProducer
 from processors.streams.topics import ARCHIVED_TOPIC
-from processors.telemetry import (
-    FINDINGS,
-    JOURNAL_SLICES,
-    PULSE,
-    SLICES_LACKING,
-    SLICES_REMOVED,
-    SLICES_WAITING,
-    get_logger,
-)
+from processors.telemetry import PULSE, get_logger
 from processors.wire.coverage import SliceRemoved, encode_archived
 from processors.wire.records import OutRecord
 from processors.workers.archive_wait import ArchiveWait, until_answered

@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from processors.faults import Fault, Fenced, Misconfigured, Retryable, Unavailable
+from processors.metrics import ROUTED, ROUTER_DEAD_LETTERS, ROUTER_STUBS
 from processors.streams.directory import DirectoryContents, refuse_other_ingress
 from processors.streams.topics import COMMANDS_TOPIC, DIRECTORY_TOPIC
-from processors.telemetry import PULSE, ROUTED, ROUTER_DEAD_LETTERS, ROUTER_STUBS, get_logger
+from processors.telemetry import PULSE, get_logger
 from processors.troubles import TROUBLES
 from processors.wire.commands import PAYLOAD_BYTES_MAX
 from processors.wire.directory import PositionRecord, encode_directory

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from processors.faults import Fault, Misconfigured, Retryable, Unavailable
+from processors.metrics import SINK_ROWS, SINK_WRITE_SECONDS
 from processors.stores.addresses import CassandraAddress
 from processors.stores.archive_reader import ArchiveReader
 from processors.stores.archive_rows import ArchiveRows, Collector, position_by_hand
@@ -24,7 +25,7 @@ from processors.streams.consumer import GroupOptions
 from processors.streams.group import GroupConsumer
 from processors.streams.producer import IdempotentProducer
 from processors.streams.topics import ARCHIVED_TOPIC, RESULTS_TOPIC, Topics
-from processors.telemetry import PULSE, SINK_ROWS, SINK_WRITE_SECONDS
+from processors.telemetry import PULSE
 from processors.troubles import TROUBLES
 from processors.wire.coverage import Coverage, encode_archived
 from processors.wire.records import OutRecord, Record

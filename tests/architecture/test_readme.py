@@ -11,10 +11,10 @@ from processors.faults import NEXT_STEPS, StopCode
 from processors.ledger.commands import TYPE_OF
 from processors.ledger.outcomes import Reason, Status
 from processors.ledger.rules import RESULT_VERSION
+from processors.metrics import REGISTRY
 from processors.ops.exits import exit_status
 from processors.setting_types import DAY_MS
 from processors.settings import Settings, Shard
-from processors.telemetry import REGISTRY
 from processors.wire.schemas import ALL, schema_of
 from tests.architecture.source_tree import ROOT
 

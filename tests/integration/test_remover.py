@@ -13,6 +13,7 @@ from processors.faults import Retryable, Unavailable
 from processors.ids import SLICE_MS, SLICES_MAX, id_text, slice_of
 from processors.ledger.book import Hold, Refunded
 from processors.ledger.commands import CommandType
+from processors.metrics import REGISTRY, SLICES_WAITING
 from processors.stores.addresses import CassandraAddress
 from processors.stores.archive_reader import ArchiveReader
 from processors.stores.archive_rows import Covered
@@ -22,7 +23,6 @@ from processors.stores.shard_reader import open_reader
 from processors.stores.shard_upkeep import ShardUpkeep
 from processors.streams.connection import KafkaAddress
 from processors.streams.topics import ARCHIVED_TOPIC
-from processors.telemetry import REGISTRY, SLICES_WAITING
 from processors.wire.coverage import SliceRemoved, decode_archived
 from processors.wire.results import decode_result
 from processors.workers.remover import run_remover

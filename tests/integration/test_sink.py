@@ -10,11 +10,11 @@ import pytest
 from processors.faults import Undecodable
 from processors.ids import derived_id
 from processors.ledger.commands import CommandType
+from processors.metrics import ARCHIVE_WAITING_SECONDS
 from processors.stores.addresses import CassandraAddress
 from processors.stores.archive_reader import ArchiveReader
 from processors.stores.archive_rows import Covered
 from processors.stores.cassandra import CassandraSession
-from processors.telemetry import ARCHIVE_WAITING_SECONDS
 from processors.wire.coverage import Coverage
 from processors.wire.journal_chunk import decode_chunk
 from processors.wire.records import Record

@@ -22,7 +22,8 @@ from processors.lane.publishing import Publisher
 from processors.lane.runner import LaneCondition, LaneLimits, LaneRunner
 from processors.ledger.commands import GetBalance, SetLaneTime, SetRules
 from processors.ledger.rules import RESULT_VERSION, RULES_RELEASE, Rules
-from processors.telemetry import REGISTRY, configure_logging
+from processors.metrics import REGISTRY
+from processors.telemetry import configure_logging
 from processors.wire.commands import encode_command
 from processors.wire.positions import GroupPosition
 from processors.wire.records import OutRecord, Record

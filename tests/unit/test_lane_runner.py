@@ -23,7 +23,7 @@ from processors.faults import (
 from processors.lane.lane import LaneParts
 from processors.lane.runner import LaneCondition, LaneLimits, LaneRunner
 from processors.ledger.rules import RULES_RELEASE
-from processors.telemetry import REGISTRY
+from processors.metrics import REGISTRY
 from processors.troubles import TROUBLES
 from tests.waiting import eventually
 

@@ -50,9 +50,3 @@ def test_a_drivers_own_lines_are_json_too(lines: io.StringIO) -> None:
     (line,) = read(lines)
     assert line["event"] == "node 127.0.0.1 is down"
     assert line["process"] == "router"
-
-
-def test_the_metrics_page_is_in_prometheus_text_format() -> None:
-    telemetry.ROUTED.labels("s-of-this-test").inc()
-
-    assert b'balance_router_records_total{shard="s-of-this-test"} 1.0' in telemetry.metrics_page()

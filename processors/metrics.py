@@ -1,0 +1,117 @@
+"""Metrics for Prometheus: every name that the service shows stands here, with the processes that show it.
+
+Not for the pure layers. The only place that knows prometheus_client.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.metrics import MetricWrapperBase
+
+METRICS_CONTENT_TYPE = CONTENT_TYPE_LATEST
+REGISTRY = CollectorRegistry(auto_describe=True)  # of all of them
+
+# By the kind of process: its page has these and no others'.
+_KINDS = ("router", "shard", "expirer", "sink", "recaller", "remover")
+_PAGES = {kind: CollectorRegistry(auto_describe=True) for kind in _KINDS}
+# From one small commit (2 ms) to the stalls that wait_timeout and lock waits allow (5 s).
+_SECONDS_BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+# A batch is 1 to 4,000 commands (L8).
+_RECORDS_BUCKETS = (1, 4, 16, 64, 256, 1024, 2048, 4000)
+_LANE = ("shard", "lane")
+_ARCHIVE = ("sink", "recaller", "remover")
+
+Metric = TypeVar("Metric", bound=MetricWrapperBase)
+
+
+def _shown(metric: Metric, *kinds: str) -> Metric:
+    """Put a metric on the pages of these kinds of process."""
+    for registry in (REGISTRY, *(_PAGES[kind] for kind in kinds)):
+        registry.register(metric)
+    return metric
+
+
+def _counter(name: str, says: str, labels: tuple[str, ...], *kinds: str) -> Counter:
+    return _shown(Counter(name, says, labels, registry=None), *kinds)
+
+
+def _gauge(name: str, says: str, labels: tuple[str, ...], *kinds: str) -> Gauge:
+    return _shown(Gauge(name, says, labels, registry=None), *kinds)
+
+
+def _histogram(name: str, says: str, labels: tuple[str, ...], buckets: tuple[float, ...], *kinds: str) -> Histogram:
+    return _shown(Histogram(name, says, labels, buckets=buckets, registry=None), *kinds)
+
+
+# Router
+ROUTED = _counter("balance_router_records_total", "Records forwarded to a lane", ("shard",), "router")
+ROUTER_STUBS = _counter("balance_router_stubs_total", "Records too large to forward whole (W4)", (), "router")
+ROUTER_DEAD_LETTERS = _counter("balance_router_dead_letters_total", "Records the router refused", ("cause",), "router")
+
+# Shard worker
+LANE_RESULTS = _counter("balance_lane_results_total", "Results committed, by status", (*_LANE, "status"), "shard")
+LANE_DEAD_LETTERS = _counter("balance_lane_dead_letters_total", "Records the lane could not read", _LANE, "shard")
+LANE_SILENCES = _counter(
+    "balance_lane_silences_total",
+    "Records that leave nothing: the router's redeliveries (L10), service records that find nothing to do (I7)",
+    _LANE,
+    "shard",
+)
+LANE_RETRIES = _counter("balance_lane_retries_total", "Batches thrown away and begun again", (*_LANE, "fault"), "shard")
+LANE_BATCH_RECORDS = _histogram("balance_lane_batch_records", "Records of a batch", _LANE, _RECORDS_BUCKETS, "shard")
+LANE_NEXT_OFFSET = _gauge("balance_lane_next_offset", "First record not decided (D)", _LANE, "shard")
+LANE_PUBLISHED_OFFSET = _gauge("balance_lane_published_offset", "First record not published (P)", _LANE, "shard")
+LANE_STOPPED = _gauge("balance_lane_stopped", "1 while the lane is stopped with this code", (*_LANE, "code"), "shard")
+
+# Expirer
+TICKS_SENT = _counter("balance_expirer_ticks_total", "TICK records written", ("shard",), "expirer")
+EXPIRIES_SENT = _counter("balance_expirer_expiries_total", "EXPIRE_HOLD records written", ("shard",), "expirer")
+
+# Sink, recaller, remover
+SINK_ROWS = _counter("balance_sink_rows_total", "Journal rows durable in Cassandra", (), "sink")
+SINK_WRITE_SECONDS = _histogram(
+    "balance_sink_write_seconds", "One round of archive writes", (), _SECONDS_BUCKETS, "sink"
+)
+ARCHIVE_WAITING_SECONDS = _gauge(
+    "balance_archive_waiting_seconds", "How long Cassandra has not answered; 0 while it does", (), *_ARCHIVE
+)
+RECALLS = _counter("balance_recaller_recalls_total", "RECALL_ORIGINAL sent", ("recalled",), "recaller")
+RECALLS_WAITING = _gauge("balance_recaller_waiting", "Refunds that wait for coverage (H4)", (), "recaller")
+RECALLS_UNDECIDED = _gauge(
+    "balance_recaller_undecided", "Recalls sent that their lane has not answered yet", (), "recaller"
+)
+SLICES_REMOVED = _counter("balance_remover_slices_total", "Journal slices dropped", ("shard",), "remover")
+SLICES_WAITING = _gauge(
+    "balance_remover_slices_waiting", "Slices past their window that may not go yet", ("shard",), "remover"
+)
+JOURNAL_SLICES = _gauge(
+    "balance_journal_slices", "Slices that the journal has; 1,000 are too many (A7)", ("shard",), "remover"
+)
+SLICES_LACKING = _gauge(
+    "balance_journal_slices_lacking",
+    "Slices that ids will need and that do not fit: lanes stop at them",
+    ("shard",),
+    "remover",
+)
+FINDINGS = _counter("balance_findings_total", "Findings raised", ("kind",), "remover")
+
+# Every process
+TOPIC_PARTITIONS_UNUSED = _gauge(
+    "balance_topic_partitions_unused",
+    "Partitions of a topic above those the service uses; somebody raised its count",
+    ("topic",),
+    *_KINDS,
+)
+FAULTS = _counter("balance_faults_total", "Faults met, by class", ("process", "fault"), *_KINDS)
+
+
+def metrics_page(process: str) -> bytes:
+    """Return what a process shows in Prometheus' text format, for ``/metrics``.
+
+    Args:
+        process: Its name: ``router``, ``shard-s1``.
+    """
+    return generate_latest(_PAGES[process.partition("-")[0]])
