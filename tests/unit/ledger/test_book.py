@@ -104,6 +104,15 @@ def test_the_book_lets_go_of_what_no_batch_names() -> None:
     assert not lane.book.decisions
 
 
+@pytest.mark.parametrize("accounts_max", [2, 3, 1_000])
+def test_a_book_with_room_keeps_every_account(accounts_max: int) -> None:
+    lane = build.lane_with("a", "b")
+
+    lane.book.forget([], accounts_max=accounts_max)
+
+    assert set(lane.book.accounts) == {("a", "USD"), ("b", "USD")}
+
+
 class CountingSteps(OrderedDict[AccountKey, Account | None]):
     """Accounts that count how many of them were looked at in turn."""
 

@@ -116,6 +116,14 @@ def test_a_release_is_raised_by_the_log_and_never_lowered_again() -> None:
     assert next_rules(raised, replace(WISH, version=5, release=RULES_RELEASE - 1), now_ms=START_MS) is None
 
 
+def test_the_newest_format_of_results_that_this_release_knows_is_brought_by_the_log() -> None:
+    raised = next_rules(NOW, replace(WISH, result_version=RESULT_VERSION), now_ms=START_MS)
+    assert raised is not None
+
+    assert raised.result_version == RESULT_VERSION
+    assert next_rules(raised, replace(WISH, version=5, result_version=RESULT_VERSION - 1), now_ms=START_MS) is None
+
+
 @pytest.mark.parametrize("version", [2, 3, 5, 0, -1])
 def test_a_version_that_is_not_the_next_has_no_effect(version: int) -> None:
     assert next_rules(NOW, replace(WISH, version=version), now_ms=START_MS) is None

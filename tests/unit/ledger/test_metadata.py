@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from typing import Any
 
@@ -108,6 +109,7 @@ def test_an_integer_is_as_long_as_every_python_reads() -> None:
     longest = b'{"a":-' + b"9" * INTEGER_DIGITS_MAX + b"}"
 
     assert canonical_metadata(longest) == longest
+    assert sys.int_info.str_digits_check_threshold == INTEGER_DIGITS_MAX  # below it no setting of Python's counts
 
 
 @pytest.mark.parametrize(
