@@ -32,18 +32,6 @@ MAY_IMPORT: dict[str, set[str]] = {
     "recovery": FLOOR
     | {"metrics", "telemetry", "troubles", "ledger", "routing", "wire", "stores", "streams", "lane", "workers"}
     | {"client"},
-        "metrics",
-        "telemetry",
-        "troubles",
-        "ledger",
-        "routing",
-        "wire",
-        "stores",
-        "streams",
-        "lane",
-        "workers",
-        "client",
-    },
     "ops": FLOOR
     | {
         "version",
