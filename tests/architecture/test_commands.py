@@ -12,7 +12,7 @@ from processors.ops.cli.wording import Words
 from tests.architecture.source_tree import ROOT, Module, modules
 from tests.command_line import ROOT_COMMAND
 
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 CONFIG = sorted((ROOT / "config").rglob("*.toml"))
 # In backticks, after "type: ", or alone on a line of an example.
 _TYPED = re.compile(r"`balance ([^`\n]+)`|type: balance ([a-z -]+)|^balance ([^\n#]+)", re.MULTILINE)

@@ -11,12 +11,15 @@ import pytest
 
 from tests.architecture.source_tree import ROOT, Module, modules
 
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+WAYS_IN = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+PAGES = [*WAYS_IN, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SHIPPED = ("config/**/*", "schemas/**/*", "docs/examples/*", "bin/*", "docker-compose.yml", "Dockerfile", "Makefile")
 FILES = [path for pattern in SHIPPED for path in sorted(ROOT.glob(pattern)) if path.is_file()]
 # A page, and after it a comma and the heading.
 _NAMED = re.compile(r"(README(?:\.md)?|docs/[a-z/]+\.md)(, (?=[A-Z]))?")
 _DECISION = re.compile(r'docs/decisions, "([^"]+)"')
+# A file or folder of this checkout; one whose name is still to be given has capitals in it.
+_PATH = re.compile(r"`((?:processors|tests|schemas|config|docs|bin|devtools)/[a-z0-9_./-]+)`")
 _LINK = re.compile(r"\]\((?!https?:)([^)#]*)(?:#([^)]+))?\)")
 
 
@@ -74,6 +77,13 @@ def test_a_link_leads_to_a_file_and_to_a_heading_of_it(page: Path) -> None:
             lost.append(f"{target}#{anchor}")
 
     assert not lost
+
+
+@pytest.mark.parametrize("page", WAYS_IN + sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
+def test_a_file_that_a_page_names_is_there(page: Path) -> None:
+    named = _PATH.findall(page.read_text(encoding="utf-8"))
+
+    assert [name for name in named if not (ROOT / name).exists()] == []
 
 
 def test_a_reference_that_leads_nowhere_is_found() -> None:
