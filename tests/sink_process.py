@@ -7,9 +7,10 @@ import signal
 import sys
 import threading
 
+from processors.ops.assembly.sink import run_sink
 from processors.streams.connection import KafkaAddress
 from processors.streams.consumer import GroupOptions
-from processors.workers.sink import GROUP, run_sink
+from processors.workers.sink import GROUP
 from tests.archived import archive_address
 from tests.servers import from_settings
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from processors.ops import assembly, services
+from processors.ops.assembly import expirer, recaller, remover, router, shard, sink
 from processors.ops.running import run_process
 from processors.settings import Settings
 
@@ -30,34 +30,34 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     "router": Kind(
-        work=services.run_router,
+        work=router.run,
         per_shard=False,
         stop_deadline_ms=lambda settings: settings.router.stop_deadline_ms,
     ),
     "shard": Kind(
-        work=assembly.run_shard,
+        work=shard.run,
         per_shard=True,
         stop_deadline_ms=lambda settings: settings.worker.stop_deadline_ms,
     ),
     "expirer": Kind(
-        work=services.run_expirer,
+        work=expirer.run,
         per_shard=True,
         stop_deadline_ms=lambda settings: settings.worker.stop_deadline_ms,
         rests_ms=lambda settings: settings.expirer.tick_ms,
     ),
     "sink": Kind(
-        work=services.run_the_sink,
+        work=sink.run,
         per_shard=False,
         stop_deadline_ms=lambda settings: settings.sink.stop_deadline_ms,
         rests_ms=lambda settings: settings.sink.batch_wait_ms,
     ),
     "recaller": Kind(
-        work=services.run_the_recaller,
+        work=recaller.run,
         per_shard=False,
         stop_deadline_ms=lambda settings: settings.recaller.stop_deadline_ms,
     ),
     "remover": Kind(
-        work=services.run_the_remover,
+        work=remover.run,
         per_shard=True,
         stop_deadline_ms=lambda settings: settings.remover.stop_deadline_ms,
     ),

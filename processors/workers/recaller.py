@@ -20,22 +20,15 @@ from processors.ledger.commands import CommandType, Recalled, RecallOriginal
 from processors.ledger.outcomes import Status
 from processors.metrics import RECALLS, RECALLS_UNDECIDED, RECALLS_WAITING
 from processors.routing.units import partition_of
-from processors.stores.addresses import CassandraAddress
-from processors.stores.archive_reader import ArchiveReader, StepKey
+from processors.stores.archive_reader import StepKey
 from processors.stores.archive_rows import Covered
-from processors.stores.archive_schema import open_archive
-from processors.streams.connection import KafkaAddress
-from processors.streams.consumer import GroupOptions
-from processors.streams.group import GroupConsumer
-from processors.streams.producer import IdempotentProducer
-from processors.streams.topics import COMMANDS_TOPIC, RESULTS_TOPIC
 from processors.telemetry import PULSE, get_logger
 from processors.troubles import TROUBLES
 from processors.wire.commands import encode_command
 from processors.wire.records import OutRecord, Record
 from processors.wire.results import STATUS_HEADER, TYPE_HEADER, decode_result
 from processors.wire.signature import SIGNATURE_HEADER, KeyRing, sign
-from processors.workers.archive_wait import ArchiveWait, until_answered
+from processors.workers.archive_wait import ArchiveWait
 from processors.workers.open_refunds import Coverage, OpenRefund, OpenRefunds
 
 log = get_logger(__name__)
@@ -299,53 +292,3 @@ def _open_refund_of(record: Record) -> OpenRefund | None:
         refund_id=result.command_id,
         original_id=result.related_id,
     )
-
-
-def run_recaller(
-    kafka: KafkaAddress,
-    archive: CassandraAddress,
-    *,
-    group: GroupOptions,
-    keyring: KeyRing,
-    commands_partitions: int,
-    batch_records_max: int,
-    retry_ms: int,
-    requests_max: int,
-    stopping: threading.Event,
-) -> int:
-    """Run one recaller until told to stop, and return 0; several share the results partitions.
-
-    Args:
-        kafka: The brokers.
-        archive: Cassandra; waited for at the start as later.
-        group: This member's place in ``GROUP``.
-        keyring: Signs.
-        commands_partitions: Of balance.commands, a power of two.
-        batch_records_max: Results read at once.
-        retry_ms: Pause before asking again for what waits.
-        requests_max: Reads of the archive on the way at once.
-        stopping: Set to end.
-
-    Raises:
-        Fault: One that waiting does not mend.
-    """
-    session = until_answered("recaller", lambda: open_archive(archive, requests_max=requests_max), stopping)
-    if session is None:
-        return 0
-    options = RecallerOptions(
-        commands_topic=kafka.topic_prefix + COMMANDS_TOPIC,
-        commands_partitions=commands_partitions,
-        keyring=keyring,
-        batch_records_max=batch_records_max,
-        retry_ms=retry_ms,
-    )
-    sender = IdempotentProducer(kafka)
-    recaller = Recaller(options, ArchiveReader(session), sender)
-    consumer = GroupConsumer(kafka, RESULTS_TOPIC, group, on_revoked=recaller.revoked)
-    try:
-        recaller.run(consumer, stopping)
-    finally:
-        consumer.close()
-        sender.close()
-        session.close()
-    return 0

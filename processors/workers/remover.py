@@ -17,19 +17,13 @@ from processors.faults import Retryable, StopCode, Unavailable
 from processors.ids import SLICE_MS, SLICES_MAX
 from processors.ledger.rules import Rules, newest_of
 from processors.metrics import FINDINGS, JOURNAL_SLICES, SLICES_LACKING, SLICES_REMOVED, SLICES_WAITING
-from processors.stores.addresses import CassandraAddress, MysqlAddress
-from processors.stores.archive_reader import ArchiveReader
-from processors.stores.archive_schema import open_archive
 from processors.stores.partitions import Room
-from processors.stores.shard_reader import LanePosition, open_reader
-from processors.stores.shard_upkeep import DELETE_ROWS, Finding, ShardUpkeep
-from processors.streams.connection import KafkaAddress
-from processors.streams.producer import IdempotentProducer
-from processors.streams.topics import ARCHIVED_TOPIC
+from processors.stores.shard_reader import LanePosition
+from processors.stores.shard_upkeep import DELETE_ROWS, Finding
 from processors.telemetry import PULSE, get_logger
 from processors.wire.coverage import SliceRemoved, encode_archived
 from processors.wire.records import OutRecord
-from processors.workers.archive_wait import ArchiveWait, until_answered
+from processors.workers.archive_wait import ArchiveWait
 from processors.workers.slice_proof import Copies, Difference, SliceProver, SliceRows, slice_subject
 
 log = get_logger(__name__)
@@ -333,49 +327,27 @@ def _needed_from_ms(rules: Mapping[int, Rules], position: LanePosition | None, n
     return newest_of(rules.values()).window_start_ms(lane_time_ms or now_ms)
 
 
-def run_remover(
-    kafka: KafkaAddress,
-    archive: CassandraAddress,
-    shards: Mapping[str, MysqlAddress],
-    *,
-    interval_ms: int,
-    requests_max: int,
-    stopping: threading.Event,
-) -> int:
-    """Look after the slices of some shards until told to stop.
+def run(make_remover: Callable[[], Remover], stopping: threading.Event, *, interval_ms: int) -> None:
+    """Look after a shard's slices until told to stop; a server that is away is waited for.
 
     Args:
-        kafka: The brokers.
-        archive: Cassandra; waited for at the start as later.
-        shards: Their databases, by id.
-        interval_ms: From look to look.
-        requests_max: Reads on the way at once.
+        make_remover: Asks the shard's database what it was made with, and returns its remover.
         stopping: Set to end.
-
-    Returns:
-        0.
+        interval_ms: From look to look.
 
     Raises:
-        Misconfigured: A database or the archive is not of this release, or is another shard's.
+        Misconfigured: The database is not of this release, or is another shard's.
     """
-    session = until_answered("remover", lambda: open_archive(archive, requests_max=requests_max), stopping)
-    if session is None:
-        return 0
-    teller = IdempotentProducer(kafka)
-    try:
-        removers = {
-            shard: _Tended(kafka, shard, address, archive=ArchiveReader(session), teller=teller, stopping=stopping)
-            for shard, address in shards.items()
-        }
-        while not stopping.is_set():
-            for remover in removers.values():
-                remover.look()
-            waits_s = [remover.wait.pause_s for remover in removers.values() if remover.wait.waiting]
-            _rest(min([interval_ms / 1000, *waits_s]), stopping)
-    finally:
-        teller.close()
-        session.close()
-    return 0
+    remover: Remover | None = None
+    wait = ArchiveWait("remover")
+    while not stopping.is_set():
+        try:
+            remover = remover or make_remover()
+            remover.step(time.time_ns() // 1_000_000)
+            wait.answered()
+        except (Unavailable, Retryable) as fault:
+            wait.failed(fault)
+        _rest(min(interval_ms / 1000, wait.pause_s) if wait.waiting else interval_ms / 1000, stopping)
 
 
 def _rest(seconds: float, stopping: threading.Event) -> None:
@@ -384,46 +356,3 @@ def _rest(seconds: float, stopping: threading.Event) -> None:
     while (left_s := ends_s - time.monotonic()) > 0 and not stopping.is_set():
         PULSE.beat()
         stopping.wait(min(left_s, PULSE_EVERY_S))
-
-
-class _Tended:
-    """A shard's remover with its connections; a server that is away is waited for, the other shards go on."""
-
-    def __init__(
-        self,
-        kafka: KafkaAddress,
-        shard: str,
-        address: MysqlAddress,
-        *,
-        archive: ArchiveReader,
-        teller: IdempotentProducer,
-        stopping: threading.Event,
-    ) -> None:
-        self._kafka = kafka
-        self._shard = shard
-        self._reader = open_reader(address)
-        self._upkeep = ShardUpkeep(address)
-        self._archive = archive
-        self._teller = teller
-        self._stopping = stopping
-        self._remover: Remover | None = None
-        self.wait = ArchiveWait("remover")
-
-    def look(self) -> None:
-        try:
-            if self._remover is None:
-                self._remover = self._made()
-            self._remover.step(time.time_ns() // 1_000_000)
-            self.wait.answered()
-        except (Unavailable, Retryable) as fault:
-            self.wait.failed(fault)
-
-    def _made(self) -> Remover:
-        row = self._reader.check(self._shard)
-        options = RemoverOptions(
-            shard=self._shard,
-            lanes=row.lanes,
-            results_partitions=row.results_partitions,
-            archived_topic=self._kafka.topic_prefix + ARCHIVED_TOPIC,
-        )
-        return Remover(options, self._reader, self._upkeep, self._archive, self._teller, stopping=self._stopping)

@@ -14,23 +14,15 @@ from typing import Protocol
 
 from processors.faults import Fault, Misconfigured, Retryable, Unavailable
 from processors.metrics import SINK_ROWS, SINK_WRITE_SECONDS
-from processors.stores.addresses import CassandraAddress
 from processors.stores.archive_reader import ArchiveReader
 from processors.stores.archive_rows import ArchiveRows, Collector, position_by_hand
-from processors.stores.archive_schema import open_archive
-from processors.stores.archive_writer import ArchiveWriter
-from processors.stores.cassandra import CassandraSession
-from processors.streams.connection import KafkaAddress
-from processors.streams.consumer import GroupOptions
-from processors.streams.group import GroupConsumer
-from processors.streams.producer import IdempotentProducer
-from processors.streams.topics import ARCHIVED_TOPIC, RESULTS_TOPIC, Topics
+from processors.streams.topics import RESULTS_TOPIC, Topics
 from processors.telemetry import PULSE
 from processors.troubles import TROUBLES
 from processors.wire.coverage import Coverage, encode_archived
 from processors.wire.records import OutRecord, Record
 from processors.wire.results import decode_result
-from processors.workers.archive_wait import FIRST_PAUSE_S, ArchiveWait, until_answered
+from processors.workers.archive_wait import FIRST_PAUSE_S, ArchiveWait
 
 GROUP = "balance-sink"
 # A batch is closed here, too: the rows made of it take some four times as much memory.
@@ -353,68 +345,3 @@ class SinkPositions:
             except Unavailable:
                 if time.monotonic() > ends_s or self._stopping.wait(FIRST_PAUSE_S):
                     raise
-
-
-def run_sink(
-    kafka: KafkaAddress,
-    archive: CassandraAddress,
-    *,
-    group: GroupOptions,
-    archived_partitions: int,
-    batch_rows_max: int,
-    batch_wait_ms: int,
-    requests_max: int,
-    stopping: threading.Event,
-) -> int:
-    """Run one sink until told to stop; several share the results partitions.
-
-    Args:
-        kafka: The brokers.
-        archive: Cassandra; waited for at the start as later.
-        group: This member's place in ``GROUP``.
-        archived_partitions: Of balance.archived.
-        batch_rows_max: Results read at once.
-        batch_wait_ms: How long to gather them.
-        requests_max: Writes on the way at once.
-        stopping: Set to end.
-
-    Returns:
-        0.
-
-    Raises:
-        Fault: One that waiting does not mend.
-    """
-    session = until_answered("sink", lambda: open_archive(archive, requests_max=requests_max), stopping)
-    if session is None:
-        return 0
-    try:
-        _run(session, kafka, group, _options(kafka, archived_partitions, batch_rows_max, batch_wait_ms), stopping)
-    finally:
-        session.close()
-    return 0
-
-
-def _options(kafka: KafkaAddress, archived_partitions: int, batch_rows_max: int, batch_wait_ms: int) -> SinkOptions:
-    return SinkOptions(
-        topic_id=Topics(kafka).topic_id(RESULTS_TOPIC),
-        archived_topic=kafka.topic_prefix + ARCHIVED_TOPIC,
-        archived_partitions=archived_partitions,
-        batch_rows_max=batch_rows_max,
-        batch_wait_ms=batch_wait_ms,
-    )
-
-
-def _run(
-    session: CassandraSession, kafka: KafkaAddress, group: GroupOptions, options: SinkOptions, stopping: threading.Event
-) -> None:
-    positions = SinkPositions(ArchiveReader(session), Topics(kafka), options.topic_id, stopping)
-    writer = until_answered("sink", lambda: ArchiveWriter(session), stopping)
-    if writer is None:
-        return
-    teller = IdempotentProducer(kafka)
-    consumer = GroupConsumer(kafka, RESULTS_TOPIC, group, start_at=positions.start_at)
-    try:
-        Sink(options, consumer, writer, teller, now_ms=lambda: time.time_ns() // 1_000_000).run(stopping)
-    finally:
-        consumer.close()
-        teller.close()

@@ -29,7 +29,8 @@ from processors.ledger.commands import (
     TopUp,
     VoidHold,
 )
-from processors.ops import addresses, proving
+from processors.ops import addresses
+from processors.ops.assembly import proving
 from processors.ops.local_service import log_folder
 from processors.ops.supervisor import read_states
 from processors.routing.units import partition_of

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from confluent_kafka import KafkaError, Message
 
-from processors.ops import assembly
+from processors.ops.assembly import shard
 from processors.ops.running import Persistence
 from processors.settings import load_settings
 from processors.streams.publisher import TransactionalPublisher
@@ -56,7 +56,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     settings = load_settings().changed(process="shard-s1")
     return Persistence("shard", stopping).run(
-        lambda stopping: assembly.run_shard(settings, "s1", stopping, publisher=PluggedPublisher)
+        lambda stopping: shard.run(settings, "s1", stopping, publisher=PluggedPublisher)
     )
 
 

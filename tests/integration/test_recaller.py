@@ -12,6 +12,7 @@ from processors.ids import derived_id, id_text
 from processors.ledger.commands import CommandType, Recalled, RecallOriginal
 from processors.ledger.outcomes import Reason, Status
 from processors.ledger.rules import Rules
+from processors.ops.assembly.recaller import run_recaller
 from processors.routing.units import partition_of, unit_of
 from processors.stores.addresses import CassandraAddress
 from processors.stores.archive_rows import Collector, id_partition
@@ -26,7 +27,7 @@ from processors.wire.records import OutRecord, Record
 from processors.wire.result_format import write_result
 from processors.wire.route import ROUTE_HEADER, Route, RouteKind, encode_route
 from processors.wire.signature import SIGNATURE_HEADER, verify
-from processors.workers.recaller import ASKED_MAX, GROUP, run_recaller
+from processors.workers.recaller import ASKED_MAX, GROUP
 from tests.archived import NOW_MS, a_posting, a_result, empty, id_at, make_archive, session_of
 from tests.integration.recalls import (
     KEYRING,

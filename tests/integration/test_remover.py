@@ -14,6 +14,7 @@ from processors.ids import SLICE_MS, SLICES_MAX, id_text, slice_of
 from processors.ledger.book import Hold, Refunded
 from processors.ledger.commands import CommandType
 from processors.metrics import REGISTRY, SLICES_WAITING
+from processors.ops.assembly.remover import run_remover
 from processors.stores.addresses import CassandraAddress
 from processors.stores.archive_reader import ArchiveReader
 from processors.stores.archive_rows import Covered
@@ -25,7 +26,6 @@ from processors.streams.connection import KafkaAddress
 from processors.streams.topics import ARCHIVED_TOPIC
 from processors.wire.coverage import SliceRemoved, decode_archived
 from processors.wire.results import decode_result
-from processors.workers.remover import run_remover
 from tests.archived import INCARNATION, NOW_MS, Ledger, id_at, journal_row_of
 from tests.cable import Cable
 from tests.integration.mysql_shard import rows_of, take_lane
@@ -287,8 +287,8 @@ def test_the_process_removes_a_slice_and_tells_it_on_balance_archived(
         address = replace(archive, hosts=("127.0.0.1",), port=cable.port)
         thread = threading.Thread(
             target=run_remover,
-            args=(kafka, address, {"s1": shard.mysql}),
-            kwargs={"interval_ms": 100, "requests_max": 4, "stopping": shard.stopping},
+            args=(kafka, address, shard.mysql),
+            kwargs={"shard": "s1", "interval_ms": 100, "requests_max": 4, "stopping": shard.stopping},
         )
         thread.start()
         try:

@@ -17,7 +17,8 @@ from confluent_kafka.admin import AdminClient
 
 from processors.faults import Misconfigured
 from processors.ledger.commands import Pay
-from processors.ops import addresses, proving
+from processors.ops import addresses
+from processors.ops.assembly import proving
 from processors.recovery.replay import BATCH_RECORDS, ReplayProgress
 from processors.routing.units import partition_of
 from processors.stores.addresses import MysqlAddress

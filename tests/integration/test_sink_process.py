@@ -18,13 +18,14 @@ from typing import Any
 import pytest
 
 from processors.faults import Misconfigured
+from processors.ops.assembly.sink import run_sink
 from processors.stores.archive_writer import ArchiveWriter
 from processors.streams.connection import KafkaAddress
 from processors.streams.consumer import GroupOptions
 from processors.streams.topics import RESULTS_TOPIC, Topics
 from processors.wire.coverage import Coverage, decode_archived
 from processors.wire.journal_chunk import decode_chunk
-from processors.workers.sink import GROUP, run_sink
+from processors.workers.sink import GROUP
 from tests.archived import Ledger, all_rows, make_archive, roots_of, session_of
 from tests.cable import Cable
 from tests.kafka_log import KafkaLog

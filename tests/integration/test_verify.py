@@ -8,7 +8,8 @@ import pytest
 
 from processors.ids import slice_of
 from processors.ledger.commands import Command, OpenAccount, Pay, PlaceHold, TopUp
-from processors.ops import addresses, proving
+from processors.ops import addresses
+from processors.ops.assembly import proving
 from processors.ops.cli.history import open_lookup
 from processors.recovery.repair import Repair
 from processors.stores.archive_rows import Collector

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from processors.faults import Misconfigured
+from processors.ops.assembly.proving import target_address
 from processors.ops.cli.main import main
-from processors.ops.proving import target_address
 from processors.ops.setting_up import initialize
 from processors.settings import Settings, load_settings
 

@@ -13,6 +13,7 @@ from rich.progress import TaskID
 from rich.text import Text
 
 from processors.faults import Misconfigured
+from processors.ops.assembly.proving import repair_archive, replay_shard, target_address, verify_shard
 from processors.ops.cli.sending import progress_bar
 from processors.ops.cli.terminal import (
     JsonOption,
@@ -24,7 +25,6 @@ from processors.ops.cli.terminal import (
     settings,
 )
 from processors.ops.exits import EXIT_REJECTED
-from processors.ops.proving import repair_archive, replay_shard, target_address, verify_shard
 from processors.recovery.repair import Repair
 from processors.recovery.replay import ReplayProgress
 from processors.recovery.verify import Check

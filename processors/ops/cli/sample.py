@@ -13,6 +13,7 @@ from rich.progress import Progress
 
 from processors.client import Client, ClientConfig, CommandIds
 from processors.ops import addresses, assembly, demo, keys, local_service, stack
+from processors.ops.assembly.proving import verify_shard
 from processors.ops.cli.history import print_statement
 from processors.ops.cli.looking import print_accounts
 from processors.ops.cli.proving import counting, print_checks
@@ -21,7 +22,6 @@ from processors.ops.cli.stack import say
 from processors.ops.cli.terminal import page, print_table, settings
 from processors.ops.demo import Daybook, DayOutcome
 from processors.ops.exits import EXIT_GOOD, EXIT_REJECTED
-from processors.ops.proving import verify_shard
 from processors.ops.sample_day import CURRENCIES, Day, plan_day
 from processors.ops.setting_up import initialize
 from processors.ops.supervisor import Supervisor

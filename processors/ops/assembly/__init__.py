@@ -1,17 +1,15 @@
-"""Builds gates, topics and a shard's worker from the settings; the layers below know no settings."""
+"""Builds every process and proof from the settings: a file each, and here what several of them are made of.
+
+The layers below know no settings.
+"""
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterable
 
 from processors.faults import Misconfigured
-from processors.lane.lane import LaneParts
-from processors.lane.log import TopicLaneLog
-from processors.lane.runner import LaneLimits
 from processors.lane.standing import LaneContext
-from processors.metrics import LANE_BATCH_RECORDS
 from processors.ops import counts
 from processors.ops.addresses import kafka_address, mysql_address
 from processors.ops.keys import keyring
@@ -19,8 +17,7 @@ from processors.settings import Settings
 from processors.stores.lane_store import MysqlLaneStore
 from processors.stores.migrations import ShardRow, check_database
 from processors.stores.shard_reader import open_reader
-from processors.streams.consumer import AssignmentEvents, GroupOptions, RecordConsumer
-from processors.streams.publisher import TransactionalPublisher
+from processors.streams.consumer import GroupOptions
 from processors.streams.topics import (
     DEAD_LETTERS_TOPIC,
     LOOK_DEADLINE_S,
@@ -28,14 +25,12 @@ from processors.streams.topics import (
     Topics,
     TopicSpec,
     service_topics,
-    shard_topic,
 )
 from processors.wire.admission import Gate
 from processors.wire.commands import ConfluentIds, type_of_payload
 from processors.wire.results import LaneIdentity, decision_of
 from processors.wire.schemas import ALL, Schema
 from processors.workers.partitions import PartitionWatch
-from processors.workers.shard import ShardConfig, ShardWorker
 
 
 def confluent_ids(settings: Settings) -> ConfluentIds:
@@ -201,68 +196,13 @@ def founded_settings(settings: Settings, shard: str) -> Settings:
         reader.close()
 
 
-def run_shard(
-    settings: Settings,
-    shard: str,
-    stopping: threading.Event,
-    *,
-    publisher: type[TransactionalPublisher] = TransactionalPublisher,
-) -> int:
-    """Run one worker of a shard until ``stopping``; chaos tests give a publisher that fails at a named step.
-
-    Returns:
-        0, or 1 when every lane of this process is stopped.
-
-    Raises:
-        Misconfigured: A topic, a key or a database is not as it must be.
-        Fenced: Another process runs with this one's ``instance``.
-    """
-    settings = checked_shard(settings, shard)
-    address, topic = kafka_address(settings), shard_topic(shard)
-    topics, watch = check_topics(settings, topic, RESULTS_TOPIC, DEAD_LETTERS_TOPIC, process="shard")
-    gate(settings, 0)  # a keys file that cannot be read is said at the start
-    config = _shard_config(settings, shard, topics.topic_id(topic))
-
-    def make_parts(lane: int) -> LaneParts:
-        return LaneParts(
-            context=lane_context(settings, shard, lane, config.topic_id),
-            make_gate=lambda: gate(settings, lane),
-            store=lane_store(settings, shard, lane),
-            log=TopicLaneLog(address, consumer, shard=shard, lane=lane),
-            make_publisher=lambda: publisher(
-                address, f"{shard}.{lane}", address.topic_prefix + topic, consumer.group_metadata
-            ),
-            clock_ms=clock_ms,
-            book_accounts_max=settings.worker.book_accounts_max,
-            observe_published=LANE_BATCH_RECORDS.labels(shard, str(lane)).observe,
-        )
-
-    worker = ShardWorker(
-        config, make_parts, lambda: topics.topic_id(topic, deadline_s=LOOK_DEADLINE_S), watch.look_if_due
-    )
-    group = GroupOptions(
-        group=f"balance-shard-{shard}",
-        instance=f"{settings.instance}-{shard}",
-        session_timeout_ms=settings.worker.session_timeout_ms,
-    )
-    events = AssignmentEvents(assigned=worker.assigned, revoked=worker.revoked, started=worker.started)
-    consumer = RecordConsumer(address, address.topic_prefix + topic, group, events)
-    try:
-        return worker.run(consumer, stopping)
-    finally:
-        consumer.close()
+def counted(settings: Settings) -> Settings:
+    """Return the settings with the counts that the directory names; where they differ, that is logged."""
+    in_force = counts.of_directory(settings, kafka_address(settings))
+    counts.tell_ignored(settings, in_force)
+    return in_force
 
 
-def _shard_config(settings: Settings, shard: str, topic_id: bytes) -> ShardConfig:
-    worker = settings.worker
-    return ShardConfig(
-        shard=shard,
-        lanes=settings.topics.lanes,
-        limits=LaneLimits(
-            batch_commands_max=worker.batch_commands_max,
-            batch_sql_bytes_max=worker.batch_sql_bytes_max,
-            unpublished_batches_max=worker.queue_batches_max,
-            stop_deadline_s=worker.stop_deadline_ms / 1000,
-        ),
-        topic_id=topic_id,
-    )
+def member(settings: Settings, group: str) -> GroupOptions:
+    """Return this process's place in a group that every process of its kind is a member of."""
+    return GroupOptions(group=group, instance=settings.instance, session_timeout_ms=settings.worker.session_timeout_ms)

@@ -1,0 +1,91 @@
+"""Puts the recaller together."""
+
+from __future__ import annotations
+
+import threading
+
+from processors.ops import addresses, assembly, keys
+from processors.settings import Settings
+from processors.stores.addresses import CassandraAddress
+from processors.stores.archive_reader import ArchiveReader
+from processors.stores.archive_schema import open_archive
+from processors.streams.connection import KafkaAddress
+from processors.streams.consumer import GroupOptions
+from processors.streams.group import GroupConsumer
+from processors.streams.producer import IdempotentProducer
+from processors.streams.topics import COMMANDS_TOPIC, RESULTS_TOPIC
+from processors.wire.signature import KeyRing
+from processors.workers.archive_wait import until_answered
+from processors.workers.recaller import GROUP, Recaller, RecallerOptions
+
+
+def run(settings: Settings, _shard: str, stopping: threading.Event) -> int:
+    """Run one recaller until ``stopping``, and return 0.
+
+    Raises:
+        Misconfigured: A topic or the keys are not as they must be.
+        Fault: One that waiting does not mend.
+    """
+    settings = assembly.counted(settings)
+    assembly.check_topics(settings, RESULTS_TOPIC, COMMANDS_TOPIC, process="recaller")
+    return run_recaller(
+        addresses.kafka_address(settings),
+        addresses.cassandra_address(settings),
+        group=assembly.member(settings, GROUP),
+        keyring=keys.keyring(settings),
+        commands_partitions=settings.topics.commands_partitions,
+        batch_records_max=settings.recaller.batch_records_max,
+        retry_ms=settings.recaller.retry_ms,
+        requests_max=settings.sink.requests_max,
+        stopping=stopping,
+    )
+
+
+def run_recaller(
+    kafka: KafkaAddress,
+    archive: CassandraAddress,
+    *,
+    group: GroupOptions,
+    keyring: KeyRing,
+    commands_partitions: int,
+    batch_records_max: int,
+    retry_ms: int,
+    requests_max: int,
+    stopping: threading.Event,
+) -> int:
+    """Run a recaller on these servers until told to stop, and return 0; several share the results partitions.
+
+    Args:
+        kafka: The brokers.
+        archive: Cassandra; waited for at the start as later.
+        group: This member's place in ``GROUP``.
+        keyring: Signs.
+        commands_partitions: Of balance.commands, a power of two.
+        batch_records_max: Results read at once.
+        retry_ms: Pause before asking again for what waits.
+        requests_max: Reads of the archive on the way at once.
+        stopping: Set to end.
+
+    Raises:
+        Fault: One that waiting does not mend.
+    """
+    session = until_answered("recaller", lambda: open_archive(archive, requests_max=requests_max), stopping)
+    if session is None:
+        return 0
+    options = RecallerOptions(
+        commands_topic=kafka.topic_prefix + COMMANDS_TOPIC,
+        commands_partitions=commands_partitions,
+        keyring=keyring,
+        batch_records_max=batch_records_max,
+        retry_ms=retry_ms,
+    )
+    sender = IdempotentProducer(kafka)
+    recaller = Recaller(options, ArchiveReader(session), sender)
+    consumer = GroupConsumer(kafka, RESULTS_TOPIC, group, on_revoked=recaller.revoked)
+    try:
+        recaller.run(consumer, stopping)
+    finally:
+        consumer.close()
+        sender.close()
+        session.close()
+    return 0

@@ -1,0 +1,84 @@
+"""Puts a shard's remover together."""
+
+from __future__ import annotations
+
+import threading
+
+from processors.ops import addresses, assembly
+from processors.settings import Settings
+from processors.stores.addresses import CassandraAddress, MysqlAddress
+from processors.stores.archive_reader import ArchiveReader
+from processors.stores.archive_schema import open_archive
+from processors.stores.shard_reader import open_reader
+from processors.stores.shard_upkeep import ShardUpkeep
+from processors.streams.connection import KafkaAddress
+from processors.streams.producer import IdempotentProducer
+from processors.streams.topics import ARCHIVED_TOPIC
+from processors.workers import remover
+from processors.workers.archive_wait import until_answered
+from processors.workers.remover import Remover, RemoverOptions
+
+
+def run(settings: Settings, shard: str, stopping: threading.Event) -> int:
+    """Run one shard's remover until ``stopping``, and return 0.
+
+    Raises:
+        Misconfigured: A topic, the database or the archive is not as it must be.
+    """
+    assembly.check_topics(settings, ARCHIVED_TOPIC, process="remover")
+    return run_remover(
+        addresses.kafka_address(settings),
+        addresses.cassandra_address(settings),
+        addresses.mysql_address(settings, shard),
+        shard=shard,
+        interval_ms=settings.remover.interval_ms,
+        requests_max=settings.sink.requests_max,
+        stopping=stopping,
+    )
+
+
+def run_remover(
+    kafka: KafkaAddress,
+    archive: CassandraAddress,
+    database: MysqlAddress,
+    *,
+    shard: str,
+    interval_ms: int,
+    requests_max: int,
+    stopping: threading.Event,
+) -> int:
+    """Run a remover on these servers until told to stop, and return 0.
+
+    Args:
+        kafka: The brokers.
+        archive: Cassandra; waited for at the start as later.
+        database: The shard's.
+        shard: Its id.
+        interval_ms: From look to look.
+        requests_max: Reads on the way at once.
+        stopping: Set to end.
+
+    Raises:
+        Misconfigured: The database or the archive is not of this release, or is another shard's.
+    """
+    session = until_answered("remover", lambda: open_archive(archive, requests_max=requests_max), stopping)
+    if session is None:
+        return 0
+    teller, reader, upkeep = IdempotentProducer(kafka), open_reader(database), ShardUpkeep(database)
+
+    def make() -> Remover:
+        row = reader.check(shard)
+        options = RemoverOptions(
+            shard=shard,
+            lanes=row.lanes,
+            results_partitions=row.results_partitions,
+            archived_topic=kafka.topic_prefix + ARCHIVED_TOPIC,
+        )
+        return Remover(options, reader, upkeep, ArchiveReader(session), teller, stopping=stopping)
+
+    try:
+        remover.run(make, stopping, interval_ms=interval_ms)
+    finally:
+        teller.close()
+        session.close()
+    return 0

@@ -1,0 +1,83 @@
+"""Puts a shard's worker together."""
+
+from __future__ import annotations
+
+import threading
+
+from processors.lane.lane import LaneParts
+from processors.lane.log import TopicLaneLog
+from processors.lane.runner import LaneLimits
+from processors.metrics import LANE_BATCH_RECORDS
+from processors.ops import addresses, assembly
+from processors.settings import Settings
+from processors.streams.consumer import AssignmentEvents, GroupOptions, RecordConsumer
+from processors.streams.publisher import TransactionalPublisher
+from processors.streams.topics import DEAD_LETTERS_TOPIC, LOOK_DEADLINE_S, RESULTS_TOPIC, shard_topic
+from processors.workers.shard import ShardConfig, ShardWorker
+
+
+def run(
+    settings: Settings,
+    shard: str,
+    stopping: threading.Event,
+    *,
+    publisher: type[TransactionalPublisher] = TransactionalPublisher,
+) -> int:
+    """Run one worker of a shard until ``stopping``; chaos tests give a publisher that fails at a named step.
+
+    Returns:
+        0, or 1 when every lane of this process is stopped.
+
+    Raises:
+        Misconfigured: A topic, a key or a database is not as it must be.
+        Fenced: Another process runs with this one's ``instance``.
+    """
+    settings = assembly.checked_shard(settings, shard)
+    address, topic = addresses.kafka_address(settings), shard_topic(shard)
+    topics, watch = assembly.check_topics(settings, topic, RESULTS_TOPIC, DEAD_LETTERS_TOPIC, process="shard")
+    assembly.gate(settings, 0)  # a keys file that cannot be read is said at the start
+    config = _shard_config(settings, shard, topics.topic_id(topic))
+
+    def make_parts(lane: int) -> LaneParts:
+        return LaneParts(
+            context=assembly.lane_context(settings, shard, lane, config.topic_id),
+            make_gate=lambda: assembly.gate(settings, lane),
+            store=assembly.lane_store(settings, shard, lane),
+            log=TopicLaneLog(address, consumer, shard=shard, lane=lane),
+            make_publisher=lambda: publisher(
+                address, f"{shard}.{lane}", address.topic_prefix + topic, consumer.group_metadata
+            ),
+            clock_ms=assembly.clock_ms,
+            book_accounts_max=settings.worker.book_accounts_max,
+            observe_published=LANE_BATCH_RECORDS.labels(shard, str(lane)).observe,
+        )
+
+    worker = ShardWorker(
+        config, make_parts, lambda: topics.topic_id(topic, deadline_s=LOOK_DEADLINE_S), watch.look_if_due
+    )
+    group = GroupOptions(
+        group=f"balance-shard-{shard}",
+        instance=f"{settings.instance}-{shard}",
+        session_timeout_ms=settings.worker.session_timeout_ms,
+    )
+    events = AssignmentEvents(assigned=worker.assigned, revoked=worker.revoked, started=worker.started)
+    consumer = RecordConsumer(address, address.topic_prefix + topic, group, events)
+    try:
+        return worker.run(consumer, stopping)
+    finally:
+        consumer.close()
+
+
+def _shard_config(settings: Settings, shard: str, topic_id: bytes) -> ShardConfig:
+    worker = settings.worker
+    return ShardConfig(
+        shard=shard,
+        lanes=settings.topics.lanes,
+        limits=LaneLimits(
+            batch_commands_max=worker.batch_commands_max,
+            batch_sql_bytes_max=worker.batch_sql_bytes_max,
+            unpublished_batches_max=worker.queue_batches_max,
+            stop_deadline_s=worker.stop_deadline_ms / 1000,
+        ),
+        topic_id=topic_id,
+    )
