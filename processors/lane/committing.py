@@ -16,8 +16,9 @@ from processors.stores.rows import BatchWrite, Fence, LaneState, Progress
 from processors.wire.admission import Admission
 from processors.wire.records import Record
 
-# A batch of so many records means that the lane has a backlog: then its rows are read while the batch before it is
-# written. A smaller one is read and written in one transaction, so that each of its commands is answered sooner.
+# A batch of so many records shows that the lane has a backlog. Then the batch's rows are read in the transaction that
+# writes the batch before it, so that MySQL always has work. A smaller batch is read, decided and written in a single
+# transaction, so that its commands are answered sooner.
 AHEAD_FROM = 1_000
 
 
@@ -42,9 +43,9 @@ class BatchStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """Records that come next, and the rows they need, which are in the book.
+    """The next records to decide; the rows that they need are in the book.
 
-    They were admitted under ``rules``, which must be in force when they are decided (I6).
+    The records were admitted under ``rules``, and may only be decided while those rules are in force (I6).
     """
 
     admissions: list[Admission]
@@ -53,16 +54,17 @@ class _Batch:
 
 
 class Committer:
-    """Takes batches through three steps, each while the one before it takes the next (docs/design.md, A lane).
+    """Takes each batch through three steps: its rows are read, it is decided, it is written (docs/design.md, A lane).
 
-    In one transaction batch N is written and the rows of N+2 are read; meanwhile N+1 is decided, on N's outcome. N+1 is
-    written only after N is committed. ``fence`` is the state of the last commit: what the next transaction's locking
-    read must find (L1).
+    Three batches are on their way at once. While one transaction writes batch N and reads the rows of batch N+2, batch
+    N+1 is decided, as if N were committed already. N+1 is written only after N really is. ``fence`` is the state after
+    the last commit, which the locking read of the next transaction must find (L1).
 
-    A small batch that nothing precedes is read, decided and written in one transaction: it is answered sooner.
+    A small batch with nothing on its way before it takes all three steps in a single transaction, and is answered
+    sooner.
 
-    What a record is depends on the rules at its offset. So where a batch changes the rules its decisions end there, and
-    what was read behind is admitted again, and its rows are read again.
+    What a record is depends on the rules at its offset (I6). So where a record changes the rules its batch ends with
+    it, and the records after it, which were admitted under the old rules, are admitted and have their rows read again.
     """
 
     def __init__(
@@ -99,8 +101,9 @@ class Committer:
         self._read: _Batch | None = None  # its rows are in the book
         self._decided: Decided | None = None
         self._writing: Decided | None = None
-        # Behind a change of the rules: the rest of its batch, and the one that was read meanwhile. No more than these
-        # two: nothing else is taken before they are.
+        # Records that were admitted before a record changed the rules, and must be admitted anew: the rest of that
+        # record's batch, and the batch whose rows were read meanwhile. There are never more than these two, since
+        # no other records are taken before they are decided.
         self._read_before_rules: deque[list[Record]] = deque()
 
     @property
@@ -123,7 +126,9 @@ class Committer:
         return self._decider.standing.next_offset if self._read is None else self._read.admissions[-1].record.offset + 1
 
     def advance(self, records: list[Record], *, published: tuple[int, int], check: Callable[[], None]) -> int:
-        """Take some records, and move the batches before them on by a step; the last of them is still being written.
+        """Take some records, and move the batches before them on by one step.
+
+        A batch may still be on its way to MySQL when this returns.
 
         Args:
             records: The next ones; may be empty, to move on only. Call until ``idle`` to have all committed.

@@ -1,7 +1,7 @@
 """Decides a lane's records one after the other, and says what that writes and what it publishes. No I/O.
 
-The standing is how far the lane has *decided*, which may be one batch ahead of what it has committed: the book
-answers from the loaded rows and from what was decided since (L9).
+The standing says how far the lane has *decided*, which may be one batch ahead of what it has committed. The book
+therefore answers from the rows that were loaded and from what was decided since then (L9).
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ from processors.wire.results import (
 class Decided:
     """A batch that was decided: what it writes, what it publishes once that is committed, and which rows it named.
 
-    ``taken`` is how many of its records: those behind a change of the rules must be admitted anew, since the rules say
-    what a record is (I6).
+    ``taken`` says how many of the records it decided. Those that come after a change of the rules must be admitted
+    anew, since the rules say what a record is (I6).
     """
 
     taken: int
@@ -179,7 +179,8 @@ class Decider:
                 raise UndecidedError(admission.record.offset, LaneStopped(StopCode.BUG, told)) from bug
         standing = self.standing
         batch.lane_times, self.lane_times.unstored = self.lane_times.unstored, {}
-        # A database from before may be behind P: what it can prove as published ends where it stands itself.
+        # A restored database may stand before P. Then it stores its own offset as published, since its own rows end
+        # there.
         published = min(published, (standing.next_offset, standing.lane_time_ms))
         self._progress = Progress(
             lane=self._context.lane,

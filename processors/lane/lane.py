@@ -152,7 +152,10 @@ class Lane:
         parts.log.start(start, epoch)
 
     def _begin_at(self, published: GroupPosition, state: LaneState) -> tuple[int, int]:
-        """Return the first record to read, and the leader epoch before it: D, or where answering again begins (L4)."""
+        """Return the offset of the first record to read, and the leader epoch before it (L4).
+
+        That is D where everything decided is published, else the batch border at which answering again begins.
+        """
         progress = state.progress
         self._again = None
         self._again_from = (published.next_offset, published.lane_time_ms)
@@ -207,7 +210,7 @@ class Lane:
             raise LaneStopped(state.stop_code, state.stop_detail, stored=True, next_offset=state.progress.next_offset)
 
     def _may_go_on(self, state: LaneState, code: StopCode) -> bool:
-        """Say whether an operator's word came for which the lane waits; its next commit takes the stop away (I2)."""
+        """Say whether the operator's word has come for which the lane waits (I2). Its next commit ends the stop."""
         if code not in WAITING_FOR_A_TIME:
             return False
         offset = state.progress.next_offset
@@ -276,9 +279,10 @@ class Lane:
         return taken
 
     def _look_before_later_times(self, records: list[Record]) -> None:
-        """Read the log to its end before records that are a minute later than when that was done last (I2).
+        """Read the log to its end before a record whose stamp is a minute later than this machine's last look (I2).
 
-        Else a word on them may stand in the log that this owner does not know, and a replay does.
+        An operator's word on such a record may stand further on in the log. A replay, which knows the whole log, would
+        decide the record by that word; so this owner must know it, too.
         """
         times = self._times
         known_ms = times.looked_ms + self._parts.context.clock_ahead_max_ms
@@ -288,11 +292,11 @@ class Lane:
             times.looked_ms = self._ahead.look(decider.standing.next_offset, decider.book.rules, on_hand)
 
     def _published_border(self) -> tuple[int, int]:
-        """Return P, and the lane time there, as it is stored: where answering again could begin (L4).
+        """Return what is stored as P, and the lane time there: where the next owner may begin to answer again (L4).
 
-        While [P, D) of the assignment is answered again, P lies between batch borders, and the next owner begins at the
-        border before it. He needs the journal's rows from there on, and the remover keeps what is not stored as
-        published (A6).
+        That is P itself once everything of the assignment's [P, D) is answered again. Until then P moves on between
+        two batch borders, and the next owner would begin at the border before it. He needs the journal's rows from that
+        border on, and the remover keeps only rows after the stored P (A6): so what is stored is where this owner began.
         """
         published = self.publishing.published
         return published if published[0] >= self._decided_before else self._again_from
@@ -306,10 +310,11 @@ class Lane:
         self._committer.settle()
 
     def _read_again_before_a_gap(self, records: list[Record]) -> None:
-        """Have the log read once more from where the next record must be, before a gap stops the lane (L2).
+        """Before a gap stops the lane, have the log read once more from where the next record must be (L2).
 
-        An earlier runner of the lane in this process, which was held up for longer than its revocation waited, may have
-        moved the position that both share. A log with a gap has it again.
+        What looks like a gap may be the consumer's position. An earlier runner of this lane, in this process, may have
+        moved it after its partition was revoked: it was held up for longer than the revocation waited, and both use one
+        consumer. A gap in the log itself is met again.
         """
         next_offset = self._committer.next_offset if self._again is None else self._again.next_offset
         if records and records[0].offset != next_offset != self._gap_at:
@@ -323,7 +328,7 @@ class Lane:
             self.publishing.offer(Committed(batch.out, batch.position))
 
     def _check_at_published(self) -> None:
-        """Prove, on reaching P with a database from before, that it was decided the same again (L4)."""
+        """Compare digests when a restored database reaches P: it must have decided what was published (L4)."""
         standing = self._decider.standing
         if standing.next_offset == self._published_at.next_offset:
             refuse_other_digest(self._published_at, standing.digest)
@@ -333,8 +338,9 @@ class Lane:
     def _answer_again(self, records: list[Record], standing: Standing) -> int:
         """Answer again what was decided but perhaps not published: from the journal, or recomputed (L4).
 
-        In silence up to P, where the digests are compared. What follows is published batch by batch, and P moves on
-        with each: the next owner starts at the border before it, again in silence.
+        It begins at a batch border at or before P. What lies before P is answered without being published, and at P the
+        digests are compared. What lies behind P is published batch by batch. P moves on with each of them; should this
+        owner end meanwhile, the next one begins at the border before the new P, in the same way.
         """
         published_to = self._published_at.next_offset
         border = published_to if standing.next_offset < published_to else self._decided_before
@@ -394,7 +400,7 @@ class Lane:
         return [self._recomputed(admission, command, standing, book)]
 
     def _refuse_rewritten_below_published(self, records: list[Record]) -> None:
-        """Stop where a database from before would decide again what is not the log that was published from (L3, L4)."""
+        """Stop where a restored database would decide other records than those that were published (L3, L4)."""
         published = self._published_at
         for record in records:
             if record.offset >= published.next_offset:

@@ -29,7 +29,7 @@ def published_position(
         context: The lane's.
 
     Raises:
-        LaneStopped: DIGEST_DIFFERS: all was published, and another state than the database has.
+        LaneStopped: DIGEST_DIFFERS: results were published up to D, and not those that the database has.
     """
     progress = state.progress
     ours = _our_position(committed, context)
@@ -41,9 +41,10 @@ def published_position(
 
 
 def standing_up_to(borders: Borders, offset: int) -> Standing:
-    """Return the lane's state at the last batch border up to an offset: every lane has one at its first record.
+    """Return the lane's state at the last batch border at or before an offset; the lane's first record is one, too.
 
-    A database that was replayed, or restored and gone on from, was cut into other batches than what was published.
+    The offset itself need not be a border: a database that was replayed, or restored and decided on from there, has its
+    borders at other offsets than the one from which the results were published.
     """
     border = borders.last_border(offset)
     if border is None:
@@ -59,7 +60,7 @@ def standing_up_to(borders: Borders, offset: int) -> Standing:
 
 
 def refuse_other_digest(published: GroupPosition, digest: bytes) -> None:
-    """Stop before anything is published from a database that does not have what was published up to P (L4)."""
+    """Stop the lane if its database does not have, up to P, what was published; nothing more is published then (L4)."""
     if digest != published.digest:
         raise LaneStopped(
             StopCode.DIGEST_DIFFERS,

@@ -189,7 +189,7 @@ class LaneRunner:
 
     @property
     def has_stopped(self) -> bool:
-        """Say whether the lane does nothing more, and whoever asks the database hears why."""
+        """Say whether the lane does nothing more, and the database says why to whoever asks."""
         stored = self.condition is LaneCondition.STOPPED and self._unstored is None
         return stored or self.condition is LaneCondition.DROPPED
 
@@ -203,7 +203,7 @@ class LaneRunner:
 
     @property
     def movement(self) -> tuple[object, ...]:
-        """Return what is another whenever the lane has moved, or has met a fault, which is told here."""
+        """Return a value that differs from the last one whenever the lane has moved or has met a fault."""
         publishing = self._publishing
         published = None if publishing is None else publishing.published
         return self.condition, self._faults_met, self._taken, self._decided_to, published
@@ -325,11 +325,11 @@ class LaneRunner:
     # ------------------------------------------------------------------ what goes wrong
 
     def _meet(self, fault: Exception) -> float:
-        """Stop the lane, or say that it begins anew; return after how many seconds.
+        """Stop the lane, or have it begin anew; return how many seconds to wait before that.
 
-        Once a stop is stored nobody publishes for the lane any more, until an operator lets it go on. So what is
-        committed is published first. Where that fails the lane begins anew, answers it again, and meets what stops it
-        once more.
+        Once a stop is stored, nobody publishes for the lane until an operator lets it go on. So whatever is committed
+        is published before the stop is stored. Where that fails the lane begins anew: it answers the committed records
+        again, and then meets the record that stops it once more.
         """
         stop = why_stopped(fault)
         unpublished = None if stop is None else self._drain_publishing()

@@ -107,7 +107,7 @@ def meet(
 def _refuse_early(
     standing: Standing, record: Record, *, context: LaneContext, lane_times: LaneTimes, release: int
 ) -> None:
-    """Stop before a record that may be told another time than its stamp, where no word is known yet (I2)."""
+    """Stop the lane before a record whose stamp is too far ahead: an operator may still give it another time (I2)."""
     offset, time_ms = record.offset, record.timestamp_ms
     if lane_times.waits(record, release):
         raise LaneStopped(StopCode.CLOCK_AHEAD, f"offset {offset} waits for an operator's word on its time")

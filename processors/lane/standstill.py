@@ -36,7 +36,7 @@ class Moving(Protocol):
 
     @property
     def movement(self) -> tuple[object, ...]:
-        """Return what is another whenever the lane has moved, or has met a fault, which it tells of itself."""
+        """Return a value that differs from the last one whenever the lane has moved or has met a fault of its own."""
 
     @property
     def whereabouts(self) -> str:

@@ -1,7 +1,8 @@
 """The time of records whose broker's clock was wrong: an operator's words in the log, and which are in force (I2).
 
-Whether a word counts is a function of the log alone, so that it does not matter when the lane looked: it counts on the
-record that it begins at, or on nothing. No I/O.
+A *word* is an operator's record that says what time some records have. Whether it counts is a function of the log
+alone, so that it does not matter when the lane looked: a word counts from the record that it begins at, or not at all.
+No I/O.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from processors.wire.admission import Admission
 from processors.wire.commands import type_of_payload
 from processors.wire.records import Record
 
-# Twice as far as a record may be ahead of a worker's clock before it stops the lane: where it is a minute ahead of one
-# worker, no other worker whose clock is right within a minute more has decided it by its stamp before the word came.
+# How far a record's stamp must be ahead of the word's own for the word to count: twice as far as a stamp may be ahead
+# of a worker's clock before the lane stops. A worker decides a record by its stamp once the stamp is at most a minute
+# ahead of his clock. If his clock is right to a minute, he does so at most two minutes before the stamp: after the word
+# came.
 WORD_AHEAD_MS = 120_000
 _HEARD = {ControlType.SET_LANE_TIME, ControlType.SET_RULES}
 RANGES_SINCE = 2  # the release of the rules since which a word is about a range, and bounded by its own stamp
@@ -127,9 +130,9 @@ class WordsAhead:
 class LaneTimes:
     """What a lane was told about its records' times, and the words that stand in the log ahead of it.
 
-    ``unstored`` is what it was told since the last batch; whoever writes the next one takes it. ``looked_ms`` is this
-    machine's time when the log was last read to its end: of records that are within a minute of that, no word that
-    counts can come any more.
+    ``unstored`` is what it was told since the last batch, to be stored with the next one. ``looked_ms`` is this
+    machine's time when the log was last read to its end. On a record whose stamp is at most a minute later than that,
+    no word can come any more that counts.
     """
 
     def __init__(
@@ -147,7 +150,7 @@ class LaneTimes:
             told: By the first offset of each stretch; ``next_offset`` may lie within one.
             words: By the offset that each begins at, in the log's order; may grow.
             next_offset: The next record's.
-            let_pass_below: Records below it were decided before, on what some clock let pass.
+            let_pass_below: Records below it were decided before; how far they are ahead is not asked again.
             waiting_at: The record for whose time the lane waits, however long its own clock has passed it.
         """
         self.told = dict(told)
@@ -181,10 +184,11 @@ class LaneTimes:
         return min(time_ms, record.timestamp_ms) if record.append_time else time_ms
 
     def waits(self, record: Record, release: int) -> bool:
-        """Say whether the next record, which no word has given another time than its stamp, must have a word.
+        """Say whether the lane must go on waiting for a word on the next record, which no word in force is about.
 
-        A lane that waited for one may be told at any moment, so it goes on by the stamp only where a word says that
-        this is right: one that is too late to change it, and says a time from it on.
+        A lane that stopped at this record waits for an operator's word. It may decide the record by its stamp only if a
+        word says so: one that came too late to give the record another time, and that names a time not before the
+        stamp.
         """
         offset = record.offset
         return (
@@ -226,9 +230,9 @@ def _may_count(word: Word, offset: int, release: int) -> bool:
 
 
 def _is_in_force(word: Word, record: Record, release: int) -> bool:
-    """Say whether a word gives the record it begins at another time than its stamp.
+    """Say whether a word gives the record that it begins at another time than its stamp.
 
-    Not where the record may have been decided by its stamp before the word came.
+    It does not where some worker may have decided the record by its stamp before the word came.
     """
     if not _may_count(word, record.offset, release):
         return False

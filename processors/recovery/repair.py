@@ -1,8 +1,8 @@
 """Brings back what the archive lost, from MySQL's rows while they are there (A6); without a writer it only names it.
 
-What is missing is written again, made of the rows by what the sink makes of results. What is there and differs is named
-and left as it is, and so is whatever else such a row lacks: which of the two is right, MySQL does not know (`balance
-verify` compares with the results topic).
+What is missing is written again, made from MySQL's rows as the sink makes it from results. Where the archive differs
+from a row, the difference is named, and nothing of that row is written: MySQL alone cannot tell which of the two is
+right (`balance verify` compares MySQL with the results topic).
 """
 
 from __future__ import annotations

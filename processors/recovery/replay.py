@@ -157,7 +157,8 @@ def _refuse_missing_keys(gate: Gate, state: LaneState) -> None:
 def _decider(parts: ReplayParts, lane: int, state: LaneState, target: int, gate: Gate) -> Decider:
     """Return a decider that knows the operators' words on records' times before its first record (I2).
 
-    To the log's end, as the live lane reads: a word may stand behind the target, on a record before it.
+    It reads the log to its end, as the live lane does, since a word on a record before the target may stand behind the
+    target.
     """
     first = state.progress.next_offset
     _, end = parts.topic.bounds(lane)

@@ -68,9 +68,10 @@ class Trail:
 
 
 def whole_trail(archive: Statements | None, account: Account, trail: Trail | None, tail: Trail | None) -> Trail:
-    """Return an account's trail, with the gaps filled that slices left which have gone.
+    """Return an account's trail, with the gaps that removed slices left filled from the archive.
 
-    What is not archived yet is in MySQL, behind everything that is: so a gap is filled from the archive up to there.
+    A row that is not archived yet is still in MySQL, and comes after every row that is archived. So the archive is read
+    up to the first such row.
 
     Args:
         archive: None leaves gaps as they are.

@@ -115,7 +115,7 @@ class _Tally:
 
 @dataclass(slots=True)
 class _Sum:
-    """A sum over rows that does not depend on their order, and that another row, or one twice, changes."""
+    """A sum over rows in any order; a row more, a row less, a row twice or another row gives another sum."""
 
     count: int = 0
     total: int = 0
@@ -158,7 +158,8 @@ class _Statements:
 class _Journal:
     """What was read of the journal: trails of all postings and, as tails, of those that are not archived yet.
 
-    ``published`` and ``covered`` are, by lane, the sums of the rows that were, at the moment that the books are of.
+    ``published`` and ``covered`` are sums by lane: of the rows that were published, or covered, when the books were
+    read.
     """
 
     statements: _Statements
@@ -210,10 +211,10 @@ def verify(parts: VerifyParts) -> list[Check]:
     """Prove a shard's books.
 
     Returns:
-        One entry a check, each with what it found. An account whose first remaining row is not its first is opened by
-        that row's balance before it (V4); a gap left by a removed slice is filled from the archive. With the archive,
-        what an account stood at before its first remaining row is compared with the archived change; without it, an
-        account that has no row left is neither proven nor counted.
+        One entry a check, each with what it found. The journal may hold only the newest rows of an account. Then its
+        books are proven from the balance before the first of these rows on (V4), and with the archive that balance is
+        compared with the archived change. A gap that a removed slice left is filled from the archive. Without the
+        archive, an account that has no row left is neither proven nor counted.
 
     Raises:
         Unavailable: A store does not answer; nothing is proven then.
@@ -239,7 +240,7 @@ def verify(parts: VerifyParts) -> list[Check]:
 
 
 def _lanes(positions: dict[int, Progress]) -> Check:
-    """Prove that the lanes are partitions of one topic: results and archive are compared under each lane's own."""
+    """Prove that all lanes are of one topic. Else each is compared with the results and rows of its own topic."""
     tally = _Tally("lanes are all of one topic", counted=len(positions))
     lanes_of: dict[bytes, list[int]] = defaultdict(list)
     for lane, progress in sorted(positions.items()):
@@ -363,9 +364,9 @@ def _is_covered(parts: VerifyParts, coverage: dict[int, Covered], root: str, lan
 
 
 def _results(parts: VerifyParts, positions: dict[int, Progress], slices: set[int], journal: dict[int, _Sum]) -> Check:
-    """Prove that each published row is on the results topic, byte for byte, once for who dedupes (A1).
+    """Prove that each published row is on the results topic, byte for byte, and once for a consumer that dedupes (A1).
 
-    A stretch may be there twice (L4: the group offset was lost), but not with other bytes.
+    Results may have been published twice, after the group's offset was lost (L4); then the bytes must be the same.
     """
     assert parts.results is not None
     tally = _Tally("each journal row was published once, byte for byte")
@@ -420,9 +421,9 @@ def _archive(
 def _archived(
     archive: Archive, lane: int, progress: Progress, tally: _Tally
 ) -> Iterator[tuple[tuple[int, int], bytes]]:
-    """Yield place and bytes of a lane's archived rows; what came later is not in the books as they were.
+    """Yield place and bytes of a lane's archived rows, up to where the lane stood when the books were read.
 
-    A stretch that cannot be read is named, and the others are read.
+    Where some rows cannot be read the check says so, and goes on with the others.
     """
     for start in range(0, progress.next_offset, ARCHIVE_OFFSETS):
         end = min(start + ARCHIVE_OFFSETS, progress.next_offset)

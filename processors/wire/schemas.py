@@ -59,8 +59,7 @@ def refuse_unsafe(definition: Any) -> None:
     Raises:
         UnsafeSchema: It has an array, map, nested record, wider union, null or float, and where.
 
-    Source: rule F1. fastavro reads 2**62 items of no bytes for as long as that takes, and an encoder may write the
-    blocks of an array with negative counts.
+    Source: rule F1.
     """
     names: set[str] = set()
     for field in definition["fields"]:

@@ -157,7 +157,7 @@ def run(
             while not stopping.is_set():
                 began_s = time.monotonic()
                 asked = expirer.step()
-                # An idle lane knows the time by its ticks alone: it is asked about again once it has taken this one.
+                # An idle lane's time moves with ticks alone. Once it has taken this one, more of its holds may be over.
                 stopping.wait(min(TAKEN_S, tick_ms / 2_000))
                 asked = max(asked, expirer.ask())
                 PULSE.beat()

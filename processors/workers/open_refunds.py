@@ -1,7 +1,8 @@
-"""Refunds that are open, and what is to be done about each: ask the archive, or wait for the lane's word (H4).
+"""Refunds that are open, and what is to be done about each: ask the archive, or wait for the lane's answer (H4).
 
-One is kept from the result that opened it until the result that ended it, both of one results partition: a recall that
-was sent may become a dead letter (a key that a worker's file lacks), and is sent again.
+A refund is kept from the result that opened it until the result that ended it; both are in one results partition. Its
+recall may become a dead letter, where a worker's keys file lacks the key that signed it; so until the refund has ended
+the recall is sent again.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from dataclasses import dataclass
 from processors.stores.archive_reader import StepKey
 from processors.stores.archive_rows import Covered
 
-# A lane that goes answers within seconds. After a minute the recall is perhaps a dead letter, which an operator mends:
-# each refund makes at most one more of them an hour.
+# A running lane answers a recall within seconds. One that is not answered for a minute may have become a dead letter,
+# whose cause an operator must mend. It is sent again less and less often, so that a refund makes at most one dead
+# letter an hour.
 FIRST_RESEND_S = 60.0
 RESEND_MAX_S = 3_600.0
 # An original that is not archived yet is asked for again, less and less often; at once when coverage has come.
@@ -28,9 +30,9 @@ Coverage = Mapping[tuple[int, int], Covered]
 class OpenRefund:
     """A refund that waits for its original, and where its result was read.
 
-    Not frozen: ``due_s`` is when something is to be done about it, by the recaller's clock; ``pause_s`` what it was put
-    off by the last time; ``sent`` says that a recall is on its way; ``early``, that it was asked for before coverage
-    had reached it, if at all.
+    Not frozen. ``due_s`` is when something is to be done about it, by the recaller's clock; ``pause_s``, how long it
+    was put off the last time; ``sent`` says that its recall is on its way. ``early`` says that the archive has not yet
+    been asked for its original since coverage reached the refund.
     """
 
     partition: int

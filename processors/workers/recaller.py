@@ -37,8 +37,8 @@ GROUP = "balance-recaller"
 # Refunds that wait for the archive, 1 KiB each: beyond them nothing more is read until some are answered. And of those
 # that wait for their lane: beyond them the oldest are read again at the next start.
 PENDING_MAX = 50_000
-# Originals asked for at once, a few tenths of a second. Fewer than are taken in between two askings: so all that there
-# are soon take turns, however many of one partner came before.
+# How many originals are asked for at once, which takes a few tenths of a second. All open refunds take turns, so one of
+# another partner is asked for soon, however many of one partner came before it.
 ASKED_MAX = 250
 IDLE_POLL_S = 0.5
 SEND_DEADLINE_S = 30.0
@@ -269,8 +269,8 @@ def recall_of(refund: OpenRefund, original: bytes | None) -> RecallOriginal:
 def _open_refund_of(record: Record) -> OpenRefund | None:
     """Return the open refund that a record of balance.results tells of, or None.
 
-    Headers are made from the row, so most results need not be decoded. A duplicate's answer (without a journal row)
-    tells of a refund that was met before.
+    The headers say what a result is about, so most results need not be decoded. The answer to a repeated REFUND, which
+    has no journal row, is about a refund that was met before.
     """
     headers = dict(record.headers)
     if headers.get(TYPE_HEADER) != b"REFUND" or headers.get(STATUS_HEADER) != b"OPEN":

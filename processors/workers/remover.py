@@ -1,7 +1,8 @@
 """The remover: takes a slice of the journal out of MySQL once it is needed no more and proven to be archived (A6).
 
-Needed no more: every lane has published past the slice's end by the window, so that no decision and no repeated answer
-can ask for it. Proven: see ``slice_proof``. Anything else leaves the slice where it is.
+A slice is needed no more once each lane has published the result of a record that came a window after the slice's end:
+from then on no decision and no repeated answer looks into the slice. ``slice_proof`` proves that it is archived. A
+slice for which either is not so stays where it is.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from processors.workers.slice_proof import Copies, Difference, SliceProver, Slic
 log = get_logger(__name__)
 
 FINDINGS_A_SLICE_MAX = 20  # more of them have the same cause
-# A slice with a finding is read again only when someone may have looked.
+# How long after a finding a slice is compared again: somebody has had the time to mend something.
 FINDING_PAUSE_MS = 600_000
 # Four fifths of what a journal may have: 200 hours, more than a week, before it is full.
 SLICES_ALARM = SLICES_MAX * 8 // 10
@@ -104,11 +105,12 @@ class RemoverOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Lanes:
-    """What all lanes of the shard are past; None: some lane does not say.
+    """Where the shard's lanes stand, and which times all of them have left behind.
 
-    No id before ``window_start_ms`` is decided, or answered from the journal, any more, unless a lane is ``stopped``;
-    no row of a hold that was released at an expiry before it, and no ``refunded`` row of an original before
-    ``refunded_floor_ms``, is read.
+    No lane decides an id from before ``window_start_ms`` any more, or answers it from the journal; and no lane reads a
+    hold that expired before that time and was released. No lane reads the ``refunded`` row of an original from before
+    ``refunded_floor_ms``. Both are None where a lane has not said yet where it stands. A lane that is ``stopped`` may
+    still ask for anything.
     """
 
     positions: Mapping[int, LanePosition]
@@ -189,7 +191,8 @@ class Remover:
         wanted = range(self._options.lanes)
         incarnations = {position.progress.topic_id for position in positions.values()}
         incarnation = incarnations.pop() if len(incarnations) == 1 else None
-        # One that stopped for want of a slice waits for what is removed here.
+        # A lane that stopped because the journal has no slice for an id goes on once others are removed, so it does
+        # not keep them.
         stopped = any(position.stop_code not in {None, StopCode.MISSING_SLICE} for position in positions.values())
         if any(lane not in positions or lane not in rules for lane in wanted):
             return _Lanes(
@@ -214,9 +217,9 @@ class Remover:
         )
 
     def _may_go(self, lanes: _Lanes) -> list[int]:
-        """Return the slices that end before anything that any lane may still ask for (A6 a).
+        """Return the slices that no lane needs any more (A6 a).
 
-        Those that are past, and wait for whatever it is, are counted before the first of them is looked at.
+        The metric counts such slices even where none of them may leave now, because a lane is stopped.
         """
         floor_ms = lanes.window_start_ms
         past = (
@@ -272,13 +275,14 @@ class Remover:
     def _make_slices(self, lanes: _Lanes, now_ms: int) -> Room:
         """Have partitions ready up to twice the future limit ahead (A7), and back to what the slowest lane may need."""
         rules = lanes.rules
-        # From `from_ms` the widest window that ever was is counted back. Slices between would be made again after each
-        # removal where it was made smaller since, or grown with its floor (I6).
+        # `make_room` counts the widest window that ever was back from `from_ms`. So that window is added here to what
+        # the slowest lane needs by its present rules. Else slices that were removed would be made again at each look,
+        # wherever the window was made smaller, or grew with a floor (I6).
         widest_ms = max((each.window_ms for of_lane in rules.values() for each in of_lane.values()), default=0)
         earliest_ms = min(
             (_needed_from_ms(rules[lane], lanes.positions.get(lane), now_ms) for lane in rules), default=now_ms
         )
-        # A lane may be ahead of this machine's clock: slices behind it would be made and removed for ever.
+        # A lane's time may be ahead of this machine's clock: then the lane's time says how far ahead to make slices.
         latest_ms = max([now_ms, *(position.progress.last_time_ms for position in lanes.positions.values())])
         room = self._upkeep.make_room(from_ms=earliest_ms + widest_ms, to_ms=latest_ms)
         self._tell_room(room, now_ms)
@@ -316,7 +320,7 @@ def _delete_all(delete_some: Callable[[], int]) -> None:
 
 
 def _rules_at(rules: Mapping[int, Rules], offset: int) -> Rules:
-    """Return the rules in force at a lane offset; later ones never let an older id in again (I6)."""
+    """Return the rules in force at a lane offset. Later rules never make an id count that had become too old (I6)."""
     in_force = [each for since, each in rules.items() if since <= offset]
     return newest_of(in_force or rules.values())
 

@@ -1,8 +1,8 @@
 """The router: takes each record of the ingress to its owner's lane, in order, at least once (docs/design.md, The flow).
 
-It reads the directory before its first record (R1), forwards each record without reading it (W2), and commits what is
-acknowledged with everything before it (R6). A crash anywhere has a stretch forwarded again, byte for byte the same, and
-the lane knows each of those by its source offset (L10); so no Kafka transaction is needed.
+It reads the directory before its first record (R1), forwards each record without decoding it (W2), and commits an
+offset only once everything before it is acknowledged (R6). After a crash it forwards some records again, byte for byte
+the same. The lane recognises each of them by its offset in the ingress (L10), so no Kafka transaction is needed.
 """
 
 from __future__ import annotations
@@ -31,9 +31,10 @@ log = get_logger(__name__)
 POLL_S = 0.1
 # What may be on its way to the brokers: a second at full speed. With more, a slow broker would only fill memory.
 IN_FLIGHT_RECORDS_MAX = 50_000
-# As long as the producer lingers. After such a silence more records would hardly come in time to share a request, so
-# what comes goes out at once: at 100 commands a second results come 4 ms earlier. Where every small read is hurried, at
-# 1,000 a second the lanes' batches get smaller, and results come later (measured, both).
+# As long as the producer waits for more records to share a request with. After a silence of that length more would
+# hardly come in time, so the next record goes out at once: at 100 commands a second results come 4 ms earlier. Were
+# each small read sent at once, the lanes' batches would get smaller at 1,000 a second, and results come later (both
+# measured).
 SILENCE_S = 0.005
 # A crash has at most this much forwarded again, which the lanes drop for 5 µs a record.
 COMMIT_INTERVAL_S = 0.5

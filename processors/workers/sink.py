@@ -1,7 +1,8 @@
 """The sink: copies every result that left a journal row from balance.results to Cassandra, and says how far (A5).
 
-What it reads it writes, then covers, then tells, then notes its position; killed between any two of these it does them
-again from the position noted in Cassandra, and each row is the same as before (A2). Payments never wait for it.
+With each batch it does four things in this order: it writes the rows; it says in ``coverage`` how far they reach; it
+tells ``balance.archived``; it notes its position in Cassandra. Killed between any two of them, it begins again at the
+noted position, and writes the same rows as before (A2). Payments never wait for it.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ GROUP = "balance-sink"
 BATCH_BYTES_MAX = 32 * 1024 * 1024
 # Taken in while requests are on the way: some 10 ms of work, which Cassandra spends on 32 requests.
 GATHER_RECORDS = 500
-# Accounts whose day is known to be noted already: 200 bytes each; forgetting one costs a row written again.
+# Accounts of which it is remembered that the day's first change is noted: 200 bytes each. Where one is forgotten, its
+# row is written once more.
 KNOWN_DAYS_MAX = 50_000
 TELL_DEADLINE_S = 10.0
 ENDS_NOTED_EVERY_S = 60.0  # far below any retention
@@ -245,9 +247,10 @@ class Sink:
         SINK_WRITE_SECONDS.observe(self._clock() - started_s)
 
     def _note_ends(self) -> None:
-        """Note where silent partitions end: marks of transactions stand behind their last records.
+        """Note the end of partitions in which nothing comes; a transaction's mark stands behind their last record.
 
-        Without it a partition that is silent for longer than its retention would seem to have lost results.
+        A partition may get no result for longer than its retention. Its last records leave, and it then begins above
+        the position that was noted at them, as if results had been lost. So the end itself is noted.
         """
         if self._clock() < self._ends_due_s:
             return

@@ -1,4 +1,7 @@
-"""Proves that a slice of the journal is in the archive: covered, and read back, each row as MySQL has it (A6)."""
+"""Proves that a slice of the journal is in the archive (A6).
+
+The sink must have passed it, and each of its rows, read back from Cassandra, must be as MySQL has it.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +19,13 @@ from processors.telemetry import PULSE
 from processors.wire.journal_chunk import ChunkRow
 from processors.wire.results import decode_result
 
-# Short ranges (A7): a second of work, 3 MB of rows, and the archive's as much again.
+# Rows of one read from MySQL. The read's transaction ends with it, and no other keeps the journal from changing (A7).
+# Comparing so many takes a second, and holds 3 MB of MySQL's rows and as much of the archive's.
 RANGE_ROWS = 2_000
-# Changes of accounts that are compared at once: 20 MB, and of a thousand accounts twenty in a request.
+# Changes of accounts that are compared at once: 20 MB. Of a thousand accounts, that is twenty changes in one request.
 CHANGES_MAX = 20_000
-# A slice's rows may lie far apart in their lane (ids are older than their turn): the archive is read in such stretches.
+# A slice holds the ids of an hour, which the lane may have decided hours later and among others, so that they lie far
+# apart in it. The archive's journal, which is in the lane's order, is read in stretches of at most so many offsets.
 STRETCH_OFFSETS = 2_500
 
 
@@ -74,10 +79,10 @@ class Difference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
-    """What is known of a slice. It may go where it is ``complete`` and there are no ``differences``.
+    """What is known of a slice. The slice may leave MySQL if this is ``complete`` and has no ``differences``.
 
-    Not complete: the sink has not passed it yet, or the proof was broken off. ``rows`` were compared; the first range
-    with a difference is the last that was read.
+    It is not complete where the sink has not passed the slice yet, or where the proof was broken off. ``rows`` says how
+    many were compared; the comparison ends after the first range that has a difference.
     """
 
     complete: bool
@@ -165,9 +170,10 @@ class SliceProver:
 
 
 class Changes:
-    """The changes of accounts that rows tell of, compared with the statements many at a time.
+    """The changes of accounts that journal rows tell of: kept until they are many, then compared with the statements.
 
-    A request costs whatever it asks for: of a thousand accounts with two changes each it is the changes' whole cost.
+    A request to Cassandra costs nearly the same for one change as for twenty of one account. So comparing the changes
+    of a few rows at a time, two of each of a thousand accounts, would cost a request for every two changes.
     """
 
     def __init__(self, archive: Copies) -> None:
@@ -234,7 +240,7 @@ def differences(archive: Copies, incarnation: bytes, rows: list[JournalRecord], 
 
 
 def unreadable(row: JournalRecord, fault: Undecodable) -> Difference:
-    """Return the difference that bytes which are none of ours make: of the first row of those that were looked for."""
+    """Return a difference for archived bytes that are none of ours; it names the first row that was looked for."""
     return _difference("ARCHIVE_UNREADABLE", row, fault.detail)
 
 
@@ -264,7 +270,7 @@ def _step_keys(row: JournalRecord) -> list[StepKey]:
 
 
 def _compare(row: JournalRecord, copies: set[bytes], steps: Mapping[StepKey, bytes]) -> list[Difference]:
-    """Return in what the archive differs from a row: every copy of it must be there, and be the same bytes."""
+    """Return in what the archive differs from a row: each place must have it, and each copy must be the same bytes."""
     found = []
     if not copies:
         found.append(_difference("ARCHIVE_ROW_MISSING", row, "no chunk of the archived journal has it"))
