@@ -79,6 +79,17 @@ def test_a_link_leads_to_a_file_and_to_a_heading_of_it(page: Path) -> None:
     assert not lost
 
 
+def test_each_decision_is_in_the_index_with_its_title_and_a_sentence() -> None:
+    folder = ROOT / "docs" / "decisions"
+    index = (folder / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) \| \[(.*)\]\((.*)\) \| .*\w\. \|$", index, re.MULTILINE)
+
+    pages = sorted(page for page in folder.glob("*.md") if page.name != "README.md")
+    titles = [page.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ") for page in pages]
+    numbers = [page.name.partition("-")[0].lstrip("0") for page in pages]
+    assert rows == [(number, title, page.name) for number, title, page in zip(numbers, titles, pages, strict=True)]
+
+
 @pytest.mark.parametrize("page", WAYS_IN + sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
 def test_a_file_that_a_page_names_is_there(page: Path) -> None:
     named = _PATH.findall(page.read_text(encoding="utf-8"))
