@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.metrics import MetricWrapperBase
+
+from processors import faults
 
 METRICS_CONTENT_TYPE = CONTENT_TYPE_LATEST
 REGISTRY = CollectorRegistry(auto_describe=True)  # of all of them
@@ -19,6 +21,8 @@ _KINDS = ("router", "shard", "expirer", "sink", "recaller", "remover")
 _PAGES = {kind: CollectorRegistry(auto_describe=True) for kind in _KINDS}
 # From one small commit (2 ms) to the stalls that wait_timeout and lock waits allow (5 s).
 _SECONDS_BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+# As above, and what a lane takes that stands behind a backlog or waits for a server.
+_RESULT_SECONDS_BUCKETS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0)
 # A batch is 1 to 4,000 commands (L8).
 _RECORDS_BUCKETS = (1, 4, 16, 64, 256, 1024, 2048, 4000)
 _LANE = ("shard", "lane")
@@ -54,6 +58,19 @@ ROUTER_DEAD_LETTERS = _counter("balance_router_dead_letters_total", "Records the
 # Shard worker
 LANE_RESULTS = _counter("balance_lane_results_total", "Results committed, by status", (*_LANE, "status"), "shard")
 LANE_DEAD_LETTERS = _counter("balance_lane_dead_letters_total", "Records the lane could not read", _LANE, "shard")
+LANE_REFUSALS = _counter(
+    "balance_lane_refusals_total",
+    "Commands rejected, or too old to be decided, by reason; an answer given again is not counted again",
+    ("shard", "reason"),
+    "shard",
+)
+RESULT_SECONDS = _histogram(
+    "balance_lane_result_seconds",
+    "From the broker's stamp of a record to its published result, of the first record of each publication",
+    ("shard",),
+    _RESULT_SECONDS_BUCKETS,
+    "shard",
+)
 LANE_SILENCES = _counter(
     "balance_lane_silences_total",
     "Records that leave nothing: the router's redeliveries (L10), service records that find nothing to do (I7)",
@@ -96,9 +113,18 @@ SLICES_LACKING = _gauge(
     ("shard",),
     "remover",
 )
+LAST_PROOF = _gauge(
+    "balance_remover_proof_timestamp_seconds",
+    "When the remover last had looked at every slice that may go; 0: not yet",
+    ("shard",),
+    "remover",
+)
 FINDINGS = _counter("balance_findings_total", "Findings raised", ("kind",), "remover")
 
 # Every process
+BUILD = _shown(
+    Info("balance_build", "The release of this process, and of the newest rules it knows", registry=None), *_KINDS
+)
 TOPIC_PARTITIONS_UNUSED = _gauge(
     "balance_topic_partitions_unused",
     "Partitions of a topic above those the service uses; somebody raised its count",
@@ -106,6 +132,24 @@ TOPIC_PARTITIONS_UNUSED = _gauge(
     *_KINDS,
 )
 FAULTS = _counter("balance_faults_total", "Faults met, by class", ("process", "fault"), *_KINDS)
+
+
+FAULT_NAMES = tuple(
+    sorted(kind.__name__ for kind in vars(faults).values() if isinstance(kind, type) and issubclass(kind, faults.Fault))
+)
+
+
+def begin(kind: str, *, version: str, rules_release: int) -> None:
+    """Show what a process shows from its start: its release, and every fault that it may count.
+
+    Args:
+        kind: ``router``, ``shard``, ...
+        version: The package's.
+        rules_release: The newest release of the rules that it knows.
+    """
+    BUILD.info({"version": version, "rules_release": str(rules_release)})
+    for name in FAULT_NAMES:
+        FAULTS.labels(kind, name)
 
 
 def metrics_page(process: str) -> bytes:

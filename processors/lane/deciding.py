@@ -6,7 +6,8 @@ therefore answers from the rows that were loaded and from what was decided since
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import assert_never
 
@@ -64,6 +65,8 @@ class Decided:
     out: list[OutRecord]
     position: GroupPosition
     silent: int = 0  # redeliveries and service records without effect (L10, I7): no answer, only a metric
+    reasons: Mapping[Reason, int] = field(default_factory=dict)  # of what was refused, but not again: only a metric
+    stamped_ms: int = 0  # the broker's time of the first record: only a metric
 
 
 class UndecidedError(Exception):
@@ -80,6 +83,7 @@ class _Batch:
     journal: list[JournalRow] = field(default_factory=list)
     out: list[OutRecord] = field(default_factory=list)
     silent: int = 0
+    reasons: Counter[Reason] = field(default_factory=Counter)
     rules: dict[int, Rules] = field(default_factory=dict)
     lane_times: dict[int, TimeTold] = field(default_factory=dict)
 
@@ -179,10 +183,25 @@ class Decider:
                 raise UndecidedError(admission.record.offset, LaneStopped(StopCode.BUG, told)) from bug
         standing = self.standing
         batch.lane_times, self.lane_times.unstored = self.lane_times.unstored, {}
+        self._progress = self._moved_on(published)
+        return Decided(
+            taken=taken,
+            needs=needs,
+            write=_batch_write(self.book, batch, self._progress, standing.sources),
+            out=batch.out,
+            position=standing.position(self._context),
+            silent=batch.silent,
+            reasons=batch.reasons,
+            stamped_ms=admissions[0].record.timestamp_ms,
+        )
+
+    def _moved_on(self, published: tuple[int, int]) -> Progress:
+        """Return the lane's row as this batch writes it; ``published`` is as ``decide`` takes it."""
+        standing = self.standing
         # A restored database may stand before P. Then it stores its own offset as published, since its own rows end
         # there.
         published = min(published, (standing.next_offset, standing.lane_time_ms))
-        self._progress = Progress(
+        return Progress(
             lane=self._context.lane,
             topic_id=self._progress.topic_id,
             next_offset=standing.next_offset,
@@ -193,14 +212,6 @@ class Decider:
             digest=standing.digest,
             published_offset=published[0],
             published_time_ms=published[1],
-        )
-        return Decided(
-            taken=taken,
-            needs=needs,
-            write=_batch_write(self.book, batch, self._progress, standing.sources),
-            out=batch.out,
-            position=standing.position(self._context),
-            silent=batch.silent,
         )
 
     def _one(self, admission: Admission, batch: _Batch) -> None:
@@ -228,6 +239,8 @@ class Decider:
         if isinstance(answer, Duplicate):
             self._answer_again(admission, answer, batch)
             return
+        if answer.reason is not Reason.NONE:
+            batch.reasons[answer.reason] += 1
         version_us = max(standing.version_us + 1, lane_time_ms * 1000) if answer.journalled else 0  # A2
         context = self._context
         result = encode_result(

@@ -86,7 +86,7 @@ class LaneParts:
     clock_ms: Callable[[], int]
     book_accounts_max: int
     ahead_from: int = AHEAD_FROM
-    observe_published: Callable[[int], None]
+    observe_published: Callable[[int, int], None]
     admit: Admit = admit
 
 
@@ -325,7 +325,7 @@ class Lane:
         """Pass a durable batch on, unless it was published before (L4)."""
         count_batch(self._parts.context.identity, batch)
         if batch.position.next_offset > self._published_at.next_offset:
-            self.publishing.offer(Committed(batch.out, batch.position))
+            self.publishing.offer(Committed(batch.out, batch.position, batch.stamped_ms))
 
     def _check_at_published(self) -> None:
         """Compare digests when a restored database reaches P: it must have decided what was published (L4)."""

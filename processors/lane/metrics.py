@@ -1,11 +1,22 @@
-"""What Prometheus is told of a lane's committed batches: results by status, dead letters, and silences (L10, I7)."""
+"""What Prometheus is told of a lane: results by status, refusals by reason, dead letters, silences, and how long."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 from processors.lane.deciding import Decided
-from processors.metrics import LANE_DEAD_LETTERS, LANE_RESULTS, LANE_SILENCES
+from processors.ledger.outcomes import Reason, Status
+from processors.metrics import (
+    FAULT_NAMES,
+    LANE_BATCH_RECORDS,
+    LANE_DEAD_LETTERS,
+    LANE_REFUSALS,
+    LANE_RESULTS,
+    LANE_RETRIES,
+    LANE_SILENCES,
+    RESULT_SECONDS,
+)
 from processors.wire.results import STATUS_HEADER, LaneIdentity
 
 
@@ -17,3 +28,34 @@ def count_batch(identity: LaneIdentity, batch: Decided) -> None:
         LANE_RESULTS.labels(*lane, status.decode()).inc(results)
     LANE_DEAD_LETTERS.labels(*lane).inc(len(batch.out) - statuses.total())
     LANE_SILENCES.labels(*lane).inc(batch.silent)
+    for reason, times in batch.reasons.items():
+        LANE_REFUSALS.labels(identity.shard, reason).inc(times)
+
+
+def begin_counting(shard: str, lane: int) -> None:
+    """Show every counter of a lane from its start: an alarm on a rise then fires on the first of a kind, too."""
+    for status in Status:
+        LANE_RESULTS.labels(shard, str(lane), status)
+    for counter in (LANE_DEAD_LETTERS, LANE_SILENCES):
+        counter.labels(shard, str(lane))
+    for name in FAULT_NAMES:
+        LANE_RETRIES.labels(shard, str(lane), name)
+    for reason in Reason:
+        if reason is not Reason.NONE:
+            LANE_REFUSALS.labels(shard, reason)
+
+
+def publications(shard: str, lane: int, clock_ms: Callable[[], int]) -> Callable[[int, int], None]:
+    """Return what a lane tells of each publication: how many records, and the broker's stamp of the first one's source.
+
+    A stamp of 0 is not measured: what is answered again after a restart was perhaps answered before.
+    """
+    observe_records = LANE_BATCH_RECORDS.labels(shard, str(lane)).observe
+    observe_seconds = RESULT_SECONDS.labels(shard).observe
+
+    def observe(records: int, stamped_ms: int) -> None:
+        observe_records(records)
+        if stamped_ms:
+            observe_seconds(max(0, clock_ms() - stamped_ms) / 1_000)
+
+    return observe

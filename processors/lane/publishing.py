@@ -36,18 +36,19 @@ class Committed:
 
     out: list[OutRecord]
     position: GroupPosition
+    stamped_ms: int = 0  # the broker's time of its first record; 0: it may have been published before
 
 
 class PublishStage:
     """Publishes committed batches in order. ``published`` is P and the lane time there, as far as this owner knows."""
 
-    def __init__(self, publisher: Publisher, published: GroupPosition, observe: Callable[[int], None]) -> None:
+    def __init__(self, publisher: Publisher, published: GroupPosition, observe: Callable[[int, int], None]) -> None:
         """Begin after what was published before.
 
         Args:
             publisher: Opened already, in L5's order.
             published: P.
-            observe: Told the number of records of each transaction.
+            observe: Told the number of records of each transaction, and the broker's time of the first.
         """
         self._publisher = publisher
         self._waiting: deque[Committed] = deque()
@@ -72,7 +73,7 @@ class PublishStage:
         if not self._waiting:
             return False
         batch = self._waiting.popleft()
-        records = list(batch.out)
+        records, stamped_ms = list(batch.out), batch.stamped_ms
         size = _bytes_of(records) if self._waiting else 0
         while self._waiting and len(records) + len(self._waiting[0].out) <= TRANSACTION_RECORDS_MAX:
             size += _bytes_of(self._waiting[0].out)
@@ -83,7 +84,7 @@ class PublishStage:
         position = batch.position
         self._publisher.publish(records, position)
         self.published = (position.next_offset, position.lane_time_ms)
-        self._observe(len(records))
+        self._observe(len(records), stamped_ms)
         return True
 
 

@@ -18,6 +18,7 @@ from functools import partial
 from processors.faults import Fault, Fenced, LaneStopped, Retryable, StopCode, Undecodable, UnknownOutcome, next_step
 from processors.lane.intake import BatchLimits, Intake
 from processors.lane.lane import Lane, LaneParts
+from processors.lane.metrics import begin_counting
 from processors.lane.publishing import PublishStage
 from processors.lane.standstill import STANDSTILL_S, whereabouts
 from processors.metrics import LANE_NEXT_OFFSET, LANE_PUBLISHED_OFFSET, LANE_RETRIES, LANE_STOPPED
@@ -184,6 +185,7 @@ class LaneRunner:
         self._publishing: PublishThread | None = None
         self._parts: LaneParts | None = None
         self._subject = f"{shard} lane {lane_number}"
+        begin_counting(shard, lane_number)
         self._thread = threading.Thread(target=self._run, name=f"lane-{lane_number}", daemon=True)
         self._thread.start()
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from types import FrameType
 
 from processors.faults import Fault, Fenced, Misconfigured, Refused
+from processors.ledger.rules import RULES_RELEASE
+from processors.metrics import begin
 from processors.ops.exits import EXIT_FAULT
 from processors.ops.health import SILENT_MAX_S, HealthServer
 from processors.ops.supervisor import end_with_parent
@@ -19,6 +21,7 @@ from processors.settings import Settings
 from processors.streams.refusal import REFUSAL
 from processors.telemetry import PULSE, Pulse, configure_logging, get_logger
 from processors.troubles import TROUBLES
+from processors.version import VERSION
 
 # After the stop deadline, for closing connections, before the process is ended whatever it does.
 _LAST_GRACE_S = 5.0
@@ -62,6 +65,7 @@ def run_process(
     configure_logging(name, level=settings.log_level, form=settings.log_format)
     log = get_logger(__name__)
     kind = name.partition("-")[0]
+    begin(kind, version=VERSION, rules_release=RULES_RELEASE)
     REFUSAL.tell = partial(_tell_of_login, kind)
     stopping = threading.Event()
     _stop_when_told(stopping, stop_deadline_ms / 1_000 + _LAST_GRACE_S, supervised=supervised is not None)

@@ -74,6 +74,8 @@ class Expirer:
     def __init__(self, parts: ExpirerParts) -> None:
         """Begin without a memory: what was asked for before a restart is at worst asked for again."""
         self._parts = parts
+        for counter in (TICKS_SENT, EXPIRIES_SENT):  # from 0 on
+            counter.labels(parts.shard)
         self.holds_max = parts.holds_max
         self._asked_up_to: dict[int, int] = {}  # lane -> the offset behind its last requests
 

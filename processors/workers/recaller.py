@@ -116,6 +116,8 @@ class Recaller:
         self._archive = archive
         self._sender = sender
         self._clock = clock
+        for recalled in Recalled:  # from 0 on
+            RECALLS.labels(recalled)
         self.open = OpenRefunds(options.pending_max)
         self._next: dict[int, int] = {}
         self._committed: dict[int, int] = {}

@@ -17,7 +17,7 @@ from typing import Protocol
 from processors.faults import Retryable, StopCode, Unavailable
 from processors.ids import SLICE_MS, SLICES_MAX
 from processors.ledger.rules import Rules, newest_of
-from processors.metrics import FINDINGS, JOURNAL_SLICES, SLICES_LACKING, SLICES_REMOVED, SLICES_WAITING
+from processors.metrics import FINDINGS, JOURNAL_SLICES, LAST_PROOF, SLICES_LACKING, SLICES_REMOVED, SLICES_WAITING
 from processors.stores.partitions import Room
 from processors.stores.shard_reader import LanePosition
 from processors.stores.shard_upkeep import DELETE_ROWS, Finding
@@ -25,6 +25,7 @@ from processors.telemetry import PULSE, get_logger
 from processors.wire.coverage import SliceRemoved, encode_archived
 from processors.wire.records import OutRecord
 from processors.workers.archive_wait import ArchiveWait
+from processors.workers.findings import FindingKind
 from processors.workers.slice_proof import Copies, Difference, SliceProver, SliceRows, slice_subject
 
 log = get_logger(__name__)
@@ -34,7 +35,6 @@ FINDINGS_A_SLICE_MAX = 20  # more of them have the same cause
 FINDING_PAUSE_MS = 600_000
 # Four fifths of what a journal may have: 200 hours, more than a week, before it is full.
 SLICES_ALARM = SLICES_MAX * 8 // 10
-JOURNAL_FILLS = "JOURNAL_FILLS"
 JOURNAL_SUBJECT = "journal"
 DIGEST_DAYS_MS = 7 * 86_400_000  # L13
 DELETES_A_STEP_MAX = 50  # of DELETE_ROWS each
@@ -157,6 +157,10 @@ class Remover:
             stopping=stopping,
         )
         self._not_before_ms: dict[int, int] = {}
+        for kind in FindingKind:  # from 0 on: the first of a kind is a rise, too
+            FINDINGS.labels(kind)
+        for metric in (SLICES_REMOVED, LAST_PROOF):
+            metric.labels(options.shard)
 
     def step(self, now_ms: int) -> list[int]:
         """Make slices ahead as far as they fit, remove those that may go, delete old rows; return the slices removed.
@@ -181,6 +185,7 @@ class Remover:
                 if room.lacking:
                     room = self._make_slices(lanes, now_ms)
         self._delete_old_rows(lanes)
+        LAST_PROOF.labels(self._options.shard).set(now_ms / 1_000)
         return removed
 
     # ------------------------------------------------------------------ what is needed no more
@@ -253,9 +258,12 @@ class Remover:
 
     def _raise(self, differences: Sequence[Difference], now_ms: int) -> None:
         for each in differences[:FINDINGS_A_SLICE_MAX]:
-            self._upkeep.raise_finding(each.kind, each.subject, each.detail, now_ms=now_ms)
-            FINDINGS.labels(kind=each.kind).inc()
+            self._raise_one(each.kind, each.subject, each.detail, now_ms)
         log.error("slice_differs", shard=self._options.shard, slice=differences[0].slice, rows=len(differences))
+
+    def _raise_one(self, kind: FindingKind, subject: str, detail: str, now_ms: int) -> None:
+        self._upkeep.raise_finding(kind, subject, detail, now_ms=now_ms)
+        FINDINGS.labels(kind).inc()
 
     def _resolve(self, number: int, now_ms: int) -> None:
         for finding in self._upkeep.findings():
@@ -294,10 +302,10 @@ class Remover:
         JOURNAL_SLICES.labels(shard=shard).set(room.slices)
         SLICES_LACKING.labels(shard=shard).set(room.lacking)
         if room.slices < SLICES_ALARM:
-            self._upkeep.resolve_finding(JOURNAL_FILLS, JOURNAL_SUBJECT, now_ms=now_ms)
+            self._upkeep.resolve_finding(FindingKind.JOURNAL_FILLS, JOURNAL_SUBJECT, now_ms=now_ms)
             return
         detail = f"{room.slices} slices of at most {SLICES_MAX - 1}, {room.lacking} more do not fit"
-        self._upkeep.raise_finding(JOURNAL_FILLS, JOURNAL_SUBJECT, detail, now_ms=now_ms)
+        self._raise_one(FindingKind.JOURNAL_FILLS, JOURNAL_SUBJECT, detail, now_ms)
         log.error("journal_fills", shard=shard, slices=room.slices, most=SLICES_MAX - 1, lacking=room.lacking)
 
     def _delete_old_rows(self, lanes: _Lanes) -> None:

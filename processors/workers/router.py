@@ -20,6 +20,7 @@ from processors.streams.directory import DirectoryContents, refuse_other_ingress
 from processors.streams.topics import COMMANDS_TOPIC, DIRECTORY_TOPIC
 from processors.telemetry import PULSE, get_logger
 from processors.troubles import TROUBLES
+from processors.wire.causes import Cause
 from processors.wire.commands import PAYLOAD_BYTES_MAX
 from processors.wire.directory import PositionRecord, encode_directory
 from processors.wire.records import OutRecord, Record
@@ -131,6 +132,8 @@ class Router:
 
     def __init__(self, config: RouterConfig, parts: RouterParts) -> None:
         """Join the group; nothing is read before ``step``."""
+        for cause in Cause:  # from 0 on: the first of a kind is a rise, too
+            ROUTER_DEAD_LETTERS.labels(cause)
         self._config = config
         self._parts = parts
         self._context: RoutingContext | None = None

@@ -18,6 +18,7 @@ from processors.stores.shard_reader import JournalRecord
 from processors.telemetry import PULSE
 from processors.wire.journal_chunk import ChunkRow
 from processors.wire.results import decode_result
+from processors.workers.findings import FindingKind
 
 # Rows of one read from MySQL. The read's transaction ends with it, and no other keeps the journal from changing (A7).
 # Comparing so many takes a second, and holds 3 MB of MySQL's rows and as much of the archive's.
@@ -64,7 +65,7 @@ class Copies(Protocol):
 class Difference:
     """A row that the archive does not have as MySQL has it."""
 
-    kind: str
+    kind: FindingKind
     slice: int
     lane: int
     lane_offset: int
@@ -205,9 +206,9 @@ class Changes:
         for key, row, change in self._waiting:
             place = f"change {key.sequence} of {key.address} {key.currency}"
             if key not in archived:
-                found.append(_difference("ARCHIVE_CHANGE_MISSING", row, f"{place} is not in statement"))
+                found.append(_difference(FindingKind.ARCHIVE_CHANGE_MISSING, row, f"{place} is not in statement"))
             elif archived[key] != change:
-                found.append(_difference("ARCHIVE_CHANGE_DIFFERS", row, f"{place} is another in statement"))
+                found.append(_difference(FindingKind.ARCHIVE_CHANGE_DIFFERS, row, f"{place} is another in statement"))
         self._waiting.clear()
         return found
 
@@ -241,7 +242,7 @@ def differences(archive: Copies, incarnation: bytes, rows: list[JournalRecord], 
 
 def unreadable(row: JournalRecord, fault: Undecodable) -> Difference:
     """Return a difference for archived bytes that are none of ours; it names the first row that was looked for."""
-    return _difference("ARCHIVE_UNREADABLE", row, fault.detail)
+    return _difference(FindingKind.ARCHIVE_UNREADABLE, row, fault.detail)
 
 
 def stretches(offsets: Iterable[int]) -> Iterator[tuple[int, int]]:
@@ -273,20 +274,20 @@ def _compare(row: JournalRecord, copies: set[bytes], steps: Mapping[StepKey, byt
     """Return in what the archive differs from a row: each place must have it, and each copy must be the same bytes."""
     found = []
     if not copies:
-        found.append(_difference("ARCHIVE_ROW_MISSING", row, "no chunk of the archived journal has it"))
+        found.append(_difference(FindingKind.ARCHIVE_ROW_MISSING, row, "no chunk of the archived journal has it"))
     elif copies != {row.result}:
-        found.append(_difference("ARCHIVE_ROW_DIFFERS", row, f"{len(copies)} copies in the archived journal"))
+        found.append(_difference(FindingKind.ARCHIVE_ROW_DIFFERS, row, f"{len(copies)} copies in the archived journal"))
     for key in _step_keys(row):
         result = steps.get(key)
         place = f"transaction {id_text(key.transaction_id)} step {id_text(key.step)}"
         if result is None:
-            found.append(_difference("ARCHIVE_STEP_MISSING", row, f"{place} is not in transaction_by_id"))
+            found.append(_difference(FindingKind.ARCHIVE_STEP_MISSING, row, f"{place} is not in transaction_by_id"))
         elif result != row.result:
-            found.append(_difference("ARCHIVE_STEP_DIFFERS", row, f"{place} has other bytes"))
+            found.append(_difference(FindingKind.ARCHIVE_STEP_DIFFERS, row, f"{place} has other bytes"))
     return found
 
 
-def _difference(kind: str, row: JournalRecord, detail: str) -> Difference:
+def _difference(kind: FindingKind, row: JournalRecord, detail: str) -> Difference:
     return Difference(
         kind=kind,
         slice=row.slice,

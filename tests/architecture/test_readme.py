@@ -11,8 +11,9 @@ from processors.faults import NEXT_STEPS, StopCode
 from processors.ledger.commands import TYPE_OF
 from processors.ledger.outcomes import Reason, Status
 from processors.ledger.rules import RESULT_VERSION
-from processors.metrics import REGISTRY
+from processors.metrics import REGISTRY, metrics_page
 from processors.ops.exits import exit_status
+from processors.ops.process_kinds import KINDS
 from processors.setting_types import DAY_MS
 from processors.settings import Settings, Shard
 from processors.wire.schemas import ALL, schema_of
@@ -115,10 +116,24 @@ def test_a_partners_command_is_given_with_its_first_ten_bytes(name: str) -> None
     assert re.search(rf"`{name}`( \(signed\))? \| `{newest.prefix.hex()}`", WIRE)
 
 
+def test_every_metric_is_listed_with_who_shows_it_and_what_it_is() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8").split("### Every metric")[1].split("\n## ")[0]
+    listed = dict(re.findall(r"^\| `(balance_[a-z_]+)` \| ([a-z, ]+) \|", page, re.MULTILINE))
+    shown: dict[str, list[str]] = {}
+    for kind in KINDS:
+        for name in re.findall(r"^# HELP (balance_[a-z_]+) ", metrics_page(kind).decode(), re.MULTILINE):
+            if not name.endswith("_created"):  # the library's own, beside each counter
+                shown.setdefault(name, []).append(kind)
+
+    assert listed == {
+        name: "every process" if len(kinds) == len(KINDS) else ", ".join(kinds) for name, kinds in shown.items()
+    }
+
+
 def test_every_metric_that_is_watched_is_there() -> None:
     page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8").split("## What to watch")[1].split("\n## ")[0]
     watched = set(re.findall(r"`(balance_[a-z_]+)`", page))
-    kept = {f"{metric.name}{'_total' if metric.type == 'counter' else ''}" for metric in REGISTRY.collect()}
+    kept = {metric.name + {"counter": "_total", "info": "_info"}.get(metric.type, "") for metric in REGISTRY.collect()}
 
     assert watched
     assert watched <= kept

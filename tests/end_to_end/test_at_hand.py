@@ -17,6 +17,8 @@ from processors.faults import StopCode
 from processors.ops import addresses, assembly
 from processors.ops.local_service import log_folder
 from processors.streams.topics import Topics, shard_topic
+from processors.wire.causes import Cause
+from processors.workers.findings import FindingKind
 from tests.end_to_end.conftest import Running, balance, start
 from tests.kafka_log import KafkaLog
 from tests.servers import Place
@@ -58,6 +60,19 @@ def test_every_process_answers_probes_and_shows_its_metrics(running: Running, pr
     eventually(
         lambda: re.search(rf"^{OWN_SAMPLE[process]}", page(port, "/metrics")[1], re.MULTILINE), "its metric is there"
     )
+
+
+def test_what_an_alarm_watches_is_shown_before_the_first_of_its_kind(running: Running) -> None:
+    watched = {
+        "router": [f'balance_router_dead_letters_total{{cause="{cause}"}}' for cause in Cause],
+        "shard-s1": ['balance_lane_refusals_total{reason="ACCOUNT_CLOSED",shard="s1"}'],
+        "expirer-s1": ['balance_expirer_expiries_total{shard="s1"}'],
+        "recaller": ['balance_recaller_recalls_total{recalled="NOT_FOUND"}'],
+        "remover-s1": [f'balance_findings_total{{kind="{kind}"}}' for kind in FindingKind],
+    }
+    for process, names in watched.items():
+        shown = page(port_of(running, process), "/metrics")[1]
+        assert not [name for name in names if f"\n{name} " not in shown], process
 
 
 def test_a_lanes_results_are_counted_by_status(running: Running) -> None:

@@ -144,7 +144,7 @@ class WorkerProcess(Process):
             clock_ms=self.read_clock,
             book_accounts_max=world.weather.book_accounts_max,
             ahead_from=AHEAD_FROM,
-            observe_published=lambda _: None,
+            observe_published=lambda _records, _stamped_ms: None,
             admit=makers.admit if self.release == RULES_RELEASE else admit_of_the_first_release,
         )
 

@@ -69,7 +69,7 @@ class Worker:
             make_publisher=lambda: FakePublisher(broker, "s1.0", TOPIC, membership, power),
             clock_ms=clock.read,
             book_accounts_max=10,
-            observe_published=lambda _: None,
+            observe_published=lambda _records, _stamped_ms: None,
         )
         self.lane = Lane(self.parts)
 

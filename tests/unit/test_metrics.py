@@ -7,9 +7,12 @@ import re
 import pytest
 
 from processors import metrics
+from processors.lane.metrics import begin_counting, publications
+from processors.ledger.outcomes import Reason
 from processors.ops.process_kinds import KINDS
 
-OF_EVERY_PROCESS = {"balance_faults_total", "balance_topic_partitions_unused"}
+OF_EVERY_PROCESS = {"balance_build_info", "balance_faults_total", "balance_topic_partitions_unused"}
+SUFFIX = {"counter": "_total", "info": "_info"}
 PREFIXES = {
     "router": "balance_router_",
     "shard": "balance_lane_",
@@ -36,8 +39,42 @@ def test_a_process_shows_its_own_metrics_and_no_others(kind: str) -> None:
 def test_every_metric_is_shown_by_some_process() -> None:
     shown = {name for kind in KINDS for name in names_on(metrics.metrics_page(kind))}
 
-    kept = {metric.name + ("_total" if metric.type == "counter" else "") for metric in metrics.REGISTRY.collect()}
+    kept = {metric.name + SUFFIX.get(metric.type, "") for metric in metrics.REGISTRY.collect()}
     assert kept <= shown
+
+
+def test_what_an_alarm_watches_of_a_lane_is_there_before_the_first_of_its_kind() -> None:
+    begin_counting("s-before", 3)
+    page = metrics.metrics_page("shard-s1").decode()
+
+    lane = 'lane="3",shard="s-before"'
+    assert f"balance_lane_dead_letters_total{{{lane}}} 0.0" in page
+    assert f'balance_lane_retries_total{{fault="UnknownOutcome",{lane}}} 0.0' in page
+    assert f'balance_lane_results_total{{{lane},status="REJECTED"}} 0.0' in page
+    for reason in set(Reason) - {Reason.NONE}:
+        assert f'balance_lane_refusals_total{{reason="{reason}",shard="s-before"}} 0.0' in page
+
+
+def test_a_process_says_from_its_start_which_release_it_is_and_which_faults_it_counts() -> None:
+    metrics.begin("of-this-test", version="1.2.3", rules_release=9)
+    page = metrics.metrics_page("sink").decode()
+
+    assert 'balance_build_info{rules_release="9",version="1.2.3"} 1.0' in page
+    for name in ("Refused", "Unavailable", "Misconfigured"):
+        assert f'balance_faults_total{{fault="{name}",process="of-this-test"}} 0.0' in page
+
+
+def test_a_publication_tells_how_long_ago_its_first_record_was_stamped() -> None:
+    observe = publications("s-timed", 0, lambda: 10_250)
+
+    observe(3, 10_000)
+    observe(2, 0)  # answered again after a restart: not measured
+    observe(1, 10_400)  # a broker's clock that is ahead of ours
+
+    page = metrics.metrics_page("shard-s1").decode()
+    assert 'balance_lane_result_seconds_count{shard="s-timed"} 2.0' in page
+    assert 'balance_lane_result_seconds_sum{shard="s-timed"} 0.25' in page
+    assert 'balance_lane_batch_records_count{lane="0",shard="s-timed"} 3.0' in page
 
 
 def test_the_metrics_page_is_in_prometheus_text_format() -> None:

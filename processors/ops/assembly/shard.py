@@ -6,8 +6,8 @@ import threading
 
 from processors.lane.lane import LaneParts
 from processors.lane.log import TopicLaneLog
+from processors.lane.metrics import publications
 from processors.lane.runner import LaneLimits
-from processors.metrics import LANE_BATCH_RECORDS
 from processors.ops import addresses, assembly
 from processors.settings import Settings
 from processors.streams.consumer import AssignmentEvents, GroupOptions, RecordConsumer
@@ -49,7 +49,7 @@ def run(
             ),
             clock_ms=assembly.clock_ms,
             book_accounts_max=settings.worker.book_accounts_max,
-            observe_published=LANE_BATCH_RECORDS.labels(shard, str(lane)).observe,
+            observe_published=publications(shard, lane, assembly.clock_ms),
         )
 
     worker = ShardWorker(

@@ -1,0 +1,18 @@
+"""What a remover may find: each kind is an alarm, which counts from 0 on from its start."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class FindingKind(StrEnum):
+    """Why a finding is raised. Names are the contract, new ones may come."""
+
+    ARCHIVE_ROW_MISSING = "ARCHIVE_ROW_MISSING"  # no chunk of the archived journal has a row
+    ARCHIVE_ROW_DIFFERS = "ARCHIVE_ROW_DIFFERS"
+    ARCHIVE_STEP_MISSING = "ARCHIVE_STEP_MISSING"  # it is not in transaction_by_id
+    ARCHIVE_STEP_DIFFERS = "ARCHIVE_STEP_DIFFERS"
+    ARCHIVE_CHANGE_MISSING = "ARCHIVE_CHANGE_MISSING"  # it is not in statement
+    ARCHIVE_CHANGE_DIFFERS = "ARCHIVE_CHANGE_DIFFERS"
+    ARCHIVE_UNREADABLE = "ARCHIVE_UNREADABLE"  # bytes that are none of ours
+    JOURNAL_FILLS = "JOURNAL_FILLS"  # it nears the most slices that it may have (A7)
