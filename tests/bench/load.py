@@ -101,7 +101,11 @@ class Ingress:
     def send(self, command: Command) -> None:
         """Write one command, without waiting."""
         root = command.address.partition(":")[0]
-        _produce(self._producer, self._topic, encode_command(command), root.encode())
+        self.send_bytes(root.encode(), encode_command(command))
+
+    def send_bytes(self, key: bytes, value: bytes) -> None:
+        """Write one record, without waiting."""
+        _produce(self._producer, self._topic, value, key)
 
     def flush(self) -> None:
         """Wait until everything is acknowledged."""
@@ -191,6 +195,17 @@ class Results:
         """Have everything fetched, and look at nothing, until told to stop."""
         while not stopping.is_set():
             consumed(self._consumer, READ_RECORDS, 0.05)
+
+    def match(self, waiting: dict[bytes, None], stopping: threading.Event) -> int:
+        """Take each key out of ``waiting`` whose result comes, until told to stop; return how many."""
+        count = 0
+        while not stopping.is_set():
+            for message in consumed(self._consumer, READ_RECORDS, 0.05):
+                key = message.key()
+                if key in waiting:
+                    del waiting[key]
+                    count += 1
+        return count
 
     def close(self) -> None:
         """Give the connection back."""

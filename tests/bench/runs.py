@@ -179,7 +179,10 @@ def latency(servers: Servers, size: Size) -> Fields:
 
 
 def client_beside_others(servers: Servers, size: Size) -> Fields:
-    """A client that sends 100 commands a second beside 20,000 results a second of others: its CPU, and a fetch's."""
+    """A client that sends 100 commands a second beside 20,000 results a second of others: its CPU.
+
+    Beside it a fetch's, and that of a program that sends and waits with the driver alone.
+    """
     with service(servers) as made:
         partners = load.roots(PARTNERS, lane=0, lanes=1)
         results = load.Results(made.kafka, "balance.results", RESULTS_PARTITIONS)
@@ -199,10 +202,12 @@ def client_beside_others(servers: Servers, size: Size) -> Fields:
         others = load.Others(made.kafka, RESULTS_PARTITIONS, of_others)
         found = {
             "fetch": _share_of_a_core(made, "fetch", others, OTHERS_PER_S, size.latency_s),
+            "bare": _share_of_a_core(made, "bare", others, OTHERS_PER_S, size.latency_s),
             "client": _share_of_a_core(made, "client", others, OTHERS_PER_S, size.latency_s),
             "client_without_others": _share_of_a_core(made, "client", others, 0, size.latency_s),
         }
-        return {"client_percent_of_a_core": {**found, "beyond_the_fetch": round(found["client"] - found["fetch"], 1)}}
+        beyond = {f"{name}_beyond_the_fetch": round(found[name] - found["fetch"], 1) for name in ("bare", "client")}
+        return {"client_percent_of_a_core": {**found, **beyond}}
 
 
 def _other(value: bytes) -> tuple[str, bytes]:
@@ -226,7 +231,7 @@ def _share_of_a_core(made: Service, mode: str, others: load.Others, rate: int, m
         time.sleep(measured_s)
         share = (cpu_s(process.pid) - used_s) / (time.monotonic() - began_s)
         process.stdin.close()
-        if mode == "client":
+        if mode != "fetch":
             sent, answered = map(int, process.stdout.readline().split())
             assert sent == answered, f"{answered} of {sent} were answered"
         stopping.set()
