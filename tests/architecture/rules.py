@@ -12,6 +12,7 @@ import re
 import tokenize
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 from tests.architecture.source_tree import ROOT, Module, modules
 
@@ -47,14 +48,15 @@ def later() -> set[str]:
     return ranges | {letter + number for letter, number in re.findall(r"\*\*([A-Z])(\d+)\*\*", text)}
 
 
-def kept() -> list[Kept]:
+@cache
+def kept() -> tuple[Kept, ...]:
     """Return every pair of rule and test, sorted, each once."""
     found = {
         Kept(rule=rule, file=module.path.relative_to(ROOT / "tests").as_posix(), test=test)
         for module in modules("tests")
         for test, rule in _marked(module)
     }
-    return sorted(found)
+    return tuple(sorted(found))
 
 
 def _marked(module: Module) -> Iterator[tuple[str, str]]:

@@ -30,6 +30,12 @@ def headings(page: Path) -> tuple[str, ...]:
     return tuple(sorted(found, key=len, reverse=True))
 
 
+@cache
+def decisions() -> set[str]:
+    """Return the titles of all decisions."""
+    return {heading for page in (ROOT / "docs" / "decisions").glob("*.md") for heading in headings(page)}
+
+
 def anchor_of(heading: str) -> str:
     """Return what GitHub makes of a heading in a link."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
@@ -47,8 +53,7 @@ def lost_references(text: str) -> list[str]:
             lost.append(f"{name} has no heading {text[match.end() : match.end() + 40]!r}")
         elif name == "README" and not has_heading:
             lost.append(f"README, and which heading? {text[match.end() : match.end() + 40]!r}")
-    titles = {heading for page in (ROOT / "docs" / "decisions").glob("*.md") for heading in headings(page)}
-    return lost + [f"no decision is called {title}" for title in _DECISION.findall(text) if title not in titles]
+    return lost + [f"no decision is called {title}" for title in _DECISION.findall(text) if title not in decisions()]
 
 
 def texts_of(source: str) -> list[str]:
