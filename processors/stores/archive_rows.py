@@ -170,9 +170,10 @@ def bucket_of_offset(offset: int) -> int:
 
 
 def day_values(key: DayKey, first_sequence: int) -> Values:
-    """Return a ``statement_day`` row, whose lowest sequence wins: its version falls as the sequence rises.
+    """Return a ``statement_day`` row. Its version falls as its sequence rises, so that the lowest sequence wins.
 
-    A sink that starts within a day cannot know what the day began with; so the order of writes may not matter.
+    A sink that starts in the middle of a day does not know the day's first change. So the row must come out the same in
+    whatever order the changes of the day are written.
     """
     address, currency, day = key
     version_us = (day + 1) * DAY_MS * 1000 - first_sequence
@@ -209,10 +210,10 @@ def position_by_hand(topic_id: bytes, partition: int, next_offset: int) -> str:
 
 
 def written_again(rows: ArchiveRows, *, now_us: int) -> ArchiveRows:
-    """Return rows that win over what took them away: a deletion carries the time at which somebody made it.
+    """Return rows with a version that wins over a deletion, which carries the time at which somebody made it.
 
-    They are immutable, so that a version above their own (A2) changes nothing else. Where a day begins keeps its
-    version, by which the lowest sequence wins; coverage is left out.
+    Rows never change, so a version above their own (A2) has no other effect. The rows that say where a day begins keep
+    their version, since by it the lowest sequence wins. Coverage is left out.
     """
 
     def again(partitions: dict[PartitionKey, list[Values]]) -> dict[PartitionKey, list[Values]]:

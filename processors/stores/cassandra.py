@@ -248,9 +248,9 @@ class CassandraSession:
     def _asking(self, doing: str) -> Iterator[None]:
         """Ask on a session that can answer, and note whether it does.
 
-        After one refused login the driver gives a node up for good, and then says that there is none to ask, for no
-        reason: that session is ended. So is one that was silent for ``silence_s``, whatever keeps it. The next one asks
-        for the password as it is now, and its fault says what is wrong.
+        After one refused login the driver never asks that node again; it then says that there is no node, and gives no
+        reason. So such a session is closed, and so is one that had no answer for ``silence_s``, whatever the cause. The
+        next session reads the password as it is then, and its fault says what is wrong.
         """
         if self._ended:
             self._begin_anew()

@@ -66,8 +66,8 @@ def known_shard(address: MysqlAddress) -> ShardRow | None:
 def claim_target(target: MysqlAddress, live: MysqlAddress) -> None:
     """Mark an empty database as a replay's, or find that mark there; refuse any other, before anything is written.
 
-    A replay takes its target's lanes over: in the live database, under whatever name, that would fence the workers;
-    and a copy of it would be found equal without a record having been decided.
+    A replay takes over the lanes of its target. If the target were the live database, under whatever name, that would
+    fence the workers. If it were a copy of the live database, it would be found equal although nothing was decided.
 
     Args:
         target: Where the replay is to write.

@@ -298,7 +298,9 @@ def _progress(write: BatchWrite, fence: Fence) -> Statement:
         f"last_time_ms = {progress.last_time_ms}, version_us = {progress.version_us}, "
         f"digest = {hex_literal(progress.digest)}, published_offset = {progress.published_offset}, "
         f"published_time_ms = {progress.published_time_ms}, "
-        # A lane that commits runs; that what stopped it is over becomes durable with what it knows about it (I2).
+        # A lane that commits is not stopped any more. So the stop is removed in the commit that stores the time, or
+        # whatever
+        # else let the lane go on (I2).
         "stop_code = NULL, stop_detail = NULL, stopped_at_ms = NULL "
         f"WHERE lane = {progress.lane} AND owner_epoch = {fence.owner_epoch} AND next_offset = {fence.next_offset}"
     )

@@ -40,9 +40,10 @@ STOP_DETAIL_BYTES_MAX = 2_000
 
 
 class MysqlLaneStore:
-    """The lane's tables. Methods are called by the lane's thread; SQL of a batch runs in a thread of its own.
+    """The lane's tables. The lane's thread calls the methods; the SQL of a batch runs in a thread of its own.
 
-    After any fault nothing is known but what ``take_over`` reads again; until then only ``stop`` and ``close`` work.
+    After a fault nothing is known of the lane until ``take_over`` has read it again. Until then only ``stop`` and
+    ``close`` may be called.
     """
 
     def __init__(
@@ -133,7 +134,7 @@ class MysqlLaneStore:
             "reading progress",
         )
         stop_code, stop_detail = stop_of(code, detail)
-        # Everything is read behind the row's lock: a transaction of the owner before may end while it is waited for.
+        # Everything is read once the row is locked: while the lock was waited for, the owner before may have committed.
         rules_since = select_rules(session, lane).get(lane)
         if rules_since is None:
             raise Misconfigured(f"{self._address} has no rules for lane {lane}: run `balance migrate`")
@@ -294,9 +295,10 @@ class MysqlLaneStore:
         )
 
     def stop(self, code: StopCode, detail: str) -> None:
-        """Store why the lane stopped, as long as it is ours; the next commit takes it away.
+        """Store why the lane stopped, if the lane is still ours; its next commit removes the reason.
 
-        That it waits for the time of its next record stays, whoever takes the stop away (I2).
+        If it stopped because the time of its next record is not known, it goes on waiting for that time even after
+        somebody has removed the stop (I2).
 
         Raises:
             Fenced: Another owner has it: he goes on.
@@ -313,7 +315,9 @@ class MysqlLaneStore:
                 f"UPDATE progress SET stop_code = {text_literal(code.value)}, "
                 f"stop_detail = {cut_literal(detail, STOP_DETAIL_BYTES_MAX)}, stopped_at_ms = {self._clock_ms()}"
                 f"{', waiting_at = next_offset' if code in WAITING_FOR_A_TIME else ''} "
-                # A database restored from before may give a later owner the same epoch: it stands elsewhere (L1).
+                # In a restored database a later owner may get the same epoch again; but then the lane stands at another
+                # offset
+                # (L1).
                 f"WHERE lane = {self._lane} AND owner_epoch = {self._owner_epoch} "
                 f"AND next_offset = {self._next_offset}",
                 "storing the stop",

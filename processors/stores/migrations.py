@@ -184,7 +184,7 @@ def _refuse_other_release(session: Session, applied: dict[int, bytes], wanted: d
 
 
 def _make_slices(session: Session, now_ms: int, slices_max: int) -> list[str]:
-    """Make the journal's slices, as far as they fit: a journal that is full for now must not keep an upgrade away."""
+    """Make the journal's slices, as far as they fit: an upgrade must not fail because the journal is full for now."""
     known = [each for of_lane in select_rules(session).values() for each in of_lane.values()]
     needed = slices_needed(known, from_ms=_earliest_ms(session, now_ms), to_ms=now_ms)
     room = make_room(session, needed, slices_max=slices_max)
@@ -198,7 +198,7 @@ def _make_slices(session: Session, now_ms: int, slices_max: int) -> list[str]:
 
 
 def _earliest_ms(session: Session, now_ms: int) -> int:
-    """Return the time of the lane that is furthest behind: after an outage it meets ids of all the hours since."""
+    """Return the time of the lane that is furthest behind; it still has to decide ids of all the hours since."""
     ((earliest_ms,),) = session.query(
         f"SELECT LEAST({now_ms}, COALESCE(MIN(last_time_ms), {now_ms})) FROM progress WHERE last_time_ms > 0",
         "reading the lanes' times",

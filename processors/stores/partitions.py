@@ -11,10 +11,11 @@ from processors.ids import SLICE_MS, SLICES_MAX, slice_of
 from processors.ledger.rules import Rules
 from processors.stores.mysql import LockWaitTimeout, Session
 
-# DDL waits at most this long for the table, since every statement behind it waits, too.
+# How long DDL waits for the table at most, since every later statement on the table waits behind it.
 DDL_LOCK_WAIT_S = 1
 TRANSACTION_AGE_MAX_S = 1
-# Doubling from 50 ms this is 13 s in all: many batches, and a transaction that takes longer is someone else's.
+# The pauses double from 50 ms, and are 13 s in all. Many batches of a lane end in that time; a transaction that lasts
+# longer is none of ours.
 ATTEMPTS_MAX = 9
 FIRST_BACKOFF_S = 0.05
 # A replay's target keeps every slice of its topic, since nothing is removed there: as many as MySQL allows in a table,
@@ -25,7 +26,7 @@ _PLACE_KEEPER = 0  # the partition that the table was made with
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Room:
-    """What there is of the journal's slices after some were made: ``lacking`` are needed, too, and do not fit (A7)."""
+    """How many slices the journal has, and how many more it needs that do not fit, ``lacking`` (A7)."""
 
     made: list[int]
     slices: int
@@ -43,9 +44,10 @@ def slices(session: Session) -> list[int]:
 
 
 def slices_needed(rules: Iterable[Rules], *, from_ms: int, to_ms: int) -> range:
-    """Return the slices that ids may lie in which are decided between two lane times.
+    """Return the slices in which the ids may lie that lanes decide between two lane times.
 
-    From a window before the first (I3) to twice the future limit after the last (I5, A7), by the widest of the rules.
+    They begin a window before the first time (I3), and end twice the future limit after the last (I5, A7). The widest
+    window and limit of all the rules count.
     """
     rules = list(rules)
     first = slice_of(max(from_ms - max(each.window_ms for each in rules), SLICE_MS))
@@ -123,9 +125,10 @@ def drop_slice(session: Session, number: int) -> None:
 def change_partitions(
     session: Session, statement: str, what: str, *, sleep: Callable[[float], None] = time.sleep
 ) -> None:
-    """Run partition DDL when it harms nobody: no old transaction, a short wait, and back off (A7).
+    """Run partition DDL so that it holds nobody up (A7).
 
-    A DDL that waits for an old transaction makes every later statement on the table wait behind it.
+    A DDL that waits for an old transaction makes every later statement on the table wait behind it. So it is only begun
+    while no transaction is old, it waits for a second at most, and it is tried again after a pause.
     """
     session.execute(f"SET SESSION lock_wait_timeout = {DDL_LOCK_WAIT_S}", "setting the DDL's patience")
     backoff_s = FIRST_BACKOFF_S

@@ -30,10 +30,9 @@ class SourcePosition:
 class Progress:
     """Where a lane stands: its row of ``progress``.
 
-    ``next_offset`` is D, the first record not decided. ``published_offset`` and ``published_time_ms`` are P as it
-    was known
-    when the row was last written (L4). ``digest`` is 32 bytes, chained over the result bytes of all journal rows (L13).
-    ``leader_epoch`` is that of the last record decided, -1 before the first. ``version_us`` is the last row's
+    ``next_offset`` is D, the first record not decided. ``published_offset`` and ``published_time_ms`` are P as it was
+    known when the row was last written (L4). ``digest`` is 32 bytes, chained over the result bytes of all journal rows
+    (L13). ``leader_epoch`` is that of the last record decided, -1 before the first. ``version_us`` is the last row's
     version (A2).
     """
 
@@ -51,9 +50,10 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchDigest:
-    """A lane's state at a batch border (L13): what two databases, or a group commit, are compared by.
+    """A lane's state at a batch border (L13), by which two databases are compared, or a database and a group commit.
 
-    ``sources`` are the L10 positions there, so that records between P and D can be told from redeliveries again.
+    ``sources`` are the lane's ingress positions there (L10). A lane that answers records again needs them to tell which
+    of the records were redeliveries.
     """
 
     next_offset: int
@@ -74,9 +74,9 @@ class TimeTold:
 class LaneState:
     """All that a new owner of a lane must know before its first record.
 
-    ``rules`` are those in force; ``rules_since`` all versions by the lane offset from which they were, for
-    answering again. ``lane_times`` are by the first offset of each stretch. ``waiting_at`` is the last record that
-    stopped the lane for want of its time, None where none did.
+    ``rules`` are those in force. ``rules_since`` has every version by the lane offset from which it was in force, for
+    answering again. ``lane_times`` are by the first offset of each stretch. ``waiting_at`` is the offset of the last
+    record that stopped the lane because its time was not known; None where no record did.
     """
 
     progress: Progress
@@ -92,7 +92,7 @@ class LaneState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fence:
-    """What the locking read must find, exactly, or the lane is no longer ours as we know it (L1)."""
+    """What the locking read of ``progress`` must find; else another owner, or another history, has the lane (L1)."""
 
     next_offset: int
     digest: bytes
@@ -101,11 +101,10 @@ class Fence:
 
 @dataclass(slots=True)
 class JournalRow:
-    """One decision. ``slice`` is whole hours of the id's time, of lane time for the service's own records (I7).
+    """One decision. ``slice`` is in hours since the epoch: of the id's time, or lane time for the service's own (I7).
 
     Not frozen and positional: one per command on the hot path. Times in ms, amounts in minor units;
-    ``source_partition``
-    and ``source_offset`` are -1 for records that came straight to the shard's topic.
+    ``source_partition`` and ``source_offset`` are -1 for records that came straight to the shard's topic.
     """
 
     slice: int
@@ -136,9 +135,8 @@ class BatchWrite:
     """Everything one batch changes, as absolute values. None as a row's value means: delete it.
 
     ``opened`` are accounts to insert; ``accounts`` to update, each with the sequence its row must have before.
-    ``holds``,
-    ``open_refunds`` and ``refunded`` carry a flag: True where the row exists in the table already.
-    The account, hold and other objects are the book's own: a store must take their values before ``begin`` returns.
+    ``holds``, ``open_refunds`` and ``refunded`` carry a flag: True where the row exists in the table already. The
+    account, hold and other objects are the book's own: a store must take their values before ``begin`` returns.
     """
 
     progress: Progress

@@ -128,11 +128,11 @@ def open_reader(address: MysqlAddress) -> ShardReader:
 
 
 def open_snapshot(address: MysqlAddress) -> ShardReader:
-    """Return a reader that answers every question as of now. After a fault it is unusable.
+    """Return a reader that answers every question as of one moment, the present one. After a fault it is unusable.
 
-    Its transaction keeps partition DDL waiting (A7): it is for comparing, not for keeping. A slice that is dropped
-    meanwhile reads as too few rows, without an error (tried): who reads the journal compares ``slices`` before
-    and after.
+    Its transaction keeps partition DDL waiting (A7), so it is for comparing, and must not be kept open. If a slice is
+    dropped meanwhile, fewer rows come, without an error (tried). So whoever reads the journal asks for ``slices``
+    before and after, and compares the two answers.
     """
     session = Session(address, lane=False)
     try:

@@ -92,8 +92,8 @@ class ShardUpkeep:
     def delete_old_digests(self, lane: int, *, before_ms: int) -> int:
         """Delete some of a lane's batch digests with a lane time before ``before_ms``, and return how many (L13).
 
-        What was perhaps not published yet stays, and the last border before it: a new owner starts there (L4). The
-        caller repeats until it is told less than ``DELETE_ROWS``.
+        The digests of what may not be published yet stay, and so does the last border before them, where a new owner
+        starts (L4). The caller repeats this until fewer than ``DELETE_ROWS`` were deleted.
         """
         return self._execute(
             "DELETE FROM batch_digest "
@@ -109,8 +109,8 @@ class ShardUpkeep:
     def delete_old_refunded(self, *, before_ms: int) -> int:
         """Delete some rows of ``refunded`` whose original's id is older than ``before_ms``, and return how many (H3).
 
-        The caller counts refund period and window from the lanes' times, and repeats until it is told less than
-        ``DELETE_ROWS``.
+        The caller computes ``before_ms`` from the lanes' times, the refund period and the window, and repeats this
+        until fewer than ``DELETE_ROWS`` were deleted.
         """
         oldest = before_ms.to_bytes(6, "big") + bytes(10)  # of all ids with that time (RFC 9562)
         return self._execute(
@@ -122,7 +122,8 @@ class ShardUpkeep:
     def delete_expired_holds(self, lane: int, *, before_ms: int) -> int:
         """Delete some of a lane's holds that were released at an expiry before ``before_ms``, and return how many (H2).
 
-        The caller counts the window from the lanes' times, and repeats until it is told less than ``DELETE_ROWS``.
+        The caller computes ``before_ms`` from the lanes' times and the window, and repeats this until fewer than
+        ``DELETE_ROWS`` were deleted.
         """
         return self._execute(
             "DELETE FROM hold "
