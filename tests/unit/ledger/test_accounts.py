@@ -13,6 +13,21 @@ from tests.unit.ledger.lane import StraightLane
 pytestmark = pytest.mark.rule("H5")
 
 
+def test_an_account_begins_with_nothing_and_its_funds_are_checked() -> None:
+    assert Account("acme", "USD") == Account(
+        "acme",
+        "USD",
+        balance=0,
+        held=0,
+        overdraft_limit=0,
+        policy=Policy.CHECKED,
+        status=AccountStatus.ACTIVE,
+        sequence=0,
+        open_count=0,
+        metadata=b"",
+    )
+
+
 def test_an_opened_account_shows_itself_and_no_sequence() -> None:
     lane = StraightLane()
     command = open_account(overdraft_limit=50, policy=Policy.UNCHECKED, address="acme:vn")

@@ -27,6 +27,9 @@ MALFORMED = [
     ("acme:" + "a" * 65, "a segment has 65 characters"),
     (":".join("abcdefghi"), "it has 9 segments"),
     (":".join(["a" * 60] * 5), "it has 304 characters"),
+    (":".join(["a" * 64] * 4), "it has 259 characters"),
+    (":".join(["a" * 63] * 3 + ["a" * 64]), "it has 256 characters"),
+    (":".join("abcdefghijk"), "it has 11 segments"),
 ]
 
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import get_args
 
 import pytest
@@ -14,13 +14,16 @@ from processors.ledger.commands import (
     TYPE_OF,
     TYPES,
     Adjust,
+    CaptureHold,
     Command,
     CommandType,
     Control,
     ControlType,
     ExpireHold,
+    OpenAccount,
     Origin,
     PartnersCommand,
+    Policy,
     RecallOriginal,
     ServicesCommand,
     SetLaneTime,
@@ -28,6 +31,7 @@ from processors.ledger.commands import (
     SliceBy,
     Tick,
     TypeRow,
+    UpdateAccount,
 )
 
 
@@ -47,6 +51,31 @@ def test_every_type_has_one_row_in_the_order_of_the_wire() -> None:
 @pytest.mark.parametrize("row", TYPES, ids=lambda row: row.type)
 def test_a_type_is_called_as_its_class_is(row: TypeRow) -> None:
     assert row.type.replace("_", "") == row.command.__name__.upper()
+
+
+@pytest.mark.rule("I3")
+def test_a_default_never_changes_since_body_hashes_leave_it_out() -> None:
+    defaults = {
+        row.command: {field.name: field.default for field in fields(row.command) if field.default is not MISSING}
+        for row in TYPES
+    }
+
+    assert {command: given for command, given in defaults.items() if set(given) - {"metadata"}} == {
+        OpenAccount: {"overdraft_limit": 0, "policy": Policy.CHECKED, "metadata": b""},
+        UpdateAccount: {"overdraft_limit": None, "policy": None, "status": None, "metadata": None},
+        CaptureHold: {"amount_minor": None, "final": True, "metadata": b""},
+        RecallOriginal: {
+            "original_type": "",
+            "original_accepted": False,
+            "original_address": "",
+            "original_currency": "",
+            "original_amount_minor": 0,
+            "original_levels": 0,
+        },
+        SetRules: {"keys": None, "registry_ids": None},
+        SetLaneTime: {"last_offset": None},
+    }
+    assert {given["metadata"] for command, given in defaults.items() if set(given) == {"metadata"}} == {b""}
 
 
 @pytest.mark.parametrize("row", TYPES, ids=lambda row: row.type)

@@ -28,6 +28,24 @@ WISH = SetRules(
 )
 
 
+def test_a_new_shard_begins_with_the_newest_meaning_and_six_hours_of_window() -> None:
+    assert Rules(version=1) == Rules(
+        version=1,
+        release=2,
+        window_ms=6 * HOUR_MS,
+        skew_ms=5 * 60_000,
+        future_limit_ms=DAY_MS,
+        refund_period_ms=180 * DAY_MS,
+        longest_hold_ms=30 * DAY_MS,
+        result_version=2,
+        window_floor_ms=0,
+        refund_floor_ms=0,
+        recall_floor_ms=0,
+        keys=None,
+        registry_ids=None,
+    )
+
+
 def test_rules_change_to_the_next_version_and_do_not_reach_back() -> None:
     assert next_rules(NOW, WISH, now_ms=START_MS) == Rules(
         version=4,

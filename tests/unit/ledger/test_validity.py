@@ -147,7 +147,10 @@ def test_a_capture_may_name_no_amount_and_never_nothing() -> None:
     hold = build.place_hold()
 
     assert reason_of(build.capture_hold(hold, amount_minor=None)) is None
-    assert reason_of(build.capture_hold(hold, amount_minor=0)) is Reason.INVALID_AMOUNT
+    for wrong in (0, -1, 2**63):
+        assert reason_of(build.capture_hold(hold, amount_minor=wrong)) is Reason.INVALID_AMOUNT
+    for right in (1, 2**63 - 1):
+        assert reason_of(build.capture_hold(hold, amount_minor=right)) is None
 
 
 @pytest.mark.parametrize("limit", [-1, 2**63])
@@ -155,6 +158,9 @@ def test_a_limit_is_nothing_to_64_bits_signed(limit: int) -> None:
     assert reason_of(build.open_account(overdraft_limit=limit)) is Reason.INVALID_OVERDRAFT_LIMIT
     assert reason_of(build.update_account(overdraft_limit=limit)) is Reason.INVALID_OVERDRAFT_LIMIT
     assert reason_of(build.update_account(overdraft_limit=None)) is None
+    for right in (0, 1, 2**63 - 1):
+        assert reason_of(build.open_account(overdraft_limit=right)) is None
+        assert reason_of(build.update_account(overdraft_limit=right)) is None
 
 
 @pytest.mark.parametrize(("characters", "reason"), [(0, False), (1, True), (256, True), (257, False)])
