@@ -87,7 +87,7 @@ class Archive(Protocol):
     def steps(self, transaction_id: bytes) -> list[Step]:
         """Return a transaction's steps."""
 
-    def coverage(self, shard: bytes) -> dict[tuple[int, int], Covered]:
+    def coverage(self, incarnation: bytes) -> dict[tuple[int, int], Covered]:
         """Return how far the archive reaches, by lane and results partition."""
 
     def newest_sequence(self, address: str, currency: str) -> int:

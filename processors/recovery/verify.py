@@ -65,10 +65,10 @@ class Books(SliceRows, Protocol):
 class Archive(Protocol):
     """The archive (``stores.archive_reader``)."""
 
-    def coverage(self, shard: bytes) -> dict[tuple[int, int], Covered]:
+    def coverage(self, incarnation: bytes) -> dict[tuple[int, int], Covered]:
         """Return (lane, results partition) -> how far it reaches."""
 
-    def journal(self, shard: bytes, lane: int, from_offset: int, to_offset: int) -> list[ChunkRow]:
+    def journal(self, incarnation: bytes, lane: int, from_offset: int, to_offset: int) -> list[ChunkRow]:
         """Return the rows of a stretch."""
 
     def statement(

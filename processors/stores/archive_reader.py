@@ -212,13 +212,13 @@ class ArchiveReader:
             return int(first)
         return None
 
-    def journal(self, shard: bytes, lane: int, from_offset: int, to_offset: int) -> list[ChunkRow]:
+    def journal(self, incarnation: bytes, lane: int, from_offset: int, to_offset: int) -> list[ChunkRow]:
         """Return the journal rows of a stretch of a lane, in order.
 
         A row that was cut into several chunks is there once; where copies differ, each is there (A3).
 
         Args:
-            shard: Its incarnation.
+            incarnation: The shard's: its topic's id.
             lane: The lane.
             from_offset: The first offset.
             to_offset: The last offset; the whole answer is held in memory.
@@ -230,7 +230,7 @@ class ArchiveReader:
         # Chunks lie within windows: one that holds an offset begins in the offset's window, and in its bucket.
         begins = from_offset - from_offset % WINDOW_OFFSETS
         wanted = (
-            (statement, (shard, lane, bucket, begins, to_offset))
+            (statement, (incarnation, lane, bucket, begins, to_offset))
             for bucket in range(bucket_of_offset(begins), bucket_of_offset(to_offset) + 1)
         )
         found = {
@@ -242,9 +242,9 @@ class ArchiveReader:
         }
         return sorted(found)
 
-    def coverage(self, shard: bytes) -> dict[tuple[int, int], Covered]:
+    def coverage(self, incarnation: bytes) -> dict[tuple[int, int], Covered]:
         """Return how far a shard's incarnation is archived, by lane and results partition (A5)."""
-        rows = self._session.rows(self._session.prepare(_COVERAGE, page_rows=STATEMENT_PAGE_ROWS), (shard,))
+        rows = self._session.rows(self._session.prepare(_COVERAGE, page_rows=STATEMENT_PAGE_ROWS), (incarnation,))
         return {
             (lane, partition): Covered(
                 lane_offset=offset, lane_index=index, lane_time_ms=time_ms, version_us=version_us

@@ -64,7 +64,7 @@ class ResultsConsumer(Protocol):
 class Originals(Protocol):
     """The archive, as far as the recaller asks it (``stores.archive_reader``)."""
 
-    def coverage(self, shard: bytes) -> dict[tuple[int, int], Covered]:
+    def coverage(self, incarnation: bytes) -> dict[tuple[int, int], Covered]:
         """Return how far a shard's incarnation is archived, by lane and results partition."""
 
     def steps_at(self, keys: Collection[StepKey]) -> dict[StepKey, bytes]:

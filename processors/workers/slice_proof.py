@@ -48,10 +48,10 @@ class SliceRows(Protocol):
 class Copies(Protocol):
     """The archive (``stores.archive_reader``), at LOCAL_QUORUM."""
 
-    def coverage(self, shard: bytes) -> dict[tuple[int, int], Covered]:
+    def coverage(self, incarnation: bytes) -> dict[tuple[int, int], Covered]:
         """Return how far a shard's incarnation is archived, by lane and results partition."""
 
-    def journal(self, shard: bytes, lane: int, from_offset: int, to_offset: int) -> list[ChunkRow]:
+    def journal(self, incarnation: bytes, lane: int, from_offset: int, to_offset: int) -> list[ChunkRow]:
         """Return the journal rows of a stretch; where copies differ, each of them."""
 
     def steps_at(self, keys: Collection[StepKey]) -> dict[StepKey, bytes]:

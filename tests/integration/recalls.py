@@ -35,9 +35,9 @@ class Archive:
     silent: bool = False
     after_next_answer: Callable[[], None] | None = None
 
-    def coverage(self, shard: bytes) -> dict[tuple[int, int], Covered]:
+    def coverage(self, incarnation: bytes) -> dict[tuple[int, int], Covered]:
         self._fail_if_silent()
-        answer = self.reader.coverage(shard)
+        answer = self.reader.coverage(incarnation)
         self._happen()
         return answer
 

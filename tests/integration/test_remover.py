@@ -360,8 +360,8 @@ def test_slices_are_made_while_the_archive_is_silent(shard: Shard) -> None:
     class Silent(ArchiveReader):
         """An archive that does not answer."""
 
-        def coverage(self, shard: bytes) -> dict[tuple[int, int], Covered]:
-            raise Unavailable(f"no answer about {shard.hex()}")
+        def coverage(self, incarnation: bytes) -> dict[tuple[int, int], Covered]:
+            raise Unavailable(f"no answer about {incarnation.hex()}")
 
     with pytest.raises(Unavailable):
         shard.remover(archive=Silent(shard.session)).step(PAST_MS + 5 * SLICE_MS)

@@ -66,7 +66,7 @@ class Moving:
     def rows_that_name(self, address: str, lane: int, offsets: range, *, numbers: Sequence[int]) -> list[JournalRecord]:
         raise NotImplementedError
 
-    def coverage(self, shard: bytes) -> dict[tuple[int, int], Covered]:
+    def coverage(self, incarnation: bytes) -> dict[tuple[int, int], Covered]:
         raise NotImplementedError
 
     def newest_sequence(self, address: str, currency: str) -> int:

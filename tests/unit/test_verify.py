@@ -85,12 +85,12 @@ class EmptyArchive:
 
     away: bool = False
 
-    def coverage(self, shard: bytes) -> dict[tuple[int, int], Covered]:
-        del shard
+    def coverage(self, incarnation: bytes) -> dict[tuple[int, int], Covered]:
+        del incarnation
         return {}
 
-    def journal(self, shard: bytes, lane: int, from_offset: int, to_offset: int) -> list[ChunkRow]:
-        del shard, lane, from_offset, to_offset
+    def journal(self, incarnation: bytes, lane: int, from_offset: int, to_offset: int) -> list[ChunkRow]:
+        del incarnation, lane, from_offset, to_offset
         return []
 
     def statement(
