@@ -20,9 +20,14 @@ from processors.wire.schemas import ALL, schema_of
 from tests.architecture.source_tree import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+README_LINES_MAX = 140
 WIRE = (ROOT / "docs" / "wire.md").read_text(encoding="utf-8")
 RUNBOOK = (ROOT / "docs" / "runbook.md").read_text(encoding="utf-8")
 SETTINGS_PAGE = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+
+
+def test_readme_stays_short_enough_to_be_read_before_the_first_payment() -> None:
+    assert len(README.splitlines()) <= README_LINES_MAX
 
 
 def setting_names(model: type[BaseModel], before: str = "") -> list[str]:
