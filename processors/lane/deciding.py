@@ -36,7 +36,7 @@ from processors.ledger.needs import collect_needs
 from processors.ledger.outcomes import Outcome, Reason, Status
 from processors.ledger.rules import Rules
 from processors.routing.units import partition_of
-from processors.stores.rows import BatchWrite, JournalRow, LaneState, Progress, SourceKey, SourcePosition, TimeTold
+from processors.stores.rows import BatchWrite, IngressKey, IngressPosition, JournalRow, LaneState, Progress, TimeTold
 from processors.wire.admission import Admission
 from processors.wire.dead_letters import KEY_BYTES_MAX, encode_dead_letter
 from processors.wire.positions import GroupPosition
@@ -149,7 +149,7 @@ class Decider:
             lane_time_ms=progress.last_time_ms,
             version_us=progress.version_us,
             digest=progress.digest,
-            sources=dict(state.sources),
+            ingress=dict(state.ingress),
         )
         self.lane_times = lane_times
         self._context = context
@@ -187,7 +187,7 @@ class Decider:
         return Decided(
             taken=taken,
             needs=needs,
-            write=_batch_write(self.book, batch, self._progress, standing.sources),
+            write=_batch_write(self.book, batch, self._progress, standing.ingress),
             out=batch.out,
             position=standing.position(self._context),
             silent=batch.silent,
@@ -400,7 +400,9 @@ class Decider:
         )
 
 
-def _batch_write(book: Book, batch: _Batch, progress: Progress, sources: dict[SourceKey, SourcePosition]) -> BatchWrite:
+def _batch_write(
+    book: Book, batch: _Batch, progress: Progress, ingress: dict[IngressKey, IngressPosition]
+) -> BatchWrite:
     """Gather what changed as absolute values, and note in the book that it will be stored."""
     changed = book.take_changes()
     opened, updated = [], []
@@ -433,7 +435,7 @@ def _batch_write(book: Book, batch: _Batch, progress: Progress, sources: dict[So
         open_refunds=[row for row in open_refunds if row[1] is not None or row[2]],
         refunded=refunded,
         system={system_key: book.system[system_key] for system_key in changed.system},
-        sources=dict(sources),
+        ingress=dict(ingress),
         rules=batch.rules,
         lane_times=batch.lane_times,
     )

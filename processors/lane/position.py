@@ -48,14 +48,14 @@ def standing_up_to(borders: Borders, offset: int) -> Standing:
     """
     border = borders.last_border(offset)
     if border is None:
-        border = BatchDigest(next_offset=0, digest=bytes(32), lane_time_ms=0, sources={})
+        border = BatchDigest(next_offset=0, digest=bytes(32), lane_time_ms=0, ingress={})
     return Standing(
         next_offset=border.next_offset,
         leader_epoch=-1,
         lane_time_ms=border.lane_time_ms,
         version_us=0,
         digest=border.digest,
-        sources=dict(border.sources),
+        ingress=dict(border.ingress),
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from processors.faults import LaneStopped, StopCode
 from processors.lane.times import LaneTimes
 from processors.ledger.rules import RULES_RELEASE
-from processors.stores.rows import SourceKey, SourcePosition
+from processors.stores.rows import IngressKey, IngressPosition
 from processors.wire.positions import GroupPosition
 from processors.wire.records import Record
 from processors.wire.results import LaneIdentity
@@ -46,7 +46,7 @@ class Standing:
     lane_time_ms: int
     version_us: int
     digest: bytes
-    sources: dict[SourceKey, SourcePosition]
+    ingress: dict[IngressKey, IngressPosition]
 
     def position(self, context: LaneContext) -> GroupPosition:
         """Return what the group commit says once everything so far is published (L4)."""
@@ -123,7 +123,7 @@ def is_redelivery(standing: Standing, route: Route) -> bool:
         LaneStopped: INGRESS_WENT_BACK: a known ingress offset with a later leader epoch.
     """
     key = (route.ingress_epoch, route.ingress_partition)
-    met = standing.sources.get(key)
+    met = standing.ingress.get(key)
     if met is not None and route.ingress_offset <= met.offset:
         if route.ingress_leader_epoch > met.leader_epoch:
             raise LaneStopped(
@@ -132,7 +132,7 @@ def is_redelivery(standing: Standing, route: Route) -> bool:
                 f"leader epoch {route.ingress_leader_epoch}, after {met.offset} with {met.leader_epoch}",
             )
         return True
-    standing.sources[key] = SourcePosition(offset=route.ingress_offset, leader_epoch=route.ingress_leader_epoch)
+    standing.ingress[key] = IngressPosition(offset=route.ingress_offset, leader_epoch=route.ingress_leader_epoch)
     return False
 
 

@@ -9,7 +9,7 @@ from processors.ledger.book import Account, Decision, Hold, OpenRefund, Refunded
 from processors.ledger.commands import AccountStatus, Policy
 from processors.ledger.outcomes import Contra
 from processors.stores.mysql import Row, Session
-from processors.stores.rows import Progress, SourceKey, SourcePosition, TimeTold
+from processors.stores.rows import IngressKey, IngressPosition, Progress, TimeTold
 
 PROGRESS_COLUMNS = (
     "lane, topic_id, next_offset, leader_epoch, owner_epoch, last_time_ms, version_us, digest, published_offset, "
@@ -80,7 +80,7 @@ def stop_of(code: bytes | None, detail: bytes | None) -> tuple[StopCode | None, 
     return (None if code is None else StopCode(code.decode()), "" if detail is None else detail.decode())
 
 
-def select_sources(session: Session, lane: int) -> dict[SourceKey, SourcePosition]:
+def select_ingress(session: Session, lane: int) -> dict[IngressKey, IngressPosition]:
     """Return a lane's rows of ``progress_source`` (L10)."""
     rows = session.query(
         "SELECT ingress_epoch, ingress_partition, ingress_offset, ingress_leader_epoch FROM progress_source "
@@ -88,7 +88,7 @@ def select_sources(session: Session, lane: int) -> dict[SourceKey, SourcePositio
         "reading source positions",
     )
     return {
-        (epoch, partition): SourcePosition(offset=offset, leader_epoch=leader_epoch)
+        (epoch, partition): IngressPosition(offset=offset, leader_epoch=leader_epoch)
         for epoch, partition, offset, leader_epoch in rows
     }
 

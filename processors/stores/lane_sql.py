@@ -10,8 +10,8 @@ from processors.ledger.book import Account, Hold, Keys, OpenRefund, Refunded, Sy
 from processors.ledger.commands import CommandType
 from processors.ledger.outcomes import Reason, Status
 from processors.routing.units import bucket_of
-from processors.stores.packing import pack_sources
-from processors.stores.rows import BatchWrite, Fence, JournalRow, SourceKey, SourcePosition
+from processors.stores.packing import pack_ingress
+from processors.stores.rows import BatchWrite, Fence, IngressKey, IngressPosition, JournalRow
 from processors.stores.rules_rows import insert_rules
 from processors.stores.sql_text import (
     chunks,
@@ -106,7 +106,7 @@ def writes(
     write: BatchWrite,
     fence: Fence,
     stored_system: Iterable[SystemKey],
-    stored_sources: dict[SourceKey, SourcePosition],
+    stored_ingress: dict[IngressKey, IngressPosition],
     keys_max: int,
 ) -> list[Statement]:
     """Return the statements that make a batch durable; ``progress`` last.
@@ -115,7 +115,7 @@ def writes(
         write: What the batch changes.
         fence: What ``progress`` still says.
         stored_system: Keys of the lane's system accounts that have a row.
-        stored_sources: The lane's rows of ``progress_source``.
+        stored_ingress: The lane's rows of ``progress_source``.
         keys_max: Rows of a statement that finds rows by key (L8).
     """
     lane = write.progress.lane
@@ -130,7 +130,7 @@ def writes(
     found += _open_refunds(write, keys_max)
     found += _refunded(write, keys_max)
     found += _system_accounts(write, stored_system)
-    found += _sources(write, stored_sources)
+    found += _ingress(write, stored_ingress)
     if write.rules:
         sql = insert_rules(lane, write.rules, since_time_ms=write.progress.last_time_ms)
         found.append(Statement(what="inserting rules", sql=sql, rows=len(write.rules)))
@@ -149,7 +149,7 @@ def _journal_row(lane: int, row: JournalRow) -> str:
         f"({row.slice},{lane},{row.lane_offset},{row.lane_index},X'{row.command_id.hex()}',{text_literal(row.root)},"
         f"{bucket_of(row.root) if row.root else 0},X'{row.transaction_id.hex()}',{_NAMES[row.type]},"
         f"{_NAMES[row.status]},{_NAMES[row.reason]},{text_literal(row.address)},{text_literal(row.currency)},"
-        f"{row.amount_minor},X'{row.body_hash.hex()}',{row.source_partition},{row.source_offset},{row.lane_time_ms},"
+        f"{row.amount_minor},X'{row.body_hash.hex()}',{row.ingress_partition},{row.ingress_offset},{row.lane_time_ms},"
         f"{row.version_us},{row.rules_version},{row.result_version},X'{row.metadata.hex()}',X'{row.result.hex()}')"
     )
 
@@ -261,20 +261,20 @@ def _system_accounts(write: BatchWrite, stored: Iterable[SystemKey]) -> Iterator
         yield Statement(what="updating system accounts", sql=sql, rows=rows)
 
 
-def _sources(write: BatchWrite, stored: dict[SourceKey, SourcePosition]) -> Iterator[Statement]:
+def _ingress(write: BatchWrite, stored: dict[IngressKey, IngressPosition]) -> Iterator[Statement]:
     lane = write.progress.lane
 
-    def values(row: tuple[SourceKey, SourcePosition]) -> str:
+    def values(row: tuple[IngressKey, IngressPosition]) -> str:
         (epoch, partition), position = row
         return f"{lane},{epoch},{partition},{position.offset},{position.leader_epoch}"
 
     columns = ["ingress_offset", "ingress_leader_epoch"]
     key = ("lane", "ingress_epoch", "ingress_partition")
-    new = [row for row in write.sources.items() if row[0] not in stored]
+    new = [row for row in write.ingress.items() if row[0] not in stored]
     for rows, text in row_chunks(new, lambda row: f"({values(row)})"):
         sql = f"INSERT INTO progress_source ({', '.join([*key, *columns])}) VALUES {text}"
         yield Statement(what="inserting source positions", sql=sql, rows=rows)
-    changed = [row for row in write.sources.items() if row[0] in stored and row[1] != stored[row[0]]]
+    changed = [row for row in write.ingress.items() if row[0] in stored and row[1] != stored[row[0]]]
     for rows, text in row_chunks(changed, lambda row: f"ROW({values(row)})"):
         yield Statement(
             what="updating source positions", sql=update_by_keys("progress_source", key, columns, text), rows=rows
@@ -286,7 +286,7 @@ def _batch_digest(write: BatchWrite) -> Statement:
     sql = (
         "INSERT INTO batch_digest (lane, next_offset, digest, lane_time_ms, sources) "
         f"VALUES ({progress.lane},{progress.next_offset},{hex_literal(progress.digest)},{progress.last_time_ms},"
-        f"{hex_literal(pack_sources(write.sources))})"
+        f"{hex_literal(pack_ingress(write.ingress))})"
     )
     return Statement(what="inserting the batch's digest", sql=sql, rows=1)
 

@@ -14,16 +14,16 @@ from processors.stores.lane_rows import (
     PROGRESS_COLUMNS,
     add_rows,
     progress_of,
+    select_ingress,
     select_lane_times,
-    select_sources,
     select_system_accounts,
     stop_of,
 )
 from processors.stores.lane_thread import SqlThread, Transaction
 from processors.stores.mysql import LOCK_WAIT_TIMEOUT_S, WAIT_TIMEOUT_S, LockWaitTimeout, Row, Session
-from processors.stores.packing import unpack_sources
+from processors.stores.packing import unpack_ingress
 from processors.stores.partitions import slices
-from processors.stores.rows import BatchDigest, BatchWrite, Fence, LaneState, SourceKey, SourcePosition, StoredAnswer
+from processors.stores.rows import BatchDigest, BatchWrite, Fence, IngressKey, IngressPosition, LaneState, StoredAnswer
 from processors.stores.rules_rows import select_rules
 from processors.stores.sql_text import cut_literal, hex_literal, text_literal
 
@@ -79,7 +79,7 @@ class MysqlLaneStore:
         self._owner_epoch: int | None = None
         self._next_offset = 0  # where the lane stood when it was last known
         self._stored_system: set[SystemKey] = set()
-        self._stored_sources: dict[SourceKey, SourcePosition] = {}
+        self._stored_ingress: dict[IngressKey, IngressPosition] = {}
 
     # ------------------------------------------------------------------ ownership
 
@@ -140,7 +140,7 @@ class MysqlLaneStore:
             raise Misconfigured(f"{self._address} has no rules for lane {lane}: run `balance migrate`")
         state = LaneState(
             progress=progress_of(tuple(progress)),
-            sources=select_sources(session, lane),
+            ingress=select_ingress(session, lane),
             rules=next(reversed(rules_since.values())),  # by version, ascending
             rules_since=rules_since,
             system=select_system_accounts(session, lane),
@@ -158,7 +158,7 @@ class MysqlLaneStore:
         self._owner_epoch = state.progress.owner_epoch
         self._next_offset = state.progress.next_offset
         self._stored_system = set(state.system)
-        self._stored_sources = dict(state.sources)
+        self._stored_ingress = dict(state.ingress)
 
     def owner_epoch(self) -> int:
         """Return the owner epoch as it is now (L5)."""
@@ -232,7 +232,7 @@ class MysqlLaneStore:
         return found
 
     def _statements(self, write: BatchWrite, fence: Fence) -> list[lane_sql.Statement]:
-        return lane_sql.writes(write, fence, self._stored_system, self._stored_sources, self._keys_max)
+        return lane_sql.writes(write, fence, self._stored_system, self._stored_ingress, self._keys_max)
 
     def finish(self) -> None:
         """Wait until what ``begin`` started is committed; at once where nothing runs.
@@ -256,7 +256,7 @@ class MysqlLaneStore:
         if write is not None:
             self._next_offset = write.progress.next_offset
             self._stored_system.update(write.system)
-            self._stored_sources.update(write.sources)
+            self._stored_ingress.update(write.ingress)
 
     # ------------------------------------------------------------------ single questions
 
@@ -291,7 +291,7 @@ class MysqlLaneStore:
             return None
         ((next_offset, digest, lane_time_ms, sources),) = rows
         return BatchDigest(
-            next_offset=next_offset, digest=digest, lane_time_ms=lane_time_ms, sources=unpack_sources(sources)
+            next_offset=next_offset, digest=digest, lane_time_ms=lane_time_ms, ingress=unpack_ingress(sources)
         )
 
     def stop(self, code: StopCode, detail: str) -> None:

@@ -5,26 +5,26 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 
-from processors.stores.rows import SourceKey, SourcePosition
+from processors.stores.rows import IngressKey, IngressPosition
 
-_SOURCE = struct.Struct(">IIqi")  # ingress epoch, ingress partition, offset, leader epoch
+_POSITION = struct.Struct(">IIqi")  # ingress epoch, ingress partition, offset, leader epoch
 
 
-def pack_sources(sources: Mapping[SourceKey, SourcePosition]) -> bytes:
+def pack_ingress(ingress: Mapping[IngressKey, IngressPosition]) -> bytes:
     """Return a lane's ingress positions as bytes, the same for the same positions: 20 bytes each, in key order.
 
-    >>> unpack_sources(pack_sources({(1, 0): SourcePosition(offset=7, leader_epoch=2)}))
-    {(1, 0): SourcePosition(offset=7, leader_epoch=2)}
+    >>> unpack_ingress(pack_ingress({(1, 0): IngressPosition(offset=7, leader_epoch=2)}))
+    {(1, 0): IngressPosition(offset=7, leader_epoch=2)}
     """
     return b"".join(
-        _SOURCE.pack(epoch, partition, position.offset, position.leader_epoch)
-        for (epoch, partition), position in sorted(sources.items())
+        _POSITION.pack(epoch, partition, position.offset, position.leader_epoch)
+        for (epoch, partition), position in sorted(ingress.items())
     )
 
 
-def unpack_sources(packed: bytes) -> dict[SourceKey, SourcePosition]:
-    """Return what ``pack_sources`` packed."""
+def unpack_ingress(packed: bytes) -> dict[IngressKey, IngressPosition]:
+    """Return what ``pack_ingress`` packed."""
     return {
-        (epoch, partition): SourcePosition(offset=offset, leader_epoch=leader_epoch)
-        for epoch, partition, offset, leader_epoch in _SOURCE.iter_unpack(packed)
+        (epoch, partition): IngressPosition(offset=offset, leader_epoch=leader_epoch)
+        for epoch, partition, offset, leader_epoch in _POSITION.iter_unpack(packed)
     }

@@ -15,11 +15,11 @@ from processors.ledger.book import (
 )
 from processors.ledger.rules import Rules
 
-SourceKey = tuple[int, int]  # ingress epoch, ingress partition
+IngressKey = tuple[int, int]  # ingress epoch, ingress partition
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SourcePosition:
+class IngressPosition:
     """The highest ingress offset a lane has met from one ingress partition, and its leader epoch there (L10)."""
 
     offset: int
@@ -52,14 +52,14 @@ class Progress:
 class BatchDigest:
     """A lane's state at a batch border (L13), by which two databases are compared, or a database and a group commit.
 
-    ``sources`` are the lane's ingress positions there (L10). A lane that answers records again needs them to tell which
+    ``ingress`` has the lane's ingress positions there (L10). A lane that answers records again needs them to tell which
     of the records were redeliveries.
     """
 
     next_offset: int
     digest: bytes
     lane_time_ms: int
-    sources: dict[SourceKey, SourcePosition]
+    ingress: dict[IngressKey, IngressPosition]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +80,7 @@ class LaneState:
     """
 
     progress: Progress
-    sources: dict[SourceKey, SourcePosition]
+    ingress: dict[IngressKey, IngressPosition]
     rules: Rules
     rules_since: dict[int, Rules]
     system: dict[SystemKey, int]
@@ -104,7 +104,7 @@ class JournalRow:
     """One decision. ``slice`` is in hours since the epoch: of the id's time, or lane time for the service's own (I7).
 
     Not frozen and positional: one per command on the hot path. Times in ms, amounts in minor units;
-    ``source_partition`` and ``source_offset`` are -1 for records that came straight to the shard's topic.
+    ``ingress_partition`` and ``ingress_offset`` are -1 for records that came straight to the shard's topic.
     """
 
     slice: int
@@ -120,8 +120,8 @@ class JournalRow:
     currency: str
     amount_minor: int
     body_hash: bytes
-    source_partition: int
-    source_offset: int
+    ingress_partition: int
+    ingress_offset: int
     lane_time_ms: int
     version_us: int
     rules_version: int
@@ -147,7 +147,7 @@ class BatchWrite:
     open_refunds: list[tuple[TransactionKey, OpenRefund | None, bool]] = field(default_factory=list)
     refunded: list[tuple[TransactionKey, Refunded, bool]] = field(default_factory=list)
     system: dict[SystemKey, int] = field(default_factory=dict)
-    sources: dict[SourceKey, SourcePosition] = field(default_factory=dict)  # all of the lane's, for batch_digest
+    ingress: dict[IngressKey, IngressPosition] = field(default_factory=dict)  # all of the lane's, for batch_digest
     rules: dict[int, Rules] = field(default_factory=dict)  # by the lane offset from which they are in force
     lane_times: dict[int, TimeTold] = field(default_factory=dict)  # by the first offset of each stretch
 

@@ -68,7 +68,7 @@ class TransactionalPublisher:
         self,
         address: KafkaAddress,
         transactional_id: str,
-        source_topic: str,
+        consumed_topic: str,
         group_metadata: Callable[[], object],
         *,
         publish_deadline_s: float = PUBLISH_DEADLINE_S,
@@ -78,7 +78,7 @@ class TransactionalPublisher:
         Args:
             address: The brokers.
             transactional_id: ``<shard>.<lane>``, whoever owns the lane (L5); the address's prefix goes before it.
-            source_topic: The shard's topic, its whole name, whose group position is committed along.
+            consumed_topic: The shard's topic, its whole name, whose group position is committed along.
             group_metadata: The consumer's membership as it is at the time of each commit.
             publish_deadline_s: For one publication.
         """
@@ -87,7 +87,7 @@ class TransactionalPublisher:
         self._report: KafkaError | None = None  # why the first record that was not delivered was not
         self._rested_s = 0.0  # when the next transaction may begin, on the monotonic clock
         self._name = address.topic_prefix + transactional_id
-        self._source_topic = source_topic
+        self._consumed_topic = consumed_topic
         self._group_metadata = group_metadata
         self._producer = Producer(
             address.options()
@@ -157,7 +157,7 @@ class TransactionalPublisher:
         """Do everything but the commit; False where the group's generation is another by now, to begin again."""
         producer = self._producer
         place = TopicPartition(
-            self._source_topic, position.lane, position.next_offset, encode_metadata(position), position.leader_epoch
+            self._consumed_topic, position.lane, position.next_offset, encode_metadata(position), position.leader_epoch
         )
         try:
             self._step("begin_transaction", lambda _: producer.begin_transaction(), deadline_s)

@@ -193,7 +193,7 @@ class Shard:
                 published_offset=0,
                 published_time_ms=0,
             ),
-            sources={},
+            ingress={},
             rules=rules,
             rules_since={0: rules},
             system={},

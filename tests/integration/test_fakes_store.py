@@ -23,10 +23,10 @@ from processors.stores.rows import (
     BatchDigest,
     BatchWrite,
     Fence,
+    IngressPosition,
     JournalRow,
     LaneState,
     Progress,
-    SourcePosition,
     StoredAnswer,
     TimeTold,
 )
@@ -155,7 +155,7 @@ class Owner:
             "slice": slice_of(int.from_bytes(command_id[:6], "big")), "lane_offset": offset, "lane_index": 0,
             "command_id": command_id, "root": "acme", "transaction_id": command_id, "type": "PAY",
             "status": "ACCEPTED", "reason": "NONE", "address": "acme", "currency": "USD", "amount_minor": 7,
-            "body_hash": bytes(16), "source_partition": 0, "source_offset": offset, "lane_time_ms": self._now_ms,
+            "body_hash": bytes(16), "ingress_partition": 0, "ingress_offset": offset, "lane_time_ms": self._now_ms,
             "version_us": offset + 1, "rules_version": 1, "result_version": 1, "metadata": b"",
             "result": write_result(result),
         }  # fmt: skip
@@ -216,7 +216,7 @@ def test_a_new_lane_begins_at_zero_and_is_owned_from_one(shard: Shard) -> None:
             lane=0, topic_id=TOPIC_ID, next_offset=0, leader_epoch=-1, owner_epoch=1, last_time_ms=0, version_us=0,
             digest=bytes(32), published_offset=0, published_time_ms=0,
         ),
-        sources={}, rules=RULES, rules_since={0: RULES}, system={}, lane_times={}, waiting_at=None,
+        ingress={}, rules=RULES, rules_since={0: RULES}, system={}, lane_times={}, waiting_at=None,
         stop_code=None, stop_detail="",
     )  # fmt: skip
 
@@ -276,7 +276,7 @@ def test_everything_a_batch_writes_is_read_again_as_it_was(shard: Shard) -> None
         open_refunds=[(("acme", REFUND_ID), open_refund, False)],
         refunded=[(("acme", HOLD_ID), Refunded(10, 4), False)],
         system={(1, Contra.FUNDING, "USD"): -(10**30)},
-        sources={(1, 0): SourcePosition(offset=7, leader_epoch=2)},
+        ingress={(1, 0): IngressPosition(offset=7, leader_epoch=2)},
         rules={1: rules},
         lane_times={40: TimeTold(last_offset=44, time_ms=123)},
     )
@@ -300,7 +300,7 @@ def test_everything_a_batch_writes_is_read_again_as_it_was(shard: Shard) -> None
     )
     assert state == LaneState(
         progress=replace(write.progress, owner_epoch=2),
-        sources={(1, 0): SourcePosition(offset=7, leader_epoch=2)},
+        ingress={(1, 0): IngressPosition(offset=7, leader_epoch=2)},
         rules=rules,
         rules_since={0: RULES, 1: rules},
         system={(1, Contra.FUNDING, "USD"): -(10**30)},
@@ -377,8 +377,8 @@ def test_a_transaction_that_is_told_to_write_nothing_leaves_all_as_it_was(shard:
 @pytest.mark.rule("L13")
 def test_answers_and_digests_are_found_by_offset(shard: Shard) -> None:
     owner = Owner(shard)
-    sources = {(1, 0): SourcePosition(offset=3, leader_epoch=0)}
-    writes = [owner.commit(sources=sources) for _ in range(3)]
+    ingress = {(1, 0): IngressPosition(offset=3, leader_epoch=0)}
+    writes = [owner.commit(ingress=ingress) for _ in range(3)]
 
     assert owner.store.answers(1, 3) == [
         StoredAnswer(lane_offset=row.lane_offset, lane_index=0, root="acme", body_hash=bytes(16), result=row.result)
@@ -386,7 +386,7 @@ def test_answers_and_digests_are_found_by_offset(shard: Shard) -> None:
         for row in write.journal
     ]
     assert owner.store.last_border(2) == BatchDigest(
-        next_offset=2, digest=writes[1].progress.digest, lane_time_ms=shard.now_ms, sources=sources
+        next_offset=2, digest=writes[1].progress.digest, lane_time_ms=shard.now_ms, ingress=ingress
     )
     assert owner.store.last_border(9) == owner.store.last_border(3)
     assert owner.store.last_border(0) is None

@@ -17,7 +17,7 @@ from processors.ledger.outcomes import Contra
 from processors.stores.addresses import MysqlAddress
 from processors.stores.lane_sql import loads
 from processors.stores.mysql import LOCK_WAIT_TIMEOUT_S, Session
-from processors.stores.rows import BatchDigest, SourcePosition, StoredAnswer, TimeTold
+from processors.stores.rows import BatchDigest, IngressPosition, StoredAnswer, TimeTold
 from tests.integration.mysql_shard import (
     NOTHING,
     RULES,
@@ -179,29 +179,29 @@ def test_result_and_metadata_keep_every_byte(address: MysqlAddress) -> None:
 @pytest.mark.rule("L13")
 def test_a_batch_keeps_the_sources_of_thousands_of_ingress_partitions(address: MysqlAddress) -> None:
     lane = take_lane(address)
-    sources = {(1, partition): SourcePosition(offset=1 << 40, leader_epoch=7) for partition in range(5_000)}
+    ingress = {(1, partition): IngressPosition(offset=1 << 40, leader_epoch=7) for partition in range(5_000)}
 
-    lane.write(1, sources=sources)
+    lane.write(1, ingress=ingress)
 
     border = lane.store.last_border(1)
     assert border is not None
-    assert border.sources == sources
+    assert border.ingress == ingress
 
 
 @pytest.mark.rule("L13")
 def test_each_batch_leaves_digest_time_and_sources_of_its_border(address: MysqlAddress) -> None:
     lane = take_lane(address)
-    at_two = {(1, 0): SourcePosition(offset=1, leader_epoch=4), (1, 8): SourcePosition(offset=9, leader_epoch=-1)}
-    at_five = {**at_two, (2, 0): SourcePosition(offset=0, leader_epoch=0)}
-    first = lane.write(2, sources=at_two).progress
-    second = lane.write(3, sources=at_five).progress
+    at_two = {(1, 0): IngressPosition(offset=1, leader_epoch=4), (1, 8): IngressPosition(offset=9, leader_epoch=-1)}
+    at_five = {**at_two, (2, 0): IngressPosition(offset=0, leader_epoch=0)}
+    first = lane.write(2, ingress=at_two).progress
+    second = lane.write(3, ingress=at_five).progress
 
     last_border = lane.store.last_border
     assert last_border(2) == BatchDigest(
-        next_offset=2, digest=first.digest, lane_time_ms=first.last_time_ms, sources=at_two
+        next_offset=2, digest=first.digest, lane_time_ms=first.last_time_ms, ingress=at_two
     )
     assert last_border(5) == BatchDigest(
-        next_offset=5, digest=second.digest, lane_time_ms=second.last_time_ms, sources=at_five
+        next_offset=5, digest=second.digest, lane_time_ms=second.last_time_ms, ingress=at_five
     )
     assert last_border(4) == last_border(2)
     assert last_border(1) is None
@@ -210,13 +210,13 @@ def test_each_batch_leaves_digest_time_and_sources_of_its_border(address: MysqlA
 @pytest.mark.rule("L10")
 def test_source_positions_are_kept_with_the_batch(address: MysqlAddress) -> None:
     lane = take_lane(address)
-    sources = {(1, 0): SourcePosition(offset=1, leader_epoch=4), (1, 8): SourcePosition(offset=9, leader_epoch=0)}
-    lane.write(1, sources=sources)
-    lane.write(1, sources={**sources, (1, 8): SourcePosition(offset=12, leader_epoch=1)})
+    ingress = {(1, 0): IngressPosition(offset=1, leader_epoch=4), (1, 8): IngressPosition(offset=9, leader_epoch=0)}
+    lane.write(1, ingress=ingress)
+    lane.write(1, ingress={**ingress, (1, 8): IngressPosition(offset=12, leader_epoch=1)})
 
-    assert lane.store.take_over(TOPIC_ID).sources == {
-        (1, 0): SourcePosition(offset=1, leader_epoch=4),
-        (1, 8): SourcePosition(offset=12, leader_epoch=1),
+    assert lane.store.take_over(TOPIC_ID).ingress == {
+        (1, 0): IngressPosition(offset=1, leader_epoch=4),
+        (1, 8): IngressPosition(offset=12, leader_epoch=1),
     }
 
 
@@ -249,7 +249,7 @@ def test_a_new_lane_stands_at_its_beginning(address: MysqlAddress) -> None:
     assert (progress.next_offset, progress.leader_epoch, progress.owner_epoch) == (0, -1, 1)
     assert (progress.last_time_ms, progress.version_us, progress.digest) == (0, 0, bytes(32))
     assert (progress.published_offset, progress.published_time_ms) == (0, 0)
-    assert (state.sources, state.system, state.lane_times, state.stop_code) == ({}, {}, {}, None)
+    assert (state.ingress, state.system, state.lane_times, state.stop_code) == ({}, {}, {}, None)
 
 
 @pytest.mark.rule("L3")

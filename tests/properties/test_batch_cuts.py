@@ -159,5 +159,5 @@ def test_batches_cut_anywhere_give_the_same_answers_rows_and_digest(
 
     assert cut.answers == one_by_one.answers
     assert cut.tables.progress == one_by_one.tables.progress
-    for table in ("accounts", "holds", "open_refunds", "refunded", "system", "journal", "rules", "sources"):
+    for table in ("accounts", "holds", "open_refunds", "refunded", "system", "journal", "rules", "ingress"):
         assert getattr(cut.tables, table) == getattr(one_by_one.tables, table), table

@@ -240,7 +240,7 @@ class Checks:
                 wanted = {key: row for key, row in wanted.items() if row.remaining_minor or key in found}
             demand(found == wanted, f"table {name} is {found}, a straight run's {wanted}")
         for lane, straight in enumerate(self.straight):
-            demand(tables.sources[lane] == straight.tables.sources.get(lane, {}), f"sources of lane {lane}")
+            demand(tables.ingress[lane] == straight.tables.ingress.get(lane, {}), f"ingress positions of lane {lane}")
         system = {key: balance for straight in self.straight for key, balance in straight.tables.system.items()}
         demand(tables.system == system, "system accounts are not those of a straight run")
         refunded = {key: row for straight in self.straight for key, row in straight.tables.refunded.items()}

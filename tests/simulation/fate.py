@@ -129,7 +129,7 @@ class Fate(Actor):
             }
             tables.batch_digests.update(kept)
             tables.progress[lane] = straight.states[straight.next_offset]
-            tables.sources.setdefault(lane, {})
+            tables.ingress.setdefault(lane, {})
             tables.rules[lane, straight.rules.version] = (0, straight.rules)
         for number in range(min(world.database.tables.journal), max(world.database.tables.journal) + 1):
             tables.journal.setdefault(number, {})

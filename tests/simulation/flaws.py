@@ -119,7 +119,7 @@ class StoreOfBordersWithoutSources(FakeLaneStore):
 
     def last_border(self, at_most: int) -> BatchDigest | None:
         found = super().last_border(at_most)
-        return None if found is None else replace(found, sources={})
+        return None if found is None else replace(found, ingress={})
 
 
 # ---------------------------------------------------------------------- L5, P1
@@ -226,7 +226,7 @@ class StoreWithoutSources(FakeLaneStore):
     """L10: a new owner does not know which ingress records were met."""
 
     def take_over(self, topic_id: bytes) -> LaneState:
-        return replace(super().take_over(topic_id), sources={})
+        return replace(super().take_over(topic_id), ingress={})
 
 
 class DeciderWithTracesOfRefusals(Decider):

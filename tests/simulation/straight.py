@@ -55,7 +55,7 @@ class StraightRun:
             context,
             LaneState(
                 progress=progress,
-                sources={},
+                ingress={},
                 rules=rules,
                 rules_since={0: rules},
                 system={},
@@ -92,7 +92,7 @@ class StraightRun:
         """Note a record that is no redelivery: only then is it answered (L10)."""
         route = admission.route
         if route is not None:
-            before = self._decider.standing.sources.get((route.ingress_epoch, route.ingress_partition))
+            before = self._decider.standing.ingress.get((route.ingress_epoch, route.ingress_partition))
             if before is None or before.offset < route.ingress_offset:
                 self.met.add((route.ingress_partition, route.ingress_offset))
 

@@ -121,7 +121,7 @@ class Database:
             published_time_ms=0,
         )
         self.tables.rules[lane, self.rules.version] = (0, self.rules)
-        self.tables.sources[lane] = {}
+        self.tables.ingress[lane] = {}
 
     def raise_owner_epoch(self, lane: int) -> None:
         progress = self.tables.progress[lane]

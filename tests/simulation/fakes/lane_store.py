@@ -66,7 +66,7 @@ class FakeLaneStore:
         code, detail = tables.stops.get(lane, (None, ""))
         return LaneState(
             progress=tables.progress[lane],
-            sources=dict(tables.sources[lane]),
+            ingress=dict(tables.ingress[lane]),
             rules=list(rules_since.values())[-1],
             rules_since=rules_since,
             system={key: balance for (of_lane, key), balance in tables.system.items() if of_lane == lane},
@@ -244,7 +244,7 @@ def copy_write(write: BatchWrite) -> BatchWrite:
         ],
         refunded=[(key, copy_refunded(row), stored) for key, row, stored in write.refunded],
         system=dict(write.system),
-        sources=dict(write.sources),
+        ingress=dict(write.ingress),
         rules=dict(write.rules),
         lane_times=dict(write.lane_times),
     )

@@ -26,11 +26,11 @@ class FakePublisher:
     """``streams.publisher.TransactionalPublisher`` on the in-memory Kafka."""
 
     def __init__(
-        self, broker: Broker, transactional_id: str, source_topic: str, membership: Membership, power: Power
+        self, broker: Broker, transactional_id: str, consumed_topic: str, membership: Membership, power: Power
     ) -> None:
         self.broker = broker
         self.transactional_id = transactional_id
-        self.source_topic = source_topic
+        self.consumed_topic = consumed_topic
         self.membership = membership
         self.power = power
         self.epoch = -1
@@ -67,7 +67,7 @@ class FakePublisher:
         if not group.is_member(self.membership.member()):
             self.broker.end(self.transactional_id, self.epoch, commit=False)
             raise Retryable(f"{self.transactional_id}: its consumer is no member of the group")
-        place = (self.source_topic, position.lane)
+        place = (self.consumed_topic, position.lane)
         transaction.offsets.append((group, place, position.next_offset, encode_metadata(position)))
 
     def commit(self) -> None:

@@ -21,7 +21,7 @@ from processors.ledger.book import (
     TransactionKey,
 )
 from processors.ledger.rules import Rules
-from processors.stores.rows import BatchDigest, BatchWrite, JournalRow, Progress, SourceKey, SourcePosition, TimeTold
+from processors.stores.rows import BatchDigest, BatchWrite, IngressKey, IngressPosition, JournalRow, Progress, TimeTold
 from tests.simulation.fakes.widths import too_wide
 
 RowKey = tuple[int, int, int]  # lane, offset, index
@@ -69,7 +69,7 @@ class Tables:
     by_command: dict[CommandKey, JournalRow] = field(default_factory=dict)
     progress: dict[int, Progress] = field(default_factory=dict)
     stops: dict[int, tuple[StopCode, str]] = field(default_factory=dict)
-    sources: dict[int, dict[SourceKey, SourcePosition]] = field(default_factory=dict)
+    ingress: dict[int, dict[IngressKey, IngressPosition]] = field(default_factory=dict)
     batch_digests: dict[tuple[int, int], BatchDigest] = field(default_factory=dict)
     rules: dict[tuple[int, int], tuple[int, Rules]] = field(
         default_factory=dict
@@ -165,7 +165,7 @@ class Tables:
 
     def _write_lane(self, lane: int, write: BatchWrite) -> None:
         progress = write.progress
-        self.sources[lane] = dict(write.sources)
+        self.ingress[lane] = dict(write.ingress)
         for since_offset, rules in write.rules.items():
             _insert(self.rules, (lane, rules.version), (since_offset, rules))
         for first, told in write.lane_times.items():
@@ -174,7 +174,7 @@ class Tables:
             next_offset=progress.next_offset,
             digest=progress.digest,
             lane_time_ms=progress.last_time_ms,
-            sources=dict(write.sources),
+            ingress=dict(write.ingress),
         )
         _insert(self.batch_digests, (lane, progress.next_offset), digest)
         self.progress[lane] = progress
