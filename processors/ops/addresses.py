@@ -57,4 +57,5 @@ def cassandra_address(settings: Settings) -> CassandraAddress:
         password="" if cassandra.password is None else cassandra.password.get_secret_value(),
         password_file=str(cassandra.password_file or "").replace(PROCESS, settings.process),
         tls_ca_file=str(cassandra.tls_ca_file or ""),
+        replication_factor=cassandra.replication_factor,
     )

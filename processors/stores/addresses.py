@@ -64,7 +64,10 @@ class MysqlAddress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CassandraAddress:
-    """Where the archive is and how to log in. ``local_dc`` is whose quorum counts; no ``tls_ca_file``: clear text."""
+    """Where the archive is and how to log in. ``local_dc`` is whose quorum counts; no ``tls_ca_file``: clear text.
+
+    ``replication_factor``: how many copies of each row ``local_dc`` must keep, at least.
+    """
 
     hosts: tuple[str, ...]
     port: int
@@ -74,6 +77,7 @@ class CassandraAddress:
     password: str = field(default="", repr=False)
     password_file: str = ""
     tls_ca_file: str = ""
+    replication_factor: int = 1
 
     def read_password(self) -> str:
         """Return the password, as its file has it now where one is named and no ``password``.

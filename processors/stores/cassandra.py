@@ -218,10 +218,21 @@ class CassandraSession:
         """Have names mean those of a keyspace.
 
         Raises:
-            Misconfigured: There is no such keyspace.
+            Misconfigured: There is no such keyspace, or it keeps fewer copies than the address wants: what a quorum of
+                fewer acknowledges is lost with fewer nodes.
         """
-        if keyspace not in self._cluster.metadata.keyspaces:
+        found = self._cluster.metadata.keyspaces.get(keyspace)
+        if found is None:
             raise Misconfigured(f"Cassandra has no keyspace {keyspace}: run `balance migrate`")
+        center, wanted = self._address.local_dc, self._address.replication_factor
+        copies = copies_in(found.replication_strategy, center)
+        if copies < wanted:
+            raise Misconfigured(
+                f"keyspace {keyspace} keeps {copies} copies in {center}, the settings want {wanted} "
+                f"(cassandra.replication_factor): ALTER KEYSPACE {keyspace} WITH replication = {{'class': "
+                f"'NetworkTopologyStrategy', '{center}': {wanted}}}, then `nodetool repair --full {keyspace}` on each "
+                "node"
+            )
         self._keyspace = keyspace
 
     def replicas(self, partition_key: Sequence[bytes]) -> tuple[str, ...]:
@@ -320,6 +331,19 @@ def _batch(rows: Sequence[BoundRow]) -> BatchStatement:
         bound.values = values
         batch.add(bound)
     return batch
+
+
+def copies_in(strategy: Any, center: str) -> int:
+    """Return how many copies of a row a keyspace keeps in a data center.
+
+    Args:
+        strategy: The driver's; one that knows no data centers says how many there are in all.
+        center: Its name.
+    """
+    by_center: dict[str, int] | None = getattr(strategy, "dc_replication_factors", None)
+    if by_center is not None:
+        return by_center.get(center, 0)
+    return int(getattr(strategy, "replication_factor", 0))
 
 
 def is_without_reason(error: BaseException | None) -> bool:

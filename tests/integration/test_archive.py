@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -71,6 +72,12 @@ def rows_of(*results: Result, results_partition: int = 0) -> ArchiveRows:
 
 
 # ------------------------------------------------------------------ schema
+
+
+def test_a_keyspace_that_keeps_fewer_copies_than_the_settings_want_is_refused(address: CassandraAddress) -> None:
+    with pytest.raises(Misconfigured, match=r"keeps 1 copies in datacenter1, the settings want 3.*ALTER KEYSPACE"):
+        open_archive(replace(address, replication_factor=3), requests_max=1)
+    open_archive(replace(address, replication_factor=1), requests_max=1).close()
 
 
 def test_the_schema_is_applied_once_however_often_it_is_asked_for(

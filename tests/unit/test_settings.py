@@ -56,6 +56,20 @@ def test_the_profile_is_taken_from_the_environment() -> None:
     assert settings(BALANCE_PROFILE="production").kafka.replication_factor == 3
 
 
+def test_production_is_safe_as_it_stands() -> None:
+    production = settings("production")
+
+    assert (production.kafka.security_protocol, production.kafka.ssl_ca_file is not None) == ("SASL_SSL", True)
+    assert {(shard.ssl_mode, shard.ssl_ca_file is not None) for shard in production.shards.values()} == {
+        ("VERIFY_IDENTITY", True)
+    }
+    assert production.cassandra.tls_ca_file is not None
+    assert production.cassandra.replication_factor == 3
+    assert production.kafka.min_insync_replicas == 2
+    assert not production.keys_file.is_relative_to("/run")  # which is empty after a restart of the machine
+    assert production.health.host == "127.0.0.1"
+
+
 def test_a_profile_without_a_file_is_named_with_those_there_are() -> None:
     with pytest.raises(Misconfigured, match=r"nowhere\.toml; profiles here: default, local, production"):
         settings("nowhere")
