@@ -1,0 +1,40 @@
+"""A program that sends commands needs none of the packages of the extra ``service``."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+
+from tests.architecture.source_tree import ROOT
+
+
+def modules_of_the_extra() -> set[str]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = {line.partition("=")[0].rstrip(">").lower() for line in project["optional-dependencies"]["service"]}
+    found = {
+        name for name, brought_by in packages_distributions().items() if wanted & {each.lower() for each in brought_by}
+    }
+    assert {"MySQLdb", "cassandra", "typer"} <= found
+    return found
+
+
+def python(program: str) -> subprocess.CompletedProcess[str]:
+    """Run a program in which the extra's packages cannot be imported."""
+    hidden = f"import sys; sys.modules.update(dict.fromkeys({sorted(modules_of_the_extra())!r})); "
+    return subprocess.run([sys.executable, "-c", hidden + program], capture_output=True, text=True, check=False)
+
+
+def test_the_client_is_imported_without_what_only_the_service_needs() -> None:
+    ran = python("from processors.client import Client; from processors.ledger.commands import Pay")
+
+    assert ran.returncode == 0, ran.stderr
+
+
+def test_the_command_line_without_it_says_what_to_install() -> None:
+    ran = python("from processors.ops.cli import main")
+
+    assert ran.returncode == 1
+    assert "CHECKOUT[service]" in ran.stderr
+    assert "Traceback" not in ran.stderr
