@@ -72,3 +72,10 @@ def test_a_process_waits_for_init_which_waits_for_the_servers(kind: str) -> None
     assert SERVICES[kind]["depends_on"] == {"init": {"condition": "service_completed_successfully"}}
     assert SERVICES["init"]["command"] == ["init"]
     assert set(SERVICES["init"]["depends_on"]) == set(SERVERS)
+
+
+def test_cassandra_acknowledges_what_is_on_disk_there_and_in_the_native_stack() -> None:
+    native = yaml.safe_load((ROOT / "config" / "stack" / "cassandra.yaml").read_text(encoding="utf-8"))
+
+    assert native["commitlog_sync"] == "batch"
+    assert "commitlog_sync: batch" in SERVICES["cassandra"]["entrypoint"][-1]
