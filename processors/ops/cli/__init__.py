@@ -6,7 +6,7 @@ except ModuleNotFoundError as missing:
     if str(missing.name).startswith("processors"):
         raise
     raise SystemExit(
-        f"the command line needs {missing.name}, which the client alone does not bring: pip install -e 'CHECKOUT[service]'"
+        f"the command line needs {missing.name}, which the client does not bring: pip install -e 'CHECKOUT[service]'"
     ) from None
 
 __all__ = ["main"]
