@@ -248,14 +248,32 @@ class ShardReader:
 
     def accounts_below(self, address: str, *, rows_max: int = RANGE_ROWS) -> list[Account]:
         """Return the accounts of an address and of everything below it, in key order."""
-        # ';' follows ':', so that all addresses which begin with "<address>:" lie between the two.
-        rows = self._query(
-            f"SELECT {ACCOUNT_COLUMNS} FROM account WHERE address = {text_literal(address)} OR "
-            f"(address > {text_literal(address + ':')} AND address < {text_literal(address + ';')}) "
-            f"ORDER BY address, currency LIMIT {rows_max}",
-            "reading a partner's accounts",
-        )
-        return [account_of(row) for row in rows]
+        return self.accounts_page(address, rows_max=rows_max)
+
+    def accounts_page(self, below: str | None, *, after: str = "", rows_max: int = RANGE_ROWS) -> list[Account]:
+        """Return some accounts in key order, whole addresses: all currencies of the last one are there.
+
+        Args:
+            below: Only those of this address and below it; None: all.
+            after: Only those behind this address.
+            rows_max: At most, and what is left of the last one's currencies.
+        """
+        where = f"{_is_below(below)} AND address > {text_literal(after)}"
+        page = self._accounts_where(where, rows_max)
+        if len(page) == rows_max:
+            last = page[-1]
+            rest = f"address = {text_literal(last.address)} AND currency > {text_literal(last.currency)}"
+            page += self._accounts_where(rest, RANGE_ROWS)
+        return page
+
+    def count_accounts(self, below: str | None) -> int:
+        """Return how many accounts an address has, with those below it; None: all that there are."""
+        ((count,),) = self._query(f"SELECT COUNT(*) FROM account WHERE {_is_below(below)}", "counting accounts")
+        return int(count)
+
+    def _accounts_where(self, where: str, rows_max: int) -> list[Account]:
+        statement = f"SELECT {ACCOUNT_COLUMNS} FROM account WHERE {where} ORDER BY address, currency LIMIT {rows_max}"
+        return [account_of(row) for row in self._query(statement, "reading accounts in order")]
 
     def holds(self) -> Iterator[tuple[TransactionKey, Hold]]:
         """Yield every open hold in key order, read in ranges."""
@@ -405,3 +423,12 @@ class ShardReader:
                 )
                 last.update({(lane, partition): divmod(int(place), _INDEXES) for partition, place in rows})
         return last
+
+
+def _is_below(address: str | None) -> str:
+    """Return the condition of an address and everything below it; of anything where None."""
+    if address is None:
+        return "TRUE"
+    # ';' follows ':', so that all addresses which begin with "<address>:" lie between the two.
+    between = f"address > {text_literal(address + ':')} AND address < {text_literal(address + ';')}"
+    return f"(address = {text_literal(address)} OR ({between}))"

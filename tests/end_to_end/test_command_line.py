@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -169,6 +172,15 @@ def test_an_account_is_changed_frozen_and_closed(running: Running, partner: str)
     assert running.balance("account", "show", f"{partner}:nowhere").status == 1
 
 
+def test_a_list_that_is_cut_says_of_how_many_and_how_to_go_on(running: Running, partner: str) -> None:
+    first = running.balance("account", "list", partner, "--limit", "1", "--json")
+    assert [account["address"] for account in first.json_lines] == [partner]
+    assert first.err.strip() == f"1 of 2 accounts; go on with --after {partner}"
+
+    rest = running.balance("account", "list", partner, "--limit", "1", "--after", partner, "--json")
+    assert ([account["address"] for account in rest.json_lines], rest.err) == ([f"{partner}:vn"], "")
+
+
 def test_an_account_with_open_ones_below_it_is_closed_only_by_who_says_so(running: Running, partner: str) -> None:
     hub, shop = f"{partner}:hub", f"{partner}:hub:shop"
     for address in (hub, shop):
@@ -197,6 +209,19 @@ def test_a_file_is_sent_and_answered_line_by_line(running: Running, partner: str
     assert [answer["status"] for answer in answers] == ["ACCEPTED"] * 20 + ["REJECTED"]
     assert [answer["command_id"] for answer in answers[:20]] == [line["command_id"] for line in lines[:20]]
     assert all(answer.get("duplicate") for answer in running.balance("send", str(file), "--json").json_lines[:20])
+
+
+def test_commands_come_from_standard_input_as_from_a_file(running: Running, partner: str) -> None:
+    lines = "".join(
+        json.dumps({"type": "PAY", "address": partner, "amount": f"{amount}.00 USD"}) + "\n" for amount in (1, 2, 1000)
+    )
+    ran = subprocess.run(
+        [sys.executable, "-m", "processors.ops.cli", "send", "-"],
+        env={**os.environ, **running.place.environment},
+        input=lines, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 1
+    assert [json.loads(line)["status"] for line in ran.stdout.splitlines()] == ["ACCEPTED", "ACCEPTED", "REJECTED"]
 
 
 def test_a_file_with_a_wrong_line_is_refused_before_anything_is_sent(

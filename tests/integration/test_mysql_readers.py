@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from processors.faults import StopCode
-from processors.ledger.book import Hold, OpenRefund, Refunded
+from processors.ledger.book import Account, Hold, OpenRefund, Refunded
 from processors.ledger.outcomes import Contra
 from processors.routing.units import partition_of
 from processors.stores.addresses import MysqlAddress
@@ -147,6 +147,24 @@ def test_accounts_are_read_whole_in_ranges_and_by_partner(address: MysqlAddress,
     assert [each.address for each in reader.accounts(("p05997", "USD"))] == ["p05998", "p05999"]
     assert reader.account("acme:vn", "USD") == account("acme:vn", balance=1)
     assert reader.account("acme:vn", "JPY") is None
+
+
+def test_a_page_of_accounts_ends_with_a_whole_address_and_says_where_to_go_on(
+    address: MysqlAddress, reader: ShardReader
+) -> None:
+    lane = take_lane(address)
+    opened = [account("acme"), account("acme:a"), account("acme:b"), Account("acme:b", "JPY"), account("b")]
+    lane.write(1, opened=opened)
+
+    def names(page: list[Account]) -> list[str]:
+        return [f"{each.address} {each.currency}" for each in page]
+
+    page = reader.accounts_page("acme", rows_max=3)
+    assert names(page) == ["acme USD", "acme:a USD", "acme:b JPY", "acme:b USD"]
+    assert names(reader.accounts_page("acme", after="acme:a", rows_max=3)) == ["acme:b JPY", "acme:b USD"]
+    assert reader.accounts_page("acme", after=page[-1].address) == []
+    assert names(reader.accounts_page(None, after="acme:b")) == ["b USD"]
+    assert (reader.count_accounts("acme"), reader.count_accounts(None), reader.count_accounts("b")) == (4, 5, 1)
 
 
 def test_open_rows_are_read_whole_in_ranges(address: MysqlAddress, reader: ShardReader) -> None:

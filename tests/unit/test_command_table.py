@@ -73,7 +73,7 @@ def test_a_command_says_in_the_table_what_its_function_says(words: tuple[str, ..
 )
 def test_an_example_can_be_typed_and_fits_a_terminal(words: tuple[str, ...], example: str, tmp_path: Path) -> None:
     (tmp_path / "commands.jsonl").touch()
-    given = shlex.split(example)
+    given = shlex.split(example.rpartition(" | ")[2])
 
     assert tuple(given[: len(words) + 1]) == ("balance", *words)
     assert len(example) <= WIDTH

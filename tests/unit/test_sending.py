@@ -81,3 +81,15 @@ def test_a_file_with_what_no_record_can_hold_is_refused_by_its_line(tmp_path: Pa
     assert "line 2: OpenAccount.overdraft_limit is" in sent(
         tmp_path, type="OPEN_ACCOUNT", currency="USD", overdraft_limit=2**63
     )
+
+
+def test_a_wrong_line_of_standard_input_is_named_by_its_number() -> None:
+    lines = '{"type": "PAY", "address": "acme", "amount": "1 USD"}\n\n{"type": "PAY"}\n'
+    ran = CliRunner().invoke(app, ["send", "-"], input=lines, env={"COLUMNS": "2000", "TERM": "dumb"})
+
+    assert ran.exit_code == WRONG_USAGE
+    assert "standard input, line 3: PAY needs address" in ran.output
+
+
+def test_a_file_that_is_not_there_is_answered_with_what_may_be_named() -> None:
+    assert "name one of JSON lines, or - for standard input" in refused("send", "nosuch.jsonl")

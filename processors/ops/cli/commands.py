@@ -81,6 +81,7 @@ _MONEY: dict[str, Command | Group] = {
         "sending:send",
         "Send a file of commands and print each result as a JSON line, in the order of the file.",
         "balance send commands.jsonl",
+        "make-commands | balance send -",
     ),
 }
 

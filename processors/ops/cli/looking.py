@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import Annotated
 
 import typer
 
 from processors.ledger.book import Account
 from processors.ops import addresses
-from processors.ops.cli.terminal import Address, JsonOption, notes, print_json, print_table, settings
+from processors.ops.cli.terminal import Address, JsonOption, notes, print_json, print_table, read_address, settings
 from processors.ops.exits import EXIT_REJECTED
 from processors.ops.money import show_amount
 from processors.ops.result_text import account_as_json
@@ -42,13 +41,30 @@ def show_account(*, address: Address, as_json: JsonOption = False) -> None:
 
 def list_accounts(
     *,
-    address: Annotated[str | None, typer.Argument(metavar="ADDRESS", help="This one and those below.")] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=RANGE_ROWS, help="At most so many.")] = 100,
+    address: Annotated[
+        str | None, typer.Argument(parser=read_address, metavar="ADDRESS", help="This one and those below.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=RANGE_ROWS, help="How many at most.")] = 100,
+    after: Annotated[
+        str | None,
+        typer.Option("--after", parser=read_address, metavar="ADDRESS", help="Only those that come after this one."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List accounts in the order of their addresses."""
-    found = accounts_below(address) if address else _first(limit)
-    _print_accounts(found[:limit], as_json=as_json)
+    """List accounts in the order of their addresses.
+
+    Where there are more, standard error says how many, and what to type for the next ones.
+    """
+    reader = _home_reader()
+    try:
+        found = reader.accounts_page(address, after=after or "", rows_max=limit)
+        more = bool(found) and bool(reader.accounts_page(address, after=found[-1].address, rows_max=1))
+        there = reader.count_accounts(address) if more else 0
+    finally:
+        reader.close()
+    _print_accounts(found, as_json=as_json)
+    if more:
+        notes.print(f"{len(found):,} of {there:,} accounts; go on with --after {found[-1].address}", soft_wrap=True)
 
 
 def accounts_below(address: str) -> list[Account]:
@@ -56,14 +72,6 @@ def accounts_below(address: str) -> list[Account]:
     reader = _home_reader()
     try:
         return reader.accounts_below(address)
-    finally:
-        reader.close()
-
-
-def _first(limit: int) -> list[Account]:
-    reader = _home_reader()
-    try:
-        return list(islice(reader.accounts(), limit))
     finally:
         reader.close()
 
