@@ -17,6 +17,7 @@ import ast
 import io
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -36,6 +37,8 @@ SEEDS = 2**32
 # A change may make a loop endless. Tests that are ten times slower than without it will not end.
 _SLOWER_MAX = 10
 _COPIED = ("processors", "tests", "docs", "schemas", "config", "pyproject.toml", "README.md")
+
+_FAILED = re.compile(r"^(?:FAILED|ERROR) .*?([^/\n]+?)(?: - .*)?$", re.MULTILINE)
 
 # What a token may become, each on its own.
 _INSTEAD: dict[str, tuple[str, ...]] = {
@@ -124,46 +127,47 @@ class Copy:
         for path in sorted((self.root / LEDGER).glob("*.py")):
             yield path.relative_to(self.root), path.read_text(encoding="utf-8")
 
-    def survives(self, change: Change, timeout_s: float) -> bool:
-        """Say whether every test passes with a change in place."""
+    def noticed_by(self, change: Change, timeout_s: float) -> str:
+        """Return the test that fails with a change in place; empty where none does."""
         module = self.root / change.path
         text = module.read_text(encoding="utf-8")
         module.write_text(change.planted_in(text), encoding="utf-8")
         # Python takes a file of the same second and size for the one that it compiled.
         shutil.rmtree(module.parent / "__pycache__", ignore_errors=True)
         try:
-            return self.passes(timeout_s)
+            return self.failing(timeout_s)
         finally:
             module.write_text(text, encoding="utf-8")
 
-    def passes(self, timeout_s: float | None = None) -> bool:
-        """Say whether every test passes."""
+    def failing(self, timeout_s: float | None = None) -> str:
+        """Return the first test that fails; empty where none does."""
         asked = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *self._tests]
         try:
-            ended = subprocess.run(asked, cwd=self.root, capture_output=True, check=False, timeout=timeout_s)
+            ended = subprocess.run(asked, cwd=self.root, capture_output=True, check=False, text=True, timeout=timeout_s)
         except subprocess.TimeoutExpired:
-            return False
-        return ended.returncode == 0
+            return "the time, which ran out"
+        named = _FAILED.search(ended.stdout)
+        return "" if ended.returncode == 0 else named[1] if named else "Python, which does not load it"
 
 
 def plant(tests: Sequence[str], count: int, seed: int) -> list[Change]:
     """Plant changes, tell of each, and return those that survive.
 
     Raises:
-        RuntimeError: The tests fail without any change.
+        RuntimeError: A test fails without any change.
     """
     with Copy(tests) as copy:
         began_s = time.monotonic()
-        if not copy.passes():
-            raise RuntimeError(f"{' '.join(tests)} fail without any change: mend that first")
+        if failing := copy.failing():
+            raise RuntimeError(f"without any change there fails {failing}")
         timeout_s = _SLOWER_MAX * (time.monotonic() - began_s)
         known = [change for path, text in copy.texts() for change in changes_in(path, text)]
         chosen = random.Random(seed).sample(known, min(count, len(known)))  # noqa: S311 - to be planted again
         survivors = []
         for number, change in enumerate(chosen, 1):
-            survives = copy.survives(change, timeout_s)
-            survivors += [change] if survives else []
-            _say(f"{number:4} of {len(chosen)}  {'SURVIVES' if survives else 'noticed '}  {change}")
+            test = copy.noticed_by(change, timeout_s)
+            survivors += [] if test else [change]
+            _say(f"{number:4} of {len(chosen)}  {change}  {'noticed by ' + test if test else 'SURVIVES'}")
         return survivors
 
 
