@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from processors.wire.records import Record
 
-# A batch's SQL is bounded by what its records can grow to, so that it stays below 4 MiB (L8): hex doubles the result,
-# which repeats the payload's text, and the columns and the statement's own words take some 700 bytes.
+# A batch's SQL must stay below 4 MiB (L8), so a batch ends at what its records can grow to as SQL: hex doubles the
+# result, which repeats the payload's text, and the columns and the statement's own words take some 700 bytes.
 SQL_BYTES_PER_RECORD = 700
 SQL_BYTES_PER_PAYLOAD_BYTE = 4
 # Records waiting for the lane, in batches: the next batch is there while one is decided.

@@ -143,7 +143,7 @@ class KafkaAddress:
 
 
 def hear(error: KafkaError) -> None:
-    """Hear a client's word by the way: it comes with its polls, and the client goes on trying whatever it is."""
+    """Take in what a client says besides its answers; it comes with its polls, and the client goes on trying."""
     if error.code() in _LOGIN:
         REFUSAL.hear(f"{error.name()}: {error.str()}")
 
@@ -283,9 +283,9 @@ def passes(error: KafkaError) -> bool:
 
 
 def bears(error: KafkaError, doing: str, process: str) -> bool:
-    """Say whether a member of a group polls on after an error; one that somebody must look at is told of.
+    """Say whether a member of a group polls on after an error, and tell of the error if somebody must look.
 
-    A client asks again by itself where a broker refuses it: it joins the group again, it fetches again.
+    It polls on where a broker refuses it: the client then joins the group again, or fetches again, by itself.
 
     Args:
         error: Of a message.

@@ -87,11 +87,13 @@ class RecordConsumer:
     ``poll``, ``pause``, ``resume`` and ``close`` belong to one thread, the poll thread; any may call the rest. (Tried:
     the client lets one thread in at a time, and another one that asks waits in vain while the first one polls.)
 
-    The group's callback fetches nothing (L12). Only when a lane says where it starts is the partition assigned, at
-    that offset and with its leader epoch, and then sought there once more: both ask the broker whether the log of that
-    epoch still reaches so far (L3). (Tried, both lose: assigned at offset 0 and paused, a fetch may be on its way
-    before the pause, and where the log no longer begins at 0 its error stops the partition for good; assigned at the
-    end and paused, an answer about the end that arrives after the seek moves the partition to the end without a word.)
+    The group's callback fetches nothing (L12). A partition is assigned only when its lane says where it starts: at that
+    offset and with its leader epoch. The partition is then sought to the same place once more. Both ask the broker
+    whether the log of that epoch still reaches so far (L3).
+
+    (To assign a partition in the callback, paused, loses records; two ways were tried. At offset 0, a fetch may be on
+    its way before the pause; where the log no longer begins at 0, its error stops the partition for good. At the end,
+    the broker's answer about the end may arrive after the seek, and moves the partition to the end without a word.)
     """
 
     def __init__(self, address: KafkaAddress, topic: str, group: GroupOptions, events: AssignmentEvents) -> None:
@@ -238,10 +240,11 @@ class RecordConsumer:
         self._asking.close()
 
     def _look_after_asking(self) -> None:
-        """Have the client that only asks log in and be heard also while nobody asks; whoever asks does it himself.
+        """Renew the password of the client that only asks, and hear what it says, while nobody asks it.
 
-        It keeps its connections all the time. (Tried: under an old password it tries again for ever, and what it is
-        told of that stays in memory. Polled while another thread asks, it keeps this one as long as that.)
+        That client keeps its connections all the time. With an old password it tries again for ever, and keeps in
+        memory what it is told of that (tried). While a thread asks, that thread does both; a poll from here would wait
+        for as long as the other thread does (tried).
         """
         if self._asked.acquire(blocking=False):
             try:
@@ -276,8 +279,8 @@ class RecordConsumer:
             if partition not in self._fetching:
                 self._consumer.incremental_assign([place])
                 self._fetching.add(partition)
-            # Resumed first: a resume would make the answer about the leader epoch come too late, and be asked for again
-            # after half a second.
+            # The partition is resumed before the seek. After a resume that comes later, the answer about the leader epoch
+            # comes too late, and the client asks again after half a second.
             self._consumer.resume([place])
             self._consumer.seek(place)  # L3: with the leader epoch
         except KafkaException as exception:

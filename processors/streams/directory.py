@@ -258,7 +258,7 @@ def _count(partitions: dict[str, int], entry: TopicRecord) -> None:
 
 
 def _later(known: DirectoryHead | None, met: DirectoryHead) -> DirectoryHead:
-    """Return the head that holds: the one with the higher ingress epoch, of one and the same directory (R8)."""
+    """Return the head that counts: of two heads of one directory, that with the higher ingress epoch (R8)."""
     if known is None or known == met:
         return met
     if known.directory_id != met.directory_id or met.ingress_epoch <= known.ingress_epoch:

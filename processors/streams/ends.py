@@ -1,4 +1,4 @@
-"""Where a topic's partitions end: what whoever waits for a record asks before it sends what the record will answer."""
+"""Where a topic's partitions end: a client asks before it sends a command, and waits for the result behind that end."""
 
 from __future__ import annotations
 

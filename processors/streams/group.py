@@ -33,10 +33,10 @@ MAX_POLL_INTERVAL_MS = 300_000
 class GroupConsumer:
     """Reads a topic from where its group committed, else from where it is told, or the beginning. For one thread.
 
-    A log that no longer has the committed offset, because retention or an accident took it, is a fault: the client's
-    own answer would be to go on elsewhere, and leave records out without a word. The marks that end transactions are no
-    records, though: where nothing else lies behind the committed offset, it is moved over them, so that a partition
-    may be silent for longer than its retention.
+    It is a fault if the log no longer has the committed offset, because retention or an accident took it. The client
+    itself would go on elsewhere, and leave records out without a word. The marks that end transactions are no records,
+    though. Where nothing but marks lies behind the committed offset, that offset is moved over them. Else a partition
+    that gets no record for longer than its retention would look as if it had lost some.
     """
 
     def __init__(
@@ -157,7 +157,7 @@ class GroupConsumer:
         self._done.update({partition: (offset, metadata) for partition, offset in offsets.items()})
 
     def _move_over_marks(self) -> None:
-        """Commit the ends of partitions whose records are all committed; where that fails, the next end is as good."""
+        """Commit the ends of partitions whose records are all committed; if that fails, the next end is committed."""
         for partition, end in self._ends.items():
             offset, metadata = self._done.get(partition, (end, ""))
             if offset < end and offset == self._next.get(partition):

@@ -24,7 +24,8 @@ from processors.streams.refusal import REFUSAL
 from processors.wire.positions import GroupPosition, encode_metadata
 from processors.wire.records import OutRecord
 
-# A reader of a results partition waits this long at most for a transaction whose producer died and has no successor.
+# How long readers of a results partition wait at most where a producer died in a transaction and no other takes its
+# place.
 TRANSACTION_TIMEOUT_MS = 30_000
 # One publication, from begin to commit; shorter than the transaction's own timeout, so that the broker never aborts
 # what is still being tried.

@@ -1,7 +1,8 @@
-"""What brokers refuse, in their own words: a login, a certificate, its name. A client says it only by the way.
+"""What brokers refuse, in their own words: a login, a certificate, its name.
 
-It tries again for ever, and whoever asks it for something hears no more than that time ran out. So the last such word
-of all clients of this process is kept here: faults carry it, and a process tells of it (``tell``).
+A refused client tries again for ever, and its caller hears only that the time ran out. The reason it says besides that,
+to nobody in particular. So the last such reason of all clients of this process is kept here: faults carry it, and the
+process tells of it (``tell``).
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Refusal:
             return self._said[1]
 
     def forget(self, *, echo_s: float = ECHO_S) -> None:
-        """Take it for over: there is another password, and soon it is known whether it is the right one.
+        """Take the refusal for over: there is another password now, and soon it shows whether it is the right one.
 
         Args:
             echo_s: What is said within it is said of the old one.

@@ -83,7 +83,7 @@ class TopicTail:
             self._consumer.incremental_unassign([TopicPartition(self._topic, partition) for partition in partitions])
 
     def places(self) -> dict[int, int]:
-        """Return where each partition that is followed goes on: what another tail begins with, to miss nothing."""
+        """Return where each followed partition goes on; another tail that begins there misses nothing."""
         asked = [TopicPartition(self._topic, partition) for partition in self._places]
         with as_faults(self._doing):
             reached = {place.partition: place.offset for place in self._consumer.position(asked)}

@@ -24,11 +24,11 @@ _DEAD_LETTERS_PARTITION = 0  # where the lanes write theirs, too
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoutingContext:
-    """What a record's way depends on beside the record: the directory, and the topics' fixed sizes.
+    """What decides, besides the record itself, where a record goes: the directory, and the topics' fixed sizes.
 
-    ``topic_of`` maps a shard's id to its topic and ``dead_letters_topic`` is one, both whole names; partition counts
-    are powers of two (W3). ``ingress_partitions_found`` is how many the ingress has; more than the service uses, where
-    somebody raised it.
+    ``topic_of`` maps a shard's id to its topic; it and ``dead_letters_topic`` are whole names, with their prefix.
+    Partition counts are powers of two (W3). ``ingress_partitions_found`` says how many partitions the ingress has,
+    which are more than the service uses if somebody raised the count.
     """
 
     directory: Directory

@@ -29,8 +29,9 @@ POLL_RECORDS_MAX = 8_000
 # A lane that was revoked ends its step and lets go; it is fenced inside MySQL in any case, so this is courtesy (L12).
 REVOKE_DEADLINE_S = 3.0
 TOPIC_LOOK_S = 1.0  # how often the topic's id is compared (L3)
-# A fault or a revocation leaves books and clients behind in cycles of Python's; with the thresholds below they could
-# stay for hours. One look at every object costs some tenths of a second, so it is not done after each of a flurry.
+# After a fault or a revocation, books and clients are left behind that only Python's cycle collector frees; with the
+# thresholds below it might not run for hours. A run looks at every object and takes some tenths of a second. So it is
+# done at most this often, however many faults there are.
 COLLECT_EVERY_S = 30.0
 # Python's default of 5 ms lets one thread hold another up: at 5,000 commands a second the median latency was 7 times
 # that of 0.2 ms in a prototype; below half a millisecond the switches themselves cost throughput.
@@ -199,7 +200,7 @@ class ShardWorker:
         return [runner for runner in self._runners.values() if not runner.paused]
 
     def _interrupt(self, lane: int, stop: LaneStopped) -> None:
-        """Have a lane meet what is wrong with its log; in a topic that was made again, that is what is wrong (L3)."""
+        """Have a lane meet what is wrong with its log; where the topic was made again, it is told that (L3)."""
         runner = self._runners.get(lane)
         if runner is not None:
             runner.interrupt(Retryable(_OTHER_TOPIC) if self._is_other_topic() else stop)
