@@ -279,8 +279,8 @@ class RecordConsumer:
             if partition not in self._fetching:
                 self._consumer.incremental_assign([place])
                 self._fetching.add(partition)
-            # The partition is resumed before the seek. After a resume that comes later, the answer about the leader epoch
-            # comes too late, and the client asks again after half a second.
+            # The partition is resumed before the seek. If it were resumed later, the answer about the epoch would
+            # come too late, and the client would ask again after half a second.
             self._consumer.resume([place])
             self._consumer.seek(place)  # L3: with the leader epoch
         except KafkaException as exception:
