@@ -22,6 +22,7 @@ from processors.ops.money import AmountError, known_currency, parse_money
 
 # What the service sends itself is not for people: it acts on open rows only (I7).
 _CLASS_OF: dict[str, type[Command]] = {name: kind for kind, name in TYPE_OF.items() if kind not in OF_THE_SERVICE}
+_ID_BYTES = 16
 # Of a field that is missing, so that its default stays; None leaves a field of UPDATE_ACCOUNT as it is.
 _ENUMS: dict[str, type[Policy | AccountStatus | Direction]] = {
     "policy": Policy,
@@ -72,6 +73,27 @@ def command_from_json(values: Mapping[str, Any], make_id: Callable[[], bytes]) -
     if missing:
         raise CommandTextError(f"{TYPE_OF[kind]} needs {', '.join(missing)}")
     return kind(**given)
+
+
+def command_as_json(command: Command) -> dict[str, Any]:
+    """Return a command as ``command_from_json`` takes it, whatever is in it: it may never have been judged."""
+    values: dict[str, Any] = {"type": TYPE_OF[type(command)]}
+    for field in fields(command):
+        value = getattr(command, field.name)
+        if field.name.endswith("_id") and isinstance(value, bytes):
+            values[field.name] = str(UUID(bytes=value)) if len(value) == _ID_BYTES else value.hex()
+        elif isinstance(value, bytes):
+            values[field.name] = _metadata_of(value)
+        elif value not in (None, ""):
+            values[field.name] = value
+    return {name: value for name, value in values.items() if value != {}}
+
+
+def _metadata_of(content: bytes) -> Any:
+    try:
+        return json.loads(content or b"{}")
+    except ValueError:
+        return content.hex()
 
 
 def _split_amount(values: dict[str, Any]) -> None:

@@ -7,12 +7,13 @@ whatever it no longer has is in Cassandra when that is asked afterwards. What is
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from processors.ids import root_of, slice_of, uuid7_time_ms
-from processors.ledger.book import Account, Hold, OpenRefund
+from processors.ledger.book import Account, Hold, OpenRefund, Refunded, TransactionKey
+from processors.ledger.commands import CommandType
 from processors.ledger.rules import Rules
 from processors.routing.units import partition_of
 from processors.stores.archive_reader import Step, changes_of
@@ -28,14 +29,19 @@ TAIL_OFFSETS_MAX = 10_000_000
 DAY_MS = 86_400_000
 # Lane time lies between the brokers' clock and ours by no more than this where clocks are set.
 _CLOCK_MS = 60_000
+_REFUNDABLE = (CommandType.PAY, CommandType.CAPTURE_HOLD)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transaction:
-    """All that is known of a transaction: its steps in order, and what of it is still open, by root."""
+    """All that is known of a transaction: its steps in order, what of it is open, by root, and what was given back.
+
+    ``refunded`` is by root and id of those of its steps that have refunds.
+    """
 
     steps: list[Result]
     open: list[tuple[str, Hold | OpenRefund]]
+    refunded: dict[TransactionKey, Refunded] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +73,9 @@ class ShardRows(Protocol):
 
     def open_transactions(self, transaction_id: bytes) -> list[tuple[str, Hold | OpenRefund]]:
         """Return what is open under an id, by root."""
+
+    def refunded(self, originals: Collection[TransactionKey]) -> dict[TransactionKey, Refunded]:
+        """Return what was given back of some payments and captures."""
 
     def account(self, address: str, currency: str) -> Account | None:
         """Return one account."""
@@ -132,7 +141,12 @@ class Lookup:
         if not found or not self._is_whole(transaction_id, found.values()):
             found |= self._in_archive(transaction_id)
         steps = sorted(found.values(), key=lambda result: (result.version_us, result.lane_offset, result.lane_index))
-        return Transaction(steps=steps, open=self._mysql.open_transactions(transaction_id))
+        originals = {(step.root, step.command_id) for step in steps if step.type in _REFUNDABLE}
+        return Transaction(
+            steps=steps,
+            open=self._mysql.open_transactions(transaction_id),
+            refunded=self._mysql.refunded(originals),
+        )
 
     def statement(
         self, address: str, currency: str, *, from_day: int | None = None, last: int | None = None

@@ -6,13 +6,17 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+from processors.faults import Undecodable
 from processors.ids import id_text
 from processors.ledger.book import Account, Hold, OpenRefund
+from processors.ledger.commands import Command, Control
 from processors.ledger.outcomes import Posting, Reason, RefusedBy
 from processors.ledger.rules import Rules
+from processors.ops.command_text import command_as_json
 from processors.ops.durations import show_duration
 from processors.ops.money import show_amount, show_money
 from processors.stores.archive_rows import StatementRow
+from processors.wire.commands import decode_command
 from processors.wire.dead_letters import DeadLetter
 from processors.wire.results import Result
 
@@ -36,8 +40,8 @@ def show_time(time_ms: int) -> str:
 
 def headline(result: Result) -> str:
     """Say in one line how a command ended."""
-    words = [result.status if result.reason is Reason.NONE else f"{result.status} {result.reason}", result.type]
-    words.append(result.address)
+    words = [result.status if result.reason is Reason.NONE else f"{result.status} {result.reason}"]
+    words += [f"{result.type} {result.direction}" if result.direction else result.type, result.address]
     if result.amount_minor:
         words.append(show_money(result.amount_minor, result.currency))
     if result.remaining_minor:
@@ -46,6 +50,8 @@ def headline(result: Result) -> str:
         words.append(f"until {show_time(result.expires_at_ms)}")
     if result.refused_by is not None:
         words.append(f"({_cause(result.refused_by, result)})")
+    if result.explanation:
+        words.append(f"because: {result.explanation}")
     if result.duplicate_of is not None:
         words.append("(already answered before, nothing changed)")
     words.append(show_id(result.command_id))
@@ -77,31 +83,38 @@ def explanation(result: Result) -> str:
     return f"a hold lasts 1ms to {longest}, unless the rules say otherwise (`balance rules show`); {see}"
 
 
-def with_minor_texts(value: Any) -> Any:
-    """Return what ``--json`` prints of a value: beside each number of minor units its digits as text.
+def with_amounts(value: Any, currency: str = "") -> Any:
+    """Return what ``--json`` prints of a value: beside each number of minor units its digits, and as people write it.
 
-    JavaScript and others read a number as a double, which rounds what is above 2**53.
+    JavaScript and others read a number as a double, which rounds what is above 2**53; and what a minor unit is differs
+    from currency to currency.
 
-    >>> with_minor_texts([{"balance_minor": 99079191802152157}])
-    [{'balance_minor': 99079191802152157, 'balance_minor_text': '99079191802152157'}]
+    Args:
+        value: Objects, lists, and what is in them; an amount's name ends in ``_minor``.
+        currency: Of the amounts, unless an object around them names one itself.
+
+    >>> with_amounts([{"currency": "USD", "held_minor": 5}])
+    [{'currency': 'USD', 'held_minor': 5, 'held_minor_text': '5', 'held': '0.05'}]
     """
     if isinstance(value, list | tuple):
-        return [with_minor_texts(each) for each in value]
+        return [with_amounts(each, currency) for each in value]
     if not isinstance(value, dict):
         return value
+    currency = value.get("currency") or currency
     told: dict[str, Any] = {}
     for name, each in value.items():
-        told[name] = each if name == "metadata" else with_minor_texts(each)  # a partner's own is shown as it is
+        told[name] = each if name == "metadata" else with_amounts(each, currency)  # a partner's own is shown as it is
         if isinstance(each, int) and isinstance(name, str) and name.endswith("_minor"):
             told[f"{name}_text"] = str(each)
+            if currency:
+                told[name.removesuffix("_minor")] = show_amount(each, currency)
     return told
 
 
 def result_as_json(result: Result) -> dict[str, Any]:
     """Return all that a result says to a partner or an operator.
 
-    Amounts are minor units in ``*_minor``, the command's also as it is written in ``amount``; ids are text, times ISO
-    8601, metadata an object. What is empty is left out.
+    Amounts are minor units in ``*_minor``; ids are text, times ISO 8601, metadata an object. What is empty is left out.
     """
     values: dict[str, Any] = {
         "type": result.type,
@@ -112,7 +125,6 @@ def result_as_json(result: Result) -> dict[str, Any]:
         "address": result.address,
         "currency": result.currency,
         "amount_minor": result.amount_minor,
-        "amount": show_amount(result.amount_minor, result.currency),
         "command_id": show_id(result.command_id),
         "transaction_id": show_id(result.transaction_id),
         "related_id": show_id(result.related_id),
@@ -125,7 +137,7 @@ def result_as_json(result: Result) -> dict[str, Any]:
         "account_status": str(result.account_status or ""),
         "postings": [_posting_as_json(posting) for posting in result.postings],
         "metadata": json.loads(result.metadata) if result.metadata else None,
-        "lane_time": show_time(result.lane_time_ms),
+        "time": show_time(result.lane_time_ms),
         "shard": result.shard,
     }
     kept = {name: value for name, value in values.items() if value not in ("", None, [], 0)}
@@ -171,9 +183,21 @@ def dead_letter_as_json(letter: DeadLetter, name: str) -> dict[str, Any]:
         "key": _readable(letter.key),
         "key_bytes": letter.key_size,
         "payload": _readable(letter.payload),
+        "command": None if (command := _command_of(letter)) is None else command_as_json(command),
         "payload_bytes": letter.payload_size,
         "payload_sha256": letter.payload_sha256.hex(),
     }
+
+
+def _command_of(letter: DeadLetter) -> Command | None:
+    """Return the partner's command that a letter's payload is; None where it is none, or was cut."""
+    if letter.payload_size != len(letter.payload):
+        return None
+    try:
+        command = decode_command(letter.payload)
+    except Undecodable:
+        return None
+    return None if isinstance(command, Control) else command
 
 
 def _readable(content: bytes) -> str:

@@ -5,13 +5,13 @@ Answers are bounded: whatever could be long is read in ranges, by the key that t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from processors.faults import StopCode
 from processors.ids import root_of
-from processors.ledger.book import Account, AccountKey, Hold, OpenRefund, TransactionKey
+from processors.ledger.book import Account, AccountKey, Hold, OpenRefund, Refunded, TransactionKey
 from processors.ledger.rules import Rules
 from processors.stores.addresses import MysqlAddress
 from processors.stores.lane_rows import (
@@ -298,6 +298,18 @@ class ShardReader:
             if len(rows) < RANGE_ROWS:
                 return
             root, id_ = hex_literal(rows[-1][0]), hex_literal(rows[-1][1])
+
+    def refunded(self, originals: Collection[TransactionKey]) -> dict[TransactionKey, Refunded]:
+        """Return what was given back of some payments and captures, by root and id; nothing where none was (H3)."""
+        if not originals:
+            return {}
+        keys = ",".join(f"({hex_literal(root.encode())},{hex_literal(id_)})" for root, id_ in sorted(originals))
+        rows = self._query(
+            "SELECT root, transaction_id, amount_minor, refunded_minor FROM refunded "
+            f"WHERE (root, transaction_id) IN ({keys})",
+            "reading what was refunded",
+        )
+        return {(root.decode(), id_): Refunded(amount, back) for root, id_, amount, back in rows}
 
     def open_transactions(self, transaction_id: bytes) -> list[tuple[str, Hold | OpenRefund]]:
         """Return what is open under an id: root and row; of each partner who uses the id (I1)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -145,6 +146,17 @@ def test_a_refund_gives_back_no_more_than_was_paid(running: Running, partner: st
     said = running.balance("refund", f"{partner}:vn", paid, "6.01", "USD", "--json")
     assert (said.status, said.json["reason"]) == (1, "REFUND_ABOVE_ORIGINAL")
     assert available(running, f"{partner}:vn") == {partner: 9400, f"{partner}:vn": 3400}
+
+
+def test_a_payment_is_looked_up_with_its_refunds_balances_and_metadata(running: Running, partner: str) -> None:
+    paid = running.balance("pay", partner, "10 USD", "--metadata", '{"order": 17}', "--json").json["command_id"]
+    assert running.balance("refund", partner, paid, "4 USD").status == 0
+    shown = running.balance("tx", "get", paid).out
+    assert 'metadata: {"order":17}' in shown
+    assert "refunded: 4.00 USD of 10.00 USD, 6.00 USD left" in shown
+    assert re.search(rf"{partner} +-10.00 +90.00", shown)
+    (back,) = running.balance("tx", "get", paid, "--json").json["refunded"]
+    assert (back["refunded"], back["left_minor"], back["left"]) == ("4.00", 600, "6.00")
 
 
 def test_transfers_collections_and_adjustments_move_money(running: Running, partner: str) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import pytest
 
 from processors.ids import make_command_id, slice_of
-from processors.ledger.book import Account, Hold, OpenRefund
+from processors.ledger.book import Account, Hold, OpenRefund, Refunded, TransactionKey
 from processors.ledger.rules import Rules
 from processors.ops.lookup import Lookup
 from processors.stores.archive_reader import Step
@@ -29,6 +29,7 @@ class Moving:
     moves_after: int
     asked: list[str] = field(default_factory=list)
     left: bytes | None = None  # another step of the transaction, which is only in the archive
+    given_back: dict[TransactionKey, Refunded] = field(default_factory=dict)
     slices_kept: int = 7  # a window's, and the one that is not wholly out of it
 
     def rules(self) -> dict[int, dict[int, Rules]]:
@@ -48,6 +49,9 @@ class Moving:
         self.asked.append("archive")
         payloads = [self.payload] * here + [self.left] * (self.left is not None)
         return [Step(root="acme", step=transaction_id, result=payload) for payload in payloads if payload is not None]
+
+    def refunded(self, originals: Collection[TransactionKey]) -> dict[TransactionKey, Refunded]:
+        return {key: row for key, row in self.given_back.items() if key in originals}
 
     def open_transactions(self, transaction_id: bytes) -> list[tuple[str, Hold | OpenRefund]]:
         del transaction_id
@@ -91,6 +95,16 @@ def test_a_row_is_found_whenever_it_moves(age_ms: int, moves_after: int) -> None
     lookup = Lookup(stores, lambda: stores, lanes=4, results_partitions=4)
 
     assert lookup.transaction(transaction_id).steps == [result], stores.asked
+
+
+def test_a_payment_is_found_with_what_was_given_back_of_it() -> None:
+    payment = make_command_id(time.time_ns() // 1_000_000, bytes(10))
+    back = Refunded(500, 200)
+    stores = Moving(write_result(a_result(command_id=payment)), moves_after=10)
+    stores.given_back = {("acme", payment): back, ("other", payment): Refunded(1, 1)}
+
+    found = Lookup(stores, lambda: stores, lanes=4, results_partitions=4).transaction(payment)
+    assert found.refunded == {("acme", payment): back}
 
 
 @pytest.mark.rule("A8")

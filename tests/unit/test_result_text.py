@@ -7,10 +7,14 @@ from dataclasses import replace
 
 import pytest
 
+from processors.ledger.commands import CommandType, Direction
 from processors.ledger.outcomes import Reason, RefusedBy, Status
 from processors.ops.cli.asking import show_result
+from processors.ops.command_text import command_from_json
 from processors.ops.exits import exit_status
-from processors.ops.result_text import headline, result_as_json, with_minor_texts
+from processors.ops.result_text import dead_letter_as_json, headline, result_as_json, with_amounts
+from processors.wire.commands import encode_command
+from processors.wire.dead_letters import DeadLetter
 from processors.wire.results import Result, decode_result
 from tests.unit.wire.build import answered, outcome, pay
 
@@ -78,4 +82,42 @@ def test_minor_amounts_come_as_text_too_which_no_reader_of_json_rounds(capsys: p
 
 
 def test_a_partners_own_metadata_is_shown_as_it_is() -> None:
-    assert with_minor_texts({"metadata": {"fee_minor": 5}}) == {"metadata": {"fee_minor": 5}}
+    assert with_amounts({"metadata": {"fee_minor": 5}}) == {"metadata": {"fee_minor": 5}}
+
+
+def test_an_amount_is_told_to_programs_as_number_digits_and_decimal_in_its_own_currency() -> None:
+    told = with_amounts(
+        {"currency": "KWD", "postings": [{"held_minor": -5}], "other": {"currency": "JPY", "a_minor": 5}}
+    )
+
+    assert told["postings"] == [{"held_minor": -5, "held_minor_text": "-5", "held": "-0.005"}]
+    assert told["other"] == {"currency": "JPY", "a_minor": 5, "a_minor_text": "5", "a": "5"}
+    assert with_amounts({"a_minor": 5}) == {"a_minor": 5, "a_minor_text": "5"}  # whose currency nobody knows
+
+
+def test_an_adjustments_line_has_its_direction_and_why() -> None:
+    result = replace(
+        decode_result(answered(pay(), outcome())),
+        type=CommandType.ADJUST,
+        direction=Direction.DEBIT,
+        explanation="again",
+    )
+
+    assert "ADJUST DEBIT  " in headline(result)
+    assert "because: again" in headline(result)
+
+
+def test_a_dead_letter_that_is_a_command_is_told_as_it_could_be_sent() -> None:
+    payload = encode_command(pay())
+    letter = DeadLetter(
+        cause="WRONG_PARTITION", detail="", topic="balance.commands", partition=0, offset=1, timestamp_ms=1,
+        ingress_epoch=0, ingress_partition=0, ingress_offset=1, key=b"acme", key_size=4, payload=payload,
+        payload_size=len(payload), payload_sha256=bytes(32),
+    )  # fmt: skip
+
+    told = dead_letter_as_json(letter, "0/1")["command"]
+    assert command_from_json(told, lambda: bytes(16)) == pay()
+    cut = replace(letter, payload=payload[:-1])
+    assert dead_letter_as_json(cut, "0/1")["command"] is None
+    garbage = replace(letter, payload=b"no command", payload_size=10)
+    assert dead_letter_as_json(garbage, "0/1")["command"] is None

@@ -54,17 +54,23 @@ def show_result(result: Result, *, as_json: bool) -> None:
     page.print(headline(result), soft_wrap=True)
     if explained := explanation(result):
         page.print(explained, soft_wrap=True)
-    if result.postings:
-        columns = ("account", "change", "balance", "held", "available", "limit")
-        rows = [
-            (
-                posting.address,
-                show_amount(posting.balance_change, result.currency),
-                show_amount(posting.balance, result.currency),
-                show_amount(posting.held, result.currency),
-                show_amount(posting.balance - posting.held + posting.overdraft_limit, result.currency),
-                show_amount(posting.overdraft_limit, result.currency),
-            )
-            for posting in result.postings
-        ]
-        print_table("", columns, rows, right=columns[1:])
+    print_postings(result)
+
+
+def print_postings(result: Result) -> None:
+    """Write what each level holds after a result; nothing where none was touched."""
+    if not result.postings:
+        return
+    columns = ("account", "change", "balance", "held", "available", "limit")
+    rows = [
+        (
+            posting.address,
+            show_amount(posting.balance_change, result.currency),
+            show_amount(posting.balance, result.currency),
+            show_amount(posting.held, result.currency),
+            show_amount(posting.balance - posting.held + posting.overdraft_limit, result.currency),
+            show_amount(posting.overdraft_limit, result.currency),
+        )
+        for posting in result.postings
+    ]
+    print_table("", columns, rows, right=columns[1:])

@@ -9,9 +9,10 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from processors.ledger.book import Hold, OpenRefund
+from processors.ledger.book import Hold, OpenRefund, TransactionKey
 from processors.ledger.outcomes import Status
 from processors.ops import addresses, assembly
+from processors.ops.cli.asking import print_postings
 from processors.ops.cli.looking import refuse_no_account
 from processors.ops.cli.terminal import (
     Address,
@@ -65,6 +66,7 @@ def get_transaction(*, transaction_id: IdArgument, as_json: JsonOption = False) 
             {
                 "steps": [result_as_json(step) for step in found.steps],
                 "open": [open_row_as_json(root, row) for root, row in found.open],
+                "refunded": [_refunded_as_json(step, found) for step in found.steps if _key_of(step) in found.refunded],
                 "may_be_decided_by": [] if _is_known(found) else [asdict(each) for each in ahead],
             }
         )
@@ -73,10 +75,37 @@ def get_transaction(*, transaction_id: IdArgument, as_json: JsonOption = False) 
             page.print(f"{show_time(step.lane_time_ms)}  {headline(step)}", soft_wrap=True)
             if explained := explanation(step):
                 page.print(explained, soft_wrap=True)
+            _print_details(step, found)
         for root, row in found.open:
             page.print(open_line(root, row), soft_wrap=True)
     if not _is_known(found):
         _tell_unknown(transaction_id, ahead)
+
+
+def _print_details(step: Result, found: Transaction) -> None:
+    """Write what a step left on each level, what belongs to it, and what was given back of it since."""
+    if step.metadata:
+        page.print(f"metadata: {step.metadata.decode()}", soft_wrap=True)
+    print_postings(step)
+    if back := found.refunded.get(_key_of(step)):
+        given = show_money(back.refunded_minor, step.currency)
+        left = show_money(back.amount_minor - back.refunded_minor, step.currency)
+        page.print(f"refunded: {given} of {show_money(back.amount_minor, step.currency)}, {left} left", soft_wrap=True)
+
+
+def _key_of(step: Result) -> TransactionKey:
+    return step.root, step.command_id
+
+
+def _refunded_as_json(step: Result, found: Transaction) -> dict[str, object]:
+    back = found.refunded[_key_of(step)]
+    return {
+        "command_id": show_id(step.command_id),
+        "currency": step.currency,
+        "amount_minor": back.amount_minor,
+        "refunded_minor": back.refunded_minor,
+        "left_minor": back.amount_minor - back.refunded_minor,
+    }
 
 
 def _is_known(found: Transaction) -> bool:
@@ -123,6 +152,7 @@ def look_up(transaction_id: bytes) -> Transaction:
             found = lookup.transaction(transaction_id)
         known.steps.extend(found.steps)
         known.open.extend(found.open)
+        known.refunded.update(found.refunded)
     return known
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
@@ -154,7 +155,8 @@ def show_dead_letter(
         if as_json:
             print_json(values)
         else:
-            print_table("", ("", ""), values.items())
+            texts = ((name, json.dumps(value) if isinstance(value, dict) else value) for name, value in values.items())
+            print_table("", ("", ""), ((name, value) for name, value in texts if value is not None))
         return
     _refuse_no_letter(name)
 

@@ -22,7 +22,7 @@ from processors.ops.cli.wording import AMOUNT
 from processors.ops.command_text import CommandTextError, parse_id
 from processors.ops.durations import parse_day, parse_duration, parse_time
 from processors.ops.money import Money, known_currency, parse_money
-from processors.ops.result_text import with_minor_texts
+from processors.ops.result_text import with_amounts
 from processors.settings import Settings, load_settings
 
 _PIPE_COLUMNS = 240
@@ -56,8 +56,8 @@ def open_client(*, within_s: int) -> Iterator[Client]:
 
 
 def print_json(value: Any) -> None:
-    """Write one JSON value on one line, with minor amounts also as text."""
-    typer.echo(json.dumps(with_minor_texts(value), ensure_ascii=False))
+    """Write one JSON value on one line, with minor amounts also as text and as people write them."""
+    typer.echo(json.dumps(with_amounts(value), ensure_ascii=False))
 
 
 def print_table(
