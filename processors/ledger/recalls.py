@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import assert_never
+
 from processors.faults import LaneStopped, StopCode
 from processors.ids import derived_id, id_text, uuid7_time_ms
 from processors.ledger.addresses import at_levels, level_of
@@ -87,16 +89,20 @@ def _why_not_completed(
 
 
 def _recalled(command: RecallOriginal) -> Original | None:
-    if command.recalled is Recalled.NOT_FOUND:
-        return None
-    return Original(
-        type=command.original_type,
-        accepted=command.original_accepted,
-        address=command.original_address,
-        currency=command.original_currency,
-        amount_minor=command.original_amount_minor,
-        levels=command.original_levels,
-    )
+    match command.recalled:
+        case Recalled.NOT_FOUND:
+            return None
+        case Recalled.FOUND:
+            return Original(
+                type=command.original_type,
+                accepted=command.original_accepted,
+                address=command.original_address,
+                currency=command.original_currency,
+                amount_minor=command.original_amount_minor,
+                levels=command.original_levels,
+            )
+        case _ as never:
+            assert_never(never)
 
 
 def _refuse_disagreement(book: Book, row: OpenRefund, original: Original | None, key: TransactionKey) -> None:

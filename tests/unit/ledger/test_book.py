@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
+from dataclasses import fields
 
 import pytest
 
@@ -45,6 +46,15 @@ def test_a_command_needs_the_row_that_it_opens() -> None:
 def test_the_services_own_commands_look_for_no_first_decision() -> None:
     assert not needs_of(build.expire_hold(build.place_hold())).decisions
     assert not needs_of(build.recall(build.refund())).decisions
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Keys)])
+def test_keys_are_some_where_one_of_any_kind_is_there(name: str) -> None:
+    keys = Keys()
+    assert not keys
+
+    getattr(keys, name)["acme", "any"] = None
+    assert keys
 
 
 def test_a_malformed_address_needs_no_account() -> None:

@@ -97,6 +97,13 @@ def test_siblings_are_no_depth() -> None:
     assert canonical_metadata(metadata) == metadata
 
 
+def test_what_is_closed_before_makes_nothing_less_deep() -> None:
+    deepest = b'{"a":[],"b":{},"c":' + b"[" * 15 + b"]" * 15 + b"}"
+
+    assert canonical_metadata(deepest) == deepest
+    assert canonical_metadata(b'{"a":[],"b":{},"c":' + b"[" * 16 + b"]" * 16 + b"}") is None
+
+
 def test_it_is_at_most_four_kibibytes_as_it_came() -> None:
     longest = b'{"a":"' + b"x" * (4096 - 8) + b'"}'
 
