@@ -7,7 +7,7 @@ import pytest
 from processors.ledger.book import Account
 from processors.ledger.commands import AccountStatus, Policy
 from processors.ledger.outcomes import Contra, Outcome, Reason, Status
-from tests.unit.ledger.build import lane_with, open_account, pay, place_hold, posting, update_account
+from tests.unit.ledger.build import get_balance, lane_with, open_account, pay, place_hold, posting, update_account
 from tests.unit.ledger.lane import StraightLane
 
 pytestmark = pytest.mark.rule("H5")
@@ -40,6 +40,25 @@ def test_an_opened_account_shows_itself_and_no_sequence() -> None:
         levels=0b10,
         policy=Policy.UNCHECKED,
         account_status=AccountStatus.ACTIVE,
+    )
+
+
+def test_a_balance_read_shows_the_whole_chain_and_the_status_of_the_named_account() -> None:
+    lane = lane_with("acme", "acme:vn:shop")
+    lane.send(update_account(address="acme:vn:shop", policy=Policy.UNCHECKED, status=AccountStatus.FROZEN))
+    command = get_balance(address="acme:vn:shop")
+
+    assert lane.send(command) == Outcome(
+        Status.ACCEPTED,
+        Reason.NONE,
+        command.command_id,
+        postings=(
+            posting("acme", Contra.NONE, balance=100),
+            posting("acme:vn:shop", Contra.NONE, balance=100),
+        ),
+        levels=0b101,
+        policy=Policy.UNCHECKED,
+        account_status=AccountStatus.FROZEN,
     )
 
 
