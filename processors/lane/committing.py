@@ -90,7 +90,7 @@ class Committer:
                 the time of a transaction, and lets MySQL work without a pause: worth it where there is a backlog.
             on_committed: Told each batch once it is durable, in order.
         """
-        self.fence = _fence_at(state.progress)
+        self.fence = fence_at(state.progress)
         self.cut_before: int | None = None
         self._store = store
         self._decider = decider
@@ -216,9 +216,10 @@ class Committer:
         written, self._writing = self._writing, None
         self._store.finish()
         if written is not None:
-            self.fence = _fence_at(written.write.progress)
+            self.fence = fence_at(written.write.progress)
             self._on_committed(written)
 
 
-def _fence_at(progress: Progress) -> Fence:
+def fence_at(progress: Progress) -> Fence:
+    """Return what a write must find: its owner, offset and digest (L1)."""
     return Fence(next_offset=progress.next_offset, digest=progress.digest, owner_epoch=progress.owner_epoch)

@@ -13,27 +13,23 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from processors.faults import WAITING_FOR_A_TIME, Fenced, LaneStopped, Retryable, StopCode
-from processors.lane.committing import AHEAD_FROM, BatchStore, Committer
-from processors.lane.deciding import Decided, Decider, dead_letter, needs_of, result_record
+from processors.lane.answering import AnsweringAgain, AnswersStore
+from processors.lane.committing import AHEAD_FROM, Committer
+from processors.lane.deciding import Decided, Decider
 from processors.lane.gate import Admit, LaneGate
 from processors.lane.metrics import count_batch
 from processors.lane.position import published_position, refuse_other_digest, standing_up_to
 from processors.lane.publishing import Committed, Publisher, PublishStage
-from processors.lane.standing import LaneContext, Standing, chain_digest, is_redelivery, meet
+from processors.lane.standing import LaneContext
 from processors.lane.times import LaneTimes, WordsAhead
-from processors.ledger.book import Book, Keys
-from processors.ledger.commands import OF_THE_SERVICE, Command, Control
-from processors.ledger.decide import Duplicate
-from processors.ledger.identity import identify
 from processors.ledger.rules import RESULT_VERSION, Rules
-from processors.stores.rows import BatchDigest, LaneState, StoredAnswer
+from processors.stores.rows import BatchDigest, LaneState
 from processors.wire.admission import Admission, Gate, admit
 from processors.wire.positions import GroupPosition
-from processors.wire.records import OutRecord, Record, records_below
-from processors.wire.results import encode_duplicate, encode_result
+from processors.wire.records import Record, records_below
 
 
-class LaneStore(BatchStore, Protocol):
+class LaneStore(AnswersStore, Protocol):
     """The lane's rows in its shard, over one connection (``stores.lane_store``). After a fault: ``take_over`` again."""
 
     def take_over(self, topic_id: bytes) -> LaneState:
@@ -41,9 +37,6 @@ class LaneStore(BatchStore, Protocol):
 
     def owner_epoch(self) -> int:
         """Read the owner epoch as it is now (L5)."""
-
-    def answers(self, from_offset: int, to_offset: int) -> list[StoredAnswer]:
-        """Return the journal's rows of a stretch of the lane, by offset and index."""
 
     def last_border(self, at_most: int) -> BatchDigest | None:
         """Return the lane's state at the last batch border up to an offset, if one is still known."""
@@ -144,7 +137,6 @@ class Lane:
             on_committed=self._committed,
         )
         self._decided_before = progress.next_offset  # D at the assignment
-        self._stored_epoch = progress.leader_epoch
         self._published_at = published  # P at the assignment
         self.publishing = PublishStage(self._publisher, published, parts.observe_published)
         start, epoch = self._begin_at(published, state)
@@ -157,17 +149,17 @@ class Lane:
         That is D where everything decided is published, else the batch border at which answering again begins.
         """
         progress = state.progress
-        self._again = None
+        self._again: AnsweringAgain | None = None
         self._again_from = (published.next_offset, published.lane_time_ms)
         if published.next_offset >= progress.next_offset:
             return progress.next_offset, progress.leader_epoch
-        self._again = standing_up_to(self._parts.store, published.next_offset)
-        start = self._again.next_offset
-        self._again_from = (start, self._again.lane_time_ms)
-        self._again_times = LaneTimes(state.lane_times, {}, next_offset=start, let_pass_below=progress.next_offset)
+        parts, begins = self._parts, standing_up_to(self._parts.store, published.next_offset)
+        start = begins.next_offset
+        self._again_from = (start, begins.lane_time_ms)
+        self._again = AnsweringAgain(parts.context, parts.store, self._gate, state, begins=begins, published=published)
         if start < published.next_offset:
             return start, -1
-        refuse_other_digest(published, self._again.digest)
+        refuse_other_digest(published, begins.digest)
         return start, published.leader_epoch
 
     def _times_ahead(self, state: LaneState, published: GroupPosition) -> LaneTimes:
@@ -262,7 +254,12 @@ class Lane:
     def _take_turn(self, records: list[Record]) -> int:
         self._read_again_before_a_gap(records)
         if self._again is not None and records:
-            return self._answer_again(records, self._again)
+            taken, answered = self._again.answer(records)
+            if self._again.ended:
+                self._again = None
+            if answered is not None:
+                self.publishing.offer(answered)
+            return taken
         self._refuse_rewritten_below_published(records)
         for border in (self._published_at.next_offset, self._cut_before):  # at P the digests are compared (L4)
             # Where a gap lies before the border, the first record is beyond it already: it stops the lane (L2).
@@ -333,72 +330,6 @@ class Lane:
         if standing.next_offset == self._published_at.next_offset:
             refuse_other_digest(self._published_at, standing.digest)
 
-    # ------------------------------------------------------------------ answering again
-
-    def _answer_again(self, records: list[Record], standing: Standing) -> int:
-        """Answer again what was decided but perhaps not published: from the journal, or recomputed (L4).
-
-        It begins at a batch border at or before P. What lies before P is answered without being published, and at P the
-        digests are compared. What lies behind P is published batch by batch. P moves on with each of them; should this
-        owner end meanwhile, the next one begins at the border before the new P, in the same way.
-        """
-        published_to = self._published_at.next_offset
-        border = published_to if standing.next_offset < published_to else self._decided_before
-        # None of them below it: what is left is missing, and the first record says so (L2).
-        records = records_below(records, border) or records[:1]
-        admissions = self._gate.admit_again(records)
-        stored: dict[int, list[StoredAnswer]] = {}
-        for answer in self._parts.store.answers(standing.next_offset, records[-1].offset + 1):
-            stored.setdefault(answer.lane_offset, []).append(answer)
-        book = self._load_first_decisions(admissions, stored)
-        out: list[OutRecord] = []
-        for admission in admissions:
-            out.extend(self._one_again(admission, standing, stored.get(admission.record.offset, []), book))
-        if standing.next_offset == published_to:
-            refuse_other_digest(self._published_at, standing.digest)
-        if standing.next_offset == self._decided_before:
-            if standing.digest != self._committer.fence.digest:
-                raise LaneStopped(
-                    StopCode.DIGEST_DIFFERS,
-                    f"the journal's rows below offset {standing.next_offset} do not give its digest",
-                )
-            self._again = None
-        if standing.next_offset > published_to:
-            self.publishing.offer(Committed(out, standing.position(self._parts.context)))
-        return len(admissions)
-
-    def _load_first_decisions(self, admissions: list[Admission], stored: dict[int, list[StoredAnswer]]) -> Book:
-        needs = needs_of([admission for admission in admissions if admission.record.offset not in stored])
-        keys = Keys(decisions=needs.decisions)
-        self._parts.store.begin(self._committer.fence, None, keys)
-        rows = self._parts.store.loaded()
-        self._parts.store.finish()
-        book = Book(self._decider.book.rules, {})
-        book.add(keys, rows)
-        return book
-
-    def _one_again(
-        self, admission: Admission, standing: Standing, rows: list[StoredAnswer], book: Book
-    ) -> list[OutRecord]:
-        parts = self._parts
-        context = parts.context
-        record = admission.record
-        release = self._gate.rules_at(record.offset).release
-        meet(standing, record, context=context, lane_times=self._again_times, release=release)
-        self._refuse_rewritten(admission, rows)
-        if admission.route is not None and is_redelivery(standing, admission.route):
-            return []
-        if rows:
-            for row in rows:
-                standing.digest = chain_digest(standing.digest, row.result)
-            return [result_record(context, row.root, row.result) for row in rows]
-        command = admission.command
-        if command is None:
-            return [dead_letter(context, admission)]
-        if isinstance(command, Control) or type(command) in OF_THE_SERVICE:
-            return []
-        return [self._recomputed(admission, command, standing, book)]
-
     def _refuse_rewritten_below_published(self, records: list[Record]) -> None:
         """Stop where a restored database would decide other records than those that were published (L3, L4)."""
         published = self._published_at
@@ -411,64 +342,3 @@ class Lane:
                     f"offset {record.offset} has leader epoch {record.leader_epoch}, and up to "
                     f"{published.next_offset} was published with at most {published.leader_epoch}",
                 )
-
-    def _refuse_rewritten(self, admission: Admission, rows: list[StoredAnswer]) -> None:
-        """Stop where a record below D is not the one that was decided there (L3)."""
-        record = admission.record
-        if record.leader_epoch > self._stored_epoch:
-            raise LaneStopped(
-                StopCode.LOG_REWRITTEN,
-                f"offset {record.offset} has leader epoch {record.leader_epoch}, it was decided with at most "
-                f"{self._stored_epoch}",
-            )
-        command = admission.command
-        for row in rows:
-            if isinstance(command, Control) and not row.root:
-                continue
-            if command is None or row.body_hash != admission.body_hash or row.root != admission.root:
-                raise LaneStopped(
-                    StopCode.LOG_REWRITTEN, f"offset {record.offset} is not the record that was decided there"
-                )
-
-    def _recomputed(self, admission: Admission, command: Command, standing: Standing, book: Book) -> OutRecord:
-        """Return the answer of a command that left no row: a function of record, lane time and journal (L4)."""
-        context = self._parts.context
-        offset = admission.record.offset
-        book.rules = self._gate.rules_at(offset)
-        key = (admission.root, command.command_id)
-        known = book.decisions
-        first = known.get(key)
-        if first is not None and first.lane_offset > offset:  # nothing was known of it yet
-            book.decisions = {key: None}
-        answer = identify(
-            book,
-            root=admission.root,
-            command_id=command.command_id,
-            body_hash=admission.body_hash,
-            now_ms=standing.lane_time_ms,
-        )
-        book.decisions = known
-        if isinstance(answer, Duplicate):
-            result = encode_duplicate(
-                context.identity,
-                answer.first.result,
-                offset=offset,
-                index=0,
-                lane_time_ms=standing.lane_time_ms,
-                rules=book.rules,
-                admission=admission,
-            )
-        elif answer is None or answer.journalled:
-            raise LaneStopped(StopCode.LOG_REWRITTEN, f"offset {offset} was decided, but has no journal row")
-        else:
-            result = encode_result(
-                context.identity,
-                offset=offset,
-                index=0,
-                lane_time_ms=standing.lane_time_ms,
-                version_us=0,
-                rules=book.rules,
-                admission=admission,
-                outcome=answer,
-            )
-        return result_record(context, admission.root, result)

@@ -1,0 +1,203 @@
+"""Answers again what a lane decided but perhaps did not publish: from the journal, or recomputed (L4)."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from processors.faults import LaneStopped, StopCode
+from processors.lane.committing import BatchStore, fence_at
+from processors.lane.deciding import dead_letter, needs_of, result_record
+from processors.lane.gate import LaneGate
+from processors.lane.position import refuse_other_digest
+from processors.lane.publishing import Committed
+from processors.lane.standing import LaneContext, Standing, chain_digest, is_redelivery, meet
+from processors.lane.times import LaneTimes
+from processors.ledger.book import Book, Keys
+from processors.ledger.commands import OF_THE_SERVICE, Command, Control
+from processors.ledger.decide import Duplicate
+from processors.ledger.identity import identify
+from processors.stores.rows import LaneState, StoredAnswer
+from processors.wire.admission import Admission
+from processors.wire.positions import GroupPosition
+from processors.wire.records import OutRecord, Record, records_below
+from processors.wire.results import encode_duplicate, encode_result
+
+
+class AnswersStore(BatchStore, Protocol):
+    """A lane's rows, and what it answered (``stores.lane_store``)."""
+
+    def answers(self, from_offset: int, to_offset: int) -> list[StoredAnswer]:
+        """Return the journal's rows of a stretch of the lane, by offset and index."""
+
+
+class AnsweringAgain:
+    """The stretch from a batch border at or before P up to D, where D is what was committed at the assignment.
+
+    What lies before P is answered without being published, and at P the digests are compared. What lies behind P is
+    published batch by batch. P moves on with each of them; should this owner end meanwhile, the next one begins at the
+    border before the new P, in the same way. ``begins`` moves along.
+    """
+
+    def __init__(
+        self,
+        context: LaneContext,
+        store: AnswersStore,
+        gate: LaneGate,
+        state: LaneState,
+        *,
+        begins: Standing,
+        published: GroupPosition,
+    ) -> None:
+        """Hold the parts; nothing is read before ``answer``.
+
+        Args:
+            context: The lane's fixed surroundings.
+            store: The lane's rows; nothing is written.
+            gate: Says what a record is, under the rules at its offset.
+            state: As the lane was taken over: its progress is D.
+            begins: Where the lane stood at the border, from ``standing_up_to``.
+            published: P at the assignment.
+        """
+        self._context = context
+        self._store = store
+        self._gate = gate
+        self._rules = state.rules
+        self._standing = begins
+        self._published = published
+        self._fence = fence_at(state.progress)
+        self._stored_epoch = state.progress.leader_epoch
+        self._times = LaneTimes(
+            state.lane_times, {}, next_offset=begins.next_offset, let_pass_below=state.progress.next_offset
+        )
+
+    @property
+    def next_offset(self) -> int:
+        """Return the offset of the next record to answer."""
+        return self._standing.next_offset
+
+    @property
+    def ended(self) -> bool:
+        """Say whether everything below D is answered."""
+        return self._standing.next_offset == self._fence.next_offset
+
+    def answer(self, records: list[Record]) -> tuple[int, Committed | None]:
+        """Answer the next records.
+
+        Returns:
+            How many of them were taken, and what of them is to be published; None of those before P.
+
+        Raises:
+            LaneStopped: The log or the journal is not what it was (L2, L3, L4).
+            Fault: The store's.
+        """
+        standing, published_to = self._standing, self._published.next_offset
+        border = published_to if standing.next_offset < published_to else self._fence.next_offset
+        # None of them below it: what is left is missing, and the first record says so (L2).
+        records = records_below(records, border) or records[:1]
+        admissions = self._gate.admit_again(records)
+        stored: dict[int, list[StoredAnswer]] = {}
+        for answer in self._store.answers(standing.next_offset, records[-1].offset + 1):
+            stored.setdefault(answer.lane_offset, []).append(answer)
+        book = self._load_first_decisions(admissions, stored)
+        out: list[OutRecord] = []
+        for admission in admissions:
+            out.extend(self._one(admission, stored.get(admission.record.offset, []), book))
+        if standing.next_offset == published_to:
+            refuse_other_digest(self._published, standing.digest)
+        if standing.next_offset == self._fence.next_offset and standing.digest != self._fence.digest:
+            raise LaneStopped(
+                StopCode.DIGEST_DIFFERS,
+                f"the journal's rows below offset {standing.next_offset} do not give its digest",
+            )
+        if standing.next_offset <= published_to:
+            return len(admissions), None
+        return len(admissions), Committed(out, standing.position(self._context))
+
+    def _load_first_decisions(self, admissions: list[Admission], stored: dict[int, list[StoredAnswer]]) -> Book:
+        needs = needs_of([admission for admission in admissions if admission.record.offset not in stored])
+        keys = Keys(decisions=needs.decisions)
+        self._store.begin(self._fence, None, keys)
+        rows = self._store.loaded()
+        self._store.finish()
+        book = Book(self._rules, {})
+        book.add(keys, rows)
+        return book
+
+    def _one(self, admission: Admission, rows: list[StoredAnswer], book: Book) -> list[OutRecord]:
+        context, standing, record = self._context, self._standing, admission.record
+        release = self._gate.rules_at(record.offset).release
+        meet(standing, record, context=context, lane_times=self._times, release=release)
+        self._refuse_rewritten(admission, rows)
+        if admission.route is not None and is_redelivery(standing, admission.route):
+            return []
+        if rows:
+            for row in rows:
+                standing.digest = chain_digest(standing.digest, row.result)
+            return [result_record(context, row.root, row.result) for row in rows]
+        command = admission.command
+        if command is None:
+            return [dead_letter(context, admission)]
+        if isinstance(command, Control) or type(command) in OF_THE_SERVICE:
+            return []
+        return [self._recomputed(admission, command, book)]
+
+    def _refuse_rewritten(self, admission: Admission, rows: list[StoredAnswer]) -> None:
+        """Stop where a record below D is not the one that was decided there (L3)."""
+        record = admission.record
+        if record.leader_epoch > self._stored_epoch:
+            raise LaneStopped(
+                StopCode.LOG_REWRITTEN,
+                f"offset {record.offset} has leader epoch {record.leader_epoch}, it was decided with at most "
+                f"{self._stored_epoch}",
+            )
+        command = admission.command
+        for row in rows:
+            if isinstance(command, Control) and not row.root:
+                continue
+            if command is None or row.body_hash != admission.body_hash or row.root != admission.root:
+                raise LaneStopped(
+                    StopCode.LOG_REWRITTEN, f"offset {record.offset} is not the record that was decided there"
+                )
+
+    def _recomputed(self, admission: Admission, command: Command, book: Book) -> OutRecord:
+        """Return the answer of a command that left no row: a function of record, lane time and journal (L4)."""
+        context, standing = self._context, self._standing
+        offset = admission.record.offset
+        book.rules = self._gate.rules_at(offset)
+        key = (admission.root, command.command_id)
+        known = book.decisions
+        first = known.get(key)
+        if first is not None and first.lane_offset > offset:  # nothing was known of it yet
+            book.decisions = {key: None}
+        answer = identify(
+            book,
+            root=admission.root,
+            command_id=command.command_id,
+            body_hash=admission.body_hash,
+            now_ms=standing.lane_time_ms,
+        )
+        book.decisions = known
+        if isinstance(answer, Duplicate):
+            result = encode_duplicate(
+                context.identity,
+                answer.first.result,
+                offset=offset,
+                index=0,
+                lane_time_ms=standing.lane_time_ms,
+                rules=book.rules,
+                admission=admission,
+            )
+        elif answer is None or answer.journalled:
+            raise LaneStopped(StopCode.LOG_REWRITTEN, f"offset {offset} was decided, but has no journal row")
+        else:
+            result = encode_result(
+                context.identity,
+                offset=offset,
+                index=0,
+                lane_time_ms=standing.lane_time_ms,
+                version_us=0,
+                rules=book.rules,
+                admission=admission,
+                outcome=answer,
+            )
+        return result_record(context, admission.root, result)
