@@ -26,6 +26,7 @@ _RESULT_SECONDS_BUCKETS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0,
 # A batch is 1 to 4,000 commands (L8).
 _RECORDS_BUCKETS = (1, 4, 16, 64, 256, 1024, 2048, 4000)
 _LANE = ("shard", "lane")
+_READERS = ("router", "shard", "sink", "recaller")
 _ARCHIVE = ("sink", "recaller", "remover")
 
 Metric = TypeVar("Metric", bound=MetricWrapperBase)
@@ -130,6 +131,18 @@ TOPIC_PARTITIONS_UNUSED = _gauge(
     "Partitions of a topic above those the service uses; somebody raised its count",
     ("topic",),
     *_KINDS,
+)
+SERVER_UP = _gauge(
+    "balance_server_up",
+    "1 while a server answered this process last, 0 since it did not; none before it was asked",
+    ("server",),
+    *_KINDS,
+)
+LAG_RECORDS = _gauge(
+    "balance_lag_records",
+    "Records behind the last one that was taken, as of the last fetch; a lane's that is stopped is of when it stopped",
+    ("topic", "partition"),
+    *_READERS,
 )
 FAULTS = _counter("balance_faults_total", "Faults met, by class", ("process", "fault"), *_KINDS)
 

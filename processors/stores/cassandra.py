@@ -27,6 +27,7 @@ from cassandra.protocol import ErrorMessage
 from cassandra.query import BatchStatement, BatchType, BoundStatement, PreparedStatement, SimpleStatement, tuple_factory
 
 from processors.faults import Fault, Misconfigured, Refused, Unavailable
+from processors.metrics import SERVER_UP
 from processors.stores.addresses import CassandraAddress
 
 PROTOCOL_VERSION = 5  # Cassandra 4.0 and later
@@ -271,8 +272,10 @@ class CassandraSession:
         except Unavailable as fault:
             silent_s = time.monotonic() - self._answered_s
             self._ended = is_without_reason(fault.__cause__) or silent_s > self._silence_s
+            SERVER_UP.labels("cassandra").set(0)
             raise
         self._answered_s = time.monotonic()
+        SERVER_UP.labels("cassandra").set(1)
 
     def _begin_anew(self) -> None:
         cluster, session = _connected(self._address)
@@ -389,7 +392,9 @@ def _connected(address: CassandraAddress) -> tuple[Cluster, Session]:
             session = cluster.connect()
     except BaseException:
         cluster.shutdown()
+        SERVER_UP.labels("cassandra").set(0)
         raise
+    SERVER_UP.labels("cassandra").set(1)
     # Each write says its version itself (A2); a clock must not get into it by omission.
     session.use_client_timestamp = False
     return cluster, session

@@ -21,6 +21,7 @@ from processors.faults import (
     Unavailable,
     UnknownOutcome,
 )
+from processors.metrics import SERVER_UP
 from processors.stores.addresses import MysqlAddress
 
 T = TypeVar("T")
@@ -170,6 +171,8 @@ def fault_of(error: Exception, phase: Phase, what: str, *, next_step: str = "") 
     Source: docs/decisions, "A fault is waited out, a stop is for the log".
     """
     number = error.args[0] if error.args and isinstance(error.args[0], int) else -1
+    if number in LOST or phase is Phase.CONNECTING:
+        SERVER_UP.labels("mysql").set(0)
     text = f"{what}: MySQL error {number}"
     if phase is Phase.COMMIT_SENT:
         return UnknownOutcome(f"{text}: {_said_openly(error)}")
@@ -266,6 +269,7 @@ class Session:
             self._refuse_clear_text()
             self._set_session(timeout_s, lane=lane)
             check_server(self, lane=lane)
+            SERVER_UP.labels("mysql").set(1)
         except BaseException:
             self.close()
             raise

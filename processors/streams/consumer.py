@@ -23,6 +23,7 @@ from processors.streams.connection import (
     fault_of,
     is_fatal,
 )
+from processors.streams.watched import Watched
 from processors.troubles import TROUBLES
 from processors.wire.records import UNREADABLE_HEADERS, Record
 
@@ -114,6 +115,8 @@ class RecordConsumer:
         self._wishes: list[_Wish] = []
         self._lock = threading.Lock()
         self._group_metadata: object = None
+        self._next: dict[int, int] = {}  # of each partition, the offset after its last record that was returned
+        self._watched = Watched(topic)
         member = address.options() | group.options(address, max_poll_interval_ms=MAX_POLL_INTERVAL_MS)
         self._login, self._asking_login = Login(address), Login(address)
         self._asked = threading.Lock()  # held by who uses `_asking`
@@ -122,6 +125,7 @@ class RecordConsumer:
         self._consumer = Consumer(
             member
             | {
+                "error_cb": self._watched.hear,
                 "queued.max.messages.kbytes": QUEUE_KBYTES,
                 "queued.min.messages": QUEUE_RECORDS,
                 "fetch.message.max.bytes": MESSAGE_BYTES_MAX,
@@ -164,6 +168,8 @@ class RecordConsumer:
                 records.setdefault(partition, []).append(record_of(message))
         if records:
             TROUBLES.over("shard", subject=self._doing)
+            self._next.update((partition, of_it[-1].offset + 1) for partition, of_it in records.items())
+        self._watched.look(self._consumer, self._next)
         return records, stopped
 
     def start(self, partition: int, offset: int, leader_epoch: int, deadline_s: float = START_DEADLINE_S) -> None:
@@ -338,6 +344,9 @@ class RecordConsumer:
         self._owned -= partitions
         self._started -= partitions
         self._end_wishes(self._wishes_for(partitions), Fenced(f"partitions {sorted(partitions)} were revoked"))
+        for partition in partitions & self._next.keys():
+            del self._next[partition]
+        self._watched.forget(partitions)
         self._events.revoked(sorted(partitions))
         consumer.incremental_unassign([place for place in places if place.partition in self._fetching])
         self._fetching -= partitions

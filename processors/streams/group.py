@@ -19,6 +19,7 @@ from processors.streams.connection import (
     is_fatal,
 )
 from processors.streams.consumer import GroupOptions, consumed, record_of
+from processors.streams.watched import Watched
 from processors.troubles import TROUBLES
 from processors.wire.records import Headers, Record
 
@@ -28,6 +29,13 @@ QUEUE_RECORDS = 50_000
 FETCH_WAIT_MS = 100  # how long the broker waits for more where there is little
 COMMIT_DEADLINE_S = 10.0
 MAX_POLL_INTERVAL_MS = 300_000
+_READ_AHEAD = {
+    "queued.max.messages.kbytes": QUEUE_KIB_MAX,
+    "queued.min.messages": QUEUE_RECORDS,
+    "fetch.message.max.bytes": MESSAGE_BYTES_MAX,
+    "fetch.wait.max.ms": FETCH_WAIT_MS,
+    "enable.partition.eof": True,
+}
 
 
 class GroupConsumer:
@@ -75,16 +83,12 @@ class GroupConsumer:
         self._done: dict[int, tuple[int, str]] = {}  # what is committed, and with which metadata
         self._ends: dict[int, int] = {}  # where the end was met, with no record since
         self._login = Login(address)
+        self._watched = Watched(self._topic)
         self._consumer = Consumer(
             address.options()
+            | {"error_cb": self._watched.hear}
             | group.options(address, max_poll_interval_ms=MAX_POLL_INTERVAL_MS)
-            | {
-                "queued.max.messages.kbytes": QUEUE_KIB_MAX,
-                "queued.min.messages": QUEUE_RECORDS,
-                "fetch.message.max.bytes": MESSAGE_BYTES_MAX,
-                "fetch.wait.max.ms": FETCH_WAIT_MS,
-                "enable.partition.eof": True,
-            },
+            | _READ_AHEAD,
             logger=CLIENT_LOG,
         )
         told = {"on_assign": self._assigned, "on_revoke": self._revoked, "on_lost": self._revoked}
@@ -129,6 +133,7 @@ class GroupConsumer:
             self._move_over_marks()
         if records:
             TROUBLES.over(self._process, subject=self._doing)
+        self._watched.look(self._consumer, self._next, self._ends.keys())
         return records
 
     def ends(self) -> dict[int, int]:
@@ -255,6 +260,7 @@ class GroupConsumer:
         if self._on_revoked is not None:
             self._on_revoked([place.partition for place in places])
         consumer.incremental_unassign(places)
+        self._watched.forget([place.partition for place in places])
         for place in places:
             self._owned.discard(place.partition)
             for known in (self._epochs, self._next, self._done, self._ends):

@@ -12,6 +12,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from processors.faults import Fenced, Misconfigured, Retryable
+from processors.metrics import REGISTRY
 from processors.streams.connection import KafkaAddress
 from processors.streams.consumer import GroupOptions
 from processors.streams.group import GroupConsumer
@@ -85,6 +86,18 @@ def test_a_member_that_comes_back_goes_on_where_it_committed(join: Join, log: Ka
     assert read(second, 4) == [6, 7, 8, 9]
     assert second.committed([0]) == {0: (6, "noted")}
     assert log.committed(GROUP.group, TOPIC).leader_epoch == 0
+
+
+def test_a_member_shows_how_far_behind_it_is(join: Join, log: KafkaLog, address: KafkaAddress) -> None:
+    log.write(TOPIC, [b"more"] * 1_000)
+    labels = {"topic": address.topic_prefix + TOPIC, "partition": "0"}
+    member = join()
+
+    def lag() -> float:
+        return REGISTRY.get_sample_value("balance_lag_records", labels) or 0.0
+
+    eventually(lambda: (member.poll(1, 0.1), lag() > 900)[1], "it took few of a thousand")
+    eventually(lambda: (member.poll(1_000, 0.1), lag() == 0)[1], "it took all of them")
 
 
 def test_a_log_whose_committed_offset_is_gone_is_a_fault_and_not_a_new_beginning(join: Join, log: KafkaLog) -> None:

@@ -11,7 +11,12 @@ from processors.lane.metrics import begin_counting, publications
 from processors.ledger.outcomes import Reason
 from processors.ops.process_kinds import KINDS
 
-OF_EVERY_PROCESS = {"balance_build_info", "balance_faults_total", "balance_topic_partitions_unused"}
+OF_EVERY_PROCESS = {
+    "balance_build_info",
+    "balance_server_up",
+    "balance_faults_total",
+    "balance_topic_partitions_unused",
+}
 SUFFIX = {"counter": "_total", "info": "_info"}
 PREFIXES = {
     "router": "balance_router_",
