@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from dataclasses import fields
 from typing import Any
 
@@ -38,6 +39,12 @@ def test_a_malformed_address_is_refused_with_the_reason_and_the_form(address: st
     with pytest.raises(ValueError) as refused:  # noqa: PT011 - the text is compared below
         well_formed(address)
     assert f"since {why}; {ADDRESS_FORM}" in str(refused.value)
+
+
+def test_a_malformed_address_is_shown_up_to_eighty_characters() -> None:
+    for length, shown in ((80, "A" * 80), (81, "A" * 80 + "...")):
+        with pytest.raises(ValueError, match=f"^'{re.escape(shown)}' is no address"):
+            well_formed("A" * length)
 
 
 @given(st.text(max_size=70) | st.from_regex(r"[a-z0-9._:-]{0,300}", fullmatch=True))
