@@ -36,6 +36,7 @@ def test_an_opened_account_shows_itself_and_no_sequence() -> None:
         Status.ACCEPTED,
         Reason.NONE,
         command.command_id,
+        amount_minor=0,
         postings=(posting("acme:vn", Contra.NONE, overdraft_limit=50, sequence=0),),
         levels=0b10,
         policy=Policy.UNCHECKED,
@@ -52,6 +53,7 @@ def test_a_balance_read_shows_the_whole_chain_and_the_status_of_the_named_accoun
         Status.ACCEPTED,
         Reason.NONE,
         command.command_id,
+        amount_minor=0,
         postings=(
             posting("acme", Contra.NONE, balance=100),
             posting("acme:vn:shop", Contra.NONE, balance=100),
