@@ -112,3 +112,24 @@ def test_all_output_goes_to_consoles_that_read_no_markup() -> None:
 
     assert [place for place, called in calls if called.endswith("Console")] == ["processors/ops/cli/terminal.py"]
     assert not [place for place, called in calls if called.endswith("from_markup")]
+
+
+def test_a_statement_is_whole_lines_on_a_terminal_of_eighty_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    row = StatementRow(
+        sequence=12_345, type="CAPTURE_HOLD", transaction_id=ID, command_id=ID, contra="", balance_change=-1_234_567,
+        held_change=-99, balance=98_765_432, held=5, overdraft_limit=0, lane_time_ms=1_700_000_000_123, metadata=b"",
+    )  # fmt: skip
+    before = page.width
+    page.width = 80
+    try:
+        history.print_statement("acme USD", [row], "USD")
+    finally:
+        page.width = before
+
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [
+        "acme USD",
+        "   12345  2023-11-14T22:13:20.123Z  CAPTURE_HOLD  -12345.67  balance 987654.32",
+        "          00000000-0000-0000-0000-000000000000  held 0.05 (-0.99)",
+    ]
+    assert max(map(len, lines)) <= 80

@@ -48,6 +48,7 @@ from processors.stores.shard_reader import open_reader
 from processors.streams.topics import Topics, shard_topic
 from processors.wire.results import Result
 
+_STATEMENT_COLUMNS = 128  # of the widest usual row: an id, a time, and amounts of ten digits
 _FIGURES = ("balance", "held", "available", "limit", "change", "held change")
 
 
@@ -106,6 +107,15 @@ def _refunded_as_json(step: Result, found: Transaction) -> dict[str, object]:
         "refunded_minor": back.refunded_minor,
         "left_minor": back.amount_minor - back.refunded_minor,
     }
+
+
+def _print_narrow(title: str, rows: list[StatementRow], currency: str) -> None:
+    page.print(title, soft_wrap=True)
+    for row in rows:
+        change, balance = show_amount(row.balance_change, currency), show_amount(row.balance, currency)
+        page.print(f"{row.sequence:>8}  {show_time(row.lane_time_ms)}  {row.type}  {change}  balance {balance}")
+        held, changed = show_amount(row.held, currency), show_amount(row.held_change, currency)
+        page.print(f"{'':8}  {show_id(row.transaction_id)}  held {held} ({changed})", soft_wrap=True)
 
 
 def _is_known(found: Transaction) -> bool:
@@ -215,7 +225,10 @@ def what_is_missing(found: Statement) -> str:
 
 
 def print_statement(title: str, rows: list[StatementRow], currency: str) -> None:
-    """Write an account's changes as a table."""
+    """Write an account's changes as a table; on a terminal that has no room for it in two lines each."""
+    if page.width < _STATEMENT_COLUMNS:
+        _print_narrow(title, rows, currency)
+        return
     columns = ("sequence", "time", "type", "change", "held change", "balance", "held", "available", "transaction")
     cells = (
         (
