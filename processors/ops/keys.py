@@ -26,7 +26,10 @@ def keyring(settings: Settings) -> KeyRing:
     try:
         return load_keyring(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise Misconfigured(f"keys_file {file} cannot be read ({error.strerror}): run `balance init`") from error
+        raise Misconfigured(
+            f"keys_file {file} cannot be read ({error.strerror}): bring it from a machine that has it; of a new "
+            "installation `balance init` makes it"
+        ) from error
 
 
 def make_keys(file: Path) -> bool:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from tests.servers import Place
 from tests.waiting import eventually
 
 STOP_DEADLINE_S = 60.0
+NUMBERS = count(1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,3 +98,13 @@ def started(place: Place) -> Iterator[Running]:
 def running(fresh_place: Callable[..., Place]) -> Iterator[Running]:
     """Return the service that most tests of a session share."""
     yield from started(fresh_place(BALANCE_EXPIRER__TICK_MS="1000", BALANCE_REMOVER__INTERVAL_MS="2000"))
+
+
+@pytest.fixture
+def partner(running: Running) -> str:
+    """Return a new partner with 100.00 USD at his root and 40.00 below it."""
+    root = f"acme-{next(NUMBERS)}"
+    for address, amount in ((root, "100.00"), (f"{root}:vn", "40.00")):
+        assert running.balance("account", "open", address, "USD").status == 0
+        assert running.balance("topup", address, amount, "USD").status == 0
+    return root

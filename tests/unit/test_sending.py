@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from processors.faults import Misconfigured
 from processors.ledger.addresses import ADDRESS_FORM
 from processors.ops.cli.main import app
 
@@ -89,6 +90,15 @@ def test_a_wrong_line_of_standard_input_is_named_by_its_number() -> None:
 
     assert ran.exit_code == WRONG_USAGE
     assert "standard input, line 3: PAY needs address" in ran.output
+
+
+def test_an_adjustment_without_the_keys_is_told_whence_they_come(tmp_path: Path) -> None:
+    environment = {"BALANCE_KEYS_FILE": str(tmp_path / "keys.json")}
+    ran = CliRunner().invoke(app, ["adjust", "acme", "CREDIT", "1 USD", "--because", "why"], env=environment)
+
+    assert isinstance(ran.exception, Misconfigured)
+    assert f"{tmp_path}/keys.json cannot be read" in str(ran.exception)
+    assert "bring it from a machine that has it" in str(ran.exception)
 
 
 def test_a_file_that_is_not_there_is_answered_with_what_may_be_named() -> None:

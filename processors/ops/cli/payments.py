@@ -31,11 +31,14 @@ from processors.ops.cli.terminal import (
     MetadataOption,
     WithinOption,
     amount_of,
+    notes,
     read_address,
     read_currency,
     read_duration,
+    settings,
 )
 from processors.ops.cli.wording import AMOUNT
+from processors.ops.keys import keyring
 
 # A basket is paid within a quarter of an hour or it is not.
 _HOLD_MS = 15 * 60_000
@@ -118,6 +121,7 @@ def adjust(
             metadata=metadata,
         )
 
+    notes.print(f"signed with {keyring(settings()).signing}")
     ask(make, command_id, within_s=within_s, as_json=as_json)
 
 
