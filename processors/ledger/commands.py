@@ -3,6 +3,8 @@
 A command holds what its record said, decoded but not yet judged: an amount may still be zero, an address malformed.
 ``ledger.validity`` says what is wrong with it, as a rejection. Nothing changes a command; the classes are not frozen,
 and take their fields by position from the decoder, because that saves 1.7 µs of the 45 that a command takes.
+
+At the end is a table of the types: who asks for each, how it comes, and which slice of the journal has its row.
 """
 
 from __future__ import annotations

@@ -14,8 +14,9 @@ FUNCTION_LINES_MAX = 50
 NESTING_MAX = 3
 MODULE_LINES_MAX = 500
 SERVICE = modules("processors")
+TOOLS = modules("devtools")
 TESTS = modules("tests")
-EVERYTHING = SERVICE + TESTS
+EVERYTHING = SERVICE + TOOLS + TESTS
 EVERY_TOPIC = service_topics(
     commands=1, results=1, lanes=1, dead_letters=1, archived=1, shards=[], min_insync_replicas=1,
     days=dict.fromkeys(("commands", "shard", "results", "dead_letters", "archived"), 1),
@@ -47,7 +48,7 @@ def words_of(name: str) -> set[str]:
     return {word.lower() for word in re.findall(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])", name)}
 
 
-@pytest.mark.parametrize("module", SERVICE, ids=lambda module: module.name)
+@pytest.mark.parametrize("module", SERVICE + TOOLS, ids=lambda module: module.name)
 def test_a_function_stops_at_fifty_lines(module: Module) -> None:
     long = [
         f"{module.place}:{each.lineno} {each.name}: {each.end_lineno - each.lineno + 1} lines"
@@ -63,7 +64,7 @@ def test_a_module_stops_at_five_hundred_lines(module: Module) -> None:
     assert len(module.text.splitlines()) <= MODULE_LINES_MAX, module.place
 
 
-@pytest.mark.parametrize("module", SERVICE, ids=lambda module: module.name)
+@pytest.mark.parametrize("module", SERVICE + TOOLS, ids=lambda module: module.name)
 def test_a_module_begins_with_a_sentence(module: Module) -> None:
     if module.text.strip():
         first = (ast.get_docstring(module.tree) or "").partition("\n\n")[0]
@@ -75,7 +76,7 @@ def test_a_module_is_named_for_what_it_holds(module: Module) -> None:
     assert not NAMES_THAT_SAY_NOTHING & set(module.name.split("."))
 
 
-@pytest.mark.parametrize("module", SERVICE, ids=lambda module: module.name)
+@pytest.mark.parametrize("module", SERVICE + TOOLS, ids=lambda module: module.name)
 def test_names_use_the_words_of_the_field(module: Module) -> None:
     strange = {
         f"{name}: say {WORDS_NOT_OURS[word]}"
@@ -155,7 +156,7 @@ def nesting(node: ast.AST) -> int:
     return deepest
 
 
-@pytest.mark.parametrize("module", SERVICE, ids=lambda module: module.name)
+@pytest.mark.parametrize("module", SERVICE + TOOLS, ids=lambda module: module.name)
 def test_blocks_are_nested_three_deep_at_most(module: Module) -> None:
     deep = [f"{module.place}:{each.lineno} {each.name}" for each in functions(module) if nesting(each) > NESTING_MAX]
 
