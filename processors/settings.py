@@ -371,10 +371,15 @@ def _from_toml(file: Path) -> dict[str, Any]:
 
 
 def _without_other_shards(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out the default file's shards that a profile with shards of its own does not name: an example by then."""
+    """Leave out the default file's shards that a profile with shards of its own does not name: an example by then.
+
+    The only shard of a profile is its first one, whatever it is called.
+    """
     named = above.get("shards")
     if not named:
         return below
+    if len(named) == 1:
+        below = {**below, "home_shard": next(iter(named))}
     return {**below, "shards": {name: place for name, place in below.get("shards", {}).items() if name in named}}
 
 

@@ -295,3 +295,10 @@ def test_the_default_file_names_every_setting_with_the_codes_own_default() -> No
     for path, default in defaults_in_code().items():
         value = reduce(getitem, path, file)
         assert type(default)(value) == default, path
+
+
+def test_the_only_shard_of_a_profile_is_the_first_one_whatever_it_is_called(tmp_path: Path) -> None:
+    root = written(tmp_path, local='[shards.eu_west]\ndatabase = "balance_eu"\n')
+    loaded = load_settings(root=root, environment={"BALANCE_SHARDS__EU_WEST__PASSWORD": "p"})
+
+    assert (loaded.home_shard, list(loaded.shards)) == ("eu_west", ["eu_west"])
