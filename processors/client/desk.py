@@ -70,6 +70,8 @@ class Desk:
 
     def __init__(self, partitions: int, in_flight_max: int) -> None:
         """Begin; ``partitions`` is how many the results topic has."""
+        if in_flight_max < 1:
+            raise ValueError(f"in_flight_max is {in_flight_max}: write 1 or more")
         self._lock = threading.Lock()
         self._freed = threading.Condition(self._lock)
         self._room = in_flight_max  # how many more may wait

@@ -112,8 +112,10 @@ class Reader:
                     self._changed.wait()
                     self._changed.clear()  # what came meanwhile, a change or the word to end, is looked for next
         finally:
-            self._places = tail.places()
-            tail.close()
+            try:
+                self._places = tail.places()
+            finally:
+                tail.close()
 
     def _read(self, tail: Tail) -> None:
         records = tail.read(_READ_S, self._keys)
@@ -125,11 +127,11 @@ class Reader:
         while self._changes:
             partition, offset = self._changes.popleft()
             if offset is None:
-                tail.drop([partition])
                 del self._places[partition]
+                tail.drop([partition])
             else:
+                self._places[partition] = offset  # first: where the tail fails at it, the next one begins with it
                 tail.begin({partition: offset})
-                self._places[partition] = offset
 
     def _take(self, record: Record) -> None:
         try:

@@ -322,7 +322,7 @@ class Lane:
         """Pass a durable batch on, unless it was published before (L4)."""
         count_batch(self._parts.context.identity, batch)
         if batch.position.next_offset > self._published_at.next_offset:
-            self.publishing.offer(Committed(batch.out, batch.position, batch.stamped_ms))
+            self.publishing.offer(Committed(batch.out, batch.position, batch.stamped_ms if batch.out else 0))
 
     def _check_at_published(self) -> None:
         """Compare digests when a restored database reaches P: it must have decided what was published (L4)."""

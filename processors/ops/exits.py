@@ -22,3 +22,14 @@ def exit_status(status: Status) -> int:
             return EXIT_FAULT
         case _ as never:
             assert_never(never)
+
+
+def lacking(missing: ModuleNotFoundError) -> str:
+    """Return what to install where a package is missing that the client alone does not bring.
+
+    Raises:
+        ModuleNotFoundError: It is one of our own.
+    """
+    if str(missing.name).startswith("processors"):
+        raise missing
+    return f"the command line needs {missing.name}, which the client does not bring: pip install -e 'CHECKOUT[service]'"

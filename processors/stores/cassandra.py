@@ -228,11 +228,14 @@ class CassandraSession:
         center, wanted = self._address.local_dc, self._address.replication_factor
         copies = copies_in(found.replication_strategy, center)
         if copies < wanted:
+            everywhere = copies_everywhere(found.replication_strategy) | {center: copies + 1}
+            factors = ", ".join(f"'{each}': {factor}" for each, factor in everywhere.items())
             raise Misconfigured(
                 f"keyspace {keyspace} keeps {copies} copies in {center}, the settings want {wanted} "
-                f"(cassandra.replication_factor): ALTER KEYSPACE {keyspace} WITH replication = {{'class': "
-                f"'NetworkTopologyStrategy', '{center}': {wanted}}}, then `nodetool repair --full {keyspace}` on each "
-                "node"
+                f"(cassandra.replication_factor): stop sink, recaller and remover, ALTER KEYSPACE {keyspace} WITH "
+                f"replication = {{'class': 'NetworkTopologyStrategy', {factors}}}, `nodetool repair --full {keyspace}` "
+                "on each node, and so on, one copy more at a time: a quorum of nodes that have nothing yet would find "
+                "nothing; then start them"
             )
         self._keyspace = keyspace
 
@@ -343,10 +346,14 @@ def copies_in(strategy: Any, center: str) -> int:
         strategy: The driver's; one that knows no data centers says how many there are in all.
         center: Its name.
     """
-    by_center: dict[str, int] | None = getattr(strategy, "dc_replication_factors", None)
-    if by_center is not None:
-        return by_center.get(center, 0)
+    if hasattr(strategy, "dc_replication_factors"):
+        return copies_everywhere(strategy).get(center, 0)
     return int(getattr(strategy, "replication_factor", 0))
+
+
+def copies_everywhere(strategy: Any) -> dict[str, int]:
+    """Return how many copies of a row a keyspace keeps, by data center; none where the strategy knows no centers."""
+    return dict(getattr(strategy, "dc_replication_factors", None) or {})
 
 
 def is_without_reason(error: BaseException | None) -> bool:

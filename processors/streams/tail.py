@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Container, Mapping
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from processors.faults import Fault
 from processors.streams.connection import (
@@ -17,7 +17,7 @@ from processors.streams.connection import (
     fault_of,
     passes,
 )
-from processors.streams.consumer import consumed, record_of
+from processors.streams.consumer import record_of
 from processors.streams.ends import TopicEnds
 from processors.wire.records import Record
 
@@ -102,10 +102,14 @@ class TopicTail:
         if self._fault is not None:
             raise self._fault
         self._login.renew(self._consumer)
+        messages: list[Message] = []
         try:
-            messages = consumed(self._consumer, READ_RECORDS, timeout_s)
+            first = self._consumer.poll(timeout_s)
+            if first is not None:
+                messages.append(first)  # the position is behind it by now: it is returned whatever comes
+                messages += self._consumer.consume(READ_RECORDS - 1, 0)
         except KafkaException as exception:
-            raise fault_of(error_of(exception), self._doing) from exception
+            self._fault = fault_of(error_of(exception), self._doing)
         records = []
         for message in messages:
             error = message.error()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Collection, Mapping
 
@@ -60,7 +61,8 @@ class Watched:
     def forget(self, partitions: Collection[int]) -> None:
         """Show nothing of partitions that were given away: their next owner does."""
         for partition in partitions:
-            LAG_RECORDS.remove(self._topic, str(partition))
+            with contextlib.suppress(KeyError):  # no record came of it; some releases of the library say so
+                LAG_RECORDS.remove(self._topic, str(partition))
 
     def _end(self, consumer: Consumer, partition: int) -> int:
         """Return the offset behind a partition's last record, as of the last fetch; below 0 before the first."""

@@ -150,7 +150,7 @@ def _enum(symbols: list[str], members: Mapping[str, Any], name: str) -> Writer:
     written = {members[symbol]: long_bytes(index) for index, symbol in enumerate(symbols)}
 
     def write(value: Any) -> bytes:
-        if type(value) is not kind:
+        if type(value) is not kind or value not in written:
             raise _refused(name, value, wish)
         return written[value]
 

@@ -75,7 +75,7 @@ def rows_of(*results: Result, results_partition: int = 0) -> ArchiveRows:
 
 
 def test_a_keyspace_that_keeps_fewer_copies_than_the_settings_want_is_refused(address: CassandraAddress) -> None:
-    with pytest.raises(Misconfigured, match=r"keeps 1 copies in datacenter1, the settings want 3.*ALTER KEYSPACE"):
+    with pytest.raises(Misconfigured, match=r"keeps 1 copies in datacenter1, the settings want 3.*'datacenter1': 2"):
         open_archive(replace(address, replication_factor=3), requests_max=1)
     open_archive(replace(address, replication_factor=1), requests_max=1).close()
 

@@ -423,3 +423,8 @@ def test_commands_of_one_root_keep_their_order_whatever_is_read_meanwhile(servic
     for root in {command.address for command in commands}:
         written = [decode_command(record.value or b"") for record in service.seen if record.key == root.encode()]
         assert written == [command for command in commands if command.address == root]
+
+
+def test_no_room_at_all_is_refused() -> None:
+    with pytest.raises(ValueError, match="in_flight_max is 0: write 1 or more"):
+        connected(ClientKafka(), in_flight_max=0)

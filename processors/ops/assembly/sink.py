@@ -68,14 +68,14 @@ def run_sink(
     session = until_answered("sink", lambda: open_archive(archive, requests_max=requests_max), stopping)
     if session is None:
         return 0
-    options = SinkOptions(
-        topic_id=Topics(kafka).topic_id(RESULTS_TOPIC),
-        archived_topic=kafka.topic_prefix + ARCHIVED_TOPIC,
-        archived_partitions=archived_partitions,
-        batch_rows_max=batch_rows_max,
-        batch_wait_ms=batch_wait_ms,
-    )
     try:
+        options = SinkOptions(
+            topic_id=Topics(kafka).topic_id(RESULTS_TOPIC),
+            archived_topic=kafka.topic_prefix + ARCHIVED_TOPIC,
+            archived_partitions=archived_partitions,
+            batch_rows_max=batch_rows_max,
+            batch_wait_ms=batch_wait_ms,
+        )
         _run(session, kafka, group, options, stopping)
     finally:
         session.close()

@@ -12,7 +12,7 @@ from processors.faults import Fault
 from processors.ops.cli.commands import COMMANDS
 from processors.ops.cli.profile import use_profile
 from processors.ops.cli.wording import Words, examples_text, words_of
-from processors.ops.exits import EXIT_FAULT
+from processors.ops.exits import EXIT_FAULT, lacking
 from processors.version import VERSION
 
 EXIT_STATUS = (
@@ -84,6 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except Fault as fault:
         typer.secho(f"balance: {fault}", fg="red", err=True)
         sys.exit(EXIT_FAULT)
+    except ModuleNotFoundError as missing:  # a command's module is imported once it is typed
+        sys.exit(lacking(missing))
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
     raise AssertionError("the application ends by exiting")

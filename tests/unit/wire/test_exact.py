@@ -25,6 +25,7 @@ from processors.ledger.commands import (
 from processors.wire.commands import decode_command, encode_command
 from processors.wire.coverage import Coverage, encode_archived
 from processors.wire.directory import DirectoryHead, encode_directory
+from processors.wire.exact import writer_of
 from processors.wire.journal_chunk import encode_chunk
 from processors.wire.schemas import encode, schema_of
 from tests.unit.wire.build import KINDS, example, pay
@@ -185,3 +186,12 @@ def test_a_record_with_a_field_too_few_or_too_many_is_refused() -> None:
     schema = schema_of("directory_head")
     with pytest.raises(ValueError, match="write a dict of directory_id, ingress_topic_id, ingress_epoch"):
         encode(schema, {"directory_id": bytes(16)})
+
+
+def test_a_member_that_a_schema_of_an_earlier_release_does_not_have_is_refused() -> None:
+    earlier = {"type": "enum", "name": "balance.Word", "symbols": ["acme"]}
+    write = writer_of(earlier, {"balance.Word": {"acme": Word.ACME, "CHECKED": Word.CHECKED}}, "Pay.word")
+
+    assert write(Word.ACME) == b"\x00"
+    with pytest.raises(ValueError, match=r"Pay\.word"):
+        write(Word.CHECKED)
