@@ -156,9 +156,7 @@ class RecordConsumer:
         records: dict[int, list[Record]] = {}
         stopped: dict[int, LaneStopped] = {}
         started = self._started
-        with as_faults(self._doing):
-            messages = consumed(self._consumer, max_records, timeout_s)
-        for message in messages:
+        for message in consumed(self._consumer, max_records, timeout_s, self._doing):
             error = message.error()
             if error is not None:
                 self._meet_error(message, error, stopped)
@@ -352,15 +350,19 @@ class RecordConsumer:
         self._fetching -= partitions
 
 
-def consumed(consumer: Consumer, max_records: int, timeout_s: float) -> list[Message]:
+def consumed(consumer: Consumer, max_records: int, timeout_s: float, doing: str) -> list[Message]:
     """Return what a consumer has, at most ``max_records``, waiting for the first only.
 
     (Tried: ``consume`` alone waits until it has as many as it may return.)
+
+    Raises:
+        Fault: The client's, or one of its callbacks; ``doing`` is for the text.
     """
-    first = consumer.poll(timeout_s)
-    if first is None:
-        return []
-    return [first, *consumer.consume(max_records - 1, 0)] if max_records > 1 else [first]
+    with as_faults(doing):
+        first = consumer.poll(timeout_s)
+        if first is None:
+            return []
+        return [first, *consumer.consume(max_records - 1, 0)] if max_records > 1 else [first]
 
 
 # Of a header's name that is no UTF-8 the driver makes a hole in its list, which ends any process that looks at it, and

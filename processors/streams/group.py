@@ -108,8 +108,7 @@ class GroupConsumer:
         """
         records: list[Record] = []
         self._login.renew(self._consumer)
-        with as_faults(self._doing):
-            messages = consumed(self._consumer, max_records, timeout_s)
+        messages = consumed(self._consumer, max_records, timeout_s, self._doing)
         messages.reverse()
         while messages:
             message = messages.pop()  # and let go of: it keeps the whole list of its headers, once it was asked

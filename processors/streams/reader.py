@@ -75,9 +75,7 @@ class TopicReader:
         """
         records = []
         self._login.renew(self._consumer)
-        with as_faults(self._doing):
-            messages = consumed(self._consumer, READ_RECORDS, timeout_s)
-        for message in messages:
+        for message in consumed(self._consumer, READ_RECORDS, timeout_s, self._doing):
             error = message.error()
             if error is None:
                 records.append(record_of(message))

@@ -194,13 +194,13 @@ class Results:
     def drop(self, stopping: threading.Event) -> None:
         """Have everything fetched, and look at nothing, until told to stop."""
         while not stopping.is_set():
-            consumed(self._consumer, READ_RECORDS, 0.05)
+            consumed(self._consumer, READ_RECORDS, 0.05, "read of results")
 
     def match(self, waiting: dict[bytes, None], stopping: threading.Event) -> int:
         """Take each key out of ``waiting`` whose result comes, until told to stop; return how many."""
         count = 0
         while not stopping.is_set():
-            for message in consumed(self._consumer, READ_RECORDS, 0.05):
+            for message in consumed(self._consumer, READ_RECORDS, 0.05, "read of results"):
                 key = message.key()
                 if key in waiting:
                     del waiting[key]
