@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import threading
+from contextlib import closing
 
 from processors.ops import addresses, assembly, keys
+from processors.ops.assembly.archive import archive_session
 from processors.settings import Settings
 from processors.stores.addresses import CassandraAddress
 from processors.stores.archive_reader import ArchiveReader
-from processors.stores.archive_schema import open_archive
 from processors.streams.connection import KafkaAddress
 from processors.streams.consumer import GroupOptions
 from processors.streams.group import GroupConsumer
 from processors.streams.producer import IdempotentProducer
 from processors.streams.topics import COMMANDS_TOPIC, RESULTS_TOPIC
 from processors.wire.signature import KeyRing
-from processors.workers.archive_wait import until_answered
 from processors.workers.recaller import GROUP, Recaller, RecallerOptions
 
 
@@ -69,9 +69,6 @@ def run_recaller(
     Raises:
         Fault: One that waiting does not mend.
     """
-    session = until_answered("recaller", lambda: open_archive(archive, requests_max=requests_max), stopping)
-    if session is None:
-        return 0
     options = RecallerOptions(
         commands_topic=kafka.topic_prefix + COMMANDS_TOPIC,
         commands_partitions=commands_partitions,
@@ -79,13 +76,11 @@ def run_recaller(
         batch_records_max=batch_records_max,
         retry_ms=retry_ms,
     )
-    sender = IdempotentProducer(kafka)
-    recaller = Recaller(options, ArchiveReader(session), sender)
-    consumer = GroupConsumer(kafka, RESULTS_TOPIC, group, on_revoked=recaller.revoked)
-    try:
-        recaller.run(consumer, stopping)
-    finally:
-        consumer.close()
-        sender.close()
-        session.close()
+    with archive_session("recaller", archive, requests_max=requests_max, stopping=stopping) as session:
+        if session is None:
+            return 0
+        with closing(IdempotentProducer(kafka)) as sender:
+            recaller = Recaller(options, ArchiveReader(session), sender)
+            with closing(GroupConsumer(kafka, RESULTS_TOPIC, group, on_revoked=recaller.revoked)) as consumer:
+                recaller.run(consumer, stopping)
     return 0

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import threading
+from contextlib import closing
+from functools import partial
 
 from processors.ops import addresses, assembly
+from processors.ops.assembly.archive import archive_session
 from processors.settings import Settings
 from processors.stores.addresses import CassandraAddress, MysqlAddress
 from processors.stores.archive_reader import ArchiveReader
-from processors.stores.archive_schema import open_archive
+from processors.stores.cassandra import CassandraSession
 from processors.stores.shard_reader import open_reader
 from processors.stores.shard_upkeep import ShardUpkeep
 from processors.streams.connection import KafkaAddress
 from processors.streams.producer import IdempotentProducer
 from processors.streams.topics import ARCHIVED_TOPIC
 from processors.workers import remover
-from processors.workers.archive_wait import until_answered
 from processors.workers.remover import Remover, RemoverOptions
 
 
@@ -61,12 +63,9 @@ def run_remover(
     Raises:
         Misconfigured: The database or the archive is not of this release, or is another shard's.
     """
-    session = until_answered("remover", lambda: open_archive(archive, requests_max=requests_max), stopping)
-    if session is None:
-        return 0
-    teller, reader, upkeep = IdempotentProducer(kafka), open_reader(database), ShardUpkeep(database)
+    reader, upkeep = open_reader(database), ShardUpkeep(database)
 
-    def make() -> Remover:
+    def make(session: CassandraSession, teller: IdempotentProducer) -> Remover:
         row = reader.check(shard)
         options = RemoverOptions(
             shard=shard,
@@ -76,9 +75,9 @@ def run_remover(
         )
         return Remover(options, reader, upkeep, ArchiveReader(session), teller, stopping=stopping)
 
-    try:
-        remover.run(make, stopping, interval_ms=interval_ms)
-    finally:
-        teller.close()
-        session.close()
+    with archive_session("remover", archive, requests_max=requests_max, stopping=stopping) as session:
+        if session is None:
+            return 0
+        with closing(IdempotentProducer(kafka)) as teller:
+            remover.run(partial(make, session, teller), stopping, interval_ms=interval_ms)
     return 0

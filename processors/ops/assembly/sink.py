@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
+from contextlib import closing
 
 from processors.ops import addresses, assembly
+from processors.ops.assembly.archive import archive_session
 from processors.settings import Settings
 from processors.stores.addresses import CassandraAddress
 from processors.stores.archive_reader import ArchiveReader
-from processors.stores.archive_schema import open_archive
 from processors.stores.archive_writer import ArchiveWriter
 from processors.stores.cassandra import CassandraSession
 from processors.streams.connection import KafkaAddress
@@ -65,20 +66,16 @@ def run_sink(
     Raises:
         Fault: One that waiting does not mend.
     """
-    session = until_answered("sink", lambda: open_archive(archive, requests_max=requests_max), stopping)
-    if session is None:
-        return 0
-    try:
-        options = SinkOptions(
-            topic_id=Topics(kafka).topic_id(RESULTS_TOPIC),
-            archived_topic=kafka.topic_prefix + ARCHIVED_TOPIC,
-            archived_partitions=archived_partitions,
-            batch_rows_max=batch_rows_max,
-            batch_wait_ms=batch_wait_ms,
-        )
-        _run(session, kafka, group, options, stopping)
-    finally:
-        session.close()
+    with archive_session("sink", archive, requests_max=requests_max, stopping=stopping) as session:
+        if session is not None:
+            options = SinkOptions(
+                topic_id=Topics(kafka).topic_id(RESULTS_TOPIC),
+                archived_topic=kafka.topic_prefix + ARCHIVED_TOPIC,
+                archived_partitions=archived_partitions,
+                batch_rows_max=batch_rows_max,
+                batch_wait_ms=batch_wait_ms,
+            )
+            _run(session, kafka, group, options, stopping)
     return 0
 
 
@@ -89,10 +86,8 @@ def _run(
     writer = until_answered("sink", lambda: ArchiveWriter(session), stopping)
     if writer is None:
         return
-    teller = IdempotentProducer(kafka)
-    consumer = GroupConsumer(kafka, RESULTS_TOPIC, group, start_at=positions.start_at)
-    try:
+    with (
+        closing(IdempotentProducer(kafka)) as teller,
+        closing(GroupConsumer(kafka, RESULTS_TOPIC, group, start_at=positions.start_at)) as consumer,
+    ):
         Sink(options, consumer, writer, teller, now_ms=assembly.clock_ms).run(stopping)
-    finally:
-        consumer.close()
-        teller.close()
