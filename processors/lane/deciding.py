@@ -16,7 +16,7 @@ from processors.ids import slice_of, slice_of_id
 from processors.lane.standing import LaneContext, Standing, chain_digest, is_redelivery, meet
 from processors.lane.times import RANGES_SINCE, LaneTimes, word_of
 from processors.ledger.addresses import chain
-from processors.ledger.book import Book, Decision, Keys, TransactionKey
+from processors.ledger.book import Book, Keys
 from processors.ledger.commands import (
     OF_THE_SERVICE,
     SLICED_BY_LANE_TIME,
@@ -34,6 +34,7 @@ from processors.ledger.decide import Duplicate, decide
 from processors.ledger.metadata import canonical_metadata
 from processors.ledger.needs import collect_needs
 from processors.ledger.outcomes import Outcome, Reason, Status
+from processors.ledger.rows import Decision, TransactionKey
 from processors.ledger.rules import Rules
 from processors.routing.units import partition_of
 from processors.stores.rows import BatchWrite, IngressKey, IngressPosition, JournalRow, LaneState, Progress, TimeTold

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from processors.ledger.book import Account, Book
+from processors.ledger.book import Book
 from processors.ledger.commands import AccountStatus, GetBalance, OpenAccount, UpdateAccount
 from processors.ledger.metadata import canonical_metadata
 from processors.ledger.outcomes import Outcome, Posting, Reason, Status
 from processors.ledger.postings import accounts_of, mask_of, shown
 from processors.ledger.refusals import no_account, refused
+from processors.ledger.rows import Account
 
 
 def open_account(book: Book, command: OpenAccount) -> Outcome:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from processors.ids import derived_id, root_of
-from processors.ledger.book import Book, Hold
+from processors.ledger.book import Book
 from processors.ledger.commands import CaptureHold, ExpireHold, PlaceHold, VoidHold
 from processors.ledger.outcomes import Contra, Outcome, Posting, Reason, Status
 from processors.ledger.postings import (
@@ -19,6 +19,7 @@ from processors.ledger.postings import (
     why_not,
 )
 from processors.ledger.refusals import no_account, refused
+from processors.ledger.rows import Hold
 
 PLACE_HOLD = Effect(contra=Contra.NONE, held_sign=1, refused_by=NEW_DEBITS, checks_funds=True)
 

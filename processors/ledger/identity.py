@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from processors.ids import uuid7_time_ms
-from processors.ledger.book import Book, Decision
+from processors.ledger.book import Book
 from processors.ledger.outcomes import Outcome, Reason, Status
+from processors.ledger.rows import Decision
 
 
 @dataclass(frozen=True, slots=True)

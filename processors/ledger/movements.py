@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from processors.ledger.book import Account, Book
+from processors.ledger.book import Book
 from processors.ledger.commands import Adjust, Collect, Direction, Pay, TopUp, Transfer
 from processors.ledger.outcomes import Contra, Outcome, Reason, Status
 from processors.ledger.postings import (
@@ -18,6 +18,7 @@ from processors.ledger.postings import (
     why_not,
 )
 from processors.ledger.refusals import no_account, refused
+from processors.ledger.rows import Account
 
 # Which system account stands against it, its sign, what refuses it, who checks funds (docs/design.md, Money; H5).
 TOP_UP = Effect(contra=Contra.FUNDING, balance_sign=1, refused_by=CLOSED_ONLY)

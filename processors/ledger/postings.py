@@ -9,10 +9,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from processors.ledger.addresses import at_levels, chain, level_of
-from processors.ledger.book import Account, Book
+from processors.ledger.book import Book
 from processors.ledger.commands import AccountStatus, Policy
 from processors.ledger.outcomes import PRECEDENCE, Contra, Posting, Reason
 from processors.ledger.refusals import Refusal
+from processors.ledger.rows import Account
 from processors.ledger.rules import BALANCE_MINOR_MAX, BALANCE_MINOR_MIN
 
 # H5: what an account's status refuses: payments and holds, and whatever else moves money. Capture, void and expiry are

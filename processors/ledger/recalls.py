@@ -7,12 +7,13 @@ from typing import assert_never
 from processors.faults import LaneStopped, StopCode
 from processors.ids import derived_id, id_text, uuid7_time_ms
 from processors.ledger.addresses import at_levels, level_of
-from processors.ledger.book import Book, OpenRefund, TransactionKey
+from processors.ledger.book import Book
 from processors.ledger.commands import Recalled, RecallOriginal
 from processors.ledger.outcomes import Outcome, Reason, Status
 from processors.ledger.postings import accounts_at, count_open
 from processors.ledger.refunds import Original, give_back, is_payment, why_not_given_back, why_not_refundable
 from processors.ledger.refusals import Refusal, refused_by
+from processors.ledger.rows import OpenRefund, TransactionKey
 
 
 def recall_original(book: Book, command: RecallOriginal, root: str, now_ms: int) -> Outcome | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from processors.ids import root_of, uuid7_time_ms
-from processors.ledger.book import Account, Book, Decision, OpenRefund, Refunded, TransactionKey
+from processors.ledger.book import Book
 from processors.ledger.commands import AccountStatus, CommandType, Refund
 from processors.ledger.outcomes import Contra, Outcome, Posting, Reason, Status
 from processors.ledger.postings import (
@@ -19,6 +19,7 @@ from processors.ledger.postings import (
     why_not,
 )
 from processors.ledger.refusals import Refusal, no_account, refused
+from processors.ledger.rows import Account, Decision, OpenRefund, Refunded, TransactionKey
 
 REFUND = Effect(contra=Contra.SETTLEMENT, balance_sign=1, refused_by=CLOSED_ONLY)
 REFUNDABLE = {CommandType.PAY.value, CommandType.CAPTURE_HOLD.value}  # H3: a hold's own id is refused

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple, assert_never
 
-from processors.ledger.book import Account
 from processors.ledger.commands import (
     Adjust,
     CaptureHold,
@@ -21,6 +20,7 @@ from processors.ledger.commands import (
     VoidHold,
 )
 from processors.ledger.outcomes import Outcome, Reason, RefusedBy, Status
+from processors.ledger.rows import Account
 from processors.ledger.rules import BALANCE_MINOR_MAX, BALANCE_MINOR_MIN
 
 

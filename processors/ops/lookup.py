@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from processors.ids import root_of, slice_of, uuid7_time_ms
-from processors.ledger.book import Account, Hold, OpenRefund, Refunded, TransactionKey
 from processors.ledger.commands import CommandType
+from processors.ledger.rows import Account, Hold, OpenRefund, Refunded, TransactionKey
 from processors.ledger.rules import Rules
 from processors.routing.units import partition_of
 from processors.stores.archive_reader import Step, changes_of

@@ -8,9 +8,9 @@ from typing import Any
 
 from processors.faults import Undecodable
 from processors.ids import id_text
-from processors.ledger.book import Account, Hold, OpenRefund
 from processors.ledger.commands import Command, Control
 from processors.ledger.outcomes import Posting, Reason, RefusedBy
+from processors.ledger.rows import Account, Hold, OpenRefund
 from processors.ledger.rules import Rules
 from processors.ops.command_text import command_as_json
 from processors.ops.durations import show_duration

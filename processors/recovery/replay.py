@@ -20,7 +20,7 @@ from processors.lane.committing import BatchStore, Committer
 from processors.lane.deciding import Decided, Decider
 from processors.lane.standing import LaneContext
 from processors.lane.times import LaneTimes, by_first_offset, words_in
-from processors.ledger.book import Account
+from processors.ledger.rows import Account
 from processors.stores.rows import LaneState, Progress
 from processors.stores.shard_reader import JournalRecord, SliceRows, rows_of_slice
 from processors.wire.admission import Gate, admit

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from processors.ledger.book import Account
 from processors.ledger.outcomes import Posting
+from processors.ledger.rows import Account
 from processors.stores.archive_reader import ChangeKey
 from processors.stores.archive_rows import StatementRow
 

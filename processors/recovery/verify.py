@@ -16,8 +16,8 @@ from typing import Protocol
 from processors.faults import Undecodable
 from processors.ids import slice_of, uuid7_time_ms
 from processors.ledger.addresses import at_levels
-from processors.ledger.book import Account, AccountKey, Hold, OpenRefund, TransactionKey
 from processors.ledger.commands import SLICED_BY_LANE_TIME
+from processors.ledger.rows import Account, AccountKey, Hold, OpenRefund, TransactionKey
 from processors.recovery.trails import Trail, leads_to, opening_keys, opens_right, whole_trail
 from processors.routing.units import partition_of
 from processors.stores.archive_reader import ChangeKey, changes_of

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from processors.faults import StopCode
-from processors.ledger.book import Account, Decision, Hold, OpenRefund, Refunded, Rows, SystemKey
+from processors.ledger.book import Rows
 from processors.ledger.commands import AccountStatus, Policy
 from processors.ledger.outcomes import Contra
+from processors.ledger.rows import Account, Decision, Hold, OpenRefund, Refunded, SystemKey
 from processors.stores.mysql import Row, Session
 from processors.stores.rows import IngressKey, IngressPosition, Progress, TimeTold
 

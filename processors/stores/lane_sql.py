@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from processors.ids import root_of, slice_of, uuid7_time_ms
-from processors.ledger.book import Account, Hold, Keys, OpenRefund, Refunded, SystemKey, TransactionKey
+from processors.ledger.book import Keys
 from processors.ledger.commands import CommandType
 from processors.ledger.outcomes import Reason, Status
+from processors.ledger.rows import Account, Hold, OpenRefund, Refunded, SystemKey, TransactionKey
 from processors.routing.units import bucket_of
 from processors.stores.packing import pack_ingress
 from processors.stores.rows import BatchWrite, Fence, IngressKey, IngressPosition, JournalRow

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from processors.faults import WAITING_FOR_A_TIME, Fenced, Misconfigured, Retryable, StopCode
-from processors.ledger.book import Decision, Keys, Rows, SystemKey
+from processors.ledger.book import Keys, Rows
+from processors.ledger.rows import Decision, SystemKey
 from processors.stores import lane_sql
 from processors.stores.addresses import MysqlAddress
 from processors.stores.lane_rows import (

@@ -5,14 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from processors.faults import StopCode
-from processors.ledger.book import (
-    Account,
-    Hold,
-    OpenRefund,
-    Refunded,
-    SystemKey,
-    TransactionKey,
-)
+from processors.ledger.rows import Account, Hold, OpenRefund, Refunded, SystemKey, TransactionKey
 from processors.ledger.rules import Rules
 
 IngressKey = tuple[int, int]  # ingress epoch, ingress partition

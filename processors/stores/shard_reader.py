@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 
 from processors.faults import StopCode
 from processors.ids import root_of
-from processors.ledger.book import Account, AccountKey, Hold, OpenRefund, Refunded, TransactionKey
+from processors.ledger.rows import Account, AccountKey, Hold, OpenRefund, Refunded, TransactionKey
 from processors.ledger.rules import Rules
 from processors.stores.addresses import MysqlAddress
 from processors.stores.lane_rows import (

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from processors.ids import derived_id
-from processors.ledger.book import Decision
 from processors.ledger.commands import (
     TYPE_OF,
     Adjust,
@@ -19,6 +18,7 @@ from processors.ledger.commands import (
 )
 from processors.ledger.metadata import canonical_metadata
 from processors.ledger.outcomes import Outcome, Reason, Status
+from processors.ledger.rows import Decision
 from processors.ledger.rules import Rules
 from processors.wire.admission import Admission
 from processors.wire.records import Headers, Record

@@ -21,10 +21,10 @@ import re
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 
-from processors.ledger.book import Account
 from processors.ledger.commands import AccountStatus, Command, Policy, RecallOriginal
 from processors.ledger.decide import Answer, Duplicate
 from processors.ledger.outcomes import Contra, Outcome, Reason, Status
+from processors.ledger.rows import Account
 from tests.golden.wishes import Wishes
 from tests.golden.words import CURRENCY, Words, shown, span_ms
 from tests.unit.ledger.lane import StraightLane

@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from processors.ids import make_command_id, slice_of
-from processors.ledger.book import Account, Decision, Keys
+from processors.ledger.book import Keys
 from processors.ledger.commands import CommandType
 from processors.ledger.outcomes import Status
+from processors.ledger.rows import Account, Decision
 from processors.ledger.rules import Rules
 from processors.stores.addresses import MysqlAddress
 from processors.stores.lane_store import MysqlLaneStore

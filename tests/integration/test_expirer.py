@@ -11,8 +11,8 @@ import pytest
 
 from processors.faults import Misconfigured, Unavailable
 from processors.ids import derived_id
-from processors.ledger.book import Hold
 from processors.ledger.commands import ExpireHold, Tick
+from processors.ledger.rows import Hold
 from processors.ledger.rules import Rules
 from processors.routing.units import partition_of
 from processors.stores.addresses import MysqlAddress

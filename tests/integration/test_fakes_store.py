@@ -13,9 +13,10 @@ import pytest
 from processors.faults import Fault, Fenced, LaneStopped, StopCode
 from processors.ids import SLICE_MS, make_command_id, slice_of
 from processors.lane.lane import LaneStore
-from processors.ledger.book import Account, Hold, Keys, OpenRefund, Refunded, Rows
+from processors.ledger.book import Keys, Rows
 from processors.ledger.commands import CommandType
 from processors.ledger.outcomes import Contra, Reason, Status
+from processors.ledger.rows import Account, Hold, OpenRefund, Refunded
 from processors.stores.addresses import MysqlAddress
 from processors.stores.lane_store import MysqlLaneStore
 from processors.stores.migrations import migrate

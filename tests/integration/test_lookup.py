@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from processors.faults import Unavailable
-from processors.ledger.book import Account, Hold
 from processors.ledger.commands import CommandType
+from processors.ledger.rows import Account, Hold
 from processors.ops.cli.history import what_is_missing
 from processors.ops.lookup import DAY_MS, STRETCH_OFFSETS, TAIL_OFFSETS_MAX, Lookup
 from processors.routing.units import partition_of

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from processors.faults import StopCode
-from processors.ledger.book import Account, Hold, OpenRefund, Refunded
 from processors.ledger.outcomes import Contra
+from processors.ledger.rows import Account, Hold, OpenRefund, Refunded
 from processors.routing.units import partition_of
 from processors.stores.addresses import MysqlAddress
 from processors.stores.shard_reader import OverdueHold, ShardReader, open_reader, open_snapshot

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from processors.faults import Misconfigured
-from processors.ledger.book import Account, Hold, Keys, OpenRefund, Refunded, Rows
+from processors.ledger.book import Keys, Rows
 from processors.ledger.commands import AccountStatus, Policy
 from processors.ledger.outcomes import Contra
+from processors.ledger.rows import Account, Hold, OpenRefund, Refunded
 from processors.stores.addresses import MysqlAddress
 from processors.stores.lane_sql import loads
 from processors.stores.mysql import LOCK_WAIT_TIMEOUT_S, Session

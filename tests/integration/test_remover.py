@@ -11,8 +11,8 @@ import pytest
 
 from processors.faults import Retryable, Unavailable
 from processors.ids import SLICE_MS, SLICES_MAX, id_text, slice_of
-from processors.ledger.book import Hold, Refunded
 from processors.ledger.commands import CommandType
+from processors.ledger.rows import Hold, Refunded
 from processors.metrics import REGISTRY, SLICES_WAITING
 from processors.ops.assembly.remover import run_remover
 from processors.stores.addresses import CassandraAddress

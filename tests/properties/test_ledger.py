@@ -9,10 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from processors.faults import LaneStopped, StopCode
-from processors.ledger.book import Account, Hold, OpenRefund, Refunded
 from processors.ledger.commands import Adjust, Policy, RecallOriginal, UpdateAccount
 from processors.ledger.decide import Answer, Duplicate
 from processors.ledger.outcomes import Outcome, Status
+from processors.ledger.rows import Account, Hold, OpenRefund, Refunded
 from tests.properties.reference import Again, Reference, StoppedError
 from tests.properties.reference_fields import METADATA, mask
 from tests.properties.stories import STORIES, ReferenceAnswer, Step, Told, tell

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from processors.ids import make_command_id, slice_of
-from processors.ledger.book import Account, Hold, OpenRefund, Refunded, TransactionKey
+from processors.ledger.rows import Account, Hold, OpenRefund, Refunded, TransactionKey
 from processors.ledger.rules import Rules
 from processors.ops.lookup import Lookup
 from processors.stores.archive_reader import Step

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from rich.text import Text
 
-from processors.ledger.book import Account, Hold, OpenRefund
+from processors.ledger.rows import Account, Hold, OpenRefund
 from processors.ops.cli import history, looking, operating, proving, stack
 from processors.ops.cli.asking import show_result
 from processors.ops.cli.sending import progress_bar

@@ -9,7 +9,7 @@ import pytest
 
 from processors.faults import Unavailable
 from processors.ids import slice_of
-from processors.ledger.book import Account, Hold, OpenRefund, TransactionKey
+from processors.ledger.rows import Account, Hold, OpenRefund, TransactionKey
 from processors.recovery.verify import Check, VerifyParts, verify
 from processors.stores.archive_reader import ChangeKey
 from processors.stores.archive_rows import Covered, StatementRow

@@ -9,8 +9,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from processors.ledger.book import Hold, OpenRefund, TransactionKey
 from processors.ledger.outcomes import Status
+from processors.ledger.rows import Hold, OpenRefund, TransactionKey
 from processors.ops import addresses, assembly
 from processors.ops.cli.asking import print_postings
 from processors.ops.cli.looking import refuse_no_account

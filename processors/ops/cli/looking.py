@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from processors.ledger.book import Account
+from processors.ledger.rows import Account
 from processors.ops import addresses
 from processors.ops.cli.terminal import Address, JsonOption, notes, print_json, print_table, read_address, settings
 from processors.ops.exits import EXIT_REJECTED

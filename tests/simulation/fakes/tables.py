@@ -8,18 +8,8 @@ from typing import Any
 
 from processors.faults import LaneStopped, StopCode
 from processors.ids import slice_of, uuid7_time_ms
-from processors.ledger.book import (
-    Account,
-    AccountKey,
-    Decision,
-    Hold,
-    Keys,
-    OpenRefund,
-    Refunded,
-    Rows,
-    SystemKey,
-    TransactionKey,
-)
+from processors.ledger.book import Keys, Rows
+from processors.ledger.rows import Account, AccountKey, Decision, Hold, OpenRefund, Refunded, SystemKey, TransactionKey
 from processors.ledger.rules import Rules
 from processors.stores.rows import BatchDigest, BatchWrite, IngressKey, IngressPosition, JournalRow, Progress, TimeTold
 from tests.simulation.fakes.widths import too_wide

@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from processors.ids import derived_id, make_command_id, root_of
-from processors.ledger.book import Book, Decision, Keys, Rows, SystemKey
+from processors.ledger.book import Book, Keys, Rows
 from processors.ledger.commands import TYPE_OF, Command, ExpireHold, RecallOriginal
 from processors.ledger.decide import Answer, decide
 from processors.ledger.needs import collect_needs
 from processors.ledger.outcomes import Outcome
+from processors.ledger.rows import Decision, SystemKey
 from processors.ledger.rules import Rules
 
 START_MS = 1_750_000_000_000

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from processors.ledger.book import Account
 from processors.ledger.commands import AccountStatus, Policy
 from processors.ledger.outcomes import Contra, Outcome, Reason, Status
+from processors.ledger.rows import Account
 from tests.unit.ledger.build import get_balance, lane_with, open_account, pay, place_hold, posting, update_account
 from tests.unit.ledger.lane import StraightLane
 

@@ -6,10 +6,11 @@ from dataclasses import fields
 
 import pytest
 
-from processors.ledger.book import Account, AccountKey, Book, Decision, Keys, Rows
+from processors.ledger.book import Book, Keys, Rows
 from processors.ledger.commands import Command
 from processors.ledger.decide import decide
 from processors.ledger.needs import collect_needs
+from processors.ledger.rows import Account, AccountKey, Decision
 from tests.unit.ledger import build
 from tests.unit.ledger.lane import RULES, START_MS, Sent, StraightLane
 

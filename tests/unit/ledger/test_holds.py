@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from processors.ledger.book import Hold
 from processors.ledger.outcomes import Contra, Outcome, Reason, Status
+from processors.ledger.rows import Hold
 from tests.unit.ledger.build import (
     IDS,
     capture_hold,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from processors.ledger.book import SystemKey
 from processors.ledger.commands import AccountStatus, Adjust, Collect, Command, Direction, TopUp
 from processors.ledger.decide import Answer
 from processors.ledger.outcomes import Contra, Outcome, Reason, RefusedBy, Status
+from processors.ledger.rows import SystemKey
 from processors.ledger.rules import BALANCE_MINOR_MIN, Rules
 from tests.unit.ledger.build import adjust, collect, lane_with, pay, posting, top_up, transfer, update_account
 from tests.unit.ledger.lane import StraightLane

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from processors.ledger.book import Account
 from processors.ledger.commands import AccountStatus, Direction, Policy
 from processors.ledger.holds import PLACE_HOLD
 from processors.ledger.movements import ADJUST, ADJUST_OF_RELEASE_1, COLLECT, PAY, TOP_UP, TRANSFER_IN, TRANSFER_OUT
 from processors.ledger.outcomes import Reason
 from processors.ledger.postings import Effect, why_not
 from processors.ledger.refunds import REFUND
+from processors.ledger.rows import Account
 
 DEBITS = [PAY, PLACE_HOLD, TRANSFER_OUT]
 CREDITS = [TOP_UP, COLLECT, TRANSFER_IN, REFUND, *ADJUST.values()]

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from processors.faults import LaneStopped, StopCode
-from processors.ledger.book import OpenRefund, Refunded
 from processors.ledger.commands import AccountStatus, Pay, Policy, Recalled, Refund
 from processors.ledger.outcomes import Outcome, Reason, Status
+from processors.ledger.rows import OpenRefund, Refunded
 from processors.ledger.rules import Rules
 from tests.unit.ledger.build import (
     IDS,

@@ -6,10 +6,10 @@ from typing import get_args
 
 import pytest
 
-from processors.ledger.book import Account
 from processors.ledger.commands import PartnersCommand
 from processors.ledger.outcomes import Outcome, Reason, RefusedBy, Status
 from processors.ledger.refusals import no_account, refused
+from processors.ledger.rows import Account
 from tests.unit.ledger import build
 
 HOLD = build.place_hold(amount_minor=30)

@@ -9,7 +9,6 @@ import pytest
 
 from processors.faults import Undecodable
 from processors.ids import derived_id
-from processors.ledger.book import Decision
 from processors.ledger.commands import (
     TYPE_OF,
     AccountStatus,
@@ -25,6 +24,7 @@ from processors.ledger.commands import (
     Transfer,
 )
 from processors.ledger.outcomes import Contra, Reason, RefusedBy, Status
+from processors.ledger.rows import Decision
 from processors.ledger.rules import RESULT_VERSION, Rules
 from processors.routing.units import unit_of
 from processors.wire.avro import long_bytes
