@@ -1,4 +1,4 @@
-"""A sink on an in-memory results topic and the real Cassandra, whose power can be cut before any step it takes."""
+"""A sink on an in-memory results topic and the real Cassandra, which can crash before any step it takes."""
 
 from __future__ import annotations
 
@@ -18,42 +18,42 @@ from processors.workers.sink import Sink, SinkOptions
 from tests.archived import NOW_MS
 
 TOPIC_ID = b"results topic id"
-LONG_AGO = 10**9
+NEVER = 10**9
 
 
-class PowerCut(BaseException):
+class SinkCrash(BaseException):
     """The process is gone, between two of its steps."""
 
 
 @dataclass(slots=True)
-class Power:
-    """Cuts the process off before a step: a request to Cassandra, a record told, a commit. Steps count from 0."""
+class CrashPoint:
+    """Has the process crash before a step: a request to Cassandra, a record told, a commit. Steps count from 0."""
 
-    cut_before: int = LONG_AGO
+    crash_before: int = NEVER
     steps: int = 0
 
-    def use(self) -> None:
-        if self.steps == self.cut_before:
-            raise PowerCut
+    def reach(self) -> None:
+        if self.steps == self.crash_before:
+            raise SinkCrash
         self.steps += 1
 
 
-class PoweredSession(CassandraSession):
-    """A session that needs power for each request; with ``silent`` set it gets no answers."""
+class CrashingSession(CassandraSession):
+    """A session with a crash point before each request; with ``silent`` set it gets no answers."""
 
     def __init__(self, address: CassandraAddress, *, requests_max: int = 4) -> None:
         super().__init__(address, keyspace=address.keyspace, requests_max=requests_max)
-        self.power = Power()
+        self.crash_point = CrashPoint()
         self.silent = False
 
     def write(self, groups: Iterable[Sequence[BoundRow]], meanwhile: Meanwhile = nothing) -> None:
         if self.silent:
             raise Unavailable("Cassandra is away")
-        super().write(self._powered(groups), meanwhile)
+        super().write(self._with_crash_point(groups), meanwhile)
 
-    def _powered(self, groups: Iterable[Sequence[BoundRow]]) -> Iterator[Sequence[BoundRow]]:
+    def _with_crash_point(self, groups: Iterable[Sequence[BoundRow]]) -> Iterator[Sequence[BoundRow]]:
         for group in groups:
-            self.power.use()
+            self.crash_point.reach()
             yield group
 
 
@@ -75,10 +75,10 @@ class ResultsLog:
 class LogConsumer:
     """Reads a ``ResultsLog`` from some positions on, as a group member that owns all partitions."""
 
-    def __init__(self, log: ResultsLog, positions: Mapping[int, int], power: Power) -> None:
+    def __init__(self, log: ResultsLog, positions: Mapping[int, int], crash_point: CrashPoint) -> None:
         self._log = log
         self._positions = {partition: positions.get(partition, 0) for partition in log.partitions}
-        self._power = power
+        self._crash_point = crash_point
         self.committed: dict[int, int] = {}
         self.marks = 0  # behind each partition's last record
         self.paused = False
@@ -113,7 +113,7 @@ class LogConsumer:
 
     def commit(self, offsets: Mapping[int, int], metadata: str = "") -> None:
         del metadata
-        self._power.use()
+        self._crash_point.reach()
         self.committed.update(offsets)
 
 
@@ -121,7 +121,7 @@ class LogConsumer:
 class Told:
     """balance.archived, or balance.commands, in memory."""
 
-    power: Power
+    crash_point: CrashPoint
     records: list[OutRecord] = field(default_factory=list)
     on_flush: Callable[[], None] | None = None
     _queued: list[OutRecord] = field(default_factory=list)
@@ -131,7 +131,7 @@ class Told:
 
     def flush(self, deadline_s: float) -> None:
         del deadline_s
-        self.power.use()
+        self.crash_point.reach()
         if self.on_flush is not None:
             self.on_flush()
         self.records += self._queued
@@ -145,7 +145,7 @@ class Told:
 class SinkProcess:
     """One life of a sink: it begins at the position noted in Cassandra."""
 
-    session: PoweredSession
+    session: CrashingSession
     consumer: LogConsumer
     told: Told
     sink: Sink
@@ -156,19 +156,19 @@ class SinkProcess:
 
 
 def start_sink(
-    session: PoweredSession,
+    session: CrashingSession,
     log: ResultsLog,
-    power: Power | None = None,
+    crash_point: CrashPoint | None = None,
     *,
     topic_id: bytes = TOPIC_ID,
     batch_rows_max: int = 300,
     clock: Callable[[], float] | None = None,
 ) -> SinkProcess:
-    power = session.power = power or Power()
+    crash_point = session.crash_point = crash_point or CrashPoint()
     session.silent = False
     reader = ArchiveReader(session)
     positions = {partition: reader.position(topic_id, partition) or 0 for partition in log.partitions}
-    consumer, told = LogConsumer(log, positions, power), Told(power)
+    consumer, told = LogConsumer(log, positions, crash_point), Told(crash_point)
     options = SinkOptions(
         topic_id=topic_id,
         archived_topic="balance.archived",

@@ -27,7 +27,7 @@ from processors.ledger.outcomes import Contra, Outcome, Reason, Status
 from processors.ledger.rows import Account
 from tests.golden.wishes import Wishes
 from tests.golden.words import CURRENCY, Words, shown, span_ms
-from tests.unit.ledger.lane import StraightLane
+from tests.unit.ledger.lane import SerialLane
 
 _ANSWERS = {
     "accepted": Status.ACCEPTED,
@@ -41,7 +41,7 @@ class Story:
     """A scenario being told: one lane, and what was sent to it."""
 
     def __init__(self) -> None:
-        self._lane = StraightLane()
+        self._lane = SerialLane()
         self._wishes = Wishes()
         self._sent: dict[str, tuple[Command, str]] = {}
 
@@ -169,13 +169,13 @@ def lines_of(text: str) -> Iterator[tuple[int, str]]:
             yield number, told
 
 
-def _check_unchanged(before: object, lane: StraightLane) -> None:
+def _check_unchanged(before: object, lane: SerialLane) -> None:
     rows, system = deepcopy((lane.rows, lane.system))
     rows.decisions = before[0].decisions  # type: ignore[index]
     assert (rows, system) == before, "a refusal leaves everything as it was"
 
 
-def _check_sums(lane: StraightLane) -> None:
+def _check_sums(lane: SerialLane) -> None:
     """The trial balance is zero per level and currency, and what is held is the sum of open holds."""
     sums: dict[tuple[int, str], int] = {}
     held: dict[tuple[str, str], int] = {}

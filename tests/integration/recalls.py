@@ -20,7 +20,7 @@ from processors.wire.results import Result
 from processors.wire.signature import add_key
 from processors.workers.recaller import Recaller, RecallerOptions
 from tests.archived import NOW_MS, a_result, id_at
-from tests.sink_parts import LogConsumer, Power, ResultsLog, Told
+from tests.sink_parts import CrashPoint, LogConsumer, ResultsLog, Told
 
 KEYRING = add_key(None, "k1", b"s" * 32)
 PARTITION = 2
@@ -95,9 +95,9 @@ def make_place(
 ) -> Place:
     """Return a recaller that begins where it had committed."""
     log = log or ResultsLog({PARTITION: []})
-    power = Power()
-    archive, sent = Archive(ArchiveReader(session)), Told(power)
-    consumer = LogConsumer(log, {PARTITION: committed}, power)
+    crash_point = CrashPoint()
+    archive, sent = Archive(ArchiveReader(session)), Told(crash_point)
+    consumer = LogConsumer(log, {PARTITION: committed}, crash_point)
     options = RecallerOptions(
         commands_topic=COMMANDS_TOPIC,
         commands_partitions=8,

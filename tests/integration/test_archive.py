@@ -146,15 +146,15 @@ def test_rows_written_again_or_in_another_order_are_the_same_to_the_last_writeti
         writer.write(rows)
         writer.cover(rows)
         writer.note_positions(INCARNATION, {0: 300 if rows is early else 600})
-    straight = all_rows(session)
+    undisturbed = all_rows(session)
 
     for rows in (late, early, early):
         writer.write(rows)
         writer.cover(rows)
         writer.note_positions(INCARNATION, {0: 300 if rows is early else 600})
 
-    assert all_rows(session) == straight
-    assert {len(rows) > 0 for rows in straight.values()} == {True}
+    assert all_rows(session) == undisturbed
+    assert {len(rows) > 0 for rows in undisturbed.values()} == {True}
 
 
 @pytest.mark.rule("A2")

@@ -26,7 +26,7 @@ from tests.simulation.fakes.broker import Broker
 from tests.simulation.fakes.client_kafka import RESULTS, ClientKafka
 from tests.simulation.fakes.clock import Clock
 from tests.simulation.fakes.consumers import FakeGroupConsumer
-from tests.simulation.fakes.power import SteadyPower
+from tests.simulation.fakes.crash_points import NoCrashes
 from tests.simulation.fakes.producers import FakeProducer
 from tests.waiting import eventually
 
@@ -67,9 +67,9 @@ def fake_kafka() -> Kafka:
     return Kafka(
         name=TOPIC,
         join=lambda instance, told: FakeGroupConsumer(
-            broker, TOPIC, "readers", instance, SteadyPower(), on_assigned=told
+            broker, TOPIC, "readers", instance, NoCrashes(), on_assigned=told
         ),
-        producer=lambda: FakeProducer(broker, SteadyPower()),
+        producer=lambda: FakeProducer(broker, NoCrashes()),
         write_in_transaction=write_in_transaction,
     )
 

@@ -30,7 +30,7 @@ from tests.servers import Servers
 from tests.simulation.fakes.broker import Broker
 from tests.simulation.fakes.clock import Clock
 from tests.simulation.fakes.consumers import FakeLaneLog, FakeShardConsumer
-from tests.simulation.fakes.power import SteadyPower
+from tests.simulation.fakes.crash_points import NoCrashes
 from tests.simulation.fakes.producers import FakePublisher, Membership
 from tests.waiting import eventually
 
@@ -187,7 +187,7 @@ class FakeJoined(Joined):
             revoked=self._assigned.difference_update,
             started=lambda _: self._records.clear(),
         )
-        self.consumer = FakeShardConsumer(broker, SHARD, GROUP, instance, events=events, power=SteadyPower())
+        self.consumer = FakeShardConsumer(broker, SHARD, GROUP, instance, events=events, crash_points=NoCrashes())
 
     def assigned(self) -> set[int]:
         return self._assigned
@@ -236,11 +236,11 @@ class FakeKafka(Kafka):
         assert isinstance(joined, FakeJoined)
         consumer = joined.consumer
         membership = Membership(group=consumer.group, member=lambda: consumer.member)
-        return FakePublisher(self._broker, LANE, SHARD, membership, SteadyPower())
+        return FakePublisher(self._broker, LANE, SHARD, membership, NoCrashes())
 
     def lane_log(self, joined: Joined) -> LaneLog:
         assert isinstance(joined, FakeJoined)
-        return FakeLaneLog(self._broker, joined.consumer, SHARD, 0, power=SteadyPower())
+        return FakeLaneLog(self._broker, joined.consumer, SHARD, 0, crash_points=NoCrashes())
 
     def visible(self) -> list[bytes]:
         entries, _ = self._broker.log(RESULTS, 0).read(0, 1_000)

@@ -38,9 +38,9 @@ from tests.chaos.mysql_proxy import AtCommit, MysqlProxy
 from tests.integration.mysql_shard import RULES, SHARD, address_of, clock_ms, empty_shard
 from tests.servers import Servers
 from tests.simulation.fakes.clock import Clock
+from tests.simulation.fakes.crash_points import NoCrashes
 from tests.simulation.fakes.database import Database
 from tests.simulation.fakes.lane_store import FakeLaneStore
-from tests.simulation.fakes.power import SteadyPower
 
 TOPIC_ID = bytes(range(16))
 NOTHING = Keys()
@@ -95,15 +95,15 @@ class FakeShard(Shard):
         clock = Clock()
         self.now_ms = clock.now_ms
         self._database = Database(clock, RULES)
-        self._power = SteadyPower()
+        self._crash_points = NoCrashes()
         for number in range(slice_of(self.now_ms) - 2, slice_of(self.now_ms) + 3):
             self._database.tables.journal[number] = {}
 
     def store(self, lane: int = 0) -> LaneStore:
-        return FakeLaneStore(self._database, lane, self._power)
+        return FakeLaneStore(self._database, lane, self._crash_points)
 
     def lose_next_reply_to_commit(self, *, done: bool) -> None:
-        self._power.failures["store.finish"] = 1 if done else 2
+        self._crash_points.failures["store.finish"] = 1 if done else 2
 
     def clear_stop(self, lane: int = 0) -> None:
         del self._database.tables.stops[lane]

@@ -29,7 +29,7 @@ from tests.archived import (
     roots_of,
 )
 from tests.servers import Servers
-from tests.sink_parts import TOPIC_ID, Power, PowerCut, PoweredSession, ResultsLog, start_sink
+from tests.sink_parts import TOPIC_ID, CrashingSession, CrashPoint, ResultsLog, SinkCrash, start_sink
 
 Rows = dict[str, list[tuple[Any, ...]]]
 
@@ -40,14 +40,14 @@ def address(servers: Servers, fresh_keyspace: Callable[[], str]) -> CassandraAdd
 
 
 @pytest.fixture(scope="module")
-def connected(address: CassandraAddress) -> Iterator[PoweredSession]:
-    session = PoweredSession(address)
+def connected(address: CassandraAddress) -> Iterator[CrashingSession]:
+    session = CrashingSession(address)
     yield session
     session.close()
 
 
 @pytest.fixture
-def session(connected: PoweredSession) -> PoweredSession:
+def session(connected: CrashingSession) -> CrashingSession:
     empty(connected)
     return connected
 
@@ -91,7 +91,7 @@ def seen(session: CassandraSession) -> Rows:
 
 
 @pytest.fixture(scope="module")
-def straight(connected: PoweredSession) -> Rows:
+def undisturbed(connected: CrashingSession) -> Rows:
     empty(connected)
     process = start_sink(connected, DAY)
     process.archive_all()
@@ -100,19 +100,19 @@ def straight(connected: PoweredSession) -> Rows:
     return rows
 
 
-def steps_of_a_run(session: PoweredSession) -> int:
+def steps_of_a_run(session: CrashingSession) -> int:
     empty(session)
     process = start_sink(session, DAY)
     process.archive_all()
-    return process.session.power.steps
+    return process.session.crash_point.steps
 
 
 # ------------------------------------------------------------------ what is archived, and what is told
 
 
 @pytest.mark.rule("A1")
-def test_every_result_with_a_journal_row_is_archived_and_no_other(straight: Rows) -> None:
-    archived = [payload for *_, payload in straight["journal"]]
+def test_every_result_with_a_journal_row_is_archived_and_no_other(undisturbed: Rows) -> None:
+    archived = [payload for *_, payload in undisturbed["journal"]]
     published = [record.value for records in DAY.partitions.values() for record in records]
 
     assert len(archived) == JOURNALLED
@@ -121,7 +121,7 @@ def test_every_result_with_a_journal_row_is_archived_and_no_other(straight: Rows
 
 
 @pytest.mark.rule("A5")
-def test_coverage_is_told_on_the_topic_and_noted_in_cassandra(session: PoweredSession) -> None:
+def test_coverage_is_told_on_the_topic_and_noted_in_cassandra(session: CrashingSession) -> None:
     process = start_sink(session, DAY)
     process.archive_all()
 
@@ -142,27 +142,27 @@ def test_coverage_is_told_on_the_topic_and_noted_in_cassandra(session: PoweredSe
 
 @pytest.mark.rule("A2")
 @pytest.mark.rule("A5")
-def test_a_sink_killed_before_any_of_its_steps_leaves_the_rows_of_a_straight_run(
-    session: PoweredSession, straight: Rows
+def test_a_sink_killed_before_any_of_its_steps_leaves_the_rows_of_an_undisturbed_run(
+    session: CrashingSession, undisturbed: Rows
 ) -> None:
     steps = steps_of_a_run(session)
     # Each step of the last batch, with its coverage, telling, position and commit; and some of those before.
     for cut in sorted({*range(0, steps, 9), *range(steps - 6, steps)}):
         empty(session)
-        with pytest.raises(PowerCut):
-            start_sink(session, DAY, Power(cut_before=cut)).archive_all()
+        with pytest.raises(SinkCrash):
+            start_sink(session, DAY, CrashPoint(crash_before=cut)).archive_all()
         start_sink(session, DAY).archive_all()
 
-        assert seen(session) == straight, f"killed before step {cut} of {steps}"
+        assert seen(session) == undisturbed, f"killed before step {cut} of {steps}"
 
 
 @pytest.mark.rule("A5")
-def test_coverage_never_speaks_of_what_is_not_durable(session: PoweredSession) -> None:
+def test_coverage_never_speaks_of_what_is_not_durable(session: CrashingSession) -> None:
     steps = steps_of_a_run(session)
     for cut in range(1, steps, 7):
         empty(session)
-        with pytest.raises(PowerCut):
-            start_sink(session, DAY, Power(cut_before=cut)).archive_all()
+        with pytest.raises(SinkCrash):
+            start_sink(session, DAY, CrashPoint(crash_before=cut)).archive_all()
 
         reader = ArchiveReader(session)
         for (lane, _), covered in reader.coverage(INCARNATION).items():
@@ -173,41 +173,43 @@ def test_coverage_never_speaks_of_what_is_not_durable(session: PoweredSession) -
 
 
 @pytest.mark.rule("A2")
-def test_everything_fed_twice_leaves_the_same_rows(session: PoweredSession, straight: Rows) -> None:
+def test_everything_fed_twice_leaves_the_same_rows(session: CrashingSession, undisturbed: Rows) -> None:
     start_sink(session, DAY).archive_all()
     again = start_sink(session, DAY, topic_id=b"another topic id", batch_rows_max=77)
     again.archive_all()
 
     found = seen(session)
-    assert again.session.power.steps > 0
-    assert {**found, "sink_position": []} == {**straight, "sink_position": []}
-    assert len(found["sink_position"]) == 2 * len(straight["sink_position"])
+    assert again.session.crash_point.steps > 0
+    assert {**found, "sink_position": []} == {**undisturbed, "sink_position": []}
+    assert len(found["sink_position"]) == 2 * len(undisturbed["sink_position"])
 
 
 @pytest.mark.rule("A5")
-def test_a_sink_goes_on_where_cassandra_says_whatever_the_group_says(session: PoweredSession, straight: Rows) -> None:
+def test_a_sink_goes_on_where_cassandra_says_whatever_the_group_says(
+    session: CrashingSession, undisturbed: Rows
+) -> None:
     """A group offset set to the end by hand must not leave a stretch out, for coverage would then be a lie."""
-    with pytest.raises(PowerCut):
-        start_sink(session, DAY, Power(cut_before=30)).archive_all()
+    with pytest.raises(SinkCrash):
+        start_sink(session, DAY, CrashPoint(crash_before=30)).archive_all()
 
     positions = {partition: ArchiveReader(session).position(TOPIC_ID, partition) for partition in (0, 1)}
     assert any((position or 0) < len(DAY.partitions[p]) for p, position in positions.items())
     start_sink(session, DAY).archive_all()
 
-    assert seen(session) == straight
+    assert seen(session) == undisturbed
 
 
 @pytest.mark.rule("A4")
 def test_a_sink_that_starts_within_a_day_does_not_move_the_days_beginning(
-    session: PoweredSession, straight: Rows
+    session: CrashingSession, undisturbed: Rows
 ) -> None:
     for _ in range(12):  # a new process for each batch knows no day
         start_sink(session, DAY, batch_rows_max=60).sink.step()
 
-    assert seen(session)["statement_day"] == straight["statement_day"]
+    assert seen(session)["statement_day"] == undisturbed["statement_day"]
 
 
-def test_a_days_beginning_is_not_written_with_each_batch(session: PoweredSession) -> None:
+def test_a_days_beginning_is_not_written_with_each_batch(session: CrashingSession) -> None:
     log = ResultsLog()
     ledger = Ledger()
     for _ in range(3):
@@ -218,9 +220,9 @@ def test_a_days_beginning_is_not_written_with_each_batch(session: PoweredSession
 
     used = []
     for _ in range(3):
-        before = process.session.power.steps
+        before = process.session.crash_point.steps
         assert process.sink.step()
-        used.append(process.session.power.steps - before)
+        used.append(process.session.crash_point.steps - before)
 
     assert used == [used[0], used[0] - 1, used[0] - 1]
 
@@ -230,7 +232,7 @@ def test_a_days_beginning_is_not_written_with_each_batch(session: PoweredSession
 
 @pytest.mark.rule("A5")
 def test_without_cassandra_the_sink_waits_keeps_its_membership_and_loses_nothing(
-    session: PoweredSession, straight: Rows
+    session: CrashingSession, undisturbed: Rows
 ) -> None:
     now_s = 0.0
     process = start_sink(session, DAY, clock=lambda: now_s)
@@ -251,11 +253,11 @@ def test_without_cassandra_the_sink_waits_keeps_its_membership_and_loses_nothing
         now_s += 1
         process.sink.step()
     assert (process.consumer.paused, ARCHIVE_WAITING_SECONDS._value.get()) == (False, 0)
-    assert seen(session) == straight
+    assert seen(session) == undisturbed
 
 
 @pytest.mark.rule("A5")
-def test_a_silent_partition_is_noted_up_to_its_end_marks_of_transactions_included(session: PoweredSession) -> None:
+def test_a_silent_partition_is_noted_up_to_its_end_marks_of_transactions_included(session: CrashingSession) -> None:
     now_s = 0.0
     process = start_sink(session, DAY, clock=lambda: now_s)
     while process.sink.step():
@@ -275,7 +277,7 @@ def test_a_silent_partition_is_noted_up_to_its_end_marks_of_transactions_include
 # ------------------------------------------------------------------ what cannot be read
 
 
-def test_a_record_that_is_no_result_stops_the_sink_before_anything_is_covered(session: PoweredSession) -> None:
+def test_a_record_that_is_no_result_stops_the_sink_before_anything_is_covered(session: CrashingSession) -> None:
     log = ResultsLog()
     ledger = Ledger()
     ledger.pay()
@@ -290,7 +292,7 @@ def test_a_record_that_is_no_result_stops_the_sink_before_anything_is_covered(se
     assert ArchiveReader(session).coverage(INCARNATION) == {}
 
 
-def test_a_lane_that_is_covered_says_when(session: PoweredSession) -> None:
+def test_a_lane_that_is_covered_says_when(session: CrashingSession) -> None:
     ledger = Ledger()
     ledger.pay()
     log = ResultsLog()

@@ -143,7 +143,7 @@ def await_all(place: SinkPlace) -> None:
 
 
 @pytest.fixture(scope="module")
-def straight(make_place: Callable[[], SinkPlace]) -> Rows:
+def undisturbed(make_place: Callable[[], SinkPlace]) -> Rows:
     """Return the rows that an undisturbed sink leaves."""
     place = make_place()
     write_all(place)
@@ -158,7 +158,7 @@ def straight(make_place: Callable[[], SinkPlace]) -> Rows:
 @pytest.mark.rule("A2")
 @pytest.mark.rule("A5")
 def test_a_sink_killed_again_and_again_leaves_the_rows_of_one_that_was_not(
-    make_place: Callable[[], SinkPlace], straight: Rows
+    make_place: Callable[[], SinkPlace], undisturbed: Rows
 ) -> None:
     place = make_place()
     write_all(place)
@@ -173,7 +173,7 @@ def test_a_sink_killed_again_and_again_leaves_the_rows_of_one_that_was_not(
             running.kill()  # SIGKILL
 
     with place.process():
-        eventually(lambda: place.rows() == straight, "the rows are those of the straight run", START_DEADLINE_S)
+        eventually(lambda: place.rows() == undisturbed, "the rows are those of the undisturbed run", START_DEADLINE_S)
 
 
 def archives_more(place: SinkPlace, before: int) -> bool:
@@ -182,18 +182,18 @@ def archives_more(place: SinkPlace, before: int) -> bool:
 
 @pytest.mark.rule("A5")
 def test_two_sinks_share_the_partitions_and_lose_nothing_when_one_is_killed(
-    make_place: Callable[[], SinkPlace], straight: Rows
+    make_place: Callable[[], SinkPlace], undisturbed: Rows
 ) -> None:
     place = make_place()
     with place.process("one") as one, place.process("two"):
         write_all(place)
         eventually(lambda: place.archived() > 0, "they began", START_DEADLINE_S)
         one.kill()
-        eventually(lambda: place.rows() == straight, "the other archives all", START_DEADLINE_S)
+        eventually(lambda: place.rows() == undisturbed, "the other archives all", START_DEADLINE_S)
 
 
 @pytest.mark.rule("A5")
-def test_a_minute_without_cassandra_loses_nothing(make_place: Callable[[], SinkPlace], straight: Rows) -> None:
+def test_a_minute_without_cassandra_loses_nothing(make_place: Callable[[], SinkPlace], undisturbed: Rows) -> None:
     place = make_place()
     servers = place.servers
     with Cable(servers.cassandra_host, servers.cassandra_port) as cable, place.process(port=cable.port) as running:
@@ -207,7 +207,7 @@ def test_a_minute_without_cassandra_loses_nothing(make_place: Callable[[], SinkP
         time.sleep(5)
         assert running.poll() is None  # it waits
         cable.mend()
-        eventually(lambda: place.rows() == straight, "it goes on", START_DEADLINE_S)
+        eventually(lambda: place.rows() == undisturbed, "it goes on", START_DEADLINE_S)
 
 
 @pytest.mark.rule("A5")
@@ -225,7 +225,9 @@ def test_a_sink_starts_before_cassandra_does(make_place: Callable[[], SinkPlace]
 
 
 @pytest.mark.rule("A5")
-def test_a_group_offset_moved_by_hand_leaves_nothing_out(make_place: Callable[[], SinkPlace], straight: Rows) -> None:
+def test_a_group_offset_moved_by_hand_leaves_nothing_out(
+    make_place: Callable[[], SinkPlace], undisturbed: Rows
+) -> None:
     place = make_place()
     write_all(place)
     for partition in range(PARTITIONS):
@@ -233,7 +235,7 @@ def test_a_group_offset_moved_by_hand_leaves_nothing_out(make_place: Callable[[]
         place.log.commit(GROUP, RESULTS_TOPIC, end, partition=partition)
 
     with place.process():
-        eventually(lambda: place.rows() == straight, "all is archived", START_DEADLINE_S)
+        eventually(lambda: place.rows() == undisturbed, "all is archived", START_DEADLINE_S)
 
 
 @pytest.mark.rule("A5")

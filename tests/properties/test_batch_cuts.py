@@ -24,12 +24,12 @@ from processors.wire.records import OutRecord, Record
 from processors.wire.results import LaneIdentity
 from processors.wire.route import ROUTE_HEADER, Route, RouteKind, encode_route
 from processors.wire.signature import SIGNATURE_HEADER, sign
-from tests.simulation.customers import KEYRING, Customers
 from tests.simulation.fakes.clock import START_MS, Clock
+from tests.simulation.fakes.crash_points import NoCrashes
 from tests.simulation.fakes.database import Database
 from tests.simulation.fakes.lane_store import FakeLaneStore
-from tests.simulation.fakes.power import SteadyPower
 from tests.simulation.fakes.tables import Tables
+from tests.simulation.workload import KEYRING, Workload
 
 TOPIC_ID = bytes(16)
 HOUR_MS = 3_600_000
@@ -56,7 +56,7 @@ class Outcome:
 def log_of(seed: int) -> list[Record]:
     """Return a lane's log as a seed tells it: two partners' commands, good and bad, and what the service adds."""
     rng = Random(seed)
-    customers = Customers(rng, 2)
+    workload = Workload(rng, 2)
     now_ms, records = START_MS, list[Record]()
     for offset in range(RECORDS):
         now_ms += rng.choice((0, 1, 700, 5_000, 5_000, 40 * 60_000))
@@ -68,11 +68,11 @@ def log_of(seed: int) -> list[Record]:
         elif way < 0.16:
             records.append(_expiry(offset, now_ms, rng, records))
         else:
-            letter = customers.write(now_ms)
+            operation = workload.next_operation(now_ms)
             source = offset if rng.random() < 0.93 else rng.randrange(offset + 1)  # L10: now and then a redelivery
             route = Route(RouteKind.COMMAND, 1, 0, source, 0, now_ms, unit_of("acme"), 0)
-            headers = [*letter.headers, (ROUTE_HEADER, encode_route(route))]
-            records.append(Record("shard", 0, offset, 0, now_ms, True, letter.key, letter.value, headers))
+            headers = [*operation.headers, (ROUTE_HEADER, encode_route(route))]
+            records.append(Record("shard", 0, offset, 0, now_ms, True, operation.key, operation.value, headers))
     return records
 
 
@@ -119,7 +119,7 @@ def run(records: list[Record], cuts: Sequence[int], *, book_accounts_max: int, a
     database = Database(clock, RULES)
     for number in range(slice_of(START_MS) - 100, slice_of(START_MS) + 200):
         database.tables.journal[number] = {}
-    store = FakeLaneStore(database, 0, SteadyPower())
+    store = FakeLaneStore(database, 0, NoCrashes())
     state = store.take_over(TOPIC_ID)
     decider = Decider(CONTEXT, state, LaneTimes({}, {}, next_offset=0, let_pass_below=1 << 62))
     answers: list[OutRecord] = []

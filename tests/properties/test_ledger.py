@@ -16,14 +16,14 @@ from processors.ledger.rows import Account, Hold, OpenRefund, Refunded
 from tests.properties.reference import Again, Reference, StoppedError
 from tests.properties.reference_fields import METADATA, mask
 from tests.properties.stories import STORIES, ReferenceAnswer, Step, Told, tell
-from tests.unit.ledger.lane import Sent, StraightLane
+from tests.unit.ledger.lane import Sent, SerialLane
 
 # Together below five seconds on one core: every rule about money is tried whenever someone saves a file.
 whole_stories = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 some_stories = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
-def sent_to(lane: StraightLane, told: Told) -> Answer | StoppedError:
+def sent_to(lane: SerialLane, told: Told) -> Answer | StoppedError:
     """Send a record; a stop is told apart, and the lane goes on as if the record had not been."""
     try:
         return lane.send(told.sent.command, now_ms=told.sent.now_ms, root=told.sent.root)
@@ -81,7 +81,7 @@ def rows_of(reference: Reference) -> tuple[object, ...]:
 @pytest.mark.rule("H5")
 def test_the_core_answers_as_the_naive_reference_does(steps: list[Step]) -> None:
     story = tell(steps)
-    lane = StraightLane()
+    lane = SerialLane()
 
     for told in story.told:
         answer = sent_to(lane, told)
@@ -98,7 +98,7 @@ def test_the_core_answers_as_the_naive_reference_does(steps: list[Step]) -> None
 @some_stories
 @pytest.mark.rule("L15")
 def test_the_trial_balance_of_every_level_and_currency_is_zero_after_every_command(steps: list[Step]) -> None:
-    lane = StraightLane()
+    lane = SerialLane()
 
     for told in tell(steps).told:
         sent_to(lane, told)
@@ -115,7 +115,7 @@ def test_the_trial_balance_of_every_level_and_currency_is_zero_after_every_comma
 @some_stories
 @pytest.mark.rule("H5")
 def test_what_is_held_and_counted_open_is_what_the_open_rows_say(steps: list[Step]) -> None:
-    lane = StraightLane()
+    lane = SerialLane()
 
     for told in tell(steps).told:
         sent_to(lane, told)
@@ -138,7 +138,7 @@ def test_what_is_held_and_counted_open_is_what_the_open_rows_say(steps: list[Ste
 @some_stories
 @pytest.mark.rule("H5")
 def test_available_of_a_checked_account_falls_below_zero_only_by_an_operator(steps: list[Step]) -> None:
-    lane = StraightLane()
+    lane = SerialLane()
 
     for told in tell(steps).told:
         before = {key: account.available for key, account in lane.rows.accounts.items()}
@@ -154,7 +154,7 @@ def test_available_of_a_checked_account_falls_below_zero_only_by_an_operator(ste
 @some_stories
 @pytest.mark.rule("L11")
 def test_a_refusal_leaves_everything_as_it_was(steps: list[Step]) -> None:
-    lane = StraightLane()
+    lane = SerialLane()
 
     for told in tell(steps).told:
         before = deepcopy(
@@ -172,7 +172,7 @@ def test_a_refusal_leaves_everything_as_it_was(steps: list[Step]) -> None:
 @some_stories
 @pytest.mark.rule("H5")
 def test_an_accounts_sequence_rises_by_one_with_each_change_and_only_then(steps: list[Step]) -> None:
-    lane = StraightLane()
+    lane = SerialLane()
     last: dict[tuple[str, str], int] = {}
 
     for told in tell(steps).told:
@@ -192,7 +192,7 @@ def test_an_accounts_sequence_rises_by_one_with_each_change_and_only_then(steps:
 @pytest.mark.rule("L9")
 def test_outcomes_do_not_depend_on_where_batches_are_cut(steps: list[Step], cuts: list[tuple[int, bool]]) -> None:
     log = [told.sent for told in tell(steps).told if not isinstance(told.answer, StoppedError)]
-    one_by_one, cut = StraightLane(), StraightLane()
+    one_by_one, cut = SerialLane(), SerialLane()
 
     answers = [one_by_one.batch([record])[0] for record in log]
 

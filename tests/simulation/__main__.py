@@ -6,8 +6,8 @@ import argparse
 import sys
 import time
 
-from tests.simulation.running import quiet, replay_command, violation_of
-from tests.simulation.world import World
+from tests.simulation.environment import Environment
+from tests.simulation.seeds import quiet, replay_command, violation_of
 
 
 def main() -> int:
@@ -22,7 +22,7 @@ def main() -> int:
     with quiet():
         for seed in range(options.seed, options.seed + options.seeds):
             if options.trace:
-                _print(f"seed {seed}: {World(seed).weather}")
+                _print(f"seed {seed}: {Environment(seed).options}")
             violation = violation_of(seed, trace=_print if options.trace else None)
             if violation is not None:
                 failed += 1

@@ -20,12 +20,12 @@ from processors.wire.signature import SIGNATURE_HEADER, sign
 from processors.workers.expirer import Expirer, ExpirerParts
 from processors.workers.partitions import PartitionWatch
 from processors.workers.router import RouterConfig, RouterParts
-from tests.simulation.customers import KEYRING
 from tests.simulation.fakes.consumers import FakeGroupConsumer
+from tests.simulation.fakes.crash_points import CrashPoints
 from tests.simulation.fakes.database import Database
-from tests.simulation.fakes.power import Power
 from tests.simulation.fakes.producers import FakeProducer
-from tests.simulation.processes import LoopProcess
+from tests.simulation.worker_process import LoopProcess
+from tests.simulation.workload import KEYRING
 
 TICK_MS = 5_000
 
@@ -35,28 +35,28 @@ class RouterProcess(LoopProcess):
 
     def boot(self) -> None:
         super().boot()
-        world = self.world
-        counts = {COMMANDS_TOPIC: world.weather.ingress_partitions}
+        environment = self.environment
+        counts = {COMMANDS_TOPIC: environment.options.ingress_partitions}
         config = RouterConfig(
-            ingress_partitions=world.weather.ingress_partitions,
-            lanes=world.weather.lanes,
+            ingress_partitions=environment.options.ingress_partitions,
+            lanes=environment.options.lanes,
             topic_prefix="",
-            dead_letters_topic=world.dead_letters_topic,
+            dead_letters_topic=environment.dead_letters_topic,
             batch_records_max=15,
             stop_deadline_s=10.0,
         )
         parts = RouterParts(
             join=lambda assigned, revoked: FakeGroupConsumer(
-                world.broker, world.commands_topic, world.router_group, self.name, self,
+                environment.broker, environment.commands_topic, environment.router_group, self.name, self,
                 on_assigned=assigned, on_revoked=revoked,
             ),
-            producer=world.makers.producer(world.broker, self),
-            read_directory=lambda: world.directory,
-            read_ingress_id=lambda: world.broker.topic(world.commands_topic).topic_id,
-            clock_s=lambda: world.clock.now_ms / 1000,
-            watch=PartitionWatch(counts, lambda: counts, lambda: world.clock.now_ms / 1000, process="router"),
+            producer=environment.components.producer(environment.broker, self),
+            read_directory=lambda: environment.directory,
+            read_ingress_id=lambda: environment.broker.topic(environment.commands_topic).topic_id,
+            clock_s=lambda: environment.clock.now_ms / 1000,
+            watch=PartitionWatch(counts, lambda: counts, lambda: environment.clock.now_ms / 1000, process="router"),
         )  # fmt: skip
-        self._router = world.makers.router(config, parts)
+        self._router = environment.components.router(config, parts)
 
     def turn(self) -> None:
         self._router.step(0)
@@ -65,13 +65,13 @@ class RouterProcess(LoopProcess):
 class FakeHoldReader:
     """What the expirer asks of ``stores.shard_reader``."""
 
-    def __init__(self, database: Database, power: Power) -> None:
+    def __init__(self, database: Database, crash_points: CrashPoints) -> None:
         self._database = database
-        self._power = power
+        self._crash_points = crash_points
 
     def lane_positions(self) -> Mapping[int, LanePosition]:
-        self._power.point("reader.lane_positions")
-        if self._power.fails("reader.lane_positions"):
+        self._crash_points.point("reader.lane_positions")
+        if self._crash_points.fails("reader.lane_positions"):
             raise Retryable("MySQL does not answer")
         tables = self._database.tables
         found = {}
@@ -81,7 +81,7 @@ class FakeHoldReader:
         return found
 
     def overdue_holds(self, lane: int, *, now_ms: int, holds_max: int) -> list[OverdueHold]:
-        self._power.point("reader.overdue_holds")
+        self._crash_points.point("reader.overdue_holds")
         tables = self._database.tables
         found = [
             (hold.expires_at_ms, OverdueHold(
@@ -98,25 +98,25 @@ class ExpirerProcess(LoopProcess):
 
     def boot(self) -> None:
         super().boot()
-        world = self.world
+        environment = self.environment
         self._next_ms = 0
         self._expirer = Expirer(
             ExpirerParts(
                 shard="s1",
-                topic=world.shard_topic,
-                lanes=world.weather.lanes,
-                reader=FakeHoldReader(world.database, self),
-                writer=FakeProducer(world.broker, self),
-                end_offset=lambda lane: world.broker.log(world.shard_topic, lane).next_offset,
+                topic=environment.shard_topic,
+                lanes=environment.options.lanes,
+                reader=FakeHoldReader(environment.database, self),
+                writer=FakeProducer(environment.broker, self),
+                end_offset=lambda lane: environment.broker.log(environment.shard_topic, lane).next_offset,
                 holds_max=10,
             )
         )
 
     def due(self) -> bool:
-        return self.world.clock.now_ms >= self._next_ms and not self.world.ticks_are_over
+        return self.environment.clock.now_ms >= self._next_ms and not self.environment.ticks_are_over
 
     def turn(self) -> None:
-        self._next_ms = self.world.clock.now_ms + TICK_MS
+        self._next_ms = self.environment.clock.now_ms + TICK_MS
         self._expirer.step()
 
 
@@ -125,9 +125,11 @@ class RecallerProcess(LoopProcess):
 
     def boot(self) -> None:
         super().boot()
-        world = self.world
-        self._consumer = FakeGroupConsumer(world.broker, world.results_topic, "balance-recaller", self.name, self)
-        self._producer = FakeProducer(world.broker, self)
+        environment = self.environment
+        self._consumer = FakeGroupConsumer(
+            environment.broker, environment.results_topic, "balance-recaller", self.name, self
+        )
+        self._producer = FakeProducer(environment.broker, self)
 
     def turn(self) -> None:
         records = self._consumer.poll(20, 0)
@@ -136,7 +138,7 @@ class RecallerProcess(LoopProcess):
             result = decode_result(record.value)
             if not result.journalled:
                 continue
-            self.world.archive[result.root, result.command_id] = result
+            self.environment.archive[result.root, result.command_id] = result
             if result.type is CommandType.REFUND and result.status is Status.OPEN:
                 self._producer.send(self._recall(result))
         if records:
@@ -144,7 +146,7 @@ class RecallerProcess(LoopProcess):
             self._consumer.commit({record.partition: record.offset + 1 for record in records})
 
     def _recall(self, refund: Result) -> OutRecord:
-        original = self.world.archive.get((refund.root, refund.related_id))
+        original = self.environment.archive.get((refund.root, refund.related_id))
         command_id = derived_id("RECALL_ORIGINAL", refund.transaction_id)
         if original is None:
             recall = RecallOriginal(
@@ -171,9 +173,9 @@ class RecallerProcess(LoopProcess):
                 original_levels=original.levels,
             )
         key, payload = refund.root.encode(), encode_command(recall)
-        partition = partition_of(refund.root, self.world.weather.ingress_partitions)
+        partition = partition_of(refund.root, self.environment.options.ingress_partitions)
         headers = [(SIGNATURE_HEADER, sign(KEYRING, key, payload))]
-        return OutRecord(self.world.commands_topic, partition, key, payload, headers)
+        return OutRecord(self.environment.commands_topic, partition, key, payload, headers)
 
 
 class RemoverProcess(LoopProcess):
@@ -184,8 +186,8 @@ class RemoverProcess(LoopProcess):
 
     def turn(self) -> None:
         self.point("remover")
-        database = self.world.database
-        lanes = range(self.world.weather.lanes)
+        database = self.environment.database
+        lanes = range(self.environment.options.lanes)
         if database.tables.stops or not all(self._is_known(lane) for lane in lanes):
             return
         number = min(database.tables.journal)
@@ -194,13 +196,13 @@ class RemoverProcess(LoopProcess):
                 database.drop_slice(number)
             except Retryable:
                 return
-            self.world.note(f"remover: slice {number} is gone")
+            self.environment.note(f"remover: slice {number} is gone")
         if not database.holders():  # their rows are locked
             self._forget_holds()
             self._forget_refunded()
 
     def _is_known(self, lane: int) -> bool:
-        tables = self.world.database.tables
+        tables = self.environment.database.tables
         return lane in tables.progress and bool(tables.rules_of(lane))
 
     def is_over(self, number: int) -> bool:
@@ -209,7 +211,7 @@ class RemoverProcess(LoopProcess):
 
     def windows(self) -> list[int]:
         """Return where each lane's window began when its results were published last."""
-        tables = self.world.database.tables
+        tables = self.environment.database.tables
         return [
             self.rules_at(lane, progress.published_offset).window_start_ms(progress.published_time_ms)
             for lane, progress in tables.progress.items()
@@ -217,23 +219,23 @@ class RemoverProcess(LoopProcess):
 
     def rules_at(self, lane: int, offset: int) -> Rules:
         """Return the rules in force at an offset, by which unpublished answers are given again."""
-        known = self.world.database.tables.rules_of(lane)
+        known = self.environment.database.tables.rules_of(lane)
         in_force = [rules for since, rules in known.items() if since <= offset]
         return (in_force or list(known.values()))[-1]
 
     def _archived(self, row: JournalRow) -> bool:
-        found = self.world.archive.get((row.root, row.command_id))
+        found = self.environment.archive.get((row.root, row.command_id))
         return found is not None and found.lane_offset == row.lane_offset
 
     def _forget_holds(self) -> None:
-        tables, since = self.world.database.tables, min(self.windows())
+        tables, since = self.environment.database.tables, min(self.windows())
         for key, hold in list(tables.holds.items()):
             if hold.remaining_minor == 0 and hold.expires_at_ms < since:
                 del tables.holds[key]
 
     def _forget_refunded(self) -> None:
-        world = self.world
-        tables = world.database.tables
+        environment = self.environment
+        tables = environment.database.tables
         since = min(
             self.rules_at(lane, progress.published_offset).recall_start_ms(progress.published_time_ms)
             for lane, progress in tables.progress.items()

@@ -29,9 +29,9 @@ from processors.wire.positions import GroupPosition
 from processors.wire.records import OutRecord, Record
 from processors.wire.signature import SIGNATURE_HEADER, KeyRing, sign, trusted_keys
 from processors.workers.shard import ShardConfig, ShardWorker
-from tests.simulation.customers import KEYRING
 from tests.simulation.fakes.clock import START_MS
-from tests.simulation.test_found import HOUR_MS, PLACE, TOPIC, Worker
+from tests.simulation.test_regressions import HOUR_MS, PLACE, TOPIC, Worker
+from tests.simulation.workload import KEYRING
 from tests.waiting import eventually
 
 

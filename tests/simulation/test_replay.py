@@ -15,13 +15,13 @@ from processors.wire.admission import Gate
 from processors.wire.commands import encode_command
 from processors.wire.records import Record
 from processors.wire.results import LaneIdentity, decode_result
-from tests.simulation.customers import KEYRING
 from tests.simulation.fakes.broker import Broker, record_of
 from tests.simulation.fakes.clock import START_MS
+from tests.simulation.fakes.crash_points import NoCrashes
 from tests.simulation.fakes.database import Database
 from tests.simulation.fakes.lane_store import FakeLaneStore
-from tests.simulation.fakes.power import SteadyPower
-from tests.simulation.test_found import HOUR_MS, PLACE, TOPIC, Worker
+from tests.simulation.test_regressions import HOUR_MS, PLACE, TOPIC, Worker
+from tests.simulation.workload import KEYRING
 
 
 class Topic:
@@ -62,7 +62,7 @@ def parts_of(worker: Worker, database: Database) -> ReplayParts:
     return ReplayParts(
         topic=topic,
         make_gate=lambda lane: Gate(keyring=KEYRING, lane=lane, lanes=1),
-        make_store=lambda lane: Target(database, lane, SteadyPower()),
+        make_store=lambda lane: Target(database, lane, NoCrashes()),
         make_context=lambda _lane: context,
         book_accounts_max=10,
     )

@@ -10,7 +10,7 @@ import os
 
 import pytest
 
-from tests.simulation.running import quiet, replay_command, trace_of, violation_of
+from tests.simulation.seeds import quiet, replay_command, trace_of, violation_of
 
 SEEDS = int(os.environ.get("SIMULATION_SEEDS", "2000"))
 FIRST_SEED = int(os.environ.get("SIMULATION_FIRST_SEED", "0"))

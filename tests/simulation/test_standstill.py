@@ -19,7 +19,7 @@ from processors.wire.records import OutRecord
 from processors.workers.shard import ShardConfig, ShardWorker
 from tests.simulation.fakes.consumers import FakeLaneLog
 from tests.simulation.fakes.lane_store import FakeLaneStore
-from tests.simulation.test_found import TOPIC, Worker
+from tests.simulation.test_regressions import TOPIC, Worker
 from tests.waiting import eventually
 
 STANDSTILL_S = 0.6
@@ -75,7 +75,7 @@ class GatedPublisher:
 
 
 def while_writing(worker: Worker, gate: Gate) -> LaneParts:
-    store = GatedStore(worker.database, 0, worker.power)
+    store = GatedStore(worker.database, 0, worker.crash_points)
     store.gate = gate
     return replace(worker.parts, store=store)
 
@@ -85,7 +85,7 @@ def while_publishing(worker: Worker, gate: Gate) -> LaneParts:
 
 
 def while_assigning(worker: Worker, gate: Gate) -> LaneParts:
-    log = GatedLog(worker.broker, worker.consumer, TOPIC, 0, power=worker.power)
+    log = GatedLog(worker.broker, worker.consumer, TOPIC, 0, crash_points=worker.crash_points)
     log.gate = gate
     gate.shut()
     return replace(worker.parts, log=log)

@@ -19,10 +19,10 @@ from processors.wire.records import OutRecord
 from processors.wire.route import ROUTE_HEADER, Route, RouteKind, encode_route
 from processors.wire.schemas import schema_of
 from processors.wire.signature import SIGNATURE_HEADER, KeyRing, sign, trusted_keys
-from tests.simulation.customers import KEYRING
+from tests.simulation.deployment import admit_of_the_first_release
 from tests.simulation.fakes.clock import START_MS
-from tests.simulation.rolling import admit_of_the_first_release
-from tests.simulation.test_found import HOUR_MS, PLACE, TOPIC, Worker
+from tests.simulation.test_regressions import HOUR_MS, PLACE, TOPIC, Worker
+from tests.simulation.workload import KEYRING
 from tests.unit.wire.build import confluent_framed
 
 TWO = KeyRing(signing="k2", keys={**KEYRING.keys, "k2": bytes([7]) * 32})

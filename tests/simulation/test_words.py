@@ -13,7 +13,7 @@ from processors.stores.rows import TimeTold
 from processors.wire.commands import encode_command
 from tests.simulation.fakes.clock import START_MS
 from tests.simulation.fakes.consumers import FakeLaneLog
-from tests.simulation.test_found import HOUR_MS, PLACE, TOPIC, Worker
+from tests.simulation.test_regressions import HOUR_MS, PLACE, TOPIC, Worker
 
 
 def stopped_ahead(*ahead_ms: int) -> Worker:

@@ -378,7 +378,7 @@ def test_only_partitions_are_read_in_which_somebody_waits() -> None:
         known = set(kafka.asked)
     with connected(kafka) as client:
         client.send(pay(client, "acme"))
-        assert len(kafka.tails[-1].places()) <= 5  # a root's partition by each power of two up to 16
+        assert len(kafka.tails[-1].places()) <= 5  # a root's partition by each crash_points of two up to 16
     assert len(known) > 5
 
 

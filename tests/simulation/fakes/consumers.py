@@ -10,8 +10,8 @@ from processors.lane.times import may_be_heard
 from processors.streams.consumer import AssignmentEvents
 from processors.wire.records import Record
 from tests.simulation.fakes.broker import Broker, OffsetOutOfRangeError, PartitionLog, record_of
+from tests.simulation.fakes.crash_points import CrashPoints
 from tests.simulation.fakes.groups import Group, Member
-from tests.simulation.fakes.power import Power
 
 
 @dataclass(slots=True)
@@ -40,20 +40,27 @@ class FakeShardConsumer:
     """``streams.consumer.RecordConsumer`` on the in-memory Kafka."""
 
     def __init__(
-        self, broker: Broker, topic: str, group: str, instance: str, *, events: AssignmentEvents, power: Power
+        self,
+        broker: Broker,
+        topic: str,
+        group: str,
+        instance: str,
+        *,
+        events: AssignmentEvents,
+        crash_points: CrashPoints,
     ) -> None:
         self.group: Group = broker.group(group)
         self._broker = broker
         self._topic = topic
         self._events = events
-        self._power = power
+        self._crash_points = crash_points
         self._assigned: set[int] = set()
         self._positions: dict[int, Position] = {}
         self._paused: set[int] = set()
         self.member: Member = self._join(instance)
 
     def poll(self, max_records: int, timeout_s: float) -> tuple[dict[int, list[Record]], dict[int, LaneStopped]]:  # noqa: ARG002
-        self._power.point("consumer.poll")
+        self._crash_points.point("consumer.poll")
         self._follow_group()
         records: dict[int, list[Record]] = {}
         stopped: dict[int, LaneStopped] = {}
@@ -73,8 +80,8 @@ class FakeShardConsumer:
         return read_on(log, position, records_max)
 
     def start(self, partition: int, offset: int, leader_epoch: int) -> None:
-        self._power.point("consumer.start")
-        if self._power.fails("consumer.start"):
+        self._crash_points.point("consumer.start")
+        if self._crash_points.fails("consumer.start"):
             raise Unavailable(f"partition {partition} was not positioned in time")
         if partition not in self._assigned:
             raise Fenced(f"partition {partition} was revoked")
@@ -85,7 +92,7 @@ class FakeShardConsumer:
 
     def _refuse_truncated(self, partition: int, position: Position) -> None:
         """Stop a lane whose log does not have its offset at once, as mostly; else the next poll does."""
-        if self._power.choose(2):
+        if self._crash_points.choose(2):
             try:
                 self.read_on(self._broker.log(self._topic, partition), position, 0)
             except OffsetOutOfRangeError as error:
@@ -98,14 +105,14 @@ class FakeShardConsumer:
         self._paused.discard(partition)
 
     def committed(self, partition: int) -> tuple[int, str] | None:
-        self._power.point("consumer.committed")
+        self._crash_points.point("consumer.committed")
         place = (self._topic, partition)
-        if self._power.fails("consumer.committed") or self._broker.pending_offset(self.group, place):
+        if self._crash_points.fails("consumer.committed") or self._broker.pending_offset(self.group, place):
             raise Unavailable(f"committed offset of {place} was not answered")
         return self.group.offsets.get(place)
 
     def close(self) -> None:
-        self._power.point("consumer.close")
+        self._crash_points.point("consumer.close")
 
     def _join(self, instance: str) -> Member:
         partitions = len(self._broker.topic(self._topic).partitions)
@@ -136,17 +143,19 @@ class FakeShardConsumer:
 class FakeLaneLog:
     """``lane.log.TopicLaneLog`` on the in-memory Kafka."""
 
-    def __init__(self, broker: Broker, consumer: FakeShardConsumer, topic: str, lane: int, *, power: Power) -> None:
+    def __init__(
+        self, broker: Broker, consumer: FakeShardConsumer, topic: str, lane: int, *, crash_points: CrashPoints
+    ) -> None:
         self.broker = broker
         self.consumer = consumer
         self.topic = topic
         self.lane = lane
-        self.power = power
+        self.crash_points = crash_points
         self.records_read = 0
 
     def topic_id(self) -> bytes:
-        self.power.point("log.topic_id")
-        if self.power.fails("log.topic_id"):
+        self.crash_points.point("log.topic_id")
+        if self.crash_points.fails("log.topic_id"):
             raise Unavailable(f"id of topic {self.topic} was not answered")
         return self.broker.topic(self.topic).topic_id
 
@@ -157,7 +166,7 @@ class FakeLaneLog:
         self.consumer.start(self.lane, offset, leader_epoch)
 
     def control_ahead(self, from_offset: int) -> tuple[list[Record], int]:
-        self.power.point("log.control_ahead")
+        self.crash_points.point("log.control_ahead")
         log = self.broker.log(self.topic, self.lane)
         records = [record_of(log, entry) for entry in log.entries if entry.offset >= from_offset]
         self.records_read += len(records)
@@ -173,7 +182,7 @@ class FakeGroupConsumer:
         topic: str,
         group: str,
         instance: str,
-        power: Power,
+        crash_points: CrashPoints,
         *,
         on_assigned: Callable[[Collection[int]], Mapping[int, int] | None] | None = None,
         on_revoked: Callable[[Collection[int]], None] | None = None,
@@ -181,7 +190,7 @@ class FakeGroupConsumer:
         self.group = broker.group(group)
         self._broker = broker
         self._topic = topic
-        self._power = power
+        self._crash_points = crash_points
         self._on_assigned = on_assigned
         self._on_revoked = on_revoked
         self._positions: dict[int, Position] = {}
@@ -189,7 +198,7 @@ class FakeGroupConsumer:
         self.member = self.group.join(instance, self._partitions, broker.clock.now_ms)
 
     def poll(self, max_records: int, timeout_s: float) -> list[Record]:  # noqa: ARG002
-        self._power.point("group.poll")
+        self._crash_points.point("group.poll")
         self._follow_group()
         found: list[Record] = []
         for partition in sorted(self._positions):
@@ -201,24 +210,24 @@ class FakeGroupConsumer:
         return found
 
     def commit(self, offsets: Mapping[int, int], metadata: str = "") -> None:
-        self._power.point("group.commit")
-        if self._power.fails("group.commit"):
-            if self._power.choose(2) and self.group.is_member(self.member):
+        self._crash_points.point("group.commit")
+        if self._crash_points.fails("group.commit"):
+            if self._crash_points.choose(2) and self.group.is_member(self.member):
                 self._store(offsets, metadata)
             raise Unavailable("the commit was not answered")
         self.group.check(self.member)
         self._store(offsets, metadata)
-        self._power.point("group.committed")
+        self._crash_points.point("group.committed")
 
     def committed(self, partitions: Collection[int]) -> dict[int, tuple[int, str]]:
-        self._power.point("group.committed_offsets")
+        self._crash_points.point("group.committed_offsets")
         known = self.group.offsets
         return {
             partition: known[self._topic, partition] for partition in partitions if (self._topic, partition) in known
         }
 
     def close(self) -> None:
-        self._power.point("group.close")
+        self._crash_points.point("group.close")
 
     def _store(self, offsets: Mapping[int, int], metadata: str) -> None:
         for partition, offset in offsets.items():

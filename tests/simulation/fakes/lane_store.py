@@ -6,8 +6,8 @@ from processors.faults import WAITING_FOR_A_TIME, Fenced, LaneStopped, Retryable
 from processors.ledger.book import Keys, Rows
 from processors.stores.rows import BatchDigest, BatchWrite, Fence, LaneState, StoredAnswer
 from processors.wire.results import decision_of
+from tests.simulation.fakes.crash_points import CrashPoints
 from tests.simulation.fakes.database import Database, Session
-from tests.simulation.fakes.power import Power
 from tests.simulation.fakes.tables import copy_account, copy_hold, copy_open_refund, copy_refunded
 
 TAKE_OVER_ATTEMPTS = 7  # L6: as many lock waits as are longer than wait_timeout
@@ -16,10 +16,10 @@ TAKE_OVER_ATTEMPTS = 7  # L6: as many lock waits as are longer than wait_timeout
 class FakeLaneStore:
     """A lane's rows over one session. What ``begin`` wrote is under way until ``finish``."""
 
-    def __init__(self, database: Database, lane: int, power: Power) -> None:
+    def __init__(self, database: Database, lane: int, crash_points: CrashPoints) -> None:
         self.database = database
         self.lane = lane
-        self.power = power
+        self.crash_points = crash_points
         self.session: Session | None = None
         self._owner_epoch: int | None = None
         self._next_offset = 0
@@ -29,22 +29,22 @@ class FakeLaneStore:
     # ------------------------------------------------------------------ ownership
 
     def take_over(self, topic_id: bytes) -> LaneState:
-        power, database, lane = self.power, self.database, self.lane
-        power.point("store.take_over")
+        crash_points, database, lane = self.crash_points, self.database, self.lane
+        crash_points.point("store.take_over")
         self._drop_session()
-        if power.fails("store.take_over"):
+        if crash_points.fails("store.take_over"):
             raise Unavailable("MySQL does not answer")
         session = self._lock_patiently()
         if lane not in database.tables.progress:
             database.new_lane(lane, topic_id)
-        way = power.choose(2) if power.fails("store.take_over.commit") else None
+        way = crash_points.choose(2) if crash_points.fails("store.take_over.commit") else None
         if way != 0:
             database.raise_owner_epoch(lane)
         state = self._state()
         database.release(session)
         if way is not None:
             raise UnknownOutcome("the takeover's COMMIT was not answered")
-        power.point("store.taken_over")
+        crash_points.point("store.taken_over")
         self.session = session
         self._owner_epoch = state.progress.owner_epoch
         self._next_offset = state.progress.next_offset
@@ -85,12 +85,12 @@ class FakeLaneStore:
     # ------------------------------------------------------------------ batches
 
     def begin(self, fence: Fence, write: BatchWrite | None, load: Keys, *, open_end: bool = False) -> None:
-        power, database = self.power, self.database
+        crash_points, database = self.crash_points, self.database
         assert not self._running, "the transaction before was not finished"
         assert write is None or not open_end, "what is written is given twice"
-        power.point("store.begin")
+        crash_points.point("store.begin")
         session = self._open_session()
-        if power.fails("store.begin"):
+        if crash_points.fails("store.begin"):
             self._drop_session()
             raise Retryable("the connection was lost before COMMIT")
         try:
@@ -103,13 +103,13 @@ class FakeLaneStore:
         self._running = True
         if not open_end:
             self.end(write)
-        power.point("store.begun")
+        crash_points.point("store.begun")
 
     def end(self, write: BatchWrite | None) -> None:
         if not self._running or write is None:
             return
         assert self.session is not None
-        self.power.point("store.end")
+        self.crash_points.point("store.end")
         self.session.write = copied = copy_write(write)
         self._trouble = self.database.try_out(copied)
 
@@ -124,12 +124,12 @@ class FakeLaneStore:
             raise Fenced(f"lane {self.lane} stands at {found}, it was at {fence}")
 
     def finish(self) -> None:
-        power, database, session = self.power, self.database, self.session
+        crash_points, database, session = self.crash_points, self.database, self.session
         if not self._running:
             return
         self._running = False
         assert session is not None
-        power.point("store.finish")
+        crash_points.point("store.finish")
         trouble, self._trouble = self._trouble, None
         if trouble is not None:
             self._drop_session()
@@ -137,19 +137,19 @@ class FakeLaneStore:
         if session.gone:
             self.session = None
             raise Retryable("the server gave the connection up")
-        if power.fails("store.finish"):
+        if crash_points.fails("store.finish"):
             self._lose_the_answer(session)
         write = session.write
         database.commit(session)
         if write is not None:
             self._next_offset = write.progress.next_offset
         session.used_ms = database.clock.now_ms
-        power.point("store.finished")
+        crash_points.point("store.finished")
 
     def _lose_the_answer(self, session: Session) -> None:
         """Lose the connection: before COMMIT, after it was carried out, with it, or with it still on the wire."""
         self.session = None
-        way = self.power.choose(4)
+        way = self.crash_points.choose(4)
         if way == 0:
             self.database.release(session)
             raise Retryable("the connection was lost before COMMIT")
@@ -158,7 +158,7 @@ class FakeLaneStore:
         elif way == 2:
             self.database.release(session)
         else:
-            session.committing = True  # the world carries it out, or gives it up, some time later
+            session.committing = True  # the environment carries it out, or gives it up, some time later
         raise UnknownOutcome("COMMIT was not answered")
 
     # ------------------------------------------------------------------ single questions
@@ -183,13 +183,13 @@ class FakeLaneStore:
         return borders[self.lane, max(known)] if known else None
 
     def stop(self, code: StopCode, detail: str) -> None:
-        self.power.point("store.stop")
+        self.crash_points.point("store.stop")
         database, lane = self.database, self.lane
         if self._owner_epoch is None:
             raise Fenced(f"lane {lane} was never taken over")
         if self._running:
             self._drop_session()
-        if self.power.fails("store.stop"):
+        if self.crash_points.fails("store.stop"):
             raise Retryable("the stop was not stored")
         session = database.connect()
         try:
@@ -205,15 +205,15 @@ class FakeLaneStore:
             database.tables.waiting[lane] = progress.next_offset
 
     def close(self) -> None:
-        self.power.point("store.close")
+        self.crash_points.point("store.close")
         self._drop_session()
 
     # ------------------------------------------------------------------ the connection
 
     def _ask(self, where: str) -> None:
-        self.power.point(where)
+        self.crash_points.point(where)
         assert self.session is not None, "take over first"
-        if self.power.fails(where):
+        if self.crash_points.fails(where):
             self._drop_session()
             raise Retryable(f"{where}: the connection was lost")
 

@@ -10,8 +10,8 @@ from processors.faults import Retryable, Unavailable, UnknownOutcome
 from processors.wire.positions import GroupPosition, encode_metadata
 from processors.wire.records import OutRecord
 from tests.simulation.fakes.broker import Broker
+from tests.simulation.fakes.crash_points import CrashPoints
 from tests.simulation.fakes.groups import Group, Member
-from tests.simulation.fakes.power import Power
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,42 +26,47 @@ class FakePublisher:
     """``streams.publisher.TransactionalPublisher`` on the in-memory Kafka."""
 
     def __init__(
-        self, broker: Broker, transactional_id: str, consumed_topic: str, membership: Membership, power: Power
+        self,
+        broker: Broker,
+        transactional_id: str,
+        consumed_topic: str,
+        membership: Membership,
+        crash_points: CrashPoints,
     ) -> None:
         self.broker = broker
         self.transactional_id = transactional_id
         self.consumed_topic = consumed_topic
         self.membership = membership
-        self.power = power
+        self.crash_points = crash_points
         self.epoch = -1
 
     def open(self) -> None:
-        self.power.point("publisher.open")
-        if self.power.fails("publisher.open"):
-            if self.power.choose(2):
+        self.crash_points.point("publisher.open")
+        if self.crash_points.fails("publisher.open"):
+            if self.crash_points.choose(2):
                 self.broker.open_transactional(self.transactional_id)
             raise Unavailable(f"{self.transactional_id}: init_transactions was not answered")
         self.epoch = self.broker.open_transactional(self.transactional_id)
-        self.power.point("publisher.opened")
+        self.crash_points.point("publisher.opened")
 
     def publish(self, records: Sequence[OutRecord], position: GroupPosition) -> None:
-        self.power.point("publish.begin")
+        self.crash_points.point("publish.begin")
         self.produce(records)
         self.send_offsets(position)
         self.commit()
 
     def produce(self, records: Sequence[OutRecord]) -> None:
-        power, broker = self.power, self.broker
+        crash_points, broker = self.crash_points, self.broker
         for index, record in enumerate(records):
             broker.write(record, broker.begin(self.transactional_id, self.epoch))
             if index % 4 == 1:
-                power.point("publish.produced")
-        if power.fails("publish.produce"):
+                crash_points.point("publish.produced")
+        if crash_points.fails("publish.produce"):
             broker.end(self.transactional_id, self.epoch, commit=False)
             raise Retryable(f"{self.transactional_id}: the transaction was aborted")
 
     def send_offsets(self, position: GroupPosition) -> None:
-        self.power.point("publish.offsets")
+        self.crash_points.point("publish.offsets")
         transaction = self.broker.begin(self.transactional_id, self.epoch)
         group = self.membership.group
         if not group.is_member(self.membership.member()):
@@ -71,18 +76,18 @@ class FakePublisher:
         transaction.offsets.append((group, place, position.next_offset, encode_metadata(position)))
 
     def commit(self) -> None:
-        self.power.point("publish.commit")
-        if self.power.fails("publish.commit"):
+        self.crash_points.point("publish.commit")
+        if self.crash_points.fails("publish.commit"):
             self._lose_the_answer()
         self.broker.end(self.transactional_id, self.epoch, commit=True)
-        self.power.point("publish.committed")
+        self.crash_points.point("publish.committed")
 
     def close(self) -> None:
-        self.power.point("publisher.close")
+        self.crash_points.point("publisher.close")
 
     def _lose_the_answer(self) -> None:
         """Time out on EndTxn: it never arrived, it was carried out, or it is still on the wire."""
-        way = self.power.choose(3)
+        way = self.crash_points.choose(3)
         if way == 1:
             self.broker.end(self.transactional_id, self.epoch, commit=True)
         elif way == 2:
@@ -93,9 +98,9 @@ class FakePublisher:
 class FakeProducer:
     """``streams.producer.IdempotentProducer`` on the in-memory Kafka: in order, without gaps, acknowledged later."""
 
-    def __init__(self, broker: Broker, power: Power) -> None:
+    def __init__(self, broker: Broker, crash_points: CrashPoints) -> None:
         self.broker = broker
-        self._power = power
+        self._crash_points = crash_points
         self.queue: deque[tuple[OutRecord, Callable[[], None] | None]] = deque()
         self._fault: Unavailable | None = None
 
@@ -110,12 +115,12 @@ class FakeProducer:
     def poll(self, timeout_s: float) -> None:  # noqa: ARG002 - the real one's signature
         """Deliver some of what waits, from the front."""
         if self.queue:
-            self._deliver(self._power.choose(len(self.queue) + 1))
+            self._deliver(self._crash_points.choose(len(self.queue) + 1))
         if self._fault is not None:
             raise self._fault
 
     def hurry(self) -> None:
-        self._deliver(self._power.choose(len(self.queue) + 1))
+        self._deliver(self._crash_points.choose(len(self.queue) + 1))
 
     def flush(self, deadline_s: float) -> None:  # noqa: ARG002
         self._deliver(len(self.queue))
@@ -123,19 +128,19 @@ class FakeProducer:
             raise self._fault
 
     def close(self) -> None:
-        self._power.point("producer.close")
+        self._crash_points.point("producer.close")
 
     def _deliver(self, count: int) -> None:
         for _ in range(count):
-            self._power.point("producer.deliver")
+            self._crash_points.point("producer.deliver")
             if self._fault is not None:
                 return
-            if self._power.fails("producer.deliver"):
+            if self._crash_points.fails("producer.deliver"):
                 self.give_up()
                 return
             record, on_delivered = self.queue.popleft()
             self.broker.write(record)
-            self._power.point("producer.delivered")
+            self._crash_points.point("producer.delivered")
             if on_delivered is not None:
                 on_delivered()
 

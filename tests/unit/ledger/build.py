@@ -23,7 +23,7 @@ from processors.ledger.commands import (
     VoidHold,
 )
 from processors.ledger.outcomes import Contra, Posting
-from tests.unit.ledger.lane import START_MS, Ids, StraightLane, expiry_id, recall_id
+from tests.unit.ledger.lane import START_MS, Ids, SerialLane, expiry_id, recall_id
 
 IDS = Ids()
 
@@ -109,9 +109,9 @@ def posting(address: str = "acme", contra: Contra = Contra.SETTLEMENT, **changes
     return Posting(address, contra, **{**fields, **changes})
 
 
-def lane_with(*addresses: str, balance: int = 100, **rules: Any) -> StraightLane:
+def lane_with(*addresses: str, balance: int = 100, **rules: Any) -> SerialLane:
     """Return a lane where accounts in USD are open, with a balance."""
-    lane = StraightLane(**rules)
+    lane = SerialLane(**rules)
     for address in addresses or ("acme",):
         lane.send(open_account(address=address))
         if balance:

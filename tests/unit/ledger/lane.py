@@ -45,7 +45,7 @@ def body_hash(command: Command) -> bytes:
     return hashlib.sha256(repr(replace(command, command_id=b"")).encode("utf-8", "surrogatepass")).digest()[:16]
 
 
-class StraightLane:
+class SerialLane:
     """The rows that a shard would have, and the book over them. Every batch is checked for what it said it changed."""
 
     def __init__(self, rules: Rules = RULES) -> None:

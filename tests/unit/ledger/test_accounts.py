@@ -8,7 +8,7 @@ from processors.ledger.commands import AccountStatus, Policy
 from processors.ledger.outcomes import Contra, Outcome, Reason, Status
 from processors.ledger.rows import Account
 from tests.unit.ledger.build import get_balance, lane_with, open_account, pay, place_hold, posting, update_account
-from tests.unit.ledger.lane import StraightLane
+from tests.unit.ledger.lane import SerialLane
 
 pytestmark = pytest.mark.rule("H5")
 
@@ -29,7 +29,7 @@ def test_an_account_begins_with_nothing_and_its_funds_are_checked() -> None:
 
 
 def test_an_opened_account_shows_itself_and_no_sequence() -> None:
-    lane = StraightLane()
+    lane = SerialLane()
     command = open_account(overdraft_limit=50, policy=Policy.UNCHECKED, address="acme:vn")
 
     assert lane.send(command) == Outcome(

@@ -12,7 +12,7 @@ from processors.ledger.decide import decide
 from processors.ledger.needs import collect_needs
 from processors.ledger.rows import Account, AccountKey, Decision
 from tests.unit.ledger import build
-from tests.unit.ledger.lane import RULES, START_MS, Sent, StraightLane
+from tests.unit.ledger.lane import RULES, START_MS, Sent, SerialLane
 
 
 def needs_of(command: Command, root: str = "acme") -> Keys:
@@ -104,7 +104,7 @@ def test_what_a_batch_opened_stays_while_the_batch_is_not_committed() -> None:
 
 
 def test_the_book_lets_go_of_what_no_batch_names() -> None:
-    lane = StraightLane()
+    lane = SerialLane()
     for address in ("a", "b", "c"):
         lane.send(build.open_account(address=address))
     kept = needs_of(build.pay(address="a"), "a")

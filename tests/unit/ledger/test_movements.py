@@ -10,7 +10,7 @@ from processors.ledger.outcomes import Contra, Outcome, Reason, RefusedBy, Statu
 from processors.ledger.rows import SystemKey
 from processors.ledger.rules import BALANCE_MINOR_MIN, Rules
 from tests.unit.ledger.build import adjust, collect, lane_with, pay, posting, top_up, transfer, update_account
-from tests.unit.ledger.lane import StraightLane
+from tests.unit.ledger.lane import SerialLane
 
 
 def adjusted_when_frozen(direction: Direction, release: int) -> Outcome:
@@ -21,7 +21,7 @@ def adjusted_when_frozen(direction: Direction, release: int) -> Outcome:
     return answer
 
 
-def decided(lane: StraightLane, command: Command) -> tuple[Answer, dict[SystemKey, int]]:
+def decided(lane: SerialLane, command: Command) -> tuple[Answer, dict[SystemKey, int]]:
     """Return the answer, and by how much it changed which system accounts."""
     before = dict(lane.system)
     answer = lane.send(command)

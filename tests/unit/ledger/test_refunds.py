@@ -24,7 +24,7 @@ from tests.unit.ledger.build import (
     top_up,
     update_account,
 )
-from tests.unit.ledger.lane import DAY_MS, RULES, START_MS, StraightLane
+from tests.unit.ledger.lane import DAY_MS, RULES, START_MS, SerialLane
 
 WINDOW_MS, PERIOD_MS = RULES.window_ms, RULES.refund_period_ms
 
@@ -34,7 +34,7 @@ def reason_of(answer: object) -> Reason:
     return answer.reason
 
 
-def waiting_refund(lane: StraightLane, age_ms: int = WINDOW_MS + 1, **wishes: Any) -> Refund:
+def waiting_refund(lane: SerialLane, age_ms: int = WINDOW_MS + 1, **wishes: Any) -> Refund:
     """Leave a refund open on an original of which only the archive knows."""
     wish = refund(**{"original_id": IDS.at(START_MS - age_ms), **wishes})
     answer = lane.send(wish)
@@ -206,7 +206,7 @@ def test_a_recall_counts_what_was_given_back_while_the_journal_knew_the_original
     assert reason_of(answer) is Reason.REFUND_ABOVE_ORIGINAL
 
 
-def refunded_before(lane: StraightLane) -> Refund:
+def refunded_before(lane: SerialLane) -> Refund:
     """Leave a second refund open on an original of 30 of which a part was given back."""
     first = waiting_refund(lane)
     lane.send(recall(first, original_amount_minor=30))

@@ -23,7 +23,7 @@ from processors.ledger.outcomes import PRECEDENCE, Outcome, Reason, Status
 from processors.ledger.rules import AMOUNT_MINOR_MAX, RULES_RELEASE
 from processors.ledger.validity import why_invalid
 from tests.unit.ledger import build
-from tests.unit.ledger.lane import RULES, START_MS, StraightLane
+from tests.unit.ledger.lane import RULES, START_MS, SerialLane
 
 ALL_WRONG = {"address": "ACME:", "currency": "XXX", "metadata": b"{"}
 GOOD_FIELDS = {"address": "acme", "currency": "USD", "metadata": b""}
@@ -210,7 +210,7 @@ def test_every_command_is_decided_by_a_rule_of_its_own(kind: type[Command]) -> N
             *(build.refund(), build.recall(build.refund()), build.transfer(), build.get_balance()),
         )
     }
-    answer = StraightLane().send(made[kind], now_ms=START_MS)
+    answer = SerialLane().send(made[kind], now_ms=START_MS)
 
     if kind in (ExpireHold, RecallOriginal):
         assert answer is None

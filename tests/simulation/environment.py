@@ -1,4 +1,8 @@
-"""One seeded run: a scheduler that lets everything take its turn, and cuts it off or has it stand still anywhere."""
+"""The environment of one seeded run: broker, database, clock, processes, and the scheduler that has them take turns.
+
+At every crash point (``fakes.crash_points``) the scheduler may have the process crash, or stand still while others
+go on.
+"""
 
 from __future__ import annotations
 
@@ -18,22 +22,22 @@ from processors.wire.admission import admit
 from processors.wire.directory import DirectoryHead, ShardRecord
 from processors.wire.results import LaneIdentity, Result
 from processors.workers.router import Router
-from tests.simulation.checks import Checks, Violation, demand
-from tests.simulation.customers import Customers
+from tests.simulation.checker import Checker, Violation, demand
+from tests.simulation.deployment import Deployment
 from tests.simulation.fakes.broker import Broker, End, PartitionLog
 from tests.simulation.fakes.clock import START_MS, Clock
 from tests.simulation.fakes.consumers import FakeLaneLog, FakeShardConsumer
+from tests.simulation.fakes.crash_points import Crash
 from tests.simulation.fakes.database import Database, Session
 from tests.simulation.fakes.lane_store import FakeLaneStore
-from tests.simulation.fakes.power import PowerCut
 from tests.simulation.fakes.producers import FakeProducer, FakePublisher
-from tests.simulation.fate import Fate
-from tests.simulation.processes import Actor, Process, WorkerProcess
-from tests.simulation.releasing import Installer
-from tests.simulation.rolling import Installation
+from tests.simulation.nemesis import Nemesis
+from tests.simulation.outside_actors import Background, Gateways, Operator, Supervisor
+from tests.simulation.run_options import RunOptions, draw_options
 from tests.simulation.services import ExpirerProcess, RecallerProcess, RemoverProcess, RouterProcess
-from tests.simulation.surroundings import Background, Gateways, Operator, Supervisor
-from tests.simulation.weather import Weather, weather_of
+from tests.simulation.upgrade_nemesis import UpgradeNemesis
+from tests.simulation.worker_process import Actor, Process, WorkerProcess
+from tests.simulation.workload import Workload
 
 PAUSES_NESTED_MAX = 2
 DRAIN_ROUNDS_MAX = 400
@@ -43,8 +47,8 @@ _STOPS_OF_A_LOST_LOG = {StopCode.LOG_TRUNCATED, StopCode.LOG_REWRITTEN, StopCode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Makers:
-    """What the service is made of. A test that takes a protection out puts something else here."""
+class Components:
+    """The classes that the service is made of. A mutation (``mutations``) puts another class in the place of one."""
 
     lane: Callable[[LaneParts], Lane] = Lane
     store: type[FakeLaneStore] = FakeLaneStore
@@ -59,8 +63,8 @@ class Makers:
     keeps_queued: bool = False  # L12 taken out
 
 
-class World:
-    """Everything there is in one run."""
+class Environment:
+    """Everything that one run consists of, and the only source of randomness in it."""
 
     commands_topic = "balance.commands"
     shard_topic = "balance.shard.s1"
@@ -70,39 +74,43 @@ class World:
     router_group = "balance-router"
 
     def __init__(
-        self, seed: int, *, makers: Makers | None = None, weather: Callable[[Weather], Weather] | None = None
+        self,
+        seed: int,
+        *,
+        components: Components | None = None,
+        options: Callable[[RunOptions], RunOptions] | None = None,
     ) -> None:
         self.rng = Random(seed)
-        drawn = weather_of(self.rng)
-        self.weather = drawn if weather is None else weather(drawn)
-        self.makers = makers or Makers()
+        drawn = draw_options(self.rng)
+        self.options = drawn if options is None else options(drawn)
+        self.components = components or Components()
         self.trace: Callable[[str], None] | None = None
         self.clock = Clock()
         self.broker = Broker(self.clock)
         self._make_topics()
-        self.database = Database(self.clock, self.weather.rules)
+        self.database = Database(self.clock, self.options.rules)
         self.database.on_wait = self._waited_for
         self.archive: dict[tuple[str, bytes], Result] = {}
         self.ticks_are_over = False
-        self.calm = False
-        self.stop_codes: dict[int, set[StopCode]] = {}  # lane -> what a disaster must stop it with
+        self.healed = False
+        self.stop_codes: dict[int, set[StopCode]] = {}  # lane -> what damage to a log must stop it with
         self.may_stop: set[StopCode] = set()  # what may stop any other lane
         self._first_slice = slice_of(START_MS) - 8
         self.keep_slices()
         topic_id = self.broker.topic(self.shard_topic).topic_id
-        contexts = [self.context(lane, topic_id) for lane in range(self.weather.lanes)]
-        self.checks = Checks(self.broker, self.database, self.shard_topic, contexts, self.weather.rules)
-        self.checks.clocks_ahead_ms = self.weather.worker_ahead_ms
-        self._until_cut = self._draw(self.weather.cuts_every)
-        self._until_failure = self._draw(self.weather.failures_every)
+        contexts = [self.context(lane, topic_id) for lane in range(self.options.lanes)]
+        self.checker = Checker(self.broker, self.database, self.shard_topic, contexts, self.options.rules)
+        self.checker.clocks_ahead_ms = self.options.worker_ahead_ms
+        self._until_crash = self._draw(self.options.crashes_every)
+        self._until_failure = self._draw(self.options.failures_every)
         self._pauses = 0
         self._start()
 
     def _make_topics(self) -> None:
-        weather, broker = self.weather, self.broker
-        ingress = broker.make_topic(self.commands_topic, weather.ingress_partitions)
-        shard = broker.make_topic(self.shard_topic, weather.lanes)
-        broker.make_topic(self.results_topic, weather.results_partitions)
+        options, broker = self.options, self.broker
+        ingress = broker.make_topic(self.commands_topic, options.ingress_partitions)
+        shard = broker.make_topic(self.shard_topic, options.lanes)
+        broker.make_topic(self.results_topic, options.results_partitions)
         broker.make_topic(self.dead_letters_topic, 1)
         broker.make_topic(DIRECTORY_TOPIC, 1)  # for the routers' notes; the rest of it is `directory`
         directory = Directory()
@@ -116,34 +124,34 @@ class World:
         )
 
     def _start(self) -> None:
-        self.installation = Installation(self)
+        self.deployment = Deployment(self)
         self.processes: list[Process] = [
             WorkerProcess(self, "worker-1"),
             WorkerProcess(self, "worker-2"),
             RouterProcess(self, "router-1"),
             RouterProcess(self, "router-2"),
             ExpirerProcess(self, "expirer"),
-            self.makers.recaller(self, "recaller"),
-            self.makers.remover(self, "remover"),
+            self.components.recaller(self, "recaller"),
+            self.components.remover(self, "remover"),
         ]
         for process in self.processes:
             process.boot()
-        self.customers = Customers(self.rng, self.weather.roots)
+        self.workload = Workload(self.rng, self.options.roots)
         self.gateways = Gateways(self)
         self.operator = Operator(self)
-        self.fate = Fate(self)
+        self.nemesis = Nemesis(self)
         self.surroundings: list[Actor] = [
-            self.gateways, self.gateways, Background(self), Supervisor(self), self.operator, self.fate,
+            self.gateways, self.gateways, Background(self), Supervisor(self), self.operator, self.nemesis,
         ]  # fmt: skip
-        if self.weather.rolls:
-            self.surroundings.append(Installer(self))
+        if self.options.rolling_upgrades:
+            self.surroundings.append(UpgradeNemesis(self))
 
     def context(self, lane: int, topic_id: bytes) -> LaneContext:
         return LaneContext(
             identity=LaneIdentity(shard="s1", incarnation=topic_id, lane=lane),
-            lanes=self.weather.lanes,
+            lanes=self.options.lanes,
             results_topic=self.results_topic,
-            results_partitions=self.weather.results_partitions,
+            results_partitions=self.options.results_partitions,
             dead_letters_topic=self.dead_letters_topic,
         )
 
@@ -152,7 +160,7 @@ class World:
             self.trace(f"{(self.clock.now_ms - START_MS) / 1000:12.3f} s  {'    ' * self._pauses}{what}")
 
     def batch_size(self) -> int:
-        return 50 if self.calm else self.rng.randrange(self.weather.batch_max + 1)
+        return 50 if self.healed else self.rng.randrange(self.options.batch_max + 1)
 
     def keep_slices(self) -> None:
         """Make the journal's partitions far enough ahead (A7)."""
@@ -161,27 +169,27 @@ class World:
         for number in range(top + 1, slice_of(self.clock.now_ms) + SLICES_AHEAD):
             journal[number] = {}
 
-    # ------------------------------------------------------------------ trouble
+    # ------------------------------------------------------------------ crashes, pauses and lost answers
 
     def _draw(self, every: int) -> int:
-        """Return how many calls pass until the next trouble; with 0, none ever comes."""
+        """Return how many calls pass until it happens next; with 0, none ever comes."""
         return 1 + int(self.rng.expovariate(1 / every)) if every else -1
 
     def point(self, process: Process, where: str) -> None:
         if not process.alive:
-            raise PowerCut
-        self._until_cut -= 1
-        if self._until_cut or self.calm:
+            raise Crash
+        self._until_crash -= 1
+        if self._until_crash or self.healed:
             return
-        self._until_cut = self._draw(self.weather.cuts_every)
-        if self.rng.random() < self.weather.pause_share:
+        self._until_crash = self._draw(self.options.crashes_every)
+        if self.rng.random() < self.options.pause_share:
             if self._pauses < PAUSES_NESTED_MAX:
                 self._pause(process, where)
         else:
-            self.note(f"{process.name} is cut off at {where}")
+            self.note(f"{process.name} crashes at {where}")
             self.kill(process)
         if not process.alive:
-            raise PowerCut
+            raise Crash
 
     def _pause(self, process: Process, where: str) -> None:
         """Have the thread stand still within a call, alone or with its process, while the others go on."""
@@ -197,9 +205,9 @@ class World:
 
     def fails(self, process: Process, where: str) -> bool:
         self._until_failure -= 1
-        if self._until_failure or self.calm:
+        if self._until_failure or self.healed:
             return False
-        self._until_failure = self._draw(self.weather.failures_every)
+        self._until_failure = self._draw(self.options.failures_every)
         self.note(f"{process.name} gets no answer at {where}")
         return True
 
@@ -217,10 +225,10 @@ class World:
         process.stores = []
 
     def lane_stopped(self, lane: int, stop: LaneStopped) -> None:
-        """Take note that a stop was stored; only a disaster, or a clock that is ahead, may have led to it."""
+        """Take note that a stop was stored; only damage to a log, or a clock that is ahead, may have led to it."""
         self.note(f"lane {lane} is stopped: {stop}")
         allowed = self.stop_codes.get(lane, set()) | self.may_stop | {StopCode.CLOCK_AHEAD}
-        allowed |= self.installation.may_stop(lane)
+        allowed |= self.deployment.may_stop(lane)
         demand(stop.code in allowed, f"lane {lane} stopped: {stop}")
 
     def _waited_for(self, holder: Session) -> None:
@@ -251,7 +259,7 @@ class World:
         actor.busy = True
         try:
             actor.step()
-        except PowerCut:
+        except Crash:
             assert actor.process is not None
         finally:
             actor.busy = False
@@ -264,18 +272,18 @@ class World:
         Raises:
             Violation: Something did not hold.
         """
-        weather = self.weather
-        before = self.rng.randrange(weather.steps) if weather.disaster else weather.steps
+        options = self.options
+        before = self.rng.randrange(options.steps) if options.log_damage else options.steps
         self.take_steps(before)
-        if weather.disaster is not None:
-            self.fate.strike(weather.disaster)
-            self.take_steps(weather.steps - before)
+        if options.log_damage is not None:
+            self.nemesis.damage_log(options.log_damage)
+            self.take_steps(options.steps - before)
         self._drain()
-        self.checks.finish(self.commands_topic, is_whole=lambda lane: lane not in self.database.tables.stops)
+        self.checker.finish(self.commands_topic, is_whole=lambda lane: lane not in self.database.tables.stops)
 
     def _drain(self) -> None:
-        """Have everything brought to its end, without further trouble."""
-        self.calm = True
+        """Have everything brought to its end, with the nemesis gone and every process started again."""
+        self.healed = True
         self.clock.broker_ahead_ms = 0
         self.gateways.finish()
         for rounds in range(DRAIN_ROUNDS_MAX):
@@ -289,7 +297,7 @@ class World:
         raise Violation(f"it does not come to an end: {self._told()}")
 
     def _all_done(self) -> bool:
-        return self._ingress_done() and all(self._lane_done(lane) for lane in range(self.weather.lanes))
+        return self._ingress_done() and all(self._lane_done(lane) for lane in range(self.options.lanes))
 
     def _ingress_done(self) -> bool:
         routed = self.broker.group(self.router_group).offsets
@@ -309,21 +317,21 @@ class World:
         code, _ = self.database.tables.stops.get(lane, (None, ""))
         if code is not None and code in self.stop_codes.get(lane, self.may_stop):
             return code in _STOPS_OF_A_LOST_LOG or self._is_published(lane, progress.next_offset)
-        if code is StopCode.CLOCK_AHEAD and lane in self.stop_codes:  # the disaster took the operator's word, too
+        if code is StopCode.CLOCK_AHEAD and lane in self.stop_codes:  # the operator's word was lost with the log, too
             return (lane, progress.next_offset) in self.operator.told
         log = self.broker.log(self.shard_topic, lane)
-        return lane not in self.stop_codes and progress.next_offset == log.next_offset == self.checks.published[lane]
+        return lane not in self.stop_codes and progress.next_offset == log.next_offset == self.checker.published[lane]
 
     def _is_published(self, lane: int, next_offset: int) -> bool:
         """Say whether all that was decided is published, as far as the log still has what it answers."""
-        unpublished = set(range(self.checks.published[lane], next_offset))
+        unpublished = set(range(self.checker.published[lane], next_offset))
         return not unpublished or not unpublished <= {
             entry.offset for entry in self.broker.log(self.shard_topic, lane).entries
         }
 
     def _told(self) -> str:
         lanes = [
-            f"lane {lane}: D {progress.next_offset}, P {self.checks.published[lane]}, "
+            f"lane {lane}: D {progress.next_offset}, P {self.checker.published[lane]}, "
             f"end {self.broker.log(self.shard_topic, lane).next_offset}, {self.database.tables.stops.get(lane)}"
             for lane, progress in self.database.tables.progress.items()
         ]

@@ -1,19 +1,19 @@
-"""Where a process may be cut off, stand still, or be left without an answer: every call into a fake passes here."""
+"""Crash points: where a process may crash, stand still, or get no answer. Every call into a fake passes some."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
 
-class PowerCut(BaseException):
-    """The process ends here. Nothing of ours may catch it; what a ``finally`` still calls has no effect."""
+class Crash(BaseException):
+    """The process crashes here. Nothing of ours may catch it; what a ``finally`` still calls has no effect."""
 
 
-class Power(Protocol):
-    """What keeps a process running, as far as the fakes are concerned."""
+class CrashPoints(Protocol):
+    """What a fake asks at each point of its process."""
 
     def point(self, where: str) -> None:
-        """Pass a place between two effects: the process may be cut here, or stand still while others go on."""
+        """Pass a place between two effects: the process may crash here, or stand still while others go on."""
 
     def fails(self, where: str) -> bool:
         """Say whether the server's answer gets lost here; what did happen is for the fake to choose."""
@@ -22,8 +22,8 @@ class Power(Protocol):
         """Return one of so many ways, 0 to ``ways - 1``."""
 
 
-class SteadyPower:
-    """Nothing ever goes wrong; for tests of the fakes themselves. ``failures`` names calls that fail, once each."""
+class NoCrashes:
+    """No process ever crashes; for tests step by step. ``failures`` names calls that fail, once each."""
 
     def __init__(self) -> None:
         self.failures: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""What must hold: during a run, at every commit and every Kafka transaction, and at its end."""
+"""The checker: what must hold at every commit of MySQL, at every Kafka transaction, and at the end of a run."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from processors.wire.dead_letters import decode_dead_letter
 from processors.wire.positions import decode_metadata
 from processors.wire.records import Record
 from processors.wire.results import Result, decode_result
+from tests.simulation.deployment import EVERY_KEY, OTHER_GATE, SETTINGS
 from tests.simulation.fakes.broker import Broker, PartitionLog, Transaction, record_of
 from tests.simulation.fakes.database import Database
-from tests.simulation.rolling import EVERY_KEY, OTHER_GATE, SETTINGS
-from tests.simulation.straight import StraightRun
+from tests.simulation.lane_model import LaneModel
 
 AnswerKey = tuple[int, int, int]  # lane, offset, place among the record's answers
 
 
 class Violation(BaseException):
-    """Something that must hold does not."""
+    """An invariant does not hold."""
 
 
 def demand(holds: bool, what: str) -> None:
@@ -34,13 +34,13 @@ def demand(holds: bool, what: str) -> None:
         raise Violation(what)
 
 
-class Checks:
-    """Compares everything that becomes durable or visible with the straight runs of the same logs."""
+class Checker:
+    """Compares everything that becomes durable or visible with the models of the lanes (``lane_model``)."""
 
     def __init__(
         self, broker: Broker, database: Database, topic: str, contexts: list[LaneContext], rules: Rules
     ) -> None:
-        self.straight = [StraightRun(context, rules, EVERY_KEY, SETTINGS) for context in contexts]
+        self.models = [LaneModel(context, rules, EVERY_KEY, SETTINGS) for context in contexts]
         self.lost: dict[tuple[int, int], Record] = {}  # records that a log no longer has, as they were
         self.log_ends: dict[int, int] = {}  # lane -> where its first log ended, once another took its place
         self.results: list[Result] = []  # every visible one, in order
@@ -60,18 +60,18 @@ class Checks:
         database.on_commit = self.batch_committed
         broker.on_visible = self.transaction_committed
 
-    # ------------------------------------------------------------------ the straight run
+    # ------------------------------------------------------------------ the model
 
     def decide_up_to(self, lane: int, offset: int) -> None:
-        """Have the straight run decide what a lane says it decided."""
-        straight = self.straight[lane]
-        straight.hear(self._written(lane))
-        while straight.next_offset < offset:
-            record = self._record(lane, straight.next_offset)
-            demand(record is not None, f"lane {lane} decided up to {offset}, its log has no {straight.next_offset}")
+        """Have the model decide what a lane says it decided."""
+        model = self.models[lane]
+        model.hear(self._written(lane))
+        while model.next_offset < offset:
+            record = self._record(lane, model.next_offset)
+            demand(record is not None, f"lane {lane} decided up to {offset}, its log has no {model.next_offset}")
             assert record is not None
             try:
-                answers = straight.decide(record)
+                answers = model.decide(record)
             except LaneStopped as stop:
                 raise Violation(f"lane {lane} decided offset {record.offset}, which must stop it: {stop}") from stop
             for place, answer in enumerate(answers):
@@ -79,15 +79,15 @@ class Checks:
 
     def rules_at_end(self, lane: int) -> Rules:
         """Return the rules that are in force behind a lane's log as it is now."""
-        straight = self.straight[lane]
-        straight.hear(self._written(lane))
-        return straight.heard_rules
+        model = self.models[lane]
+        model.hear(self._written(lane))
+        return model.heard_rules
 
     def _written(self, lane: int) -> Iterator[Record]:
         """Yield the records that stand in a lane's log now, from the first that was not decided."""
         log, end = self._logs[lane], self.log_ends.get(lane)
         for entry in log.entries:
-            if entry.offset >= self.straight[lane].next_offset and (end is None or entry.offset < end):
+            if entry.offset >= self.models[lane].next_offset and (end is None or entry.offset < end):
                 yield record_of(log, entry)
 
     def _record(self, lane: int, offset: int) -> Record | None:
@@ -108,11 +108,11 @@ class Checks:
         offset = progress.next_offset
         self.decide_up_to(lane, offset)
         self._durable[lane] = max(self._durable[lane], offset)
-        state = self.straight[lane].states[offset]
+        state = self.models[lane].states[offset]
         for name in ("digest", "last_time_ms", "version_us", "leader_epoch"):
             demand(
                 getattr(progress, name) == getattr(state, name),
-                f"lane {lane} at {offset}: {name} is not that of a straight run",
+                f"lane {lane} at {offset}: {name} is not that of the model",
             )
         demand(
             progress.last_time_ms
@@ -152,10 +152,10 @@ class Checks:
         self, log: PartitionLog, key: bytes | None, value: bytes, headers: list[tuple[str, bytes]]
     ) -> None:
         place = self._places.get((log.topic, value))
-        demand(place is not None, f"{log.topic} got a record that a straight run does not have: {_told(value)}")
+        demand(place is not None, f"{log.topic} got a record that the model does not have: {_told(value)}")
         assert place is not None
         lane, offset, index = place
-        answer = self.straight[lane].answers[offset][index]
+        answer = self.models[lane].answers[offset][index]
         demand(
             (answer.partition, answer.key, answer.headers) == (log.number, key, headers),
             f"the answer to lane {lane} offset {offset} has another partition, key or headers",
@@ -173,7 +173,7 @@ class Checks:
         demand(position is not None, f"lane {lane}: metadata {metadata!r} is not ours")
         assert position is not None
         demand(
-            position.digest == self.straight[lane].states[offset].digest,
+            position.digest == self.models[lane].states[offset].digest,
             f"lane {lane} published up to {offset} with another digest",
         )
         demand(offset >= self.published[lane], f"lane {lane}: P went back from {self.published[lane]} to {offset}")
@@ -183,7 +183,7 @@ class Checks:
 
     def complete(self, lane: int) -> int:
         """Return the offset below which every answer of a lane is visible."""
-        answers, offset = self.straight[lane].answers, self._complete[lane]
+        answers, offset = self.models[lane].answers, self._complete[lane]
         while offset in answers and all(self._visible[lane, offset, index] for index in range(len(answers[offset]))):
             offset += 1
         self._complete[lane] = offset
@@ -205,7 +205,7 @@ class Checks:
             if is_whole(lane):
                 demand(progress[lane].next_offset == log.next_offset, f"lane {lane} stands at {progress[lane]}")
                 demand(self.complete(lane) == log.next_offset, f"lane {lane}: visible up to {self.complete(lane)}")
-        if all(self.straight[lane].next_offset == progress[lane].next_offset for lane in lanes):
+        if all(self.models[lane].next_offset == progress[lane].next_offset for lane in lanes):
             self._compare_tables()
         if all(is_whole(lane) for lane in lanes):
             self._check_nothing_is_lost(commands_topic)
@@ -218,7 +218,7 @@ class Checks:
 
     def _check_nothing_is_lost(self, commands_topic: str) -> None:
         """Every record of the ingress came to a lane, which answered it (``complete``), or is a dead letter."""
-        met = {place for straight in self.straight for place in straight.met}
+        met = {place for model in self.models for place in model.met}
         for entry in self._broker.log(self._contexts[0].dead_letters_topic, 0).entries:
             if entry.transaction is None and entry.value is not None:
                 letter = decode_dead_letter(entry.value)
@@ -231,19 +231,19 @@ class Checks:
         tables = self._database.tables
         for name in ("accounts", "holds", "open_refunds", "lane_times", "rules"):
             wanted: dict[Any, Any] = {}
-            for straight in self.straight:
-                wanted.update(getattr(straight.tables, name))
+            for model in self.models:
+                wanted.update(getattr(model.tables, name))
             found = getattr(tables, name)
             if name == "rules":
                 found = {key: row for key, row in found.items() if row[0]}
             if name == "holds":  # the remover takes those that expired (H2)
                 wanted = {key: row for key, row in wanted.items() if row.remaining_minor or key in found}
-            demand(found == wanted, f"table {name} is {found}, a straight run's {wanted}")
-        for lane, straight in enumerate(self.straight):
-            demand(tables.ingress[lane] == straight.tables.ingress.get(lane, {}), f"ingress positions of lane {lane}")
-        system = {key: balance for straight in self.straight for key, balance in straight.tables.system.items()}
-        demand(tables.system == system, "system accounts are not those of a straight run")
-        refunded = {key: row for straight in self.straight for key, row in straight.tables.refunded.items()}
+            demand(found == wanted, f"table {name} is {found}, the model's {wanted}")
+        for lane, model in enumerate(self.models):
+            demand(tables.ingress[lane] == model.tables.ingress.get(lane, {}), f"ingress positions of lane {lane}")
+        system = {key: balance for model in self.models for key, balance in model.tables.system.items()}
+        demand(tables.system == system, "system accounts are not those of the model")
+        refunded = {key: row for model in self.models for key, row in model.tables.refunded.items()}
         for key, row in tables.refunded.items():  # the remover takes old ones (H3)
             demand(refunded[key] == row, f"refunded {key}")
 
@@ -252,11 +252,11 @@ class Checks:
 
         Its keys file and its registry ids are others: what the log does not name counts for nothing.
         """
-        live = self.straight[lane]
+        live = self.models[lane]
         live.hear(self._written(lane))
         if not live.words:
             return
-        replay = StraightRun(self._contexts[lane], live.rules, OTHER_GATE.keyring, OTHER_GATE.confluent)
+        replay = LaneModel(self._contexts[lane], live.rules, OTHER_GATE.keyring, OTHER_GATE.confluent)
         replay.hear(live.words)
         for record in live.met_records.values():
             replay.decide(record)

@@ -1,4 +1,4 @@
-"""What the simulation found, each as the shortest story that shows it."""
+"""What the simulation found once, each as the shortest order of events that shows it."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from processors.wire.results import LaneIdentity, decode_result
 from processors.wire.route import ROUTE_HEADER, Route, RouteKind, encode_route
 from processors.wire.signature import SIGNATURE_HEADER, sign
 from processors.workers.shard import ShardConfig, ShardWorker
-from tests.simulation.customers import KEYRING
 from tests.simulation.fakes.broker import Broker
 from tests.simulation.fakes.clock import START_MS, Clock
 from tests.simulation.fakes.consumers import FakeLaneLog, FakeShardConsumer
+from tests.simulation.fakes.crash_points import NoCrashes
 from tests.simulation.fakes.database import Database
 from tests.simulation.fakes.lane_store import FakeLaneStore
-from tests.simulation.fakes.power import SteadyPower
 from tests.simulation.fakes.producers import FakePublisher, Membership
+from tests.simulation.workload import KEYRING
 
 TOPIC = "balance.shard.s1"
 PLACE = (TOPIC, 0)
@@ -49,11 +49,11 @@ class Worker:
         self.keyring = KEYRING
         self.on_start: Callable[[], None] = lambda: None
         events = AssignmentEvents(assigned=lambda _: None, revoked=lambda _: None, started=lambda _: self.on_start())
-        power = self.power = SteadyPower()
-        consumer = FakeShardConsumer(broker, TOPIC, "workers", "worker", events=events, power=power)
+        crash_points = self.crash_points = NoCrashes()
+        consumer = FakeShardConsumer(broker, TOPIC, "workers", "worker", events=events, crash_points=crash_points)
         consumer.poll(1, 0)  # joins
         self.consumer = consumer
-        self.store = FakeLaneStore(database, 0, power)
+        self.store = FakeLaneStore(database, 0, crash_points)
         membership = Membership(group=consumer.group, member=lambda: consumer.member)
         self.parts = LaneParts(
             context=LaneContext(
@@ -65,8 +65,8 @@ class Worker:
             ),
             make_gate=lambda: Gate(keyring=self.keyring, lane=0, lanes=1),
             store=self.store,
-            log=FakeLaneLog(broker, consumer, TOPIC, 0, power=power),
-            make_publisher=lambda: FakePublisher(broker, "s1.0", TOPIC, membership, power),
+            log=FakeLaneLog(broker, consumer, TOPIC, 0, crash_points=crash_points),
+            make_publisher=lambda: FakePublisher(broker, "s1.0", TOPIC, membership, crash_points),
             clock_ms=clock.read,
             book_accounts_max=10,
             observe_published=lambda _records, _stamped_ms: None,
@@ -306,7 +306,7 @@ def test_a_batch_whose_transaction_failed_is_never_handed_to_the_publish_stage(f
     worker.lane.turn(worker.read())  # it is decided
     if failing == "store.finish":
         worker.lane.turn([])  # it is being written
-    worker.power.failures[failing] = way
+    worker.crash_points.failures[failing] = way
 
     with pytest.raises(Fault):
         worker.lane.turn([])

@@ -1,4 +1,8 @@
-"""What a run is like: its sizes, how often something goes wrong, and what may happen to it. All of it from one seed."""
+"""The options of a run, drawn from its seed: sizes, how often something goes wrong, and which disruptions may come.
+
+Each run gets some of the disruptions only (swarm testing): one that comes all the time hides what the others would
+find.
+"""
 
 from __future__ import annotations
 
@@ -8,30 +12,30 @@ from random import Random
 
 from processors.ledger.rules import RESULT_VERSION, RULES_RELEASE, Rules
 from processors.wire.signature import trusted_keys
-from tests.simulation.customers import KEYRING
+from tests.simulation.workload import KEYRING
 
 HOUR_MS = 3_600_000
 
 
-class Mishap(StrEnum):
-    """What operators, other people and machines do to a run; the lanes get over all of it by themselves."""
+class Disruption(StrEnum):
+    """What the nemesis does that lanes get over by themselves: faults of machines, and what operators and others do."""
 
     KILL = "a process is killed"
-    SHIFT = "the group moves lanes"
+    REBALANCE = "the group moves lanes"
     ELECTION = "a partition has a new leader"
     RESTORE = "the database is restored from before"
-    LOSE_POSITION = "the lanes' group offset is lost"
-    MOVE_POSITION = "the lanes' group offset is set by hand"
-    REROUTE = "the ingress is routed again from earlier"
+    LOSE_GROUP_OFFSET = "the lanes' group offset is lost"
+    MOVE_GROUP_OFFSET = "the lanes' group offset is set by hand"
+    REWIND_ROUTER = "the ingress is routed again from earlier"
     SET_RULES = "an operator changes the rules"
     BROKER_CLOCK = "a broker's clock is ahead for a while"
     TIME_PASSES = "minutes or hours pass"
-    STRANGER = "somebody writes to the shard's topic"
+    FOREIGN_WRITER = "somebody writes to the shard's topic"
     RETENTION = "the shard's topic lets go of what is old"
 
 
-class Disaster(StrEnum):
-    """What a lane must not get over: it stops, and says why."""
+class LogDamage(StrEnum):
+    """What the nemesis does to a log that a lane must not get over: it stops, and says why."""
 
     GAP = "a record is missing in the shard's topic"
     TRIMMED = "the log lets go of what was not decided"
@@ -42,51 +46,53 @@ class Disaster(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Weather:
-    """One run. ``cuts_every`` and ``failures_every`` are means, counted in calls; 0 for never."""
+class RunOptions:
+    """One run. ``crashes_every`` and ``failures_every`` are means, counted in calls; 0 for never."""
 
     lanes: int
     ingress_partitions: int
     results_partitions: int
     roots: int
-    letters: int
+    operations: int
     steps: int
     batch_max: int
     book_accounts_max: int
-    cuts_every: int
+    crashes_every: int
     failures_every: int
-    pause_share: float  # of the cuts that are pauses instead
-    mishaps: tuple[Mishap, ...]
-    mishaps_every: int
-    disaster: Disaster | None
+    pause_share: float  # of the crashes that are pauses instead
+    disruptions: tuple[Disruption, ...]
+    disruptions_every: int
+    log_damage: LogDamage | None
     rules: Rules
     replays: bool = False  # whether a database may be replaced by one that was replayed from the topic
     worker_ahead_ms: int = 0  # how far the second worker's clock is wrong
-    rolls: bool = False  # whether workers of two releases take turns, and what counts changes (``rolling``)
+    rolling_upgrades: bool = (
+        False  # whether workers of two releases take turns, and what counts changes (``deployment``)
+    )
 
 
-def weather_of(rng: Random) -> Weather:
-    """Draw the weather of a run."""
+def draw_options(rng: Random) -> RunOptions:
+    """Draw the options of a run."""
     beside = Random()
     beside.setstate(rng.getstate())  # draws of its own: seeds that tests rely on keep all else
     lanes = rng.choice((1, 2, 2))
-    stormy = rng.random() < 0.8
+    hostile = rng.random() < 0.8
     release = beside.choice((1, RULES_RELEASE))
-    return Weather(
+    return RunOptions(
         lanes=lanes,
         ingress_partitions=rng.choice((1, 2)),
         results_partitions=rng.choice((1, 2)),
         roots=rng.randrange(1, 5),
-        letters=rng.randrange(15, 70),
+        operations=rng.randrange(15, 70),
         steps=rng.randrange(120, 380),
         batch_max=rng.choice((1, 4, 12, 30)),
         book_accounts_max=rng.choice((2, 100)),
-        cuts_every=rng.choice((25, 60, 150)) if stormy else 0,
-        failures_every=rng.choice((8, 30, 100)) if stormy else 0,
+        crashes_every=rng.choice((25, 60, 150)) if hostile else 0,
+        failures_every=rng.choice((8, 30, 100)) if hostile else 0,
         pause_share=rng.choice((0.3, 0.7)),
-        mishaps=tuple(mishap for mishap in Mishap if rng.random() < 0.4),
-        mishaps_every=rng.choice((15, 40)),
-        disaster=rng.choice(list(Disaster)) if rng.random() < 0.12 else None,
+        disruptions=tuple(disruption for disruption in Disruption if rng.random() < 0.4),
+        disruptions_every=rng.choice((15, 40)),
+        log_damage=rng.choice(list(LogDamage)) if rng.random() < 0.12 else None,
         rules=Rules(
             version=1,
             window_ms=rng.choice((1, 2, 6)) * HOUR_MS,
@@ -98,5 +104,5 @@ def weather_of(rng: Random) -> Weather:
             registry_ids="" if release == RULES_RELEASE else None,
         ),
         replays=beside.random() < 0.5,
-        rolls=beside.random() < 0.3,
+        rolling_upgrades=beside.random() < 0.3,
     )

@@ -1,4 +1,7 @@
-"""Gateways, well and badly behaved: random commands of every type from a few partners, and what else they write."""
+"""The workload: random commands of every type from a few partners, repeated and referred to, and what is none.
+
+``_MIX`` says how often each kind of operation comes.
+"""
 
 from __future__ import annotations
 
@@ -42,22 +45,22 @@ FORGERS_KEYRING = KeyRing(signing="k1", keys={"k1": bytes(32)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Letter:
-    """What a gateway writes: key, payload and headers; the partition is the key's."""
+class Operation:
+    """One operation of the workload, as a gateway writes it: key, payload and headers; the partition is the key's."""
 
     key: bytes | None
     value: bytes | None
     headers: Headers = field(default_factory=list)
 
 
-class Customers:
-    """Makes letters; remembers what was sent, to repeat it and to refer to it."""
+class Workload:
+    """Makes operations; remembers what was sent, to repeat it and to refer to it."""
 
     def __init__(self, rng: Random, roots: int) -> None:
         self._rng = rng
         self._addresses = [address for root in ROOTS[:roots] for address in (root, f"{root}:vn", f"{root}:vn:shop")]
         self._sent: list[Command] = []
-        self._letters: list[Letter] = []
+        self._operations: list[Operation] = []
         self._holds: list[Command] = []
         self._originals: list[Command] = []
         self._now_ms = 0
@@ -65,17 +68,17 @@ class Customers:
         self._opening = sorted(rng.sample(pairs, min(len(pairs), rng.randrange(3, 9))))
         self._funding: list[tuple[str, str]] = []
 
-    def write(self, now_ms: int) -> Letter:
-        """Return the next letter, as of the gateway's time."""
+    def next_operation(self, now_ms: int) -> Operation:
+        """Return the next operation, as of the gateway's time."""
         self._now_ms = now_ms
         if self._funding:
             address, currency = self._funding.pop()
             command_id = self._id(now_ms)
-            return self._letter(TopUp(command_id=command_id, address=address, currency=currency, amount_minor=1_500))
+            return self._operation(TopUp(command_id=command_id, address=address, currency=currency, amount_minor=1_500))
         if self._opening:
             return self._open_next()
-        total, choose = self._rng.randrange(_WEIGHT), None
-        for weight, choose in _WISHES:  # noqa: B007 - the one that the number falls on
+        total, choose = self._rng.randrange(_TOTAL_WEIGHT), None
+        for weight, choose in _MIX:  # noqa: B007 - the one that the number falls on
             total -= weight
             if total < 0:
                 break
@@ -84,7 +87,7 @@ class Customers:
 
     # ------------------------------------------------------------------ commands
 
-    def _letter(self, command: Command) -> Letter:
+    def _operation(self, command: Command) -> Operation:
         self._sent.append(command)
         if isinstance(command, PlaceHold):
             self._holds.append(command)
@@ -96,9 +99,9 @@ class Customers:
         if isinstance(command, Adjust):
             keyring = KEYRING if self._rng.random() < 0.8 else FORGERS_KEYRING
             headers = [(SIGNATURE_HEADER, sign(keyring, key, payload))]
-        letter = Letter(key=key, value=payload, headers=headers)
-        self._letters.append(letter)
-        return letter
+        operation = Operation(key=key, value=payload, headers=headers)
+        self._operations.append(operation)
+        return operation
 
     def _basics(self) -> dict[str, Any]:
         rng = self._rng
@@ -118,13 +121,13 @@ class Customers:
     def _metadata(self) -> bytes:
         return self._rng.choice((b"", b"", b"", b'{"order": "7"}', b'{"order": 1.5}'))
 
-    def _open_next(self) -> Letter:
-        """Open an account as every story begins, and mostly see to its funds next."""
+    def _open_next(self) -> Operation:
+        """Open an account as every run begins, and mostly see to its funds next."""
         rng = self._rng
         address, currency = self._opening.pop(0)
         if rng.random() < 0.9:
             self._funding.append((address, currency))
-        return self._letter(
+        return self._operation(
             OpenAccount(
                 command_id=self._id(self._now_ms),
                 address=address,
@@ -134,13 +137,13 @@ class Customers:
             )
         )
 
-    def _open(self) -> Letter:
-        return self._letter(OpenAccount(**self._basics(), metadata=self._metadata()))
+    def _open(self) -> Operation:
+        return self._operation(OpenAccount(**self._basics(), metadata=self._metadata()))
 
-    def _update(self) -> Letter:
+    def _update(self) -> Operation:
         rng = self._rng
         statuses = (AccountStatus.ACTIVE, AccountStatus.ACTIVE, AccountStatus.FROZEN, AccountStatus.CLOSED)
-        return self._letter(
+        return self._operation(
             UpdateAccount(
                 **self._basics(),
                 overdraft_limit=rng.choice((None, 0, 50, 1000)),
@@ -149,24 +152,24 @@ class Customers:
             )
         )
 
-    def _top_up(self) -> Letter:
-        return self._letter(TopUp(**self._basics(), amount_minor=self._amount()))
+    def _top_up(self) -> Operation:
+        return self._operation(TopUp(**self._basics(), amount_minor=self._amount()))
 
-    def _collect(self) -> Letter:
-        return self._letter(Collect(**self._basics(), amount_minor=self._amount()))
+    def _collect(self) -> Operation:
+        return self._operation(Collect(**self._basics(), amount_minor=self._amount()))
 
-    def _adjust(self) -> Letter:
+    def _adjust(self) -> Operation:
         direction = self._rng.choice((Direction.CREDIT, Direction.DEBIT))
-        return self._letter(
+        return self._operation(
             Adjust(**self._basics(), amount_minor=self._amount(), direction=direction, explanation="a correction")
         )
 
-    def _pay(self) -> Letter:
-        return self._letter(Pay(**self._basics(), amount_minor=self._amount(), metadata=self._metadata()))
+    def _pay(self) -> Operation:
+        return self._operation(Pay(**self._basics(), amount_minor=self._amount(), metadata=self._metadata()))
 
-    def _hold(self) -> Letter:
+    def _hold(self) -> Operation:
         expires_in_ms = self._rng.choice((1, 3_000, 60_000, HOUR_MS, 30 * HOUR_MS))
-        return self._letter(PlaceHold(**self._basics(), amount_minor=self._amount(), expires_in_ms=expires_in_ms))
+        return self._operation(PlaceHold(**self._basics(), amount_minor=self._amount(), expires_in_ms=expires_in_ms))
 
     def _about(self, known: list[Command]) -> tuple[bytes, dict[str, Any]]:
         """Return the id of an earlier command, and basics that mostly fit it."""
@@ -178,107 +181,107 @@ class Customers:
             basics["address"], basics["currency"] = about.address, about.currency
         return about.command_id, basics
 
-    def _capture(self) -> Letter:
+    def _capture(self) -> Operation:
         hold_id, basics = self._about(self._holds)
         amount_minor = None if self._rng.random() < 0.4 else self._amount() // 3
         final = self._rng.random() < 0.6
-        return self._letter(CaptureHold(**basics, hold_id=hold_id, amount_minor=amount_minor, final=final))
+        return self._operation(CaptureHold(**basics, hold_id=hold_id, amount_minor=amount_minor, final=final))
 
-    def _void(self) -> Letter:
+    def _void(self) -> Operation:
         hold_id, basics = self._about(self._holds)
-        return self._letter(VoidHold(**basics, hold_id=hold_id))
+        return self._operation(VoidHold(**basics, hold_id=hold_id))
 
-    def _refund(self) -> Letter:
+    def _refund(self) -> Operation:
         original_id, basics = self._about(self._originals if self._rng.random() < 0.95 else self._sent)
-        return self._letter(Refund(**basics, original_id=original_id, amount_minor=max(1, self._amount() // 2)))
+        return self._operation(Refund(**basics, original_id=original_id, amount_minor=max(1, self._amount() // 2)))
 
-    def _transfer(self) -> Letter:
+    def _transfer(self) -> Operation:
         basics = self._basics()
         tree = [address for address in self._addresses if root_of(address) == root_of(basics["address"])]
         to_address = self._rng.choice(tree if self._rng.random() < 0.9 else self._addresses)
-        return self._letter(Transfer(**basics, to_address=to_address, amount_minor=self._amount()))
+        return self._operation(Transfer(**basics, to_address=to_address, amount_minor=self._amount()))
 
-    def _get_balance(self) -> Letter:
-        return self._letter(GetBalance(**self._basics()))
+    def _get_balance(self) -> Operation:
+        return self._operation(GetBalance(**self._basics()))
 
     # ------------------------------------------------------------------ repetitions, and what should not be
 
-    def _again(self) -> Letter:
-        """Send a letter again, the same bytes: seconds or hours later."""
-        if not self._letters:
+    def _again(self) -> Operation:
+        """Send an operation again, the same bytes: seconds or hours later."""
+        if not self._operations:
             return self._pay()
         recent = self._rng.random() < 0.6
-        return self._rng.choice(self._letters[-6:] if recent else self._letters)
+        return self._rng.choice(self._operations[-6:] if recent else self._operations)
 
-    def _reused_id(self) -> Letter:
+    def _reused_id(self) -> Operation:
         if not self._sent:
             return self._pay()
         earlier = self._rng.choice(self._sent[-8:])
-        return self._letter(
+        return self._operation(
             Pay(command_id=earlier.command_id, address=earlier.address, currency="USD", amount_minor=self._amount())
         )
 
-    def _strange_id(self) -> Letter:
+    def _strange_id(self) -> Operation:
         offset_ms = self._rng.choice((-30 * HOUR_MS, -7 * HOUR_MS, -HOUR_MS, 8 * 60_000, 5 * HOUR_MS, 40 * HOUR_MS))
         basics = self._basics()
         basics["command_id"] = self._id(self._now_ms + offset_ms)
-        return self._letter(Pay(**basics, amount_minor=self._amount()))
+        return self._operation(Pay(**basics, amount_minor=self._amount()))
 
-    def _strange_address(self) -> Letter:
+    def _strange_address(self) -> Operation:
         basics = self._basics()
         basics["address"] += self._rng.choice((":", ":A", ":x:y:z", "::vn"))
-        return self._letter(Pay(**basics, amount_minor=self._amount()))
+        return self._operation(Pay(**basics, amount_minor=self._amount()))
 
-    def _strange_bytes(self) -> Letter:
+    def _strange_bytes(self) -> Operation:
         rng = self._rng
         key = rng.choice(ROOTS).encode()
         payload = encode_command(Pay(**self._basics(), amount_minor=5))
         values = (b"", None, payload[:-1], payload + b"\0", payload[:3] + b"\xff" + payload[4:], rng.randbytes(30))
-        return Letter(key=key, value=rng.choice(values))
+        return Operation(key=key, value=rng.choice(values))
 
-    def _strange_key(self) -> Letter:
+    def _strange_key(self) -> Operation:
         payload = encode_command(Pay(**self._basics(), amount_minor=5))
-        return Letter(key=self._rng.choice((None, b"", b"\xff\xfe", b"No Root", b"beta", b"u-1")), value=payload)
+        return Operation(key=self._rng.choice((None, b"", b"\xff\xfe", b"No Root", b"beta", b"u-1")), value=payload)
 
-    def _forged_route(self) -> Letter:
-        letter = self._pay()
+    def _forged_route(self) -> Operation:
+        operation = self._pay()
         name = self._rng.choice(("balance-route", "Balance-Route", "balance-anything"))
-        return replace(letter, headers=[(name, self._rng.randbytes(20)), ("trace", b"7")])
+        return replace(operation, headers=[(name, self._rng.randbytes(20)), ("trace", b"7")])
 
-    def _forged_service(self) -> Letter:
+    def _forged_service(self) -> Operation:
         """Pretend to be the service: EXPIRE_HOLD through the router, RECALL_ORIGINAL with a wrong signature."""
         about, basics = self._about(self._originals)
         key = root_of(basics["address"]).encode()
         if self._rng.random() < 0.5:
             basics["command_id"] = derived_id("EXPIRE_HOLD", about)
-            return Letter(key=key, value=encode_command(ExpireHold(**basics, hold_id=about)))
+            return Operation(key=key, value=encode_command(ExpireHold(**basics, hold_id=about)))
         basics["command_id"] = derived_id("RECALL_ORIGINAL", about)
         payload = encode_command(
             RecallOriginal(**basics, refund_id=about, original_id=about, recalled=Recalled.NOT_FOUND)
         )
-        return Letter(key=key, value=payload, headers=[(SIGNATURE_HEADER, sign(FORGERS_KEYRING, key, payload))])
+        return Operation(key=key, value=payload, headers=[(SIGNATURE_HEADER, sign(FORGERS_KEYRING, key, payload))])
 
 
-_WISHES: tuple[tuple[int, Callable[[Customers], Letter]], ...] = (
-    (26, Customers._pay),
-    (10, Customers._hold),
-    (10, Customers._capture),
-    (4, Customers._void),
-    (14, Customers._refund),
-    (9, Customers._top_up),
-    (4, Customers._transfer),
-    (3, Customers._collect),
-    (3, Customers._adjust),
-    (4, Customers._update),
-    (3, Customers._get_balance),
-    (3, Customers._open),
-    (16, Customers._again),
-    (4, Customers._reused_id),
-    (5, Customers._strange_id),
-    (2, Customers._strange_address),
-    (4, Customers._strange_bytes),
-    (2, Customers._strange_key),
-    (2, Customers._forged_route),
-    (2, Customers._forged_service),
+_MIX: tuple[tuple[int, Callable[[Workload], Operation]], ...] = (
+    (26, Workload._pay),
+    (10, Workload._hold),
+    (10, Workload._capture),
+    (4, Workload._void),
+    (14, Workload._refund),
+    (9, Workload._top_up),
+    (4, Workload._transfer),
+    (3, Workload._collect),
+    (3, Workload._adjust),
+    (4, Workload._update),
+    (3, Workload._get_balance),
+    (3, Workload._open),
+    (16, Workload._again),
+    (4, Workload._reused_id),
+    (5, Workload._strange_id),
+    (2, Workload._strange_address),
+    (4, Workload._strange_bytes),
+    (2, Workload._strange_key),
+    (2, Workload._forged_route),
+    (2, Workload._forged_service),
 )
-_WEIGHT = sum(weight for weight, _ in _WISHES)
+_TOTAL_WEIGHT = sum(weight for weight, _ in _MIX)

@@ -1,4 +1,4 @@
-"""The service with one protection taken out, each as its own class: what the simulation must notice."""
+"""Mutations of the service, each a class with one protection taken out: the simulation must notice every one."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ class PublisherWithoutFence(FakePublisher):
     """L5: joins the producer that is there, and fences nobody."""
 
     def open(self) -> None:
-        self.power.point("publisher.open")
+        self.crash_points.point("publisher.open")
         self.epoch = self.broker.epoch_of(self.transactional_id)
         if self.epoch < 0:
             super().open()
@@ -382,7 +382,7 @@ class HastyRemover(RemoverProcess):
     def is_over(self, number: int) -> bool:
         return all(
             progress.published_time_ms >= (number + 1) * SLICE_MS
-            for progress in self.world.database.tables.progress.values()
+            for progress in self.environment.database.tables.progress.values()
         )
 
 
@@ -390,7 +390,7 @@ class ForgetfulRemover(RemoverProcess):
     """H2: a hold that expired is gone as soon as it is released."""
 
     def _forget_holds(self) -> None:
-        tables = self.world.database.tables
+        tables = self.environment.database.tables
         for key in [key for key, hold in tables.holds.items() if hold.remaining_minor == 0]:
             del tables.holds[key]
 
@@ -399,12 +399,12 @@ class HastyRecaller(RecallerProcess):
     """H4: an original is not found wherever the archive does not have it yet; it is fed after it was asked."""
 
     def turn(self) -> None:
-        archive, self.world.archive = self.world.archive, {}
+        archive, self.environment.archive = self.environment.archive, {}
         try:
             super().turn()
         finally:
-            archive.update(self.world.archive)
-            self.world.archive = archive
+            archive.update(self.environment.archive)
+            self.environment.archive = archive
 
 
 class RouterThatCommitsFirst(Router):

@@ -1,4 +1,4 @@
-"""What processes bring to a lane in a run in which releases are rolled: releases, keys files, registry ids (I6, W1).
+"""What is deployed in a run with rolling upgrades: each worker's release, keys file and registry ids (I6, W1).
 
 While the log names no keys and no registry ids, each process goes by its file and its settings, so until then nothing
 is written on which those of two processes differ. From then on it is, and files and settings must not matter.
@@ -20,10 +20,10 @@ from processors.wire.commands import ConfluentIds, encode_command
 from processors.wire.records import Record
 from processors.wire.schemas import MARKER, PREFIX_BYTES, schema_of
 from processors.wire.signature import SIGNATURE_HEADER, KeyRing, sign
-from tests.simulation.customers import KEYRING, Letter
+from tests.simulation.workload import KEYRING, Operation
 
 if TYPE_CHECKING:
-    from tests.simulation.world import World
+    from tests.simulation.environment import Environment
 
 FAR = 1 << 40  # an offset that no lane comes to
 LATER_KEYS = ("k2", "k3")
@@ -49,44 +49,44 @@ def admit_of_the_first_release(record: Record, rules: Rules, gate: Gate) -> Admi
     return admit(record, replace(rules, release=1, keys=None, registry_ids=None), gate)
 
 
-class Installation:
+class Deployment:
     """The processes' files and settings, and what gateways do with keys and registry ids."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, environment: Environment) -> None:
         self.is_named = False  # whether every lane's log names keys and registry ids
         self.files: dict[str, set[str]] = {}  # which keys each worker's file has
-        self._world = world
+        self._environment = environment
 
     @property
     def _rng(self) -> Random:
-        return self._world.rng
+        return self._environment.rng
 
     def release_of_a_start(self) -> int:
         """Return which release a worker is that starts now."""
-        world = self._world
-        if not world.weather.rolls or (world.calm and self.is_raised()):
+        environment = self._environment
+        if not environment.options.rolling_upgrades or (environment.healed and self.is_raised()):
             return RULES_RELEASE
         return self._rng.choice((1, RULES_RELEASE))
 
     def is_raised(self) -> bool:
         """Say whether the log of some lane has rules of the second release."""
-        world = self._world
-        return any(world.checks.rules_at_end(lane).release > 1 for lane in range(world.weather.lanes))
+        environment = self._environment
+        return any(environment.checker.rules_at_end(lane).release > 1 for lane in range(environment.options.lanes))
 
     def gate(self, worker: str, lane: int) -> Gate:
         """Read a worker's keys file and settings."""
-        world = self._world
+        environment = self._environment
         names = {"k1"} | self.files.get(worker, set())
         keyring = replace(EVERY_KEY, keys={name: EVERY_KEY.keys[name] for name in names})
-        confluent = self._rng.choice(LATER_SETTINGS) if world.weather.rolls else SETTINGS
-        return Gate(keyring=keyring, lane=lane, lanes=world.weather.lanes, confluent=confluent)
+        confluent = self._rng.choice(LATER_SETTINGS) if environment.options.rolling_upgrades else SETTINGS
+        return Gate(keyring=keyring, lane=lane, lanes=environment.options.lanes, confluent=confluent)
 
     def may_stop(self, lane: int) -> set[StopCode]:
         """Return what a worker of the first release, or without a key that the log has, may stop a lane with."""
-        world = self._world
-        if not world.weather.rolls:
+        environment = self._environment
+        if not environment.options.rolling_upgrades:
             return set()
-        rules = world.checks.rules_at_end(lane)
+        rules = environment.checker.rules_at_end(lane)
         keys = set(read_keys(rules.keys) or {}) if rules.keys is not None else set()
         codes = {StopCode.UNKNOWN_VERSION} if rules.release > 1 else set()
         return codes | ({StopCode.KEY_MISSING} if keys - set(KEYRING.keys) else set())
@@ -103,17 +103,17 @@ class Installation:
         last = None if release == 1 else FAR
         return encode_command(SetLaneTime(bytes(16), FAR, 1, last), release=release)
 
-    def dress(self, letter: Letter) -> Letter:
-        """Have a gateway write a letter in its own way: framed, signed by another key, by a schema of another type."""
-        rng, value = self._rng, letter.value
-        if not self._world.weather.rolls or value is None:
-            return letter
+    def vary(self, operation: Operation) -> Operation:
+        """Have a gateway write an operation its own way: framed, signed by another key, by another type's schema."""
+        rng, value = self._rng, operation.value
+        if not self._environment.options.rolling_upgrades or value is None:
+            return operation
         if rng.random() < 0.04:
             value = self.far_word()
         if value.startswith(MARKER) and rng.random() < 0.3:
             number = rng.choice((7, 9, 12)) if self.is_named else 7
             value = b"\0" + number.to_bytes(4, "big") + value[PREFIX_BYTES:]
-        headers = letter.headers
+        headers = operation.headers
         if any(name == SIGNATURE_HEADER for name, _ in headers) and rng.random() < 0.7:
-            headers = [(SIGNATURE_HEADER, sign(self.some_key(), letter.key, value))]
-        return replace(letter, value=value, headers=headers)
+            headers = [(SIGNATURE_HEADER, sign(self.some_key(), operation.key, value))]
+        return replace(operation, value=value, headers=headers)

@@ -1,4 +1,8 @@
-"""The straight run of a shard's log: one decider a lane, one record a batch, nothing kept in the book, no trouble."""
+"""The model of a lane: its log decided record by record, by one decider, which nothing ever interrupts.
+
+It decides one record a batch and keeps nothing in the book in between. Whatever the lanes make durable or visible has
+to be what the model has.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +24,8 @@ from tests.simulation.fakes.lane_store import copy_write
 from tests.simulation.fakes.tables import Tables
 
 
-class StraightRun:
-    """What a lane's log means: the answers to each record, and the state after each; decided as far as asked for."""
+class LaneModel:
+    """The answers to each record of a lane's log, and the state after each; decided as far as asked for."""
 
     def __init__(
         self, context: LaneContext, rules: Rules, keyring: KeyRing, confluent: ConfluentIds = NO_REGISTRY

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 import structlog
 
-from tests.simulation.checks import Violation
-from tests.simulation.weather import Weather
-from tests.simulation.world import Makers, World
+from tests.simulation.checker import Violation
+from tests.simulation.environment import Components, Environment
+from tests.simulation.run_options import RunOptions
 
 CRITICAL = 50
 
@@ -28,26 +28,26 @@ def quiet() -> Iterator[None]:
 def violation_of(
     seed: int,
     *,
-    makers: Makers | None = None,
-    weather: Callable[[Weather], Weather] | None = None,
+    components: Components | None = None,
+    options: Callable[[RunOptions], RunOptions] | None = None,
     trace: Callable[[str], None] | None = None,
 ) -> Violation | None:
     """Run one seed; return what did not hold, or None."""
-    world = World(seed, makers=makers, weather=weather)
-    world.trace = trace
+    environment = Environment(seed, components=components, options=options)
+    environment.trace = trace
     try:
-        world.run()
+        environment.run()
     except Violation as violation:
         return violation
     return None
 
 
 def first_violation(
-    seeds: range, *, makers: Makers, weather: Callable[[Weather], Weather] | None = None
+    seeds: range, *, components: Components, options: Callable[[RunOptions], RunOptions] | None = None
 ) -> tuple[int, Violation] | None:
     """Run seeds until one finds something."""
     for seed in seeds:
-        violation = violation_of(seed, makers=makers, weather=weather)
+        violation = violation_of(seed, components=components, options=options)
         if violation is not None:
             return seed, violation
     return None

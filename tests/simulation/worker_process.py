@@ -1,4 +1,4 @@
-"""Processes of the service, as far as they are not simulated themselves: who runs what, and what a fault leads to."""
+"""A shard worker's process on simulated threads: which actor runs what, and what a fault leads to."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from processors.lane.runner import (
 from processors.ledger.rules import RULES_RELEASE
 from processors.streams.consumer import AssignmentEvents
 from processors.wire.records import Record
+from tests.simulation.deployment import admit_of_the_first_release
 from tests.simulation.fakes.lane_store import FakeLaneStore
 from tests.simulation.fakes.producers import Membership
-from tests.simulation.rolling import admit_of_the_first_release
 
 if TYPE_CHECKING:
-    from tests.simulation.world import World
+    from tests.simulation.environment import Environment
 
 INTAKE_FULL = 60
 POLL_RECORDS_MAX = 30
@@ -35,7 +35,7 @@ AHEAD_FROM = 3  # both smaller and larger batches come
 
 
 class Actor(ABC):
-    """Something that takes a step now and then: a thread of a process, or the world's own doing."""
+    """Something that takes a step now and then: a thread of a process, or something outside the service."""
 
     def __init__(self, name: str, process: Process | None) -> None:
         self.name = name
@@ -51,10 +51,10 @@ class Actor(ABC):
 
 
 class Process(ABC):
-    """One process: what it calls passes here, and may find it cut off (``fakes.power.Power``)."""
+    """One process, and its crash points (``fakes.crash_points.CrashPoints``): at each of them it may end."""
 
-    def __init__(self, world: World, name: str) -> None:
-        self.world = world
+    def __init__(self, environment: Environment, name: str) -> None:
+        self.environment = environment
         self.name = name
         self.alive = True
         self.stopped = False  # by SIGSTOP
@@ -66,13 +66,13 @@ class Process(ABC):
         return self.alive and not self.stopped
 
     def point(self, where: str) -> None:
-        self.world.point(self, where)
+        self.environment.point(self, where)
 
     def fails(self, where: str) -> bool:
-        return self.world.fails(self, where)
+        return self.environment.fails(self, where)
 
     def choose(self, ways: int) -> int:
-        return self.world.rng.randrange(ways)
+        return self.environment.rng.randrange(ways)
 
     @abstractmethod
     def boot(self) -> None:
@@ -94,8 +94,8 @@ class LoopActor(Actor):
         try:
             process.turn()
         except Fault as fault:
-            process.world.note(f"{process.name} ends: {fault}")
-            process.world.kill(process)
+            process.environment.note(f"{process.name} ends: {fault}")
+            process.environment.kill(process)
 
 
 class LoopProcess(Process):
@@ -116,36 +116,43 @@ class WorkerProcess(Process):
     """``workers.shard.ShardWorker``: its poll thread, and for each lane what ``lane.runner`` does."""
 
     def boot(self) -> None:
-        world = self.world
+        environment = self.environment
         events = AssignmentEvents(assigned=self._assigned, revoked=self._revoked, started=self._started)
-        self.topic_id = world.broker.topic(world.shard_topic).topic_id
-        self.release = world.installation.release_of_a_start()
+        self.topic_id = environment.broker.topic(environment.shard_topic).topic_id
+        self.release = environment.deployment.release_of_a_start()
         self.runners: dict[int, LaneActor] = {}
-        self.consumer = world.makers.consumer(
-            world.broker, world.shard_topic, world.shard_group, self.name, events=events, power=self
+        self.consumer = environment.components.consumer(
+            environment.broker,
+            environment.shard_topic,
+            environment.shard_group,
+            self.name,
+            events=events,
+            crash_points=self,
         )
         self.actors = [PollActor(self)]
 
     def read_clock(self) -> int:
-        world = self.world
-        return world.clock.read() + (world.weather.worker_ahead_ms if self.name == "worker-2" else 0)
+        environment = self.environment
+        return environment.clock.read() + (environment.options.worker_ahead_ms if self.name == "worker-2" else 0)
 
     def make_parts(self, lane: int) -> LaneParts:
-        world, makers = self.world, self.world.makers
-        store = makers.store(world.database, lane, self)
+        environment, components = self.environment, self.environment.components
+        store = components.store(environment.database, lane, self)
         self.stores.append(store)
         membership = Membership(group=self.consumer.group, member=lambda: self.consumer.member)
         return LaneParts(
-            context=replace(world.context(lane, self.topic_id), known_release=self.release),
-            make_gate=lambda: world.installation.gate(self.name, lane),
+            context=replace(environment.context(lane, self.topic_id), known_release=self.release),
+            make_gate=lambda: environment.deployment.gate(self.name, lane),
             store=store,
-            log=makers.log(world.broker, self.consumer, world.shard_topic, lane, power=self),
-            make_publisher=lambda: makers.publisher(world.broker, f"s1.{lane}", world.shard_topic, membership, self),
+            log=components.log(environment.broker, self.consumer, environment.shard_topic, lane, crash_points=self),
+            make_publisher=lambda: components.publisher(
+                environment.broker, f"s1.{lane}", environment.shard_topic, membership, self
+            ),
             clock_ms=self.read_clock,
-            book_accounts_max=world.weather.book_accounts_max,
+            book_accounts_max=environment.options.book_accounts_max,
             ahead_from=AHEAD_FROM,
             observe_published=lambda _records, _stamped_ms: None,
-            admit=makers.admit if self.release == RULES_RELEASE else admit_of_the_first_release,
+            admit=components.admit if self.release == RULES_RELEASE else admit_of_the_first_release,
         )
 
     def _assigned(self, lanes: Collection[int]) -> None:
@@ -159,7 +166,7 @@ class WorkerProcess(Process):
                 self.runners.pop(lane).ending = True  # it ends when its step does: that may be late (L12)
 
     def _started(self, lane: int) -> None:
-        if lane in self.runners and not self.world.makers.keeps_queued:
+        if lane in self.runners and not self.environment.components.keeps_queued:
             self.runners[lane].intake.clear()
 
 
@@ -172,7 +179,7 @@ class PollActor(Actor):
 
     def step(self) -> None:
         process = self._process
-        world, consumer = process.world, process.consumer
+        environment, consumer = process.environment, process.consumer
         for lane, runner in process.runners.items():
             if len(runner.intake) >= INTAKE_FULL:
                 consumer.pause(lane)
@@ -180,13 +187,13 @@ class PollActor(Actor):
                 consumer.resume(lane)
         try:
             process.point("poll.topic_id")
-            if world.broker.topic(world.shard_topic).topic_id != process.topic_id:  # L3
+            if environment.broker.topic(environment.shard_topic).topic_id != process.topic_id:  # L3
                 for runner in process.runners.values():
                     runner.trouble = Retryable("the shard's topic has another id than before")
             records, stopped = consumer.poll(POLL_RECORDS_MAX, 0)
         except Fenced as fenced:
-            world.note(f"{process.name} ends: {fenced}")
-            world.kill(process)
+            environment.note(f"{process.name} ends: {fenced}")
+            environment.kill(process)
             return
         for lane, found in records.items():
             process.runners[lane].intake.extend(found)
@@ -236,7 +243,7 @@ class LaneActor(Actor):
             assert self._lane is not None
             assert self._publishing is not None
             return bool(self.intake or self.trouble or self._publishing.fault or not self._lane.idle)
-        return self._process.world.clock.now_ms >= self._wait_until_ms
+        return self._process.environment.clock.now_ms >= self._wait_until_ms
 
     def step(self) -> None:
         if self.ending:
@@ -254,7 +261,7 @@ class LaneActor(Actor):
         process = self._process
         if self._lane is None:
             self._parts = process.make_parts(self._number)
-            self._lane = process.world.makers.lane(self._parts)
+            self._lane = process.environment.components.lane(self._parts)
         self.condition = LaneCondition.ASSIGNING
         self._lane.assign()
         if self._publishing is not None and not self._publishing.busy:
@@ -263,7 +270,9 @@ class LaneActor(Actor):
         process.actors.append(self._publishing)
         self.condition = LaneCondition.RUNNING
         self._failures = 0
-        process.world.note(f"{self.name} runs from {self._lane.next_offset}, P {self._lane.publishing.published[0]}")
+        process.environment.note(
+            f"{self.name} runs from {self._lane.next_offset}, P {self._lane.publishing.published[0]}"
+        )
 
     def _serve(self) -> None:
         lane, publishing = self._lane, self._publishing
@@ -275,7 +284,7 @@ class LaneActor(Actor):
             raise trouble
         if lane.publishing.waiting >= UNPUBLISHED_BATCHES_MAX:
             return
-        size = min(len(self.intake), self._process.world.batch_size())
+        size = min(len(self.intake), self._process.environment.batch_size())
         records = [self.intake.popleft() for _ in range(size)]
         if not records and lane.idle:
             return
@@ -283,9 +292,9 @@ class LaneActor(Actor):
         self.intake.extendleft(reversed(records[taken:]))
 
     def _wait(self, fault: Exception, wait_s: float) -> None:
-        world = self._process.world
-        world.note(f"{self.name}: {type(fault).__name__}: {fault}")
-        self._wait_until_ms = world.clock.now_ms + int(wait_s * 1000)
+        environment = self._process.environment
+        environment.note(f"{self.name}: {type(fault).__name__}: {fault}")
+        self._wait_until_ms = environment.clock.now_ms + int(wait_s * 1000)
         self.condition = LaneCondition.ASSIGNING
 
     def _meet(self, fault: Exception) -> None:
@@ -316,9 +325,9 @@ class LaneActor(Actor):
         if self._parts is not None:
             try:
                 self._parts.store.stop(stop.code, stop.detail)
-                self._process.world.lane_stopped(self._number, stop)
+                self._process.environment.lane_stopped(self._number, stop)
             except Fault as fault:
-                self._process.world.note(f"{self.name}: the stop was not stored: {fault}")
+                self._process.environment.note(f"{self.name}: the stop was not stored: {fault}")
         self.condition = LaneCondition.STOPPED
 
     def _end(self) -> None:
