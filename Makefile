@@ -6,7 +6,7 @@
 .PHONY: help run fast cover check test bench lint up down stack clean venv lock
 
 PYTHON := .venv/bin/python
-STACK := $(PYTHON) -m processors.ops.stack
+STACK := $(PYTHON) -m devtools.stack
 PYTEST_ARGS ?=
 
 help: ## list the targets
@@ -56,4 +56,4 @@ lock: venv ## renew requirements/*.txt from pyproject.toml
 clean: ## remove the servers' data and logs, .venv, and what tools left; not the downloads in ~/.cache/balance
 	@test ! -x $(PYTHON) || { .venv/bin/balance down && $(STACK) down; }
 	@rm -rf .stack .venv .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache balance.egg-info build bench-results.json
-	@find processors tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	@find devtools processors tests -name __pycache__ -type d -prune -exec rm -rf {} +

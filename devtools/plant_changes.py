@@ -36,7 +36,7 @@ COUNT = 40  # four minutes on an idle machine
 SEEDS = 2**32
 # A change may make a loop endless. Tests that are ten times slower than without it will not end.
 _SLOWER_MAX = 10
-_COPIED = ("processors", "tests", "docs", "schemas", "config", "pyproject.toml", "README.md")
+_COPIED = ("devtools", "processors", "tests", "docs", "schemas", "config", "pyproject.toml", "README.md")
 
 _FAILED = re.compile(r"^(?:FAILED|ERROR) .*?([^/\n]+?)(?: - .*)?$", re.MULTILINE)
 

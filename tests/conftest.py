@@ -13,7 +13,7 @@ from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile
 from cassandra.policies import RoundRobinPolicy
 from confluent_kafka.admin import AdminClient
 
-from processors.ops.stack import secured
+from devtools.stack import secured
 from processors.settings import SECURE_PROFILE, load_settings
 from tests import secured_servers
 from tests import servers as places

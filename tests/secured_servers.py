@@ -10,8 +10,9 @@ from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN, flock
 
 from confluent_kafka.admin import AdminClient
 
-from processors.ops import addresses, stack
-from processors.ops.stack import secured
+from devtools import stack
+from devtools.stack import secured
+from processors.ops import addresses
 from processors.settings import SECURE_PROFILE, Settings, load_settings
 from processors.stores.cassandra import CassandraSession
 from processors.stores.mysql import Session

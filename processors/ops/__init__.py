@@ -1,1 +1,1 @@
-"""What people and machines start: the command line, the supervisor, the native servers."""
+"""What people and machines start: the command line, the supervisor."""

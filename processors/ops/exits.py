@@ -30,6 +30,6 @@ def lacking(missing: ModuleNotFoundError) -> str:
     Raises:
         ModuleNotFoundError: It is one of our own.
     """
-    if str(missing.name).startswith("processors"):
+    if str(missing.name).startswith(("processors", "devtools")):
         raise missing
     return f"the command line needs {missing.name}, which the client does not bring: pip install -e 'CHECKOUT[service]'"

@@ -44,7 +44,7 @@ def mistake_in(command: str) -> str:
     return ""
 
 
-@pytest.mark.parametrize("module", modules("processors"), ids=lambda module: module.name)
+@pytest.mark.parametrize("module", modules("processors") + modules("devtools"), ids=lambda module: module.name)
 def test_a_command_that_the_code_names_can_be_typed(module: Module) -> None:
     assert not [mistake for command in named_by(module) if (mistake := mistake_in(command))], module.place
 

@@ -71,7 +71,7 @@ def test_a_module_begins_with_a_sentence(module: Module) -> None:
         assert first.rstrip().endswith((".", "?", ":")), f"{module.place} does not say in one sentence what it is"
 
 
-@pytest.mark.parametrize("module", SERVICE, ids=lambda module: module.name)
+@pytest.mark.parametrize("module", SERVICE + TOOLS, ids=lambda module: module.name)
 def test_a_module_is_named_for_what_it_holds(module: Module) -> None:
     assert not NAMES_THAT_SAY_NOTHING & set(module.name.split("."))
 
@@ -106,7 +106,7 @@ def test_our_own_code_is_never_replaced_in_a_test(module: Module) -> None:
     ), module.place
 
 
-@pytest.mark.parametrize("module", SERVICE, ids=lambda module: module.name)
+@pytest.mark.parametrize("module", SERVICE + TOOLS, ids=lambda module: module.name)
 def test_money_meets_no_float(module: Module) -> None:
     in_ledger = module.name.startswith("processors.ledger")
     strange = [
@@ -134,7 +134,7 @@ def test_a_float_in_the_ledger_is_found(text: str) -> None:
     assert any(is_divided(node, "") or is_float(node) for node in ast.walk(ast.parse(text)))
 
 
-@pytest.mark.parametrize("module", SERVICE, ids=lambda module: module.name)
+@pytest.mark.parametrize("module", SERVICE + TOOLS, ids=lambda module: module.name)
 def test_a_topics_name_is_written_once(module: Module) -> None:
     names = {spec.name for spec in EVERY_TOPIC}
     written = [node.value for node in ast.walk(module.tree) if isinstance(node, ast.Constant) and node.value in names]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import sys
+import tomllib
 
 import pytest
+from setuptools import find_packages
 
-from tests.architecture.source_tree import Module, imports, modules
+from tests.architecture.source_tree import ROOT, Module, imports, modules
 
 FLOOR = {"ids", "faults"}
 PURE = FLOOR | {"ledger", "routing", "wire"}
@@ -72,6 +75,7 @@ IMPURE = {
 }  # fmt: skip
 
 SERVICE = modules("processors")
+TOOLS = modules("devtools")
 
 
 def layer_of(name: str) -> str:
@@ -109,6 +113,34 @@ def test_a_pure_layer_imports_no_clock_no_chance_no_environment_and_no_socket(mo
     reached = {name.split(".")[0] for name in imports(module)} & IMPURE
 
     assert not reached, f"{module.place} imports {sorted(reached)}"
+
+
+# Development tools stand above the service, which reaches them from one place, once one of their commands is typed.
+WAY_TO_THE_TOOLS = {"processors.ops.cli.checkout", "processors.ops.cli.commands", "processors.ops.exits"}
+
+
+@pytest.mark.parametrize("module", SERVICE, ids=lambda module: module.name)
+def test_the_service_names_the_development_tools_in_one_place_and_imports_them_nowhere(module: Module) -> None:
+    named = re.search(r"\bdevtools\b", module.text) is not None
+
+    assert "devtools" not in {name.split(".")[0] for name in imports(module)}
+    assert named == (module.name in WAY_TO_THE_TOOLS), module.place
+
+
+@pytest.mark.parametrize("module", TOOLS, ids=lambda module: module.name)
+def test_a_development_tool_stands_on_the_service_and_on_no_driver_and_no_test(module: Module) -> None:
+    assert outside_packages(module) - {"devtools"} <= {"typer", "rich"}, module.place
+
+
+def test_development_tools_are_neither_installed_nor_in_the_image() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    allowed = (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
+
+    assert find_packages(str(ROOT), **project["tool"]["setuptools"]["packages"]["find"]) == [
+        *find_packages(str(ROOT), include=["processors", "processors.*"])
+    ]
+    assert allowed[0] == "*"
+    assert not [line for line in allowed if "devtools" in line or line == "!**"]
 
 
 def test_every_layer_of_the_table_exists_and_every_folder_is_in_it() -> None:

@@ -63,7 +63,7 @@ def texts_of(source: str) -> list[str]:
     return [" ".join(text.split()) for text in [comments, *shown] if isinstance(text, str)]
 
 
-@pytest.mark.parametrize("module", modules("processors"), ids=lambda module: module.name)
+@pytest.mark.parametrize("module", modules("processors") + modules("devtools"), ids=lambda module: module.name)
 def test_a_page_that_the_code_names_is_there_with_its_heading(module: Module) -> None:
     assert not [lost for text in texts_of(module.text) for lost in lost_references(text)]
 

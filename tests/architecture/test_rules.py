@@ -33,7 +33,7 @@ def test_a_rule_has_a_test(rule: str) -> None:
     assert any(each.rule == rule for each in rules.kept())
 
 
-@pytest.mark.parametrize("module", modules("processors"), ids=lambda module: module.name)
+@pytest.mark.parametrize("module", modules("processors") + modules("devtools"), ids=lambda module: module.name)
 def test_a_comment_names_a_rule_that_there_is(module: Module) -> None:
     strange = [f"{module.place}:{line} {rule}" for line, rule in rules.named(module) if rule not in {*DUE, *LATER}]
 

@@ -16,7 +16,8 @@ import MySQLdb
 from cassandra.cluster import Cluster
 from confluent_kafka.admin import AdminClient
 
-from processors.ops import addresses, stack
+from devtools import stack
+from processors.ops import addresses
 from processors.ops.setting_up import initialize
 from processors.settings import Settings, load_settings
 from processors.stores.archive_reader import ArchiveReader

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from devtools.stack import secured
 from processors.ops.local_service import log_folder
-from processors.ops.stack import secured
 from processors.settings import Settings
 from processors.streams.rights import rights
 from tests.chaos.whole_service import WholeService

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from processors.ops import stack
-from processors.ops.stack import Server
+from devtools import stack
+from devtools.stack import Server
 from processors.settings import load_settings
 from processors.streams.connection import KafkaAddress
 from processors.streams.topics import COMMANDS_TOPIC

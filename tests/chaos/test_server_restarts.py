@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from devtools import stack
+from devtools.stack import Server
 from processors.ledger.commands import OpenAccount, Pay, TopUp
-from processors.ops import stack
-from processors.ops.stack import Server
 from processors.settings import Settings, load_settings
 from tests.chaos.lanes import new_id
 from tests.chaos.whole_service import WholeService

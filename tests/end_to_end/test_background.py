@@ -9,9 +9,9 @@ from collections.abc import Callable
 from fcntl import LOCK_EX, flock
 from pathlib import Path
 
+from devtools.stack.probes import is_port_free
 from processors.ops.local_service import log_folder, states
 from processors.ops.process_kinds import KINDS
-from processors.ops.stack.probes import is_port_free
 from tests.end_to_end.conftest import STOP_DEADLINE_S, balance, start
 from tests.servers import Place
 from tests.waiting import eventually

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from processors.ops.stack.packages import fetch_jars
+from devtools.stack.packages import fetch_jars
 from tests.end_to_end.conftest import Running
 
 ROOT = Path(__file__).parents[2]

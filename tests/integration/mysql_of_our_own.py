@@ -9,8 +9,8 @@ from pathlib import Path
 
 import MySQLdb
 
-from processors.ops import stack
-from processors.ops.stack import Server
+from devtools import stack
+from devtools.stack import Server
 from processors.settings import Settings, load_settings
 from processors.stores.addresses import MysqlAddress
 from tests.integration.test_stack import variables

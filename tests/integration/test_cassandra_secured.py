@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from devtools.stack import certificates
 from processors.faults import Fault, Refused, Unavailable
 from processors.ops import addresses
-from processors.ops.stack import certificates
 from processors.settings import Settings
 from processors.stores.cassandra import CassandraSession
 from tests.cable import Cable

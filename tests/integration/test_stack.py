@@ -17,10 +17,10 @@ from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile
 from cassandra.policies import RoundRobinPolicy
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined] # of the driver's stubs
 
+from devtools import stack
+from devtools.stack import Server, probes
+from devtools.stack.packages import fill_once
 from processors.faults import Misconfigured, Unavailable
-from processors.ops import stack
-from processors.ops.stack import Server, probes
-from processors.ops.stack.packages import fill_once
 from processors.settings import Settings, load_settings
 
 START_S = 300  # the first start on a new machine fetches 180 MB
@@ -55,7 +55,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
 def command(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     others = {name: value for name, value in os.environ.items() if not name.startswith("BALANCE_")}
     return subprocess.run(
-        [sys.executable, "-m", "processors.ops.stack", *arguments],
+        [sys.executable, "-m", "devtools.stack", *arguments],
         env={**others, **environment},
         check=True,
         capture_output=True,

@@ -10,11 +10,11 @@ from pathlib import Path
 import MySQLdb
 import pytest
 
+from devtools.stack import certificates
 from processors.faults import Fault, Refused
 from processors.ops import addresses
 from processors.ops.process_kinds import KINDS, name_of
 from processors.ops.setting_up import initialize
-from processors.ops.stack import certificates
 from processors.settings import Settings
 from processors.stores.cassandra import CassandraSession
 from processors.streams.connection import KafkaAddress

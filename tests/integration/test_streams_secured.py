@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from devtools.stack import certificates, secured
 from processors.faults import Refused
 from processors.ops import addresses
 from processors.ops.setting_up import initialize
-from processors.ops.stack import certificates, secured
 from processors.settings import Settings
 from processors.streams.connection import LOGIN_LOOK_S, KafkaAddress
 from processors.streams.consumer import AssignmentEvents, GroupOptions, RecordConsumer

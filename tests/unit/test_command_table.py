@@ -7,13 +7,13 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from processors.ops.cli.commands import COMMANDS, Command, Group
+from processors.ops.cli.wording import function_of
 from processors.version import VERSION
 from tests.command_line import ROOT_COMMAND, every_command, said
 
@@ -59,10 +59,10 @@ def loaded_by(*arguments: str) -> set[str]:
 
 @pytest.mark.parametrize(("words", "command"), TABLE, ids=typed)
 def test_a_command_says_in_the_table_what_its_function_says(words: tuple[str, ...], command: Command) -> None:
-    module, _, function = command.place.partition(":")
-    docstring = getattr(import_module(f"processors.ops.cli.{module}"), function).__doc__
+    docstring = function_of(command).__doc__
 
     assert words
+    assert docstring
     assert " ".join(docstring.split("\n\n")[0].split()) == command.says
 
 

@@ -1,4 +1,4 @@
-"""Examples in docstrings are run, in every module of the service."""
+"""Examples in docstrings are run, in every module of the service and of its development tools."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ import pkgutil
 
 import pytest
 
+import devtools
 import processors
 
 MODULES = [
-    module.name for module in pkgutil.walk_packages(processors.__path__, "processors.") if "__main__" not in module.name
+    module.name
+    for package in (processors, devtools)
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+    if "__main__" not in module.name
 ]
 
 

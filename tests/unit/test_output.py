@@ -10,10 +10,10 @@ import pytest
 from rich.text import Text
 
 from processors.ledger.rows import Account, Hold, OpenRefund
-from processors.ops.cli import history, looking, operating, proving, stack
+from processors.ops.cli import history, looking, operating, proving
 from processors.ops.cli.asking import show_result
 from processors.ops.cli.sending import progress_bar
-from processors.ops.cli.terminal import notes, page, print_table
+from processors.ops.cli.terminal import notes, page, print_table, say
 from processors.ops.status import LaneStatus, ServerStatus, ServiceStatus, ShardStatus, SinkStatus, TopicStatus
 from processors.ops.supervisor import ChildState, Condition
 from processors.recovery.verify import Check
@@ -78,7 +78,7 @@ OUTPUTS: dict[str, Callable[[str], object]] = {
     "the status": status,
     "checks": lambda text: proving.print_checks([Check(name=text, counted=1, wrong=1, details=(text,))]),
     "a note": notes.print,
-    "progress": stack.say,
+    "progress": say,
 }
 
 
@@ -105,7 +105,7 @@ def test_a_task_is_named_as_it_is(text: str) -> None:
 def test_all_output_goes_to_consoles_that_read_no_markup() -> None:
     calls = [
         (module.place, ast.unparse(node.func))
-        for module in modules("processors")
+        for module in modules("processors") + modules("devtools")
         for node in ast.walk(module.tree)
         if isinstance(node, ast.Call)
     ]

@@ -7,6 +7,7 @@ from itertools import count
 
 import pytest
 
+from devtools.sample_day import SHORT_HOLD_MS, Day, Place, Planned, plan_day
 from processors.ids import make_command_id
 from processors.ledger.book import Book, Keys, Rows
 from processors.ledger.commands import TYPE_OF
@@ -15,7 +16,6 @@ from processors.ledger.needs import collect_needs
 from processors.ledger.outcomes import Outcome, Reason, Status
 from processors.ledger.rows import Decision
 from processors.ledger.rules import Rules
-from processors.ops.sample_day import SHORT_HOLD_MS, Day, Place, Planned, plan_day
 from processors.wire.commands import body_hash
 
 MORNING_MS = 1_700_000_000_000

@@ -1,11 +1,11 @@
-"""What is typed after ``python -m processors.ops.stack``."""
+"""What is typed after ``python -m devtools.stack``."""
 
 from __future__ import annotations
 
 import pytest
 
-from processors.ops.stack import Server
-from processors.ops.stack.__main__ import read_arguments
+from devtools.stack import Server
+from devtools.stack.__main__ import read_arguments
 
 
 def read(*arguments: str) -> tuple[str, bool, list[str]]:
@@ -48,4 +48,4 @@ def test_words_that_mean_nothing_are_wrong_usage(arguments: list[str], capsys: p
         read_arguments(arguments)
 
     assert ended.value.code == 2
-    assert "usage: python -m processors.ops.stack" in capsys.readouterr().err
+    assert "usage: python -m devtools.stack" in capsys.readouterr().err

@@ -11,7 +11,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command: ``says`` is the first paragraph of its function's docstring; ``place`` is ``module:function`` here."""
+    """A command: ``says`` is the first paragraph of its function's docstring.
+
+    ``place`` is ``module:function``; a module of this folder, or a development tool's, which begins with ``devtools``.
+    """
 
     place: str
     says: str
@@ -169,7 +172,7 @@ _LOOKING: dict[str, Command | Group] = {
 
 _PROCESSES: dict[str, Command | Group] = {
     "demo": _command(
-        "sample:run_demo",
+        "devtools.cli.demo:run_demo",
         "Play a sample business day on real servers, and prove it; exit status 0 only if everything is as it must be.",
         "balance demo --seed 7",
     ),
@@ -228,17 +231,23 @@ _PROCESSES: dict[str, Command | Group] = {
         "Kafka, MySQL and Cassandra of this checkout.",
         {
             "up": _command(
-                "stack:up",
+                "devtools.cli.stack:up",
                 "Start what does not run, and wait until it answers; the first time fetches the servers.",
                 "balance stack up",
             ),
             "down": _command(
-                "stack:down", "Stop the servers, the secured ones too; their data stays.", "balance stack down"
+                "devtools.cli.stack:down",
+                "Stop the servers, the secured ones too; their data stays.",
+                "balance stack down",
             ),
             "status": _command(
-                "stack:status", "Show each server; exit status 3 unless all are ready.", "balance stack status"
+                "devtools.cli.stack:status",
+                "Show each server; exit status 3 unless all are ready.",
+                "balance stack status",
             ),
-            "logs": _command("stack:logs", "Print the end of a server's log.", "balance stack logs kafka -n 100"),
+            "logs": _command(
+                "devtools.cli.stack:logs", "Print the end of a server's log.", "balance stack logs kafka -n 100"
+            ),
         },
     ),
 }

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from processors.ops.cli.stack import say
-from processors.ops.cli.terminal import JsonOption, print_json, settings
+from processors.ops.cli.terminal import JsonOption, print_json, say, settings
 from processors.ops.setting_up import initialize, migrate_schemas
 from processors.settings import Settings
 

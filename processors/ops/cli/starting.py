@@ -8,8 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from processors.ops import addresses, background, counts, local_service, process_kinds
-from processors.ops.cli.stack import say
-from processors.ops.cli.terminal import ShardOption, settings
+from processors.ops.cli.terminal import ShardOption, say, settings
 from processors.ops.exits import EXIT_FAULT
 from processors.ops.setting_up import initialize
 

@@ -55,6 +55,11 @@ def open_client(*, within_s: int) -> Iterator[Client]:
         yield client
 
 
+def say(line: str) -> None:
+    """Tell of progress on standard error."""
+    notes.print(line, soft_wrap=True)
+
+
 def print_json(value: Any) -> None:
     """Write one JSON value on one line, with minor amounts also as text and as people write them."""
     typer.echo(json.dumps(with_amounts(value), ensure_ascii=False))

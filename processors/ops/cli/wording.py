@@ -11,6 +11,7 @@ import typer
 import typer.main
 from typer.core import TyperArgument, TyperCommand, TyperGroup
 
+from processors.ops.cli.checkout import TOOLS, tool
 from processors.ops.cli.commands import Command, Group
 from processors.ops.money import AmountError, parse_money
 
@@ -28,13 +29,12 @@ class Unread(TyperCommand):
 
     def read(self) -> TyperCommand:
         """Import the command's module, and return it whole."""
-        module, _, function = self._described.place.partition(":")
         maker = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-        carry_out = getattr(import_module(f"{__package__}.{module}"), function)
+        carry_out = function_of(self._described)
         decorate = maker.command(
             self.name,
             cls=TypedCommand,
-            help=_unbroken(carry_out.__doc__),
+            help=_unbroken(carry_out.__doc__ or ""),
             epilog=examples_text(self._described.examples),
             rich_help_panel=self.rich_help_panel,
         )
@@ -65,6 +65,20 @@ class Words(TyperGroup):
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the options, each with a word for what belongs there."""
         return [_in_words(param) for param in super().get_params(ctx)]
+
+
+def function_of(command: Command) -> Callable[..., Any]:
+    """Import what carries a command out.
+
+    Raises:
+        Misconfigured: It is a development tool, and this is no checkout.
+    """
+    module, _, function = command.place.partition(":")
+    folder, _, name = module.partition(".")
+    found: Callable[..., Any] = getattr(
+        tool(name) if folder == TOOLS else import_module(f"{__package__}.{module}"), function
+    )
+    return found
 
 
 def _unbroken(docstring: str) -> str:

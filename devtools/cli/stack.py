@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from processors.ops import stack
-from processors.ops.cli.terminal import JsonOption, notes, print_json, print_table, settings
+from devtools import stack
+from processors.ops.cli.terminal import JsonOption, print_json, print_table, say, settings
 from processors.ops.exits import EXIT_FAULT, EXIT_GOOD
 from processors.settings import SECURE_PROFILE, Settings, load_settings
 
@@ -78,8 +78,3 @@ def logs(
         print_json(found)
     else:
         typer.echo("\n".join(found))
-
-
-def say(line: str) -> None:
-    """Tell of progress on standard error."""
-    notes.print(line, soft_wrap=True)

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from fcntl import LOCK_EX, flock
 from pathlib import Path
 
+from devtools.stack.packages import Progress
+from devtools.stack.probes import LOOPBACK, is_port_free
+from devtools.stack.servers import Layout, Plan, Server, layout, plan
 from processors.faults import Fault, Misconfigured, Unavailable
 from processors.ops import pid_files
 from processors.ops.pid_files import Process
-from processors.ops.stack.packages import Progress
-from processors.ops.stack.probes import LOOPBACK, is_port_free
-from processors.ops.stack.servers import Layout, Plan, Server, layout, plan
 from processors.settings import Settings
 
 READY_POLL_MS = 100

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from fcntl import LOCK_EX, flock
 from pathlib import Path
 
+from devtools.prerequisites import find_maven
 from processors.faults import Misconfigured, Unavailable
-from processors.ops.prerequisites import find_maven
 
 Progress = Callable[[str], None]
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from devtools.stack.certificates import authority, server_certificate
+from devtools.stack.files import write
+from devtools.stack.probes import accepts
 from processors.faults import Fault, Refused
 from processors.ops.addresses import cassandra_address, kafka_address
-from processors.ops.stack.certificates import authority, server_certificate
-from processors.ops.stack.files import write
-from processors.ops.stack.probes import accepts
 from processors.settings import OPERATOR, Settings
 from processors.stores.addresses import CassandraAddress
 from processors.stores.cassandra_roles import OWNER_RIGHTS, ROW_RIGHTS, Roles

@@ -14,11 +14,11 @@ from functools import partial
 from pathlib import Path
 from string import Template
 
+from devtools.prerequisites import find_java
+from devtools.stack import probes, secured
+from devtools.stack.files import write
+from devtools.stack.packages import Progress, fetch_jars, fetch_mysql
 from processors.faults import Misconfigured
-from processors.ops.prerequisites import find_java
-from processors.ops.stack import probes, secured
-from processors.ops.stack.files import write
-from processors.ops.stack.packages import Progress, fetch_jars, fetch_mysql
 from processors.settings import LOOPBACK, Settings
 
 INITIALIZE_MS = 120_000  # MySQL's first start takes 3 s, Kafka's format 1 s, on two idle cores

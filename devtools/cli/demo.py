@@ -11,18 +11,18 @@ from typing import Annotated
 import typer
 from rich.progress import Progress
 
+from devtools import playing, stack
+from devtools.playing import Daybook, DayOutcome
+from devtools.sample_day import CURRENCIES, Day, plan_day
 from processors.client import Client, ClientConfig, CommandIds
-from processors.ops import addresses, assembly, demo, keys, local_service, stack
+from processors.ops import addresses, assembly, keys, local_service
 from processors.ops.assembly.proving import verify_shard
 from processors.ops.cli.history import print_statement
 from processors.ops.cli.looking import print_accounts
 from processors.ops.cli.proving import counting, print_checks
 from processors.ops.cli.sending import progress_bar
-from processors.ops.cli.stack import say
-from processors.ops.cli.terminal import page, print_table, settings
-from processors.ops.demo import Daybook, DayOutcome
+from processors.ops.cli.terminal import page, print_table, say, settings
 from processors.ops.exits import EXIT_GOOD, EXIT_REJECTED
-from processors.ops.sample_day import CURRENCIES, Day, plan_day
 from processors.ops.setting_up import initialize
 from processors.ops.supervisor import Supervisor
 from processors.settings import Settings
@@ -97,7 +97,7 @@ def _play_and_prove(chosen: Settings, supervisor: Supervisor, seed: int, actions
 
 def _played(client: Client, day: Day, book: Daybook, bar: Progress, supervisor: Supervisor) -> DayOutcome:
     task = bar.add_task("commands", total=len(list(day)))
-    return demo.play(client, day, book, lambda count: bar.advance(task, count), supervisor.insist)
+    return playing.play(client, day, book, lambda count: bar.advance(task, count), supervisor.insist)
 
 
 def _archived(chosen: Settings, book: Daybook, bar: Progress, supervisor: Supervisor) -> None:
@@ -111,7 +111,7 @@ def _archived(chosen: Settings, book: Daybook, bar: Progress, supervisor: Superv
             bar.update(task, completed=len(book.journalled) - waiting)
             return waiting
 
-        demo.wait_for(left, demo.ARCHIVE_DEADLINE_S, "lanes were not archived", supervisor.insist)
+        playing.wait_for(left, playing.ARCHIVE_DEADLINE_S, "lanes were not archived", supervisor.insist)
     finally:
         session.close()
 
@@ -139,10 +139,10 @@ def _show_statement(chosen: Settings, day: Day) -> None:
 
 
 def _show_answers(book: Daybook, outcome: DayOutcome) -> None:
-    print_table("answers", ("status", "reason", "results"), demo.counted(book.counts.items()), right=("results",))
+    print_table("answers", ("status", "reason", "results"), playing.counted(book.counts.items()), right=("results",))
     rate = outcome.answered / outcome.seconds if outcome.seconds else 0
     page.print(f"{outcome.answered:,} commands answered, {rate:,.0f} a second")
-    for mistake in outcome.mistakes[: demo.MISTAKES_SHOWN]:
+    for mistake in outcome.mistakes[: playing.MISTAKES_SHOWN]:
         page.print(mistake, style="red", soft_wrap=True)
 
 

@@ -8,11 +8,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from devtools.sample_day import SHORT_HOLD_MS, Day, Planned
 from processors.client import Client, NoAnswer
 from processors.faults import Unavailable
 from processors.ids import id_text
 from processors.ledger.commands import CommandType
-from processors.ops.sample_day import SHORT_HOLD_MS, Day, Planned
 from processors.routing.units import partition_of
 from processors.stores.archive_rows import Covered
 from processors.wire.results import Result

@@ -1,4 +1,4 @@
-"""``python -m processors.ops.stack up|down|status|logs|with``: the stack for the Makefile, which has no CLI yet."""
+"""``python -m devtools.stack up|down|status|logs|with``: what the Makefile types for the native servers."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
+from devtools import stack
 from processors.faults import Fault
-from processors.ops import stack
 from processors.settings import SECURE_PROFILE, Settings, load_settings
 
 FAULT = 3  # exit status, as everywhere in the command line
@@ -36,7 +36,7 @@ def read_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace
     Raises:
         SystemExit: Wrong usage, with exit status 2; ``--help``.
     """
-    parser = argparse.ArgumentParser(prog="python -m processors.ops.stack", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m devtools.stack", description=__doc__)
     _take_secure(parser, default=False)
     actions = parser.add_subparsers(dest="action", metavar="up|down|status|logs|with", required=True)
     for action in ("up", "down", "status"):

@@ -1,0 +1,60 @@
+"""Commands of a checkout, typed where there is one and where there is none."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.architecture.source_tree import ROOT
+
+FAULT = 3
+TYPED = [("demo", "--seed", "1"), ("stack", "up"), ("stack", "status", "--json")]
+
+
+def typed(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own that was started in a folder."""
+    command = [sys.executable, "-m", "processors.ops.cli", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the package and, beside it, somebody else's package ``devtools``, which prints when imported."""
+    folder = tmp_path_factory.mktemp("site-packages")
+    shutil.copytree(ROOT / "processors", folder / "processors", ignore=shutil.ignore_patterns("__pycache__"))
+    foreign = folder / "devtools"
+    foreign.mkdir()
+    (foreign / "__init__.py").write_text("print('a foreign package was imported')\n", encoding="utf-8")
+    return folder
+
+
+def test_a_checkouts_tools_are_found_from_any_folder(tmp_path: Path) -> None:
+    ran = typed("stack", "logs", "--help", folder=tmp_path)
+
+    assert ran.returncode == 0, ran.stderr
+    assert "Print the end of a server's log." in ran.stdout
+
+
+@pytest.mark.parametrize("arguments", TYPED, ids=" ".join)
+def test_an_installation_says_in_a_sentence_that_it_has_no_such_tool(
+    installation: Path, arguments: tuple[str, ...]
+) -> None:
+    ran = typed(*arguments, folder=installation)
+
+    assert ran.returncode == FAULT
+    assert ran.stdout == ""
+    assert ran.stderr == (
+        "balance: this command is a development tool: it belongs to a checkout (its folder devtools/), and is not "
+        f"installed in {installation}. Type it in a checkout; `balance up` runs the service on servers that you have\n"
+    )
+
+
+def test_an_installations_help_needs_no_tool(installation: Path) -> None:
+    ran = typed("stack", "--help", folder=installation)
+
+    assert ran.returncode == 0, ran.stderr
+    assert "balance stack up" in ran.stdout
