@@ -13,7 +13,7 @@ from processors.client import Client, NoAnswer
 from processors.faults import Unavailable
 from processors.ids import id_text
 from processors.ledger.commands import CommandType
-from processors.routing.units import partition_of
+from processors.routing.buckets import partition_of
 from processors.stores.archive_rows import Covered
 from processors.wire.results import Result
 

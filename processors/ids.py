@@ -83,7 +83,7 @@ def slice_of_id(command_id: bytes) -> int:
 
 
 def root_of(address: str) -> str:
-    """Return an address's first segment: Kafka key and unit of placement.
+    """Return an address's first segment: the key of its records on Kafka.
 
     >>> root_of("acme:vn:shop-17")
     'acme'

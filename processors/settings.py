@@ -281,7 +281,7 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "console"] = "json"
     keys_file: Path = Path(".stack/secrets/signing-keys.json")  # W1: made by `balance init`, mode 0600
-    home_shard: Identifier = "s1"  # generation 0 of every unit
+    home_shard: Identifier = "s1"  # generation 0 of every placement key
     kafka: Kafka = Kafka()
     topics: Topics = Topics()
     shards: Annotated[dict[Identifier, Shard], Field(min_length=1)]

@@ -12,7 +12,7 @@ from typing import Any
 from processors.ids import make_command_id, slice_of, uuid7_time_ms
 from processors.ledger.commands import CommandType
 from processors.ledger.outcomes import Contra, Posting, Reason, Status
-from processors.routing.units import bucket_of
+from processors.routing.buckets import bucket_of
 from processors.stores.addresses import CassandraAddress
 from processors.stores.archive_schema import migrate_archive, open_archive
 from processors.stores.cassandra import CassandraSession

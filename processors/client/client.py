@@ -23,7 +23,7 @@ from processors.ids import root_of
 from processors.ledger.addresses import refuse_malformed
 from processors.ledger.commands import ROW_OF, Command, Origin, SetLaneTime, SetRules
 from processors.ledger.rules import RULES_RELEASE
-from processors.routing.units import bucket_of
+from processors.routing.buckets import bucket_of
 from processors.streams.connection import KafkaAddress
 from processors.streams.topics import COMMANDS_TOPIC, shard_topic
 from processors.wire.commands import body_hash, encode_command, with_metadata_as_bytes

@@ -36,7 +36,7 @@ from processors.ledger.needs import collect_needs
 from processors.ledger.outcomes import Outcome, Reason, Status
 from processors.ledger.rows import Decision, TransactionKey
 from processors.ledger.rules import Rules
-from processors.routing.units import partition_of
+from processors.routing.buckets import partition_of
 from processors.stores.rows import BatchWrite, IngressKey, IngressPosition, JournalRow, LaneState, Progress, TimeTold
 from processors.wire.admission import Admission
 from processors.wire.dead_letters import KEY_BYTES_MAX, encode_dead_letter

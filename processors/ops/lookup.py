@@ -15,7 +15,7 @@ from processors.ids import root_of, slice_of, uuid7_time_ms
 from processors.ledger.commands import CommandType
 from processors.ledger.rows import Account, Hold, OpenRefund, Refunded, TransactionKey
 from processors.ledger.rules import Rules
-from processors.routing.units import partition_of
+from processors.routing.buckets import partition_of
 from processors.stores.archive_reader import Step, changes_of
 from processors.stores.archive_rows import Covered, StatementRow
 from processors.stores.shard_reader import JournalRecord, LanePosition

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from processors.faults import Undecodable
-from processors.routing.units import partition_of
+from processors.routing.buckets import partition_of
 from processors.stores.archive_rows import ArchiveRows, Collector, Covered, written_again
 from processors.stores.rows import Progress
 from processors.stores.shard_reader import JournalRecord

@@ -19,7 +19,7 @@ from processors.ledger.addresses import at_levels
 from processors.ledger.commands import SLICED_BY_LANE_TIME
 from processors.ledger.rows import Account, AccountKey, Hold, OpenRefund, TransactionKey
 from processors.recovery.trails import Trail, leads_to, opening_keys, opens_right, whole_trail
-from processors.routing.units import partition_of
+from processors.routing.buckets import partition_of
 from processors.stores.archive_reader import ChangeKey, changes_of
 from processors.stores.archive_rows import Covered, StatementRow
 from processors.stores.rows import Progress

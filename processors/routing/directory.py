@@ -1,8 +1,9 @@
 """Who owns a root at an ingress offset: a pure function of the directory's history (R2).
 
-A *unit* is a root that was placed by hand, or a bucket. Until it is moved, a unit belongs to the home shard, at
-generation 0. A router that reads a stretch of the log again, with a directory that has grown meanwhile, must route it
-exactly as before; so a placement says from which ingress offset on it holds, and none is ever overwritten.
+A *placement key* is what is placed on a shard, and moved as a whole: a root that was placed by hand, or a bucket of
+roots. Until it is moved, it belongs to the home shard, at generation 0. A router that reads a stretch of the log again,
+with a directory that has grown meanwhile, must route it exactly as before; so a placement says from which ingress
+offset on it holds, and none is ever overwritten.
 """
 
 from __future__ import annotations
@@ -10,18 +11,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from processors.faults import Misconfigured
-from processors.routing.units import unit_of
+from processors.routing.buckets import placement_key_of
 
-# The unit whose one placement, of generation 0, says where every unit lives until it is moved. No root or bucket is
-# named so.
-HOME_UNIT = "*"
+# The placement key whose one placement, of generation 0, holds for every other until that is moved. No root or bucket
+# is named so.
+HOME_PLACEMENT_KEY = "*"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
-    """Where a record goes: its unit, the unit's generation there, and the shard that owns it."""
+    """Where a record goes: its placement key, the generation of that there, and the shard that owns it."""
 
-    unit: str
+    placement_key: str
     generation: int
     shard: str
 
@@ -38,43 +39,43 @@ class Directory:
 
     def __init__(self) -> None:
         self._home: str | None = None
-        self._moves: dict[str, list[_Since]] = {}  # by unit, highest generation first
+        self._moves: dict[str, list[_Since]] = {}  # by placement key, highest generation first
         self._at_home: dict[str, Placement] = {}  # by bucket, made when it is first met
 
     @property
     def home_shard(self) -> str | None:
-        """Return the shard of every unit's generation 0; None where no placement says so."""
+        """Return the shard of every placement key's generation 0; None where no placement says so."""
         return self._home
 
-    def add(self, *, unit: str, generation: int, shard: str, ingress_partition: int, since: int) -> None:
+    def add(self, *, placement_key: str, generation: int, shard: str, ingress_partition: int, since: int) -> None:
         """Take in a placement; the same one again changes nothing.
 
         Args:
-            unit: A root, a bucket's unit, or HOME_UNIT.
-            generation: 0 for HOME_UNIT, at least 1 for a unit.
+            placement_key: A root, a bucket's placement key, or HOME_PLACEMENT_KEY.
+            generation: 0 for HOME_PLACEMENT_KEY, at least 1 for a placement key.
             shard: The owner from there on.
-            ingress_partition: The unit's partition of the ingress topic, in which ``since`` counts.
+            ingress_partition: The placement key's partition of the ingress topic, in which ``since`` counts.
             since: The first ingress offset that this placement holds for.
 
         Raises:
             Misconfigured: There is another placement of this generation (R8), or a generation that cannot be.
         """
-        if (unit == HOME_UNIT) != (generation == 0):
-            raise Misconfigured(f"the directory places unit {unit} at generation {generation}, which cannot be")
-        if unit == HOME_UNIT:
+        if (placement_key == HOME_PLACEMENT_KEY) != (generation == 0):
+            raise Misconfigured(f"the directory places {placement_key} at generation {generation}, which cannot be")
+        if placement_key == HOME_PLACEMENT_KEY:
             self._place_home(shard)
             return
         new = _Since(
-            placement=Placement(unit=unit, generation=generation, shard=shard),
+            placement=Placement(placement_key=placement_key, generation=generation, shard=shard),
             ingress_partition=ingress_partition,
             since=since,
         )
-        moves = self._moves.setdefault(unit, [])
+        moves = self._moves.setdefault(placement_key, [])
         for known in moves:
             if known.placement.generation == generation:
                 if known != new:  # R8
                     raise Misconfigured(
-                        f"the directory has two placements of unit {unit}, generation {generation}: "
+                        f"the directory has two placements of placement key {placement_key}, generation {generation}: "
                         f"{known.placement.shard} since {known.since} and {shard} since {since}; "
                         "nothing is routed until one is proven wrong"
                     )
@@ -100,29 +101,29 @@ class Directory:
             from its first placement's ``since`` on.
 
         Raises:
-            Misconfigured: The directory names no home shard, or places the unit in another ingress partition.
+            Misconfigured: The directory names no home shard, or has the placement key in another ingress partition.
 
         Source: R2.
         """
-        bucket = unit_of(root)
+        bucket = placement_key_of(root)
         if self._moves:
-            for unit in (root, bucket):
-                moved = self._moved(unit, ingress_partition, ingress_offset)
+            for placement_key in (root, bucket):
+                moved = self._moved(placement_key, ingress_partition, ingress_offset)
                 if moved is not None:
                     return moved
         placement = self._at_home.get(bucket)
         if placement is None:
             if self._home is None:
                 raise Misconfigured("the directory names no home shard: run `balance init`")
-            placement = self._at_home[bucket] = Placement(unit=bucket, generation=0, shard=self._home)
+            placement = self._at_home[bucket] = Placement(placement_key=bucket, generation=0, shard=self._home)
         return placement
 
-    def _moved(self, unit: str, ingress_partition: int, ingress_offset: int) -> Placement | None:
-        for move in self._moves.get(unit, ()):
+    def _moved(self, placement_key: str, ingress_partition: int, ingress_offset: int) -> Placement | None:
+        for move in self._moves.get(placement_key, ()):
             if move.ingress_partition != ingress_partition:
                 raise Misconfigured(
-                    f"unit {unit} is placed since an offset of ingress partition {move.ingress_partition}, "
-                    f"and met in partition {ingress_partition}"
+                    f"placement key {placement_key} is placed since an offset of ingress partition "
+                    f"{move.ingress_partition}, and met in partition {ingress_partition}"
                 )
             if move.since <= ingress_offset:  # R2: highest generation first
                 return move.placement

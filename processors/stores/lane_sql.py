@@ -10,7 +10,7 @@ from processors.ledger.book import Keys
 from processors.ledger.commands import CommandType
 from processors.ledger.outcomes import Reason, Status
 from processors.ledger.rows import Account, Hold, OpenRefund, Refunded, SystemKey, TransactionKey
-from processors.routing.units import bucket_of
+from processors.routing.buckets import bucket_of
 from processors.stores.packing import pack_ingress
 from processors.stores.rows import BatchWrite, Fence, IngressKey, IngressPosition, JournalRow
 from processors.stores.rules_rows import insert_rules

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import assert_never
 
 from processors.faults import Misconfigured, Undecodable
-from processors.routing.directory import HOME_UNIT, Directory
+from processors.routing.directory import HOME_PLACEMENT_KEY, Directory
 from processors.streams.connection import KafkaAddress
 from processors.streams.producer import IdempotentProducer
 from processors.streams.reader import read_range
@@ -83,7 +83,7 @@ def write_directory_head(
 
     Args:
         address: The brokers; the topics are there.
-        home_shard: Owns generation 0 of every unit.
+        home_shard: Owns generation 0 of every placement key.
         shards: Every shard's id, the home shard's too.
         partitions: Of each topic, named without prefix, how many the service is to use.
 
@@ -176,7 +176,7 @@ def _missing_home(known: str | None, wanted: str) -> list[PlacementRecord]:
             f"the directory's home shard is {known} and the settings say {wanted}: it never changes, since every "
             "partner lives there and this release moves none; correct the settings"
         )
-    home = PlacementRecord(unit=HOME_UNIT, generation=0, shard=wanted, ingress_partition=0, since=0)
+    home = PlacementRecord(unit=HOME_PLACEMENT_KEY, generation=0, shard=wanted, ingress_partition=0, since=0)
     return [home] if known is None else []
 
 
@@ -240,7 +240,7 @@ def _entry_of(record: Record) -> DirectoryRecord:
 
 def _place(directory: Directory, entry: PlacementRecord) -> None:
     directory.add(
-        unit=entry.unit,
+        placement_key=entry.unit,
         generation=entry.generation,
         shard=entry.shard,
         ingress_partition=entry.ingress_partition,

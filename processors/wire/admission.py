@@ -10,7 +10,7 @@ from processors.ledger.addresses import is_root
 from processors.ledger.commands import SIGNED, STRAIGHT, Command, Control
 from processors.ledger.rules import Rules
 from processors.ledger.trust import read_keys, write_keys
-from processors.routing.units import bucket_of
+from processors.routing.buckets import bucket_of
 from processors.wire.causes import Cause, bounded
 from processors.wire.commands import BODY_HASH_BYTES, NO_REGISTRY, ConfluentIds, body_hash, decode_command
 from processors.wire.records import Record
@@ -116,7 +116,9 @@ def _command_of(record: Record, route: Route | None, rules: Rules, gate: Gate) -
     if route is None:
         raise Undecodable(Cause.MISSING_ROUTE, f"{type(command).__name__} comes through the router only")
     if route.generation != 0:  # M1: this release moves nothing
-        raise Undecodable(Cause.UNEXPECTED_GENERATION, f"generation {route.generation} of unit {route.unit}")
+        raise Undecodable(
+            Cause.UNEXPECTED_GENERATION, f"generation {route.generation} of placement key {route.placement_key}"
+        )
     return command
 
 

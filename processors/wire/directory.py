@@ -1,4 +1,4 @@
-"""The records of ``balance.directory``: its head, shards, topics' partitions, and where each unit lives (R2, R8)."""
+"""The records of ``balance.directory``: its head, shards, topics' partitions, and placements (R2, R8)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from processors.wire import guard
 from processors.wire.schemas import encode, schema_of
 
 HEAD_KEY = b"head"
-# A unit of 64 bytes, a shard's id and a topic's name of 249 characters, and numbers, with room.
+# A placement key of 64 bytes, a shard's id and a topic's name of 249 characters, and numbers, with room.
 _RECORD_BYTES_MAX = 1_024
 
 
@@ -28,7 +28,7 @@ class DirectoryHead:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlacementRecord:
-    """Where a unit lives from an ingress offset on: one record a generation, never overwritten (R2)."""
+    """The shard of a placement key (``unit``) from an ingress offset on: one a generation, never overwritten (R2)."""
 
     unit: str
     generation: int
@@ -38,7 +38,7 @@ class PlacementRecord:
 
     @property
     def key(self) -> bytes:
-        """Return its record's key: one for each unit and generation."""
+        """Return its record's key: one for each placement key and generation."""
         return b"placement/%b/%d" % (self.unit.encode(), self.generation)
 
 

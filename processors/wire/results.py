@@ -208,7 +208,7 @@ def _source(route: Route | None) -> tuple[tuple[str, int, int, int], tuple[int, 
     if route is None:
         return _STRAIGHT
     return (
-        (route.unit, route.generation, route.ingress_epoch, route.ingress_partition),
+        (route.placement_key, route.generation, route.ingress_epoch, route.ingress_partition),
         (route.ingress_offset, route.ingress_leader_epoch),
     )
 

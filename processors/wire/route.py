@@ -1,4 +1,4 @@
-"""The router's one header: where a record came from, and who owns its unit there (W2)."""
+"""The router's one header: where a record came from, and who owns its placement key there (W2)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from processors.wire.signature import SIGNATURE_BYTES_MAX, SIGNATURE_HEADER
 
 ROUTE_HEADER = "balance-route"
 SIGNATURES_MAX = 2  # a lane refuses two
-UNIT_BYTES_MAX = 64  # a root: one segment of an address
+PLACEMENT_KEY_BYTES_MAX = 64  # a root: one segment of an address
 
 
 class RouteKind(IntEnum):
@@ -28,7 +28,7 @@ class RouteKind(IntEnum):
 
 @dataclass(slots=True)
 class Route:
-    """Where a record stood in the ingress topic, and its unit's owner there.
+    """Where a record stood in the ingress topic, and its placement key's owner there.
 
     ``broker_time_ms`` is the ingress record's, ms since the epoch; ``ingress_leader_epoch`` is -1 where the broker told
     none. Not frozen: one per command on the hot path, freezing costs 1 µs.
@@ -40,25 +40,25 @@ class Route:
     ingress_offset: int
     ingress_leader_epoch: int
     broker_time_ms: int
-    unit: str
+    placement_key: str
     generation: int
 
 
-# layout version, kind, epoch, partition, offset, leader epoch, broker time, generation, bytes of the unit
+# layout version, kind, epoch, partition, offset, leader epoch, broker time, generation, bytes of the placement key
 _LAYOUT = struct.Struct(">BBIIqiqIB")
 _LAYOUT_VERSION = 1
 _KINDS = {int(kind): kind for kind in RouteKind}
 
 
 def encode_route(route: Route) -> bytes:
-    """Encode a route: big endian, 35 bytes and the unit in UTF-8.
+    """Encode a route: big endian, 35 bytes and the placement key in UTF-8.
 
     Raises:
-        ValueError: A number or the unit is out of its range.
+        ValueError: A number or the placement key is out of its range.
     """
-    unit = route.unit.encode()
-    if not 1 <= len(unit) <= UNIT_BYTES_MAX:
-        raise ValueError(f"a unit has 1 to {UNIT_BYTES_MAX} bytes, not {len(unit)}")
+    placement_key = route.placement_key.encode()
+    if not 1 <= len(placement_key) <= PLACEMENT_KEY_BYTES_MAX:
+        raise ValueError(f"a placement key has 1 to {PLACEMENT_KEY_BYTES_MAX} bytes, not {len(placement_key)}")
     try:
         fixed = _LAYOUT.pack(
             _LAYOUT_VERSION,
@@ -69,11 +69,11 @@ def encode_route(route: Route) -> bytes:
             route.ingress_leader_epoch,
             route.broker_time_ms,
             route.generation,
-            len(unit),
+            len(placement_key),
         )
     except struct.error as error:
         raise ValueError(f"{route}: {error}") from error
-    return fixed + unit
+    return fixed + placement_key
 
 
 def decode_route(value: bytes) -> Route:
@@ -88,10 +88,15 @@ def decode_route(value: bytes) -> Route:
     kind = _KINDS.get(kind_number)
     if version != _LAYOUT_VERSION or kind is None:
         raise Undecodable(Cause.BAD_ROUTE, f"layout {version}, kind {kind_number}")
-    unit = value[_LAYOUT.size :]
-    if len(unit) != size or not 1 <= size <= UNIT_BYTES_MAX or offset < 0 or not unit.isascii():
-        raise Undecodable(Cause.BAD_ROUTE, f"{len(value)} bytes, a unit of {size}, offset {offset}")
-    return Route(kind, epoch, partition, offset, leader_epoch, time_ms, unit.decode("ascii"), generation)
+    placement_key = value[_LAYOUT.size :]
+    if (
+        len(placement_key) != size
+        or not 1 <= size <= PLACEMENT_KEY_BYTES_MAX
+        or offset < 0
+        or not placement_key.isascii()
+    ):
+        raise Undecodable(Cause.BAD_ROUTE, f"{len(value)} bytes, a placement key of {size}, offset {offset}")
+    return Route(kind, epoch, partition, offset, leader_epoch, time_ms, placement_key.decode("ascii"), generation)
 
 
 def needed_headers(headers: Headers) -> Headers:

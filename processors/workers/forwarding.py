@@ -8,8 +8,8 @@ from functools import lru_cache
 
 from processors.faults import Misconfigured
 from processors.ledger.addresses import is_root
+from processors.routing.buckets import bucket_of, partition_of
 from processors.routing.directory import Directory
-from processors.routing.units import bucket_of, partition_of
 from processors.wire.admission import Refusal
 from processors.wire.causes import Cause
 from processors.wire.commands import PAYLOAD_BYTES_MAX
@@ -84,7 +84,9 @@ def forward(record: Record, context: RoutingContext) -> tuple[str, OutRecord]:
     placement = context.directory.place(root, ingress_partition=record.partition, ingress_offset=record.offset)
     topic = context.topic_of.get(placement.shard)
     if topic is None:
-        raise Misconfigured(f"unit {placement.unit} is placed on shard {placement.shard}, which the directory lacks")
+        raise Misconfigured(
+            f"placement key {placement.placement_key} is placed on shard {placement.shard}, which the directory lacks"
+        )
     kind = RouteKind.COMMAND
     if len(payload) > PAYLOAD_BYTES_MAX:  # W4
         kind, payload = RouteKind.STUB, encode_stub(payload)
@@ -95,7 +97,7 @@ def forward(record: Record, context: RoutingContext) -> tuple[str, OutRecord]:
         record.offset,
         record.leader_epoch,
         record.timestamp_ms,
-        placement.unit,
+        placement.placement_key,
         placement.generation,
     )
     headers = [*needed_headers(record.headers), (ROUTE_HEADER, encode_route(route))]  # W2

@@ -19,7 +19,7 @@ from processors.ids import derived_id, id_text
 from processors.ledger.commands import CommandType, Recalled, RecallOriginal
 from processors.ledger.outcomes import Status
 from processors.metrics import RECALLS, RECALLS_UNDECIDED, RECALLS_WAITING
-from processors.routing.units import partition_of
+from processors.routing.buckets import partition_of
 from processors.stores.archive_reader import StepKey
 from processors.stores.archive_rows import Covered
 from processors.telemetry import PULSE, get_logger

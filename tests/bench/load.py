@@ -13,7 +13,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from processors.ids import make_command_id
 from processors.ledger.commands import Command, OpenAccount, Pay, TopUp
-from processors.routing.units import bucket_of, partition_of
+from processors.routing.buckets import bucket_of, partition_of
 from processors.streams.connection import KafkaAddress
 from processors.streams.consumer import consumed
 from processors.streams.ends import TopicEnds

@@ -27,7 +27,7 @@ from processors.ledger.book import Rows
 from processors.ledger.commands import CaptureHold, Command, GetBalance, OpenAccount, Pay, PlaceHold, TopUp
 from processors.ops import addresses, assembly
 from processors.ops.setting_up import first_rules, initialize
-from processors.routing.units import bucket_of, partition_of
+from processors.routing.buckets import bucket_of, partition_of
 from processors.stores.rows import LaneState, Progress
 from processors.stores.shard_reader import open_reader
 from processors.streams.connection import Login

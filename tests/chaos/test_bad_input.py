@@ -33,7 +33,7 @@ from processors.ledger.commands import (
     TopUp,
 )
 from processors.ops import keys
-from processors.routing.units import partition_of
+from processors.routing.buckets import partition_of
 from processors.streams.reader import read_range
 from processors.streams.topics import COMMANDS_TOPIC, DEAD_LETTERS_TOPIC, shard_topic
 from processors.wire.avro import long_bytes

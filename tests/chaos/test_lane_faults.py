@@ -20,7 +20,7 @@ from confluent_kafka.admin import AdminClient
 from processors.ledger.commands import Adjust, Direction, Pay
 from processors.ops import addresses, assembly
 from processors.ops.result_text import show_time
-from processors.routing.units import partition_of
+from processors.routing.buckets import partition_of
 from processors.stores.mysql import Session
 from processors.streams.topics import shard_topic
 from processors.wire.causes import Cause

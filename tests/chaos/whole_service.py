@@ -33,7 +33,7 @@ from processors.ops import addresses
 from processors.ops.assembly import proving
 from processors.ops.local_service import log_folder
 from processors.ops.supervisor import read_states
-from processors.routing.units import partition_of
+from processors.routing.buckets import partition_of
 from processors.stores.archive_reader import ArchiveReader
 from processors.stores.archive_schema import open_archive
 from processors.streams.reader import read_range

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from processors.ops import addresses
-from processors.routing.units import bucket_of
+from processors.routing.buckets import bucket_of
 from processors.streams.topics import COMMANDS_TOPIC, RESULTS_TOPIC, shard_topic
 from tests.end_to_end.conftest import Running, balance, started
 from tests.kafka_log import KafkaLog

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
-from processors.routing.units import partition_of
+from processors.routing.buckets import partition_of
 from processors.streams.connection import KafkaAddress
 from processors.streams.consumer import GroupOptions
 from processors.streams.directory import read_directory, write_directory_head

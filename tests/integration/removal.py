@@ -10,7 +10,7 @@ from typing import Any
 from processors.ids import SLICE_MS, derived_id, slice_of
 from processors.ledger.commands import CommandType
 from processors.ledger.rules import Rules
-from processors.routing.units import partition_of
+from processors.routing.buckets import partition_of
 from processors.stores.addresses import MysqlAddress
 from processors.stores.archive_reader import ArchiveReader
 from processors.stores.archive_rows import Collector

@@ -32,7 +32,7 @@ from processors.ledger.commands import (
 )
 from processors.ledger.outcomes import Outcome, Reason, Status
 from processors.ledger.rules import Rules
-from processors.routing.units import partition_of
+from processors.routing.buckets import partition_of
 from processors.streams.connection import KafkaAddress
 from processors.streams.consumer import record_of
 from processors.wire.admission import Admission

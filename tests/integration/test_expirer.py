@@ -14,7 +14,7 @@ from processors.ids import derived_id
 from processors.ledger.commands import ExpireHold, Tick
 from processors.ledger.rows import Hold
 from processors.ledger.rules import Rules
-from processors.routing.units import partition_of
+from processors.routing.buckets import partition_of
 from processors.stores.addresses import MysqlAddress
 from processors.stores.rows import Progress
 from processors.stores.shard_reader import LanePosition, OverdueHold, open_reader

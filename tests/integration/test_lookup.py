@@ -15,7 +15,7 @@ from processors.ledger.commands import CommandType
 from processors.ledger.rows import Account, Hold
 from processors.ops.cli.history import what_is_missing
 from processors.ops.lookup import DAY_MS, STRETCH_OFFSETS, TAIL_OFFSETS_MAX, Lookup
-from processors.routing.units import partition_of
+from processors.routing.buckets import partition_of
 from processors.stores.addresses import CassandraAddress, MysqlAddress
 from processors.stores.archive_reader import ArchiveReader
 from processors.stores.archive_rows import Collector

@@ -10,7 +10,7 @@ import pytest
 from processors.faults import StopCode
 from processors.ledger.outcomes import Contra
 from processors.ledger.rows import Account, Hold, OpenRefund, Refunded
-from processors.routing.units import partition_of
+from processors.routing.buckets import partition_of
 from processors.stores.addresses import MysqlAddress
 from processors.stores.shard_reader import OverdueHold, ShardReader, open_reader, open_snapshot
 from processors.stores.shard_upkeep import ShardUpkeep

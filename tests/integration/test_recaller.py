@@ -13,7 +13,7 @@ from processors.ledger.commands import CommandType, Recalled, RecallOriginal
 from processors.ledger.outcomes import Reason, Status
 from processors.ledger.rules import Rules
 from processors.ops.assembly.recaller import run_recaller
-from processors.routing.units import partition_of, unit_of
+from processors.routing.buckets import partition_of, placement_key_of
 from processors.stores.addresses import CassandraAddress
 from processors.stores.archive_rows import Collector, id_partition
 from processors.stores.archive_writer import ArchiveWriter
@@ -156,7 +156,7 @@ def test_a_recall_goes_to_its_roots_partition_signed_so_that_the_lane_admits_it(
 
 def routed(record: OutRecord) -> Record:
     """Return the record as the lane reads it."""
-    route = Route(RouteKind.COMMAND, 1, record.partition, 9, 0, NOW_MS, unit_of("acme"), 0)
+    route = Route(RouteKind.COMMAND, 1, record.partition, 9, 0, NOW_MS, placement_key_of("acme"), 0)
     headers = [*record.headers, (ROUTE_HEADER, encode_route(route))]
     return Record("balance.shard.s1", 0, 0, 0, NOW_MS, True, record.key, record.value, headers)
 

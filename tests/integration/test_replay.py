@@ -20,7 +20,7 @@ from processors.ledger.commands import Pay
 from processors.ops import addresses
 from processors.ops.assembly import proving
 from processors.recovery.replay import BATCH_RECORDS, ReplayProgress
-from processors.routing.units import partition_of
+from processors.routing.buckets import partition_of
 from processors.stores.addresses import MysqlAddress
 from processors.stores.mysql import Session
 from processors.streams.topics import shard_topic

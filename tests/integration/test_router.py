@@ -9,7 +9,7 @@ from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartiti
 from confluent_kafka.admin import AdminClient
 
 from processors.faults import Misconfigured
-from processors.routing.units import bucket_of, partition_of
+from processors.routing.buckets import bucket_of, partition_of
 from processors.streams.connection import KafkaAddress
 from processors.streams.directory import read_directory
 from processors.streams.topics import COMMANDS_TOPIC, DIRECTORY_TOPIC, shard_topic
@@ -317,7 +317,7 @@ def test_a_placement_that_was_written_before_the_assignment_decides_the_first_re
         router.forward(2)
 
     routes = [route_of(record) for record in forwarded(log)]
-    assert [(route.unit, route.generation) for route in routes] == [
+    assert [(route.placement_key, route.generation) for route in routes] == [
         (f"bucket:{bucket_of('acme')}", 0),
         ("acme", 1),
     ]

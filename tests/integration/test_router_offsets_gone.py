@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from processors.faults import Misconfigured
-from processors.routing.units import partition_of
+from processors.routing.buckets import partition_of
 from processors.streams.connection import KafkaAddress
 from processors.streams.directory import read_directory
 from processors.streams.topics import COMMANDS_TOPIC

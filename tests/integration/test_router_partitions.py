@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from confluent_kafka import Producer
 
-from processors.routing.units import bucket_of
+from processors.routing.buckets import bucket_of
 from processors.streams.connection import KafkaAddress
 from processors.streams.topics import COMMANDS_TOPIC
 from processors.wire.causes import Cause

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from processors.faults import Fenced
-from processors.routing.units import partition_of
+from processors.routing.buckets import partition_of
 from processors.streams.connection import KafkaAddress
 from processors.streams.topics import COMMANDS_TOPIC
 from tests.integration.ingress import INGRESS_PARTITIONS, Running, forwarded, letters, make_service, root_in, route_of

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from processors.faults import Misconfigured
-from processors.routing.directory import HOME_UNIT
+from processors.routing.directory import HOME_PLACEMENT_KEY
 from processors.streams.connection import KafkaAddress
 from processors.streams.directory import DirectoryContents, read_directory, write_directory_head
 from processors.streams.topics import COMMANDS_TOPIC, DIRECTORY_TOPIC, shard_topic
@@ -129,7 +129,7 @@ def test_the_home_shard_never_changes(address: KafkaAddress) -> None:
 @pytest.mark.rule("R8")
 def test_a_directory_without_a_head_is_refused(address: KafkaAddress, log: KafkaLog) -> None:
     make_topics(address)
-    write(log, PlacementRecord(unit=HOME_UNIT, generation=0, shard="s1", ingress_partition=0, since=0))
+    write(log, PlacementRecord(unit=HOME_PLACEMENT_KEY, generation=0, shard="s1", ingress_partition=0, since=0))
 
     with pytest.raises(Misconfigured, match="balance init"):
         read_directory(address)

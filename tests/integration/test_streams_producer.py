@@ -11,7 +11,7 @@ import pytest
 from confluent_kafka import Producer
 
 from processors.faults import Fault, Misconfigured, Unavailable, UnknownOutcome
-from processors.routing.units import partition_of
+from processors.routing.buckets import partition_of
 from processors.streams.connection import KafkaAddress
 from processors.streams.producer import IdempotentProducer
 from processors.wire.records import OutRecord

@@ -17,7 +17,7 @@ from processors.lane.standing import LaneContext
 from processors.lane.times import LaneTimes
 from processors.ledger.commands import ExpireHold, PlaceHold, SetRules, Tick
 from processors.ledger.rules import RESULT_VERSION, RULES_RELEASE, Rules
-from processors.routing.units import unit_of
+from processors.routing.buckets import placement_key_of
 from processors.wire.admission import Gate, admit
 from processors.wire.commands import decode_command, encode_command
 from processors.wire.records import OutRecord, Record
@@ -70,7 +70,7 @@ def log_of(seed: int) -> list[Record]:
         else:
             operation = workload.next_operation(now_ms)
             source = offset if rng.random() < 0.93 else rng.randrange(offset + 1)  # L10: now and then a redelivery
-            route = Route(RouteKind.COMMAND, 1, 0, source, 0, now_ms, unit_of("acme"), 0)
+            route = Route(RouteKind.COMMAND, 1, 0, source, 0, now_ms, placement_key_of("acme"), 0)
             headers = [*operation.headers, (ROUTE_HEADER, encode_route(route))]
             records.append(Record("shard", 0, offset, 0, now_ms, True, operation.key, operation.value, headers))
     return records

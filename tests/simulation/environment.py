@@ -15,7 +15,7 @@ from processors.ids import slice_of
 from processors.lane.gate import Admit
 from processors.lane.lane import Lane, LaneParts
 from processors.lane.standing import LaneContext
-from processors.routing.directory import HOME_UNIT, Directory
+from processors.routing.directory import HOME_PLACEMENT_KEY, Directory
 from processors.streams.directory import DirectoryContents
 from processors.streams.topics import DIRECTORY_TOPIC
 from processors.wire.admission import admit
@@ -114,7 +114,7 @@ class Environment:
         broker.make_topic(self.dead_letters_topic, 1)
         broker.make_topic(DIRECTORY_TOPIC, 1)  # for the routers' notes; the rest of it is `directory`
         directory = Directory()
-        directory.add(unit=HOME_UNIT, generation=0, shard="s1", ingress_partition=0, since=0)
+        directory.add(placement_key=HOME_PLACEMENT_KEY, generation=0, shard="s1", ingress_partition=0, since=0)
         self.directory = DirectoryContents(
             head=DirectoryHead(directory_id=bytes(16), ingress_topic_id=ingress.topic_id, ingress_epoch=1),
             directory=directory,

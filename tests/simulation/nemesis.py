@@ -18,7 +18,7 @@ from processors.ledger.commands import (
     Tick,
 )
 from processors.ledger.rules import RESULT_VERSION, RULES_RELEASE
-from processors.routing.units import partition_of
+from processors.routing.buckets import partition_of
 from processors.wire.commands import encode_command
 from processors.wire.records import OutRecord
 from tests.simulation.fakes.broker import PartitionLog, record_of

@@ -9,7 +9,7 @@ from processors.ledger.addresses import is_root
 from processors.ledger.commands import (
     SetLaneTime,
 )
-from processors.routing.units import partition_of
+from processors.routing.buckets import partition_of
 from processors.stores.mysql import WAIT_TIMEOUT_S
 from processors.wire.commands import encode_command
 from processors.wire.records import Headers, OutRecord

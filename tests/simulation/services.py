@@ -9,7 +9,7 @@ from processors.ids import SLICE_MS, derived_id, uuid7_time_ms
 from processors.ledger.commands import CommandType, Recalled, RecallOriginal
 from processors.ledger.outcomes import Status
 from processors.ledger.rules import Rules
-from processors.routing.units import partition_of
+from processors.routing.buckets import partition_of
 from processors.stores.rows import JournalRow
 from processors.stores.shard_reader import LanePosition, OverdueHold
 from processors.streams.topics import COMMANDS_TOPIC

@@ -9,7 +9,7 @@ from processors.client import Client, ClientConfig
 from processors.ledger.commands import Command, Pay, SetLaneTime, SetRules, Tick
 from processors.ledger.outcomes import Outcome, Reason, Status
 from processors.ledger.rules import Rules
-from processors.routing.units import partition_of
+from processors.routing.buckets import partition_of
 from processors.streams.connection import KafkaAddress
 from processors.wire.admission import Admission
 from processors.wire.commands import body_hash, decode_command

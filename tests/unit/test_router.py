@@ -11,8 +11,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from processors.faults import Fault, Fenced, Misconfigured, Unavailable
-from processors.routing.directory import HOME_UNIT, Directory
-from processors.routing.units import partition_of
+from processors.routing.buckets import partition_of
+from processors.routing.directory import HOME_PLACEMENT_KEY, Directory
 from processors.streams.directory import DirectoryContents
 from processors.streams.topics import COMMANDS_TOPIC
 from processors.wire.causes import Cause
@@ -125,7 +125,7 @@ class World:
     partitions: int = PARTITIONS  # of the ingress, as the brokers say
 
     def __post_init__(self) -> None:
-        self.directory.add(unit=HOME_UNIT, generation=0, shard="s1", ingress_partition=0, since=0)
+        self.directory.add(placement_key=HOME_PLACEMENT_KEY, generation=0, shard="s1", ingress_partition=0, since=0)
 
     def contents(self) -> DirectoryContents:
         self.reads += 1
@@ -268,13 +268,13 @@ def test_the_directory_is_read_on_each_assignment_before_the_first_record() -> N
     world = World()
     router = world.router()
     assert world.reads == 0
-    world.directory.add(unit="acme", generation=1, shard="s1", ingress_partition=ROOTS.index("acme"), since=0)
+    world.directory.add(placement_key="acme", generation=1, shard="s1", ingress_partition=ROOTS.index("acme"), since=0)
     world.arrive(ROOTS.index("acme"), 0)
 
     router.step()
 
     assert world.reads == 1
-    assert (route_of(world.lanes.sent[0]).unit, route_of(world.lanes.sent[0]).generation) == ("acme", 1)
+    assert (route_of(world.lanes.sent[0]).placement_key, route_of(world.lanes.sent[0]).generation) == ("acme", 1)
     world.ingress.revoking, world.ingress.assigning = [0], [0]
     router.step()
     assert world.reads == 2

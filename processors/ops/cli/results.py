@@ -25,7 +25,7 @@ from processors.ops.cli.terminal import (
 )
 from processors.ops.exits import EXIT_REJECTED
 from processors.ops.result_text import dead_letter_as_json, headline, result_as_json, show_time
-from processors.routing.units import partition_of
+from processors.routing.buckets import partition_of
 from processors.settings import Settings
 from processors.streams.reader import read_range
 from processors.streams.tail import TopicTail

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from processors.client.connections import Connections
 from processors.faults import Fault, Misconfigured, Unavailable, UnknownOutcome
-from processors.routing.units import partition_of
+from processors.routing.buckets import partition_of
 from processors.wire.records import OutRecord, Record
 from tests.simulation.fakes.broker import Broker, record_of
 from tests.simulation.fakes.clock import Clock

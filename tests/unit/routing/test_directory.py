@@ -3,18 +3,18 @@ from __future__ import annotations
 import pytest
 
 from processors.faults import Misconfigured
-from processors.routing.directory import HOME_UNIT, Directory, Placement
-from processors.routing.units import unit_of
+from processors.routing.buckets import placement_key_of
+from processors.routing.directory import HOME_PLACEMENT_KEY, Directory, Placement
 
-BUCKET = unit_of("acme")
+BUCKET = placement_key_of("acme")
 
 
 def directory(*moves: tuple[str, int, str, int]) -> Directory:
-    """Return a directory at home in s1 with moves (unit, generation, shard, since), all of ingress partition 0."""
+    """Return a directory at home in s1 with moves (placement key, generation, shard, since) of ingress partition 0."""
     made = Directory()
-    made.add(unit=HOME_UNIT, generation=0, shard="s1", ingress_partition=0, since=0)
-    for unit, generation, shard, since in moves:
-        made.add(unit=unit, generation=generation, shard=shard, ingress_partition=0, since=since)
+    made.add(placement_key=HOME_PLACEMENT_KEY, generation=0, shard="s1", ingress_partition=0, since=0)
+    for placement_key, generation, shard, since in moves:
+        made.add(placement_key=placement_key, generation=generation, shard=shard, ingress_partition=0, since=since)
     return made
 
 
@@ -24,7 +24,7 @@ def owner(placed: Directory, offset: int) -> Placement:
 
 @pytest.mark.rule("R2")
 def test_generation_0_of_every_unit_belongs_to_the_home_shard() -> None:
-    assert owner(directory(), 0) == Placement(unit=BUCKET, generation=0, shard="s1")
+    assert owner(directory(), 0) == Placement(placement_key=BUCKET, generation=0, shard="s1")
 
 
 @pytest.mark.rule("R2")
@@ -34,7 +34,7 @@ def test_the_owner_is_the_highest_generation_since_at_or_below_the_offset(read: 
     placed = directory(*(move[generation] for generation in read))
 
     assert [owner(placed, offset).shard for offset in (9, 10, 19, 20, 21)] == ["s1", "s2", "s2", "s3", "s3"]
-    assert owner(placed, 15) == Placement(unit=BUCKET, generation=1, shard="s2")
+    assert owner(placed, 15) == Placement(placement_key=BUCKET, generation=1, shard="s2")
 
 
 @pytest.mark.rule("R2")
@@ -49,8 +49,8 @@ def test_a_directory_that_grew_routes_what_came_before_as_it_did() -> None:
 def test_a_root_placed_by_hand_leaves_its_bucket_at_its_first_placement() -> None:
     placed = directory((BUCKET, 1, "s2", 10), ("acme", 1, "s3", 20))
 
-    assert owner(placed, 19) == Placement(unit=BUCKET, generation=1, shard="s2")
-    assert owner(placed, 20) == Placement(unit="acme", generation=1, shard="s3")
+    assert owner(placed, 19) == Placement(placement_key=BUCKET, generation=1, shard="s2")
+    assert owner(placed, 20) == Placement(placement_key="acme", generation=1, shard="s3")
 
 
 @pytest.mark.rule("R8")
@@ -58,24 +58,24 @@ def test_two_placements_of_one_generation_stop_the_router() -> None:
     placed = directory((BUCKET, 1, "s2", 10))
 
     with pytest.raises(Misconfigured, match="two placements"):
-        placed.add(unit=BUCKET, generation=1, shard="s3", ingress_partition=0, since=10)
+        placed.add(placement_key=BUCKET, generation=1, shard="s3", ingress_partition=0, since=10)
     with pytest.raises(Misconfigured, match="two home shards"):
-        placed.add(unit=HOME_UNIT, generation=0, shard="s2", ingress_partition=0, since=0)
+        placed.add(placement_key=HOME_PLACEMENT_KEY, generation=0, shard="s2", ingress_partition=0, since=0)
 
 
 @pytest.mark.rule("R8")
 def test_the_same_placement_read_twice_is_one() -> None:
     placed = directory((BUCKET, 1, "s2", 10))
 
-    placed.add(unit=BUCKET, generation=1, shard="s2", ingress_partition=0, since=10)
+    placed.add(placement_key=BUCKET, generation=1, shard="s2", ingress_partition=0, since=10)
 
     assert owner(placed, 10).shard == "s2"
 
 
-@pytest.mark.parametrize(("unit", "generation"), [(HOME_UNIT, 1), (BUCKET, 0)])
-def test_a_generation_that_cannot_be_is_refused(unit: str, generation: int) -> None:
+@pytest.mark.parametrize(("placement_key", "generation"), [(HOME_PLACEMENT_KEY, 1), (BUCKET, 0)])
+def test_a_generation_that_cannot_be_is_refused(placement_key: str, generation: int) -> None:
     with pytest.raises(Misconfigured, match="cannot be"):
-        directory().add(unit=unit, generation=generation, shard="s1", ingress_partition=0, since=0)
+        directory().add(placement_key=placement_key, generation=generation, shard="s1", ingress_partition=0, since=0)
 
 
 @pytest.mark.rule("R2")

@@ -19,7 +19,7 @@ from processors.ledger.commands import (
 )
 from processors.ledger.outcomes import Contra, Outcome, Posting, Reason, Status
 from processors.ledger.rules import Rules
-from processors.routing.units import partition_of, unit_of
+from processors.routing.buckets import partition_of, placement_key_of
 from processors.wire.admission import Admission, Gate, admit
 from processors.wire.avro import long_bytes
 from processors.wire.commands import encode_command
@@ -109,7 +109,7 @@ def route(**wishes: Any) -> Route:
         "ingress_offset": 4_000_000,
         "ingress_leader_epoch": 2,
         "broker_time_ms": START_MS,
-        "unit": unit_of("acme"),
+        "placement_key": placement_key_of("acme"),
         "generation": 0,
         **wishes,
     }

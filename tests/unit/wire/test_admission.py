@@ -13,7 +13,7 @@ from processors.ledger.commands import (
     SetRules,
     Tick,
 )
-from processors.routing.units import bucket_of
+from processors.routing.buckets import bucket_of
 from processors.wire.admission import Admission, Refusal
 from processors.wire.causes import Cause
 from processors.wire.commands import PAYLOAD_BYTES_MAX, body_hash, encode_command

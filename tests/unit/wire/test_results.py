@@ -26,7 +26,7 @@ from processors.ledger.commands import (
 from processors.ledger.outcomes import Contra, Reason, RefusedBy, Status
 from processors.ledger.rows import Decision
 from processors.ledger.rules import RESULT_VERSION, Rules
-from processors.routing.units import unit_of
+from processors.routing.buckets import placement_key_of
 from processors.wire.avro import long_bytes
 from processors.wire.causes import Cause
 from processors.wire.commands import PAYLOAD_BYTES_MAX, body_hash, encode_command
@@ -101,7 +101,7 @@ def test_a_result_carries_all_that_its_row_knows() -> None:
         control=b"",
         duplicate_of=None,
         refused_by=None,
-        unit=unit_of("acme"),
+        unit=placement_key_of("acme"),
         generation=0,
         ingress_epoch=1,
         ingress_partition=3,
@@ -240,7 +240,11 @@ def test_a_newer_result_is_read_by_a_program_that_knows_the_first_version_only()
 
     read: Any = fastavro.schemaless_reader(payload, newest.parsed, first.parsed)
 
-    assert (read["status"], read["reason"], read["unit"]) == ("REJECTED", "INSUFFICIENT_FUNDS", unit_of("acme"))
+    assert (read["status"], read["reason"], read["unit"]) == (
+        "REJECTED",
+        "INSUFFICIENT_FUNDS",
+        placement_key_of("acme"),
+    )
     assert "refused_by" not in read
 
 

@@ -36,8 +36,8 @@ def test_a_route_is_read_as_it_was_written(kind: RouteKind) -> None:
     [
         {"ingress_offset": 2**63 - 1, "ingress_partition": 65_535, "ingress_epoch": 2**32 - 1},
         {"ingress_offset": 0, "ingress_leader_epoch": -1, "broker_time_ms": -1},
-        {"unit": "u", "generation": 2**32 - 1},
-        {"unit": "x" * 64},
+        {"placement_key": "u", "generation": 2**32 - 1},
+        {"placement_key": "x" * 64},
     ],
     ids=str,
 )
@@ -46,7 +46,7 @@ def test_a_routes_numbers_may_be_as_large_as_kafkas(wishes: dict[str, object]) -
 
 
 def test_the_layout_is_fixed() -> None:
-    assert encode_route(route(unit="bucket:9")).hex() == (
+    assert encode_route(route(placement_key="bucket:9")).hex() == (
         "01" "01" "00000001" "00000003" "00000000003d0900" "00000002" "00000199c82cc000" "00000000" "08"
         "6275636b65743a39"
     )  # fmt: skip
@@ -68,7 +68,9 @@ def test_a_route_of_another_layout_or_kind_or_below_offset_zero_is_refused(index
 
 
 @pytest.mark.parametrize(
-    "wishes", [{"unit": ""}, {"unit": "x" * 65}, {"ingress_offset": 2**63}, {"ingress_epoch": -1}], ids=str
+    "wishes",
+    [{"placement_key": ""}, {"placement_key": "x" * 65}, {"ingress_offset": 2**63}, {"ingress_epoch": -1}],
+    ids=str,
 )
 def test_a_route_out_of_range_is_not_written(wishes: dict[str, object]) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - which number it was is the text's business

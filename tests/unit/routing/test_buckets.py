@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from processors.routing.units import BUCKETS, bucket_of, murmur2, partition_of, unit_of
+from processors.routing.buckets import BUCKETS, bucket_of, murmur2, partition_of, placement_key_of
 
 # From Kafka's own test of Utils.murmur2 (org.apache.kafka.common.utils.UtilsTest), signed as in Java.
 JAVA_VECTORS = {
@@ -41,4 +41,4 @@ def test_a_bucket_lies_in_one_partition_whatever_the_count() -> None:
 
 
 def test_a_unit_names_its_bucket() -> None:
-    assert unit_of("acme") == f"bucket:{bucket_of('acme')}"
+    assert placement_key_of("acme") == f"bucket:{bucket_of('acme')}"

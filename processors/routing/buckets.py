@@ -48,6 +48,6 @@ def partition_of(root: str, partitions: int) -> int:
     return bucket_of(root) & (partitions - 1)
 
 
-def unit_of(root: str) -> str:
-    """Return the unit that a root is placed with as long as it is not placed by hand: its bucket (R2)."""
+def placement_key_of(root: str) -> str:
+    """Return the placement key of a root that is not placed by hand: its bucket (R2)."""
     return f"bucket:{bucket_of(root)}"
