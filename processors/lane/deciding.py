@@ -7,7 +7,7 @@ therefore answers from the rows that were loaded and from what was decided since
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import assert_never
 
@@ -34,10 +34,10 @@ from processors.ledger.decide import Duplicate, decide
 from processors.ledger.metadata import canonical_metadata
 from processors.ledger.needs import collect_needs
 from processors.ledger.outcomes import Outcome, Reason, Status
-from processors.ledger.rows import Decision, TransactionKey
+from processors.ledger.rows import Decision
 from processors.ledger.rules import Rules
 from processors.routing.buckets import partition_of
-from processors.stores.rows import BatchWrite, IngressKey, IngressPosition, JournalRow, LaneState, Progress, TimeTold
+from processors.stores.rows import BatchWrite, JournalRow, LaneState, Progress, TimeTold
 from processors.wire.admission import Admission
 from processors.wire.dead_letters import KEY_BYTES_MAX, encode_dead_letter
 from processors.wire.positions import GroupPosition
@@ -188,7 +188,14 @@ class Decider:
         return Decided(
             taken=taken,
             needs=needs,
-            write=_batch_write(self.book, batch, self._progress, standing.ingress),
+            write=BatchWrite(
+                progress=self._progress,
+                journal=batch.journal,
+                changes=self.book.take_changes(),
+                ingress=dict(standing.ingress),
+                rules=batch.rules,
+                lane_times=batch.lane_times,
+            ),
             out=batch.out,
             position=standing.position(self._context),
             silent=batch.silent,
@@ -399,52 +406,3 @@ class Decider:
             b"",
             result,
         )
-
-
-def _batch_write(
-    book: Book, batch: _Batch, progress: Progress, ingress: dict[IngressKey, IngressPosition]
-) -> BatchWrite:
-    """Gather what changed as absolute values, and note in the book that it will be stored."""
-    changed = book.take_changes()
-    opened, updated = [], []
-    for key in changed.accounts:
-        account = book.accounts[key]
-        assert account is not None  # accounts are never deleted
-        before = book.stored_accounts.get(key)
-        if before is None:
-            opened.append(account)
-        else:
-            updated.append((account, before))
-        book.stored_accounts[key] = account.sequence
-    holds = [(key, book.holds[key], key in book.stored_holds) for key in changed.holds]
-    open_refunds = [(key, book.open_refunds[key], key in book.stored_open_refunds) for key in changed.open_refunds]
-    refunded = []
-    for refunded_key in changed.refunded:
-        row = book.refunded[refunded_key]
-        assert row is not None  # deleted by the remover only, long after its last use (H3)
-        refunded.append((refunded_key, row, refunded_key in book.stored_refunded))
-    _note_stored(book.stored_holds, holds)
-    _note_stored(book.stored_open_refunds, open_refunds)
-    book.stored_refunded.update(changed.refunded)
-    return BatchWrite(
-        progress=progress,
-        journal=batch.journal,
-        opened=opened,
-        accounts=updated,
-        # a row that came and went within the batch was never stored and needs no statement
-        holds=[row for row in holds if row[1] is not None or row[2]],
-        open_refunds=[row for row in open_refunds if row[1] is not None or row[2]],
-        refunded=refunded,
-        system={system_key: book.system[system_key] for system_key in changed.system},
-        ingress=dict(ingress),
-        rules=batch.rules,
-        lane_times=batch.lane_times,
-    )
-
-
-def _note_stored(stored: set[TransactionKey], rows: Sequence[tuple[TransactionKey, object, bool]]) -> None:
-    for key, row, _ in rows:
-        if row is None:
-            stored.discard(key)
-        else:
-            stored.add(key)

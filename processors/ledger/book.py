@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Any
 
 from processors.ledger.rows import (
     Account,
@@ -23,6 +24,7 @@ from processors.ledger.rows import (
     TransactionKey,
 )
 from processors.ledger.rules import Rules
+from processors.ledger.tables import ACCOUNTS, ROOT_TABLES, AnyTable, K, R, RowChange, Table
 
 
 @dataclass(slots=True)
@@ -51,28 +53,23 @@ class Rows:
     decisions: dict[DecisionKey, Decision] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """What was changed, as absolute values: rows by table, and the balances of system accounts."""
+
+    rows: dict[AnyTable, list[RowChange]] = field(default_factory=dict)
+    system: dict[SystemKey, int] = field(default_factory=dict)
+
+
 class Book:
     """A lane's rows in memory, and which of them were changed since ``take_changes``.
 
-    ``stored`` names the rows that the shard has, or will have once the batches decided so far are committed; for
-    accounts with the sequence of that row. ``accounts`` are in the order of their last use. An ``OrderedDict``, since a
-    plain one steps over the gaps that the accounts before have left each time it is asked for its first.
+    ``stored`` names, by table, the rows that the shard has, or will have once the batches decided so far are committed,
+    with their sequence. ``accounts`` are in the order of their last use. An ``OrderedDict``, since a plain one steps
+    over the gaps that the accounts before have left each time it is asked for its first.
     """
 
-    __slots__ = (
-        "accounts",
-        "changed",
-        "decisions",
-        "holds",
-        "open_refunds",
-        "refunded",
-        "rules",
-        "stored_accounts",
-        "stored_holds",
-        "stored_open_refunds",
-        "stored_refunded",
-        "system",
-    )
+    __slots__ = ("accounts", "changed", "decisions", "holds", "open_refunds", "refunded", "rules", "stored", "system")
 
     def __init__(self, rules: Rules, system: dict[SystemKey, int]) -> None:
         """Begin with no partner's rows; the lane's system accounts are few and are all held, always."""
@@ -84,44 +81,50 @@ class Book:
         self.refunded: dict[TransactionKey, Refunded | None] = {}
         self.decisions: dict[DecisionKey, Decision | None] = {}
         self.changed = Keys()
-        self.stored_accounts: dict[AccountKey, int] = {}
-        self.stored_holds: set[TransactionKey] = set()
-        self.stored_open_refunds: set[TransactionKey] = set()
-        self.stored_refunded: set[TransactionKey] = set()
+        self.stored: dict[AnyTable, dict[Any, int]] = {table: {} for table in ROOT_TABLES}
 
     def missing(self, needed: Keys) -> Keys:
         """Return which of the needed rows must be loaded first, and mark the accounts needed as recently used."""
-        accounts = self.accounts
-        absent: dict[AccountKey, None] = {}
-        for key in needed.accounts:
-            if key in accounts:
-                accounts.move_to_end(key)  # the last to leave the book
-            else:
-                absent[key] = None
-        return Keys(
-            accounts=absent,
-            holds={key: None for key in needed.holds if key not in self.holds},
-            open_refunds={key: None for key in needed.open_refunds if key not in self.open_refunds},
-            refunded={key: None for key in needed.refunded if key not in self.refunded},
-            decisions={key: None for key in needed.decisions if key not in self.decisions},
-        )
+        found = Keys(decisions={key: None for key in needed.decisions if key not in self.decisions})
+        for table in ROOT_TABLES:
+            rows, absent = table.rows_in(self), table.keys_in(found)
+            for key in table.keys_in(needed):
+                if key not in rows:
+                    absent[key] = None
+                elif table.stays:
+                    self.accounts.move_to_end(key)  # the last to leave the book
+        return found
 
     def add(self, asked: Keys, found: Rows) -> None:
         """Take in rows that were loaded for ``missing``'s answer; what was not found is known to be absent."""
-        self.accounts.update((key, found.accounts.get(key)) for key in asked.accounts)
-        self.holds.update((key, found.holds.get(key)) for key in asked.holds)
-        self.open_refunds.update((key, found.open_refunds.get(key)) for key in asked.open_refunds)
-        self.refunded.update((key, found.refunded.get(key)) for key in asked.refunded)
         self.decisions.update((key, found.decisions.get(key)) for key in asked.decisions)
-        self.stored_accounts.update((key, account.sequence) for key, account in found.accounts.items())
-        self.stored_holds.update(found.holds)
-        self.stored_open_refunds.update(found.open_refunds)
-        self.stored_refunded.update(found.refunded)
+        for table in ROOT_TABLES:
+            loaded = table.rows_in(found)
+            table.rows_in(self).update((key, loaded.get(key)) for key in table.keys_in(asked))
+            self.stored[table].update((key, _sequence(table, row)) for key, row in loaded.items())
 
-    def take_changes(self) -> Keys:
-        """Return which rows were changed since the last call."""
+    def take_changes(self) -> Changes:
+        """Return what was changed since the last call, which from now on counts as stored."""
         changed, self.changed = self.changed, Keys()
-        return changed
+        return Changes(
+            rows={table: self._take_changes(table, table.keys_in(changed)) for table in ROOT_TABLES},
+            system={key: self.system[key] for key in changed.system},
+        )
+
+    def _take_changes(self, table: Table[K, R], keys: Iterable[K]) -> list[RowChange]:
+        rows, stored = table.rows_in(self), self.stored[table]
+        changes = []
+        for key in keys:
+            row, before = rows[key], stored.get(key)
+            assert row is not None or table.ends, f"{table.name} {key} has no row any more"
+            if row is not None:
+                stored[key] = _sequence(table, row)
+            elif before is not None:
+                del stored[key]
+            else:
+                continue  # a row that came and went was never stored
+            changes.append(RowChange(key, row, before))
+        return changes
 
     def forget(self, keep: Iterable[Keys], accounts_max: int) -> None:
         """Let go of rows that no batch in flight names, so that the book stays bounded.
@@ -132,19 +135,25 @@ class Book:
         """
         kept = list(keep)
         self._forget_accounts(kept, len(self.accounts) - accounts_max)
-        self.holds = {key: self.holds[key] for keys in kept for key in keys.holds if key in self.holds}
-        self.open_refunds = {
-            key: self.open_refunds[key] for keys in kept for key in keys.open_refunds if key in self.open_refunds
-        }
-        self.refunded = {key: self.refunded[key] for keys in kept for key in keys.refunded if key in self.refunded}
         self.decisions = {key: self.decisions[key] for keys in kept for key in keys.decisions if key in self.decisions}
-        self.stored_holds.intersection_update(self.holds)
-        self.stored_open_refunds.intersection_update(self.open_refunds)
-        self.stored_refunded.intersection_update(self.refunded)
+        for table in ROOT_TABLES:
+            if table.stays:
+                continue
+            rows, stored = table.rows_in(self), self.stored[table]
+            rest = {key: rows[key] for keys in kept for key in table.keys_in(keys) if key in rows}
+            setattr(self, table.plural, rest)
+            self.stored[table] = {key: stored[key] for key in rest if key in stored}
 
     def _forget_accounts(self, kept: list[Keys], excess: int) -> None:
         """Let go of ``excess`` accounts; looks at those and at what is in flight, however large the book is."""
         idle = (key for key in self.accounts if not any(key in keys.accounts for keys in kept))
+        stored = self.stored[ACCOUNTS]
         for key in list(islice(idle, max(excess, 0))):
             del self.accounts[key]
-            self.stored_accounts.pop(key, None)
+            stored.pop(key, None)
+
+
+def _sequence(table: Table[K, R], row: R) -> int:
+    """Return what tells a row from the same row before its last change, where the table has that."""
+    sequence: int = 0 if table.sequence is None else getattr(row, table.sequence)
+    return sequence

@@ -6,58 +6,28 @@ from collections.abc import Callable, Iterable
 
 from processors.faults import StopCode
 from processors.ledger.book import Rows
-from processors.ledger.commands import AccountStatus, Policy
 from processors.ledger.outcomes import Contra
-from processors.ledger.rows import Account, Decision, Hold, OpenRefund, Refunded, SystemKey
+from processors.ledger.rows import Decision, SystemKey
+from processors.ledger.tables import AnyTable
 from processors.stores.mysql import Row, Session
 from processors.stores.rows import IngressKey, IngressPosition, Progress, TimeTold
+from processors.stores.table_sql import row_of
 
 PROGRESS_COLUMNS = (
     "lane, topic_id, next_offset, leader_epoch, owner_epoch, last_time_ms, version_us, digest, published_offset, "
     "published_time_ms"
 )
-_POLICIES = {policy.value.encode(): policy for policy in Policy}
-_STATUSES = {status.value.encode(): status for status in AccountStatus}
 
 
-def add_rows(found: Rows, table: str, rows: Iterable[Row], decision_of: Callable[[bytes], Decision]) -> None:
+def add_rows(
+    found: Rows, table: AnyTable | None, rows: Iterable[Row], decision_of: Callable[[bytes], Decision]
+) -> None:
     """Add what a ``lane_sql.Load`` returned."""
-    match table:
-        case "account":
-            for row in rows:
-                account = account_of(row)
-                found.accounts[account.address, account.currency] = account
-        case "hold":
-            for root, id_, address, currency, *amounts in rows:
-                found.holds[root.decode(), id_] = Hold(address.decode(), currency.decode(), *amounts)
-        case "open_refund":
-            for root, id_, address, currency, *values in rows:
-                found.open_refunds[root.decode(), id_] = OpenRefund(address.decode(), currency.decode(), *values)
-        case "refunded":
-            for root, id_, amount_minor, refunded_minor in rows:
-                found.refunded[root.decode(), id_] = Refunded(amount_minor, refunded_minor)
-        case "journal":
-            for root, id_, result in rows:
-                found.decisions[root.decode(), id_] = decision_of(result)
-        case _:
-            raise AssertionError(f"no rows are loaded from {table}")
-
-
-def account_of(row: Row) -> Account:
-    """Return an account from ``lane_sql.ACCOUNT_COLUMNS``."""
-    address, currency, balance, held, overdraft_limit, policy, status, sequence, open_count, metadata = row
-    return Account(
-        address.decode(),
-        currency.decode(),
-        balance,
-        held,
-        overdraft_limit,
-        _POLICIES[policy],
-        _STATUSES[status],
-        sequence,
-        open_count,
-        metadata,
-    )
+    if table is None:
+        for root, id_, result in rows:
+            found.decisions[root.decode(), id_] = decision_of(result)
+    else:
+        table.rows_in(found).update(row_of(table, row) for row in rows)
 
 
 def progress_of(row: Row) -> Progress:

@@ -5,55 +5,47 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from processors.ids import root_of, slice_of, uuid7_time_ms
+from processors.ids import slice_of, uuid7_time_ms
 from processors.ledger.book import Keys
 from processors.ledger.commands import CommandType
 from processors.ledger.outcomes import Reason, Status
-from processors.ledger.rows import Account, Hold, OpenRefund, Refunded, SystemKey, TransactionKey
+from processors.ledger.rows import SystemKey
+from processors.ledger.tables import ROOT_TABLES, AnyTable
 from processors.routing.buckets import bucket_of
+from processors.stores import table_sql
 from processors.stores.packing import pack_ingress
 from processors.stores.rows import BatchWrite, Fence, IngressKey, IngressPosition, JournalRow
 from processors.stores.rules_rows import insert_rules
 from processors.stores.sql_text import (
     chunks,
-    delete_by_keys,
     hex_literal,
     row_chunks,
     select_by_keys,
     text_literal,
     update_by_keys,
 )
+from processors.stores.table_sql import Statement
 
 JOURNAL_COLUMNS = (
     "slice, lane, lane_offset, lane_index, command_id, root, bucket, transaction_id, type, status, reason, address, "
     "currency, amount_minor, body_hash, source_partition, source_offset, lane_time_ms, version_us, rules_version, "
     "result_version, metadata, result"
 )
-ACCOUNT_COLUMNS = "address, currency, balance, held, overdraft_limit, policy, status, sequence, open_count, metadata"
-HOLD_COLUMNS = "root, transaction_id, address, currency, amount_minor, remaining_minor, levels, expires_at_ms"
-OPEN_REFUND_COLUMNS = "root, transaction_id, address, currency, original_id, amount_minor, levels"
-REFUNDED_COLUMNS = "root, transaction_id, amount_minor, refunded_minor"
-_ACCOUNT_KEY = ("address", "currency")
-_TRANSACTION_KEY = ("root", "transaction_id")
 # A row that names anything else is a bug, and fails here instead of in the journal.
 _NAMES: dict[str, str] = {name: f"'{name}'" for name in (*CommandType, *Status, *Reason)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Statement:
-    """A statement that writes, and how many rows it must insert, match or delete (L8)."""
-
-    what: str
-    sql: str
-    rows: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """A SELECT of some of a batch's rows; ``table`` says how to read them."""
+    """A SELECT of some of a batch's rows; ``table`` says how to read them, None: they are the journal's."""
 
-    table: str
+    table: AnyTable | None
     sql: str
+
+    @property
+    def name(self) -> str:
+        """Return the table's name."""
+        return "journal" if self.table is None else self.table.name
 
 
 def select_progress(lane: int) -> str:
@@ -66,20 +58,12 @@ def loads(keys: Keys, keys_max: int) -> list[Load]:
 
     Rows that may change are locked, always in the same order of tables and keys; the journal's never change.
     """
-    found: list[Load] = []
-    for accounts in chunks(sorted(keys.accounts), keys_max):
-        rows = ",".join(f"ROW({text_literal(address)},{text_literal(currency)})" for address, currency in accounts)
-        sql = select_by_keys("account", ACCOUNT_COLUMNS, _ACCOUNT_KEY, rows, lock=True)
-        found.append(Load(table="account", sql=sql))
-    for table, columns, wanted in (
-        ("hold", HOLD_COLUMNS, keys.holds),
-        ("open_refund", OPEN_REFUND_COLUMNS, keys.open_refunds),
-        ("refunded", REFUNDED_COLUMNS, keys.refunded),
-    ):
-        for transactions in chunks(sorted(wanted), keys_max):
-            rows = ",".join(f"ROW({_transaction_key(key)})" for key in transactions)
-            found.append(Load(table=table, sql=select_by_keys(table, columns, _TRANSACTION_KEY, rows, lock=True)))
-    found.extend(Load(table="journal", sql=sql) for sql in _select_decisions(keys, keys_max))
+    found = [
+        Load(table=table, sql=table_sql.select(table, chunk))
+        for table in ROOT_TABLES
+        for chunk in chunks(sorted(table.keys_in(keys)), keys_max)
+    ]
+    found.extend(Load(table=None, sql=sql) for sql in _select_decisions(keys, keys_max))
     return found
 
 
@@ -126,10 +110,8 @@ def writes(
         )
         for rows, text in row_chunks(write.journal, lambda row: _journal_row(lane, row))
     ]
-    found += _accounts(write, keys_max)
-    found += _holds(write, keys_max)
-    found += _open_refunds(write, keys_max)
-    found += _refunded(write, keys_max)
+    for table, changes in write.changes.rows.items():
+        found += table_sql.writes(table, changes, lane, keys_max)
     found += _system_accounts(write, stored_system)
     found += _ingress(write, stored_ingress)
     if write.rules:
@@ -155,92 +137,6 @@ def _journal_row(lane: int, row: JournalRow) -> str:
     )
 
 
-def _account_values(account: Account) -> str:
-    return (
-        f"{text_literal(account.address)},{text_literal(account.currency)},{account.balance},{account.held},"
-        f"{account.overdraft_limit},'{account.policy.value}','{account.status.value}',{account.sequence},"
-        f"{account.open_count},{hex_literal(account.metadata)}"
-    )
-
-
-def _accounts(write: BatchWrite, keys_max: int) -> Iterator[Statement]:
-    def inserted(account: Account) -> str:
-        return f"({_account_values(account)},{bucket_of(root_of(account.address))})"
-
-    opened = sorted(write.opened, key=lambda account: (account.address, account.currency))
-    for rows, text in row_chunks(opened, inserted):
-        sql = f"INSERT INTO account ({ACCOUNT_COLUMNS}, bucket) VALUES {text}"
-        yield Statement(what="inserting accounts", sql=sql, rows=rows)
-    columns = ACCOUNT_COLUMNS.split(", ")[len(_ACCOUNT_KEY) :]
-    changed = sorted(write.accounts, key=lambda row: (row[0].address, row[0].currency))
-    for chunk in chunks(changed, keys_max):
-        for rows, text in row_chunks(chunk, lambda row: f"ROW({_account_values(row[0])},{row[1]})"):
-            sql = update_by_keys("account", _ACCOUNT_KEY, columns, text, where="t.sequence = v.`before`")
-            yield Statement(what="updating accounts", sql=sql, rows=rows)
-
-
-def _holds(write: BatchWrite, keys_max: int) -> Iterator[Statement]:
-    lane = write.progress.lane
-
-    def values(key: TransactionKey, hold: Hold) -> str:
-        return (
-            f"{_transaction_key(key)},{text_literal(hold.address)},{text_literal(hold.currency)},{hold.amount_minor},"
-            f"{hold.remaining_minor},{hold.levels},{hold.expires_at_ms}"
-        )
-
-    new = [(key, hold) for key, hold, stored in write.holds if hold is not None and not stored]
-    for rows, text in row_chunks(new, lambda row: f"({values(*row)},{lane},{bucket_of(row[0][0])})"):
-        sql = f"INSERT INTO hold ({HOLD_COLUMNS}, lane, bucket) VALUES {text}"
-        yield Statement(what="inserting holds", sql=sql, rows=rows)
-    changed = sorted((key, hold.remaining_minor) for key, hold, stored in write.holds if hold is not None and stored)
-    for chunk in chunks(changed, keys_max):
-        text = ",".join(f"ROW({_transaction_key(key)},{remaining})" for key, remaining in chunk)
-        sql = update_by_keys("hold", _TRANSACTION_KEY, ["remaining_minor"], text)
-        yield Statement(what="updating holds", sql=sql, rows=len(chunk))
-    yield from _deletes("hold", [key for key, hold, _ in write.holds if hold is None], keys_max)
-
-
-def _open_refunds(write: BatchWrite, keys_max: int) -> Iterator[Statement]:
-    def values(key: TransactionKey, row: OpenRefund) -> str:
-        return (
-            f"({_transaction_key(key)},{text_literal(row.address)},{text_literal(row.currency)},"
-            f"{hex_literal(row.original_id)},{row.amount_minor},{row.levels},{bucket_of(key[0])})"
-        )
-
-    new = [(key, row) for key, row, stored in write.open_refunds if row is not None and not stored]
-    assert len(new) == sum(row is not None for _, row, _ in write.open_refunds)  # an open refund never changes
-    for rows, text in row_chunks(new, lambda row: values(*row)):
-        sql = f"INSERT INTO open_refund ({OPEN_REFUND_COLUMNS}, bucket) VALUES {text}"
-        yield Statement(what="inserting open refunds", sql=sql, rows=rows)
-    yield from _deletes("open_refund", [key for key, row, _ in write.open_refunds if row is None], keys_max)
-
-
-def _refunded(write: BatchWrite, keys_max: int) -> Iterator[Statement]:
-    def values(key: TransactionKey, row: Refunded) -> str:
-        return f"{_transaction_key(key)},{row.amount_minor},{row.refunded_minor}"
-
-    new = [(key, row) for key, row, stored in write.refunded if not stored]
-    for rows, text in row_chunks(new, lambda row: f"({values(*row)},{bucket_of(row[0][0])})"):
-        sql = f"INSERT INTO refunded ({REFUNDED_COLUMNS}, bucket) VALUES {text}"
-        yield Statement(what="inserting refunded originals", sql=sql, rows=rows)
-    changed = [(key, row) for key, row, stored in write.refunded if stored]
-    for chunk in chunks(changed, keys_max):
-        text = ",".join(f"ROW({values(key, row)})" for key, row in chunk)
-        sql = update_by_keys("refunded", _TRANSACTION_KEY, ["amount_minor", "refunded_minor"], text)
-        yield Statement(what="updating refunded originals", sql=sql, rows=len(chunk))
-
-
-def _deletes(table: str, keys: list[TransactionKey], keys_max: int) -> Iterator[Statement]:
-    for chunk in chunks(sorted(keys), keys_max):
-        text = ",".join(f"ROW({_transaction_key(key)})" for key in chunk)
-        sql = delete_by_keys(table, _TRANSACTION_KEY, text)
-        yield Statement(what=f"deleting from {table}", sql=sql, rows=len(chunk))
-
-
-def _transaction_key(key: TransactionKey) -> str:
-    return f"{text_literal(key[0])},{hex_literal(key[1])}"
-
-
 def _system_accounts(write: BatchWrite, stored: Iterable[SystemKey]) -> Iterator[Statement]:
     lane = write.progress.lane
     stored = set(stored)
@@ -250,13 +146,13 @@ def _system_accounts(write: BatchWrite, stored: Iterable[SystemKey]) -> Iterator
         return f"{lane},{level},{text_literal(name.value)},{text_literal(currency)},{balance}"
 
     for rows, text in row_chunks(
-        [row for row in write.system.items() if row[0] not in stored], lambda row: f"({values(row)})"
+        [row for row in write.changes.system.items() if row[0] not in stored], lambda row: f"({values(row)})"
     ):
         sql = f"INSERT INTO system_account (lane, level, name, currency, balance) VALUES {text}"
         yield Statement(what="inserting system accounts", sql=sql, rows=rows)
     key = ("lane", "level", "name", "currency")
     for rows, text in row_chunks(
-        [row for row in write.system.items() if row[0] in stored], lambda row: f"ROW({values(row)})"
+        [row for row in write.changes.system.items() if row[0] in stored], lambda row: f"ROW({values(row)})"
     ):
         sql = update_by_keys("system_account", key, ["balance"], text)
         yield Statement(what="updating system accounts", sql=sql, rows=rows)

@@ -27,6 +27,7 @@ from processors.stores.partitions import slices
 from processors.stores.rows import BatchDigest, BatchWrite, Fence, IngressKey, IngressPosition, LaneState, StoredAnswer
 from processors.stores.rules_rows import select_rules
 from processors.stores.sql_text import cut_literal, hex_literal, text_literal
+from processors.stores.table_sql import Statement
 
 T = TypeVar("T")
 
@@ -232,7 +233,7 @@ class MysqlLaneStore:
             add_rows(found, table, rows, self._decision_of)
         return found
 
-    def _statements(self, write: BatchWrite, fence: Fence) -> list[lane_sql.Statement]:
+    def _statements(self, write: BatchWrite, fence: Fence) -> list[Statement]:
         return lane_sql.writes(write, fence, self._stored_system, self._stored_ingress, self._keys_max)
 
     def finish(self) -> None:
@@ -256,7 +257,7 @@ class MysqlLaneStore:
         self._used_s = time.monotonic()
         if write is not None:
             self._next_offset = write.progress.next_offset
-            self._stored_system.update(write.system)
+            self._stored_system.update(write.changes.system)
             self._stored_ingress.update(write.ingress)
 
     # ------------------------------------------------------------------ single questions

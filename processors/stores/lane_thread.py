@@ -10,9 +10,11 @@ from queue import SimpleQueue
 from typing import TypeVar
 
 from processors.faults import Fault, Fenced, LaneStopped, StopCode
-from processors.stores.lane_sql import Load, Statement, select_progress
+from processors.ledger.tables import AnyTable
+from processors.stores.lane_sql import Load, select_progress
 from processors.stores.mysql import Row, Session
 from processors.stores.rows import Fence
+from processors.stores.table_sql import Statement
 
 T = TypeVar("T")
 
@@ -26,7 +28,7 @@ class Transaction:
 
     def __init__(self, lane: int, fence: Fence, loads: list[Load]) -> None:
         """Nothing runs before ``run``."""
-        self.loaded: Future[list[tuple[str, list[Row]]]] = Future()
+        self.loaded: Future[list[tuple[AnyTable | None, list[Row]]]] = Future()
         self.to_write: Future[list[Statement] | None] = Future()
         self.done: Future[None] = Future()
         self._lane = lane
@@ -51,7 +53,7 @@ class Transaction:
         session.begin()
         self._check_fence(session)
         self.loaded.set_result(
-            [(load.table, session.query(load.sql, f"loading from {load.table}")) for load in self._loads]
+            [(load.table, session.query(load.sql, f"loading from {load.name}")) for load in self._loads]
         )
         statements = self.to_write.result()
         if statements is None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from processors.faults import StopCode
-from processors.ledger.rows import Account, Hold, OpenRefund, Refunded, SystemKey, TransactionKey
+from processors.ledger.book import Changes
+from processors.ledger.rows import SystemKey
 from processors.ledger.rules import Rules
 
 IngressKey = tuple[int, int]  # ingress epoch, ingress partition
@@ -125,21 +126,14 @@ class JournalRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchWrite:
-    """Everything one batch changes, as absolute values. None as a row's value means: delete it.
+    """Everything one batch writes. The rows in ``changes`` are the book's own objects, which go on changing.
 
-    ``opened`` are accounts to insert; ``accounts`` to update, each with the sequence its row must have before.
-    ``holds``, ``open_refunds`` and ``refunded`` carry a flag: True where the row exists in the table already. The
-    account, hold and other objects are the book's own: a store must take their values before ``begin`` returns.
+    A store must therefore take their values before ``begin`` returns.
     """
 
     progress: Progress
     journal: list[JournalRow]
-    opened: list[Account]
-    accounts: list[tuple[Account, int]]
-    holds: list[tuple[TransactionKey, Hold | None, bool]] = field(default_factory=list)
-    open_refunds: list[tuple[TransactionKey, OpenRefund | None, bool]] = field(default_factory=list)
-    refunded: list[tuple[TransactionKey, Refunded, bool]] = field(default_factory=list)
-    system: dict[SystemKey, int] = field(default_factory=dict)
+    changes: Changes = field(default_factory=Changes)
     ingress: dict[IngressKey, IngressPosition] = field(default_factory=dict)  # all of the lane's, for batch_digest
     rules: dict[int, Rules] = field(default_factory=dict)  # by the lane offset from which they are in force
     lane_times: dict[int, TimeTold] = field(default_factory=dict)  # by the first offset of each stretch

@@ -13,20 +13,20 @@ from processors.faults import StopCode
 from processors.ids import root_of
 from processors.ledger.rows import Account, AccountKey, Hold, OpenRefund, Refunded, TransactionKey
 from processors.ledger.rules import Rules
+from processors.ledger.tables import ACCOUNTS, HOLDS, OPEN_REFUNDS, REFUNDED, R, Table
 from processors.stores.addresses import MysqlAddress
 from processors.stores.lane_rows import (
     PROGRESS_COLUMNS,
-    account_of,
     progress_of,
     stop_of,
 )
-from processors.stores.lane_sql import ACCOUNT_COLUMNS, HOLD_COLUMNS, OPEN_REFUND_COLUMNS
 from processors.stores.migrations import ShardRow, check_schema
 from processors.stores.mysql import Reconnecting, Row, Session
 from processors.stores.partitions import slices
 from processors.stores.rows import Progress
 from processors.stores.rules_rows import select_rules
 from processors.stores.sql_text import hex_literal, text_literal
+from processors.stores.table_sql import columns_of, row_of
 
 T = TypeVar("T")
 
@@ -36,6 +36,7 @@ TRANSACTION_STEPS_MAX = 1_000  # a hold that was captured in more parts is shown
 GROUPED_OFFSETS = 200_000
 _INDEXES = 2**32  # that one offset may have: lane_index is INT UNSIGNED
 
+_ACCOUNT_COLUMNS = columns_of(ACCOUNTS)
 _JOURNAL_COLUMNS = "slice, lane, lane_offset, lane_index, command_id, root, transaction_id, body_hash, result"
 
 
@@ -224,24 +225,23 @@ class ShardReader:
     def account(self, address: str, currency: str) -> Account | None:
         """Return one account."""
         rows = self._query(
-            f"SELECT {ACCOUNT_COLUMNS} FROM account "
+            f"SELECT {_ACCOUNT_COLUMNS} FROM account "
             f"WHERE address = {text_literal(address)} AND currency = {text_literal(currency)}",
             "reading an account",
         )
-        return account_of(rows[0]) if rows else None
+        return row_of(ACCOUNTS, rows[0])[1] if rows else None
 
     def accounts(self, after: AccountKey = ("", "")) -> Iterator[Account]:
         """Yield every account in key order, from the one after ``after`` on, read in ranges."""
         while True:
             address, currency = text_literal(after[0]), text_literal(after[1])
             rows = self._query(
-                f"SELECT {ACCOUNT_COLUMNS} FROM account WHERE address > {address} "
+                f"SELECT {_ACCOUNT_COLUMNS} FROM account WHERE address > {address} "
                 f"OR (address = {address} AND currency > {currency}) ORDER BY address, currency LIMIT {RANGE_ROWS}",
                 "reading accounts",
             )
             for row in rows:
-                account = account_of(row)
-                after = (account.address, account.currency)
+                after, account = row_of(ACCOUNTS, row)
                 yield account
             if len(rows) < RANGE_ROWS:
                 return
@@ -272,32 +272,32 @@ class ShardReader:
         return int(count)
 
     def _accounts_where(self, where: str, rows_max: int) -> list[Account]:
-        statement = f"SELECT {ACCOUNT_COLUMNS} FROM account WHERE {where} ORDER BY address, currency LIMIT {rows_max}"
-        return [account_of(row) for row in self._query(statement, "reading accounts in order")]
+        statement = f"SELECT {_ACCOUNT_COLUMNS} FROM account WHERE {where} ORDER BY address, currency LIMIT {rows_max}"
+        return [row_of(ACCOUNTS, row)[1] for row in self._query(statement, "reading accounts in order")]
 
     def holds(self) -> Iterator[tuple[TransactionKey, Hold]]:
         """Yield every open hold in key order, read in ranges."""
-        for root, id_, address, currency, *amounts in self._open_rows("hold", HOLD_COLUMNS, where="is_open = 1"):
-            yield (root.decode(), id_), Hold(address.decode(), currency.decode(), *amounts)
+        yield from self._open_rows(HOLDS, where="is_open = 1")
 
     def open_refunds(self) -> Iterator[tuple[TransactionKey, OpenRefund]]:
         """Yield every open refund in key order, read in ranges."""
-        for root, id_, address, currency, *values in self._open_rows("open_refund", OPEN_REFUND_COLUMNS):
-            yield (root.decode(), id_), OpenRefund(address.decode(), currency.decode(), *values)
+        yield from self._open_rows(OPEN_REFUNDS)
 
-    def _open_rows(self, table: str, columns: str, *, where: str = "TRUE") -> Iterator[Row]:
-        root, id_ = hex_literal(b""), hex_literal(b"")
+    def _open_rows(self, table: Table[TransactionKey, R], *, where: str = "TRUE") -> Iterator[tuple[TransactionKey, R]]:
+        after: TransactionKey = ("", b"")
         while True:
+            root, id_ = text_literal(after[0]), hex_literal(after[1])
             rows = self._query(
-                f"SELECT {columns} FROM {table} "
+                f"SELECT {columns_of(table)} FROM {table.name} "
                 f"WHERE (root > {root} OR (root = {root} AND transaction_id > {id_})) AND {where} "
                 f"ORDER BY root, transaction_id LIMIT {RANGE_ROWS}",
-                f"reading {table}",
+                f"reading {table.name}",
             )
-            yield from rows
+            for row in rows:
+                after, found = row_of(table, row)
+                yield after, found
             if len(rows) < RANGE_ROWS:
                 return
-            root, id_ = hex_literal(rows[-1][0]), hex_literal(rows[-1][1])
 
     def refunded(self, originals: Collection[TransactionKey]) -> dict[TransactionKey, Refunded]:
         """Return what was given back of some payments and captures, by root and id; nothing where none was (H3)."""
@@ -305,25 +305,21 @@ class ShardReader:
             return {}
         keys = ",".join(f"({hex_literal(root.encode())},{hex_literal(id_)})" for root, id_ in sorted(originals))
         rows = self._query(
-            "SELECT root, transaction_id, amount_minor, refunded_minor FROM refunded "
-            f"WHERE (root, transaction_id) IN ({keys})",
+            f"SELECT {columns_of(REFUNDED)} FROM refunded WHERE (root, transaction_id) IN ({keys})",
             "reading what was refunded",
         )
-        return {(root.decode(), id_): Refunded(amount, back) for root, id_, amount, back in rows}
+        return dict(row_of(REFUNDED, row) for row in rows)
 
     def open_transactions(self, transaction_id: bytes) -> list[tuple[str, Hold | OpenRefund]]:
         """Return what is open under an id: root and row; of each partner who uses the id (I1)."""
         found: list[tuple[str, Hold | OpenRefund]] = []
-        where = f"WHERE transaction_id = {hex_literal(transaction_id)}"
-        most = f"LIMIT {TRANSACTION_STEPS_MAX}"
-        for root, _, address, currency, *amounts in self._query(
-            f"SELECT {HOLD_COLUMNS} FROM hold {where} AND is_open = 1 {most}", "a hold"
-        ):
-            found.append((root.decode(), Hold(address.decode(), currency.decode(), *amounts)))
-        for root, _, address, currency, *values in self._query(
-            f"SELECT {OPEN_REFUND_COLUMNS} FROM open_refund {where} {most}", "an open refund"
-        ):
-            found.append((root.decode(), OpenRefund(address.decode(), currency.decode(), *values)))
+        for table, where in ((HOLDS, "is_open = 1"), (OPEN_REFUNDS, "TRUE")):
+            rows = self._query(
+                f"SELECT {columns_of(table)} FROM {table.name} WHERE transaction_id = {hex_literal(transaction_id)} "
+                f"AND {where} LIMIT {TRANSACTION_STEPS_MAX}",
+                f"looking for an id in {table.name}",
+            )
+            found += [(key[0], row) for key, row in (row_of(table, each) for each in rows)]
         return found
 
     def trial_balance(self, lanes: int) -> dict[tuple[int, int, str], int]:

@@ -20,6 +20,7 @@ from processors.stores.lane_store import MysqlLaneStore
 from processors.stores.migrations import ShardRow, migrate
 from processors.stores.mysql import Session
 from processors.stores.rows import BatchWrite, Fence, JournalRow, LaneState, Progress
+from tests.changes import changes
 from tests.servers import Servers
 
 TOPIC_ID = bytes(range(16))
@@ -143,7 +144,8 @@ class Lane:
             version_us=before.next_offset + records,
             digest=hashlib.sha256(before.digest + b"".join(row.result for row in journal)).digest(),
         )
-        return BatchWrite(**{"progress": progress, "journal": journal, "opened": [], "accounts": [], **changed})
+        lanes = {name: changed.pop(name) for name in ("ingress", "rules", "lane_times") if name in changed}
+        return BatchWrite(progress=progress, journal=journal, changes=changes(**changed), **lanes)
 
     def commit(self, write: BatchWrite) -> None:
         self.store.begin(self.fence, write, NOTHING)

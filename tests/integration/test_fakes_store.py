@@ -34,6 +34,7 @@ from processors.stores.rows import (
 from processors.stores.shard_upkeep import ShardUpkeep
 from processors.wire.result_format import write_result
 from processors.wire.results import Result, decision_of
+from tests.changes import changes
 from tests.chaos.mysql_proxy import AtCommit, MysqlProxy
 from tests.integration.mysql_shard import RULES, SHARD, address_of, clock_ms, empty_shard
 from tests.servers import Servers
@@ -165,7 +166,8 @@ class Owner:
     def batch(self, **changed: Any) -> BatchWrite:
         """Return a batch of one record with one journal row, unless told otherwise."""
         before = self.progress
-        values: dict[str, Any] = {"journal": [self.row(before.next_offset)], "opened": [], "accounts": [], **changed}
+        journal = changed.pop("journal", [self.row(before.next_offset)])
+        lanes = {name: changed.pop(name) for name in ("ingress", "rules", "lane_times") if name in changed}
         progress = replace(
             before,
             next_offset=before.next_offset + 1,
@@ -176,7 +178,7 @@ class Owner:
             published_offset=before.next_offset,
             published_time_ms=before.last_time_ms,
         )
-        return BatchWrite(progress=progress, **values)
+        return BatchWrite(progress=progress, journal=journal, changes=changes(**changed), **lanes)
 
     def commit(self, **changed: Any) -> BatchWrite:
         write = self.batch(**changed)

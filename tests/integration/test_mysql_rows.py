@@ -15,6 +15,7 @@ from processors.ledger.book import Keys, Rows
 from processors.ledger.commands import AccountStatus, Policy
 from processors.ledger.outcomes import Contra
 from processors.ledger.rows import Account, Hold, OpenRefund, Refunded
+from processors.ledger.tables import ROOT_TABLES
 from processors.stores.addresses import MysqlAddress
 from processors.stores.lane_sql import loads
 from processors.stores.mysql import LOCK_WAIT_TIMEOUT_S, Session
@@ -352,3 +353,37 @@ def test_large_rows_go_in_several_statements(address: MysqlAddress) -> None:
     lane.write(60, journal=large)
 
     assert rows_of(address, "SELECT COUNT(*), SUM(LENGTH(result)) FROM journal") == [(60, 12_000_000)]
+
+
+# ---------------------------------------------------------------------- the descriptions of the tables
+
+
+@pytest.mark.rule("M6")
+def test_the_tables_with_a_bucket_are_those_described_with_their_columns_and_keys(address: MysqlAddress) -> None:
+    """What carries a bucket belongs to a root; without a description it would stay behind when the root moves."""
+    columns: dict[str, set[str]] = {}
+    for table, column in rows_of(
+        address,
+        "SELECT table_name, column_name FROM information_schema.columns JOIN information_schema.tables "
+        "USING (table_schema, table_name) WHERE table_schema = DATABASE() AND table_type = 'BASE TABLE' "
+        "AND generation_expression = ''",
+    ):
+        columns.setdefault(_text(table), set()).add(_text(column))
+    keys: dict[str, list[str]] = {}
+    for table, column in rows_of(
+        address,
+        "SELECT table_name, column_name FROM information_schema.statistics "
+        "WHERE table_schema = DATABASE() AND index_name = 'PRIMARY' ORDER BY table_name, seq_in_index",
+    ):
+        keys.setdefault(_text(table), []).append(_text(column))
+
+    with_bucket = {table: names for table, names in columns.items() if "bucket" in names}
+    del with_bucket["journal"]  # of its rows a move takes the ids alone
+    assert with_bucket == {
+        table.name: {*table.columns, "bucket", *(["lane"] if table.has_lane else [])} for table in ROOT_TABLES
+    }
+    assert {name: keys[name] for name in with_bucket} == {table.name: [*table.key] for table in ROOT_TABLES}
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)

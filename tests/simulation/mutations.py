@@ -17,6 +17,7 @@ from processors.ledger.book import Book, Keys, Rows
 from processors.ledger.commands import Command
 from processors.ledger.outcomes import Status
 from processors.ledger.rules import RULES_RELEASE, Rules
+from processors.ledger.tables import HOLDS
 from processors.stores.rows import BatchDigest, BatchWrite, Fence, LaneState
 from processors.wire.admission import Admission, Gate, admit
 from processors.wire.positions import GroupPosition
@@ -361,7 +362,8 @@ class StoreThatKeepsHolds(FakeLaneStore):
 
     def end(self, write: BatchWrite | None) -> None:
         if write is not None:
-            write = replace(write, holds=[row for row in write.holds if row[1] is not None])
+            kept = [change for change in write.changes.rows[HOLDS] if change.row is not None]
+            write = replace(write, changes=replace(write.changes, rows={**write.changes.rows, HOLDS: kept}))
         super().end(write)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 from processors.faults import WAITING_FOR_A_TIME, Fenced, LaneStopped, Retryable, StopCode, Unavailable, UnknownOutcome
-from processors.ledger.book import Keys, Rows
+from processors.ledger.book import Changes, Keys, Rows
 from processors.stores.rows import BatchDigest, BatchWrite, Fence, LaneState, StoredAnswer
 from processors.wire.results import decision_of
 from tests.simulation.fakes.crash_points import CrashPoints
 from tests.simulation.fakes.database import Database, Session
-from tests.simulation.fakes.tables import copy_account, copy_hold, copy_open_refund, copy_refunded
 
 TAKE_OVER_ATTEMPTS = 7  # L6: as many lock waits as are longer than wait_timeout
 
@@ -233,17 +234,14 @@ class FakeLaneStore:
 
 def copy_write(write: BatchWrite) -> BatchWrite:
     """Take the values of a batch as they are now: the book goes on changing its own objects."""
+    rows = {
+        table: [change._replace(row=copy(change.row)) for change in changes]
+        for table, changes in write.changes.rows.items()
+    }
     return BatchWrite(
         progress=write.progress,
         journal=list(write.journal),
-        opened=[copy_account(account) for account in write.opened],
-        accounts=[(copy_account(account), before) for account, before in write.accounts],
-        holds=[(key, None if hold is None else copy_hold(hold), stored) for key, hold, stored in write.holds],
-        open_refunds=[
-            (key, None if row is None else copy_open_refund(row), stored) for key, row, stored in write.open_refunds
-        ],
-        refunded=[(key, copy_refunded(row), stored) for key, row, stored in write.refunded],
-        system=dict(write.system),
+        changes=Changes(rows=rows, system=dict(write.changes.system)),
         ingress=dict(write.ingress),
         rules=dict(write.rules),
         lane_times=dict(write.lane_times),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -11,38 +12,12 @@ from processors.ids import slice_of, uuid7_time_ms
 from processors.ledger.book import Keys, Rows
 from processors.ledger.rows import Account, AccountKey, Decision, Hold, OpenRefund, Refunded, SystemKey, TransactionKey
 from processors.ledger.rules import Rules
+from processors.ledger.tables import HOLDS, ROOT_TABLES, AnyTable, RowChange
 from processors.stores.rows import BatchDigest, BatchWrite, IngressKey, IngressPosition, JournalRow, Progress, TimeTold
 from tests.simulation.fakes.widths import too_wide
 
 RowKey = tuple[int, int, int]  # lane, offset, index
 CommandKey = tuple[bytes, str, int]  # command id, root, slice
-
-
-def copy_account(row: Account) -> Account:
-    return Account(
-        row.address,
-        row.currency,
-        row.balance,
-        row.held,
-        row.overdraft_limit,
-        row.policy,
-        row.status,
-        row.sequence,
-        row.open_count,
-        row.metadata,
-    )
-
-
-def copy_hold(row: Hold) -> Hold:
-    return Hold(row.address, row.currency, row.amount_minor, row.remaining_minor, row.levels, row.expires_at_ms)
-
-
-def copy_open_refund(row: OpenRefund) -> OpenRefund:
-    return OpenRefund(row.address, row.currency, row.original_id, row.amount_minor, row.levels)
-
-
-def copy_refunded(row: Refunded) -> Refunded:
-    return Refunded(row.amount_minor, row.refunded_minor)
 
 
 @dataclass(slots=True)
@@ -77,18 +52,9 @@ class Tables:
     def load(self, keys: Keys, decision_of: Callable[[bytes], Decision]) -> Rows:
         """Return copies of the rows that are there."""
         rows = Rows()
-        for account in keys.accounts:
-            if account in self.accounts:
-                rows.accounts[account] = copy_account(self.accounts[account])
-        for key in keys.holds:
-            if key in self.holds:
-                rows.holds[key] = copy_hold(self.holds[key])
-        for key in keys.open_refunds:
-            if key in self.open_refunds:
-                rows.open_refunds[key] = copy_open_refund(self.open_refunds[key])
-        for key in keys.refunded:
-            if key in self.refunded:
-                rows.refunded[key] = copy_refunded(self.refunded[key])
+        for table in ROOT_TABLES:
+            stored = table.rows_in(self)
+            table.rows_in(rows).update((key, copy(stored[key])) for key in table.keys_in(keys) if key in stored)
         for root, command_id in keys.decisions:
             time_ms = uuid7_time_ms(command_id)
             found = None if time_ms is None else self.by_command.get((command_id, root, slice_of(time_ms)))
@@ -131,27 +97,25 @@ class Tables:
         lane = write.progress.lane
         for row in write.journal:
             self._insert_journal(lane, row)
-        for account in write.opened:
-            _fit("account", account)
-            _insert(self.accounts, (account.address, account.currency), account)
-        for account, before in write.accounts:
-            key = (account.address, account.currency)
-            _fit("account", account)
-            _expect(key in self.accounts and self.accounts[key].sequence == before, f"account {key} at {before}")
-            self.accounts[key] = account
-        for hold_key, hold, stored in write.holds:
-            _fit("hold", hold, hold_key)
-            _set(self.holds, hold_key, hold, stored=stored)
-            self.hold_lanes[hold_key] = lane
-        for open_key, open_refund, stored in write.open_refunds:
-            _fit("open_refund", open_refund, open_key)
-            _set(self.open_refunds, open_key, open_refund, stored=stored)
-        for refunded_key, refunded, stored in write.refunded:
-            _fit("refunded", refunded, refunded_key)
-            _set(self.refunded, refunded_key, refunded, stored=stored)
-        for system_key, balance in write.system.items():
+        for table, changes in write.changes.rows.items():
+            for change in changes:
+                self._store(table, change)
+                if table is HOLDS:
+                    self.hold_lanes[change.key] = lane
+        for system_key, balance in write.changes.system.items():
             self.system[lane, system_key] = balance
         self._write_lane(lane, write)
+
+    def _store(self, table: AnyTable, change: RowChange) -> None:
+        rows, (key, row, before) = table.rows_in(self), change
+        _fit(table.name, row, key)
+        stored = rows.get(key)
+        sequence = None if stored is None else getattr(stored, table.sequence) if table.sequence else 0
+        _expect(sequence == before, f"{table.name} {key} at {before}, not at {sequence}")
+        if row is None:
+            del rows[key]
+        else:
+            rows[key] = row
 
     def _write_lane(self, lane: int, write: BatchWrite) -> None:
         progress = write.progress
@@ -183,7 +147,7 @@ def _expect(holds: bool, what: str) -> None:
         raise LaneStopped(StopCode.BUG, f"expected {what}")
 
 
-def _fit(table: str, row: object, key: TransactionKey | None = None) -> None:
+def _fit(table: str, row: object, key: tuple[Any, ...] = ()) -> None:
     column = None if row is None else too_wide(table, row, key)
     _expect(column is None, f"room in {table}.{column}")
 
@@ -191,11 +155,3 @@ def _fit(table: str, row: object, key: TransactionKey | None = None) -> None:
 def _insert(table: dict[Any, Any], key: object, row: object) -> None:
     _expect(key not in table, f"no row {key} yet")
     table[key] = row
-
-
-def _set(table: dict[Any, Any], key: object, row: object, *, stored: bool) -> None:
-    _expect((key in table) == stored, f"row {key} {'there' if stored else 'not there'}")
-    if row is None:
-        del table[key]
-    else:
-        table[key] = row

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from processors.stores.migrations import FOLDER
 
@@ -16,7 +17,7 @@ WIDTHS: dict[str, dict[str, int]] = {
 }
 
 
-def too_wide(table: str, row: object, key: tuple[str, bytes] | None = None) -> str | None:
+def too_wide(table: str, row: object, key: tuple[Any, ...] = ()) -> str | None:
     """Return the first column of a table that has no room for a row's value, or None.
 
     Args:
@@ -24,9 +25,9 @@ def too_wide(table: str, row: object, key: tuple[str, bytes] | None = None) -> s
         row: Its attributes are named as the columns are.
         key: Root and transaction id, of a row that does not hold them itself.
     """
-    root, transaction_id = key or (None, None)
+    named = dict(zip(("root", "transaction_id"), key, strict=False))
     for column, width in WIDTHS[table].items():
-        value: str | bytes | None = getattr(row, column, {"root": root, "transaction_id": transaction_id}.get(column))
+        value: str | bytes | None = getattr(row, column, named.get(column))
         if value is not None and len(value.encode() if isinstance(value, str) else value) > width:
             return column
     return None

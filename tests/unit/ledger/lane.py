@@ -16,6 +16,7 @@ from processors.ledger.needs import collect_needs
 from processors.ledger.outcomes import Outcome
 from processors.ledger.rows import Decision, SystemKey
 from processors.ledger.rules import Rules
+from processors.ledger.tables import ROOT_TABLES, AnyTable
 
 START_MS = 1_750_000_000_000
 SECOND_MS = 1_000
@@ -103,32 +104,28 @@ class SerialLane:
         """Take over the rows that the book says were changed, then prove that no other row was."""
         book, rows = self.book, self.rows
         changed = book.take_changes()
-        for key in changed.accounts:
-            account = book.accounts[key]
-            assert account is not None
-            rows.accounts[key] = deepcopy(account)
-        _keep_rows(rows.holds, book.holds, changed.holds)
-        _keep_rows(rows.open_refunds, book.open_refunds, changed.open_refunds)
-        _keep_rows(rows.refunded, book.refunded, changed.refunded)
+        for table, changes in changed.rows.items():
+            kept = table.rows_in(rows)
+            for key, row, before in changes:
+                assert before == _sequence(table, kept.get(key)), f"{table.name} {key} is not what was stored"
+                if row is None:
+                    del kept[key]
+                else:
+                    kept[key] = deepcopy(row)
         self.system.update((key, book.system[key]) for key in changed.system)
         assert self.system == book.system
-        _check_kept(rows.accounts, book.accounts)
-        _check_kept(rows.holds, book.holds)
-        _check_kept(rows.open_refunds, book.open_refunds)
-        _check_kept(rows.refunded, book.refunded)
+        for table in ROOT_TABLES:
+            _check_kept(table.rows_in(rows), table.rows_in(book))
+
+
+def _sequence(table: AnyTable, row: object) -> int | None:
+    if row is None:
+        return None
+    return 0 if table.sequence is None else getattr(row, table.sequence)
 
 
 def _check_kept(kept: dict[_K, _V], held: dict[_K, _V | None]) -> None:
     assert {key: kept.get(key) for key in held} == held, "a row was changed and not said to be"
-
-
-def _keep_rows(kept: dict[_K, _V], held: dict[_K, _V | None], changed: dict[_K, None]) -> None:
-    for key in changed:
-        row = held[key]
-        if row is None:
-            kept.pop(key, None)
-        else:
-            kept[key] = deepcopy(row)
 
 
 class Ids:

@@ -11,6 +11,7 @@ from processors.ledger.commands import Command
 from processors.ledger.decide import decide
 from processors.ledger.needs import collect_needs
 from processors.ledger.rows import Account, AccountKey, Decision
+from processors.ledger.tables import ACCOUNTS, ROOT_TABLES, AnyTable, RowChange
 from tests.unit.ledger import build
 from tests.unit.ledger.lane import RULES, START_MS, Sent, SerialLane
 
@@ -161,8 +162,9 @@ def test_changes_are_taken_once() -> None:
     lane = build.lane_with()
     lane.book.changed.accounts["acme", "USD"] = None
 
-    assert lane.book.take_changes()
-    assert not lane.book.take_changes()
+    account = lane.book.accounts["acme", "USD"]
+    assert lane.book.take_changes().rows[ACCOUNTS] == [RowChange(("acme", "USD"), account, 1)]
+    assert not any(lane.book.take_changes().rows.values())
 
 
 def test_a_first_decision_is_found_under_its_root() -> None:
@@ -174,3 +176,23 @@ def test_a_first_decision_is_found_under_its_root() -> None:
 
     assert isinstance(decision, Decision)
     assert (decision.amount_minor, decision.levels, decision.address) == (10, 1, "acme")
+
+
+@pytest.mark.rule("M6")
+def test_the_book_has_a_place_for_each_table_of_a_roots_state() -> None:
+    """A ``Decision`` is a row of the journal; of the ids alone a move takes those within the window."""
+    plurals = {table.plural for table in ROOT_TABLES}
+
+    assert plurals | {"decisions", "system"} == {field.name for field in fields(Keys)}
+    assert plurals | {"decisions"} == {field.name for field in fields(Rows)}
+    assert plurals < set(Book.__slots__)
+
+
+@pytest.mark.parametrize("table", [table for table in ROOT_TABLES if not table.ends], ids=lambda table: table.name)
+def test_a_row_that_no_lane_deletes_and_that_is_gone_is_a_bug(table: AnyTable) -> None:
+    book = Book(RULES, {})
+    table.rows_in(book)["acme", "USD"] = None
+    table.keys_in(book.changed)["acme", "USD"] = None
+
+    with pytest.raises(AssertionError, match=table.name):
+        book.take_changes()

@@ -238,7 +238,7 @@ def test_two_recalls_that_disagree_stop_the_lane_before_anything_changes(disagre
 
     assert stopped.value.code is StopCode.RECALLS_DISAGREE
     assert "31" not in stopped.value.detail.rpartition(":")[2]  # no amount: it goes into the log
-    assert not lane.book.take_changes()
+    assert not lane.book.changed
     assert (lane.rows.accounts, lane.rows.open_refunds, lane.system) == (
         {key: lane.book.accounts[key] for key in before[0].accounts},
         {key: lane.book.open_refunds[key] for key in before[0].open_refunds},
