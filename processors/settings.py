@@ -83,7 +83,7 @@ def read_secret(value: SecretStr | None, file: Path | None, *, name: str) -> str
         raise Misconfigured(f"{name} cannot be read from {file}: {error.strerror}") from error
 
 
-class Kafka(Section):
+class KafkaSettings(Section):
     """How to reach the brokers, and the names of what is ours there."""
 
     bootstrap_servers: str = ""  # host:port, comma separated; empty: the native stack
@@ -109,7 +109,7 @@ class Kafka(Section):
         return self
 
 
-class Topics(Section):
+class TopicsSettings(Section):
     """Partition counts, fixed when a topic is made (W3), and how long records stay."""
 
     commands_partitions: Partitions = 4
@@ -128,7 +128,7 @@ class Topics(Section):
     )(refuse_other_than_powers_of_two)
 
 
-class Shard(Section):
+class ShardSettings(Section):
     """One MySQL database. Its id is the key under ``shards``."""
 
     host: str = LOOPBACK
@@ -153,7 +153,7 @@ class Shard(Section):
         return read_secret(self.password, self.password_file, name=f"the password of database {self.database}")
 
 
-class Cassandra(Section):
+class CassandraSettings(Section):
     """How to reach the archive."""
 
     hosts: tuple[str, ...] = (LOOPBACK,)
@@ -184,7 +184,7 @@ class RulesSettings(Section):
         return self
 
 
-class Worker(Section):
+class WorkerSettings(Section):
     """Limits of the shard worker."""
 
     batch_commands_max: Annotated[int, Field(ge=1, le=4_000)] = 4_000  # L8
@@ -205,14 +205,14 @@ class RouterSettings(Section):
     stop_deadline_ms: Milliseconds = 10_000
 
 
-class Expirer(Section):
+class ExpirerSettings(Section):
     """How often overdue holds are looked for and idle lanes are moved on."""
 
     tick_ms: Milliseconds = 5_000  # docs/design.md, Money: an idle lane's time is kept moving
     holds_max: Annotated[int, Field(ge=1, le=100_000)] = 2_000  # EXPIRE_HOLD records a lane and tick
 
 
-class Sink(Section):
+class SinkSettings(Section):
     """Limits of the sink; large reads group better (docs/design.md, The archive)."""
 
     batch_rows_max: Annotated[int, Field(ge=1, le=100_000)] = 20_000
@@ -221,7 +221,7 @@ class Sink(Section):
     stop_deadline_ms: Milliseconds = 30_000
 
 
-class Recaller(Section):
+class RecallerSettings(Section):
     """Limits of the recaller."""
 
     batch_records_max: Annotated[int, Field(ge=1, le=100_000)] = 1_000
@@ -229,21 +229,21 @@ class Recaller(Section):
     stop_deadline_ms: Milliseconds = 10_000
 
 
-class Remover(Section):
+class RemoverSettings(Section):
     """How often slices are looked at, and made."""
 
     interval_ms: Milliseconds = 60_000
     stop_deadline_ms: Milliseconds = 30_000
 
 
-class Health(Section):
+class HealthSettings(Section):
     """Where each process answers ``/healthz``, ``/readyz`` and ``/metrics``."""
 
     host: str = LOOPBACK
     port: Annotated[int, Field(ge=0, le=65_535)] = 0  # the first process's; 0: a free one, which the log names
 
 
-class Stack(Section):
+class StackSettings(Section):
     """The native servers of this checkout. Two checkouts need other ports and nothing else."""
 
     directory: Path = Path(".stack")
@@ -282,19 +282,19 @@ class Settings(BaseSettings):
     log_format: Literal["json", "console"] = "json"
     keys_file: Path = Path(".stack/secrets/signing-keys.json")  # W1: made by `balance init`, mode 0600
     home_shard: Identifier = "s1"  # generation 0 of every placement key
-    kafka: Kafka = Kafka()
-    topics: Topics = Topics()
-    shards: Annotated[dict[Identifier, Shard], Field(min_length=1)]
-    cassandra: Cassandra = Cassandra()
+    kafka: KafkaSettings = KafkaSettings()
+    topics: TopicsSettings = TopicsSettings()
+    shards: Annotated[dict[Identifier, ShardSettings], Field(min_length=1)]
+    cassandra: CassandraSettings = CassandraSettings()
     rules: RulesSettings = RulesSettings()
-    worker: Worker = Worker()
+    worker: WorkerSettings = WorkerSettings()
     router: RouterSettings = RouterSettings()
-    expirer: Expirer = Expirer()
-    sink: Sink = Sink()
-    recaller: Recaller = Recaller()
-    remover: Remover = Remover()
-    health: Health = Health()
-    stack: Stack = Stack()
+    expirer: ExpirerSettings = ExpirerSettings()
+    sink: SinkSettings = SinkSettings()
+    recaller: RecallerSettings = RecallerSettings()
+    remover: RemoverSettings = RemoverSettings()
+    health: HealthSettings = HealthSettings()
+    stack: StackSettings = StackSettings()
 
     @model_validator(mode="after")
     def _home_exists(self) -> Self:
@@ -411,7 +411,7 @@ class _Variables(EnvSettingsSource):
 
 def _without_gaps(values: dict[str, Any], root: Path) -> dict[str, Any]:
     """Fill in the native stack's addresses where none is given, and root relative paths."""
-    stack = _beside({**Stack().model_dump(), **values.get("stack", {})})
+    stack = _beside({**StackSettings().model_dump(), **values.get("stack", {})})
     kafka, cassandra = values.setdefault("kafka", {}), values.setdefault("cassandra", {})
     kafka["bootstrap_servers"] = kafka.get("bootstrap_servers") or f"{LOOPBACK}:{stack['kafka_port']}"
     cassandra["port"] = cassandra.get("port") or stack["cassandra_port"]
@@ -429,7 +429,7 @@ def _without_gaps(values: dict[str, Any], root: Path) -> dict[str, Any]:
 def _beside(stack: dict[str, Any]) -> dict[str, Any]:
     """Return where the stack is: the secured one stands beside the plain one."""
     try:
-        plain = Stack(**stack)
+        plain = StackSettings(**stack)
     except ValidationError:  # told with all other findings
         return stack
     if not plain.secure:
@@ -460,7 +460,9 @@ def _known(path: tuple[str, ...]) -> set[str]:
     model: Any = Settings
     for part in path[:-1]:
         field = model.model_fields.get(part) if hasattr(model, "model_fields") else None
-        model = Shard if part == "shards" or model is Shard else (field.annotation if field else Settings)
+        model = (
+            ShardSettings if part == "shards" or model is ShardSettings else (field.annotation if field else Settings)
+        )
     return set(model.model_fields)
 
 

@@ -29,7 +29,7 @@ LOG_TAIL_LINES = 8  # of a server that did not start, in the error
 __all__ = [
     "Addresses",
     "Server",
-    "ServerStatus",
+    "ServerState",
     "addresses",
     "borrowed",
     "down",
@@ -56,7 +56,7 @@ class Addresses:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ServerStatus:
+class ServerState:
     """One server: ``pid`` is None where it does not run; ``ready`` whether it answers on ``address``."""
 
     server: Server
@@ -99,7 +99,7 @@ def borrowed(settings: Settings, progress: Progress = silent, *, keep: bool = Fa
             _together(lambda server: stop(settings, server, progress), ours)
 
 
-def status(settings: Settings) -> list[ServerStatus]:
+def status(settings: Settings) -> list[ServerState]:
     """Return the state of each server, asked now."""
     return [_status(settings, server) for server in Server]
 
@@ -183,11 +183,11 @@ def addresses(settings: Settings) -> Addresses:
     )
 
 
-def _status(settings: Settings, server: Server) -> ServerStatus:
+def _status(settings: Settings, server: Server) -> ServerState:
     place, how = layout(settings, server), plan(settings, server)
     running = _running(place)
     port = next(iter(how.ports.values()))
-    return ServerStatus(
+    return ServerState(
         server=server,
         pid=None if running is None else running.pid,
         ready=running is not None and how.answers(),

@@ -85,7 +85,7 @@ def _run_with(settings: Settings, command: list[str]) -> int:
             return 130  # as a shell reports it; the command got the same signal
 
 
-def _show(states: list[stack.ServerStatus]) -> int:
+def _show(states: list[stack.ServerState]) -> int:
     for each in states:
         sys.stdout.write(
             f"{each.server:<10} {each.address:<16} {'ready' if each.ready else 'down':<6} pid {each.pid}\n"

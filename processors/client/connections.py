@@ -18,7 +18,7 @@ from processors.streams.topics import RESULTS_TOPIC
 _ROOM_S = 0.2
 
 
-class Ends(sender.Ends, Protocol):
+class ResultsEnds(sender.Ends, Protocol):
     """The results topic (``streams.ends.TopicEnds``)."""
 
     partitions: int
@@ -32,7 +32,7 @@ class Ends(sender.Ends, Protocol):
 class Connections:
     """What a client needs; each tail and producer is a connection of its own, opened anew after a fault."""
 
-    ends: Ends
+    ends: ResultsEnds
     open_tail: Callable[[Mapping[int, int]], reader.Tail]
     open_producer: Callable[[], sender.Producer]
 

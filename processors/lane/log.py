@@ -8,7 +8,7 @@ from processors.lane.times import may_be_heard
 from processors.streams.connection import KafkaAddress
 from processors.streams.consumer import RecordConsumer
 from processors.streams.reader import read_range
-from processors.streams.topics import Topics, shard_topic
+from processors.streams.topics import TopicAdmin, shard_topic
 from processors.wire.records import Record
 
 
@@ -19,7 +19,7 @@ class TopicLaneLog:
         """Hold the parts; nothing is asked before the first call."""
         self._address = address
         self._consumer = consumer
-        self._topics = Topics(address)
+        self._topics = TopicAdmin(address)
         self._topic = shard_topic(shard)
         self._lane = lane
 

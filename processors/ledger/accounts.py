@@ -7,7 +7,7 @@ from processors.ledger.commands import AccountStatus, GetBalance, OpenAccount, U
 from processors.ledger.metadata import canonical_metadata
 from processors.ledger.outcomes import Outcome, Posting, Reason, Status
 from processors.ledger.postings import accounts_of, mask_of, shown
-from processors.ledger.refusals import no_account, refused
+from processors.ledger.rejections import no_account, rejected
 from processors.ledger.rows import Account
 
 
@@ -18,7 +18,7 @@ def open_account(book: Book, command: OpenAccount) -> Outcome:
     """
     key = (command.address, command.currency)
     if book.accounts[key] is not None:
-        return refused(command, Reason.ACCOUNT_EXISTS)
+        return rejected(command, Reason.ACCOUNT_EXISTS)
     account = Account(
         command.address,
         command.currency,
@@ -46,9 +46,9 @@ def update_account(book: Book, command: UpdateAccount) -> Outcome:
     if account is None:
         return no_account(command, command.address)
     if account.status is AccountStatus.CLOSED:
-        return refused(command, Reason.ACCOUNT_CLOSED, account)
+        return rejected(command, Reason.ACCOUNT_CLOSED, account)
     if command.status is AccountStatus.CLOSED and (account.balance or account.held or account.open_count):
-        return refused(command, Reason.ACCOUNT_NOT_EMPTY)
+        return rejected(command, Reason.ACCOUNT_NOT_EMPTY)
     if command.overdraft_limit is not None:
         account.overdraft_limit = command.overdraft_limit
     if command.policy is not None:

@@ -35,7 +35,7 @@ from processors.ledger.movements import adjust, collect, pay, top_up, transfer
 from processors.ledger.outcomes import Outcome
 from processors.ledger.recalls import recall_original
 from processors.ledger.refunds import refund
-from processors.ledger.refusals import refused
+from processors.ledger.rejections import rejected
 from processors.ledger.validity import why_invalid
 
 __all__ = ["Answer", "Duplicate", "decide"]
@@ -63,7 +63,7 @@ def decide(book: Book, command: Command, *, root: str, body_hash: bytes, now_ms:
 
     Returns:
         An outcome: accepted, open, completed, or refused with the first reason that applies, in the order of
-        ``Reason``; a refusal leaves the book as it was, but for a recall's, which ends the refund (L11). Or a
+        ``Reason``; a rejection leaves the book as it was, but for a recall's, which ends the refund (L11). Or a
         ``Duplicate``, to be answered as the first decision was. Or None: a service's own record that finds nothing
         to do (I7).
 
@@ -81,7 +81,7 @@ def decide(book: Book, command: Command, *, root: str, body_hash: bytes, now_ms:
     reason = why_invalid(command, root, book.rules)
     if reason is not None:
         assert not isinstance(command, ServicesCommand)
-        return refused(command, reason)
+        return rejected(command, reason)
     if kind in _OF_ANY_TIME:
         return _OF_ANY_TIME[kind](book, command)
     return _OF_NOW[kind](book, command, now_ms)

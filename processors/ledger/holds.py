@@ -18,7 +18,7 @@ from processors.ledger.postings import (
     post_all,
     why_not,
 )
-from processors.ledger.refusals import no_account, refused
+from processors.ledger.rejections import no_account, rejected
 from processors.ledger.rows import Hold
 
 PLACE_HOLD = Effect(contra=Contra.NONE, held_sign=1, refused_by=NEW_DEBITS, checks_funds=True)
@@ -44,9 +44,9 @@ def place_hold(book: Book, command: PlaceHold, now_ms: int) -> Outcome:
     if not accounts:
         return no_account(command, command.address)
     amount_minor = command.amount_minor
-    refusal = why_not(accounts, amount_minor, PLACE_HOLD)
-    if refusal is not None:
-        return refused(command, *refusal)
+    rejection = why_not(accounts, amount_minor, PLACE_HOLD)
+    if rejection is not None:
+        return rejected(command, *rejection)
     levels = mask_of(accounts)
     expires_at_ms = now_ms + command.expires_in_ms
     key = (root_of(command.address), command.command_id)
@@ -86,11 +86,11 @@ def capture_hold(book: Book, command: CaptureHold, now_ms: int) -> Outcome:
         return hold
     amount_minor = hold.remaining_minor if command.amount_minor is None else command.amount_minor
     if amount_minor > hold.remaining_minor:
-        return refused(command, Reason.CAPTURE_ABOVE_HOLD)
+        return rejected(command, Reason.CAPTURE_ABOVE_HOLD)
     accounts = accounts_at(book, hold.address, hold.currency, hold.levels)
     for account in accounts:
         if not fits(account.balance - amount_minor):
-            return refused(command, Reason.BALANCE_OVERFLOW, account)
+            return rejected(command, Reason.BALANCE_OVERFLOW, account)
     released_minor = hold.remaining_minor if command.final else amount_minor
     postings = _release(book, command, hold, released_minor, captured_minor=amount_minor)
     return Outcome(
@@ -130,16 +130,16 @@ def expire_hold(book: Book, command: ExpireHold, root: str, now_ms: int) -> Outc
 
 
 def _open_hold(book: Book, command: CaptureHold | VoidHold, now_ms: int) -> Hold | Outcome:
-    """Return the hold that a command ends, or its refusal."""
+    """Return the hold that a command ends, or its rejection."""
     if book.accounts[command.address, command.currency] is None:
         return no_account(command, command.address)
     hold = book.holds[root_of(command.address), command.hold_id]
     if hold is None or _is_forgotten(book, hold, now_ms):
-        return refused(command, Reason.UNKNOWN_HOLD)
+        return rejected(command, Reason.UNKNOWN_HOLD)
     if not _is_about(command, hold):
-        return refused(command, Reason.HOLD_MISMATCH)
+        return rejected(command, Reason.HOLD_MISMATCH)
     if now_ms >= hold.expires_at_ms:  # H2
-        return refused(command, Reason.HOLD_EXPIRED)
+        return rejected(command, Reason.HOLD_EXPIRED)
     return hold
 
 

@@ -17,7 +17,7 @@ from processors.ledger.postings import (
     post_all,
     why_not,
 )
-from processors.ledger.refusals import no_account, refused
+from processors.ledger.rejections import no_account, rejected
 from processors.ledger.rows import Account
 
 # Which system account stands against it, its sign, what refuses it, who checks funds (docs/design.md, Money; H5).
@@ -85,9 +85,9 @@ def transfer(book: Book, command: Transfer) -> Outcome:
         return no_account(command, command.address if payer is None else command.to_address)
     amount_minor = command.amount_minor
     legs = (((payer,), TRANSFER_OUT), ((payee,), TRANSFER_IN))
-    refusal = first_of(why_not(accounts, amount_minor, effect) for accounts, effect in legs)
-    if refusal is not None:
-        return refused(command, *refusal)
+    rejection = first_of(why_not(accounts, amount_minor, effect) for accounts, effect in legs)
+    if rejection is not None:
+        return rejected(command, *rejection)
     postings = [post_all(book, accounts, amount_minor, effect) for accounts, effect in legs]
     return Outcome(
         Status.ACCEPTED, Reason.NONE, command.command_id, amount_minor, (*postings[0], *postings[1]), mask_of((payer,))
@@ -103,8 +103,8 @@ def _move(book: Book, command: TopUp | Collect | Adjust | Pay, accounts: Sequenc
     if not accounts:
         return no_account(command, command.address)
     amount_minor = command.amount_minor
-    refusal = why_not(accounts, amount_minor, effect)
-    if refusal is not None:
-        return refused(command, *refusal)
+    rejection = why_not(accounts, amount_minor, effect)
+    if rejection is not None:
+        return rejected(command, *rejection)
     postings = post_all(book, accounts, amount_minor, effect)
     return Outcome(Status.ACCEPTED, Reason.NONE, command.command_id, amount_minor, postings, mask_of(accounts))

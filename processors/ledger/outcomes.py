@@ -129,7 +129,7 @@ class Outcome:
     ``remaining_minor`` is what is left of the hold, or of the original to refund. ``levels`` is the bit mask of the
     levels of the named address that were touched. ``journalled`` is False where the answer leaves no journal row (I4,
     I5, a reused id). ``policy`` and ``account_status`` are those of the named account after OPEN_ACCOUNT,
-    UPDATE_ACCOUNT and GET_BALANCE, None otherwise. ``refused_by`` is None where no account is the cause of a refusal.
+    UPDATE_ACCOUNT and GET_BALANCE, None otherwise. ``refused_by`` is None where no account is the cause of a rejection.
     Not frozen: one per command on the hot path.
     """
 

@@ -12,7 +12,7 @@ from processors.ledger.addresses import at_levels, chain, level_of
 from processors.ledger.book import Book
 from processors.ledger.commands import AccountStatus, Policy
 from processors.ledger.outcomes import PRECEDENCE, Contra, Posting, Reason
-from processors.ledger.refusals import Refusal
+from processors.ledger.rejections import Rejection
 from processors.ledger.rows import Account
 from processors.ledger.rules import BALANCE_MINOR_MAX, BALANCE_MINOR_MIN
 
@@ -60,7 +60,7 @@ def accounts_at(book: Book, address: str, currency: str, levels: int) -> list[Ac
     return found
 
 
-def why_not(accounts: Sequence[Account], amount_minor: int, effect: Effect) -> Refusal | None:
+def why_not(accounts: Sequence[Account], amount_minor: int, effect: Effect) -> Rejection | None:
     """Return the first reason, by precedence and not by level, why an effect cannot be had on all accounts; or None.
 
     With it comes the first account that has that reason.
@@ -71,14 +71,14 @@ def why_not(accounts: Sequence[Account], amount_minor: int, effect: Effect) -> R
     for account in accounts:
         reason = _why_not_on(account, amount_minor, effect)
         if reason is not None:
-            found.append(Refusal(reason, account))
+            found.append(Rejection(reason, account))
     return first_of(found) if found else None
 
 
-def first_of(refusals: Iterable[Refusal | None]) -> Refusal | None:
-    """Return the first of several refusals in order of precedence; None where there is none."""
-    found = (refusal for refusal in refusals if refusal is not None)
-    return min(found, key=lambda refusal: PRECEDENCE[refusal.reason], default=None)
+def first_of(rejections: Iterable[Rejection | None]) -> Rejection | None:
+    """Return the first of several rejections in order of precedence; None where there is none."""
+    found = (rejection for rejection in rejections if rejection is not None)
+    return min(found, key=lambda rejection: PRECEDENCE[rejection.reason], default=None)
 
 
 def _why_not_on(account: Account, amount_minor: int, effect: Effect) -> Reason | None:

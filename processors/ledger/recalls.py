@@ -12,7 +12,7 @@ from processors.ledger.commands import Recalled, RecallOriginal
 from processors.ledger.outcomes import Outcome, Reason, Status
 from processors.ledger.postings import accounts_at, count_open
 from processors.ledger.refunds import Original, give_back, is_payment, why_not_given_back, why_not_refundable
-from processors.ledger.refusals import Refusal, refused_by
+from processors.ledger.rejections import Rejection, refused_by
 from processors.ledger.rows import OpenRefund, TransactionKey
 
 
@@ -41,18 +41,18 @@ def recall_original(book: Book, command: RecallOriginal, root: str, now_ms: int)
         return None
     key = (root, row.original_id)
     original = _recalled(command)
-    refusal = _why_not_completed(book, row, original, key, now_ms)
+    rejection = _why_not_completed(book, row, original, key, now_ms)
     book.open_refunds[open_key] = None
     book.changed.open_refunds[open_key] = None
     count_open(book, accounts_at(book, row.address, row.currency, row.levels), -1)
-    if refusal is not None:
+    if rejection is not None:
         return Outcome(
             Status.REJECTED,
-            refusal.reason,
+            rejection.reason,
             command.refund_id,
             amount_minor=row.amount_minor,
             related_id=row.original_id,
-            refused_by=refused_by(refusal, row.amount_minor),
+            refused_by=refused_by(rejection, row.amount_minor),
         )
     assert original is not None  # else UNKNOWN_ORIGINAL
     postings, remaining_minor = give_back(book, row, original, key)
@@ -80,13 +80,13 @@ def _is_about(command: RecallOriginal, row: OpenRefund) -> bool:
 
 def _why_not_completed(
     book: Book, row: OpenRefund, original: Original | None, key: TransactionKey, now_ms: int
-) -> Refusal | None:
+) -> Rejection | None:
     original_time_ms = uuid7_time_ms(row.original_id)
     assert original_time_ms is not None  # else the refund was never opened
     if original_time_ms < book.rules.recall_start_ms(now_ms):  # H3: its `refunded` row is not read, there or not
-        return Refusal(Reason.ORIGINAL_TOO_OLD)
+        return Rejection(Reason.ORIGINAL_TOO_OLD)
     _refuse_disagreement(book, row, original, key)
-    return Refusal(Reason.UNKNOWN_ORIGINAL) if original is None else why_not_given_back(book, row, original, key)
+    return Rejection(Reason.UNKNOWN_ORIGINAL) if original is None else why_not_given_back(book, row, original, key)
 
 
 def _recalled(command: RecallOriginal) -> Original | None:

@@ -18,7 +18,7 @@ from processors.ledger.postings import (
     post_all,
     why_not,
 )
-from processors.ledger.refusals import Refusal, no_account, refused
+from processors.ledger.rejections import Rejection, no_account, rejected
 from processors.ledger.rows import Account, Decision, OpenRefund, Refunded, TransactionKey
 
 REFUND = Effect(contra=Contra.SETTLEMENT, balance_sign=1, refused_by=CLOSED_ONLY)
@@ -63,19 +63,19 @@ def refund(book: Book, command: Refund, now_ms: int) -> Outcome:
         return no_account(command, command.address)
     original_time_ms = uuid7_time_ms(command.original_id)
     if original_time_ms is None:
-        return refused(command, Reason.UNKNOWN_ORIGINAL)
+        return rejected(command, Reason.UNKNOWN_ORIGINAL)
     if original_time_ms < book.rules.refund_start_ms(now_ms):  # H3
-        return refused(command, Reason.ORIGINAL_TOO_OLD)
+        return rejected(command, Reason.ORIGINAL_TOO_OLD)
     if original_time_ms < book.rules.window_start_ms(now_ms):  # H4
         return _left_open(book, command, named)
     key = (root_of(command.address), command.original_id)
     decision = book.decisions[key]
     if decision is None:
-        return refused(command, Reason.UNKNOWN_ORIGINAL)
+        return rejected(command, Reason.UNKNOWN_ORIGINAL)
     original = _decided(decision)
-    refusal = why_not_given_back(book, command, original, key)
-    if refusal is not None:
-        return refused(command, *refusal)
+    rejection = why_not_given_back(book, command, original, key)
+    if rejection is not None:
+        return rejected(command, *rejection)
     postings, remaining_minor = give_back(book, command, original, key)
     return Outcome(
         Status.ACCEPTED,
@@ -91,7 +91,7 @@ def refund(book: Book, command: Refund, now_ms: int) -> Outcome:
 
 def why_not_given_back(
     book: Book, wish: Refund | OpenRefund, original: Original, key: TransactionKey
-) -> Refusal | None:
+) -> Rejection | None:
     """Return the first reason why an original cannot be given back by a refund's amount, or None.
 
     Args:
@@ -102,11 +102,11 @@ def why_not_given_back(
     """
     reason = why_not_refundable(wish, original)
     if reason is not None:
-        return Refusal(reason)
+        return Rejection(reason)
     known = book.refunded[key]
     refunded_minor = 0 if known is None else known.refunded_minor
     if refunded_minor + wish.amount_minor > original.amount_minor:
-        return Refusal(Reason.REFUND_ABOVE_ORIGINAL)
+        return Rejection(Reason.REFUND_ABOVE_ORIGINAL)
     return why_not(accounts_at(book, wish.address, wish.currency, original.levels), wish.amount_minor, REFUND)
 
 
@@ -145,7 +145,7 @@ def give_back(
 def _left_open(book: Book, command: Refund, named: Account) -> Outcome:
     """Keep the refund until its original is recalled; the accounts that it may credit stay open meanwhile (H4, H5)."""
     if named.status is AccountStatus.CLOSED:  # the original took from it, whatever else the archive says
-        return refused(command, Reason.ACCOUNT_CLOSED, named)
+        return rejected(command, Reason.ACCOUNT_CLOSED, named)
     chain_accounts = accounts_of(book, command.address, command.currency)
     # A closed parent counts nothing open, for ever; if the original took from it, the recall is refused.
     accounts = [account for account in chain_accounts if account.status is not AccountStatus.CLOSED]

@@ -90,7 +90,7 @@ class ShardRows(Protocol):
         """Return the rows of a stretch of a lane whose result names an account."""
 
 
-class Archive(Protocol):
+class ArchivedHistory(Protocol):
     """The archive, as far as it is looked into (``stores.archive_reader``)."""
 
     def steps(self, transaction_id: bytes) -> list[Step]:
@@ -115,7 +115,7 @@ class Lookup:
     """Asks one shard and the archive; ``archive`` is called only where the archive is needed."""
 
     def __init__(
-        self, shard: ShardRows, archive: Callable[[], Archive], *, lanes: int, results_partitions: int
+        self, shard: ShardRows, archive: Callable[[], ArchivedHistory], *, lanes: int, results_partitions: int
     ) -> None:
         """Hold the parts.
 

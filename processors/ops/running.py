@@ -18,7 +18,7 @@ from processors.ops.exits import EXIT_FAULT
 from processors.ops.health import SILENT_MAX_S, HealthServer
 from processors.ops.supervisor import end_with_parent
 from processors.settings import Settings
-from processors.streams.refusal import REFUSAL
+from processors.streams.login_refusal import LOGIN_REFUSAL
 from processors.telemetry import PULSE, Pulse, configure_logging, get_logger
 from processors.troubles import TROUBLES
 from processors.version import VERSION
@@ -66,7 +66,7 @@ def run_process(
     log = get_logger(__name__)
     kind = name.partition("-")[0]
     begin(kind, version=VERSION, rules_release=RULES_RELEASE)
-    REFUSAL.tell = partial(_tell_of_login, kind)
+    LOGIN_REFUSAL.tell = partial(_tell_of_login, kind)
     stopping = threading.Event()
     _stop_when_told(stopping, stop_deadline_ms / 1_000 + _LAST_GRACE_S, supervised=supervised is not None)
     with HealthServer(

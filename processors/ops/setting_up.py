@@ -15,7 +15,7 @@ from processors.stores.cassandra import CassandraSession
 from processors.stores.databases import create_database, known_shard
 from processors.stores.migrations import migrate
 from processors.streams.directory import find_directory, write_directory_head
-from processors.streams.topics import Topics
+from processors.streams.topics import TopicAdmin
 from processors.wire.signature import trusted_keys
 
 Progress = Callable[[str], None]
@@ -39,7 +39,7 @@ def initialize(settings: Settings, say: Progress) -> None:
         say(f"made a signing key: {settings.keys_file}")
     address = addresses.kafka_address(settings)
     specs = assembly.topic_specs(settings)
-    for name in Topics(address).create(specs, replication_factor=settings.kafka.replication_factor):
+    for name in TopicAdmin(address).create(specs, replication_factor=settings.kafka.replication_factor):
         say(f"made topic {address.topic_prefix}{name}")
     for shard in settings.shards:
         _refuse_other_counts(settings, shard)

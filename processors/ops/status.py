@@ -17,7 +17,7 @@ from processors.stores.archive_schema import open_archive
 from processors.stores.cassandra import CassandraSession
 from processors.stores.shard_reader import Counts, LanePosition, open_reader
 from processors.stores.shard_upkeep import Finding, ShardUpkeep
-from processors.streams.topics import COMMANDS_TOPIC, LOOK_DEADLINE_S, RESULTS_TOPIC, Topics, shard_topic
+from processors.streams.topics import COMMANDS_TOPIC, LOOK_DEADLINE_S, RESULTS_TOPIC, TopicAdmin, shard_topic
 from processors.troubles import Trouble
 
 # A server that is well answers within a second, on a busy machine within some; a person waits no longer for one that is
@@ -155,7 +155,7 @@ def read_status(settings: Settings, *, answer_s: float = ANSWER_S) -> ServiceSta
 
 def _ask_brokers(settings: Settings) -> _Brokers:
     kafka = addresses.kafka_address(settings)
-    topics = Topics(kafka)
+    topics = TopicAdmin(kafka)
     # Finds soon that brokers are away, and why: the questions below wait longer.
     topics.partition_counts([RESULTS_TOPIC], deadline_s=LOOK_DEADLINE_S)
     settings = counts.of_directory(settings, kafka)
@@ -184,7 +184,7 @@ def _ask_database(settings: Settings, shard: str) -> _Database:
         upkeep.close()
 
 
-def _raised(settings: Settings, topics: Topics) -> list[TopicStatus]:
+def _raised(settings: Settings, topics: TopicAdmin) -> list[TopicStatus]:
     known = counts.by_topic(settings)
     return [
         TopicStatus(topic=topic, partitions=partitions, known=known[topic])

@@ -17,20 +17,28 @@ from processors.stores.archive_rows import ArchiveRows, Collector, Covered, writ
 from processors.stores.rows import Progress
 from processors.stores.shard_reader import JournalRecord
 from processors.wire.results import decode_result
-from processors.workers.slice_proof import RANGE_ROWS, Changes, Copies, Difference, SliceRows, differences, unreadable
+from processors.workers.slice_proof import (
+    RANGE_ROWS,
+    ArchiveDifference,
+    Copies,
+    SliceRows,
+    UnprovenChanges,
+    differences,
+    unreadable,
+)
 
 MISSING = frozenset({"ARCHIVE_ROW_MISSING", "ARCHIVE_STEP_MISSING", "ARCHIVE_CHANGE_MISSING"})
 TOLD_MAX = 1_000  # differences that are kept to be told; all are counted
 
 
-class Journal(SliceRows, Protocol):
+class RepairJournal(SliceRows, Protocol):
     """A shard's database (``stores.shard_reader``)."""
 
     def positions(self) -> dict[int, Progress]:
         """Return lane -> progress."""
 
 
-class Writer(Protocol):
+class RepairWriter(Protocol):
     """The archive, as far as it is written again (``stores.archive_writer``)."""
 
     def write(self, rows: ArchiveRows) -> None:
@@ -41,9 +49,9 @@ class Writer(Protocol):
 class RepairParts:
     """What is compared and mended. Without a ``writer`` nothing is written; ``now_ms`` is the wall clock's."""
 
-    journal: Journal
+    journal: RepairJournal
     archive: Copies
-    writer: Writer | None
+    writer: RepairWriter | None
     results_partitions: int
     now_ms: Callable[[], int]
     on_progress: Callable[[str, int], None]
@@ -56,9 +64,9 @@ class Repair:
     compared: int = 0
     found: int = 0
     left: int = 0
-    told: list[Difference]
+    told: list[ArchiveDifference]
 
-    def note(self, found: list[Difference], left: list[Difference]) -> None:
+    def note(self, found: list[ArchiveDifference], left: list[ArchiveDifference]) -> None:
         """Add what was found among some rows, and what is left of it."""
         self.found += len(found)
         self.left += len(left)
@@ -103,19 +111,19 @@ def _results_partition(parts: RepairParts, row: JournalRecord) -> int:
     return partition_of(row.root, count) if row.root else row.lane % count
 
 
-def _differences(parts: RepairParts, incarnation: bytes, rows: list[JournalRecord]) -> list[Difference]:
+def _differences(parts: RepairParts, incarnation: bytes, rows: list[JournalRecord]) -> list[ArchiveDifference]:
     if not rows:
         return []
     try:
-        changes = Changes(parts.archive)
+        changes = UnprovenChanges(parts.archive)
         return differences(parts.archive, incarnation, rows, changes) + changes.compare()
     except Undecodable as fault:
         return [unreadable(rows[0], fault)]
 
 
 def _mend(
-    parts: RepairParts, incarnation: bytes, rows: list[JournalRecord], found: list[Difference]
-) -> list[Difference]:
+    parts: RepairParts, incarnation: bytes, rows: list[JournalRecord], found: list[ArchiveDifference]
+) -> list[ArchiveDifference]:
     """Write again what is missing, and return what differs still when it is read back."""
     lost = {_place(each) for each in found if each.kind in MISSING}
     # A row is written whole, with the present time: it would win over what it has elsewhere that differs.
@@ -129,7 +137,7 @@ def _mend(
     return _differences(parts, incarnation, rows)
 
 
-def _place(each: JournalRecord | Difference) -> tuple[int, int]:
+def _place(each: JournalRecord | ArchiveDifference) -> tuple[int, int]:
     return each.lane_offset, each.lane_index
 
 

@@ -77,7 +77,7 @@ class ReplayProgress:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
+class ReplayDifference:
     """The first thing that is not equal."""
 
     what: str
@@ -168,7 +168,7 @@ def _decider(parts: ReplayParts, lane: int, state: LaneState, target: int, gate:
     return Decider(parts.make_context(lane), state, lane_times, lacking=partial(why_lacking, gate.keyring))
 
 
-def compare(live: LiveShard, replayed: LiveShard) -> Difference | None:
+def compare(live: LiveShard, replayed: LiveShard) -> ReplayDifference | None:
     """Return the first difference between two shards that stand at the same offsets, or None.
 
     Digests first: they cover every decision (L13); where one differs, the first journal row that does, among those that
@@ -178,7 +178,7 @@ def compare(live: LiveShard, replayed: LiveShard) -> Difference | None:
     for lane, position in sorted(positions.items()):
         other = replayed_positions[lane]
         if (position.next_offset, position.digest) != (other.next_offset, other.digest):
-            return _first_row_that_differs(live, replayed, lane) or Difference(
+            return _first_row_that_differs(live, replayed, lane) or ReplayDifference(
                 what=f"lane {lane}",
                 live=f"offset {position.next_offset} digest {position.digest.hex()}",
                 replayed=f"offset {other.next_offset} digest {other.digest.hex()}",
@@ -189,14 +189,14 @@ def compare(live: LiveShard, replayed: LiveShard) -> Difference | None:
         if account != other_account:
             named = account or other_account
             assert named is not None
-            return Difference(
+            return ReplayDifference(
                 what=f"account {named.address} {named.currency}", live=str(account), replayed=str(other_account)
             )
         if account is None:
             return None
 
 
-def _first_row_that_differs(live: LiveShard, replayed: LiveShard, lane: int) -> Difference | None:
+def _first_row_that_differs(live: LiveShard, replayed: LiveShard, lane: int) -> ReplayDifference | None:
     """Return the difference at the lowest offset: each slice has its rows in order, and may have one."""
     found = []
     for number in live.slices():
@@ -208,7 +208,7 @@ def _first_row_that_differs(live: LiveShard, replayed: LiveShard, lane: int) -> 
         return None
     (offset, index), row, other = min(found, key=lambda each: each[0])
     what = f"lane {lane} offset {offset} index {index}"
-    return Difference(what=what, live=_row_text(row), replayed=_row_text(other))
+    return ReplayDifference(what=what, live=_row_text(row), replayed=_row_text(other))
 
 
 def _place(row: JournalRecord) -> tuple[int, int]:

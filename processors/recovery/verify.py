@@ -62,7 +62,7 @@ class Books(SliceRows, Protocol):
         """Return lane -> first and last offset in a slice."""
 
 
-class Archive(Protocol):
+class ArchivedBooks(Protocol):
     """The archive (``stores.archive_reader``)."""
 
     def coverage(self, incarnation: bytes) -> dict[tuple[int, int], Covered]:
@@ -128,7 +128,7 @@ class _Sum:
 class _Statements:
     """Compares changes that the archive covers with the accounts' statements there, some at a time."""
 
-    def __init__(self, archive: Archive | None) -> None:
+    def __init__(self, archive: ArchivedBooks | None) -> None:
         self._archive = archive
         self._waiting: dict[ChangeKey, StatementRow] = {}
         self._tally = _Tally("statements have each covered change, column by column")
@@ -202,7 +202,7 @@ class VerifyParts:
     books: Books
     lanes: int
     results_partitions: int
-    archive: Archive | None
+    archive: ArchivedBooks | None
     results: Callable[[], Iterable[Record]] | None
     on_progress: Progressing
 
@@ -396,7 +396,7 @@ def _results(parts: VerifyParts, positions: dict[int, Progress], slices: set[int
 
 def _archive(
     parts: VerifyParts,
-    archive: Archive,
+    archive: ArchivedBooks,
     positions: dict[int, Progress],
     *,
     coverage: LaneCoverage,
@@ -419,7 +419,7 @@ def _archive(
 
 
 def _archived(
-    archive: Archive, lane: int, progress: Progress, tally: _Tally
+    archive: ArchivedBooks, lane: int, progress: Progress, tally: _Tally
 ) -> Iterator[tuple[tuple[int, int], bytes]]:
     """Yield place and bytes of a lane's archived rows, up to where the lane stood when the books were read.
 

@@ -24,7 +24,7 @@ from processors.stores.sql_text import (
     text_literal,
     update_by_keys,
 )
-from processors.stores.table_sql import Statement
+from processors.stores.table_sql import SqlStatement
 
 JOURNAL_COLUMNS = (
     "slice, lane, lane_offset, lane_index, command_id, root, bucket, transaction_id, type, status, reason, address, "
@@ -93,7 +93,7 @@ def writes(
     stored_system: Iterable[SystemKey],
     stored_ingress: dict[IngressKey, IngressPosition],
     keys_max: int,
-) -> list[Statement]:
+) -> list[SqlStatement]:
     """Return the statements that make a batch durable; ``progress`` last.
 
     Args:
@@ -105,7 +105,7 @@ def writes(
     """
     lane = write.progress.lane
     found = [
-        Statement(
+        SqlStatement(
             what="inserting journal rows", sql=f"INSERT INTO journal ({JOURNAL_COLUMNS}) VALUES {text}", rows=rows
         )
         for rows, text in row_chunks(write.journal, lambda row: _journal_row(lane, row))
@@ -116,13 +116,13 @@ def writes(
     found += _ingress(write, stored_ingress)
     if write.rules:
         sql = insert_rules(lane, write.rules, since_time_ms=write.progress.last_time_ms)
-        found.append(Statement(what="inserting rules", sql=sql, rows=len(write.rules)))
+        found.append(SqlStatement(what="inserting rules", sql=sql, rows=len(write.rules)))
     if write.lane_times:
         times = ",".join(
             f"({lane},{first},{told.last_offset},{told.time_ms})" for first, told in write.lane_times.items()
         )
         sql = f"INSERT INTO lane_time (lane, lane_offset, last_offset, time_ms) VALUES {times}"
-        found.append(Statement(what="inserting lane times", sql=sql, rows=len(write.lane_times)))
+        found.append(SqlStatement(what="inserting lane times", sql=sql, rows=len(write.lane_times)))
     return [*found, _batch_digest(write), _progress(write, fence)]
 
 
@@ -137,7 +137,7 @@ def _journal_row(lane: int, row: JournalRow) -> str:
     )
 
 
-def _system_accounts(write: BatchWrite, stored: Iterable[SystemKey]) -> Iterator[Statement]:
+def _system_accounts(write: BatchWrite, stored: Iterable[SystemKey]) -> Iterator[SqlStatement]:
     lane = write.progress.lane
     stored = set(stored)
 
@@ -149,16 +149,16 @@ def _system_accounts(write: BatchWrite, stored: Iterable[SystemKey]) -> Iterator
         [row for row in write.changes.system.items() if row[0] not in stored], lambda row: f"({values(row)})"
     ):
         sql = f"INSERT INTO system_account (lane, level, name, currency, balance) VALUES {text}"
-        yield Statement(what="inserting system accounts", sql=sql, rows=rows)
+        yield SqlStatement(what="inserting system accounts", sql=sql, rows=rows)
     key = ("lane", "level", "name", "currency")
     for rows, text in row_chunks(
         [row for row in write.changes.system.items() if row[0] in stored], lambda row: f"ROW({values(row)})"
     ):
         sql = update_by_keys("system_account", key, ["balance"], text)
-        yield Statement(what="updating system accounts", sql=sql, rows=rows)
+        yield SqlStatement(what="updating system accounts", sql=sql, rows=rows)
 
 
-def _ingress(write: BatchWrite, stored: dict[IngressKey, IngressPosition]) -> Iterator[Statement]:
+def _ingress(write: BatchWrite, stored: dict[IngressKey, IngressPosition]) -> Iterator[SqlStatement]:
     lane = write.progress.lane
 
     def values(row: tuple[IngressKey, IngressPosition]) -> str:
@@ -170,25 +170,25 @@ def _ingress(write: BatchWrite, stored: dict[IngressKey, IngressPosition]) -> It
     new = [row for row in write.ingress.items() if row[0] not in stored]
     for rows, text in row_chunks(new, lambda row: f"({values(row)})"):
         sql = f"INSERT INTO progress_source ({', '.join([*key, *columns])}) VALUES {text}"
-        yield Statement(what="inserting source positions", sql=sql, rows=rows)
+        yield SqlStatement(what="inserting source positions", sql=sql, rows=rows)
     changed = [row for row in write.ingress.items() if row[0] in stored and row[1] != stored[row[0]]]
     for rows, text in row_chunks(changed, lambda row: f"ROW({values(row)})"):
-        yield Statement(
+        yield SqlStatement(
             what="updating source positions", sql=update_by_keys("progress_source", key, columns, text), rows=rows
         )
 
 
-def _batch_digest(write: BatchWrite) -> Statement:
+def _batch_digest(write: BatchWrite) -> SqlStatement:
     progress = write.progress
     sql = (
         "INSERT INTO batch_digest (lane, next_offset, digest, lane_time_ms, sources) "
         f"VALUES ({progress.lane},{progress.next_offset},{hex_literal(progress.digest)},{progress.last_time_ms},"
         f"{hex_literal(pack_ingress(write.ingress))})"
     )
-    return Statement(what="inserting the batch's digest", sql=sql, rows=1)
+    return SqlStatement(what="inserting the batch's digest", sql=sql, rows=1)
 
 
-def _progress(write: BatchWrite, fence: Fence) -> Statement:
+def _progress(write: BatchWrite, fence: Fence) -> SqlStatement:
     progress = write.progress
     sql = (
         f"UPDATE progress SET next_offset = {progress.next_offset}, leader_epoch = {progress.leader_epoch}, "
@@ -201,4 +201,4 @@ def _progress(write: BatchWrite, fence: Fence) -> Statement:
         "stop_code = NULL, stop_detail = NULL, stopped_at_ms = NULL "
         f"WHERE lane = {progress.lane} AND owner_epoch = {fence.owner_epoch} AND next_offset = {fence.next_offset}"
     )
-    return Statement(what="updating progress", sql=sql, rows=1)
+    return SqlStatement(what="updating progress", sql=sql, rows=1)

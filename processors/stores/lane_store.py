@@ -20,14 +20,14 @@ from processors.stores.lane_rows import (
     select_system_accounts,
     stop_of,
 )
-from processors.stores.lane_thread import SqlThread, Transaction
+from processors.stores.lane_thread import SqlThread, SqlTransaction
 from processors.stores.mysql import LOCK_WAIT_TIMEOUT_S, WAIT_TIMEOUT_S, LockWaitTimeout, Row, Session
 from processors.stores.packing import unpack_ingress
 from processors.stores.partitions import slices
 from processors.stores.rows import BatchDigest, BatchWrite, Fence, IngressKey, IngressPosition, LaneState, StoredAnswer
 from processors.stores.rules_rows import select_rules
 from processors.stores.sql_text import cut_literal, hex_literal, text_literal
-from processors.stores.table_sql import Statement
+from processors.stores.table_sql import SqlStatement
 
 T = TypeVar("T")
 
@@ -75,7 +75,7 @@ class MysqlLaneStore:
         self._session: Session | None = None
         self._used_s = 0.0
         self._thread: SqlThread | None = None
-        self._running: Transaction | None = None
+        self._running: SqlTransaction | None = None
         self._running_write: BatchWrite | None = None
         self._running_fence = Fence(next_offset=0, digest=b"", owner_epoch=0)
         self._owner_epoch: int | None = None
@@ -188,7 +188,7 @@ class MysqlLaneStore:
         assert self._running is None, "the transaction before was not finished"
         assert write is None or not open_end, "what is written is given twice"
         session = self._fresh_session()
-        running = Transaction(self._lane, fence, lane_sql.loads(load, self._keys_max))
+        running = SqlTransaction(self._lane, fence, lane_sql.loads(load, self._keys_max))
         self._running, self._running_fence = running, fence
         if self._thread is None:
             self._thread = SqlThread(f"sql-{self._lane}")
@@ -233,7 +233,7 @@ class MysqlLaneStore:
             add_rows(found, table, rows, self._decision_of)
         return found
 
-    def _statements(self, write: BatchWrite, fence: Fence) -> list[Statement]:
+    def _statements(self, write: BatchWrite, fence: Fence) -> list[SqlStatement]:
         return lane_sql.writes(write, fence, self._stored_system, self._stored_ingress, self._keys_max)
 
     def finish(self) -> None:

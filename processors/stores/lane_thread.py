@@ -14,12 +14,12 @@ from processors.ledger.tables import AnyTable
 from processors.stores.lane_sql import Load, select_progress
 from processors.stores.mysql import Row, Session
 from processors.stores.rows import Fence
-from processors.stores.table_sql import Statement
+from processors.stores.table_sql import SqlStatement
 
 T = TypeVar("T")
 
 
-class Transaction:
+class SqlTransaction:
     """One transaction under way. The fence is checked and the rows are read first; then the writes, and COMMIT.
 
     The two threads meet in futures: ``loaded`` is set by the SQL thread once the rows are read; ``to_write`` by the
@@ -29,7 +29,7 @@ class Transaction:
     def __init__(self, lane: int, fence: Fence, loads: list[Load]) -> None:
         """Nothing runs before ``run``."""
         self.loaded: Future[list[tuple[AnyTable | None, list[Row]]]] = Future()
-        self.to_write: Future[list[Statement] | None] = Future()
+        self.to_write: Future[list[SqlStatement] | None] = Future()
         self.done: Future[None] = Future()
         self._lane = lane
         self._fence = fence

@@ -25,7 +25,7 @@ _Convert = Callable[[Any], Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Statement:
+class SqlStatement:
     """A statement that writes, and how many rows it must insert, match or delete (L8)."""
 
     what: str
@@ -53,7 +53,7 @@ def select(table: AnyTable, keys: Iterable[Any]) -> str:
     return select_by_keys(table.name, columns_of(table), [*table.key], rows, lock=True)
 
 
-def writes(table: AnyTable, changes: Iterable[RowChange], lane: int, keys_max: int) -> Iterator[Statement]:
+def writes(table: AnyTable, changes: Iterable[RowChange], lane: int, keys_max: int) -> Iterator[SqlStatement]:
     """Yield the statements that store changes, each in key order: inserts, updates, deletes.
 
     Args:
@@ -69,7 +69,7 @@ def writes(table: AnyTable, changes: Iterable[RowChange], lane: int, keys_max: i
     yield from _deletes(table, [each for each in stored if each.row is None], keys_max)
 
 
-def _inserts(table: AnyTable, new: list[RowChange], lane: int) -> Iterator[Statement]:
+def _inserts(table: AnyTable, new: list[RowChange], lane: int) -> Iterator[SqlStatement]:
     form = _form(table, tuple(table.columns))
     lane_text = f",{lane}" if table.has_lane else ""
 
@@ -79,10 +79,10 @@ def _inserts(table: AnyTable, new: list[RowChange], lane: int) -> Iterator[State
     names = f"{columns_of(table)}, bucket{', lane' if table.has_lane else ''}"
     for rows, values in row_chunks(new, text):
         sql = f"INSERT INTO {table.name} ({names}) VALUES {values}"
-        yield Statement(what=f"inserting into {table.name}", sql=sql, rows=rows)
+        yield SqlStatement(what=f"inserting into {table.name}", sql=sql, rows=rows)
 
 
-def _updates(table: AnyTable, changed: list[RowChange], keys_max: int) -> Iterator[Statement]:
+def _updates(table: AnyTable, changed: list[RowChange], keys_max: int) -> Iterator[SqlStatement]:
     assert table.changing or not changed, f"rows of {table.name} are never changed"
     form = _form(table, (*table.key, *table.changing))
 
@@ -95,18 +95,18 @@ def _updates(table: AnyTable, changed: list[RowChange], keys_max: int) -> Iterat
     for chunk in chunks(changed, keys_max):
         for rows, values in row_chunks(chunk, text):
             sql = update_by_keys(table.name, [*table.key], table.changing, values, where=where)
-            yield Statement(what=f"updating {table.name}", sql=sql, rows=rows)
+            yield SqlStatement(what=f"updating {table.name}", sql=sql, rows=rows)
 
 
-def _deletes(table: AnyTable, ended: list[RowChange], keys_max: int) -> Iterator[Statement]:
+def _deletes(table: AnyTable, ended: list[RowChange], keys_max: int) -> Iterator[SqlStatement]:
     form = _form(table, tuple(table.key))
     for chunk in chunks(ended, keys_max):
         rows = ",".join([f"ROW({_text(change.key, form)})" for change in chunk])
         sql = delete_by_keys(table.name, [*table.key], rows)
-        yield Statement(what=f"deleting from {table.name}", sql=sql, rows=len(chunk))
+        yield SqlStatement(what=f"deleting from {table.name}", sql=sql, rows=len(chunk))
 
 
-class _Form(NamedTuple):
+class _RowTemplate(NamedTuple):
     """How some columns' values become text: a template, and the conversion of those that do not go in as they are.
 
     2.4 us for the statement of an account's row, where a call for each of its values takes 3.4.
@@ -117,13 +117,13 @@ class _Form(NamedTuple):
 
 
 @cache
-def _form(table: AnyTable, names: tuple[str, ...]) -> _Form:
+def _form(table: AnyTable, names: tuple[str, ...]) -> _RowTemplate:
     types = [table.columns[name] for name in names]
     literals = [(place, _literal(type_)) for place, type_ in enumerate(types) if type_ is not int]
-    return _Form(",".join(["%s"] * len(names)), literals)
+    return _RowTemplate(",".join(["%s"] * len(names)), literals)
 
 
-def _text(values: Iterable[Any], form: _Form) -> str:
+def _text(values: Iterable[Any], form: _RowTemplate) -> str:
     texts = [*values]
     for place, literal in form.literals:
         texts[place] = literal(texts[place])

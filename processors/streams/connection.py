@@ -16,7 +16,7 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
 from processors.faults import Fault, Fenced, Misconfigured, Refused, Retryable
-from processors.streams.refusal import REFUSAL, unanswered
+from processors.streams.login_refusal import LOGIN_REFUSAL, unanswered
 from processors.troubles import TROUBLES
 
 # Sizes rise downstream (W4): what a client takes at most, ingress below the shard's topic below results.
@@ -145,10 +145,10 @@ class KafkaAddress:
 def hear(error: KafkaError) -> None:
     """Take in what a client says besides its answers; it comes with its polls, and the client goes on trying."""
     if error.code() in _LOGIN:
-        REFUSAL.hear(f"{error.name()}: {error.str()}")
+        LOGIN_REFUSAL.hear(f"{error.name()}: {error.str()}")
 
 
-class Client(Protocol):
+class KafkaClient(Protocol):
     """What a consumer, a producer and an administrator have in common."""
 
     def poll(self, timeout: float, /) -> object:
@@ -170,7 +170,7 @@ class Login:
         self._given = address.password() if address.sasl_password_file else ""
         self._looks_s = 0.0  # on the monotonic clock
 
-    def renew(self, client: Client) -> None:
+    def renew(self, client: KafkaClient) -> None:
         """Give a client the password if it is another by now; looks once in ``LOGIN_LOOK_S``, so call it at each poll.
 
         A file that is not there, or empty, is just being changed: the next look is soon.
@@ -184,7 +184,7 @@ class Login:
             if password and password != self._given:
                 client.set_sasl_credentials(self._address.sasl_username, password)
                 self._given = password
-                REFUSAL.forget()
+                LOGIN_REFUSAL.forget()
 
 
 def fault_of(error: KafkaError, doing: str) -> Fault:
@@ -229,7 +229,7 @@ def error_of(exception: KafkaException) -> KafkaError:
     return error
 
 
-def answer_of(asked: Future[T], deadline_s: float, doing: str, client: Client) -> T:
+def answer_of(asked: Future[T], deadline_s: float, doing: str, client: KafkaClient) -> T:
     """Return what an admin client was answered.
 
     Args:
@@ -250,7 +250,7 @@ def answer_of(asked: Future[T], deadline_s: float, doing: str, client: Client) -
             raise fault_of(error_of(exception), doing) from exception
         except TimeoutError:
             client.poll(0)
-            if REFUSAL.now() or time.monotonic() >= ends_s:
+            if LOGIN_REFUSAL.now() or time.monotonic() >= ends_s:
                 raise unanswered(f"{doing}: no answer within {deadline_s:g} s") from None
 
 
@@ -273,7 +273,7 @@ def listed(admin: AdminClient, deadline_s: float, doing: str, topic: str | None 
             return dict(admin.list_topics(topic, timeout=max(0.1, min(ASIDE_S, left_s))).topics)
         except KafkaException as exception:
             admin.poll(0)
-            if REFUSAL.now() or left_s <= ASIDE_S:
+            if LOGIN_REFUSAL.now() or left_s <= ASIDE_S:
                 raise fault_of(error_of(exception), doing) from exception
 
 

@@ -13,7 +13,7 @@ from processors.routing.directory import HOME_PLACEMENT_KEY, Directory
 from processors.streams.connection import KafkaAddress
 from processors.streams.producer import IdempotentProducer
 from processors.streams.reader import read_range
-from processors.streams.topics import COMMANDS_TOPIC, DIRECTORY_TOPIC, Topics, shard_topic
+from processors.streams.topics import COMMANDS_TOPIC, DIRECTORY_TOPIC, TopicAdmin, shard_topic
 from processors.wire.directory import (
     DirectoryHead,
     DirectoryRecord,
@@ -73,7 +73,7 @@ def find_directory(address: KafkaAddress) -> DirectoryContents | None:
         Misconfigured: Its records contradict each other (R8).
         Fault: Kafka cannot be reached.
     """
-    return _read(address) if Topics(address).exists(DIRECTORY_TOPIC) else None
+    return _read(address) if TopicAdmin(address).exists(DIRECTORY_TOPIC) else None
 
 
 def write_directory_head(
@@ -97,7 +97,7 @@ def write_directory_head(
 
     Source: R8.
     """
-    topics = Topics(address)
+    topics = TopicAdmin(address)
     known = _read(address)
     ingress_topic_id = topics.topic_id(COMMANDS_TOPIC)
     missing: list[DirectoryRecord] = []
@@ -195,7 +195,7 @@ def refuse_other_ingress(head: DirectoryHead, ingress_topic_id: bytes) -> None:
 
 
 def _read(address: KafkaAddress) -> DirectoryContents | None:
-    start, end = Topics(address).bounds(DIRECTORY_TOPIC, _DIRECTORY_PARTITION)
+    start, end = TopicAdmin(address).bounds(DIRECTORY_TOPIC, _DIRECTORY_PARTITION)
     head: DirectoryHead | None = None
     directory = Directory()
     shards: dict[str, ShardRecord] = {}

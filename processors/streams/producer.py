@@ -18,7 +18,7 @@ from processors.streams.connection import (
     error_of,
     fault_of,
 )
-from processors.streams.refusal import unanswered
+from processors.streams.login_refusal import unanswered
 from processors.wire.records import OutRecord
 
 # Whoever sends has at most 50,000 records on their way; the rest is room for large ones.

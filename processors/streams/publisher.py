@@ -20,7 +20,7 @@ from processors.streams.connection import (
     fault_of,
     is_fatal,
 )
-from processors.streams.refusal import REFUSAL
+from processors.streams.login_refusal import LOGIN_REFUSAL
 from processors.wire.positions import GroupPosition, encode_metadata
 from processors.wire.records import OutRecord
 
@@ -240,7 +240,7 @@ class TransactionalPublisher:
                 self._hear()
                 if error.code() in _REBALANCED:
                     raise _RebalancedError(f"transaction {self._name}: {name}: {error.str()}") from exception
-                refused = name == "init_transactions" and REFUSAL.now()  # nothing is begun that could go on
+                refused = name == "init_transactions" and LOGIN_REFUSAL.now()  # nothing is begun that could go on
                 if refused or not error.retriable() or time.monotonic() > deadline_s:
                     raise self._fault(error, name) from exception
             else:

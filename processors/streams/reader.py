@@ -18,7 +18,7 @@ from processors.streams.connection import (
     passes,
 )
 from processors.streams.consumer import consumed, record_of
-from processors.streams.refusal import unanswered
+from processors.streams.login_refusal import unanswered
 from processors.wire.records import Record
 
 READER_GROUP = "balance-reader"  # never joined, never committed; but its driver wants one

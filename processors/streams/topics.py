@@ -103,7 +103,7 @@ def shard_topic(shard: str) -> str:
     return f"balance.shard.{shard}"
 
 
-class Topics:
+class TopicAdmin:
     """Makes topics, checks them, and asks the broker about them."""
 
     def __init__(self, address: KafkaAddress) -> None:

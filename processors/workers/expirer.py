@@ -21,6 +21,7 @@ from processors.telemetry import PULSE
 from processors.troubles import TROUBLES
 from processors.wire.commands import encode_command
 from processors.wire.records import OutRecord
+from processors.workers.record_producer import RecordProducer
 
 TICK = encode_command(Tick())
 # All lanes' records of one step; a broker that takes longer is away, and the next step begins anew.
@@ -41,16 +42,6 @@ class HoldReader(Protocol):
         """Return the lane's holds that expired by ``now_ms``, the longest overdue first."""
 
 
-class LaneWriter(Protocol):
-    """An idempotent producer (``streams.producer``)."""
-
-    def send(self, record: OutRecord) -> None:
-        """Queue a record."""
-
-    def flush(self, deadline_s: float) -> None:
-        """Wait until everything queued is acknowledged."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpirerParts:
     """What an expirer works with.
@@ -63,7 +54,7 @@ class ExpirerParts:
     topic: str
     lanes: int
     reader: HoldReader
-    writer: LaneWriter
+    writer: RecordProducer
     end_offset: Callable[[int], int]
     holds_max: int
 

@@ -27,7 +27,7 @@ Coverage = Mapping[tuple[int, int], Covered]
 
 
 @dataclass(slots=True, kw_only=True)
-class OpenRefund:
+class WaitingRefund:
     """A refund that waits for its original, and where its result was read.
 
     Not frozen. ``due_s`` is when something is to be done about it, by the recaller's clock; ``pause_s``, how long it
@@ -70,8 +70,8 @@ class OpenRefunds:
     def __init__(self, sent_max: int) -> None:
         """Begin with none; of those whose recall was sent, ``sent_max`` are kept, 1 KiB each."""
         self._sent_max = sent_max
-        self._waiting: dict[tuple[str, bytes], OpenRefund] = {}  # by root and id, in the order in which they came
-        self._sent: dict[tuple[str, bytes], OpenRefund] = {}  # in the order in which they were sent
+        self._waiting: dict[tuple[str, bytes], WaitingRefund] = {}  # by root and id, in the order in which they came
+        self._sent: dict[tuple[str, bytes], WaitingRefund] = {}  # in the order in which they were sent
         self._given_up: dict[int, int] = {}  # by partition, the lowest offset of those that found no room
 
     def __len__(self) -> int:
@@ -88,7 +88,7 @@ class OpenRefunds:
         """Return the shards' incarnations to which they belong."""
         return {refund.incarnation for refund in self._every()}
 
-    def add(self, refund: OpenRefund) -> None:
+    def add(self, refund: WaitingRefund) -> None:
         """Take one in; published twice, it is the same."""
         key = (refund.root, refund.refund_id)
         if key not in self._sent:
@@ -114,26 +114,26 @@ class OpenRefunds:
             oldest[refund.partition] = min(oldest.get(refund.partition, refund.offset), refund.offset)
         return oldest
 
-    def due(self, now_s: float, coverage: Mapping[bytes, Coverage]) -> list[OpenRefund]:
+    def due(self, now_s: float, coverage: Mapping[bytes, Coverage]) -> list[WaitingRefund]:
         """Return those about which something is to be done, one of each partner, then another of each, and so on.
 
         So a partner who has ten thousand holds up nobody who has one.
         """
         turns: dict[str, int] = defaultdict(int)
-        found: list[tuple[int, OpenRefund]] = []
+        found: list[tuple[int, WaitingRefund]] = []
         for refund in self._every():
             if refund.due_s <= now_s or (refund.early and refund.is_covered(coverage)):
                 found.append((turns[refund.root], refund))
                 turns[refund.root] += 1
         return [refund for _, refund in sorted(found, key=lambda each: each[0])]
 
-    def put_off(self, refund: OpenRefund, now_s: float, first_s: float, *, covered: bool) -> None:
+    def put_off(self, refund: WaitingRefund, now_s: float, first_s: float, *, covered: bool) -> None:
         """Note that nothing could be said about an original yet; ``first_s`` is the first pause."""
         refund.early = not covered
         refund.pause_s = min(2 * refund.pause_s, RETRY_MAX_S) if refund.pause_s else first_s
         refund.due_s = now_s + refund.pause_s
 
-    def note_sent(self, refund: OpenRefund, now_s: float) -> None:
+    def note_sent(self, refund: WaitingRefund, now_s: float) -> None:
         """Note that a recall was acknowledged by the log; the lane has a while to answer it."""
         refund.pause_s = min(2 * refund.pause_s, RESEND_MAX_S) if refund.sent else FIRST_RESEND_S
         refund.due_s = now_s + refund.pause_s
@@ -144,10 +144,10 @@ class OpenRefunds:
         if len(self._sent) > self._sent_max:
             self._give_up(self._sent.pop(next(iter(self._sent))))
 
-    def _give_up(self, refund: OpenRefund) -> None:
+    def _give_up(self, refund: WaitingRefund) -> None:
         """Forget one, but read it again at the next start: no position beyond it is committed."""
         self._given_up[refund.partition] = min(self._given_up.get(refund.partition, refund.offset), refund.offset)
 
-    def _every(self) -> Iterator[OpenRefund]:
+    def _every(self) -> Iterator[WaitingRefund]:
         yield from self._waiting.values()
         yield from self._sent.values()

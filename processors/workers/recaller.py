@@ -29,7 +29,8 @@ from processors.wire.records import OutRecord, Record
 from processors.wire.results import STATUS_HEADER, TYPE_HEADER, decode_result
 from processors.wire.signature import SIGNATURE_HEADER, KeyRing, sign
 from processors.workers.archive_wait import ArchiveWait
-from processors.workers.open_refunds import Coverage, OpenRefund, OpenRefunds
+from processors.workers.open_refunds import Coverage, OpenRefunds, WaitingRefund
+from processors.workers.record_producer import RecordProducer
 
 log = get_logger(__name__)
 
@@ -45,7 +46,7 @@ SEND_DEADLINE_S = 30.0
 _RECALLED = CommandType.RECALL_ORIGINAL.encode()
 
 
-class ResultsConsumer(Protocol):
+class RecallerConsumer(Protocol):
     """A member of the recaller's group (``streams.group``)."""
 
     def poll(self, max_records: int, timeout_s: float) -> list[Record]:
@@ -71,16 +72,6 @@ class Originals(Protocol):
         """Return the results at some keys, those that are there."""
 
 
-class Sender(Protocol):
-    """Writes to balance.commands (``streams.producer``)."""
-
-    def send(self, record: OutRecord) -> None:
-        """Queue a record."""
-
-    def flush(self, deadline_s: float) -> None:
-        """Wait until everything queued is acknowledged."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecallerOptions:
     """One recaller. ``commands_topic`` has its prefix; ``retry_ms`` is the pause before asking again for what waits."""
@@ -100,7 +91,7 @@ class Recaller:
         self,
         options: RecallerOptions,
         archive: Originals,
-        sender: Sender,
+        producer: RecordProducer,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -109,12 +100,12 @@ class Recaller:
         Args:
             options: Limits and names.
             archive: Where originals are.
-            sender: For balance.commands.
+            producer: For balance.commands.
             clock: Seconds that never go back.
         """
         self._options = options
         self._archive = archive
-        self._sender = sender
+        self._producer = producer
         self._clock = clock
         for recalled in Recalled:  # from 0 on
             RECALLS.labels(recalled)
@@ -132,7 +123,7 @@ class Recaller:
             self._next.pop(partition, None)
             self._committed.pop(partition, None)
 
-    def step(self, consumer: ResultsConsumer) -> int:
+    def step(self, consumer: RecallerConsumer) -> int:
         """Take in what is new, answer what can be answered, and commit; return how many were answered.
 
         Raises:
@@ -153,13 +144,13 @@ class Recaller:
         RECALLS_UNDECIDED.set(self.open.sent)
         return answered
 
-    def run(self, consumer: ResultsConsumer, stopping: threading.Event) -> None:
+    def run(self, consumer: RecallerConsumer, stopping: threading.Event) -> None:
         """Answer until told to stop; what is not answered by then is read again at the next start."""
         while not stopping.is_set():
             self.step(consumer)
             PULSE.beat()
 
-    def _take_in(self, consumer: ResultsConsumer) -> bool:
+    def _take_in(self, consumer: RecallerConsumer) -> bool:
         """Read on, as long as there is room for what may have to wait, and say whether an open refund came."""
         room = self._options.pending_max - len(self.open)
         if (room <= 0) != self._paused:
@@ -188,7 +179,7 @@ class Recaller:
         asked = due[:ASKED_MAX]
         found = self._archive.steps_at([refund.original for refund in asked])
         told = [refund for refund in asked if self._tell(refund, found.get(refund.original), coverage)]
-        self._sender.flush(SEND_DEADLINE_S)
+        self._producer.flush(SEND_DEADLINE_S)
         again = [refund for refund in told if refund.sent]
         if again:
             log.warning("recalls_sent_again", count=len(again), first_refund=id_text(again[0].refund_id))
@@ -200,7 +191,7 @@ class Recaller:
         self._ask_at_s = now_s if len(due) > len(asked) else now_s + retry_s
         return len(told)
 
-    def _tell(self, refund: OpenRefund, original: bytes | None, coverage: Mapping[bytes, Coverage]) -> bool:
+    def _tell(self, refund: WaitingRefund, original: bytes | None, coverage: Mapping[bytes, Coverage]) -> bool:
         """Send a recall, or say that there is nothing to be said yet."""
         if original is None and not refund.is_covered(coverage):
             return False
@@ -212,7 +203,7 @@ class Recaller:
             return False
         options = self._options
         key, payload = refund.root.encode(), encode_command(command)
-        self._sender.send(
+        self._producer.send(
             OutRecord(
                 options.commands_topic,
                 partition_of(refund.root, options.commands_partitions),  # W3
@@ -224,7 +215,7 @@ class Recaller:
         RECALLS.labels(recalled=command.recalled.value).inc()
         return True
 
-    def _commit(self, consumer: ResultsConsumer) -> None:
+    def _commit(self, consumer: RecallerConsumer) -> None:
         positions = dict(self._next)
         for partition, offset in self.open.oldest().items():
             positions[partition] = min(positions.get(partition, offset), offset)
@@ -239,7 +230,7 @@ class Recaller:
         self._committed.update(changed)
 
 
-def recall_of(refund: OpenRefund, original: bytes | None) -> RecallOriginal:
+def recall_of(refund: WaitingRefund, original: bytes | None) -> RecallOriginal:
     """Return the command that tells the lane what the archive knows of a refund's original; None: nothing.
 
     Raises:
@@ -268,7 +259,7 @@ def recall_of(refund: OpenRefund, original: bytes | None) -> RecallOriginal:
     )
 
 
-def _open_refund_of(record: Record) -> OpenRefund | None:
+def _open_refund_of(record: Record) -> WaitingRefund | None:
     """Return the open refund that a record of balance.results tells of, or None.
 
     The headers say what a result is about, so most results need not be decoded. The answer to a repeated REFUND, which
@@ -281,7 +272,7 @@ def _open_refund_of(record: Record) -> OpenRefund | None:
     assert (result.type, result.status) == (CommandType.REFUND, Status.OPEN)
     if not result.journalled:
         return None
-    return OpenRefund(
+    return WaitingRefund(
         partition=record.partition,
         offset=record.offset,
         incarnation=result.incarnation,

@@ -26,7 +26,8 @@ from processors.wire.coverage import SliceRemoved, encode_archived
 from processors.wire.records import OutRecord
 from processors.workers.archive_wait import ArchiveWait
 from processors.workers.findings import FindingKind
-from processors.workers.slice_proof import Copies, Difference, SliceProver, SliceRows, slice_subject
+from processors.workers.record_producer import RecordProducer
+from processors.workers.slice_proof import ArchiveDifference, Copies, SliceProver, SliceRows, slice_subject
 
 log = get_logger(__name__)
 
@@ -42,7 +43,7 @@ TELL_DEADLINE_S = 30.0
 PULSE_EVERY_S = 5.0  # well below what the health page takes for a process that hangs
 
 
-class Journal(SliceRows, Protocol):
+class RemoverJournal(SliceRows, Protocol):
     """A shard, as far as the remover asks it (``stores.shard_reader``)."""
 
     def lane_positions(self) -> dict[int, LanePosition]:
@@ -83,16 +84,6 @@ class Upkeep(Protocol):
         """Return the open findings."""
 
 
-class Teller(Protocol):
-    """Writes to balance.archived (``streams.producer``)."""
-
-    def send(self, record: OutRecord) -> None:
-        """Queue a record."""
-
-    def flush(self, deadline_s: float) -> None:
-        """Wait until everything queued is acknowledged."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoverOptions:
     """One shard's remover. ``lanes`` and ``results_partitions`` are the shard's; ``archived_topic`` has its prefix."""
@@ -127,10 +118,10 @@ class Remover:
     def __init__(
         self,
         options: RemoverOptions,
-        journal: Journal,
+        journal: RemoverJournal,
         upkeep: Upkeep,
         archive: Copies,
-        teller: Teller,
+        producer: RecordProducer,
         *,
         stopping: threading.Event,
     ) -> None:
@@ -141,13 +132,13 @@ class Remover:
             journal: Its database, read.
             upkeep: Its database, changed.
             archive: Cassandra.
-            teller: For balance.archived.
+            producer: For balance.archived.
             stopping: Set to end in the midst of a proof, which then counts for nothing.
         """
         self._options = options
         self._journal = journal
         self._upkeep = upkeep
-        self._teller = teller
+        self._producer = producer
         self._stopping = stopping
         self._prover = SliceProver(
             journal,
@@ -256,7 +247,7 @@ class Remover:
 
     # ------------------------------------------------------------------ telling
 
-    def _raise(self, differences: Sequence[Difference], now_ms: int) -> None:
+    def _raise(self, differences: Sequence[ArchiveDifference], now_ms: int) -> None:
         for each in differences[:FINDINGS_A_SLICE_MAX]:
             self._raise_one(each.kind, each.subject, each.detail, now_ms)
         log.error("slice_differs", shard=self._options.shard, slice=differences[0].slice, rows=len(differences))
@@ -273,8 +264,8 @@ class Remover:
     def _tell(self, number: int, incarnation: bytes, rows: int, now_ms: int) -> None:
         shard = self._options.shard
         removed = SliceRemoved(incarnation=incarnation, shard=shard, slice=number, rows=rows, time_ms=now_ms)
-        self._teller.send(OutRecord(self._options.archived_topic, 0, shard.encode(), encode_archived(removed), []))
-        self._teller.flush(TELL_DEADLINE_S)
+        self._producer.send(OutRecord(self._options.archived_topic, 0, shard.encode(), encode_archived(removed), []))
+        self._producer.flush(TELL_DEADLINE_S)
         SLICES_REMOVED.labels(shard=shard).inc()
         log.info("slice_removed", shard=shard, slice=number, rows=rows)
 

@@ -117,7 +117,7 @@ class RouterParts:
 
 
 @dataclass(slots=True)
-class _Batch:
+class _SentBatch:
     """Records that were sent together: how many are not acknowledged, and the next offset of each partition."""
 
     waiting: int = 0
@@ -139,7 +139,7 @@ class Router:
         self._context: RoutingContext | None = None
         self._contents: DirectoryContents | None = None
         self._owned: set[int] = set()
-        self._in_flight: deque[_Batch] = deque()  # oldest first
+        self._in_flight: deque[_SentBatch] = deque()  # oldest first
         self._acknowledged: dict[int, int] = {}  # what may be committed, and is not
         self._forwarded_s = self._committed_s = self._noted_s = parts.clock_s()
         self._unnoted: dict[int, int] = {}  # what was committed, and is not in the directory yet
@@ -254,7 +254,7 @@ class Router:
 
     def _forward(self, records: list[Record]) -> None:
         context, owned, send = self._context, self._owned, self._parts.producer.send
-        batch = _Batch()
+        batch = _SentBatch()
         self._in_flight.append(batch)
         routed: Counter[str] = Counter()
         for record in records:

@@ -17,13 +17,14 @@ from processors.faults import Fault, Misconfigured, Retryable, Unavailable
 from processors.metrics import SINK_ROWS, SINK_WRITE_SECONDS
 from processors.stores.archive_reader import ArchiveReader
 from processors.stores.archive_rows import ArchiveRows, Collector, position_by_hand
-from processors.streams.topics import RESULTS_TOPIC, Topics
+from processors.streams.topics import RESULTS_TOPIC, TopicAdmin
 from processors.telemetry import PULSE
 from processors.troubles import TROUBLES
 from processors.wire.coverage import Coverage, encode_archived
 from processors.wire.records import OutRecord, Record
 from processors.wire.results import decode_result
 from processors.workers.archive_wait import FIRST_PAUSE_S, ArchiveWait
+from processors.workers.record_producer import RecordProducer
 
 GROUP = "balance-sink"
 # A batch is closed here, too: the rows made of it take some four times as much memory.
@@ -39,7 +40,7 @@ ENDS_NOTED_EVERY_S = 60.0  # far below any retention
 ASSIGNMENT_DEADLINE_S = 60.0
 
 
-class ResultsConsumer(Protocol):
+class SinkConsumer(Protocol):
     """A member of the sink's group (``streams.group``), positioned by what Cassandra says."""
 
     def poll(self, max_records: int, timeout_s: float) -> list[Record]:
@@ -71,16 +72,6 @@ class RowsWriter(Protocol):
         """Note from which offsets to go on."""
 
 
-class Teller(Protocol):
-    """Writes to balance.archived (``streams.producer``)."""
-
-    def send(self, record: OutRecord) -> None:
-        """Queue a record."""
-
-    def flush(self, deadline_s: float) -> None:
-        """Wait until everything queued is acknowledged."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SinkOptions:
     """One sink. ``topic_id`` is that of balance.results; ``archived_topic`` has its prefix."""
@@ -93,7 +84,7 @@ class SinkOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class _Batch:
+class _ReadBatch:
     """What was read at once: its rows, and where to go on in each results partition."""
 
     rows: ArchiveRows
@@ -103,7 +94,7 @@ class _Batch:
 class _Intake:
     """Gathers results: the more of them, the more rows share a request (docs/design.md, The archive)."""
 
-    def __init__(self, consumer: ResultsConsumer, records_max: int) -> None:
+    def __init__(self, consumer: SinkConsumer, records_max: int) -> None:
         self._consumer = consumer
         self._records_max = records_max
         self._collector = Collector()
@@ -138,10 +129,10 @@ class _Intake:
         except Unavailable as fault:  # of an assignment: it is no silence of the archive, which is waited for
             raise Retryable(f"reading on while the archive was written: {fault}") from fault
 
-    def take(self) -> _Batch | None:
+    def take(self) -> _ReadBatch | None:
         if self._records == 0:
             return None
-        batch = _Batch(self._collector.take(), self._positions)
+        batch = _ReadBatch(self._collector.take(), self._positions)
         self._positions, self._records, self._bytes = {}, 0, 0
         return batch
 
@@ -152,9 +143,9 @@ class Sink:
     def __init__(
         self,
         options: SinkOptions,
-        consumer: ResultsConsumer,
+        consumer: SinkConsumer,
         writer: RowsWriter,
-        teller: Teller,
+        producer: RecordProducer,
         *,
         now_ms: Callable[[], int],
         clock: Callable[[], float] = time.monotonic,
@@ -165,7 +156,7 @@ class Sink:
             options: Limits and names.
             consumer: Positioned by ``sink_position``.
             writer: The archive.
-            teller: For balance.archived.
+            producer: For balance.archived.
             now_ms: Wall clock, ms since the epoch: when coverage was noted.
             clock: Seconds that never go back.
         """
@@ -173,10 +164,10 @@ class Sink:
         self._consumer = consumer
         self._intake = _Intake(consumer, options.batch_rows_max)
         self._writer = writer
-        self._teller = teller
+        self._producer = producer
         self._now_ms = now_ms
         self._clock = clock
-        self._batch: _Batch | None = None
+        self._batch: _ReadBatch | None = None
         self._noted: dict[int, int] = {}
         self._ends_due_s = 0.0
         self._known_days: dict[tuple[str, str], tuple[int, int]] = {}
@@ -219,7 +210,7 @@ class Sink:
             if self.wait.waiting:
                 stopping.wait(self.wait.pause_s)
 
-    def _read(self) -> _Batch | None:
+    def _read(self) -> _ReadBatch | None:
         """Gather for a while; what came while the last batch was written is there already."""
         ends_s = self._clock() + self._options.batch_wait_ms / 1000
         while not self._intake.full:
@@ -235,7 +226,7 @@ class Sink:
             }
         return batch
 
-    def _archive(self, batch: _Batch) -> None:
+    def _archive(self, batch: _ReadBatch) -> None:
         """Write, then cover, then tell, then note the position (A5): each speaks of what precedes it."""
         started_s = self._clock()
         self._writer.write(batch.rows, self._intake.gather_more)
@@ -278,7 +269,7 @@ class Sink:
                 lane_index=covered.lane_index,
                 time_ms=self._now_ms(),
             )
-            self._teller.send(
+            self._producer.send(
                 OutRecord(
                     self._options.archived_topic,
                     partition % self._options.archived_partitions,
@@ -287,9 +278,9 @@ class Sink:
                     [],
                 )
             )
-        self._teller.flush(TELL_DEADLINE_S)
+        self._producer.flush(TELL_DEADLINE_S)
 
-    def _commit(self, batch: _Batch) -> None:
+    def _commit(self, batch: _ReadBatch) -> None:
         """Commit to the group, too, so that its lag can be seen; the position that counts is in the archive."""
         try:
             self._consumer.commit(batch.positions)
@@ -312,7 +303,7 @@ class Sink:
 class SinkPositions:
     """Where each results partition is read from: where the archive itself says that it ends."""
 
-    def __init__(self, reader: ArchiveReader, topics: Topics, topic_id: bytes, stopping: threading.Event) -> None:
+    def __init__(self, reader: ArchiveReader, topics: TopicAdmin, topic_id: bytes, stopping: threading.Event) -> None:
         """Hold the parts; ``topic_id`` is that of balance.results."""
         self._reader = reader
         self._topics = topics

@@ -62,7 +62,7 @@ class Copies(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
+class ArchiveDifference:
     """A row that the archive does not have as MySQL has it."""
 
     kind: FindingKind
@@ -88,7 +88,7 @@ class Proof:
 
     complete: bool
     rows: int
-    differences: tuple[Difference, ...] = ()
+    differences: tuple[ArchiveDifference, ...] = ()
 
 
 _NOTHING = Proof(complete=False, rows=0)
@@ -130,7 +130,7 @@ class SliceProver:
         """
         if not self._is_covered(number, incarnation):
             return _NOTHING
-        rows, changes = 0, Changes(self._archive)
+        rows, changes = 0, UnprovenChanges(self._archive)
         for some in self._ranges(number):
             rows += len(some)
             found = self._differences(incarnation, some, changes)
@@ -161,7 +161,9 @@ class SliceProver:
                 after = (rows[-1].lane_offset, rows[-1].lane_index)
                 PULSE.beat()
 
-    def _differences(self, incarnation: bytes, rows: list[JournalRecord], changes: Changes) -> list[Difference]:
+    def _differences(
+        self, incarnation: bytes, rows: list[JournalRecord], changes: UnprovenChanges
+    ) -> list[ArchiveDifference]:
         """Return the differences of some rows of one lane; what cannot be read differs, wherever it lies."""
         try:
             found = differences(self._archive, incarnation, rows, changes)
@@ -170,7 +172,7 @@ class SliceProver:
         return found + changes.compare() if len(changes) >= CHANGES_MAX else found
 
 
-class Changes:
+class UnprovenChanges:
     """The changes of accounts that journal rows tell of: kept until they are many, then compared with the statements.
 
     A request to Cassandra costs nearly the same for one change as for twenty of one account. So comparing the changes
@@ -195,7 +197,7 @@ class Changes:
         """
         self._waiting += [(key, row, change) for key, change in changes_of(decode_result(row.result)).items()]
 
-    def compare(self) -> list[Difference]:
+    def compare(self) -> list[ArchiveDifference]:
         """Return which of them are not on their accounts' statements as the rows tell of them, and begin anew.
 
         Raises:
@@ -213,7 +215,9 @@ class Changes:
         return found
 
 
-def differences(archive: Copies, incarnation: bytes, rows: list[JournalRecord], changes: Changes) -> list[Difference]:
+def differences(
+    archive: Copies, incarnation: bytes, rows: list[JournalRecord], changes: UnprovenChanges
+) -> list[ArchiveDifference]:
     """Read some rows of one lane back, and return those that are not the same (A6 c).
 
     Args:
@@ -231,7 +235,7 @@ def differences(archive: Copies, incarnation: bytes, rows: list[JournalRecord], 
         for offset, index, result in archive.journal(incarnation, rows[0].lane, first, last):
             copies.setdefault((offset, index), set()).add(result)
     steps = archive.steps_at([key for row in rows for key in _step_keys(row)])
-    found: list[Difference] = []
+    found: list[ArchiveDifference] = []
     for row in rows:
         mine = copies.get((row.lane_offset, row.lane_index), set())
         found += _compare(row, mine, steps)
@@ -240,7 +244,7 @@ def differences(archive: Copies, incarnation: bytes, rows: list[JournalRecord], 
     return found
 
 
-def unreadable(row: JournalRecord, fault: Undecodable) -> Difference:
+def unreadable(row: JournalRecord, fault: Undecodable) -> ArchiveDifference:
     """Return a difference for archived bytes that are none of ours; it names the first row that was looked for."""
     return _difference(FindingKind.ARCHIVE_UNREADABLE, row, fault.detail)
 
@@ -270,7 +274,7 @@ def _step_keys(row: JournalRecord) -> list[StepKey]:
     return [StepKey(id_, row.root, row.command_id) for id_ in step_ids(row.transaction_id, row.command_id)]
 
 
-def _compare(row: JournalRecord, copies: set[bytes], steps: Mapping[StepKey, bytes]) -> list[Difference]:
+def _compare(row: JournalRecord, copies: set[bytes], steps: Mapping[StepKey, bytes]) -> list[ArchiveDifference]:
     """Return in what the archive differs from a row: each place must have it, and each copy must be the same bytes."""
     found = []
     if not copies:
@@ -287,8 +291,8 @@ def _compare(row: JournalRecord, copies: set[bytes], steps: Mapping[StepKey, byt
     return found
 
 
-def _difference(kind: FindingKind, row: JournalRecord, detail: str) -> Difference:
-    return Difference(
+def _difference(kind: FindingKind, row: JournalRecord, detail: str) -> ArchiveDifference:
+    return ArchiveDifference(
         kind=kind,
         slice=row.slice,
         lane=row.lane,

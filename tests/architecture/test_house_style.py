@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import Counter
 
 import pytest
 
@@ -161,3 +162,15 @@ def test_blocks_are_nested_three_deep_at_most(module: Module) -> None:
     deep = [f"{module.place}:{each.lineno} {each.name}" for each in functions(module) if nesting(each) > NESTING_MAX]
 
     assert not deep
+
+
+# These two are being given names of their own.
+SHARED_CLASS_NAMES = {"SliceRows", "_Batch"}
+
+
+def test_a_class_name_means_one_thing() -> None:
+    found = Counter(
+        node.name for module in SERVICE + TOOLS for node in ast.walk(module.tree) if isinstance(node, ast.ClassDef)
+    )
+
+    assert {name for name, count in found.items() if count > 1} <= SHARED_CLASS_NAMES

@@ -15,7 +15,7 @@ from processors.metrics import REGISTRY, metrics_page
 from processors.ops.exits import exit_status
 from processors.ops.process_kinds import KINDS
 from processors.setting_types import DAY_MS
-from processors.settings import Settings, Shard
+from processors.settings import Settings, ShardSettings
 from processors.wire.schemas import ALL, schema_of
 from tests.architecture.source_tree import ROOT
 
@@ -49,7 +49,7 @@ def test_every_setting_is_explained(name: str) -> None:
     assert re.search(rf"^\| (`[a-z_.]+`, )?`{re.escape(name)}`", SETTINGS_PAGE, re.MULTILINE), "it has a row"
 
 
-@pytest.mark.parametrize("name", list(Shard.model_fields))
+@pytest.mark.parametrize("name", list(ShardSettings.model_fields))
 def test_every_setting_of_a_shard_is_explained(name: str) -> None:
     assert f"`shards.<id>.{name}`" in SETTINGS_PAGE
 

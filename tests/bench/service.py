@@ -22,7 +22,7 @@ from processors.ops.setting_up import initialize
 from processors.settings import Settings, load_settings
 from processors.stores.archive_reader import ArchiveReader
 from processors.stores.cassandra import CassandraSession
-from processors.streams.topics import Topics, shard_topic
+from processors.streams.topics import TopicAdmin, shard_topic
 from tests.bench.measure import memory_mb
 from tests.servers import Servers
 
@@ -127,7 +127,7 @@ class Service:
         """
         session = CassandraSession(addresses.cassandra_address(self.settings), keyspace=self.keyspace)
         reader = ArchiveReader(session)
-        shard = Topics(self.kafka).topic_id(self.shard_topic)
+        shard = TopicAdmin(self.kafka).topic_id(self.shard_topic)
         first: tuple[float, int] | None = None
         deadline = time.monotonic() + deadline_s
         try:

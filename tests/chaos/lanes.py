@@ -32,7 +32,7 @@ from processors.stores.rows import LaneState, Progress
 from processors.stores.shard_reader import open_reader
 from processors.streams.connection import Login
 from processors.streams.reader import read_range
-from processors.streams.topics import DEAD_LETTERS_TOPIC, RESULTS_TOPIC, Topics, shard_topic
+from processors.streams.topics import DEAD_LETTERS_TOPIC, RESULTS_TOPIC, TopicAdmin, shard_topic
 from processors.wire.admission import admit
 from processors.wire.commands import encode_command
 from processors.wire.records import Headers, OutRecord, Record
@@ -75,7 +75,7 @@ class Shard:
         initialize(self.settings, lambda _said: None)
         self.rules = first_rules(self.settings)  # whatever becomes of the keys file
         self.address = addresses.kafka_address(self.settings)
-        self.topics = Topics(self.address)
+        self.topics = TopicAdmin(self.address)
         self.lanes = self.settings.topics.lanes
         self._ingress_offset = 0
         self._undelivered: list[str] = []

@@ -16,7 +16,7 @@ import pytest
 from processors.faults import StopCode
 from processors.ops import addresses, assembly
 from processors.ops.local_service import log_folder
-from processors.streams.topics import Topics, shard_topic
+from processors.streams.topics import TopicAdmin, shard_topic
 from processors.wire.causes import Cause
 from processors.workers.findings import FindingKind
 from tests.end_to_end.conftest import Running, balance, start
@@ -123,7 +123,7 @@ def test_a_word_to_a_lane_whose_worker_is_gone_says_that_it_counts_later(fresh_p
     place = fresh_place()
     assert balance(place, "init").status == 0  # and nothing runs
     store = assembly.lane_store(place.settings, "s1", 2)
-    store.take_over(Topics(addresses.kafka_address(place.settings)).topic_id(shard_topic("s1")))
+    store.take_over(TopicAdmin(addresses.kafka_address(place.settings)).topic_id(shard_topic("s1")))
     store.stop(StopCode.CLOCK_AHEAD, "offset 0 is of tomorrow")
     store.close()
 

@@ -13,7 +13,7 @@ from processors.streams.consumer import GroupOptions
 from processors.streams.directory import read_directory, write_directory_head
 from processors.streams.group import GroupConsumer
 from processors.streams.producer import IdempotentProducer
-from processors.streams.topics import COMMANDS_TOPIC, Topics, service_topics, shard_topic
+from processors.streams.topics import COMMANDS_TOPIC, TopicAdmin, service_topics, shard_topic
 from processors.wire.dead_letters import DeadLetter, decode_dead_letter
 from processors.wire.records import Record
 from processors.wire.route import ROUTE_HEADER, Route, decode_route, needed_headers
@@ -30,10 +30,10 @@ DEAD_LETTERS = "balance.dead-letters"
 COUNTS = {COMMANDS_TOPIC: INGRESS_PARTITIONS, shard_topic(SHARD): LANES}
 
 
-def make_topics(address: KafkaAddress, *shards: str) -> Topics:
+def make_topics(address: KafkaAddress, *shards: str) -> TopicAdmin:
     """Make the service's topics, small, and nothing in the directory."""
     days = dict.fromkeys(("commands", "shard", "results", "dead_letters", "archived"), 1)
-    topics = Topics(address)
+    topics = TopicAdmin(address)
     specs = service_topics(
         commands=INGRESS_PARTITIONS,
         results=1,
@@ -79,7 +79,7 @@ class Running:
 
     def __enter__(self) -> Self:
         address = self.address
-        topics = Topics(address)
+        topics = TopicAdmin(address)
         self.producer = IdempotentProducer(address)
         self.watch = PartitionWatch(
             {COMMANDS_TOPIC: INGRESS_PARTITIONS},

@@ -21,7 +21,7 @@ from processors.stores.shard_reader import LanePosition, OverdueHold, open_reade
 from processors.streams.connection import KafkaAddress
 from processors.streams.producer import IdempotentProducer
 from processors.streams.reader import read_range
-from processors.streams.topics import Topics, shard_topic
+from processors.streams.topics import TopicAdmin, shard_topic
 from processors.wire.admission import Gate, admit
 from processors.wire.records import OutRecord, Record
 from processors.wire.signature import KeyRing
@@ -40,7 +40,7 @@ class Place:
 
     database: MysqlAddress
     kafka: KafkaAddress
-    topics: Topics
+    topics: TopicAdmin
     expirer: Expirer
     positions: dict[int, int] = field(default_factory=dict)
 

@@ -19,7 +19,7 @@ from processors.ledger.rules import Rules
 from processors.streams.connection import KafkaAddress
 from processors.streams.consumer import AssignmentEvents, GroupOptions
 from processors.streams.publisher import TransactionalPublisher
-from processors.streams.topics import Topics, shard_topic
+from processors.streams.topics import TopicAdmin, shard_topic
 from processors.wire.admission import Gate, admit
 from processors.wire.commands import encode_command
 from processors.wire.positions import GroupPosition, encode_metadata
@@ -163,7 +163,7 @@ class RealKafka(Kafka):
 
     def trim(self, first_offset: int) -> None:
         self.log.truncate(SHARD, first_offset)
-        topics = Topics(self.log.address)
+        topics = TopicAdmin(self.log.address)
         eventually(lambda: topics.bounds(SHARD, 0)[0] == first_offset, "what is old is gone")
 
     def result(self, value: bytes) -> OutRecord:

@@ -10,7 +10,7 @@ from processors.faults import NEXT_STEPS, StopCode
 from processors.ops import addresses, assembly
 from processors.ops.setting_up import initialize
 from processors.stores.shard_reader import open_reader
-from processors.streams.topics import Topics, shard_topic
+from processors.streams.topics import TopicAdmin, shard_topic
 from tests.end_to_end.conftest import balance
 from tests.servers import Place
 
@@ -27,7 +27,7 @@ def place(fresh_place: Callable[..., Place]) -> Place:
 
 def stop(place: Place, code: StopCode) -> None:
     store = assembly.lane_store(place.settings, SHARD, LANE)
-    store.take_over(Topics(addresses.kafka_address(place.settings)).topic_id(shard_topic(SHARD)))
+    store.take_over(TopicAdmin(addresses.kafka_address(place.settings)).topic_id(shard_topic(SHARD)))
     store.stop(code, "offset 0 is not what it was")
     store.close()
 

@@ -22,7 +22,7 @@ from processors.ops.assembly.sink import run_sink
 from processors.stores.archive_writer import ArchiveWriter
 from processors.streams.connection import KafkaAddress
 from processors.streams.consumer import GroupOptions
-from processors.streams.topics import RESULTS_TOPIC, Topics
+from processors.streams.topics import RESULTS_TOPIC, TopicAdmin
 from processors.wire.coverage import Coverage, decode_archived
 from processors.wire.journal_chunk import decode_chunk
 from processors.workers.sink import GROUP
@@ -231,7 +231,7 @@ def test_a_group_offset_moved_by_hand_leaves_nothing_out(
     place = make_place()
     write_all(place)
     for partition in range(PARTITIONS):
-        _, end = Topics(place.log.address).bounds(RESULTS_TOPIC, partition)
+        _, end = TopicAdmin(place.log.address).bounds(RESULTS_TOPIC, partition)
         place.log.commit(GROUP, RESULTS_TOPIC, end, partition=partition)
 
     with place.process():
@@ -278,7 +278,7 @@ def test_a_position_above_the_topics_end_goes_back_only_when_the_table_is_emptie
     place = make_place()
     place.log.write(RESULTS_TOPIC, PAYLOADS[0])
     with session_of(make_archive(place.servers, lambda: place.keyspace)) as session:
-        ArchiveWriter(session).note_positions(Topics(place.log.address).topic_id(RESULTS_TOPIC), {0: 5_000})
+        ArchiveWriter(session).note_positions(TopicAdmin(place.log.address).topic_id(RESULTS_TOPIC), {0: 5_000})
     statement = named_statement(place)
     place.execute(statement)
     assert place.positions()[0] == 5_000  # an older note, and loses

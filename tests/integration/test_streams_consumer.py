@@ -9,7 +9,7 @@ import pytest
 from processors.faults import Fenced, LaneStopped, Retryable, StopCode, Unavailable
 from processors.streams.connection import CLIENT_LOG, KafkaAddress
 from processors.streams.consumer import GroupOptions
-from processors.streams.topics import Topics
+from processors.streams.topics import TopicAdmin
 from tests.kafka_log import KafkaLog, Member
 from tests.waiting import eventually
 
@@ -140,7 +140,7 @@ def test_a_lane_whose_log_is_truncated_stops_and_its_neighbour_goes_on(address: 
 
 @pytest.mark.rule("L3")
 def test_a_topic_made_again_under_the_same_name_has_another_id(address: KafkaAddress, log: KafkaLog) -> None:
-    topics = Topics(address)
+    topics = TopicAdmin(address)
     log.make(TOPIC)
     before = topics.topic_id(TOPIC)
     assert before == topics.topic_id(TOPIC)

@@ -19,12 +19,12 @@ from processors.settings import Settings
 from processors.streams.connection import LOGIN_LOOK_S, KafkaAddress
 from processors.streams.consumer import AssignmentEvents, GroupOptions, RecordConsumer
 from processors.streams.group import GroupConsumer
+from processors.streams.login_refusal import LOGIN_REFUSAL
 from processors.streams.producer import IdempotentProducer
 from processors.streams.publisher import TransactionalPublisher
-from processors.streams.refusal import REFUSAL
 from processors.streams.rights import Right, rights
 from processors.streams.tail import TopicTail
-from processors.streams.topics import COMMANDS_TOPIC, RESULTS_TOPIC, Topics, shard_topic
+from processors.streams.topics import COMMANDS_TOPIC, RESULTS_TOPIC, TopicAdmin, shard_topic
 from processors.wire.positions import GroupPosition
 from processors.wire.records import OutRecord
 from tests.servers import Place
@@ -46,9 +46,9 @@ def settings(secured_place: Callable[..., Place]) -> Settings:
 @pytest.fixture(autouse=True)
 def nothing_refused() -> Iterator[None]:
     """Leave nothing behind: what refuses is remembered for the whole process."""
-    REFUSAL.forget(echo_s=0)
+    LOGIN_REFUSAL.forget(echo_s=0)
     yield
-    REFUSAL.forget(echo_s=0)
+    LOGIN_REFUSAL.forget(echo_s=0)
 
 
 @pytest.fixture(params=["password", "user", "authority", "name"])
@@ -74,7 +74,7 @@ def fault_within(seconds: float, act: Callable[[], object]) -> str:
 
 def test_what_a_broker_refuses_is_in_the_fault_within_seconds(wrong: tuple[KafkaAddress, str]) -> None:
     address, says = wrong
-    topics = Topics(address)
+    topics = TopicAdmin(address)
     publisher = TransactionalPublisher(address, "s1.0", "t", lambda: None)
     for act in (
         lambda: topics.bounds(COMMANDS_TOPIC, 0),
@@ -82,7 +82,7 @@ def test_what_a_broker_refuses_is_in_the_fault_within_seconds(wrong: tuple[Kafka
         lambda: TopicTail(address, RESULTS_TOPIC),
         publisher.open,
     ):
-        REFUSAL.forget(echo_s=0)
+        LOGIN_REFUSAL.forget(echo_s=0)
         assert says in fault_within(TOLD_WITHIN_S, act)
 
 
@@ -90,7 +90,7 @@ def test_what_a_broker_refuses_is_heard_by_a_consumer_that_polls(wrong: tuple[Ka
     address, says = wrong
     consumer = GroupConsumer(address, COMMANDS_TOPIC, GroupOptions(group="balance-router", instance="t"))
     try:
-        eventually(lambda: consumer.poll(1, 0.1) == [] and says in REFUSAL.now(), "it is told", TOLD_WITHIN_S)
+        eventually(lambda: consumer.poll(1, 0.1) == [] and says in LOGIN_REFUSAL.now(), "it is told", TOLD_WITHIN_S)
     finally:
         consumer.close()
 
@@ -147,7 +147,7 @@ def test_a_living_producer_and_a_living_consumer_go_on_under_a_new_password(sett
         producer.poll(0)
         time.sleep(REAUTHENTICATED_S)  # every connection must log in again meanwhile
         assert exchange(b"after")
-        assert REFUSAL.now() == ""
+        assert LOGIN_REFUSAL.now() == ""
     finally:
         producer.close()
         tail.close()
@@ -160,13 +160,13 @@ def test_what_is_refused_goes_on_by_itself_once_the_file_has_the_new_password(
     consumer = TopicTail(user.address, COMMANDS_TOPIC)
     try:
         user.change_server("second")
-        eventually(lambda: consumer.read(0.1) == [] and REFUSAL.now() != "", "the old one is refused", 40)
+        eventually(lambda: consumer.read(0.1) == [] and LOGIN_REFUSAL.now() != "", "the old one is refused", 40)
         user.change_file("second")
-        eventually(lambda: consumer.read(0.1) == [] and REFUSAL.now() == "", "the new one is given", 5)
+        eventually(lambda: consumer.read(0.1) == [] and LOGIN_REFUSAL.now() == "", "the new one is given", 5)
         ends_s = time.monotonic() + REAUTHENTICATED_S
         while time.monotonic() < ends_s:
             consumer.read(0.1)
-        assert REFUSAL.now() == ""
+        assert LOGIN_REFUSAL.now() == ""
     finally:
         consumer.close()
 
@@ -225,6 +225,6 @@ def test_a_member_whose_lanes_ask_nothing_logs_in_under_a_new_password(settings:
             member.poll(1, 0.1)
         for _ in range(100):
             asking.poll(0)
-        assert REFUSAL.now() == ""
+        assert LOGIN_REFUSAL.now() == ""
     finally:
         member.close()

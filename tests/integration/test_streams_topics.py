@@ -17,7 +17,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # of the drive
 
 from processors.faults import Misconfigured, Unavailable
 from processors.streams.connection import ANSWER_GRACE_S, MESSAGE_BYTES_MAX, KafkaAddress, answer_of
-from processors.streams.topics import Topics, TopicSpec, service_topics
+from processors.streams.topics import TopicAdmin, TopicSpec, service_topics
 from processors.wire.commands import PAYLOAD_BYTES_MAX
 from processors.wire.results import RESULT_BYTES_MAX
 from processors.wire.route import SIGNATURES_MAX
@@ -51,7 +51,7 @@ def alter(log: KafkaLog, topic: str, setting: str, value: str) -> None:
 
 
 def test_every_topic_is_made_once_and_found_right_afterwards(address: KafkaAddress) -> None:
-    topics = Topics(address)
+    topics = TopicAdmin(address)
 
     assert topics.create(specs(), replication_factor=1) == [spec.name for spec in specs()]
     assert topics.create(specs(), replication_factor=1) == []
@@ -61,12 +61,12 @@ def test_every_topic_is_made_once_and_found_right_afterwards(address: KafkaAddre
 
 def test_a_missing_topic_is_refused_with_what_to_do(address: KafkaAddress) -> None:
     with pytest.raises(Misconfigured, match="run `balance init`"):
-        Topics(address).check(spec_of("balance.results"))
+        TopicAdmin(address).check(spec_of("balance.results"))
 
 
 @pytest.mark.rule("W3")
 def test_a_topic_with_another_partition_count_is_refused(address: KafkaAddress) -> None:
-    topics = Topics(address)
+    topics = TopicAdmin(address)
     spec = spec_of("balance.commands")
     topics.create([spec], replication_factor=1)
 
@@ -80,7 +80,7 @@ def test_a_topic_with_another_partition_count_is_refused(address: KafkaAddress) 
     [("message.timestamp.type", "CreateTime"), ("retention.ms", "1000"), ("cleanup.policy", "compact")],
 )
 def test_a_topic_with_another_setting_is_refused_by_its_name(address: KafkaAddress, setting: str, value: str) -> None:
-    topics = Topics(address)
+    topics = TopicAdmin(address)
     topics.create(specs(), replication_factor=1)
     alter(KafkaLog(address), "balance.shard.s1", setting, value)
 
@@ -105,7 +105,7 @@ def test_limits_rise_from_ingress_to_results_and_each_holds_what_the_one_before_
 def test_a_broker_that_takes_the_connection_and_never_answers_is_a_fault() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
-        topics = Topics(KafkaAddress(bootstrap_servers=f"127.0.0.1:{port}"))
+        topics = TopicAdmin(KafkaAddress(bootstrap_servers=f"127.0.0.1:{port}"))
 
         with pytest.raises(Unavailable):
             topics.topic_id("balance.shard.s1", deadline_s=1.0)

@@ -34,7 +34,7 @@ from processors.ledger.commands import (
 )
 from processors.ledger.outcomes import Contra, Outcome, Posting, Reason, Status
 from processors.ledger.rules import Rules
-from tests.properties.reference_fields import mask, refused, time_of, wrong_fields
+from tests.properties.reference_fields import mask, rejected, time_of, wrong_fields
 
 Key = tuple[str, str]  # address, currency
 RootId = tuple[str, bytes]
@@ -144,7 +144,7 @@ class Reference:
         if known is not None:
             return known
         reasons = [*wrong_fields(command, root, self.rules), *self._early(command, now_ms)]
-        outcome: Outcome = refused(command, reasons)
+        outcome: Outcome = rejected(command, reasons)
         addresses: list[str] = []
         if not reasons:
             outcome, addresses = self._decided(command, root, now_ms)
@@ -189,7 +189,7 @@ class Reference:
 
     def _open(self, command: OpenAccount, named: Key) -> tuple[Outcome, list[str]]:
         if named in self.accounts:
-            return refused(command, [Reason.ACCOUNT_EXISTS]), []
+            return rejected(command, [Reason.ACCOUNT_EXISTS]), []
         self.accounts[named], self.status[named] = command, AccountStatus.ACTIVE
         return self._show(command, [command.address]), []
 
@@ -275,7 +275,7 @@ class Reference:
     def _end_hold(self, command: CaptureHold | VoidHold, root: str, now_ms: int) -> tuple[Outcome, list[str]]:
         hold = self.holds.get((root, command.hold_id))
         if hold is None or (not hold.remaining and now_ms - hold.expires_at_ms > self.rules.window_ms):
-            return refused(command, [Reason.UNKNOWN_HOLD]), []
+            return rejected(command, [Reason.UNKNOWN_HOLD]), []
         taken = 0
         if isinstance(command, CaptureHold):
             taken = hold.remaining if command.amount_minor is None else command.amount_minor
@@ -326,9 +326,9 @@ class Reference:
     def _refund(self, command: Refund, root: str, now_ms: int) -> tuple[Outcome, list[str]]:
         time_ms = time_of(command.original_id)
         if time_ms is None:
-            return refused(command, [Reason.UNKNOWN_ORIGINAL]), []
+            return rejected(command, [Reason.UNKNOWN_ORIGINAL]), []
         if now_ms - time_ms > self.rules.refund_period_ms:
-            return refused(command, [Reason.ORIGINAL_TOO_OLD]), []
+            return rejected(command, [Reason.ORIGINAL_TOO_OLD]), []
         if now_ms - time_ms > self.rules.window_ms:
             return self._wait(command, root)
         known = self.decided.get((root, command.original_id))
@@ -448,13 +448,13 @@ class Reference:
     # ------------------------------------------------------------------ what accounts allow, and what is done to them
 
     def _refused(self, command: Any, found: list[Objection]) -> Outcome:
-        """Return the refusal with the first of some reasons, and the first account that has it."""
+        """Return the rejection with the first of some reasons, and the first account that has it."""
         reason, key = min(found, key=lambda each: list(Reason).index(each[0]))
         if key is None:
-            return refused(command, [reason])
+            return rejected(command, [reason])
         account = self.accounts.get(key)
         available = self.balance(key) - self.held(key) + (account.overdraft_limit if account else 0)
-        return refused(command, [reason], key[0], available)
+        return rejected(command, [reason], key[0], available)
 
     def _against(self, legs: list[Change], *, funds: bool) -> list[Objection]:
         """Return every reason on every level against some changes."""

@@ -35,8 +35,8 @@ def wrong_fields(command: Any, root: str, rules: Rules) -> list[Reason]:
     return [reason for reason, applies in found.items() if applies]
 
 
-def refused(command: Any, reasons: list[Reason], address: str = "", available: int = 0) -> Outcome:
-    """Return the refusal with the first of some reasons; nonsense where there are none.
+def rejected(command: Any, reasons: list[Reason], address: str = "", available: int = 0) -> Outcome:
+    """Return the rejection with the first of some reasons; nonsense where there are none.
 
     ``address`` is that of the account that is the cause, with what is available there; empty where none is.
     """

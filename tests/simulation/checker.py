@@ -18,7 +18,7 @@ from processors.wire.positions import decode_metadata
 from processors.wire.records import Record
 from processors.wire.results import Result, decode_result
 from tests.simulation.deployment import EVERY_KEY, OTHER_GATE, SETTINGS
-from tests.simulation.fakes.broker import Broker, PartitionLog, Transaction, record_of
+from tests.simulation.fakes.broker import Broker, KafkaTransaction, PartitionLog, record_of
 from tests.simulation.fakes.database import Database
 from tests.simulation.lane_model import LaneModel
 
@@ -136,7 +136,7 @@ class Checker:
 
     # ------------------------------------------------------------------ at every visible transaction
 
-    def transaction_committed(self, transaction: Transaction) -> None:
+    def transaction_committed(self, transaction: KafkaTransaction) -> None:
         positions = {place[1]: (offset, metadata) for _, place, offset, metadata in transaction.offsets}
         for lane, (offset, _) in positions.items():
             demand(offset <= self._durable[lane], f"lane {lane}: P is {offset}, committed up to {self._durable[lane]}")

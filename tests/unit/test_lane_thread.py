@@ -7,7 +7,7 @@ from typing import cast
 import pytest
 
 from processors.faults import LaneStopped, Unavailable
-from processors.stores.lane_thread import Transaction
+from processors.stores.lane_thread import SqlTransaction
 from processors.stores.mysql import Session
 from processors.stores.rows import Fence
 
@@ -28,7 +28,7 @@ class BrokenSession:
 @pytest.mark.parametrize(("fault", "told"), [(Unavailable("away"), Unavailable), (KeyError("a bug"), LaneStopped)])
 def test_a_fault_is_told_though_the_connection_cannot_even_be_given_up(fault: Exception, told: type[Exception]) -> None:
     fence = Fence(next_offset=0, digest=bytes(32), owner_epoch=1)
-    transaction = Transaction(0, fence, [])
+    transaction = SqlTransaction(0, fence, [])
 
     transaction.run(cast("Session", BrokenSession(fault)))
 

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from processors.stores.archive_rows import Covered
-from processors.workers.open_refunds import FIRST_RESEND_S, OpenRefund, OpenRefunds
+from processors.workers.open_refunds import FIRST_RESEND_S, OpenRefunds, WaitingRefund
 
 SHARD = bytes(16)
 
 
-def an_open_refund(offset: int, root: str = "acme", **changed: Any) -> OpenRefund:
+def an_open_refund(offset: int, root: str = "acme", **changed: Any) -> WaitingRefund:
     values: dict[str, Any] = {
         "partition": 0,
         "offset": offset,
@@ -26,10 +26,10 @@ def an_open_refund(offset: int, root: str = "acme", **changed: Any) -> OpenRefun
         "refund_id": offset.to_bytes(16, "big"),
         "original_id": bytes(16),
     }
-    return OpenRefund(**values | changed)
+    return WaitingRefund(**values | changed)
 
 
-def known(*refunds: OpenRefund, sent_max: int = 100) -> OpenRefunds:
+def known(*refunds: WaitingRefund, sent_max: int = 100) -> OpenRefunds:
     found = OpenRefunds(sent_max)
     for refund in refunds:
         found.add(refund)

@@ -15,7 +15,7 @@ from pydantic_core import PydanticUndefinedType
 
 from processors.faults import Misconfigured
 from processors.ops.addresses import cassandra_address, kafka_address
-from processors.settings import SECURE_PORTS_ON, Settings, Shard, Stack, load_settings
+from processors.settings import SECURE_PORTS_ON, Settings, ShardSettings, StackSettings, load_settings
 
 DEFAULT = '[shards.s1]\ndatabase = "balance_s1"\n'
 CHECKOUT = Path(__file__).parents[2]
@@ -182,7 +182,11 @@ def test_each_process_may_log_in_as_itself(tmp_path: Path) -> None:
 def test_the_secured_stack_stands_beside_the_plain_one() -> None:
     plain, secured = settings(BALANCE_STACK__KAFKA_PORT="20000"), settings("secure", BALANCE_STACK__KAFKA_PORT="20000")
     assert secured.stack.directory == plain.stack.directory / "secure"
-    ports = [getattr(secured.stack, name) - getattr(plain.stack, name) for name in Stack.model_fields if "port" in name]
+    ports = [
+        getattr(secured.stack, name) - getattr(plain.stack, name)
+        for name in StackSettings.model_fields
+        if "port" in name
+    ]
     assert ports == [SECURE_PORTS_ON] * 5
     assert secured.kafka.bootstrap_servers == "127.0.0.1:20005"
     assert secured.shards["s1"].port == secured.stack.mysql_port
@@ -276,7 +280,7 @@ def test_settings_never_change() -> None:
 
 def defaults_in_code() -> dict[tuple[str, ...], Any]:
     """Every setting with a default of its own: not what is required, nor secrets and files, none at first."""
-    sections: dict[tuple[str, ...], Any] = {(): Settings, ("shards", "s1"): Shard}
+    sections: dict[tuple[str, ...], Any] = {(): Settings, ("shards", "s1"): ShardSettings}
     sections |= {(name,): field.annotation for name, field in Settings.model_fields.items()}
     values: dict[tuple[str, ...], Any] = {}
     for path, section in sections.items():

@@ -22,7 +22,7 @@ from processors.streams.topics import (
     DEAD_LETTERS_TOPIC,
     LOOK_DEADLINE_S,
     RESULTS_TOPIC,
-    Topics,
+    TopicAdmin,
     TopicSpec,
     service_topics,
 )
@@ -103,7 +103,7 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
     )
 
 
-def check_topics(settings: Settings, *names: str, process: str) -> tuple[Topics, PartitionWatch]:
+def check_topics(settings: Settings, *names: str, process: str) -> tuple[TopicAdmin, PartitionWatch]:
     """Check the topics that a process uses, and name those with more partitions than the service uses.
 
     Args:
@@ -117,7 +117,7 @@ def check_topics(settings: Settings, *names: str, process: str) -> tuple[Topics,
     Raises:
         Misconfigured: One is missing or not as it must be.
     """
-    topics = Topics(kafka_address(settings))
+    topics = TopicAdmin(kafka_address(settings))
     specs = [spec for spec in topic_specs(settings) if spec.name in names]
     for spec in specs:
         topics.check(spec)

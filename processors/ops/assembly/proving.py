@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 from processors.faults import Misconfigured
 from processors.ops import addresses, assembly
 from processors.recovery.repair import Repair, RepairParts, repair
-from processors.recovery.replay import Difference, ReplayParts, ReplayProgress, compare, replay_lane
+from processors.recovery.replay import ReplayDifference, ReplayParts, ReplayProgress, compare, replay_lane
 from processors.recovery.verify import Check, Progressing, VerifyParts, verify
 from processors.settings import Settings
 from processors.stores.addresses import MysqlAddress
@@ -24,7 +24,7 @@ from processors.stores.partitions import TARGET_SLICES_MAX
 from processors.stores.shard_reader import open_reader, open_snapshot
 from processors.stores.shard_upkeep import ShardUpkeep
 from processors.streams.reader import read_range
-from processors.streams.topics import RESULTS_TOPIC, Topics, shard_topic
+from processors.streams.topics import RESULTS_TOPIC, TopicAdmin, shard_topic
 from processors.wire.records import Record
 from processors.wire.results import decision_of
 
@@ -49,7 +49,7 @@ def verify_shard(
     address = addresses.kafka_address(settings)
 
     def results() -> Iterator[Record]:
-        admin = Topics(address)
+        admin = TopicAdmin(address)
         for partition in partitions:
             first, end = admin.bounds(RESULTS_TOPIC, partition)
             yield from chain.from_iterable(read_range(address, RESULTS_TOPIC, partition, first, end))
@@ -149,7 +149,7 @@ class _ShardTopic:
 
     def __init__(self, settings: Settings, shard: str) -> None:
         self._address = addresses.kafka_address(settings)
-        self._topics = Topics(self._address)
+        self._topics = TopicAdmin(self._address)
         self._topic = shard_topic(shard)
 
     def topic_id(self) -> bytes:
@@ -164,7 +164,7 @@ class _ShardTopic:
 
 def replay_shard(
     settings: Settings, shard: str, target: MysqlAddress, *, on_progress: Callable[[ReplayProgress], None]
-) -> Difference | None:
+) -> ReplayDifference | None:
     """Decide a shard's topic from its beginning into another database, and compare it with the live one.
 
     Returns:
@@ -219,7 +219,7 @@ def _catch_up_and_compare(
     live_address: MysqlAddress,
     target: MysqlAddress,
     on_progress: Callable[[ReplayProgress], None],
-) -> Difference | None:
+) -> ReplayDifference | None:
     """Follow the live shard to one moment, and compare there: it may have gone on meanwhile."""
     live = open_snapshot(live_address)
     replayed = open_reader(target)

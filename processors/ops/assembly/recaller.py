@@ -79,8 +79,8 @@ def run_recaller(
     with archive_session("recaller", archive, requests_max=requests_max, stopping=stopping) as session:
         if session is None:
             return 0
-        with closing(IdempotentProducer(kafka)) as sender:
-            recaller = Recaller(options, ArchiveReader(session), sender)
+        with closing(IdempotentProducer(kafka)) as producer:
+            recaller = Recaller(options, ArchiveReader(session), producer)
             with closing(GroupConsumer(kafka, RESULTS_TOPIC, group, on_revoked=recaller.revoked)) as consumer:
                 recaller.run(consumer, stopping)
     return 0

@@ -65,7 +65,7 @@ def run_remover(
     """
     reader, upkeep = open_reader(database), ShardUpkeep(database)
 
-    def make(session: CassandraSession, teller: IdempotentProducer) -> Remover:
+    def make(session: CassandraSession, producer: IdempotentProducer) -> Remover:
         row = reader.check(shard)
         options = RemoverOptions(
             shard=shard,
@@ -73,11 +73,11 @@ def run_remover(
             results_partitions=row.results_partitions,
             archived_topic=kafka.topic_prefix + ARCHIVED_TOPIC,
         )
-        return Remover(options, reader, upkeep, ArchiveReader(session), teller, stopping=stopping)
+        return Remover(options, reader, upkeep, ArchiveReader(session), producer, stopping=stopping)
 
     with archive_session("remover", archive, requests_max=requests_max, stopping=stopping) as session:
         if session is None:
             return 0
-        with closing(IdempotentProducer(kafka)) as teller:
-            remover.run(partial(make, session, teller), stopping, interval_ms=interval_ms)
+        with closing(IdempotentProducer(kafka)) as producer:
+            remover.run(partial(make, session, producer), stopping, interval_ms=interval_ms)
     return 0

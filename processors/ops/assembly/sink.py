@@ -16,7 +16,7 @@ from processors.streams.connection import KafkaAddress
 from processors.streams.consumer import GroupOptions
 from processors.streams.group import GroupConsumer
 from processors.streams.producer import IdempotentProducer
-from processors.streams.topics import ARCHIVED_TOPIC, RESULTS_TOPIC, Topics
+from processors.streams.topics import ARCHIVED_TOPIC, RESULTS_TOPIC, TopicAdmin
 from processors.workers.archive_wait import until_answered
 from processors.workers.sink import GROUP, Sink, SinkOptions, SinkPositions
 
@@ -69,7 +69,7 @@ def run_sink(
     with archive_session("sink", archive, requests_max=requests_max, stopping=stopping) as session:
         if session is not None:
             options = SinkOptions(
-                topic_id=Topics(kafka).topic_id(RESULTS_TOPIC),
+                topic_id=TopicAdmin(kafka).topic_id(RESULTS_TOPIC),
                 archived_topic=kafka.topic_prefix + ARCHIVED_TOPIC,
                 archived_partitions=archived_partitions,
                 batch_rows_max=batch_rows_max,
@@ -82,12 +82,12 @@ def run_sink(
 def _run(
     session: CassandraSession, kafka: KafkaAddress, group: GroupOptions, options: SinkOptions, stopping: threading.Event
 ) -> None:
-    positions = SinkPositions(ArchiveReader(session), Topics(kafka), options.topic_id, stopping)
+    positions = SinkPositions(ArchiveReader(session), TopicAdmin(kafka), options.topic_id, stopping)
     writer = until_answered("sink", lambda: ArchiveWriter(session), stopping)
     if writer is None:
         return
     with (
-        closing(IdempotentProducer(kafka)) as teller,
+        closing(IdempotentProducer(kafka)) as producer,
         closing(GroupConsumer(kafka, RESULTS_TOPIC, group, start_at=positions.start_at)) as consumer,
     ):
-        Sink(options, consumer, writer, teller, now_ms=assembly.clock_ms).run(stopping)
+        Sink(options, consumer, writer, producer, now_ms=assembly.clock_ms).run(stopping)

@@ -45,7 +45,7 @@ from processors.stores.archive_rows import StatementRow
 from processors.stores.archive_schema import open_archive
 from processors.stores.cassandra import CassandraSession
 from processors.stores.shard_reader import open_reader
-from processors.streams.topics import Topics, shard_topic
+from processors.streams.topics import TopicAdmin, shard_topic
 from processors.wire.results import Result
 
 _STATEMENT_COLUMNS = 128  # of the widest usual row: an id, a time, and amounts of ten digits
@@ -138,7 +138,7 @@ def _tell_unknown(transaction_id: bytes, ahead: list[LaneAhead]) -> NoReturn:
 def _lanes_ahead(command_id: bytes) -> list[LaneAhead]:
     """Return every shard's lanes that could still decide an id."""
     chosen = settings()
-    topics = Topics(addresses.kafka_address(chosen))
+    topics = TopicAdmin(addresses.kafka_address(chosen))
     found: list[LaneAhead] = []
     for shard in chosen.shards:
         now_ms = assembly.clock_ms()

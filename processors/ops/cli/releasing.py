@@ -38,7 +38,7 @@ from processors.ops.result_text import show_time
 from processors.settings import Settings
 from processors.stores.shard_reader import LanePosition, ShardReader, open_reader
 from processors.streams.reader import read_range
-from processors.streams.topics import Topics, shard_topic
+from processors.streams.topics import TopicAdmin, shard_topic
 from processors.wire.records import Record
 from processors.wire.results import Result
 
@@ -150,7 +150,7 @@ def _refuse_untrue(place: _Place, first: int, told_ms: int) -> None:
 def _last_untimed(place: _Place, first: int) -> int:
     """Return the last record in the lane that has no broker's time, or one that is more than a minute from now."""
     ahead_ms = time.time_ns() // 1_000_000 + place.chosen.worker.clock_ahead_max_ms
-    end = Topics(addresses.kafka_address(place.chosen)).end(shard_topic(place.shard), place.lane)
+    end = TopicAdmin(addresses.kafka_address(place.chosen)).end(shard_topic(place.shard), place.lane)
     last = first
     for record in _records(place, first, end):
         if not record.append_time or record.timestamp_ms > ahead_ms:

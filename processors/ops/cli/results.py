@@ -29,7 +29,7 @@ from processors.routing.buckets import partition_of
 from processors.settings import Settings
 from processors.streams.reader import read_range
 from processors.streams.tail import TopicTail
-from processors.streams.topics import DEAD_LETTERS_TOPIC, RESULTS_TOPIC, Topics
+from processors.streams.topics import DEAD_LETTERS_TOPIC, RESULTS_TOPIC, TopicAdmin
 from processors.wire.dead_letters import DeadLetter, decode_dead_letter
 from processors.wire.records import Record
 from processors.wire.results import ROOT_HEADER, STATUS_HEADER, Result, decode_result
@@ -165,7 +165,7 @@ def _is_there(chosen: Settings, partition: int, offset: int) -> bool:
     """Say whether the topic reaches to an offset; it may still hold the end of a transaction."""
     if partition >= chosen.topics.dead_letters_partitions:
         return False
-    first, end = Topics(addresses.kafka_address(chosen)).bounds(DEAD_LETTERS_TOPIC, partition)
+    first, end = TopicAdmin(addresses.kafka_address(chosen)).bounds(DEAD_LETTERS_TOPIC, partition)
     return first <= offset < end
 
 
@@ -205,7 +205,7 @@ def _latest(
         offsets: Look through at least so many.
     """
     address = addresses.kafka_address(chosen)
-    topics = Topics(address)
+    topics = TopicAdmin(address)
     for partition in partitions:
         first, end = topics.bounds(topic, partition)
         start = max(first, end - max(offsets, last * _OFFSETS_A_RECORD))

@@ -41,12 +41,12 @@ class Entry:
     key: bytes | None
     value: bytes | None
     headers: Headers
-    transaction: Transaction | None
+    transaction: KafkaTransaction | None
     control: bool = False
 
 
 @dataclass(slots=True)
-class Transaction:
+class KafkaTransaction:
     """One transaction: what it wrote, and the group offsets that it carries."""
 
     began_ms: int
@@ -132,7 +132,7 @@ class _Transactional:
     """What the coordinator knows of a transactional id; -1: never opened."""
 
     epoch: int = -1
-    current: Transaction | None = None
+    current: KafkaTransaction | None = None
 
 
 class Broker:
@@ -140,7 +140,7 @@ class Broker:
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
-        self.on_visible: Callable[[Transaction], None] = lambda _: None
+        self.on_visible: Callable[[KafkaTransaction], None] = lambda _: None
         self.late: list[tuple[str, int]] = []  # commits on the wire whose sender has given up: transactional id, epoch
         self._topics: dict[str, Topic] = {}
         self._groups: dict[str, Group] = {}
@@ -171,7 +171,7 @@ class Broker:
     def group(self, name: str) -> Group:
         return self._groups.setdefault(name, Group())
 
-    def write(self, record: OutRecord, transaction: Transaction | None = None) -> Entry:
+    def write(self, record: OutRecord, transaction: KafkaTransaction | None = None) -> Entry:
         """Append a record under the broker's time (LogAppendTime)."""
         topic = self._topics[record.topic]
         time_ms = self.clock.now_ms + self.clock.broker_ahead_ms
@@ -192,11 +192,11 @@ class Broker:
             self._end(known, commit=False)
         return known.epoch
 
-    def begin(self, transactional_id: str, epoch: int) -> Transaction:
+    def begin(self, transactional_id: str, epoch: int) -> KafkaTransaction:
         """Return the transaction that is open, or begin one: the coordinator knows no more than that."""
         known = self._mine(transactional_id, epoch)
         if known.current is None:
-            known.current = Transaction(self.clock.now_ms)
+            known.current = KafkaTransaction(self.clock.now_ms)
         return known.current
 
     def end(self, transactional_id: str, epoch: int, *, commit: bool) -> None:

@@ -1,4 +1,4 @@
-"""The whole answer of each movement, adjustments of frozen accounts, and what a refusal says of its cause."""
+"""The whole answer of each movement, adjustments of frozen accounts, and what a rejection says of its cause."""
 
 from __future__ import annotations
 

@@ -26,8 +26,8 @@ BEYOND_FUNDS: dict[Policy, Reason | None] = {Policy.CHECKED: Reason.INSUFFICIENT
 
 
 def reason_on(account: Account, amount_minor: int, effect: Effect) -> Reason | None:
-    refusal = why_not([account], amount_minor, effect)
-    return None if refusal is None else refusal.reason
+    rejection = why_not([account], amount_minor, effect)
+    return None if rejection is None else rejection.reason
 
 
 @pytest.mark.rule("H5")

@@ -20,7 +20,7 @@ LASTS_S = 35.0
 ECHO_S = 2.0
 
 
-class Refusal:
+class LoginRefusal:
     """The brokers' last word on why they do not let this process in, or why it does not trust them. For any thread."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -63,12 +63,12 @@ class Refusal:
         self.tell(None)
 
 
-REFUSAL = Refusal()
+LOGIN_REFUSAL = LoginRefusal()
 
 
 def unanswered(text: str) -> Unavailable:
     """Return the fault of who waited in vain: what the brokers refuse, where that is why."""
-    said = REFUSAL.now()
+    said = LOGIN_REFUSAL.now()
     if not said:
         return Unavailable(text)
     return Refused(text if said in text else f"{text}; refused: {said}")

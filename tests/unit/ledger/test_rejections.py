@@ -1,4 +1,4 @@
-"""What a refusal says, and what it leaves empty."""
+"""What a rejection says, and what it leaves empty."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from processors.ledger.commands import PartnersCommand
 from processors.ledger.outcomes import Outcome, Reason, RefusedBy, Status
-from processors.ledger.refusals import no_account, refused
+from processors.ledger.rejections import no_account, rejected
 from processors.ledger.rows import Account
 from tests.unit.ledger import build
 
@@ -37,7 +37,7 @@ ASKED: list[tuple[PartnersCommand, int, bytes]] = [
 def test_a_refusal_says_what_was_asked_for_and_named_and_nothing_else(
     command: PartnersCommand, amount_minor: int, named: bytes
 ) -> None:
-    assert refused(command, Reason.INVALID_METADATA) == Outcome(
+    assert rejected(command, Reason.INVALID_METADATA) == Outcome(
         Status.REJECTED,
         Reason.INVALID_METADATA,
         command.command_id,
@@ -66,4 +66,4 @@ def test_an_account_that_there_is_not_has_nothing_and_lacks_nothing() -> None:
 def test_the_account_that_refuses_says_what_is_available_and_what_it_lacks(reason: Reason, missing_minor: int) -> None:
     account = Account("acme", "USD", balance=60, held=10, overdraft_limit=20)
 
-    assert refused(build.pay(amount_minor=100), reason, account).refused_by == RefusedBy("acme", 70, missing_minor)
+    assert rejected(build.pay(amount_minor=100), reason, account).refused_by == RefusedBy("acme", 70, missing_minor)

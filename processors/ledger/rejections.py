@@ -24,14 +24,14 @@ from processors.ledger.rows import Account
 from processors.ledger.rules import BALANCE_MINOR_MAX, BALANCE_MINOR_MIN
 
 
-class Refusal(NamedTuple):
+class Rejection(NamedTuple):
     """Why not, and the account that is the cause; None where no account is."""
 
     reason: Reason
     account: Account | None = None
 
 
-def refused(command: PartnersCommand, reason: Reason, account: Account | None = None) -> Outcome:
+def rejected(command: PartnersCommand, reason: Reason, account: Account | None = None) -> Outcome:
     """Return a partner's command rejected: nothing moved, with what it asked for and what it named.
 
     Args:
@@ -46,20 +46,20 @@ def refused(command: PartnersCommand, reason: Reason, account: Account | None = 
         command.command_id,
         amount_minor=amount_minor,
         related_id=_transaction_named(command),
-        refused_by=refused_by(Refusal(reason, account), amount_minor),
+        refused_by=refused_by(Rejection(reason, account), amount_minor),
     )
 
 
 def no_account(command: PartnersCommand, address: str) -> Outcome:
     """Return a partner's command rejected because an address that it names has no account in its currency."""
-    outcome = refused(command, Reason.UNKNOWN_ACCOUNT)
+    outcome = rejected(command, Reason.UNKNOWN_ACCOUNT)
     outcome.refused_by = RefusedBy(address, 0, 0)
     return outcome
 
 
-def refused_by(refusal: Refusal, amount_minor: int) -> RefusedBy | None:
+def refused_by(rejection: Rejection, amount_minor: int) -> RefusedBy | None:
     """Return what a result says of the account that refused an amount; None where none did."""
-    reason, account = refusal
+    reason, account = rejection
     if account is None:
         return None
     missing_minor = amount_minor - account.available if reason is Reason.INSUFFICIENT_FUNDS else 0
