@@ -112,9 +112,15 @@ def page() -> str:
         "the rules are in [docs/protocol.md](../docs/protocol.md).",
     ]
     for rule, title in due().items():
-        lines += ["", f"## {rule}{': ' if title else ''}{title}", ""]
-        lines += [f"- {each.file}: {_sentence(each.test)}" for each in tests if each.rule == rule]
+        lines += ["", f"## {rule}{': ' if title else ''}{title}", *_listed(rule, tests)]
+    lines += ["", "# Rules of later releases, which have a model"]
+    for rule in sorted(later() & {each.rule for each in tests}, key=lambda rule: (rule[0], int(rule[1:]))):
+        lines += ["", f"## {rule}", *_listed(rule, tests)]
     return "\n".join(lines) + "\n"
+
+
+def _listed(rule: str, tests: tuple[Kept, ...]) -> list[str]:
+    return ["", *(f"- {each.file}: {_sentence(each.test)}" for each in tests if each.rule == rule)]
 
 
 def _sentence(test: str) -> str:

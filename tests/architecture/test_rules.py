@@ -29,8 +29,8 @@ def test_a_mark_names_a_rule_that_there_is() -> None:
 
 
 @pytest.mark.parametrize("rule", DUE)
-def test_a_rule_has_a_test(rule: str) -> None:
-    assert any(each.rule == rule for each in rules.kept())
+def test_a_rule_has_a_test_of_the_code_itself(rule: str) -> None:
+    assert any(each.rule == rule and not each.file.startswith("models/") for each in rules.kept())
 
 
 @pytest.mark.parametrize("module", modules("processors") + modules("devtools"), ids=lambda module: module.name)

@@ -1,0 +1,259 @@
+"""A shard's lane in the model: what it does with the next record of its log, and what it parks, seals and installs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tests.models.checker import Step
+from tests.models.moves import ledger
+from tests.models.moves.values import (
+    Answer,
+    Lane,
+    Receipt,
+    Record,
+    Rows,
+    Seal,
+    State,
+    Status,
+    Truth,
+    Wish,
+    name_of,
+    with_lane,
+    wronged,
+)
+
+
+def steps(state: State, shard: int, parts: int, without: frozenset[str]) -> Iterator[Step[State]]:
+    """Yield what a lane may do next: take a record of its log, release a parked one, delete frozen rows."""
+    lane, name = state.lanes[shard], name_of(shard)
+    if lane.log:
+        record = lane.log[0]
+        after = _takes(with_lane(state, shard, lane._replace(log=lane.log[1:])), shard, record, parts, without)
+        yield Step(f"{name} takes {_words(record)}", after)
+    if lane.parked and _may_release(lane, without):
+        after, record = _releases(state, shard, without)
+        yield Step(f"{name} releases {_words(record)}", after)
+    if lane.leftover:
+        yield Step(f"{name} deletes frozen rows", with_lane(state, shard, _cleared(lane, without)))
+
+
+def _words(record: Record) -> str:
+    source = "" if record.source < 0 else f" {record.source}"
+    part = f" part {record.part}" if record.kind == "hand-off" else ""
+    return f"{record.kind}{source}{part} of generation {record.generation}"
+
+
+# ---------------------------------------------------------------------- taking
+
+
+def _takes(state: State, shard: int, record: Record, parts: int, without: frozenset[str]) -> State:
+    match record.kind:
+        case "hand-off":
+            return _keeps_part(state, shard, record, parts, without)
+        case "installed":
+            return _may_delete(state, shard, record, without)
+        case "expire":
+            return _expires(state, shard, record, without)
+        case "recall":
+            return _takes_recall(state, shard, record, without)
+        case _:
+            return _meets(state, shard, record, without)
+
+
+def _meets(state: State, shard: int, record: Record, without: frozenset[str]) -> State:
+    """Take what came through the router: the router's redelivery is silence (L10), before anything else."""
+    lane = state.lanes[shard]
+    if record.source <= lane.met and "L10" not in without:
+        return state
+    is_late = _is_behind(lane, record, without)
+    if not (is_late and "L10 parked" in without):
+        lane = lane._replace(met=max(record.source, lane.met))
+    state, record = with_lane(state, shard, lane), record._replace(now=lane.now)
+    if is_late:
+        return _parks(state, shard, record, without)
+    return _judged(state, shard, record, without)
+
+
+def _is_behind(lane: Lane, record: Record, without: frozenset[str]) -> bool:
+    """Say whether a record has to wait: its generation is still to come, or others of the partner wait (M1)."""
+    if record.kind == "move out" and "M1 move out waits" in without:
+        return False
+    generation = _generation(record, without)
+    if generation > lane.generation:
+        return True
+    is_owner = generation == lane.generation and lane.role == "owner"
+    return is_owner and bool(lane.parked) and "M1 behind" not in without
+
+
+def _generation(record: Record, without: frozenset[str]) -> int:
+    """Return the generation that a record belongs to: a MOVE_OUT to g+1 is the last record of g."""
+    return record.generation - (record.kind == "move out" and "M1 move out" not in without)
+
+
+def _parks(state: State, shard: int, record: Record, without: frozenset[str]) -> State:
+    if "M1 park" in without:
+        return wronged(state, f"{_words(record)} is a dead letter")
+    lane = state.lanes[shard]
+    return with_lane(state, shard, lane._replace(parked=(*lane.parked, record)))
+
+
+def _judged(state: State, shard: int, record: Record, without: frozenset[str]) -> State:
+    """Decide, refuse or seal: only the owner does, at the record's own generation."""
+    lane = state.lanes[shard]
+    if lane.role != "owner" or _generation(record, without) != lane.generation:
+        return wronged(state, f"{_words(record)} is a dead letter")
+    assert record.wish is not None
+    state = _handled(state, record.source)
+    match record.kind:
+        case "move out":
+            return _seals(state, shard, record)
+        case "refused":
+            return _answers(state, shard, Answer(record.source, record.wish.name, "rejected"))
+        case _:
+            now = record.now if "M5 time" in without else lane.now
+            return _decides(state, shard, record, now, without)
+
+
+def _handled(state: State, source: int) -> State:
+    """Note in the truth that an ingress record was decided; each is, in ingress order, once."""
+    expected = state.truth.handled
+    if source < expected:
+        return wronged(state, f"record {source} is decided twice")
+    if source > expected:
+        return wronged(state, f"record {source} is decided before {expected}")
+    return state._replace(truth=state.truth._replace(handled=expected + 1))
+
+
+def _decides(state: State, shard: int, record: Record, now: int, without: frozenset[str]) -> State:
+    lane, wish = state.lanes[shard], record.wish
+    assert wish is not None
+    rows, status = ledger.decide(lane.rows, wish, now=now, shard=shard, without=without)
+    state = with_lane(state, shard, lane._replace(rows=rows))
+    if rows != lane.rows:
+        state = _journalled(state, shard, wish, status)
+    return _answers(state, shard, Answer(record.source, wish.name, status)) if status != "silent" else state
+
+
+def _journalled(state: State, shard: int, wish: Wish, status: Status) -> State:
+    """Note a decision in the truth, and find out whether it was a wrong one."""
+    truth = state.truth
+    decided = [name for name, _ in truth.rows.ids]
+    if wish.name in decided:
+        return wronged(state, f"command {wish.name} is decided twice")
+    if status == "unknown original":
+        return wronged(state, f"{wish.name}: the original is there, and the answer is that it is unknown")
+    lane = state.lanes[shard]
+    lane = lane._replace(version=lane.version + 1)
+    if lane.version <= truth.version:
+        return wronged(state, f"{wish.name}: version {lane.version} comes after {truth.version}")
+    ids = (*truth.rows.ids, (wish.name, shard))
+    truth = truth._replace(rows=lane.rows._replace(ids=ids), version=lane.version)
+    return with_lane(state._replace(truth=truth), shard, lane)
+
+
+def _answers(state: State, shard: int, answer: Answer) -> State:
+    lane = state.lanes[shard]
+    return with_lane(state, shard, lane._replace(outbox=(*lane.outbox, answer)))
+
+
+def _expires(state: State, shard: int, record: Record, without: frozenset[str]) -> State:
+    """End a hold that is overdue; a lane that does not own the partner drops the request (M9)."""
+    lane = state.lanes[shard]
+    assert record.wish is not None
+    is_ours = lane.role == "owner" or "M9" in without
+    if not is_ours or record.wish.of not in lane.rows.holds or lane.now < ledger.EXPIRY:
+        return state
+    if lane.role != "owner":
+        return wronged(state, f"hold {record.wish.of} is expired by a shard that does not own it")
+    state = with_lane(state, shard, lane._replace(rows=ledger.expire(lane.rows, record.wish.of)))
+    state = _journalled(state, shard, record.wish, "accepted")
+    return _answers(state, shard, Answer(-1, record.wish.name, "accepted"))
+
+
+def _takes_recall(state: State, shard: int, record: Record, without: frozenset[str]) -> State:
+    """Take a recall that came straight to the shard, which W1 forbids: only an owner can use it."""
+    lane = state.lanes[shard]
+    is_ours = lane.role == "owner"
+    return _decides(state, shard, record, lane.now, without) if is_ours else state
+
+
+# ---------------------------------------------------------------------- sealing, installing, releasing
+
+
+def _seals(state: State, shard: int, record: Record) -> State:
+    """Freeze the rows: from here on they are the hand-off (M2)."""
+    lane = state.lanes[shard]
+    sealed = lane._replace(
+        role="sealed",
+        generation=record.generation,
+        sealed_now=lane.now,
+        moved=lane.moved - lane.rows.sequence,
+        outbox=(*lane.outbox, Seal(record.generation, record.target)),
+    )
+    return with_lane(state, shard, sealed)
+
+
+def _keeps_part(state: State, shard: int, record: Record, parts: int, without: frozenset[str]) -> State:
+    """Store a part of a hand-off, by generation and number, once; install when all are there (M4)."""
+    lane = state.lanes[shard]
+    if record.generation <= lane.generation and "M4 generation" not in without:
+        return state
+    is_there = any(each.generation == record.generation and each.part == record.part for each in lane.parts)
+    if is_there and "M4 once" not in without:
+        return state
+    lane = lane._replace(parts=(*lane.parts, record))
+    ours = [each for each in lane.parts if each.generation == record.generation]
+    if len(ours) < parts:
+        return with_lane(state, shard, lane)
+    rows = ledger.put_together(tuple(each.rows for each in sorted(ours, key=lambda each: each.part)))
+    if rows != ours[-1].digest and "M4 digest" not in without:
+        return with_lane(state, shard, lane)  # an alarm: the partner stays parked
+    return with_lane(state, shard, _installed(lane, record, rows, without))
+
+
+def _installed(lane: Lane, record: Record, rows: Rows, without: frozenset[str]) -> Lane:
+    """Return the lane as the owner of what was handed over."""
+    now = lane.now if "M4 time" in without else max(lane.now, record.now)
+    return lane._replace(
+        generation=record.generation,
+        role="owner",
+        rows=ledger.forget(rows, now),
+        now=now,
+        version=lane.version if "M4 version" in without else max(lane.version, record.version),
+        moved=lane.moved + rows.sequence,
+        parts=tuple(each for each in lane.parts if each.generation != record.generation),
+        leftover=lane.leftover if "M7 leftover" in without else 0,
+        outbox=(*lane.outbox, Receipt(record.generation, record.origin)),
+    )
+
+
+def _may_release(lane: Lane, without: frozenset[str]) -> bool:
+    return lane.role == "owner" and _generation(lane.parked[0], without) <= lane.generation
+
+
+def _releases(state: State, shard: int, without: frozenset[str]) -> tuple[State, Record]:
+    """Judge the first of what was parked, as of now (M5)."""
+    lane = state.lanes[shard]
+    place = -1 if "M5 order" in without else 0
+    record = lane.parked[place]
+    parked = lane.parked[:-1] if "M5 order" in without else lane.parked[1:]
+    return _judged(with_lane(state, shard, lane._replace(parked=parked)), shard, record, without), record
+
+
+def _may_delete(state: State, shard: int, record: Record, without: frozenset[str]) -> State:
+    """Have the frozen rows deleted that the target has; a receipt for an earlier move is none for this one (M7)."""
+    lane = state.lanes[shard]
+    is_for_this = record.generation == lane.generation or "M7 generation" in without
+    if lane.role != "sealed" or not is_for_this:
+        return state
+    return with_lane(state, shard, lane._replace(role="away", leftover=lane.generation))
+
+
+def _cleared(lane: Lane, without: frozenset[str]) -> Lane:
+    assert lane.role != "owner" or "M7 leftover" in without
+    return lane._replace(rows=Rows(), leftover=0)
+
+
+def owners_rows_are_true(lane: Lane, truth: Truth) -> bool:
+    """Say whether an owner has what was really decided; what it may forget does not count."""
+    return lane.rows._replace(ids=()) == truth.rows._replace(ids=())

@@ -1,0 +1,124 @@
+"""A lane's publish stage in the model: results in order, hand-offs by the part, and what a crash leaves of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tests.models.checker import Step
+from tests.models.moves import ledger
+from tests.models.moves.values import (
+    Answer,
+    Lane,
+    Receipt,
+    Record,
+    Rows,
+    Seal,
+    State,
+    appended,
+    name_of,
+    with_lane,
+    wronged,
+)
+
+
+def steps(state: State, shard: int, parts: int, without: frozenset[str]) -> Iterator[Step[State]]:
+    """Yield the next thing to publish: one result, one part of a hand-off, or a receipt."""
+    outbox = state.lanes[shard].outbox
+    for place, item in enumerate(outbox):
+        if place == 0 or (isinstance(item, Seal) and "P3" in without):
+            yield _published(state, shard, place, parts, without)
+
+
+def weather(state: State, shard: int, without: frozenset[str]) -> Iterator[Step[State]]:
+    """Yield a crash in the middle of a hand-off: whatever was not committed begins anew."""
+    lane, left = state.lanes[shard], state.weather
+    if not left.publisher_crashes or not lane.outbox:
+        return
+    less = state._replace(weather=left._replace(publisher_crashes=left.publisher_crashes - 1))
+    head = lane.outbox[0]
+    is_committed = (isinstance(head, Seal) and "P3 acknowledged" in without) or (
+        isinstance(head, Receipt) and "P2" in without
+    )
+    if is_committed:
+        yield Step(
+            f"{name_of(shard)} dies", with_lane(less, shard, lane._replace(outbox=lane.outbox[1:], sent=0)), True
+        )
+    elif lane.sent:
+        yield Step(f"{name_of(shard)} dies", with_lane(less, shard, lane._replace(sent=0)), True)
+
+
+def late_copies(state: State, parts: int, without: frozenset[str]) -> Iterator[Step[State]]:
+    """Yield each repeat of a hand-off or a receipt, by an owner of before that stood still."""
+    left = state.weather
+    if left.late_copies:
+        less = state._replace(weather=left._replace(late_copies=left.late_copies - 1))
+        for shard, sent in state.sent:
+            record = _read_late(state, sent, parts) if "M3" in without else sent
+            says = f"a late copy of {record.kind} part {record.part} of generation {record.generation}"
+            yield Step(f"{says} comes to {name_of(shard)}", appended(less, shard, record), True)
+
+
+def _read_late(state: State, sent: Record, parts: int) -> Record:
+    """Return a part of a hand-off as it would be if its rows were read now, frozen or not."""
+    rows = state.lanes[sent.origin].rows
+    is_part = sent.kind == "hand-off"
+    return sent._replace(rows=ledger.part_of(rows, sent.part, parts, frozenset())) if is_part else sent
+
+
+def _published(state: State, shard: int, place: int, parts: int, without: frozenset[str]) -> Step[State]:
+    lane = state.lanes[shard]
+    item = lane.outbox[place]
+    rest = lane._replace(outbox=(*lane.outbox[:place], *lane.outbox[place + 1 :]))
+    match item:
+        case Answer():
+            says = f"{name_of(shard)} publishes {item.name}: {item.status}"
+            return Step(says, _noted(with_lane(state, shard, rest), item))
+        case Receipt():
+            receipt = Record("installed", item.generation)
+            says = f"{name_of(shard)} tells {name_of(item.origin)} that generation {item.generation} is installed"
+            return Step(says, _sent(with_lane(state, shard, rest), item.origin, receipt))
+        case Seal():
+            if lane.sent == parts:
+                after = with_lane(state, shard, _past_hand_off(rest, item, without))
+                return Step(f"{name_of(shard)} commits past the hand-off of generation {item.generation}", after)
+            return _sends_part(state, shard, item, parts, without)
+
+
+def _past_hand_off(lane: Lane, seal: Seal, without: frozenset[str]) -> Lane:
+    is_cleared = "M7 receipt" in without and lane.role == "sealed" and lane.generation == seal.generation
+    return lane._replace(sent=0, rows=Rows() if is_cleared else lane.rows)
+
+
+def _sends_part(state: State, shard: int, seal: Seal, parts: int, without: frozenset[str]) -> Step[State]:
+    """Send the next part, read from the frozen rows: the same on every repeat (M3)."""
+    lane = state.lanes[shard]
+    record = Record(
+        "hand-off",
+        seal.generation,
+        origin=shard,
+        part=lane.sent,
+        rows=ledger.part_of(lane.rows, lane.sent, parts, without),
+        digest=ledger.put_together(tuple(ledger.part_of(lane.rows, part, parts, without) for part in range(parts))),
+        now=lane.sealed_now,
+        version=lane.version,
+    )
+    says = f"{name_of(shard)} sends part {lane.sent} of generation {seal.generation} to {name_of(seal.target)}"
+    return Step(says, _sent(with_lane(state, shard, lane._replace(sent=lane.sent + 1)), seal.target, record))
+
+
+def _sent(state: State, shard: int, record: Record) -> State:
+    """Append a record by the idempotent producer, and keep it for late copies if any may come."""
+    state = appended(state, shard, record)
+    if not state.weather.late_copies or (shard, record) in state.sent:
+        return state
+    return state._replace(sent=tuple(sorted((*state.sent, (shard, record)))))
+
+
+def _noted(state: State, answer: Answer) -> State:
+    """Note a result in the truth: the partner sees his results in the order of his commands."""
+    truth = state.truth
+    if 0 <= answer.source <= truth.published:
+        return wronged(state, f"the result of record {answer.source} comes after that of {truth.published}")
+    archive = (*truth.archive, (answer.name, answer.status))
+    published = max(truth.published, answer.source)
+    return state._replace(truth=truth._replace(published=published, archive=archive))
