@@ -131,7 +131,7 @@ def next_step(code: StopCode, *, shard: str, lane: int, offset: int | None) -> s
     return f"{step.mend}; then: {filled}"
 
 
-# An operator's word on the record's time ends these stops, without another command (I2).
+# An operator's time override on the record's time ends these stops, without another command (I2).
 WAITING_FOR_A_TIME = (StopCode.CLOCK_AHEAD, StopCode.TIMESTAMP_TYPE)
 
 

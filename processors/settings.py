@@ -194,7 +194,7 @@ class WorkerSettings(Section):
     queue_batches_max: Annotated[int, Field(ge=1, le=64)] = 4  # between two stages; more only adds latency
     stop_deadline_ms: Milliseconds = 10_000  # SIGTERM to exit: one batch, its publication, and air
     session_timeout_ms: Annotated[int, Field(ge=6_000, le=300_000)] = 6_000  # P4: the broker's minimum
-    # I2: a word counts on what is two minutes ahead of it, so that no worker has decided that by its stamp before.
+    # I2: an override counts on what is two minutes ahead of it, so that no worker has decided that by its stamp before.
     clock_ahead_max_ms: Annotated[int, Field(ge=1, le=60_000)] = 60_000
 
 

@@ -14,7 +14,7 @@ from typing import assert_never
 from processors.faults import LaneStopped, StopCode
 from processors.ids import slice_of, slice_of_id
 from processors.lane.standing import LaneContext, Standing, chain_digest, is_redelivery, meet
-from processors.lane.times import RANGES_SINCE, LaneTimes, word_of
+from processors.lane.times import RANGES_SINCE, LaneTimes, override_of
 from processors.ledger.addresses import chain
 from processors.ledger.book import Book, Keys
 from processors.ledger.commands import (
@@ -356,10 +356,10 @@ class Decider:
                 raise LaneStopped(StopCode.KEY_MISSING, lacking)
             self.book.rules = batch.rules[record.offset + 1] = rules
         elif isinstance(control, SetLaneTime):
-            word = word_of(admission)
-            assert word is not None
-            if self.book.rules.release < RANGES_SINCE and word.first_offset > record.offset:  # I2
-                self.lane_times.tell(word)
+            override = override_of(admission)
+            assert override is not None
+            if self.book.rules.release < RANGES_SINCE and override.first_offset > record.offset:  # I2
+                self.lane_times.tell(override)
         elif isinstance(control, Tick):
             return
         else:

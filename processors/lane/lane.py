@@ -21,7 +21,7 @@ from processors.lane.metrics import count_batch
 from processors.lane.position import published_position, refuse_other_digest, standing_up_to
 from processors.lane.publishing import Committed, Publisher, PublishStage
 from processors.lane.standing import LaneContext
-from processors.lane.times import LaneTimes, WordsAhead
+from processors.lane.times import LaneTimes, OverridesAhead
 from processors.ledger.rules import RESULT_VERSION, Rules
 from processors.stores.rows import BatchDigest, LaneState
 from processors.wire.admission import Admission, Gate, admit
@@ -61,7 +61,7 @@ class LaneLog(Protocol):
         """Have records come from an offset on; what was queued before is dropped."""
 
     def control_ahead(self, from_offset: int) -> tuple[list[Record], int]:
-        """Read ahead to the end for what may be an operator's word, in order; and say where that is (I2)."""
+        """Read ahead to the end for what may be an operator's time override, in order; and say where that is (I2)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +92,7 @@ class Lane:
         self._publisher: Publisher | None = None
         self._gap_at: int | None = None  # where the next record was not the next one, once
         self._cut_before: int | None = None  # a record that could not be decided: what precedes it is committed first
-        self._ahead = WordsAhead(  # what was read of the log needs no second reading
+        self._ahead = OverridesAhead(  # what was read of the log needs no second reading
             parts.log,
             parts.clock_ms,
             self._admit,
@@ -202,7 +202,7 @@ class Lane:
             raise LaneStopped(state.stop_code, state.stop_detail, stored=True, next_offset=state.progress.next_offset)
 
     def _may_go_on(self, state: LaneState, code: StopCode) -> bool:
-        """Say whether the operator's word has come for which the lane waits (I2). Its next commit ends the stop."""
+        """Say whether the time override has come for which the lane waits (I2). Its next commit ends the stop."""
         if code not in WAITING_FOR_A_TIME:
             return False
         offset = state.progress.next_offset
@@ -278,8 +278,8 @@ class Lane:
     def _look_before_later_times(self, records: list[Record]) -> None:
         """Read the log to its end before a record whose stamp is a minute later than this machine's last look (I2).
 
-        An operator's word on such a record may stand further on in the log. A replay, which knows the whole log, would
-        decide the record by that word; so this owner must know it, too.
+        A time override of such a record may stand further on in the log. A replay, which knows the whole log, would
+        decide the record by it; so this owner must know it, too.
         """
         times = self._times
         known_ms = times.looked_ms + self._parts.context.clock_ahead_max_ms
@@ -299,7 +299,7 @@ class Lane:
         return published if published[0] >= self._decided_before else self._again_from
 
     def settle(self) -> None:
-        """Wait for what is being committed, and hand it to the publish stage: somebody else's word ends the turns.
+        """Wait for what is being committed, and hand it to the publish stage: somebody else ends the turns.
 
         Raises:
             Fault: The store's; assign again.

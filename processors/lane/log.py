@@ -36,7 +36,7 @@ class TopicLaneLog:
         self._consumer.start(self._lane, offset, leader_epoch)
 
     def control_ahead(self, from_offset: int) -> tuple[list[Record], int]:
-        """Read ahead to the end, as it is now, for what may be an operator's word; and say where that is (I2)."""
+        """Read ahead to the end, as it is now, for what may be a time override; and say where that is (I2)."""
         end = self._topics.end(self._topic, self._lane)
         records = chain.from_iterable(read_range(self._address, self._topic, self._lane, from_offset, end))
         return [record for record in records if may_be_heard(record)], end

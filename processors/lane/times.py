@@ -1,8 +1,8 @@
-"""The time of records whose broker's clock was wrong: an operator's words in the log, and which are in force (I2).
+"""The time of records whose broker's clock was wrong: an operator's time overrides, and which are in force (I2).
 
-A *word* is an operator's record that says what time some records have. Whether it counts is a function of the log
-alone, so that it does not matter when the lane looked: a word counts from the record that it begins at, or not at all.
-No I/O.
+A *time override* is a SET_LANE_TIME record, by which an operator says what time some records of the lane have. Whether
+it counts depends on the log alone, and never on the moment at which the lane looked: it counts from the first record
+that it is about, or not at all. No I/O.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from processors.wire.admission import Admission
 from processors.wire.commands import type_of_payload
 from processors.wire.records import Record
 
-# How far a record's stamp must be ahead of the word's own for the word to count: twice as far as a stamp may be ahead
-# of a worker's clock before the lane stops. A worker decides a record by its stamp once the stamp is at most a minute
-# ahead of his clock. If his clock is right to a minute, he does so at most two minutes before the stamp: after the word
-# came.
-WORD_AHEAD_MS = 120_000
+# How far a record's stamp must be ahead of the override's own for the override to count: twice as far as a stamp may be
+# ahead of a worker's clock before the lane stops. A worker decides a record by its stamp once the stamp is at most a
+# minute ahead of his clock. If his clock is right to a minute, he does so at most two minutes before the stamp: after
+# the override came.
+OVERRIDE_AHEAD_MS = 120_000
 _HEARD = {ControlType.SET_LANE_TIME, ControlType.SET_RULES}
-RANGES_SINCE = 2  # the release of the rules since which a word is about a range, and bounded by its own stamp
+RANGES_SINCE = 2  # the release of the rules since which an override is about a range, and bounded by its own stamp
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Word:
-    """An operator's word as it stands in the log, at ``record``: what time the lane's records of a stretch have.
+class TimeOverride:
+    """A time override as it stands in the log, at ``record``: what time a stretch of the lane's records has.
 
-    ``is_range`` is False for a word by the first version of its schema, which is about one record.
+    ``is_range`` is False for an override by the first version of its schema, which is about one record.
     """
 
     record: Record
@@ -42,22 +42,22 @@ class Word:
     is_range: bool
 
 
-class WordsLog(Protocol):
+class OverridesLog(Protocol):
     """A lane's log, as far as it is read ahead."""
 
     def control_ahead(self, from_offset: int) -> tuple[list[Record], int]:
         """Read on to the end for records that ``may_be_heard``, in order; and say where the end is."""
 
 
-class WordsAhead:
-    """The words that stand in the log ahead of a lane. It remembers how far it read, and keeps nothing but words.
+class OverridesAhead:
+    """The time overrides that stand in the log ahead of a lane; how far it read, and nothing else of what it read.
 
-    Whether a record is a word depends on the rules at its offset (I6), so changes of them are followed on the way.
+    Whether a record is an override depends on the rules at its offset (I6), so changes of them are followed on the way.
     """
 
     def __init__(
         self,
-        log: WordsLog,
+        log: OverridesLog,
         clock_ms: Callable[[], int],
         admit: Callable[[Record, Rules], Admission],
         *,
@@ -71,7 +71,7 @@ class WordsAhead:
             admit: Says what a record is under some rules.
             known_release: The newest release whose meaning this process knows.
         """
-        self.by_first: dict[int, list[Word]] = {}
+        self.by_first: dict[int, list[TimeOverride]] = {}
         self._log = log
         self._clock_ms = clock_ms
         self._admit = admit
@@ -84,12 +84,12 @@ class WordsAhead:
         """Read on to the end of the log, as it is now; return this machine's time before.
 
         Args:
-            next_offset: The first record that is not decided; words before it count for none that comes.
+            next_offset: The first record that is not decided; overrides before it count for none that comes.
             rules: In force there.
             on_hand: Records from there on that need not be read again.
 
         Raises:
-            LaneStopped: UNKNOWN_VERSION, KEY_MISSING: what stands ahead cannot be understood here, and may be a word.
+            LaneStopped: UNKNOWN_VERSION, KEY_MISSING: what cannot be understood here may be an override.
         """
         looked_ms = self._clock_ms()
         self._pass(next_offset, rules)
@@ -111,7 +111,7 @@ class WordsAhead:
         self._next_offset = next_offset
         if self._rules is None or next_offset >= self._read_to:
             self._read_to, self._rules = next_offset, rules
-        for first in [first for first, words in self.by_first.items() if words[-1].record.offset < next_offset]:
+        for first in [first for first, overrides in self.by_first.items() if overrides[-1].record.offset < next_offset]:
             del self.by_first[first]
 
     def _begin_at(self, next_offset: int, rules: Rules) -> None:
@@ -121,24 +121,24 @@ class WordsAhead:
     def _hear(self, records: Iterable[Record]) -> None:
         for record in records:
             assert self._rules is not None  # since the first look
-            word, self._rules = heard(record, self._rules, self._admit, known_release=self._known_release)
+            override, self._rules = heard(record, self._rules, self._admit, known_release=self._known_release)
             self._read_to = record.offset + 1
-            if word is not None:
-                self.by_first.setdefault(word.first_offset, []).append(word)
+            if override is not None:
+                self.by_first.setdefault(override.first_offset, []).append(override)
 
 
 class LaneTimes:
-    """What a lane was told about its records' times, and the words that stand in the log ahead of it.
+    """What a lane was told about its records' times, and the overrides that stand in the log ahead of it.
 
     ``unstored`` is what it was told since the last batch, to be stored with the next one. ``looked_ms`` is this
     machine's time when the log was last read to its end. On a record whose stamp is at most a minute later than that,
-    no word can come any more that counts.
+    no override can come any more that counts.
     """
 
     def __init__(
         self,
         told: Mapping[int, TimeTold],
-        words: Mapping[int, Sequence[Word]],
+        overrides: Mapping[int, Sequence[TimeOverride]],
         *,
         next_offset: int,
         let_pass_below: int,
@@ -148,7 +148,7 @@ class LaneTimes:
 
         Args:
             told: By the first offset of each stretch; ``next_offset`` may lie within one.
-            words: By the offset that each begins at, in the log's order; may grow.
+            overrides: By the offset that each begins at, in the log's order; may grow.
             next_offset: The next record's.
             let_pass_below: Records below it were decided before; how far they are ahead is not asked again.
             waiting_at: The record for whose time the lane waits, however long its own clock has passed it.
@@ -158,14 +158,14 @@ class LaneTimes:
         self.let_pass_below = let_pass_below
         self.looked_ms = 0
         self._waiting_at = waiting_at
-        self._words = words
+        self._overrides = overrides
         self._within = (0, -1, 0)  # the stretch that was met last: first offset, last offset, time
         for first, of_first in self.told.items():
             if first < next_offset <= of_first.last_offset:
                 self._within = (first, of_first.last_offset, of_first.time_ms)
 
     def time_of(self, record: Record, release: int) -> int | None:
-        """Return the time that the next record has by an operator's word, ms since the epoch; None: by its stamp.
+        """Return the time that the next record has by an operator's override, ms since the epoch; None: by its stamp.
 
         Never later than the broker's own stamp, where the record has one.
 
@@ -184,10 +184,10 @@ class LaneTimes:
         return min(time_ms, record.timestamp_ms) if record.append_time else time_ms
 
     def waits(self, record: Record, release: int) -> bool:
-        """Say whether the lane must go on waiting for a word on the next record, which no word in force is about.
+        """Say whether the lane must go on waiting for an override of the next record; none in force is about it.
 
-        A lane that stopped at this record waits for an operator's word. It may decide the record by its stamp only if a
-        word says so: one that came too late to give the record another time, and that names a time not before the
+        A lane that stopped at this record waits for an override. It may decide the record by its stamp only if an
+        override says so: one that came too late to give the record another time, and that names a time not before the
         stamp.
         """
         offset = record.offset
@@ -195,66 +195,68 @@ class LaneTimes:
             release >= RANGES_SINCE
             and self._waiting_at == offset
             and not any(
-                _may_count(word, offset, release) and word.time_ms >= record.timestamp_ms
-                for word in self._words.get(offset, ())
+                _may_count(override, offset, release) and override.time_ms >= record.timestamp_ms
+                for override in self._overrides.get(offset, ())
             )
         )
 
     def heard_at(self, offset: int, release: int) -> bool:
-        """Say whether any word begins at an offset, in force or not."""
-        return offset in self.told or any(_may_count(word, offset, release) for word in self._words.get(offset, ()))
+        """Say whether any override begins at an offset, in force or not."""
+        return offset in self.told or any(
+            _may_count(override, offset, release) for override in self._overrides.get(offset, ())
+        )
 
-    def tell(self, word: Word) -> None:
-        """Take in a word that stands before its record: it counts for rules of the first release only."""
-        if word.first_offset not in self.told:
-            told = TimeTold(last_offset=word.first_offset, time_ms=word.time_ms)
-            self.told[word.first_offset] = self.unstored[word.first_offset] = told
+    def tell(self, override: TimeOverride) -> None:
+        """Take in an override that stands before its record: it counts for rules of the first release only."""
+        if override.first_offset not in self.told:
+            told = TimeTold(last_offset=override.first_offset, time_ms=override.time_ms)
+            self.told[override.first_offset] = self.unstored[override.first_offset] = told
 
     def _told_at(self, record: Record, release: int) -> TimeTold | None:
-        """Return what is told from a record on; a word that is in force is in force for good from here on."""
+        """Return what is told from a record on; an override that is in force is in force for good from here on."""
         told = self.told.get(record.offset)
-        if told is None and self._words:
-            word = next(
-                (each for each in self._words.get(record.offset, ()) if _is_in_force(each, record, release)), None
+        if told is None and self._overrides:
+            override = next(
+                (each for each in self._overrides.get(record.offset, ()) if _is_in_force(each, record, release)), None
             )
-            if word is not None:
-                told = self.told[record.offset] = self.unstored[record.offset] = _told_by(word, release)
+            if override is not None:
+                told = self.told[record.offset] = self.unstored[record.offset] = _told_by(override, release)
         return told
 
 
-def _may_count(word: Word, offset: int, release: int) -> bool:
-    """Say whether a word is one of this release, that came after its first record, at a time that is known."""
+def _may_count(override: TimeOverride, offset: int, release: int) -> bool:
+    """Say whether an override is one of this release, that came after its first record, at a time that is known."""
     if release < RANGES_SINCE:
-        return not word.is_range
-    return word.record.append_time and word.record.offset > offset
+        return not override.is_range
+    return override.record.append_time and override.record.offset > offset
 
 
-def _is_in_force(word: Word, record: Record, release: int) -> bool:
-    """Say whether a word gives the record that it begins at another time than its stamp.
+def _is_in_force(override: TimeOverride, record: Record, release: int) -> bool:
+    """Say whether an override gives the record that it begins at another time than its stamp.
 
-    It does not where some worker may have decided the record by its stamp before the word came.
+    It does not where some worker may have decided the record by its stamp before the override came.
     """
-    if not _may_count(word, record.offset, release):
+    if not _may_count(override, record.offset, release):
         return False
-    ahead_ms = WORD_AHEAD_MS if release >= RANGES_SINCE else 0
-    return not record.append_time or record.timestamp_ms > word.record.timestamp_ms + ahead_ms
+    ahead_ms = OVERRIDE_AHEAD_MS if release >= RANGES_SINCE else 0
+    return not record.append_time or record.timestamp_ms > override.record.timestamp_ms + ahead_ms
 
 
-def _told_by(word: Word, release: int) -> TimeTold:
+def _told_by(override: TimeOverride, release: int) -> TimeTold:
     if release < RANGES_SINCE:
-        return TimeTold(last_offset=word.last_offset, time_ms=word.time_ms)
+        return TimeTold(last_offset=override.last_offset, time_ms=override.time_ms)
     # Every record it is about was written before it.
-    last_offset = max(word.first_offset, min(word.last_offset, word.record.offset - 1))
-    return TimeTold(last_offset=last_offset, time_ms=min(word.time_ms, word.record.timestamp_ms))
+    last_offset = max(override.first_offset, min(override.last_offset, override.record.offset - 1))
+    return TimeTold(last_offset=last_offset, time_ms=min(override.time_ms, override.record.timestamp_ms))
 
 
-def word_of(admission: Admission) -> Word | None:
-    """Return the operator's word that a record is, if it is one that is signed."""
+def override_of(admission: Admission) -> TimeOverride | None:
+    """Return the time override that a record is, if it is one and signed."""
     told = admission.command
     if not isinstance(told, SetLaneTime):
         return None
     is_range = told.last_offset is not None
-    return Word(
+    return TimeOverride(
         record=admission.record,
         first_offset=told.lane_offset,
         last_offset=told.lane_offset if told.last_offset is None else told.last_offset,
@@ -263,42 +265,42 @@ def word_of(admission: Admission) -> Word | None:
     )
 
 
-def by_first_offset(words: Iterable[Word]) -> dict[int, list[Word]]:
-    """Return words by the offset that each begins at, in their order."""
-    found: dict[int, list[Word]] = {}
-    for word in words:
-        found.setdefault(word.first_offset, []).append(word)
+def by_first_offset(overrides: Iterable[TimeOverride]) -> dict[int, list[TimeOverride]]:
+    """Return overrides by the offset that each begins at, in their order."""
+    found: dict[int, list[TimeOverride]] = {}
+    for override in overrides:
+        found.setdefault(override.first_offset, []).append(override)
     return found
 
 
 def may_be_heard(record: Record) -> bool:
-    """Say whether a record may be a word, or a change of the rules by which words count."""
+    """Say whether a record may be an override, or a change of the rules by which overrides count."""
     return record.value is not None and type_of_payload(record.value) in _HEARD
 
 
 def heard(
     record: Record, rules: Rules, admit: Callable[[Record, Rules], Admission], *, known_release: int
-) -> tuple[Word | None, Rules]:
-    """Return the word that a record ahead of the lane is, if it is one, and the rules in force behind it.
+) -> tuple[TimeOverride | None, Rules]:
+    """Return the override that a record ahead of the lane is, if it is one, and the rules in force behind it.
 
     Raises:
         LaneStopped: UNKNOWN_VERSION, KEY_MISSING.
     """
     admission = admit(record, rules)
     command = admission.command
-    if isinstance(command, SetRules):  # only the floors depend on the time, and no word on them
+    if isinstance(command, SetRules):  # only the floors depend on the time, and no override on them
         rules = next_rules(rules, command, now_ms=0, known_release=known_release) or rules
-    return word_of(admission), rules
+    return override_of(admission), rules
 
 
-def words_in(
+def overrides_in(
     records: Iterable[Record],
     rules: Rules,
     admit: Callable[[Record, Rules], Admission],
     *,
     known_release: int = RULES_RELEASE,
-) -> Iterator[Word]:
-    """Yield the operators' words among a lane's records, for reading ahead.
+) -> Iterator[TimeOverride]:
+    """Yield the operators' overrides among a lane's records, for reading ahead.
 
     Args:
         records: Of the lane, in order.
@@ -311,6 +313,6 @@ def words_in(
     """
     for record in records:
         if may_be_heard(record):
-            word, rules = heard(record, rules, admit, known_release=known_release)
-            if word is not None:
-                yield word
+            override, rules = heard(record, rules, admit, known_release=known_release)
+            if override is not None:
+                yield override

@@ -19,7 +19,7 @@ from processors.ids import id_text
 from processors.lane.committing import BatchStore, Committer
 from processors.lane.deciding import Decided, Decider
 from processors.lane.standing import LaneContext
-from processors.lane.times import LaneTimes, by_first_offset, words_in
+from processors.lane.times import LaneTimes, by_first_offset, overrides_in
 from processors.ledger.rows import Account
 from processors.stores.rows import LaneState, Progress
 from processors.stores.shard_reader import JournalRecord, SliceRows, rows_of_slice
@@ -155,16 +155,16 @@ def _refuse_missing_keys(gate: Gate, state: LaneState) -> None:
 
 
 def _decider(parts: ReplayParts, lane: int, state: LaneState, target: int, gate: Gate) -> Decider:
-    """Return a decider that knows the operators' words on records' times before its first record (I2).
+    """Return a decider that knows the operators' time overrides before its first record (I2).
 
-    It reads the log to its end, as the live lane does, since a word on a record before the target may stand behind the
-    target.
+    It reads the log to its end, as the live lane does, since an override of a record before the target may stand
+    behind the target.
     """
     first = state.progress.next_offset
     _, end = parts.topic.bounds(lane)
     ahead = chain.from_iterable(parts.topic.read(lane, first, end))
-    words = by_first_offset(words_in(ahead, state.rules, lambda record, rules: admit(record, rules, gate)))
-    lane_times = LaneTimes(state.lane_times, words, next_offset=first, let_pass_below=target)
+    overrides = by_first_offset(overrides_in(ahead, state.rules, lambda record, rules: admit(record, rules, gate)))
+    lane_times = LaneTimes(state.lane_times, overrides, next_offset=first, let_pass_below=target)
     return Decider(parts.make_context(lane), state, lane_times, lacking=partial(why_lacking, gate.keyring))
 
 

@@ -74,9 +74,9 @@ def select_system_accounts(session: Session, lane: int) -> dict[SystemKey, int]:
 
 
 def select_lane_times(session: Session, lane: int) -> dict[int, TimeTold]:
-    """Return the times of records by operators' words that are in force, by the first offset of each stretch (I2)."""
+    """Return the times of records by the overrides that are in force, by the first offset of each stretch (I2)."""
     rows = session.query(
-        # An older release, whose words are about one record each, does not know the last one's column.
+        # An older release, whose overrides are about one record each, does not know the last one's column.
         "SELECT lane_offset, COALESCE(last_offset, lane_offset), time_ms FROM lane_time "
         f"WHERE lane = {lane} ORDER BY lane_offset",
         "reading lane times",

@@ -58,7 +58,7 @@ class BatchDigest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimeTold:
-    """The time that a stretch of records has by an operator's word, ms since the epoch; to ``last_offset`` (I2)."""
+    """The time that a stretch of records has by a time override, ms since the epoch; to ``last_offset`` (I2)."""
 
     last_offset: int
     time_ms: int

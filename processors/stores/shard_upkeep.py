@@ -1,4 +1,4 @@
-"""What is done to a shard beside its lanes' own writes: findings, slices, old rows, an operator's word on a stop."""
+"""What is done to a shard beside its lanes' own writes: findings, slices, old rows, an operator's restart of a lane."""
 
 from __future__ import annotations
 

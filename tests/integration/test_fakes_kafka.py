@@ -13,7 +13,7 @@ from processors.faults import Fault, Fenced, LaneStopped, StopCode
 from processors.lane.lane import LaneLog
 from processors.lane.log import TopicLaneLog
 from processors.lane.publishing import Publisher
-from processors.lane.times import words_in
+from processors.lane.times import overrides_in
 from processors.ledger.commands import SetLaneTime
 from processors.ledger.rules import Rules
 from processors.streams.connection import KafkaAddress
@@ -411,7 +411,7 @@ def test_operators_words_are_found_ahead_and_read_once(kafka: Kafka) -> None:
 
     records, end = log.control_ahead(0)
     gate = Gate(keyring=KEYRING, lane=0, lanes=1)
-    words = words_in(records, Rules(version=1), lambda record, rules: admit(record, rules, gate))
+    words = overrides_in(records, Rules(version=1), lambda record, rules: admit(record, rules, gate))
 
     assert [(word.record.offset, word.first_offset, word.last_offset, word.time_ms) for word in words] == [
         (1, 7, 9, 70),

@@ -254,10 +254,10 @@ class Checker:
         """
         live = self.models[lane]
         live.hear(self._written(lane))
-        if not live.words:
+        if not live.control_records:
             return
         replay = LaneModel(self._contexts[lane], live.rules, OTHER_GATE.keyring, OTHER_GATE.confluent)
-        replay.hear(live.words)
+        replay.hear(live.control_records)
         for record in live.met_records.values():
             replay.decide(record)
             state, again = live.states[replay.next_offset], replay.states[replay.next_offset]

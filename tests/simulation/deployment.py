@@ -97,8 +97,8 @@ class Deployment:
         """Return a ring that signs with any key; before the log names keys, with that which all files have."""
         return replace(EVERY_KEY, signing=self._rng.choice(("k1", *LATER_KEYS) if self.is_named else ("k1",)))
 
-    def far_word(self) -> bytes:
-        """Return a word, by the schema of either release, that tells nothing."""
+    def far_override(self) -> bytes:
+        """Return an override, by the schema of either release, that tells nothing."""
         release = self._rng.choice((1, RULES_RELEASE))
         last = None if release == 1 else FAR
         return encode_command(SetLaneTime(bytes(16), FAR, 1, last), release=release)
@@ -109,7 +109,7 @@ class Deployment:
         if not self._environment.options.rolling_upgrades or value is None:
             return operation
         if rng.random() < 0.04:
-            value = self.far_word()
+            value = self.far_override()
         if value.startswith(MARKER) and rng.random() < 0.3:
             number = rng.choice((7, 9, 12)) if self.is_named else 7
             value = b"\0" + number.to_bytes(4, "big") + value[PREFIX_BYTES:]

@@ -317,7 +317,9 @@ class Environment:
         code, _ = self.database.tables.stops.get(lane, (None, ""))
         if code is not None and code in self.stop_codes.get(lane, self.may_stop):
             return code in _STOPS_OF_A_LOST_LOG or self._is_published(lane, progress.next_offset)
-        if code is StopCode.CLOCK_AHEAD and lane in self.stop_codes:  # the operator's word was lost with the log, too
+        if (
+            code is StopCode.CLOCK_AHEAD and lane in self.stop_codes
+        ):  # the operator's override was lost with the log, too
             return (lane, progress.next_offset) in self.operator.told
         log = self.broker.log(self.shard_topic, lane)
         return lane not in self.stop_codes and progress.next_offset == log.next_offset == self.checker.published[lane]

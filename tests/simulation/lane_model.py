@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from processors.faults import LaneStopped
 from processors.lane.deciding import Decider, UndecidedError, needs_of
 from processors.lane.standing import LaneContext
-from processors.lane.times import LaneTimes, Word, heard, may_be_heard
+from processors.lane.times import LaneTimes, TimeOverride, heard, may_be_heard
 from processors.ledger.rules import RULES_RELEASE, Rules
 from processors.stores.rows import LaneState, Progress
 from processors.wire.admission import Admission, Gate, admit
@@ -32,7 +32,9 @@ class LaneModel:
     ) -> None:
         self.answers: dict[int, list[OutRecord]] = {}
         self.rules = rules  # those it began with
-        self.words: list[Record] = []  # of operators on times and rules, as heard, even if the log lost them since
+        self.control_records: list[
+            Record
+        ] = []  # of operators on times and rules, as heard, even if the log lost them since
         self.met_records: dict[int, Record] = {}
         self.met: set[tuple[int, int]] = (
             set()
@@ -52,7 +54,7 @@ class LaneModel:
             published_time_ms=0,
         )
         self.states = {0: progress}
-        self._words: dict[int, list[Word]] = {}
+        self._overrides: dict[int, list[TimeOverride]] = {}
         self._heard_to = 0
         self.heard_rules = rules  # in force there
         self._decider = Decider(
@@ -69,7 +71,7 @@ class LaneModel:
                 stop_detail="",
             ),
             # Whoever met a record ahead of his clock waited or was told.
-            LaneTimes({}, self._words, next_offset=0, let_pass_below=1 << 62),
+            LaneTimes({}, self._overrides, next_offset=0, let_pass_below=1 << 62),
         )
 
     @property
@@ -77,16 +79,16 @@ class LaneModel:
         return self._decider.standing.next_offset
 
     def hear(self, records: Iterable[Record]) -> None:
-        """Hear the operators' words among records of the log, in order; those that were heard are passed over (I2)."""
+        """Take in the operators' records in the log, in order; those that were taken in are passed over (I2)."""
         for record in records:
             if record.offset < self._heard_to:
                 continue
             self._heard_to = record.offset + 1
             if may_be_heard(record):
-                self.words.append(record)
-                word, self.heard_rules = heard(record, self.heard_rules, self.admit, known_release=RULES_RELEASE)
-                if word is not None:
-                    self._words.setdefault(word.first_offset, []).append(word)
+                self.control_records.append(record)
+                override, self.heard_rules = heard(record, self.heard_rules, self.admit, known_release=RULES_RELEASE)
+                if override is not None:
+                    self._overrides.setdefault(override.first_offset, []).append(override)
 
     def admit(self, record: Record, rules: Rules) -> Admission:
         """Say what a record of the lane is under some rules."""

@@ -12,7 +12,7 @@ from processors.lane.deciding import Decided, Decider, _Batch
 from processors.lane.gate import LaneGate
 from processors.lane.lane import Lane, LaneParts
 from processors.lane.publishing import Publisher
-from processors.lane.times import WordsAhead
+from processors.lane.times import OverridesAhead
 from processors.ledger.book import Book, Keys, Rows
 from processors.ledger.commands import Command
 from processors.ledger.outcomes import Status
@@ -285,13 +285,13 @@ class DeciderThatTrustsBrokersClocks(Decider):
 
 
 class LogWithoutReadingAhead(FakeLaneLog):
-    """I2: the operator's word is met only in its turn."""
+    """I2: the operator's override is met only in its turn."""
 
     def control_ahead(self, from_offset: int) -> tuple[list[Record], int]:
         return [], super().control_ahead(from_offset)[1]
 
 
-class _AheadOfAStop(WordsAhead):
+class _AheadOfAStop(OverridesAhead):
     """Reads only while its lane is stopped."""
 
     stopped = False
@@ -326,14 +326,14 @@ class LaneThatLooksOnce(Lane):
 
 
 class StoreThatForgetsToWait(FakeLaneStore):
-    """I2: a lane that is started again has not waited for a word."""
+    """I2: a lane that is started again has not waited for an override."""
 
     def take_over(self, topic_id: bytes) -> LaneState:
         return replace(super().take_over(topic_id), waiting_at=None)
 
 
 class StoreThatForgetsTimes(FakeLaneStore):
-    """I2: the operator's word is kept in memory."""
+    """I2: the operator's override is kept in memory."""
 
     def end(self, write: BatchWrite | None) -> None:
         super().end(write if write is None else replace(write, lane_times={}))

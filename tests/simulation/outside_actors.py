@@ -134,14 +134,14 @@ class Supervisor(Actor):
 class Operator(Actor):
     """Tells the time of records that a broker stamped wrongly (I2): as the command line does, and also otherwise.
 
-    The command line looks where a lane waits, and writes a word on that record and those after it some time later. Now
-    and then a lane is only started again, which ends no wait, the word comes while the broker's clock is still wrong,
-    or somebody writes a word that no lane waits for.
+    The command line looks where a lane waits, and writes an override of that record and those after it some time later.
+    Now and then a lane is only started again, which ends no wait, the override comes while the broker's clock is still
+    wrong, or somebody writes an override that no lane waits for.
     """
 
     def __init__(self, environment: Environment) -> None:
         super().__init__("operator", None)
-        self.told: set[tuple[int, int]] = set()  # lane and offset of words that were written with the clocks right
+        self.told: set[tuple[int, int]] = set()  # lane and offset of overrides that were written with the clocks right
         self._environment = environment
         self._meant: list[tuple[int, int]] = []  # what the command line saw, and has not written yet
 
@@ -164,11 +164,11 @@ class Operator(Actor):
                 self._stray(lane)
 
     def _is_of_the_first_release(self, lane: int) -> bool:
-        """Say whether it matters, under a lane's rules, when it looks, and a word is about one record."""
+        """Say whether it matters, under a lane's rules, when it looks, and an override is about one record."""
         known = self._environment.database.tables.rules_of(lane)
         return (list(known.values())[-1] if known else self._environment.options.rules).release == 1
 
-    def _help_by_single_words(self, lane: int) -> None:
+    def _help_by_single_overrides(self, lane: int) -> None:
         """Tell records one by one, that at which the lane stands last, so that it meets none untold."""
         environment = self._environment
         environment.clock.broker_ahead_ms = 0
@@ -197,7 +197,7 @@ class Operator(Actor):
     def _help(self, lane: int) -> None:
         environment, rng = self._environment, self._environment.rng
         if self._is_of_the_first_release(lane):
-            self._help_by_single_words(lane)
+            self._help_by_single_overrides(lane)
             return
         if environment.healed or rng.random() < 0.7:
             environment.clock.broker_ahead_ms = 0
@@ -211,7 +211,7 @@ class Operator(Actor):
             self._release(lane, stopped_at)
 
     def _is_passed(self, lane: int, offset: int) -> bool:
-        """Say whether a record's own stamp is over, so that a word may say that it is right."""
+        """Say whether a record's own stamp is over, so that an override may say that it is right."""
         environment = self._environment
         stamps = {
             entry.offset: entry.timestamp_ms for entry in environment.broker.log(environment.shard_topic, lane).entries

@@ -185,7 +185,7 @@ def test_simulation_notices_a_lane_that_reads_ahead_only_where_it_stopped() -> N
 
 
 @pytest.mark.rule("I2")
-def test_simulation_notices_a_lane_that_looks_only_once_for_words() -> None:
+def test_simulation_notices_a_lane_that_looks_only_once_for_overrides() -> None:
     assert notices(Components(lane=mutations.LaneThatLooksOnce), with_late_lanes)
 
 
@@ -220,7 +220,7 @@ def test_simulation_notices_a_wait_that_is_forgotten() -> None:
 
 
 @pytest.mark.rule("I2")
-def test_simulation_notices_an_operators_word_that_is_not_stored() -> None:
+def test_simulation_notices_an_operators_override_that_is_not_stored() -> None:
     disruptions = with_disruptions(Disruption.BROKER_CLOCK, Disruption.TIME_PASSES, Disruption.KILL)
     assert notices(Components(store=mutations.StoreThatForgetsTimes), disruptions)
 

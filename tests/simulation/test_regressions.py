@@ -115,10 +115,10 @@ class Worker:
             del self.database.tables.journal[number]
 
     def tell(self, offset: int, time_ms: int, *, last: int | None = None) -> None:
-        """Write an operator's word on the time of a record, or of it and those after it."""
+        """Write an operator's override of the time of a record, or of it and those after it."""
         last = offset if last is None else last
-        word = SetLaneTime(command_id=bytes(16), lane_offset=offset, time_ms=time_ms, last_offset=last)
-        self.write(encode_command(word))
+        override = SetLaneTime(command_id=bytes(16), lane_offset=offset, time_ms=time_ms, last_offset=last)
+        self.write(encode_command(override))
 
     def read(self) -> list[Record]:
         records, _ = self.consumer.poll(100, 0)

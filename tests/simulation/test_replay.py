@@ -76,7 +76,7 @@ def forge_published_digest(worker: Worker) -> None:
 
 
 @pytest.mark.rule("I2")
-def test_a_replay_knows_the_word_that_stands_behind_its_target() -> None:
+def test_a_replay_knows_the_override_that_stands_behind_its_target() -> None:
     worker = Worker.begin()
     worker.broker.topic(TOPIC).append_time = False
     worker.write()
@@ -101,7 +101,7 @@ def test_a_replay_knows_the_word_that_stands_behind_its_target() -> None:
 
 @pytest.mark.rule("I2")
 @pytest.mark.parametrize("first_last", [0, 2])
-def test_a_replay_decides_as_the_lane_did_whenever_that_looked_for_words(first_last: int) -> None:
+def test_a_replay_decides_as_the_lane_did_whenever_that_looked_for_overrides(first_last: int) -> None:
     worker = Worker.begin()
     for ahead_ms in (2 * HOUR_MS, 50_000, 50_000):
         worker.clock.broker_ahead_ms = ahead_ms

@@ -72,7 +72,9 @@ class UpgradeNemesis(Actor):
     def _stray(self, lane: int) -> None:
         """Write a record of either release's schema, signed by any key."""
         environment = self._environment
-        write_to_lane(environment, lane, environment.deployment.far_word(), keyring=environment.deployment.some_key())
+        write_to_lane(
+            environment, lane, environment.deployment.far_override(), keyring=environment.deployment.some_key()
+        )
 
     # ------------------------------------------------------------------ machines
 

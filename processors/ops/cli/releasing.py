@@ -14,7 +14,7 @@ import typer
 
 from processors.client import Client, NoAnswer
 from processors.faults import WAITING_FOR_A_TIME
-from processors.lane.times import RANGES_SINCE, WORD_AHEAD_MS
+from processors.lane.times import OVERRIDE_AHEAD_MS, RANGES_SINCE
 from processors.ledger.commands import SetLaneTime
 from processors.ledger.rules import newest_of
 from processors.ops import addresses, assembly
@@ -42,7 +42,7 @@ from processors.streams.topics import TopicAdmin, shard_topic
 from processors.wire.records import Record
 from processors.wire.results import Result
 
-LOOK_S = 0.5  # how often it is looked where the lane stands; a stopped one looks for the word every 2 s
+LOOK_S = 0.5  # how often it is looked where the lane stands; a stopped one looks for the override every 2 s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +120,7 @@ def _one_time(offsets: range | None, time_ms: int | None, all_ms: int | None) ->
 
 
 def _waits_at(place: _Place, offsets: range | None) -> int:
-    """Return the record for whose time the lane waits; refuse a word that no lane waits for."""
+    """Return the record for whose time the lane waits; refuse an override that no lane waits for."""
     stands = place.position()
     if stands is None or stands.stop_code not in WAITING_FOR_A_TIME:
         raise typer.BadParameter(
@@ -139,7 +139,7 @@ def _refuse_untrue(place: _Place, first: int, told_ms: int) -> None:
     record = next(_records(place, first, first + 1), None)
     if record is None or not record.append_time or told_ms >= record.timestamp_ms:
         return
-    if record.timestamp_ms <= time.time_ns() // 1_000_000 + WORD_AHEAD_MS:
+    if record.timestamp_ms <= time.time_ns() // 1_000_000 + OVERRIDE_AHEAD_MS:
         stamp = show_time(record.timestamp_ms)
         raise typer.BadParameter(
             f"offset {first} has the broker's time {stamp}, which is over, or will be within two minutes: it stays. "
@@ -181,7 +181,7 @@ def _tell(place: _Place, first: int, last: int, told_ms: int, *, within_s: int, 
 
 
 def _how_far(lane: int, first: int, reached: int, stop: str, within_s: int) -> str:
-    """Say where a lane stands that has not reached the word itself."""
+    """Say where a lane stands that has not reached the override itself."""
     if reached > first:
         went = f"lane {lane} went past {reached - 1}"
         return f"{went}, stopped at {reached}: {stop}, see `balance lane show`" if stop else f"{went}, and goes on"
@@ -192,16 +192,18 @@ def _how_far(lane: int, first: int, reached: int, stop: str, within_s: int) -> s
 
 
 def _write(client: Client, place: _Place, offsets: range, told_ms: int) -> Future[Result]:
-    """Write the word, or a word for each record where the lane's rules know no other; return the last one's answer."""
+    """Write the override, or one for each record where the lane's rules know no other; return the last one's answer."""
     if place.release() >= RANGES_SINCE:
-        word = SetLaneTime(command_id=client.new_id(), lane_offset=offsets[0], time_ms=told_ms, last_offset=offsets[-1])
-        return client.submit_control(word, shard=place.shard, lane=place.lane)
-    words = [
+        override = SetLaneTime(
+            command_id=client.new_id(), lane_offset=offsets[0], time_ms=told_ms, last_offset=offsets[-1]
+        )
+        return client.submit_control(override, shard=place.shard, lane=place.lane)
+    overrides = [
         SetLaneTime(command_id=client.new_id(), lane_offset=offset, time_ms=told_ms) for offset in offsets[:OFFSETS_MAX]
     ]
     # All before the first answer: the lane answers none of them before it has passed the last of these records.
     submit = partial(client.submit_control, shard=place.shard, lane=place.lane, release=place.release())
-    return [submit(word) for word in words][-1]
+    return [submit(override) for override in overrides][-1]
 
 
 def _await(place: _Place, first: int, told: Future[Result]) -> bool:

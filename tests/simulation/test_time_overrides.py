@@ -1,4 +1,4 @@
-"""When an operator's word on records' times counts, whenever the lane looks for it (I2)."""
+"""When an operator's override of records' times counts, whenever the lane looks for it (I2)."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_lane_stopped_by_a_producers_time_goes_on_once_it_is_told_the_records_
 
 
 @pytest.mark.rule("I2")
-def test_a_word_on_a_record_that_was_decided_by_its_stamp_changes_nothing_when_it_is_decided_again() -> None:
+def test_an_override_of_a_record_that_was_decided_by_its_stamp_changes_nothing_when_it_is_decided_again() -> None:
     worker = Worker.begin()
     worker.lane.assign()
     backup = worker.database.tables.backup()
@@ -79,7 +79,7 @@ def test_a_word_on_a_record_that_was_decided_by_its_stamp_changes_nothing_when_i
 
 @pytest.mark.rule("I2")
 @pytest.mark.parametrize("append_time", [True, False])
-def test_a_word_never_moves_a_lanes_time_on_further_than_its_own_stamp(append_time: bool) -> None:
+def test_an_override_never_moves_a_lanes_time_on_further_than_its_own_stamp(append_time: bool) -> None:
     worker = Worker.begin()
     worker.clock.broker_ahead_ms = 2 * HOUR_MS
     worker.broker.topic(TOPIC).append_time = append_time
@@ -96,7 +96,7 @@ def test_a_word_never_moves_a_lanes_time_on_further_than_its_own_stamp(append_ti
 
 
 @pytest.mark.rule("I2")
-def test_an_operators_word_is_kept_for_owners_whose_clock_has_passed_the_record() -> None:
+def test_an_operators_override_is_kept_for_owners_whose_clock_has_passed_the_record() -> None:
     worker = Worker.begin()
     worker.clock.broker_ahead_ms = 2 * HOUR_MS
     worker.write(count=2)
@@ -119,7 +119,7 @@ def test_an_operators_word_is_kept_for_owners_whose_clock_has_passed_the_record(
 
 @pytest.mark.rule("I2")
 @pytest.mark.parametrize("ahead_ms", [30_000, 90_000, 2 * HOUR_MS])
-def test_records_after_the_one_that_stopped_the_lane_have_the_time_of_the_same_word(ahead_ms: int) -> None:
+def test_records_after_the_one_that_stopped_the_lane_have_the_time_of_the_same_override(ahead_ms: int) -> None:
     worker = stopped_ahead(2 * HOUR_MS, ahead_ms, ahead_ms)
     worker.clock.advance(1_000)
     worker.tell(0, START_MS + 7, last=2)
@@ -127,11 +127,11 @@ def test_records_after_the_one_that_stopped_the_lane_have_the_time_of_the_same_w
     assert worker.stop() is None
 
     assert worker.database.tables.lane_times == {(0, 0): TimeTold(last_offset=2, time_ms=START_MS + 7)}
-    assert worker.database.tables.progress[0].last_time_ms == START_MS + 1_000  # the word's own
+    assert worker.database.tables.progress[0].last_time_ms == START_MS + 1_000  # the override's own
 
 
 @pytest.mark.rule("I2")
-def test_a_word_is_about_records_before_it_only() -> None:
+def test_an_override_is_about_records_before_it_only() -> None:
     worker = stopped_ahead(2 * HOUR_MS)
     worker.tell(0, START_MS, last=1 << 40)
     worker.clock.advance(5_000)
@@ -144,7 +144,7 @@ def test_a_word_is_about_records_before_it_only() -> None:
 
 
 @pytest.mark.rule("I2")
-def test_a_word_that_does_not_begin_where_the_lane_waits_counts_for_nothing() -> None:
+def test_an_override_that_does_not_begin_where_the_lane_waits_counts_for_nothing() -> None:
     worker = stopped_ahead(2 * HOUR_MS, 2 * HOUR_MS)
     worker.tell(1, START_MS, last=1)
 
@@ -156,7 +156,7 @@ def test_a_word_that_does_not_begin_where_the_lane_waits_counts_for_nothing() ->
 
 @pytest.mark.rule("I2")
 @pytest.mark.parametrize("stops", [None, (StopCode.BUG, "of another release")], ids=["restart", "another stop"])
-def test_a_lane_that_waited_for_a_word_waits_however_it_was_started_again(
+def test_a_lane_that_waited_for_an_override_waits_however_it_was_started_again(
     stops: tuple[StopCode, str] | None,
 ) -> None:
     worker = stopped_ahead(2 * HOUR_MS)
@@ -173,7 +173,7 @@ def test_a_lane_that_waited_for_a_word_waits_however_it_was_started_again(
 
 
 @pytest.mark.rule("I2")
-def test_a_lane_whose_record_has_its_time_by_now_goes_on_by_the_stamp_that_a_word_confirms() -> None:
+def test_a_lane_whose_record_has_its_time_by_now_goes_on_by_the_stamp_that_an_override_confirms() -> None:
     worker = stopped_ahead(2 * HOUR_MS)
     worker.clock.advance(3 * HOUR_MS)
     worker.tell(0, worker.clock.now_ms)
@@ -184,7 +184,7 @@ def test_a_lane_whose_record_has_its_time_by_now_goes_on_by_the_stamp_that_a_wor
 
 
 @pytest.mark.rule("I2")
-def test_a_word_that_came_while_the_brokers_clock_was_still_wrong_counts_for_nothing() -> None:
+def test_an_override_that_came_while_the_brokers_clock_was_still_wrong_counts_for_nothing() -> None:
     worker = stopped_ahead(2 * HOUR_MS)
     worker.clock.broker_ahead_ms = 2 * HOUR_MS
     worker.tell(0, START_MS)
@@ -197,7 +197,7 @@ def test_a_word_that_came_while_the_brokers_clock_was_still_wrong_counts_for_not
 
 
 @pytest.mark.rule("I2")
-def test_a_word_in_the_log_is_known_to_a_restored_database_that_lost_the_group_offset_too() -> None:
+def test_an_override_in_the_log_is_known_to_a_restored_database_that_lost_the_group_offset_too() -> None:
     worker = Worker.begin()
     worker.lane.assign()
     backup = worker.database.tables.backup()
@@ -218,7 +218,9 @@ def test_a_word_in_the_log_is_known_to_a_restored_database_that_lost_the_group_o
 
 
 @pytest.mark.rule("I2")
-def test_a_record_that_came_after_the_lane_began_has_the_time_of_a_word_that_the_lane_could_not_know_then() -> None:
+def test_a_record_that_came_after_the_lane_began_has_the_time_of_an_override_that_the_lane_could_not_know_then() -> (
+    None
+):
     worker = Worker.begin()
     worker.lane.assign()
     worker.clock.broker_ahead_ms = 2 * HOUR_MS
@@ -235,7 +237,7 @@ def test_a_record_that_came_after_the_lane_began_has_the_time_of_a_word_that_the
 
 
 @pytest.mark.rule("I2")
-def test_a_stopped_lane_reads_what_is_ahead_once_and_keeps_only_words_of_it() -> None:
+def test_a_stopped_lane_reads_what_is_ahead_once_and_keeps_only_overrides_of_it() -> None:
     worker = stopped_ahead(2 * HOUR_MS)
     worker.write(count=500)
     log = worker.parts.log
@@ -252,7 +254,7 @@ def test_a_stopped_lane_reads_what_is_ahead_once_and_keeps_only_words_of_it() ->
 
 @pytest.mark.rule("I2")
 @pytest.mark.rule("I6")
-def test_under_rules_of_the_first_release_a_word_is_about_one_record_and_bounded_by_the_records_stamp() -> None:
+def test_under_rules_of_the_first_release_an_override_is_about_one_record_and_bounded_by_the_records_stamp() -> None:
     worker = Worker.begin()
     worker.database.rules = replace(worker.database.rules, release=1)
     worker.clock.broker_ahead_ms = 2 * HOUR_MS
