@@ -160,7 +160,7 @@ class AnsweringAgain:
                 )
 
     def _recomputed(self, admission: Admission, command: Command, book: Book) -> OutRecord:
-        """Return the answer of a command that left no row: a function of record, lane time and journal (L4)."""
+        """Return the answer to a command that left no row: a function of record, lane time and journal (L4)."""
         context, standing = self._context, self._standing
         offset = admission.record.offset
         book.rules = self._gate.rules_at(offset)
@@ -169,7 +169,7 @@ class AnsweringAgain:
         first = known.get(key)
         if first is not None and first.lane_offset > offset:  # nothing was known of it yet
             book.decisions = {key: None}
-        answer = identify(
+        verdict = identify(
             book,
             root=admission.root,
             command_id=command.command_id,
@@ -177,17 +177,17 @@ class AnsweringAgain:
             now_ms=standing.lane_time_ms,
         )
         book.decisions = known
-        if isinstance(answer, Duplicate):
+        if isinstance(verdict, Duplicate):
             result = encode_duplicate(
                 context.identity,
-                answer.first.result,
+                verdict.first.result,
                 offset=offset,
                 index=0,
                 lane_time_ms=standing.lane_time_ms,
                 rules=book.rules,
                 admission=admission,
             )
-        elif answer is None or answer.journalled:
+        elif verdict is None or verdict.journalled:
             raise LaneStopped(StopCode.LOG_REWRITTEN, f"offset {offset} was decided, but has no journal row")
         else:
             result = encode_result(
@@ -198,6 +198,6 @@ class AnsweringAgain:
                 version_us=0,
                 rules=book.rules,
                 admission=admission,
-                outcome=answer,
+                outcome=verdict,
             )
         return result_record(context, admission.root, result)

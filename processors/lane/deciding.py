@@ -240,16 +240,16 @@ class Decider:
     def _command(self, admission: Admission, command: Command, batch: _Batch) -> None:
         standing = self.standing
         root, lane_time_ms = admission.root, standing.lane_time_ms
-        answer = decide(self.book, command, root=root, body_hash=admission.body_hash, now_ms=lane_time_ms)
-        if answer is None:
+        verdict = decide(self.book, command, root=root, body_hash=admission.body_hash, now_ms=lane_time_ms)
+        if verdict is None:
             batch.silent += 1
             return
-        if isinstance(answer, Duplicate):
-            self._answer_again(admission, answer, batch)
+        if isinstance(verdict, Duplicate):
+            self._answer_again(admission, verdict, batch)
             return
-        if answer.reason is not Reason.NONE:
-            batch.reasons[answer.reason] += 1
-        version_us = max(standing.version_us + 1, lane_time_ms * 1000) if answer.journalled else 0  # A2
+        if verdict.reason is not Reason.NONE:
+            batch.reasons[verdict.reason] += 1
+        version_us = max(standing.version_us + 1, lane_time_ms * 1000) if verdict.journalled else 0  # A2
         context = self._context
         result = encode_result(
             context.identity,
@@ -259,30 +259,30 @@ class Decider:
             version_us=version_us,
             rules=self.book.rules,
             admission=admission,
-            outcome=answer,
+            outcome=verdict,
         )
         command_type = TYPE_OF[type(command)]
-        headers = result_headers(command_type, answer.status, root)
+        headers = result_headers(command_type, verdict.status, root)
         partition = partition_of(root, context.results_partitions)
         batch.out.append(OutRecord(context.results_topic, partition, admission.record.key, result, headers))
-        if answer.journalled:
-            row = self._row(admission, command, answer, result, version_us)
+        if verdict.journalled:
+            row = self._row(admission, command, verdict, result, version_us)
             self._journal(batch, row)
             if type(command) not in OF_THE_SERVICE:  # no partner could repeat its id (I7)
-                self._remember(row, command_type, answer)
+                self._remember(row, command_type, verdict)
 
-    def _answer_again(self, admission: Admission, answer: Duplicate, batch: _Batch) -> None:
-        """Give the first answer's content again, as a new result (I3)."""
+    def _answer_again(self, admission: Admission, duplicate: Duplicate, batch: _Batch) -> None:
+        """Give the first result's content again, as a new result (I3)."""
         result = encode_duplicate(
             self._context.identity,
-            answer.first.result,
+            duplicate.first.result,
             offset=admission.record.offset,
             index=0,
             lane_time_ms=self.standing.lane_time_ms,
             rules=self.book.rules,
             admission=admission,
         )
-        first, context, root = answer.first, self._context, admission.root
+        first, context, root = duplicate.first, self._context, admission.root
         headers = result_headers(first.type, first.status, root)
         partition = partition_of(root, context.results_partitions)
         batch.out.append(OutRecord(context.results_topic, partition, admission.record.key, result, headers))

@@ -162,7 +162,7 @@ class CaptureHold:
 
 @dataclass(slots=True)
 class VoidHold:
-    """Release all that is left of a hold."""
+    """Free all that is left of a hold."""
 
     command_id: bytes
     address: str

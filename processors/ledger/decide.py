@@ -1,6 +1,6 @@
 """May this command happen, and what does it change? The one entry to the ledger core.
 
-No I/O, no clock, no random number: the same book, command and lane time give the same answer, anywhere (docs/design.md,
+No I/O, no clock, no random number: the same book, command and lane time decide the same, anywhere (docs/design.md,
 The core).
 """
 
@@ -38,9 +38,10 @@ from processors.ledger.refunds import refund
 from processors.ledger.rejections import rejected
 from processors.ledger.validity import why_invalid
 
-__all__ = ["Answer", "Duplicate", "decide"]
+__all__ = ["Duplicate", "Verdict", "decide"]
 
-Answer = Outcome | Duplicate | None
+Verdict = Outcome | Duplicate | None
+"""What the ledger says of a command: its outcome, or that it was decided before, or that there is nothing to do."""
 
 _C = TypeVar("_C", bound=Command)
 _OfAnyTime = Callable[[Book, Command], Outcome]
@@ -48,10 +49,10 @@ _OfNow = Callable[[Book, Command, int], Outcome]
 _ServicesOwn = Callable[[Book, Command, str, int], Outcome | None]
 
 
-def decide(book: Book, command: Command, *, root: str, body_hash: bytes, now_ms: int) -> Answer:
+def decide(book: Book, command: Command, *, root: str, body_hash: bytes, now_ms: int) -> Verdict:
     """Decide one command of a lane, and make its changes in the book.
 
-    The caller records the answer: a journalled one as the id's first decision in ``book.decisions``, so that the next
+    The caller records the outcome: a journalled one as the id's first decision in ``book.decisions``, so that the next
     command of the same id finds it (L9).
 
     Args:

@@ -70,10 +70,10 @@ def capture_hold(book: Book, command: CaptureHold, now_ms: int) -> Outcome:
 
     Args:
         book: Holds the hold, or knows that there is none.
-        command: Valid; ``amount_minor`` None takes all that is left. ``final`` releases the rest; a capture that is not
+        command: Valid; ``amount_minor`` None takes all that is left. ``final`` frees the rest; a capture that is not
             final leaves the hold open with what remains, unless nothing does.
         now_ms: Lane time: from the hold's expiry on it is HOLD_EXPIRED, seen by the expirer or not (H2); one that was
-            released then is UNKNOWN_HOLD when a window has passed since.
+            freed then is UNKNOWN_HOLD when a window has passed since.
 
     Returns:
         Accepted, one posting per level of the hold; or rejected with the first that applies of UNKNOWN_ACCOUNT,
@@ -91,8 +91,8 @@ def capture_hold(book: Book, command: CaptureHold, now_ms: int) -> Outcome:
     for account in accounts:
         if not fits(account.balance - amount_minor):
             return rejected(command, Reason.BALANCE_OVERFLOW, account)
-    released_minor = hold.remaining_minor if command.final else amount_minor
-    postings = _release(book, command, hold, released_minor, captured_minor=amount_minor)
+    freed_minor = hold.remaining_minor if command.final else amount_minor
+    postings = _free(book, command, hold, freed_minor, captured_minor=amount_minor)
     return Outcome(
         Status.ACCEPTED,
         Reason.NONE,
@@ -106,15 +106,15 @@ def capture_hold(book: Book, command: CaptureHold, now_ms: int) -> Outcome:
 
 
 def void_hold(book: Book, command: VoidHold, now_ms: int) -> Outcome:
-    """Release all that is left of a hold; refused as a capture is, but for amounts."""
+    """Free all that is left of a hold; refused as a capture is, but for amounts."""
     hold = _open_hold(book, command, now_ms)
     if isinstance(hold, Outcome):
         return hold
-    return _released(book, command, hold)
+    return _freed(book, command, hold)
 
 
 def expire_hold(book: Book, command: ExpireHold, root: str, now_ms: int) -> Outcome | None:
-    """Release a hold whose time has come; None where there is nothing to do (I7).
+    """Free what is left of a hold whose time has come; None where there is nothing to do (I7).
 
     That is: no such open hold, or before its time, or a record that is not the service's own about just that hold.
     The row stays, with nothing left in it: a late capture is told what became of the hold (H2).
@@ -126,7 +126,7 @@ def expire_hold(book: Book, command: ExpireHold, root: str, now_ms: int) -> Outc
         return None
     if command.command_id != derived_id("EXPIRE_HOLD", command.hold_id):  # I7: else its row might meet another's
         return None
-    return _released(book, command, hold)
+    return _freed(book, command, hold)
 
 
 def _open_hold(book: Book, command: CaptureHold | VoidHold, now_ms: int) -> Hold | Outcome:
@@ -152,9 +152,9 @@ def _is_about(command: CaptureHold | VoidHold | ExpireHold, hold: Hold) -> bool:
     return command.address == hold.address and command.currency == hold.currency
 
 
-def _released(book: Book, command: VoidHold | ExpireHold, hold: Hold) -> Outcome:
+def _freed(book: Book, command: VoidHold | ExpireHold, hold: Hold) -> Outcome:
     amount_minor = hold.remaining_minor
-    postings = _release(book, command, hold, amount_minor, captured_minor=0)
+    postings = _free(book, command, hold, amount_minor, captured_minor=0)
     return Outcome(
         Status.ACCEPTED,
         Reason.NONE,
@@ -166,8 +166,8 @@ def _released(book: Book, command: VoidHold | ExpireHold, hold: Hold) -> Outcome
     )
 
 
-def _release(
-    book: Book, command: CaptureHold | VoidHold | ExpireHold, hold: Hold, released_minor: int, *, captured_minor: int
+def _free(
+    book: Book, command: CaptureHold | VoidHold | ExpireHold, hold: Hold, freed_minor: int, *, captured_minor: int
 ) -> tuple[Posting, ...]:
     """Lower the held amount, and the balance by what was captured.
 
@@ -175,11 +175,11 @@ def _release(
     """
     accounts = accounts_at(book, hold.address, hold.currency, hold.levels)
     key = (root_of(hold.address), command.hold_id)
-    hold.remaining_minor -= released_minor
+    hold.remaining_minor -= freed_minor
     book.changed.holds[key] = None
     if hold.remaining_minor == 0:
         if not isinstance(command, ExpireHold):
             book.holds[key] = None
         count_open(book, accounts, -1)
     contra = Contra.SETTLEMENT if captured_minor else Contra.NONE
-    return tuple([post(book, account, contra, -captured_minor, -released_minor) for account in accounts])
+    return tuple([post(book, account, contra, -captured_minor, -freed_minor) for account in accounts])

@@ -12,7 +12,7 @@ from processors.ledger.rows import Decision
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """The command was decided before; its answer is the first decision's, given again as a new result (I3)."""
+    """The command was decided before; it is answered with the first result's content, as a new result (I3)."""
 
     first: Decision
 
@@ -30,7 +30,7 @@ def identify(book: Book, *, root: str, command_id: bytes, body_hash: bytes, now_
     Returns:
         None where the command is new and to be decided. Else a ``Duplicate``; or an outcome with IMPLAUSIBLE_ID,
         COMMAND_TOO_OLD (status UNKNOWN) or COMMAND_ID_REUSED, which leave no journal row, or COMMAND_FROM_FUTURE,
-        which leaves one in its own slice, so that a late copy gets the same answer. All are functions of record, lane
+        which leaves one in its own slice, so that a late copy is answered the same. All are functions of record, lane
         time and journal, so that they can be given again (L4).
 
     Source: rules I1, I3, I4, I5, I6.

@@ -1,4 +1,4 @@
-"""What the ledger answers: a status, a reason in order of precedence, and the postings that were made."""
+"""What the ledger decides: a status, a reason in order of precedence, and the postings that were made."""
 
 from __future__ import annotations
 
@@ -121,13 +121,13 @@ class RefusedBy:
 
 @dataclass(slots=True)
 class Outcome:
-    """A decision.
+    """What the ledger decided of one command. As an event on Kafka it is a result (``wire.results``).
 
     ``transaction_id`` is the id of the command that began the transaction; a refused command began none but its own.
-    ``amount_minor`` is what was moved, held or released, or asked for where it was refused; 0 where the command names
+    ``amount_minor`` is what was moved, held or freed, or asked for where it was refused; 0 where the command names
     none. ``related_id`` is the hold or the original that the command names, empty where it names none.
     ``remaining_minor`` is what is left of the hold, or of the original to refund. ``levels`` is the bit mask of the
-    levels of the named address that were touched. ``journalled`` is False where the answer leaves no journal row (I4,
+    levels of the named address that were touched. ``journalled`` is False where the outcome leaves no journal row (I4,
     I5, a reused id). ``policy`` and ``account_status`` are those of the named account after OPEN_ACCOUNT,
     UPDATE_ACCOUNT and GET_BALANCE, None otherwise. ``refused_by`` is None where no account is the cause of a rejection.
     Not frozen: one per command on the hot path.

@@ -1,4 +1,4 @@
-"""How a "no" is written down: a value like any other answer (L11: the book is left as it was)."""
+"""How a "no" is written down: a value like any other outcome (L11: the book is left as it was)."""
 
 from __future__ import annotations
 

@@ -77,11 +77,11 @@ class HealthServer:
         self.close()
 
 
-Answer = tuple[HTTPStatus, str, bytes]
+HttpAnswer = tuple[HTTPStatus, str, bytes]
 
 
 def _handler(process: str, pulse: Pulse, silent_max_s: float, troubles: Troubles) -> type[BaseHTTPRequestHandler]:
-    pages: dict[str, Callable[[], Answer]] = {
+    pages: dict[str, Callable[[], HttpAnswer]] = {
         "/healthz": lambda: _healthz(process, pulse, silent_max_s),
         "/readyz": lambda: _readyz(process, pulse, troubles),
         "/metrics": lambda: (HTTPStatus.OK, metrics.METRICS_CONTENT_TYPE, metrics.metrics_page(process)),
@@ -105,21 +105,21 @@ def _handler(process: str, pulse: Pulse, silent_max_s: float, troubles: Troubles
     return Handler
 
 
-def _healthz(process: str, pulse: Pulse, silent_max_s: float) -> Answer:
+def _healthz(process: str, pulse: Pulse, silent_max_s: float) -> HttpAnswer:
     alive = pulse.silent_s <= silent_max_s
     return _said(alive, process=process, alive=alive, silent_s=round(pulse.silent_s, 1))
 
 
-def _readyz(process: str, pulse: Pulse, troubles: Troubles) -> Answer:
+def _readyz(process: str, pulse: Pulse, troubles: Troubles) -> HttpAnswer:
     found = troubles.now()
     ready = pulse.ready and not any(each.loud for each in found)
     return _said(ready, process=process, ready=ready, troubles=[asdict(each) for each in found])
 
 
-def _said(good: bool, **fields: object) -> Answer:
+def _said(good: bool, **fields: object) -> HttpAnswer:
     status = HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE
     return status, _JSON, json.dumps(fields).encode() + b"\n"
 
 
-def _unknown() -> Answer:
+def _unknown() -> HttpAnswer:
     return HTTPStatus.NOT_FOUND, _JSON, b'{"pages": ["/healthz", "/readyz", "/metrics"]}\n'

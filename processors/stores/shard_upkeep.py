@@ -120,7 +120,7 @@ class ShardUpkeep:
         )
 
     def delete_expired_holds(self, lane: int, *, before_ms: int) -> int:
-        """Delete some of a lane's holds that were released at an expiry before ``before_ms``, and return how many (H2).
+        """Delete some of a lane's holds that were freed at an expiry before ``before_ms``, and return how many (H2).
 
         The caller computes ``before_ms`` from the lanes' times and the window, and repeats this until fewer than
         ``DELETE_ROWS`` were deleted.

@@ -40,9 +40,9 @@ class ResultPointer:
 
 @dataclass(slots=True)
 class Result:
-    """An answer. Fields, their meanings and units are those of ``schemas/avro/result.v2.avsc``, in the same order.
+    """A command's result: the fields of ``schemas/avro/result.v2.avsc`` in their order, with its meanings and units.
 
-    ``duplicate_of`` is None for a first answer. ``refused_by`` is None where no account is the cause of a refusal, and
+    ``duplicate_of`` is None for a first result. ``refused_by`` is None where no account is the cause of a refusal, and
     in results of version 1. ``direction``, ``policy`` and ``account_status`` are None where the type has none. ``unit``
     is the placement key (R2). It is empty, and the ingress fields are -1, where the record did not come through the
     router.

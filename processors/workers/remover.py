@@ -72,7 +72,7 @@ class Upkeep(Protocol):
         """Delete some old rows of ``refunded``, and return how many."""
 
     def delete_expired_holds(self, lane: int, *, before_ms: int) -> int:
-        """Delete some of a lane's holds that were released long ago, and return how many."""
+        """Delete some of a lane's holds that were freed long ago, and return how many."""
 
     def raise_finding(self, kind: str, subject: str, detail: str, *, now_ms: int) -> None:
         """Raise a finding, or raise it again."""
@@ -99,7 +99,7 @@ class _Lanes:
     """Where the shard's lanes stand, and which times all of them have left behind.
 
     No lane decides an id from before ``window_start_ms`` any more, or answers it from the journal; and no lane reads a
-    hold that expired before that time and was released. No lane reads the ``refunded`` row of an original from before
+    hold that expired before that time and was freed. No lane reads the ``refunded`` row of an original from before
     ``refunded_floor_ms``. Both are None where a lane has not said yet where it stands. A lane that is ``stopped`` may
     still ask for anything.
     """

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from copy import deepcopy
 
 from processors.ledger.commands import AccountStatus, Command, Policy, RecallOriginal
-from processors.ledger.decide import Answer, Duplicate
+from processors.ledger.decide import Duplicate, Verdict
 from processors.ledger.outcomes import Contra, Outcome, Reason, Status
 from processors.ledger.rows import Account
 from tests.golden.wishes import Wishes
@@ -99,7 +99,7 @@ class Story:
         seen = self._lane.system.get((level, Contra[address[1:].upper()], self._wishes.currency), 0)
         assert shown(seen, self._wishes.currency) == words.next()
 
-    def _check_answer(self, answer: Answer, expected: Words, currency: str) -> None:
+    def _check_answer(self, answer: Verdict, expected: Words, currency: str) -> None:
         word = expected.next()
         if answer is None:
             assert word == "silence"
@@ -122,7 +122,7 @@ class Story:
         if expected.take("at"):
             _check_refused_by(answer, expected, currency)
 
-    def _check_account(self, address: str, currency: str, expected: Words, answer: Answer) -> None:
+    def _check_account(self, address: str, currency: str, expected: Words, answer: Verdict) -> None:
         account = self._lane.rows.accounts[address, currency]
         while expected.left:
             fact = expected.next()

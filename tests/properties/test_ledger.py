@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from processors.faults import LaneStopped, StopCode
 from processors.ledger.commands import Adjust, Policy, RecallOriginal, UpdateAccount
-from processors.ledger.decide import Answer, Duplicate
+from processors.ledger.decide import Duplicate, Verdict
 from processors.ledger.outcomes import Outcome, Status
 from processors.ledger.rows import Account, Hold, OpenRefund, Refunded
 from tests.properties.reference import Again, Reference, StoppedError
@@ -23,7 +23,7 @@ whole_stories = settings(max_examples=80, deadline=None, suppress_health_check=[
 some_stories = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
-def sent_to(lane: SerialLane, told: Told) -> Answer | StoppedError:
+def sent_to(lane: SerialLane, told: Told) -> Verdict | StoppedError:
     """Send a record; a stop is told apart, and the lane goes on as if the record had not been."""
     try:
         return lane.send(told.sent.command, now_ms=told.sent.now_ms, root=told.sent.root)
@@ -33,7 +33,7 @@ def sent_to(lane: SerialLane, told: Told) -> Answer | StoppedError:
         return StoppedError()
 
 
-def agrees(answer: Answer | StoppedError, reference: ReferenceAnswer) -> bool:
+def agrees(answer: Verdict | StoppedError, reference: ReferenceAnswer) -> bool:
     if isinstance(answer, Duplicate):
         return isinstance(reference, Again) and answer.first.result == repr(reference.first).encode()
     if isinstance(answer, StoppedError):
@@ -196,7 +196,7 @@ def test_outcomes_do_not_depend_on_where_batches_are_cut(steps: list[Step], cuts
 
     answers = [one_by_one.batch([record])[0] for record in log]
 
-    again: list[Answer] = []
+    again: list[Verdict] = []
     rest: list[Sent] = log
     for turn in range(len(log)):
         size, new_owner = cuts[turn % len(cuts)]

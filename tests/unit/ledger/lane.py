@@ -11,7 +11,7 @@ from typing import TypeVar
 from processors.ids import derived_id, make_command_id, root_of
 from processors.ledger.book import Book, Keys, Rows
 from processors.ledger.commands import TYPE_OF, Command, ExpireHold, RecallOriginal
-from processors.ledger.decide import Answer, decide
+from processors.ledger.decide import Verdict, decide
 from processors.ledger.needs import collect_needs
 from processors.ledger.outcomes import Outcome
 from processors.ledger.rows import Decision, SystemKey
@@ -56,11 +56,11 @@ class SerialLane:
         self.book = Book(rules, {})
         self._next_offset = 0
 
-    def send(self, command: Command, *, now_ms: int = START_MS, root: str = "") -> Answer:
+    def send(self, command: Command, *, now_ms: int = START_MS, root: str = "") -> Verdict:
         """Decide one command as a batch of its own."""
         return self.batch([Sent(command=command, now_ms=now_ms, root=root)])[0]
 
-    def batch(self, records: Sequence[Sent]) -> list[Answer]:
+    def batch(self, records: Sequence[Sent]) -> list[Verdict]:
         """Decide commands on one loading of rows, and keep what was changed."""
         needs = Keys()
         for record in records:
@@ -75,7 +75,7 @@ class SerialLane:
         """Let go of every row, as a new owner of the lane has none: the next batch reads them again."""
         self.book = Book(self.rules, self.system)
 
-    def _decide(self, record: Sent) -> Answer:
+    def _decide(self, record: Sent) -> Verdict:
         command, root = record.command, record.key
         digest = body_hash(command)
         answer = decide(self.book, command, root=root, body_hash=digest, now_ms=record.now_ms)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from processors.ledger.commands import AccountStatus, Adjust, Collect, Command, Direction, TopUp
-from processors.ledger.decide import Answer
+from processors.ledger.decide import Verdict
 from processors.ledger.outcomes import Contra, Outcome, Reason, RefusedBy, Status
 from processors.ledger.rows import SystemKey
 from processors.ledger.rules import BALANCE_MINOR_MIN, Rules
@@ -21,7 +21,7 @@ def adjusted_when_frozen(direction: Direction, release: int) -> Outcome:
     return answer
 
 
-def decided(lane: SerialLane, command: Command) -> tuple[Answer, dict[SystemKey, int]]:
+def decided(lane: SerialLane, command: Command) -> tuple[Verdict, dict[SystemKey, int]]:
     """Return the answer, and by how much it changed which system accounts."""
     before = dict(lane.system)
     answer = lane.send(command)
