@@ -146,7 +146,7 @@ def run(records: list[Record], cuts: Sequence[int], *, book_accounts_max: int, a
     book_accounts_max=st.sampled_from((1, 3, 100)),
     ahead_from=st.sampled_from((1, 4, 100)),
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @pytest.mark.rule("L9")
 @pytest.mark.rule("L13")
 def test_batches_cut_anywhere_give_the_same_answers_rows_and_digest(

@@ -19,8 +19,8 @@ from tests.properties.stories import STORIES, ReferenceAnswer, Step, Told, tell
 from tests.unit.ledger.lane import Sent, SerialLane
 
 # Together below five seconds on one core: every rule about money is tried whenever someone saves a file.
-whole_stories = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-some_stories = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+whole_stories = settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow])
+some_stories = settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow])
 
 
 def sent_to(lane: SerialLane, told: Told) -> Verdict | StoppedError:

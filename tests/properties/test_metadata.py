@@ -23,7 +23,7 @@ pytestmark = pytest.mark.rule("L14")
 
 
 @given(value=_OBJECTS, indent=st.sampled_from([None, 0, 3]), ascii_only=st.booleans())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_every_spelling_of_an_object_has_one_canonical_form(
     value: object, indent: int | None, ascii_only: bool
 ) -> None:
@@ -41,7 +41,7 @@ def test_every_spelling_of_an_object_has_one_canonical_form(
 
 
 @given(metadata=st.binary(max_size=64) | st.text(alphabet='{}[]":,\\u0d8e1. ', max_size=64).map(str.encode))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_bytes_of_any_kind_are_refused_or_are_json(metadata: bytes) -> None:
     canonical = canonical_metadata(metadata)
 

@@ -205,13 +205,13 @@ def settle(read: Record) -> bool:
     return True
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.sampled_from(KINDS), st.binary(max_size=200))
 def test_any_bytes_behind_a_known_prefix_are_refused_or_read(kind: type, body: bytes) -> None:
     check_command(encode_command(example(kind))[:PREFIX_BYTES] + body)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.binary(max_size=100) | st.none(),
     st.binary(max_size=60) | st.none(),

@@ -28,7 +28,7 @@ def as_fastavro_writes(result: Result) -> dict[str, Any]:
     return {**values, **absent, "postings": postings, "duplicate_of": pointers, "refused_by": causes}
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(commands())
 def test_any_command_is_read_as_it_was_written(command: Command | Control) -> None:
     payload = encode_command(command)
@@ -37,7 +37,7 @@ def test_any_command_is_read_as_it_was_written(command: Command | Control) -> No
     assert decode_command(payload) == command
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(commands())
 def test_any_command_is_written_as_fastavro_writes_it(command: Command | Control) -> None:
     payload = encode_command(command)
@@ -48,7 +48,7 @@ def test_any_command_is_written_as_fastavro_writes_it(command: Command | Control
     assert values.keys() == {field.name for field in fields(command)}
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(LONGS, LONGS, BYTES), min_size=1, max_size=20))
 def test_any_chunk_is_written_as_fastavro_writes_it(rows: list[ChunkRow]) -> None:
     payload = encode_chunk(rows)
@@ -58,7 +58,7 @@ def test_any_chunk_is_written_as_fastavro_writes_it(rows: list[ChunkRow]) -> Non
 
 
 @pytest.mark.rule("I3")
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(commands(tuple(TYPE_OF)), IDS)
 def test_the_body_hash_is_over_what_was_decoded_and_not_the_id(command: Any, command_id: bytes) -> None:
     again: Any = decode_command(encode_command(command))
@@ -67,14 +67,14 @@ def test_the_body_hash_is_over_what_was_decoded_and_not_the_id(command: Any, com
 
 
 @pytest.mark.rule("I3")
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(commands(tuple(TYPE_OF)), commands(tuple(TYPE_OF)))
 def test_two_commands_have_one_body_hash_only_where_they_say_the_same(one: Any, other: Any) -> None:
     if replace(one, command_id=bytes(16)) != replace(other, command_id=bytes(16)):
         assert body_hash(one) != body_hash(other)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(RESULTS, RESULT_VERSIONS)
 def test_any_result_is_written_as_fastavro_writes_it(result: Result, version: int) -> None:
     payload, schema = write_result(result, version), schema_of("result", version)
@@ -84,7 +84,7 @@ def test_any_result_is_written_as_fastavro_writes_it(result: Result, version: in
     assert by_fastavro(schema, payload) is not None
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(RESULTS, RESULT_VERSIONS)
 def test_any_result_is_read_as_it_was_written_and_written_again_as_the_same_bytes(result: Result, version: int) -> None:
     payload = write_result(result, version)
@@ -95,7 +95,7 @@ def test_any_result_is_read_as_it_was_written_and_written_again_as_the_same_byte
 
 
 @pytest.mark.rule("H4")
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(RESULTS)
 def test_a_later_command_sees_of_any_result_what_it_says(result: Result) -> None:
     decision = decision_of(write_result(result))
@@ -104,7 +104,7 @@ def test_a_later_command_sees_of_any_result_what_it_says(result: Result) -> None
 
 
 @pytest.mark.rule("I3")
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(RESULTS, LONGS, LONGS)
 def test_a_duplicate_of_any_result_keeps_its_content(first: Result, offset: int, now_ms: int) -> None:
     answer = encode_duplicate(
@@ -122,7 +122,7 @@ def test_a_duplicate_of_any_result_keeps_its_content(first: Result, offset: int,
 
 
 @pytest.mark.rule("A1")
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(RESULTS, TEXTS)
 def test_two_results_that_differ_have_different_bytes(result: Result, text: str) -> None:
     if text != result.address:
