@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from processors.faults import LaneStopped, StopCode
-from processors.lane.committing import BatchStore, fence_at
+from processors.lane.committing import BatchStore
 from processors.lane.deciding import dead_letter, needs_of, result_record
 from processors.lane.gate import LaneGate
 from processors.lane.position import refuse_other_digest
@@ -64,10 +64,10 @@ class AnsweringAgain:
         self._rules = state.rules
         self._standing = begins
         self._published = published
-        self._fence = fence_at(state.progress)
-        self._stored_epoch = state.progress.leader_epoch
+        self._fence = state.progress
+        self._stored_epoch = state.progress.at.leader_epoch
         self._times = LaneTimes(
-            state.lane_times, {}, next_offset=begins.next_offset, let_pass_below=state.progress.next_offset
+            state.lane_times, {}, next_offset=begins.next_offset, let_pass_below=state.progress.at.next_offset
         )
 
     @property
@@ -78,7 +78,7 @@ class AnsweringAgain:
     @property
     def ended(self) -> bool:
         """Say whether everything below D is answered."""
-        return self._standing.next_offset == self._fence.next_offset
+        return self._standing.next_offset == self._fence.at.next_offset
 
     def answer(self, records: list[Record]) -> tuple[int, Committed | None]:
         """Answer the next records.
@@ -90,8 +90,8 @@ class AnsweringAgain:
             LaneStopped: The log or the journal is not what it was (L2, L3, L4).
             Fault: The store's.
         """
-        standing, published_to = self._standing, self._published.next_offset
-        border = published_to if standing.next_offset < published_to else self._fence.next_offset
+        standing, published_to = self._standing, self._published.at.next_offset
+        border = published_to if standing.next_offset < published_to else self._fence.at.next_offset
         # None of them below it: what is left is missing, and the first record says so (L2).
         records = records_below(records, border) or records[:1]
         admissions = self._gate.admit_again(records)
@@ -104,7 +104,7 @@ class AnsweringAgain:
             out.extend(self._one(admission, stored.get(admission.record.offset, []), book))
         if standing.next_offset == published_to:
             refuse_other_digest(self._published, standing.digest)
-        if standing.next_offset == self._fence.next_offset and standing.digest != self._fence.digest:
+        if standing.next_offset == self._fence.at.next_offset and standing.digest != self._fence.at.digest:
             raise LaneStopped(
                 StopCode.DIGEST_DIFFERS,
                 f"the journal's rows below offset {standing.next_offset} do not give its digest",

@@ -12,7 +12,7 @@ from processors.faults import Retryable
 from processors.lane.deciding import Decided, Decider, UndecidedError, needs_of
 from processors.ledger.book import Keys, Rows
 from processors.ledger.rules import Rules
-from processors.stores.rows import BatchWrite, Fence, LaneState, Progress
+from processors.stores.rows import BatchWrite, LaneState, Progress
 from processors.wire.admission import Admission
 from processors.wire.records import Record
 
@@ -25,7 +25,7 @@ AHEAD_FROM = 1_000
 class BatchStore(Protocol):
     """A lane's rows, one transaction at a time (``stores.lane_store``)."""
 
-    def begin(self, fence: Fence, write: BatchWrite | None, load: Keys, *, open_end: bool = False) -> None:
+    def begin(self, fence: Progress, write: BatchWrite | None, load: Keys, *, open_end: bool = False) -> None:
         """Start a transaction: check the fence, read the rows asked for, write, and commit.
 
         With ``open_end`` what it writes is given later, to ``end``, and may depend on the rows.
@@ -90,7 +90,7 @@ class Committer:
                 the time of a transaction, and lets MySQL work without a pause: worth it where there is a backlog.
             on_committed: Told each batch once it is durable, in order.
         """
-        self.fence = fence_at(state.progress)
+        self.fence = state.progress
         self.cut_before: int | None = None
         self._store = store
         self._decider = decider
@@ -216,10 +216,5 @@ class Committer:
         written, self._writing = self._writing, None
         self._store.finish()
         if written is not None:
-            self.fence = fence_at(written.write.progress)
+            self.fence = written.write.progress
             self._on_committed(written)
-
-
-def fence_at(progress: Progress) -> Fence:
-    """Return what a write must find: its owner, offset and digest (L1)."""
-    return Fence(next_offset=progress.next_offset, digest=progress.digest, owner_epoch=progress.owner_epoch)

@@ -13,7 +13,7 @@ from typing import assert_never
 
 from processors.faults import LaneStopped, StopCode
 from processors.ids import slice_of, slice_of_id
-from processors.lane.standing import LaneContext, Standing, chain_digest, is_redelivery, meet
+from processors.lane.standing import LaneContext, chain_digest, is_redelivery, meet, standing_at
 from processors.lane.times import RANGES_SINCE, LaneTimes, override_of
 from processors.ledger.addresses import chain
 from processors.ledger.book import Book, Keys
@@ -144,14 +144,7 @@ class Decider:
         """
         progress = state.progress
         self.book = Book(state.rules, state.system)
-        self.standing = Standing(
-            next_offset=progress.next_offset,
-            leader_epoch=progress.leader_epoch,
-            lane_time_ms=progress.last_time_ms,
-            version_us=progress.version_us,
-            digest=progress.digest,
-            ingress=dict(state.ingress),
-        )
+        self.standing = standing_at(progress.at, version_us=progress.version_us, ingress=state.ingress)
         self.lane_times = lane_times
         self._context = context
         self._lacking = lacking
@@ -212,12 +205,9 @@ class Decider:
         return Progress(
             lane=self._context.lane,
             topic_id=self._progress.topic_id,
-            next_offset=standing.next_offset,
-            leader_epoch=standing.leader_epoch,
             owner_epoch=self._progress.owner_epoch,
-            last_time_ms=standing.lane_time_ms,
+            at=standing.at,
             version_us=standing.version_us,
-            digest=standing.digest,
             published_offset=published[0],
             published_time_ms=published[1],
         )

@@ -23,7 +23,7 @@ from processors.lane.publishing import Committed, Publisher, PublishStage
 from processors.lane.standing import LaneContext
 from processors.lane.times import LaneTimes, OverridesAhead
 from processors.ledger.rules import RESULT_VERSION, Rules
-from processors.stores.rows import BatchDigest, LaneState
+from processors.stores.rows import Border, LaneState
 from processors.wire.admission import Admission, Gate, admit
 from processors.wire.positions import GroupPosition
 from processors.wire.records import Record, records_below
@@ -38,7 +38,7 @@ class LaneStore(AnswersStore, Protocol):
     def owner_epoch(self) -> int:
         """Read the owner epoch as it is now (L5)."""
 
-    def last_border(self, at_most: int) -> BatchDigest | None:
+    def last_border(self, at_most: int) -> Border | None:
         """Return the lane's state at the last batch border up to an offset, if one is still known."""
 
     def stop(self, code: StopCode, detail: str) -> None:
@@ -136,7 +136,7 @@ class Lane:
             ahead_from=parts.ahead_from,
             on_committed=self._committed,
         )
-        self._decided_before = progress.next_offset  # D at the assignment
+        self._decided_before = progress.at.next_offset  # D at the assignment
         self._published_at = published  # P at the assignment
         self.publishing = PublishStage(self._publisher, published, parts.observe_published)
         start, epoch = self._begin_at(published, state)
@@ -150,26 +150,26 @@ class Lane:
         """
         progress = state.progress
         self._again: AnsweringAgain | None = None
-        self._again_from = (published.next_offset, published.lane_time_ms)
-        if published.next_offset >= progress.next_offset:
-            return progress.next_offset, progress.leader_epoch
-        parts, begins = self._parts, standing_up_to(self._parts.store, published.next_offset)
+        self._again_from = (published.at.next_offset, published.at.lane_time_ms)
+        if published.at.next_offset >= progress.at.next_offset:
+            return progress.at.next_offset, progress.at.leader_epoch
+        parts, begins = self._parts, standing_up_to(self._parts.store, published.at.next_offset)
         start = begins.next_offset
         self._again_from = (start, begins.lane_time_ms)
         self._again = AnsweringAgain(parts.context, parts.store, self._gate, state, begins=begins, published=published)
-        if start < published.next_offset:
+        if start < published.at.next_offset:
             return start, -1
         refuse_other_digest(published, begins.digest)
-        return start, published.leader_epoch
+        return start, published.at.leader_epoch
 
     def _times_ahead(self, state: LaneState, published: GroupPosition) -> LaneTimes:
         """Return what is known of records' times from D on, after a look at the whole log (I2)."""
-        next_offset = state.progress.next_offset
+        next_offset = state.progress.at.next_offset
         times = LaneTimes(
             state.lane_times,
             self._ahead.by_first,
             next_offset=next_offset,
-            let_pass_below=published.next_offset,
+            let_pass_below=published.at.next_offset,
             waiting_at=state.waiting_at,
         )
         times.looked_ms = self._ahead.look(next_offset, state.rules)
@@ -188,7 +188,7 @@ class Lane:
                 f"the shard's topic has id {topic_id.hex()}, this process began with "
                 f"{self._parts.context.identity.incarnation.hex()}: start it again",
                 stored=True,
-                next_offset=state.progress.next_offset,
+                next_offset=state.progress.at.next_offset,
             )
         rules = state.rules
         known_release = self._parts.context.known_release
@@ -199,13 +199,15 @@ class Lane:
                 f"known here: {known_release} and {RESULT_VERSION}. Start the newer release",
             )
         if state.stop_code is not None and not self._may_go_on(state, state.stop_code):
-            raise LaneStopped(state.stop_code, state.stop_detail, stored=True, next_offset=state.progress.next_offset)
+            raise LaneStopped(
+                state.stop_code, state.stop_detail, stored=True, next_offset=state.progress.at.next_offset
+            )
 
     def _may_go_on(self, state: LaneState, code: StopCode) -> bool:
         """Say whether the time override has come for which the lane waits (I2). Its next commit ends the stop."""
         if code not in WAITING_FOR_A_TIME:
             return False
-        offset = state.progress.next_offset
+        offset = state.progress.at.next_offset
         self._ahead.look(offset, state.rules)
         heard = LaneTimes(state.lane_times, self._ahead.by_first, next_offset=offset, let_pass_below=0)
         return heard.heard_at(offset, state.rules.release)
@@ -230,7 +232,7 @@ class Lane:
     @property
     def next_offset(self) -> int:
         """Return D: the first record that is not committed."""
-        return self._committer.fence.next_offset
+        return self._committer.fence.at.next_offset
 
     def turn(self, records: list[Record]) -> int:
         """Take the next records, and move those before them on: to be decided, committed, handed to the publish stage.
@@ -261,7 +263,7 @@ class Lane:
                 self.publishing.offer(answered)
             return taken
         self._refuse_rewritten_below_published(records)
-        for border in (self._published_at.next_offset, self._cut_before):  # at P the digests are compared (L4)
+        for border in (self._published_at.at.next_offset, self._cut_before):  # at P the digests are compared (L4)
             # Where a gap lies before the border, the first record is beyond it already: it stops the lane (L2).
             if border is not None and records and records[0].offset < border:
                 records = records_below(records, border)
@@ -321,24 +323,24 @@ class Lane:
     def _committed(self, batch: Decided) -> None:
         """Pass a durable batch on, unless it was published before (L4)."""
         count_batch(self._parts.context.identity, batch)
-        if batch.position.next_offset > self._published_at.next_offset:
+        if batch.position.at.next_offset > self._published_at.at.next_offset:
             self.publishing.offer(Committed(batch.out, batch.position, batch.stamped_ms if batch.out else 0))
 
     def _check_at_published(self) -> None:
         """Compare digests when a restored database reaches P: it must have decided what was published (L4)."""
         standing = self._decider.standing
-        if standing.next_offset == self._published_at.next_offset:
+        if standing.next_offset == self._published_at.at.next_offset:
             refuse_other_digest(self._published_at, standing.digest)
 
     def _refuse_rewritten_below_published(self, records: list[Record]) -> None:
         """Stop where a restored database would decide other records than those that were published (L3, L4)."""
         published = self._published_at
         for record in records:
-            if record.offset >= published.next_offset:
+            if record.offset >= published.at.next_offset:
                 return
-            if record.leader_epoch > published.leader_epoch >= 0:
+            if record.leader_epoch > published.at.leader_epoch >= 0:
                 raise LaneStopped(
                     StopCode.LOG_REWRITTEN,
                     f"offset {record.offset} has leader epoch {record.leader_epoch}, and up to "
-                    f"{published.next_offset} was published with at most {published.leader_epoch}",
+                    f"{published.at.next_offset} was published with at most {published.at.leader_epoch}",
                 )

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Protocol
 
 from processors.faults import LaneStopped, StopCode
-from processors.lane.standing import LaneContext, Standing
-from processors.stores.rows import BatchDigest, LaneState
-from processors.wire.positions import GroupPosition, decode_metadata
+from processors.lane.standing import LaneContext, Standing, standing_at
+from processors.stores.rows import Border, LaneState
+from processors.wire.positions import LANE_START, GroupPosition, decode_metadata
 
 
 class Borders(Protocol):
     """The lane's batch borders, as its store knows them."""
 
-    def last_border(self, at_most: int) -> BatchDigest | None:
+    def last_border(self, at_most: int) -> Border | None:
         """Return the lane's state at the last batch border up to an offset, if one is still known."""
 
 
@@ -33,9 +33,9 @@ def published_position(
     """
     progress = state.progress
     ours = _our_position(committed, context)
-    if ours is not None and ours.next_offset >= progress.published_offset:
-        if ours.next_offset == progress.next_offset:
-            refuse_other_digest(ours, progress.digest)
+    if ours is not None and ours.at.next_offset >= progress.published_offset:
+        if ours.at.next_offset == progress.at.next_offset:
+            refuse_other_digest(ours, progress.at.digest)
         return ours
     return standing_up_to(borders, progress.published_offset).position(context)
 
@@ -46,25 +46,16 @@ def standing_up_to(borders: Borders, offset: int) -> Standing:
     The offset itself need not be a border: a database that was replayed, or restored and decided on from there, has its
     borders at other offsets than the one from which the results were published.
     """
-    border = borders.last_border(offset)
-    if border is None:
-        border = BatchDigest(next_offset=0, digest=bytes(32), lane_time_ms=0, ingress={})
-    return Standing(
-        next_offset=border.next_offset,
-        leader_epoch=-1,
-        lane_time_ms=border.lane_time_ms,
-        version_us=0,
-        digest=border.digest,
-        ingress=dict(border.ingress),
-    )
+    border = borders.last_border(offset) or Border(at=LANE_START, ingress={})
+    return standing_at(border.at, version_us=0, ingress=border.ingress)
 
 
 def refuse_other_digest(published: GroupPosition, digest: bytes) -> None:
     """Stop the lane if its database does not have, up to P, what was published; nothing more is published then (L4)."""
-    if digest != published.digest:
+    if digest != published.at.digest:
         raise LaneStopped(
             StopCode.DIGEST_DIFFERS,
-            f"offset {published.next_offset} was published with digest {published.digest.hex()}, "
+            f"offset {published.at.next_offset} was published with digest {published.at.digest.hex()}, "
             f"the database has {digest.hex()} there",
         )
 

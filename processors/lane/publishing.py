@@ -53,7 +53,7 @@ class PublishStage:
         self._publisher = publisher
         self._waiting: deque[Committed] = deque()
         self._observe = observe
-        self.published = (published.next_offset, published.lane_time_ms)
+        self.published = (published.at.next_offset, published.at.lane_time_ms)
 
     @property
     def waiting(self) -> int:
@@ -83,7 +83,7 @@ class PublishStage:
             records.extend(batch.out)
         position = batch.position
         self._publisher.publish(records, position)
-        self.published = (position.next_offset, position.lane_time_ms)
+        self.published = (position.at.next_offset, position.at.lane_time_ms)
         self._observe(len(records), stamped_ms)
         return True
 

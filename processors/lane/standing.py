@@ -9,7 +9,7 @@ from processors.faults import LaneStopped, StopCode
 from processors.lane.times import LaneTimes
 from processors.ledger.rules import RULES_RELEASE
 from processors.stores.rows import IngressKey, IngressPosition
-from processors.wire.positions import GroupPosition
+from processors.wire.positions import GroupPosition, LanePoint
 from processors.wire.records import Record
 from processors.wire.results import LaneIdentity
 from processors.wire.route import Route
@@ -39,7 +39,7 @@ class LaneContext:
 
 @dataclass(slots=True)
 class Standing:
-    """How far a lane has decided. ``digest`` is chained over the result bytes of the journal's rows (L13)."""
+    """How far a lane has decided: the parts of a ``LanePoint``, changed in place, since each record moves them all."""
 
     next_offset: int
     leader_epoch: int
@@ -48,16 +48,37 @@ class Standing:
     digest: bytes
     ingress: dict[IngressKey, IngressPosition]
 
-    def position(self, context: LaneContext) -> GroupPosition:
-        """Return what the group commit says once everything so far is published (L4)."""
-        return GroupPosition(
+    @property
+    def at(self) -> LanePoint:
+        """Return the point up to which the lane has decided."""
+        return LanePoint(
             next_offset=self.next_offset,
-            topic_id=context.identity.incarnation,
-            lane=context.lane,
             lane_time_ms=self.lane_time_ms,
             digest=self.digest,
             leader_epoch=self.leader_epoch,
         )
+
+    def position(self, context: LaneContext) -> GroupPosition:
+        """Return what the group commit says once everything so far is published (L4)."""
+        return GroupPosition(topic_id=context.identity.incarnation, lane=context.lane, at=self.at)
+
+
+def standing_at(at: LanePoint, *, version_us: int, ingress: dict[IngressKey, IngressPosition]) -> Standing:
+    """Return the standing of a lane that has decided up to a point.
+
+    Args:
+        at: The point.
+        version_us: Of the last journal row before it (A2).
+        ingress: The ingress positions there; copied.
+    """
+    return Standing(
+        next_offset=at.next_offset,
+        leader_epoch=at.leader_epoch,
+        lane_time_ms=at.lane_time_ms,
+        version_us=version_us,
+        digest=at.digest,
+        ingress=dict(ingress),
+    )
 
 
 def meet(

@@ -217,7 +217,7 @@ class Lookup:
         if position is None:
             return range(0)
         covered = self._reader().coverage(position.progress.topic_id).get((lane, partition))
-        return range(0 if covered is None else covered.lane_offset, position.progress.next_offset)
+        return range(0 if covered is None else covered.lane_offset, position.progress.at.next_offset)
 
     def _tail(
         self, address: str, currency: str, missing: set[int], uncovered: range

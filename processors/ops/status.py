@@ -219,15 +219,15 @@ def _lane(shard: str, lane: int, position: LanePosition | None, end: int | None)
     return LaneStatus(
         shard=shard,
         lane=lane,
-        next_offset=progress.next_offset,
-        undecided=None if end is None else max(0, end - progress.next_offset),
-        lane_time_ms=progress.last_time_ms,
+        next_offset=progress.at.next_offset,
+        undecided=None if end is None else max(0, end - progress.at.next_offset),
+        lane_time_ms=progress.at.lane_time_ms,
         stop_code=position.stop_code or "",
         stop_detail=position.stop_detail,
         stopped_at_ms=position.stopped_at_ms,
         next_step=""
         if position.stop_code is None
-        else next_step(position.stop_code, shard=shard, lane=lane, offset=progress.next_offset),
+        else next_step(position.stop_code, shard=shard, lane=lane, offset=progress.at.next_offset),
     )
 
 

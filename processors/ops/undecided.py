@@ -70,7 +70,7 @@ def lanes_ahead(
             LaneAhead(
                 shard=shard,
                 lane=lane,
-                next_offset=0 if position is None else position.progress.next_offset,
+                next_offset=0 if position is None else position.progress.at.next_offset,
                 end_offset=end,
                 stop_code="" if position is None else position.stop_code or "",
                 until_ms=time_ms + newest_of(of_lane.values()).window_ms if time_ms is not None and of_lane else 0,
@@ -86,7 +86,7 @@ def _has_passed(time_ms: int, position: LanePosition | None, end: int, rules: Ma
     next_offset = reached_ms = 0
     stopped = False
     if position is not None:
-        next_offset, reached_ms = position.progress.next_offset, position.progress.last_time_ms
+        next_offset, reached_ms = position.progress.at.next_offset, position.progress.at.lane_time_ms
         stopped = position.stop_code is not None
     if next_offset == end and not stopped:  # a stopped lane's log may come back with older records
         reached_ms = max(reached_ms, now_ms - _CLOCK_MS)

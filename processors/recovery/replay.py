@@ -118,12 +118,12 @@ def replay_lane(
     try:
         state = store.take_over(parts.topic.topic_id())
         _refuse_other_topic(parts, lane, state)
-        first, began_s = state.progress.next_offset, time.monotonic()
+        first, began_s = state.progress.at.next_offset, time.monotonic()
         reached: list[Progress] = [state.progress]
 
         def committed(batch: Decided) -> None:
             reached.append(batch.write.progress)
-            offset = batch.write.progress.next_offset
+            offset = batch.write.progress.at.next_offset
             rate = int((offset - first) / max(time.monotonic() - began_s, 0.001))
             on_progress(ReplayProgress(lane=lane, offset=offset, target=target, records_per_s=rate))
 
@@ -160,7 +160,7 @@ def _decider(parts: ReplayParts, lane: int, state: LaneState, target: int, gate:
     It reads the log to its end, as the live lane does, since an override of a record before the target may stand
     behind the target.
     """
-    first = state.progress.next_offset
+    first = state.progress.at.next_offset
     _, end = parts.topic.bounds(lane)
     ahead = chain.from_iterable(parts.topic.read(lane, first, end))
     overrides = by_first_offset(overrides_in(ahead, state.rules, lambda record, rules: admit(record, rules, gate)))
@@ -177,11 +177,11 @@ def compare(live: LiveShard, replayed: LiveShard) -> ReplayDifference | None:
     positions, replayed_positions = live.positions(), replayed.positions()
     for lane, position in sorted(positions.items()):
         other = replayed_positions[lane]
-        if (position.next_offset, position.digest) != (other.next_offset, other.digest):
+        if (position.at.next_offset, position.at.digest) != (other.at.next_offset, other.at.digest):
             return _first_row_that_differs(live, replayed, lane) or ReplayDifference(
                 what=f"lane {lane}",
-                live=f"offset {position.next_offset} digest {position.digest.hex()}",
-                replayed=f"offset {other.next_offset} digest {other.digest.hex()}",
+                live=f"offset {position.at.next_offset} digest {position.at.digest.hex()}",
+                replayed=f"offset {other.at.next_offset} digest {other.at.digest.hex()}",
             )
     accounts, replayed_accounts = live.accounts(), replayed.accounts()
     while True:
@@ -231,10 +231,10 @@ def _refuse_other_topic(parts: ReplayParts, lane: int, state: LaneState) -> None
         raise Misconfigured(
             f"the target was replayed from the topic with id {progress.topic_id.hex()}; give an empty database"
         )
-    if first > progress.next_offset:
+    if first > progress.at.next_offset:
         raise Misconfigured(
-            f"lane {lane}: the topic begins at offset {first}, the target needs {progress.next_offset}: its retention "
-            "has passed, and the shard can no longer be rebuilt from the topic alone"
+            f"lane {lane}: the topic begins at offset {first}, the target needs {progress.at.next_offset}: its "
+            "retention has passed, and the shard can no longer be rebuilt from the topic alone"
         )
 
 

@@ -425,8 +425,8 @@ def _archived(
 
     Where some rows cannot be read the check says so, and goes on with the others.
     """
-    for start in range(0, progress.next_offset, ARCHIVE_OFFSETS):
-        end = min(start + ARCHIVE_OFFSETS, progress.next_offset)
+    for start in range(0, progress.at.next_offset, ARCHIVE_OFFSETS):
+        end = min(start + ARCHIVE_OFFSETS, progress.at.next_offset)
         try:
             rows = archive.journal(progress.topic_id, lane, start, end - 1)
         except Undecodable as fault:

@@ -12,6 +12,7 @@ from processors.ledger.tables import AnyTable
 from processors.stores.mysql import Row, Session
 from processors.stores.rows import IngressKey, IngressPosition, Progress, TimeTold
 from processors.stores.table_sql import row_of
+from processors.wire.positions import LanePoint
 
 PROGRESS_COLUMNS = (
     "lane, topic_id, next_offset, leader_epoch, owner_epoch, last_time_ms, version_us, digest, published_offset, "
@@ -35,14 +36,11 @@ def progress_of(row: Row) -> Progress:
     return Progress(
         lane=row[0],
         topic_id=row[1],
-        next_offset=row[2],
-        leader_epoch=row[3],
         owner_epoch=row[4],
-        last_time_ms=row[5],
         version_us=row[6],
-        digest=row[7],
         published_offset=row[8],
         published_time_ms=row[9],
+        at=LanePoint(next_offset=row[2], leader_epoch=row[3], lane_time_ms=row[5], digest=row[7]),
     )
 
 

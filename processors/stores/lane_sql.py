@@ -14,7 +14,7 @@ from processors.ledger.tables import ROOT_TABLES, AnyTable
 from processors.routing.buckets import bucket_of
 from processors.stores import table_sql
 from processors.stores.packing import pack_ingress
-from processors.stores.rows import BatchWrite, Fence, IngressKey, IngressPosition, JournalRow
+from processors.stores.rows import BatchWrite, IngressKey, IngressPosition, JournalRow, Progress
 from processors.stores.rules_rows import insert_rules
 from processors.stores.sql_text import (
     chunks,
@@ -89,7 +89,7 @@ def _select_decisions(keys: Keys, keys_max: int) -> Iterator[str]:
 
 def writes(
     write: BatchWrite,
-    fence: Fence,
+    fence: Progress,
     stored_system: Iterable[SystemKey],
     stored_ingress: dict[IngressKey, IngressPosition],
     keys_max: int,
@@ -115,7 +115,7 @@ def writes(
     found += _system_accounts(write, stored_system)
     found += _ingress(write, stored_ingress)
     if write.rules:
-        sql = insert_rules(lane, write.rules, since_time_ms=write.progress.last_time_ms)
+        sql = insert_rules(lane, write.rules, since_time_ms=write.progress.at.lane_time_ms)
         found.append(SqlStatement(what="inserting rules", sql=sql, rows=len(write.rules)))
     if write.lane_times:
         times = ",".join(
@@ -179,26 +179,24 @@ def _ingress(write: BatchWrite, stored: dict[IngressKey, IngressPosition]) -> It
 
 
 def _batch_digest(write: BatchWrite) -> SqlStatement:
-    progress = write.progress
+    lane, at = write.progress.lane, write.progress.at
     sql = (
         "INSERT INTO batch_digest (lane, next_offset, digest, lane_time_ms, sources) "
-        f"VALUES ({progress.lane},{progress.next_offset},{hex_literal(progress.digest)},{progress.last_time_ms},"
+        f"VALUES ({lane},{at.next_offset},{hex_literal(at.digest)},{at.lane_time_ms},"
         f"{hex_literal(pack_ingress(write.ingress))})"
     )
     return SqlStatement(what="inserting the batch's digest", sql=sql, rows=1)
 
 
-def _progress(write: BatchWrite, fence: Fence) -> SqlStatement:
-    progress = write.progress
+def _progress(write: BatchWrite, fence: Progress) -> SqlStatement:
+    progress, at = write.progress, write.progress.at
     sql = (
-        f"UPDATE progress SET next_offset = {progress.next_offset}, leader_epoch = {progress.leader_epoch}, "
-        f"last_time_ms = {progress.last_time_ms}, version_us = {progress.version_us}, "
-        f"digest = {hex_literal(progress.digest)}, published_offset = {progress.published_offset}, "
-        f"published_time_ms = {progress.published_time_ms}, "
-        # A lane that commits is not stopped any more. So the stop is removed in the commit that stores the time, or
-        # whatever
+        f"UPDATE progress SET next_offset = {at.next_offset}, leader_epoch = {at.leader_epoch}, "
+        f"last_time_ms = {at.lane_time_ms}, version_us = {progress.version_us}, digest = {hex_literal(at.digest)}, "
+        f"published_offset = {progress.published_offset}, published_time_ms = {progress.published_time_ms}, "
+        # A lane that commits is not stopped any more: the stop goes in the commit that stores the time, or whatever
         # else let the lane go on (I2).
         "stop_code = NULL, stop_detail = NULL, stopped_at_ms = NULL "
-        f"WHERE lane = {progress.lane} AND owner_epoch = {fence.owner_epoch} AND next_offset = {fence.next_offset}"
+        f"WHERE lane = {progress.lane} AND owner_epoch = {fence.owner_epoch} AND next_offset = {fence.at.next_offset}"
     )
     return SqlStatement(what="updating progress", sql=sql, rows=1)

@@ -24,10 +24,11 @@ from processors.stores.lane_thread import SqlThread, SqlTransaction
 from processors.stores.mysql import LOCK_WAIT_TIMEOUT_S, WAIT_TIMEOUT_S, LockWaitTimeout, Row, Session
 from processors.stores.packing import unpack_ingress
 from processors.stores.partitions import slices
-from processors.stores.rows import BatchDigest, BatchWrite, Fence, IngressKey, IngressPosition, LaneState, StoredAnswer
+from processors.stores.rows import BatchWrite, Border, IngressKey, IngressPosition, LaneState, Progress, StoredAnswer
 from processors.stores.rules_rows import select_rules
 from processors.stores.sql_text import cut_literal, hex_literal, text_literal
 from processors.stores.table_sql import SqlStatement
+from processors.wire.positions import LanePoint
 
 T = TypeVar("T")
 
@@ -77,7 +78,7 @@ class MysqlLaneStore:
         self._thread: SqlThread | None = None
         self._running: SqlTransaction | None = None
         self._running_write: BatchWrite | None = None
-        self._running_fence = Fence(next_offset=0, digest=b"", owner_epoch=0)
+        self._running_fence: Progress | None = None
         self._owner_epoch: int | None = None
         self._next_offset = 0  # where the lane stood when it was last known
         self._stored_system: set[SystemKey] = set()
@@ -158,7 +159,7 @@ class MysqlLaneStore:
         self._session = session
         self._used_s = time.monotonic()
         self._owner_epoch = state.progress.owner_epoch
-        self._next_offset = state.progress.next_offset
+        self._next_offset = state.progress.at.next_offset
         self._stored_system = set(state.system)
         self._stored_ingress = dict(state.ingress)
 
@@ -172,7 +173,7 @@ class MysqlLaneStore:
 
     # ------------------------------------------------------------------ batches
 
-    def begin(self, fence: Fence, write: BatchWrite | None, load: Keys, *, open_end: bool = False) -> None:
+    def begin(self, fence: Progress, write: BatchWrite | None, load: Keys, *, open_end: bool = False) -> None:
         """Start a transaction: check the fence, read the rows asked for, write, and commit.
 
         Args:
@@ -210,6 +211,7 @@ class MysqlLaneStore:
             return
         self._running_write = write
         try:
+            assert self._running_fence is not None
             statements = [] if write is None else self._statements(write, self._running_fence)
         except BaseException:
             running.to_write.set_result(None)
@@ -233,7 +235,7 @@ class MysqlLaneStore:
             add_rows(found, table, rows, self._decision_of)
         return found
 
-    def _statements(self, write: BatchWrite, fence: Fence) -> list[SqlStatement]:
+    def _statements(self, write: BatchWrite, fence: Progress) -> list[SqlStatement]:
         return lane_sql.writes(write, fence, self._stored_system, self._stored_ingress, self._keys_max)
 
     def finish(self) -> None:
@@ -256,7 +258,7 @@ class MysqlLaneStore:
             raise
         self._used_s = time.monotonic()
         if write is not None:
-            self._next_offset = write.progress.next_offset
+            self._next_offset = write.progress.at.next_offset
             self._stored_system.update(write.changes.system)
             self._stored_ingress.update(write.ingress)
 
@@ -282,7 +284,7 @@ class MysqlLaneStore:
             "reading answers",
         )
 
-    def last_border(self, at_most: int) -> BatchDigest | None:
+    def last_border(self, at_most: int) -> Border | None:
         """Return the lane's state at the last batch border up to an offset, if one is still known (L13)."""
         sql = (
             f"SELECT next_offset, digest, lane_time_ms, sources FROM batch_digest WHERE lane = {self._lane} "
@@ -292,8 +294,9 @@ class MysqlLaneStore:
         if not rows:
             return None
         ((next_offset, digest, lane_time_ms, sources),) = rows
-        return BatchDigest(
-            next_offset=next_offset, digest=digest, lane_time_ms=lane_time_ms, ingress=unpack_ingress(sources)
+        return Border(
+            ingress=unpack_ingress(sources),
+            at=LanePoint(next_offset=next_offset, digest=digest, lane_time_ms=lane_time_ms),
         )
 
     def stop(self, code: StopCode, detail: str) -> None:
@@ -365,7 +368,7 @@ class MysqlLaneStore:
             if not self._running.to_write.done():  # its end is open: rolled back
                 self._running.to_write.set_result(None)
             if self._running.done.exception() is None and self._running_write is not None:
-                self._next_offset = self._running_write.progress.next_offset
+                self._next_offset = self._running_write.progress.at.next_offset
             self._running = self._running_write = None
         if self._session is not None:
             self._session.abandon()

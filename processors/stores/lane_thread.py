@@ -13,7 +13,7 @@ from processors.faults import Fault, Fenced, LaneStopped, StopCode
 from processors.ledger.tables import AnyTable
 from processors.stores.lane_sql import Load, select_progress
 from processors.stores.mysql import Row, Session
-from processors.stores.rows import Fence
+from processors.stores.rows import Progress
 from processors.stores.table_sql import SqlStatement
 
 T = TypeVar("T")
@@ -26,7 +26,7 @@ class SqlTransaction:
     lane's thread once it has made the SQL (None: it could not, roll back); ``done`` by the SQL thread after the commit.
     """
 
-    def __init__(self, lane: int, fence: Fence, loads: list[Load]) -> None:
+    def __init__(self, lane: int, fence: Progress, loads: list[Load]) -> None:
         """Nothing runs before ``run``."""
         self.loaded: Future[list[tuple[AnyTable | None, list[Row]]]] = Future()
         self.to_write: Future[list[SqlStatement] | None] = Future()
@@ -67,10 +67,10 @@ class SqlTransaction:
     def _check_fence(self, session: Session) -> None:
         found = session.query(select_progress(self._lane), "locking progress")
         fence = self._fence
-        if found != [(fence.next_offset, fence.digest, fence.owner_epoch)]:  # L1
+        if found != [(fence.at.next_offset, fence.at.digest, fence.owner_epoch)]:  # L1
             stands = "gone" if not found else f"at {found[0][0]} with owner epoch {found[0][2]}"
             raise Fenced(
-                f"lane {self._lane} is {stands}, it was at {fence.next_offset} with owner epoch {fence.owner_epoch}"
+                f"lane {self._lane} is {stands}, it was at {fence.at.next_offset} with owner epoch {fence.owner_epoch}"
             )
 
 

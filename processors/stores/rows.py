@@ -8,6 +8,7 @@ from processors.faults import StopCode
 from processors.ledger.book import Changes
 from processors.ledger.rows import SystemKey
 from processors.ledger.rules import Rules
+from processors.wire.positions import LanePoint
 
 IngressKey = tuple[int, int]  # ingress epoch, ingress partition
 
@@ -22,37 +23,32 @@ class IngressPosition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """Where a lane stands: its row of ``progress``.
+    """A lane's row of ``progress``: everything before ``at`` is decided (D), and by whom.
 
-    ``next_offset`` is D, the first record not decided. ``published_offset`` and ``published_time_ms`` are P as it was
-    known when the row was last written (L4). ``digest`` is 32 bytes, chained over the result bytes of all journal rows
-    (L13). ``leader_epoch`` is that of the last record decided, -1 before the first. ``version_us`` is the last row's
-    version (A2).
+    ``owner_epoch`` counts the lane's owners. ``version_us`` is the last row's version (A2). ``published_offset`` and
+    ``published_time_ms`` are P as it was known when the row was last written (L4). What a lane remembers of its last
+    commit is also its fence: the locking read finds the same offset, digest and owner epoch, or another owner, or
+    another past, has the lane (L1).
     """
 
     lane: int
     topic_id: bytes
-    next_offset: int
-    leader_epoch: int
     owner_epoch: int
-    last_time_ms: int
+    at: LanePoint
     version_us: int
-    digest: bytes
     published_offset: int
     published_time_ms: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BatchDigest:
+class Border:
     """A lane's state at a batch border (L13), by which two databases are compared, or a database and a group commit.
 
-    ``ingress`` has the lane's ingress positions there (L10). A lane that answers records again needs them to tell which
-    of the records were redeliveries.
+    The leader epoch is not kept there. ``ingress`` has the lane's ingress positions (L10): a lane that answers records
+    again needs them to tell which of the records were redeliveries.
     """
 
-    next_offset: int
-    digest: bytes
-    lane_time_ms: int
+    at: LanePoint
     ingress: dict[IngressKey, IngressPosition]
 
 
@@ -82,15 +78,6 @@ class LaneState:
     waiting_at: int | None
     stop_code: StopCode | None
     stop_detail: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fence:
-    """What the locking read of ``progress`` must find; else another owner, or another history, has the lane (L1)."""
-
-    next_offset: int
-    digest: bytes
-    owner_epoch: int
 
 
 @dataclass(slots=True)

@@ -158,7 +158,11 @@ class TransactionalPublisher:
         """Do everything but the commit; False where the group's generation is another by now, to begin again."""
         producer = self._producer
         place = TopicPartition(
-            self._consumed_topic, position.lane, position.next_offset, encode_metadata(position), position.leader_epoch
+            self._consumed_topic,
+            position.lane,
+            position.at.next_offset,
+            encode_metadata(position),
+            position.at.leader_epoch,
         )
         try:
             self._step("begin_transaction", lambda _: producer.begin_transaction(), deadline_s)

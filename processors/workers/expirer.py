@@ -105,9 +105,9 @@ class Expirer:
     def _ask_lane(self, lane: int, position: LanePosition) -> int:
         parts = self._parts
         progress = position.progress
-        if progress.next_offset < self._asked_up_to.get(lane, 0):  # H2
+        if progress.at.next_offset < self._asked_up_to.get(lane, 0):  # H2
             return 0
-        overdue = parts.reader.overdue_holds(lane, now_ms=progress.last_time_ms, holds_max=parts.holds_max)
+        overdue = parts.reader.overdue_holds(lane, now_ms=progress.at.lane_time_ms, holds_max=parts.holds_max)
         for hold in overdue:
             parts.writer.send(OutRecord(parts.topic, lane, hold.root.encode(), expiry_of(hold), []))
         return len(overdue)

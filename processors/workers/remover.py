@@ -282,7 +282,7 @@ class Remover:
             (_needed_from_ms(rules[lane], lanes.positions.get(lane), now_ms) for lane in rules), default=now_ms
         )
         # A lane's time may be ahead of this machine's clock: then the lane's time says how far ahead to make slices.
-        latest_ms = max([now_ms, *(position.progress.last_time_ms for position in lanes.positions.values())])
+        latest_ms = max([now_ms, *(position.progress.at.lane_time_ms for position in lanes.positions.values())])
         room = self._upkeep.make_room(from_ms=earliest_ms + widest_ms, to_ms=latest_ms)
         self._tell_room(room, now_ms)
         return room
@@ -302,7 +302,7 @@ class Remover:
     def _delete_old_rows(self, lanes: _Lanes) -> None:
         upkeep = self._upkeep
         for lane, position in lanes.positions.items():
-            before_ms = position.progress.last_time_ms - DIGEST_DAYS_MS
+            before_ms = position.progress.at.lane_time_ms - DIGEST_DAYS_MS
             _delete_all(partial(upkeep.delete_old_digests, lane, before_ms=before_ms))
             if lanes.window_start_ms is not None:
                 _delete_all(partial(upkeep.delete_expired_holds, lane, before_ms=lanes.window_start_ms))
@@ -326,7 +326,7 @@ def _rules_at(rules: Mapping[int, Rules], offset: int) -> Rules:
 
 def _needed_from_ms(rules: Mapping[int, Rules], position: LanePosition | None, now_ms: int) -> int:
     """Return the earliest id time that a lane may still decide, by the newest rules; a new lane begins now."""
-    lane_time_ms = 0 if position is None else position.progress.last_time_ms
+    lane_time_ms = 0 if position is None else position.progress.at.lane_time_ms
     return newest_of(rules.values()).window_start_ms(lane_time_ms or now_ms)
 
 

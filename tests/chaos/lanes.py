@@ -35,6 +35,7 @@ from processors.streams.reader import read_range
 from processors.streams.topics import DEAD_LETTERS_TOPIC, RESULTS_TOPIC, TopicAdmin, shard_topic
 from processors.wire.admission import admit
 from processors.wire.commands import encode_command
+from processors.wire.positions import LANE_START
 from processors.wire.records import Headers, OutRecord, Record
 from processors.wire.route import ROUTE_HEADER, Route, RouteKind, encode_route
 from tests.servers import Place
@@ -184,14 +185,11 @@ class Shard:
             progress=Progress(
                 lane=lane,
                 topic_id=topic_id,
-                next_offset=0,
-                leader_epoch=-1,
                 owner_epoch=1,
-                last_time_ms=0,
                 version_us=0,
-                digest=bytes(32),
                 published_offset=0,
                 published_time_ms=0,
+                at=LANE_START,
             ),
             ingress={},
             rules=rules,
@@ -257,7 +255,7 @@ class Shard:
 
         def done() -> bool:
             positions = self.positions()
-            return all(lane in positions and positions[lane].next_offset >= end for lane, end in ends.items() if end)
+            return all(lane in positions and positions[lane].at.next_offset >= end for lane, end in ends.items() if end)
 
         eventually(done, "every record is decided")
         expected = [self.expected(lane) for lane in range(self.lanes)]
@@ -276,7 +274,7 @@ class Shard:
         positions = self.positions()
         for lane, each in enumerate(expected):
             if each.next_offset:
-                assert (positions[lane].next_offset, positions[lane].digest) == (each.next_offset, each.digest)
+                assert (positions[lane].at.next_offset, positions[lane].at.digest) == (each.next_offset, each.digest)
         letters = self.dead_letters()
         assert sorted(letters) == sorted(value for each in expected for value in each.dead_letters)
 

@@ -99,11 +99,11 @@ def test_a_worker_that_was_paused_and_wakes_changes_nothing_and_publishes_nothin
         shard.await_decided()
         begun = shard.positions()[0]
         shard.write_day("meanwhile", payments=20_000)
-        eventually(lambda: shard.positions()[0].next_offset > begun.next_offset, "it is amid its work")
+        eventually(lambda: shard.positions()[0].at.next_offset > begun.at.next_offset, "it is amid its work")
         sleeper.signal(signal.SIGSTOP)
         paused = shard.positions()[0]
         assert paused.owner_epoch == begun.owner_epoch
-        assert paused.next_offset < shard.topics.end(shard_topic(SHARD), 0)
+        assert paused.at.next_offset < shard.topics.end(shard_topic(SHARD), 0)
         with shard.worker("w1"):
             shard.await_decided()
             taken, seen = shard.positions()[0], shard.results()
@@ -226,7 +226,7 @@ def _assert_each_once_by_id(shard: Shard) -> None:
     expected = shard.expected(0)
     for partition, values in shard.results().items():
         assert list(dict.fromkeys(values)) == expected.results.get(partition, [])
-    assert shard.positions()[0].digest == expected.digest
+    assert shard.positions()[0].at.digest == expected.digest
 
 
 # ------------------------------------------------------------------ the database
@@ -378,8 +378,8 @@ def test_a_gap_in_the_log_stops_its_lane_and_no_other(make_shard: Callable[[int]
         shard.write_day(sound, payments=30)
         eventually(lambda: shard.stop_codes() == {0: "LOG_GAP"}, "lane 0 is stopped")
         _, end = shard.topics.bounds(shard_topic(SHARD), 1)
-        eventually(lambda: shard.positions()[1].next_offset == end, "lane 1 goes on")
-        assert shard.positions()[0].next_offset == gap_at
+        eventually(lambda: shard.positions()[1].at.next_offset == end, "lane 1 goes on")
+        assert shard.positions()[0].at.next_offset == gap_at
         said = balance(shard.place, "status", "--json")
         assert said.status == 3
         (stopped,) = [lane for lane in said.json["lanes"] if lane["stop_code"]]
@@ -449,10 +449,10 @@ def test_sigterm_ends_a_worker_with_everything_decided_also_published(make_shard
     shard = make_shard(1)
     shard.write_day("busy", payments=3_000)
     with shard.worker() as worker:
-        eventually(lambda: 0 in shard.positions() and shard.positions()[0].next_offset > 0, "it has begun")
+        eventually(lambda: 0 in shard.positions() and shard.positions()[0].at.next_offset > 0, "it has begun")
         worker.signal(signal.SIGTERM)
         assert worker.wait(shard.settings.worker.stop_deadline_ms / 1_000) == 0, worker.log
-    decided = shard.positions()[0].next_offset
+    decided = shard.positions()[0].at.next_offset
     visible = sum(map(len, shard.results().values()))
     expected = shard.expected(0, [record for record in shard.records(0) if record.offset < decided])
     assert visible == sum(map(len, expected.results.values()))
@@ -490,7 +490,7 @@ def test_a_keys_file_without_an_announced_key_stops_the_lane_before_it_decides_u
         assert worker.wait() == 1, worker.log  # it has no other lane
     assert shard.stop_codes() == {0: "KEY_MISSING"}
     after = shard.positions()[0]
-    assert (after.next_offset, after.digest) == (before.next_offset, before.digest)
+    assert (after.at.next_offset, after.at.digest) == (before.at.next_offset, before.at.digest)
     theirs.write_text(file.read_text())
     balance(shard.place, "lane", "restart", "0")
     with shard.worker(BALANCE_KEYS_FILE=str(theirs)):

@@ -23,7 +23,7 @@ from processors.streams.consumer import GroupOptions
 from processors.streams.publisher import TransactionalPublisher
 from processors.streams.topics import ARCHIVED_TOPIC, RESULTS_TOPIC, shard_topic
 from processors.troubles import needs_somebody
-from processors.wire.positions import GroupPosition
+from processors.wire.positions import GroupPosition, LanePoint
 from processors.wire.records import OutRecord
 from tests import secured_servers
 from tests.chaos.lanes import SHARD, Shard
@@ -98,7 +98,7 @@ def test_a_right_that_is_gone_for_some_seconds_is_waited_out_with_a_loud_log(sha
 def test_a_transaction_whose_records_are_refused_says_what_the_broker_said(shard: Shard) -> None:
     address = addresses.kafka_address(shard.settings.changed(process=WORKER))
     position = GroupPosition(
-        next_offset=1, topic_id=bytes(16), lane=0, lane_time_ms=1, digest=bytes(32), leader_epoch=0
+        topic_id=bytes(16), lane=0, at=LanePoint(next_offset=1, lane_time_ms=1, digest=bytes(32), leader_epoch=0)
     )
     records = [OutRecord(address.topic_prefix + RESULTS_TOPIC, 0, b"k", b"v", []) for _ in range(100)]
     with Member(address, shard_topic(SHARD), GroupOptions(group=f"balance-shard-{SHARD}", instance="a")) as member:

@@ -147,7 +147,7 @@ def test_mutated_payloads_leave_the_lane_running_and_its_neighbours_unharmed(sha
 
         def decided() -> bool:
             lanes = shard.positions()
-            return bool(lanes) and lanes[0].next_offset == end
+            return bool(lanes) and lanes[0].at.next_offset == end
 
         eventually(decided, "every record is decided", DEADLINE_S)
         worker.signal(signal.SIGTERM)  # it publishes what it has decided, and ends well
@@ -155,7 +155,7 @@ def test_mutated_payloads_leave_the_lane_running_and_its_neighbours_unharmed(sha
     assert shard.stop_codes() == {}
 
     results, letters, digest = expected(shard)
-    assert shard.positions()[0].digest == digest
+    assert shard.positions()[0].at.digest == digest
     assert digests(shard, RESULTS_TOPIC) == results
     assert digests(shard, DEAD_LETTERS_TOPIC) == letters
     assert len(letters) > PAYLOADS // 4  # the mutations reach both

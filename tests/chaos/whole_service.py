@@ -173,7 +173,7 @@ class WholeService(Shard):
         return (
             f"({missing.total()} without answer, {(missing - written).total()} of them not in the ingress, "
             f"{(missing - routed).total()} not in the shard's topic; stop codes {codes}; lanes' ends {ends}, "
-            f"decided {[(lane, progress.next_offset) for lane, progress in self.positions().items()]}; "
+            f"decided {[(lane, progress.at.next_offset) for lane, progress in self.positions().items()]}; "
             f"lanes of the first: {[(root, partition_of(root, self.lanes)) for root, _ in list(missing)[:5]]})"
         )
 
@@ -196,18 +196,18 @@ class WholeService(Shard):
         eventually(lambda: self._decided() > before, "records are decided")
 
     def _decided(self) -> int:
-        return sum(progress.next_offset for progress in self.positions().values())
+        return sum(progress.at.next_offset for progress in self.positions().values())
 
     def assert_exactly_once(self) -> None:
         """Prove that what is visible is what the shard's log leads to, byte for byte; ticks may still come in."""
         positions = self.positions()
-        ends = {lane: progress.next_offset for lane, progress in positions.items()}
+        ends = {lane: progress.at.next_offset for lane, progress in positions.items()}
         expected = {
             lane: self.expected(lane, [record for record in self.records(lane) if record.offset < end])
             for lane, end in ends.items()
         }
         for lane, each in expected.items():
-            assert (positions[lane].next_offset, positions[lane].digest) == (each.next_offset, each.digest)
+            assert (positions[lane].at.next_offset, positions[lane].at.digest) == (each.next_offset, each.digest)
 
         def of_lane(partition: int, lane: int) -> list[bytes]:
             read = self._read.get(partition, [])

@@ -19,7 +19,7 @@ from processors.stores.addresses import MysqlAddress
 from processors.stores.lane_store import MysqlLaneStore
 from processors.stores.migrations import ShardRow, migrate
 from processors.stores.mysql import Session
-from processors.stores.rows import BatchWrite, Fence, JournalRow, LaneState, Progress
+from processors.stores.rows import BatchWrite, JournalRow, LaneState, Progress
 from tests.changes import changes
 from tests.servers import Servers
 
@@ -125,30 +125,28 @@ class Lane:
     state: LaneState
     progress: Progress
 
-    @property
-    def fence(self) -> Fence:
-        progress = self.progress
-        return Fence(next_offset=progress.next_offset, digest=progress.digest, owner_epoch=progress.owner_epoch)
-
     def batch(self, records: int = 1, **changed: Any) -> BatchWrite:
         """Return a batch of some records with a journal row each, unless told otherwise."""
         before = self.progress
         journal = changed.pop("journal", None)
         if journal is None:
-            journal = [journal_row(before.next_offset + number) for number in range(records)]
+            journal = [journal_row(before.at.next_offset + number) for number in range(records)]
         progress = replace(
             before,
-            next_offset=before.next_offset + records,
-            leader_epoch=0,
-            last_time_ms=clock_ms(),
-            version_us=before.next_offset + records,
-            digest=hashlib.sha256(before.digest + b"".join(row.result for row in journal)).digest(),
+            version_us=before.at.next_offset + records,
+            at=replace(
+                before.at,
+                next_offset=before.at.next_offset + records,
+                leader_epoch=0,
+                lane_time_ms=clock_ms(),
+                digest=hashlib.sha256(before.at.digest + b"".join(row.result for row in journal)).digest(),
+            ),
         )
         lanes = {name: changed.pop(name) for name in ("ingress", "rules", "lane_times") if name in changed}
         return BatchWrite(progress=progress, journal=journal, changes=changes(**changed), **lanes)
 
     def commit(self, write: BatchWrite) -> None:
-        self.store.begin(self.fence, write, NOTHING)
+        self.store.begin(self.progress, write, NOTHING)
         self.store.finish()
         self.progress = write.progress
 

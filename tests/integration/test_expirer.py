@@ -23,6 +23,7 @@ from processors.streams.producer import IdempotentProducer
 from processors.streams.reader import read_range
 from processors.streams.topics import TopicAdmin, shard_topic
 from processors.wire.admission import Gate, admit
+from processors.wire.positions import LanePoint
 from processors.wire.records import OutRecord, Record
 from processors.wire.signature import KeyRing
 from processors.workers.expirer import Expirer, ExpirerParts, run
@@ -102,7 +103,7 @@ def test_holds_overdue_by_the_lanes_own_time_are_asked_for_once(place: Place) ->
     ]
     batch = lane.batch(1, holds=holds)
     # The lane's time is 1,000 ms; the wall clock has long passed both.
-    lane.commit(replace(batch, progress=replace(batch.progress, last_time_ms=1_000)))
+    lane.commit(replace(batch, progress=replace(batch.progress, at=replace(batch.progress.at, lane_time_ms=1_000))))
     wanted = ExpireHold(command_id=derived_id("EXPIRE_HOLD", due), address=f"{root}:a", currency="USD", hold_id=due)
 
     assert place.expirer.step() == 1
@@ -117,7 +118,7 @@ def test_holds_overdue_by_the_lanes_own_time_are_asked_for_once(place: Place) ->
 
     # It has passed it, and the hold is still there: asked for again, under the same id.
     batch = lane.batch(10)
-    lane.commit(replace(batch, progress=replace(batch.progress, last_time_ms=1_000)))
+    lane.commit(replace(batch, progress=replace(batch.progress, at=replace(batch.progress.at, lane_time_ms=1_000))))
     assert place.expirer.step() == 1
     assert commands_of(place.written(1)) == [wanted, Tick()]
 
@@ -127,11 +128,13 @@ def test_what_a_lanes_tick_makes_overdue_is_asked_for_before_the_next_one(place:
     root = next(name for name in (f"p{number}" for number in range(99)) if partition_of(name, LANES) == 1)
     lane, due = take_lane(place.database, 1), new_id()
     batch = lane.batch(1, holds=[((root, due), Hold(f"{root}:a", "USD", 5, 5, 1, 2_000), False)])
-    lane.commit(replace(batch, progress=replace(batch.progress, last_time_ms=1_000)))
+    lane.commit(replace(batch, progress=replace(batch.progress, at=replace(batch.progress.at, lane_time_ms=1_000))))
     assert place.expirer.step() == 0
 
     batch = lane.batch(2)
-    lane.commit(replace(batch, progress=replace(batch.progress, last_time_ms=2_000)))  # it has taken the TICK
+    lane.commit(
+        replace(batch, progress=replace(batch.progress, at=replace(batch.progress.at, lane_time_ms=2_000)))
+    )  # it has taken the TICK
 
     assert place.expirer.ask() == 1
     wanted = ExpireHold(command_id=derived_id("EXPIRE_HOLD", due), address=f"{root}:a", currency="USD", hold_id=due)
@@ -159,9 +162,14 @@ class Weather:
         if self.faults:
             raise self.faults.pop()
         progress = Progress(
-            lane=0, topic_id=bytes(16), next_offset=0, leader_epoch=0, owner_epoch=1, last_time_ms=0, version_us=0,
-            digest=bytes(32), published_offset=0, published_time_ms=0,
-        )  # fmt: skip
+            lane=0,
+            topic_id=bytes(16),
+            owner_epoch=1,
+            version_us=0,
+            published_offset=0,
+            published_time_ms=0,
+            at=LanePoint(next_offset=0, leader_epoch=0, lane_time_ms=0, digest=bytes(32)),
+        )
         return {0: LanePosition(progress=progress, stop_code=None, stop_detail="", stopped_at_ms=0)}
 
     def overdue_holds(self, lane: int, *, now_ms: int, holds_max: int) -> list[OverdueHold]:

@@ -22,7 +22,7 @@ from processors.streams.publisher import TransactionalPublisher
 from processors.streams.topics import TopicAdmin, shard_topic
 from processors.wire.admission import Gate, admit
 from processors.wire.commands import encode_command
-from processors.wire.positions import GroupPosition, encode_metadata
+from processors.wire.positions import GroupPosition, LanePoint, encode_metadata
 from processors.wire.records import Headers, OutRecord, Record
 from processors.wire.signature import SIGNATURE_HEADER, KeyRing, sign
 from tests.kafka_log import KafkaLog, Member
@@ -287,12 +287,9 @@ def joined_alone(kafka: Kafka) -> Joined:
 
 def position(next_offset: int) -> GroupPosition:
     return GroupPosition(
-        next_offset=next_offset,
         topic_id=b"t" * 16,
         lane=0,
-        lane_time_ms=5,
-        digest=next_offset.to_bytes(32, "big"),
-        leader_epoch=0,
+        at=LanePoint(next_offset=next_offset, lane_time_ms=5, digest=next_offset.to_bytes(32, "big"), leader_epoch=0),
     )
 
 

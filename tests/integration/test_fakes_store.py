@@ -21,9 +21,8 @@ from processors.stores.addresses import MysqlAddress
 from processors.stores.lane_store import MysqlLaneStore
 from processors.stores.migrations import migrate
 from processors.stores.rows import (
-    BatchDigest,
     BatchWrite,
-    Fence,
+    Border,
     IngressPosition,
     JournalRow,
     LaneState,
@@ -32,6 +31,7 @@ from processors.stores.rows import (
     TimeTold,
 )
 from processors.stores.shard_upkeep import ShardUpkeep
+from processors.wire.positions import LANE_START, LanePoint
 from processors.wire.result_format import write_result
 from processors.wire.results import Result, decision_of
 from tests.changes import changes
@@ -140,11 +140,6 @@ class Owner:
         self.progress = self.state.progress
         self._now_ms = shard.now_ms
 
-    @property
-    def fence(self) -> Fence:
-        progress = self.progress
-        return Fence(next_offset=progress.next_offset, digest=progress.digest, owner_epoch=progress.owner_epoch)
-
     def row(self, offset: int, **changed: Any) -> JournalRow:
         command_id = changed.pop("command_id", make_command_id(self._now_ms, b"%010d" % offset))
         result = Result(
@@ -166,29 +161,32 @@ class Owner:
     def batch(self, **changed: Any) -> BatchWrite:
         """Return a batch of one record with one journal row, unless told otherwise."""
         before = self.progress
-        journal = changed.pop("journal", [self.row(before.next_offset)])
+        journal = changed.pop("journal", [self.row(before.at.next_offset)])
         lanes = {name: changed.pop(name) for name in ("ingress", "rules", "lane_times") if name in changed}
         progress = replace(
             before,
-            next_offset=before.next_offset + 1,
-            leader_epoch=3,
-            last_time_ms=self._now_ms,
-            version_us=before.next_offset + 1,
-            digest=hashlib.sha256(before.digest).digest(),
-            published_offset=before.next_offset,
-            published_time_ms=before.last_time_ms,
+            version_us=before.at.next_offset + 1,
+            published_offset=before.at.next_offset,
+            published_time_ms=before.at.lane_time_ms,
+            at=replace(
+                before.at,
+                next_offset=before.at.next_offset + 1,
+                leader_epoch=3,
+                lane_time_ms=self._now_ms,
+                digest=hashlib.sha256(before.at.digest).digest(),
+            ),
         )
         return BatchWrite(progress=progress, journal=journal, changes=changes(**changed), **lanes)
 
     def commit(self, **changed: Any) -> BatchWrite:
         write = self.batch(**changed)
-        self.store.begin(self.fence, write, NOTHING)
+        self.store.begin(self.progress, write, NOTHING)
         self.store.finish()
         self.progress = write.progress
         return write
 
     def load(self, **wanted: dict[Any, None]) -> Rows:
-        self.store.begin(self.fence, None, Keys(**wanted))
+        self.store.begin(self.progress, None, Keys(**wanted))
         rows = self.store.loaded()
         self.store.finish()
         return rows
@@ -201,7 +199,7 @@ def account(**changed: Any) -> Account:
 def fault_of(owner: Owner, write: BatchWrite) -> Fault | None:
     """Return what became of a batch: its fault, from ``begin`` or ``finish``."""
     try:
-        owner.store.begin(owner.fence, write, NOTHING)
+        owner.store.begin(owner.progress, write, NOTHING)
         owner.store.finish()
     except Fault as fault:
         return fault
@@ -215,10 +213,8 @@ def test_a_new_lane_begins_at_zero_and_is_owned_from_one(shard: Shard) -> None:
     state = shard.store().take_over(TOPIC_ID)
 
     assert state == LaneState(
-        progress=Progress(
-            lane=0, topic_id=TOPIC_ID, next_offset=0, leader_epoch=-1, owner_epoch=1, last_time_ms=0, version_us=0,
-            digest=bytes(32), published_offset=0, published_time_ms=0,
-        ),
+        progress=Progress(lane=0, topic_id=TOPIC_ID, owner_epoch=1, version_us=0, published_offset=0,
+            published_time_ms=0, at=LANE_START),
         ingress={}, rules=RULES, rules_since={0: RULES}, system={}, lane_times={}, waiting_at=None,
         stop_code=None, stop_detail="",
     )  # fmt: skip
@@ -340,7 +336,7 @@ def test_the_values_of_a_batch_are_those_at_its_beginning(shard: Shard) -> None:
     owner = Owner(shard)
     book_account = account()
     write = owner.batch(opened=[book_account])
-    owner.store.begin(owner.fence, write, NOTHING)
+    owner.store.begin(owner.progress, write, NOTHING)
 
     book_account.balance = 999  # the next batch is decided meanwhile
     owner.store.finish()
@@ -355,7 +351,7 @@ def test_a_transaction_may_be_told_what_it_writes_once_it_has_read(shard: Shard)
     owner.commit(opened=[account()])
     key = ("acme", "USD")
 
-    owner.store.begin(owner.fence, None, Keys(accounts={key: None}), open_end=True)
+    owner.store.begin(owner.progress, None, Keys(accounts={key: None}), open_end=True)
     found = owner.store.loaded().accounts[key]
     write = owner.batch(accounts=[(replace(found, balance=found.balance - 7, sequence=2), 1)])
     owner.store.end(write)
@@ -369,7 +365,7 @@ def test_a_transaction_may_be_told_what_it_writes_once_it_has_read(shard: Shard)
 def test_a_transaction_that_is_told_to_write_nothing_leaves_all_as_it_was(shard: Shard) -> None:
     owner = Owner(shard)
 
-    owner.store.begin(owner.fence, None, NOTHING, open_end=True)
+    owner.store.begin(owner.progress, None, NOTHING, open_end=True)
     owner.store.loaded()
     owner.store.end(None)
     owner.store.finish()
@@ -388,8 +384,8 @@ def test_answers_and_digests_are_found_by_offset(shard: Shard) -> None:
         for write in writes[1:]
         for row in write.journal
     ]
-    assert owner.store.last_border(2) == BatchDigest(
-        next_offset=2, digest=writes[1].progress.digest, lane_time_ms=shard.now_ms, ingress=ingress
+    assert owner.store.last_border(2) == Border(
+        ingress=ingress, at=LanePoint(next_offset=2, digest=writes[1].progress.at.digest, lane_time_ms=shard.now_ms)
     )
     assert owner.store.last_border(9) == owner.store.last_border(3)
     assert owner.store.last_border(0) is None

@@ -62,7 +62,7 @@ def test_after_a_fault_a_store_is_good_for_nothing_but_a_takeover(shard: Shard) 
     fault_of(owner, owner.batch())
 
     with pytest.raises((AssertionError, Retryable, Fenced)):
-        owner.store.begin(owner.fence, None, NOTHING)
+        owner.store.begin(owner.progress, None, NOTHING)
 
     owner.progress = owner.store.take_over(TOPIC_ID).progress
     assert owner.load(accounts={("acme", "USD"): None}) == Rows()

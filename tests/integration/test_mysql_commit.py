@@ -71,7 +71,7 @@ def test_a_new_owner_sees_the_rules_that_the_one_before_was_still_committing(
     state = store_of(address).take_over(TOPIC_ID)
 
     commit.join()
-    assert (state.progress.next_offset, state.rules.version) == (2, 2)
+    assert (state.progress.at.next_offset, state.rules.version) == (2, 2)
 
 
 def journal_count(address: MysqlAddress) -> int:
@@ -183,14 +183,14 @@ def test_a_deadlock_is_rolled_back_and_may_be_tried_again(address: MysqlAddress,
     waits = threading.Thread(
         target=lambda: holder.execute("UPDATE account SET bucket = 1 WHERE address = X'61636d65'", "locking acme")
     )
-    lane.store.begin(lane.fence, batch, Keys(accounts={("acme", "USD"): None}))
+    lane.store.begin(lane.progress, batch, Keys(accounts={("acme", "USD"): None}))
     waits.start()
 
     with pytest.raises(Retryable, match=r"1213|1205"):
         lane.store.finish()
 
     waits.join()
-    assert lane.store.take_over(TOPIC_ID).progress.next_offset == 1
+    assert lane.store.take_over(TOPIC_ID).progress.at.next_offset == 1
     assert journal_count(address) == 1
 
 
@@ -206,7 +206,7 @@ def test_a_lock_wait_timeout_leaves_nothing_of_the_batch(address: MysqlAddress, 
 
     holder.abandon()
     assert journal_count(address) == 1
-    assert lane.store.take_over(TOPIC_ID).progress.next_offset == 1
+    assert lane.store.take_over(TOPIC_ID).progress.at.next_offset == 1
 
 
 def test_a_server_that_is_down_is_unavailable(address: MysqlAddress, proxy: MysqlProxy) -> None:
@@ -248,7 +248,7 @@ def test_a_worker_whose_lane_was_taken_over_writes_nothing(address: MysqlAddress
 
     owner.write(1)
     assert journal_count(address) == 3
-    assert zombie.store.take_over(TOPIC_ID).progress.next_offset == 3
+    assert zombie.store.take_over(TOPIC_ID).progress.at.next_offset == 3
 
 
 @pytest.mark.rule("L1")
@@ -273,7 +273,7 @@ def test_a_fenced_worker_is_given_no_rows(address: MysqlAddress) -> None:
     zombie = take_lane(address)
     take_lane(address)
 
-    zombie.store.begin(zombie.fence, None, Keys(accounts={("acme", "USD"): None}))
+    zombie.store.begin(zombie.progress, None, Keys(accounts={("acme", "USD"): None}))
     with pytest.raises(Fenced):
         zombie.store.loaded()
 
@@ -381,7 +381,7 @@ def test_a_batch_that_cannot_be_made_into_sql_leaves_no_lock(address: MysqlAddre
         lane.commit(lane.batch(1, journal=[journal_row(0, type="NO_SUCH_TYPE")]))
 
     began_s = time.monotonic()
-    assert lane.store.take_over(TOPIC_ID).progress.next_offset == 0
+    assert lane.store.take_over(TOPIC_ID).progress.at.next_offset == 0
     assert time.monotonic() - began_s < LOCK_WAIT_TIMEOUT_S
 
 
@@ -396,7 +396,7 @@ def test_a_lane_that_meets_a_slice_without_a_partition_stops(address: MysqlAddre
         lane.commit(lane.batch(1, journal=[row]))
 
     assert stopped.value.code is StopCode.MISSING_SLICE
-    assert lane.store.take_over(TOPIC_ID).progress.next_offset == 0
+    assert lane.store.take_over(TOPIC_ID).progress.at.next_offset == 0
 
 
 # ---------------------------------------------------------------------- stops and silence
@@ -430,12 +430,12 @@ def test_a_stop_can_be_stored_after_the_fault_that_caused_it(address: MysqlAddre
 
 def test_a_stop_is_stored_behind_a_batch_that_was_being_written(address: MysqlAddress) -> None:
     lane = take_lane(address)
-    lane.store.begin(lane.fence, lane.batch(1), NOTHING)
+    lane.store.begin(lane.progress, lane.batch(1), NOTHING)
 
     lane.store.stop(StopCode.LOG_GAP, "offset 7 after 5")
 
     state = lane.store.take_over(TOPIC_ID)
-    assert (state.stop_code, state.progress.next_offset) == (StopCode.LOG_GAP, 1)
+    assert (state.stop_code, state.progress.at.next_offset) == (StopCode.LOG_GAP, 1)
 
 
 @pytest.mark.rule("L7")
@@ -452,7 +452,7 @@ def test_a_lane_that_was_idle_longer_than_wait_timeout_goes_on(address: MysqlAdd
 def test_begin_waits_for_nothing_when_only_the_fence_is_asked(address: MysqlAddress) -> None:
     lane = take_lane(address)
 
-    lane.store.begin(lane.fence, None, NOTHING)
+    lane.store.begin(lane.progress, None, NOTHING)
     assert not lane.store.loaded().accounts
     lane.store.finish()
     lane.store.finish()

@@ -258,7 +258,14 @@ def test_old_batch_digests_go_but_what_is_perhaps_not_published_stays(
     other.write(1)
     for number in range(1, 6):
         batch = lane.batch(1)
-        lane.commit(replace(batch, progress=replace(batch.progress, last_time_ms=number * 1_000, published_offset=3)))
+        lane.commit(
+            replace(
+                batch,
+                progress=replace(
+                    batch.progress, published_offset=3, at=replace(batch.progress.at, lane_time_ms=number * 1_000)
+                ),
+            )
+        )
 
     assert upkeep.delete_old_digests(0, before_ms=2_000) == 1
     assert upkeep.delete_old_digests(0, before_ms=10**15) == 1

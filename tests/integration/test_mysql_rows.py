@@ -19,7 +19,8 @@ from processors.ledger.tables import ROOT_TABLES
 from processors.stores.addresses import MysqlAddress
 from processors.stores.lane_sql import loads
 from processors.stores.mysql import LOCK_WAIT_TIMEOUT_S, Session
-from processors.stores.rows import BatchDigest, IngressPosition, StoredAnswer, TimeTold
+from processors.stores.rows import Border, IngressPosition, StoredAnswer, TimeTold
+from processors.wire.positions import LanePoint
 from tests.integration.mysql_shard import (
     NOTHING,
     RULES,
@@ -63,7 +64,7 @@ def holder(address: MysqlAddress) -> Iterator[Session]:
 
 def load(lane: Lane, **keys: Any) -> Rows:
     wanted = Keys(**{name: dict.fromkeys(of_table) for name, of_table in keys.items()})
-    lane.store.begin(lane.fence, None, wanted)
+    lane.store.begin(lane.progress, None, wanted)
     rows = lane.store.loaded()
     lane.store.finish()
     return rows
@@ -199,11 +200,11 @@ def test_each_batch_leaves_digest_time_and_sources_of_its_border(address: MysqlA
     second = lane.write(3, ingress=at_five).progress
 
     last_border = lane.store.last_border
-    assert last_border(2) == BatchDigest(
-        next_offset=2, digest=first.digest, lane_time_ms=first.last_time_ms, ingress=at_two
+    assert last_border(2) == Border(
+        ingress=at_two, at=LanePoint(next_offset=2, digest=first.at.digest, lane_time_ms=first.at.lane_time_ms)
     )
-    assert last_border(5) == BatchDigest(
-        next_offset=5, digest=second.digest, lane_time_ms=second.last_time_ms, ingress=at_five
+    assert last_border(5) == Border(
+        ingress=at_five, at=LanePoint(next_offset=5, digest=second.at.digest, lane_time_ms=second.at.lane_time_ms)
     )
     assert last_border(4) == last_border(2)
     assert last_border(1) is None
@@ -248,8 +249,8 @@ def test_a_new_lane_stands_at_its_beginning(address: MysqlAddress) -> None:
     state = take_lane(address, 3).state
 
     progress = state.progress
-    assert (progress.next_offset, progress.leader_epoch, progress.owner_epoch) == (0, -1, 1)
-    assert (progress.last_time_ms, progress.version_us, progress.digest) == (0, 0, bytes(32))
+    assert (progress.at.next_offset, progress.at.leader_epoch, progress.owner_epoch) == (0, -1, 1)
+    assert (progress.at.lane_time_ms, progress.version_us, progress.at.digest) == (0, 0, bytes(32))
     assert (progress.published_offset, progress.published_time_ms) == (0, 0)
     assert (state.ingress, state.system, state.lane_times, state.stop_code) == ({}, {}, {}, None)
 
@@ -286,7 +287,7 @@ def test_values_are_taken_before_begin_returns(address: MysqlAddress) -> None:
     lane = take_lane(address)
     opened = account(balance=1)
     batch = lane.batch(1, opened=[opened])
-    lane.store.begin(lane.fence, batch, NOTHING)
+    lane.store.begin(lane.progress, batch, NOTHING)
     opened.balance = 2  # the next batch is decided meanwhile
     lane.store.finish()
 

@@ -218,7 +218,7 @@ def test_after_an_outage_every_hour_since_has_its_slice(
     lane = take_lane(address)
     batch = lane.batch(1)
     behind_ms = clock_ms() - 20 * SLICE_MS
-    lane.commit(replace(batch, progress=replace(batch.progress, last_time_ms=behind_ms)))
+    lane.commit(replace(batch, progress=replace(batch.progress, at=replace(batch.progress.at, lane_time_ms=behind_ms))))
     before = set(reader.slices())
 
     migrate(address, SHARD, {0: RULES}, now_ms=clock_ms())

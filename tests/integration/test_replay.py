@@ -72,7 +72,7 @@ def test_a_shard_replayed_from_its_topic_is_equal(shard: Shard, target: MysqlAdd
     told: list[int] = []
     assert proving.replay_shard(shard.settings, SHARD, target, on_progress=lambda at: told.append(at.offset)) is None
     assert shard.results() == seen  # nothing was published
-    assert max(told) == max(progress.next_offset for progress in shard.positions().values())
+    assert max(told) == max(progress.at.next_offset for progress in shard.positions().values())
 
 
 def test_a_replay_that_was_killed_goes_on_where_it_was(shard: Shard, fresh_database: Callable[[], str]) -> None:
@@ -87,7 +87,7 @@ def test_a_replay_that_was_killed_goes_on_where_it_was(shard: Shard, fresh_datab
     first.send_signal(signal.SIGKILL)
     first.wait()
     reached = _reached(target, lane)
-    assert 0 < reached < shard.positions()[lane].next_offset, log.read_text()
+    assert 0 < reached < shard.positions()[lane].at.next_offset, log.read_text()
 
     told: list[ReplayProgress] = []
     assert proving.replay_shard(shard.settings, SHARD, target, on_progress=told.append) is None

@@ -14,7 +14,7 @@ from processors.faults import Fault, Fenced, UnknownOutcome
 from processors.streams.connection import KafkaAddress
 from processors.streams.consumer import GroupOptions
 from processors.streams.publisher import TransactionalPublisher
-from processors.wire.positions import GroupPosition, decode_metadata
+from processors.wire.positions import GroupPosition, LanePoint, decode_metadata
 from processors.wire.records import OutRecord
 from tests.kafka_log import DEADLINE_S, KafkaLog, Member
 from tests.waiting import eventually
@@ -61,12 +61,14 @@ def opened(address: KafkaAddress, member: Member) -> Iterator[TransactionalPubli
 
 def position(next_offset: int) -> GroupPosition:
     return GroupPosition(
-        next_offset=next_offset,
         topic_id=b"t" * 16,
         lane=0,
-        lane_time_ms=1_700_000_000_000 + next_offset,
-        digest=next_offset.to_bytes(32, "big"),
-        leader_epoch=0,
+        at=LanePoint(
+            next_offset=next_offset,
+            lane_time_ms=1_700_000_000_000 + next_offset,
+            digest=next_offset.to_bytes(32, "big"),
+            leader_epoch=0,
+        ),
     )
 
 

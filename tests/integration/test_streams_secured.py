@@ -25,7 +25,7 @@ from processors.streams.publisher import TransactionalPublisher
 from processors.streams.rights import Right, rights
 from processors.streams.tail import TopicTail
 from processors.streams.topics import COMMANDS_TOPIC, RESULTS_TOPIC, TopicAdmin, shard_topic
-from processors.wire.positions import GroupPosition
+from processors.wire.positions import GroupPosition, LanePoint
 from processors.wire.records import OutRecord
 from tests.servers import Place
 from tests.waiting import eventually
@@ -197,7 +197,7 @@ def test_an_open_transaction_survives_the_logins_of_its_connection(settings: Set
         publisher = Slow(user.address, "s1.0", source, member.group_metadata, publish_deadline_s=PUBLISHED_S)
         publisher.open()
         position = GroupPosition(
-            next_offset=1, topic_id=bytes(16), lane=0, lane_time_ms=1, digest=bytes(32), leader_epoch=-1
+            topic_id=bytes(16), lane=0, at=LanePoint(next_offset=1, lane_time_ms=1, digest=bytes(32), leader_epoch=-1)
         )
         with ThreadPoolExecutor(1) as pool:  # its member polls on, as a worker's does
             done = pool.submit(publisher.publish, [OutRecord(topic, 0, b"k", b"v", [])], position)

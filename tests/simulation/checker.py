@@ -105,19 +105,16 @@ class Checker:
 
     def batch_committed(self, lane: int, write: BatchWrite) -> None:
         progress = write.progress
-        offset = progress.next_offset
+        offset = progress.at.next_offset
         self.decide_up_to(lane, offset)
         self._durable[lane] = max(self._durable[lane], offset)
         state = self.models[lane].states[offset]
-        for name in ("digest", "last_time_ms", "version_us", "leader_epoch"):
-            demand(
-                getattr(progress, name) == getattr(state, name),
-                f"lane {lane} at {offset}: {name} is not that of the model",
-            )
+        demand(progress.at == state.at, f"lane {lane} stands at {progress.at}, a straight run at {state.at}")
+        demand(progress.version_us == state.version_us, f"lane {lane} at {offset}: another version than a straight run")
         demand(
-            progress.last_time_ms
+            progress.at.lane_time_ms
             <= self._clock.now_ms + self._contexts[lane].clock_ahead_max_ms + self.clocks_ahead_ms,
-            f"lane {lane} decided records of {progress.last_time_ms} at {self._clock.now_ms}",
+            f"lane {lane} decided records of {progress.at.lane_time_ms} at {self._clock.now_ms}",
         )
         demand(
             progress.published_offset <= self.complete(lane),
@@ -173,7 +170,7 @@ class Checker:
         demand(position is not None, f"lane {lane}: metadata {metadata!r} is not ours")
         assert position is not None
         demand(
-            position.digest == self.models[lane].states[offset].digest,
+            position.at.digest == self.models[lane].states[offset].at.digest,
             f"lane {lane} published up to {offset} with another digest",
         )
         demand(offset >= self.published[lane], f"lane {lane}: P went back from {self.published[lane]} to {offset}")
@@ -203,9 +200,9 @@ class Checker:
         progress = self._database.tables.progress
         for lane, log in enumerate(self._logs):
             if is_whole(lane):
-                demand(progress[lane].next_offset == log.next_offset, f"lane {lane} stands at {progress[lane]}")
+                demand(progress[lane].at.next_offset == log.next_offset, f"lane {lane} stands at {progress[lane]}")
                 demand(self.complete(lane) == log.next_offset, f"lane {lane}: visible up to {self.complete(lane)}")
-        if all(self.models[lane].next_offset == progress[lane].next_offset for lane in lanes):
+        if all(self.models[lane].next_offset == progress[lane].at.next_offset for lane in lanes):
             self._compare_tables()
         if all(is_whole(lane) for lane in lanes):
             self._check_nothing_is_lost(commands_topic)
@@ -262,7 +259,7 @@ class Checker:
             replay.decide(record)
             state, again = live.states[replay.next_offset], replay.states[replay.next_offset]
             demand(
-                (state.digest, state.last_time_ms) == (again.digest, again.last_time_ms),
+                (state.at.digest, state.at.lane_time_ms) == (again.at.digest, again.at.lane_time_ms),
                 f"lane {lane} offset {record.offset}: a replay decides otherwise",
             )
 

@@ -316,13 +316,15 @@ class Environment:
             return False
         code, _ = self.database.tables.stops.get(lane, (None, ""))
         if code is not None and code in self.stop_codes.get(lane, self.may_stop):
-            return code in _STOPS_OF_A_LOST_LOG or self._is_published(lane, progress.next_offset)
+            return code in _STOPS_OF_A_LOST_LOG or self._is_published(lane, progress.at.next_offset)
         if (
             code is StopCode.CLOCK_AHEAD and lane in self.stop_codes
         ):  # the operator's override was lost with the log, too
-            return (lane, progress.next_offset) in self.operator.told
+            return (lane, progress.at.next_offset) in self.operator.told
         log = self.broker.log(self.shard_topic, lane)
-        return lane not in self.stop_codes and progress.next_offset == log.next_offset == self.checker.published[lane]
+        return (
+            lane not in self.stop_codes and progress.at.next_offset == log.next_offset == self.checker.published[lane]
+        )
 
     def _is_published(self, lane: int, next_offset: int) -> bool:
         """Say whether all that was decided is published, as far as the log still has what it answers."""
@@ -333,7 +335,7 @@ class Environment:
 
     def _told(self) -> str:
         lanes = [
-            f"lane {lane}: D {progress.next_offset}, P {self.checker.published[lane]}, "
+            f"lane {lane}: D {progress.at.next_offset}, P {self.checker.published[lane]}, "
             f"end {self.broker.log(self.shard_topic, lane).next_offset}, {self.database.tables.stops.get(lane)}"
             for lane, progress in self.database.tables.progress.items()
         ]

@@ -17,6 +17,7 @@ from processors.ledger.rules import RULES_RELEASE, Rules
 from processors.stores.rows import LaneState, Progress
 from processors.wire.admission import Admission, Gate, admit
 from processors.wire.commands import NO_REGISTRY, ConfluentIds
+from processors.wire.positions import LANE_START
 from processors.wire.records import OutRecord, Record
 from processors.wire.results import decision_of
 from processors.wire.signature import KeyRing
@@ -44,14 +45,11 @@ class LaneModel:
         progress = Progress(
             lane=context.lane,
             topic_id=context.identity.incarnation,
-            next_offset=0,
-            leader_epoch=-1,
             owner_epoch=1,
-            last_time_ms=0,
             version_us=0,
-            digest=bytes(32),
             published_offset=0,
             published_time_ms=0,
+            at=LANE_START,
         )
         self.states = {0: progress}
         self._overrides: dict[int, list[TimeOverride]] = {}

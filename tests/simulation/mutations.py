@@ -18,7 +18,7 @@ from processors.ledger.commands import Command
 from processors.ledger.outcomes import Status
 from processors.ledger.rules import RULES_RELEASE, Rules
 from processors.ledger.tables import HOLDS
-from processors.stores.rows import BatchDigest, BatchWrite, Fence, LaneState
+from processors.stores.rows import BatchWrite, Border, LaneState, Progress
 from processors.wire.admission import Admission, Gate, admit
 from processors.wire.positions import GroupPosition
 from processors.wire.records import OutRecord, Record
@@ -48,7 +48,7 @@ def lane_with(decider: type[Decider]) -> Callable[[LaneParts], Lane]:
 class StoreWithoutFence(FakeLaneStore):
     """L1: writes whatever ``progress`` says."""
 
-    def check_fence(self, fence: Fence) -> None:
+    def check_fence(self, fence: Progress) -> None:
         """Let everything pass."""
 
 
@@ -89,7 +89,7 @@ class LaneThatBelievesAnyPosition(Lane):
     def _published_position(self, state: LaneState) -> GroupPosition:
         ours = super()._published_position(state)
         committed = self._parts.log.committed()
-        return ours if committed is None else replace(ours, next_offset=committed[0])
+        return ours if committed is None else replace(ours, at=replace(ours.at, next_offset=committed[0]))
 
 
 class LogWithoutPositions(FakeLaneLog):
@@ -105,20 +105,23 @@ class LaneThatAnswersNothingAgain(Lane):
     def _published_position(self, state: LaneState) -> GroupPosition:
         position = super()._published_position(state)
         progress = state.progress
-        if position.next_offset >= progress.next_offset:
+        if position.at.next_offset >= progress.at.next_offset:
             return position
         return replace(
             position,
-            next_offset=progress.next_offset,
-            digest=progress.digest,
-            lane_time_ms=progress.last_time_ms,
+            at=replace(
+                position.at,
+                next_offset=progress.at.next_offset,
+                digest=progress.at.digest,
+                lane_time_ms=progress.at.lane_time_ms,
+            ),
         )
 
 
 class StoreOfBordersWithoutSources(FakeLaneStore):
     """L4, L10: does not know which ingress records had been met at P."""
 
-    def last_border(self, at_most: int) -> BatchDigest | None:
+    def last_border(self, at_most: int) -> Border | None:
         found = super().last_border(at_most)
         return None if found is None else replace(found, ingress={})
 
@@ -251,8 +254,11 @@ class DeciderWhoseDigestShowsCuts(Decider):
         results = b"".join(row.result for row in decided.write.journal)
         digest = hashlib.sha256(before + results).digest() if results else before
         self.standing.digest = digest
-        decided.position = replace(decided.position, digest=digest)
-        decided.write = replace(decided.write, progress=replace(decided.write.progress, digest=digest))
+        decided.position = replace(decided.position, at=replace(decided.position.at, digest=digest))
+        decided.write = replace(
+            decided.write,
+            progress=replace(decided.write.progress, at=replace(decided.write.progress.at, digest=digest)),
+        )
         self._progress = decided.write.progress
         return decided
 

@@ -277,14 +277,14 @@ class Nemesis(Actor):
 
     def _rewritten(self) -> None:
         environment, rng = self._environment, self._environment.rng
-        lanes = [lane for lane, progress in environment.database.tables.progress.items() if progress.next_offset]
+        lanes = [lane for lane, progress in environment.database.tables.progress.items() if progress.at.next_offset]
         if not lanes:
             return
         lane = rng.choice(lanes)
         log = environment.broker.log(environment.shard_topic, lane)
         self._keep_for_the_model(lane, log, 0, log.next_offset)
         environment.checker.log_ends[lane] = end = log.next_offset
-        self._rewritten_from = rng.randrange(environment.database.tables.progress[lane].next_offset)
+        self._rewritten_from = rng.randrange(environment.database.tables.progress[lane].at.next_offset)
         log.lose_from(self._rewritten_from)
         for _ in range(rng.choice((0, end - log.next_offset, end - log.next_offset + 5))):
             write_to_lane(environment, lane, encode_command(Tick()))

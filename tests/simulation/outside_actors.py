@@ -172,7 +172,7 @@ class Operator(Actor):
         """Tell records one by one, that at which the lane stands last, so that it meets none untold."""
         environment = self._environment
         environment.clock.broker_ahead_ms = 0
-        now_ms, stopped_at = environment.clock.now_ms, environment.database.tables.progress[lane].next_offset
+        now_ms, stopped_at = environment.clock.now_ms, environment.database.tables.progress[lane].at.next_offset
         if (lane, stopped_at) in self.told:
             return
         if self._is_passed(lane, stopped_at):
@@ -201,7 +201,7 @@ class Operator(Actor):
             return
         if environment.healed or rng.random() < 0.7:
             environment.clock.broker_ahead_ms = 0
-        stopped_at = environment.database.tables.progress[lane].next_offset
+        stopped_at = environment.database.tables.progress[lane].at.next_offset
         if not environment.healed and rng.random() < 0.3:
             environment.note(f"operator: lane {lane} is started again")
             del environment.database.tables.stops[lane]

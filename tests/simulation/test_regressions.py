@@ -157,7 +157,7 @@ class Worker:
 
     @property
     def next_offset(self) -> int:
-        return self.database.tables.progress[0].next_offset
+        return self.database.tables.progress[0].at.next_offset
 
 
 @pytest.mark.rule("L2")
@@ -442,7 +442,7 @@ def test_a_tick_moves_the_lanes_time_on_and_leaves_no_row() -> None:
     assert worker.stop() is None
 
     progress = worker.database.tables.progress[0]
-    assert (progress.next_offset, progress.last_time_ms) == (2, worker.clock.now_ms)
-    assert progress.digest == bytes(32)
+    assert (progress.at.next_offset, progress.at.lane_time_ms) == (2, worker.clock.now_ms)
+    assert progress.at.digest == bytes(32)
     assert not any(rows for rows in worker.database.tables.journal.values())
     assert not [entry for entry in worker.broker.log("balance.results", 0).entries if entry.value]

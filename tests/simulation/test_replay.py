@@ -93,10 +93,10 @@ def test_a_replay_knows_the_override_that_stands_behind_its_target() -> None:
     target.tables.journal.update({number: {} for number in worker.database.tables.journal})
     parts = parts_of(worker, target)
     before = replay_lane(parts, 0, 2, on_progress=lambda _at: None)  # the live lane had committed a batch up to here
-    replayed = replay_lane(parts, 0, live.next_offset, on_progress=lambda _at: None)
+    replayed = replay_lane(parts, 0, live.at.next_offset, on_progress=lambda _at: None)
 
-    assert before.next_offset == 2
-    assert (replayed.digest, replayed.last_time_ms) == (live.digest, live.last_time_ms)
+    assert before.at.next_offset == 2
+    assert (replayed.at.digest, replayed.at.lane_time_ms) == (live.at.digest, live.at.lane_time_ms)
 
 
 @pytest.mark.rule("I2")
@@ -117,9 +117,9 @@ def test_a_replay_decides_as_the_lane_did_whenever_that_looked_for_overrides(fir
 
     target = Database(worker.clock, worker.database.rules)
     target.tables.journal.update({number: {} for number in worker.database.tables.journal})
-    replayed = replay_lane(parts_of(worker, target), 0, live.next_offset, on_progress=lambda _at: None)
+    replayed = replay_lane(parts_of(worker, target), 0, live.at.next_offset, on_progress=lambda _at: None)
 
-    assert (replayed.digest, replayed.last_time_ms) == (live.digest, live.last_time_ms)
+    assert (replayed.at.digest, replayed.at.lane_time_ms) == (live.at.digest, live.at.lane_time_ms)
 
 
 def questions(worker: Worker, count: int) -> None:
@@ -134,7 +134,7 @@ def replayed(worker: Worker, end: int | None = None) -> Worker:
     """Have another worker go on with a database that was replayed in one batch, up to an offset where one is given."""
     target = Database(worker.clock, worker.database.rules)
     target.tables.journal.update({number: {} for number in worker.database.tables.journal})
-    end = worker.database.tables.progress[0].next_offset if end is None else end
+    end = worker.database.tables.progress[0].at.next_offset if end is None else end
     replay_lane(parts_of(worker, target), 0, end, on_progress=lambda _at: None)
     return Worker(worker.clock, worker.broker, target)
 
@@ -219,7 +219,7 @@ def test_a_database_from_before_that_decides_otherwise_up_to_p_publishes_nothing
     assert stop is not None
     assert stop.code is StopCode.DIGEST_DIFFERS
     assert worker.broker.group("workers").offsets[PLACE][0] == 6
-    assert later.database.tables.progress[0].next_offset == 3
+    assert later.database.tables.progress[0].at.next_offset == 3
 
 
 @pytest.mark.rule("L3")

@@ -74,7 +74,7 @@ def test_an_override_of_a_record_that_was_decided_by_its_stamp_changes_nothing_w
     later = worker.again()
     assert later.stop() is None
     again = later.database.tables.progress[0]
-    assert (again.digest, again.last_time_ms) == (live.digest, live.last_time_ms)
+    assert (again.at.digest, again.at.lane_time_ms) == (live.at.digest, live.at.lane_time_ms)
 
 
 @pytest.mark.rule("I2")
@@ -92,7 +92,7 @@ def test_an_override_never_moves_a_lanes_time_on_further_than_its_own_stamp(appe
     worker.tell(0, microseconds)
 
     assert worker.stop() is None
-    assert worker.database.tables.progress[0].last_time_ms == START_MS + 5_000
+    assert worker.database.tables.progress[0].at.lane_time_ms == START_MS + 5_000
 
 
 @pytest.mark.rule("I2")
@@ -113,7 +113,7 @@ def test_an_operators_override_is_kept_for_owners_whose_clock_has_passed_the_rec
     assert later.stop() is None
 
     assert later.database.tables.lane_times == {(0, 0): TimeTold(last_offset=1, time_ms=START_MS + 1)}
-    assert later.database.tables.progress[0].last_time_ms == START_MS + 1  # not the two hours later of the records
+    assert later.database.tables.progress[0].at.lane_time_ms == START_MS + 1  # not the two hours later of the records
     assert later.database.tables.stops == {}
 
 
@@ -127,7 +127,7 @@ def test_records_after_the_one_that_stopped_the_lane_have_the_time_of_the_same_o
     assert worker.stop() is None
 
     assert worker.database.tables.lane_times == {(0, 0): TimeTold(last_offset=2, time_ms=START_MS + 7)}
-    assert worker.database.tables.progress[0].last_time_ms == START_MS + 1_000  # the override's own
+    assert worker.database.tables.progress[0].at.lane_time_ms == START_MS + 1_000  # the override's own
 
 
 @pytest.mark.rule("I2")
@@ -140,7 +140,7 @@ def test_an_override_is_about_records_before_it_only() -> None:
     assert worker.stop() is None
 
     assert worker.database.tables.lane_times == {(0, 0): TimeTold(last_offset=0, time_ms=START_MS)}
-    assert worker.database.tables.progress[0].last_time_ms == START_MS + 5_000
+    assert worker.database.tables.progress[0].at.lane_time_ms == START_MS + 5_000
 
 
 @pytest.mark.rule("I2")
@@ -214,7 +214,7 @@ def test_an_override_in_the_log_is_known_to_a_restored_database_that_lost_the_gr
 
     assert worker.again().stop() is None
     again = worker.database.tables.progress[0]
-    assert (again.digest, again.last_time_ms) == (live.digest, live.last_time_ms)
+    assert (again.at.digest, again.at.lane_time_ms) == (live.at.digest, live.at.lane_time_ms)
 
 
 @pytest.mark.rule("I2")
@@ -267,4 +267,4 @@ def test_under_rules_of_the_first_release_an_override_is_about_one_record_and_bo
     worker.write(encode_command(SetLaneTime(command_id=bytes(16), lane_offset=0, time_ms=microseconds), release=1))
 
     assert worker.stop() is None
-    assert worker.database.tables.progress[0].last_time_ms == START_MS + 2 * HOUR_MS
+    assert worker.database.tables.progress[0].at.lane_time_ms == START_MS + 2 * HOUR_MS

@@ -9,7 +9,8 @@ import pytest
 from processors.faults import LaneStopped, Unavailable
 from processors.stores.lane_thread import SqlTransaction
 from processors.stores.mysql import Session
-from processors.stores.rows import Fence
+from processors.stores.rows import Progress
+from processors.wire.positions import LANE_START
 
 
 class BrokenSession:
@@ -27,7 +28,9 @@ class BrokenSession:
 
 @pytest.mark.parametrize(("fault", "told"), [(Unavailable("away"), Unavailable), (KeyError("a bug"), LaneStopped)])
 def test_a_fault_is_told_though_the_connection_cannot_even_be_given_up(fault: Exception, told: type[Exception]) -> None:
-    fence = Fence(next_offset=0, digest=bytes(32), owner_epoch=1)
+    fence = Progress(
+        lane=0, topic_id=bytes(16), owner_epoch=1, at=LANE_START, version_us=0, published_offset=0, published_time_ms=0
+    )
     transaction = SqlTransaction(0, fence, [])
 
     transaction.run(cast("Session", BrokenSession(fault)))

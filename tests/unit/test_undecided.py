@@ -10,6 +10,7 @@ from processors.ledger.rules import Rules
 from processors.ops.undecided import LaneAhead, lanes_ahead, told_of
 from processors.stores.rows import Progress
 from processors.stores.shard_reader import LanePosition
+from processors.wire.positions import LanePoint
 
 pytestmark = pytest.mark.rule("I4")
 
@@ -22,9 +23,14 @@ YOUNG = make_command_id(NOW_MS - HOUR_MS, bytes(10))
 
 def at(next_offset: int, *, time_ms: int = NOW_MS, stop: StopCode | None = None) -> LanePosition:
     progress = Progress(
-        lane=0, topic_id=bytes(16), next_offset=next_offset, leader_epoch=0, owner_epoch=1, last_time_ms=time_ms,
-        version_us=0, digest=bytes(32), published_offset=0, published_time_ms=0,
-    )  # fmt: skip
+        lane=0,
+        topic_id=bytes(16),
+        owner_epoch=1,
+        version_us=0,
+        published_offset=0,
+        published_time_ms=0,
+        at=LanePoint(next_offset=next_offset, leader_epoch=0, lane_time_ms=time_ms, digest=bytes(32)),
+    )
     return LanePosition(progress=progress, stop_code=stop, stop_detail="", stopped_at_ms=0)
 
 

@@ -16,6 +16,7 @@ from processors.stores.archive_rows import Covered, StatementRow
 from processors.stores.rows import Progress
 from processors.stores.shard_reader import JournalRecord
 from processors.wire.journal_chunk import ChunkRow
+from processors.wire.positions import LanePoint
 from processors.wire.records import Record
 from processors.wire.result_format import write_result
 from processors.wire.results import decode_result
@@ -24,14 +25,11 @@ from tests.archived import INCARNATION, NOW_MS, Ledger
 PROGRESS = Progress(
     lane=0,
     topic_id=INCARNATION,
-    next_offset=3,
-    leader_epoch=0,
     owner_epoch=1,
-    last_time_ms=NOW_MS,
     version_us=1,
-    digest=bytes(32),
     published_offset=3,
     published_time_ms=NOW_MS,
+    at=LanePoint(next_offset=3, leader_epoch=0, lane_time_ms=NOW_MS, digest=bytes(32)),
 )
 IDLE = Account("idle", "USD", balance=100, sequence=7)
 

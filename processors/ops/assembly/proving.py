@@ -196,7 +196,7 @@ def replay_shard(
         book_accounts_max=settings.worker.book_accounts_max,
     )
     for lane, progress in positions.items():
-        replay_lane(parts, lane, progress.next_offset, on_progress=on_progress)
+        replay_lane(parts, lane, progress.at.next_offset, on_progress=on_progress)
     return _catch_up_and_compare(parts, live_address, target, on_progress)
 
 
@@ -225,7 +225,7 @@ def _catch_up_and_compare(
     replayed = open_reader(target)
     try:
         for lane, progress in live.positions().items():
-            replay_lane(parts, lane, progress.next_offset, on_progress=on_progress)
+            replay_lane(parts, lane, progress.at.next_offset, on_progress=on_progress)
         return compare(live, replayed)
     finally:
         replayed.close()

@@ -206,7 +206,7 @@ def _refuse_in_vain(chosen: Settings, shard: str, lane: int) -> None:
     stands = open_reader(addresses.mysql_address(chosen, shard)).lane_positions().get(lane)
     if stands is None or stands.stop_code is None or NEXT_STEPS[stands.stop_code].restart_mends:
         return
-    step = next_step(stands.stop_code, shard=shard, lane=lane, offset=stands.progress.next_offset)
+    step = next_step(stands.stop_code, shard=shard, lane=lane, offset=stands.progress.at.next_offset)
     raise Misconfigured(f"lane {lane} stopped with {stands.stop_code}, which a restart does not mend: {step}")
 
 

@@ -126,7 +126,7 @@ def _waits_at(place: _Place, offsets: range | None) -> int:
         raise typer.BadParameter(
             f"lane {place.lane} is not stopped for want of a record's time; see `balance lane show`"
         )
-    first = stands.progress.next_offset
+    first = stands.progress.at.next_offset
     if offsets is not None and offsets[0] != first:
         raise typer.BadParameter(f"lane {place.lane} stopped at offset {first}, not {offsets[0]}")
     return first
@@ -167,7 +167,7 @@ def _tell(place: _Place, first: int, last: int, told_ms: int, *, within_s: int, 
     with open_client(within_s=within_s) as client:
         is_answered = _await(place, first, _write(client, place, range(first, last + 1), told_ms))
     stands = place.position()
-    reached = first if stands is None else stands.progress.next_offset
+    reached = first if stands is None else stands.progress.at.next_offset
     stop = "" if stands is None or stands.stop_code is None else stands.stop_code.value
     if as_json:
         found = {"lane": place.lane, "first_offset": first, "last_offset": last, "time_ms": told_ms}
@@ -213,7 +213,7 @@ def _await(place: _Place, first: int, told: Future[Result]) -> bool:
             told.result(LOOK_S)
         except TimeoutError:
             stands = place.position()
-            if stands is not None and stands.stop_code is not None and stands.progress.next_offset > first:
+            if stands is not None and stands.stop_code is not None and stands.progress.at.next_offset > first:
                 return False
         except NoAnswer:
             return False

@@ -9,6 +9,7 @@ from processors.faults import LaneStopped, Retryable
 from processors.ledger.rules import Rules
 from processors.stores.mysql import LOCK_WAIT_TIMEOUT_S, WAIT_TIMEOUT_S
 from processors.stores.rows import BatchWrite, Progress
+from processors.wire.positions import LANE_START
 from tests.simulation.fakes.clock import Clock
 from tests.simulation.fakes.tables import Tables
 
@@ -111,14 +112,11 @@ class Database:
         self.tables.progress[lane] = Progress(
             lane=lane,
             topic_id=topic_id,
-            next_offset=0,
-            leader_epoch=-1,
             owner_epoch=0,
-            last_time_ms=0,
             version_us=0,
-            digest=bytes(32),
             published_offset=0,
             published_time_ms=0,
+            at=LANE_START,
         )
         self.tables.rules[lane, self.rules.version] = (0, self.rules)
         self.tables.ingress[lane] = {}

@@ -6,7 +6,7 @@ from copy import copy
 
 from processors.faults import WAITING_FOR_A_TIME, Fenced, LaneStopped, Retryable, StopCode, Unavailable, UnknownOutcome
 from processors.ledger.book import Changes, Keys, Rows
-from processors.stores.rows import BatchDigest, BatchWrite, Fence, LaneState, StoredAnswer
+from processors.stores.rows import BatchWrite, Border, LaneState, Progress, StoredAnswer
 from processors.wire.results import decision_of
 from tests.simulation.fakes.crash_points import CrashPoints
 from tests.simulation.fakes.database import Database, Session
@@ -48,7 +48,7 @@ class FakeLaneStore:
         crash_points.point("store.taken_over")
         self.session = session
         self._owner_epoch = state.progress.owner_epoch
-        self._next_offset = state.progress.next_offset
+        self._next_offset = state.progress.at.next_offset
         return state
 
     def _lock_patiently(self) -> Session:
@@ -85,7 +85,7 @@ class FakeLaneStore:
 
     # ------------------------------------------------------------------ batches
 
-    def begin(self, fence: Fence, write: BatchWrite | None, load: Keys, *, open_end: bool = False) -> None:
+    def begin(self, fence: Progress, write: BatchWrite | None, load: Keys, *, open_end: bool = False) -> None:
         crash_points, database = self.crash_points, self.database
         assert not self._running, "the transaction before was not finished"
         assert write is None or not open_end, "what is written is given twice"
@@ -118,10 +118,10 @@ class FakeLaneStore:
         assert self._running, "no transaction was begun"
         return self._loaded
 
-    def check_fence(self, fence: Fence) -> None:
+    def check_fence(self, fence: Progress) -> None:
         progress = self.database.tables.progress.get(self.lane)
-        found = None if progress is None else (progress.next_offset, progress.digest, progress.owner_epoch)
-        if found != (fence.next_offset, fence.digest, fence.owner_epoch):  # L1
+        found = None if progress is None else (progress.at.next_offset, progress.at.digest, progress.owner_epoch)
+        if found != (fence.at.next_offset, fence.at.digest, fence.owner_epoch):  # L1
             raise Fenced(f"lane {self.lane} stands at {found}, it was at {fence}")
 
     def finish(self) -> None:
@@ -143,7 +143,7 @@ class FakeLaneStore:
         write = session.write
         database.commit(session)
         if write is not None:
-            self._next_offset = write.progress.next_offset
+            self._next_offset = write.progress.at.next_offset
         session.used_ms = database.clock.now_ms
         crash_points.point("store.finished")
 
@@ -177,7 +177,7 @@ class FakeLaneStore:
             for row in self.database.tables.rows_of(self.lane, from_offset, to_offset)
         ]
 
-    def last_border(self, at_most: int) -> BatchDigest | None:
+    def last_border(self, at_most: int) -> Border | None:
         self._ask("store.last_border")
         borders = self.database.tables.batch_digests
         known = [offset for lane, offset in borders if lane == self.lane and offset <= at_most]
@@ -199,11 +199,11 @@ class FakeLaneStore:
             database.release(session)
         progress = database.tables.progress.get(lane)
         mine = (self._owner_epoch, self._next_offset)
-        if progress is None or (progress.owner_epoch, progress.next_offset) != mine:
+        if progress is None or (progress.owner_epoch, progress.at.next_offset) != mine:
             raise Fenced(f"lane {lane} has another owner, or another past")
         database.tables.stops[lane] = (code, detail)
         if code in WAITING_FOR_A_TIME:
-            database.tables.waiting[lane] = progress.next_offset
+            database.tables.waiting[lane] = progress.at.next_offset
 
     def close(self) -> None:
         self.crash_points.point("store.close")

@@ -73,7 +73,7 @@ class FakePublisher:
             self.broker.end(self.transactional_id, self.epoch, commit=False)
             raise Retryable(f"{self.transactional_id}: its consumer is no member of the group")
         place = (self.consumed_topic, position.lane)
-        transaction.offsets.append((group, place, position.next_offset, encode_metadata(position)))
+        transaction.offsets.append((group, place, position.at.next_offset, encode_metadata(position)))
 
     def commit(self) -> None:
         self.crash_points.point("publish.commit")

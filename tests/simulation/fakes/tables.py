@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import copy
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from processors.faults import LaneStopped, StopCode
@@ -13,7 +13,7 @@ from processors.ledger.book import Keys, Rows
 from processors.ledger.rows import Account, AccountKey, Decision, Hold, OpenRefund, Refunded, SystemKey, TransactionKey
 from processors.ledger.rules import Rules
 from processors.ledger.tables import HOLDS, ROOT_TABLES, AnyTable, RowChange
-from processors.stores.rows import BatchDigest, BatchWrite, IngressKey, IngressPosition, JournalRow, Progress, TimeTold
+from processors.stores.rows import BatchWrite, Border, IngressKey, IngressPosition, JournalRow, Progress, TimeTold
 from tests.simulation.fakes.widths import too_wide
 
 RowKey = tuple[int, int, int]  # lane, offset, index
@@ -35,7 +35,7 @@ class Tables:
     progress: dict[int, Progress] = field(default_factory=dict)
     stops: dict[int, tuple[StopCode, str]] = field(default_factory=dict)
     ingress: dict[int, dict[IngressKey, IngressPosition]] = field(default_factory=dict)
-    batch_digests: dict[tuple[int, int], BatchDigest] = field(default_factory=dict)
+    batch_digests: dict[tuple[int, int], Border] = field(default_factory=dict)
     rules: dict[tuple[int, int], tuple[int, Rules]] = field(
         default_factory=dict
     )  # lane, version -> since offset, rules
@@ -74,7 +74,7 @@ class Tables:
     def border_below_published(self, lane: int) -> int:
         """Return the last batch border up to ``published_offset``: where a lane whose position is lost begins (L4)."""
         progress = self.progress.get(lane)
-        at_most = 0 if progress is None else min(progress.next_offset, progress.published_offset)
+        at_most = 0 if progress is None else min(progress.at.next_offset, progress.published_offset)
         return max((each for of_lane, each in self.batch_digests if of_lane == lane and each <= at_most), default=0)
 
     def rules_of(self, lane: int) -> dict[int, Rules]:
@@ -124,13 +124,8 @@ class Tables:
             _insert(self.rules, (lane, rules.version), (since_offset, rules))
         for first, told in write.lane_times.items():
             _insert(self.lane_times, (lane, first), told)
-        digest = BatchDigest(
-            next_offset=progress.next_offset,
-            digest=progress.digest,
-            lane_time_ms=progress.last_time_ms,
-            ingress=dict(write.ingress),
-        )
-        _insert(self.batch_digests, (lane, progress.next_offset), digest)
+        border = Border(at=replace(progress.at, leader_epoch=-1), ingress=dict(write.ingress))
+        _insert(self.batch_digests, (lane, progress.at.next_offset), border)
         self.progress[lane] = progress
         self.stops.pop(lane, None)
 

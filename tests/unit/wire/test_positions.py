@@ -4,17 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from processors.wire.positions import GroupPosition, decode_metadata, encode_metadata
+from processors.wire.positions import GroupPosition, LanePoint, decode_metadata, encode_metadata
 
 pytestmark = pytest.mark.rule("L4")
 POSITION = GroupPosition(
-    next_offset=1_234,
     topic_id=bytes(range(16)),
     lane=3,
-    lane_time_ms=1_760_000_000_123,
-    digest=bytes(range(32)),
-    leader_epoch=-1,
-    index=2,
+    at=LanePoint(next_offset=1_234, lane_time_ms=1_760_000_000_123, digest=bytes(range(32)), leader_epoch=-1, index=2),
 )
 TEXT = encode_metadata(POSITION)
 
@@ -25,10 +21,12 @@ def test_a_position_is_read_as_it_was_written() -> None:
 
 def test_metadata_is_short_ascii_even_with_the_largest_numbers() -> None:
     huge = replace(
-        POSITION, next_offset=2**63 - 1, lane=65_535, lane_time_ms=2**47, leader_epoch=2**31 - 1, index=99_999
+        POSITION,
+        lane=65_535,
+        at=replace(POSITION.at, next_offset=2**63 - 1, lane_time_ms=2**47, leader_epoch=2**31 - 1, index=99_999),
     )
 
-    assert decode_metadata(huge.next_offset, encode_metadata(huge)) == huge
+    assert decode_metadata(huge.at.next_offset, encode_metadata(huge)) == huge
     assert encode_metadata(huge).isascii()
     assert len(TEXT) < len(encode_metadata(huge)) < 200
 
