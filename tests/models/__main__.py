@@ -8,8 +8,9 @@ import time
 
 from tests.models.catalogue import Catalogue
 from tests.models.moves.cases import MOVES
+from tests.models.transfers.cases import TRANSFERS
 
-MODELS = {"moves": MOVES}
+MODELS = {"moves": MOVES, "transfers": TRANSFERS}
 
 
 def main() -> int:
