@@ -237,7 +237,9 @@ def test_each_owner_has_an_epoch_of_its_own_and_the_earlier_one_sees_it(shard: S
 
 @pytest.mark.rule("L1")
 @pytest.mark.parametrize(
-    "other", [{"owner_epoch": 9}, {"next_offset": 9}, {"digest": b"x" * 32}], ids=lambda other: next(iter(other))
+    "other",
+    [{"owner_epoch": 9}, {"at": replace(LANE_START, next_offset=9)}, {"at": replace(LANE_START, digest=b"x" * 32)}],
+    ids=["owner epoch", "offset", "digest"],
 )
 def test_nothing_is_written_behind_a_fence_that_differs(shard: Shard, other: dict[str, Any]) -> None:
     owner = Owner(shard)
