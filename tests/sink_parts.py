@@ -118,7 +118,7 @@ class LogConsumer:
 
 
 @dataclass(slots=True)
-class Told:
+class ProducedRecords:
     """balance.archived, or balance.commands, in memory."""
 
     crash_point: CrashPoint
@@ -147,7 +147,7 @@ class SinkProcess:
 
     session: CrashingSession
     consumer: LogConsumer
-    told: Told
+    told: ProducedRecords
     sink: Sink
 
     def archive_all(self) -> None:
@@ -168,7 +168,7 @@ def start_sink(
     session.silent = False
     reader = ArchiveReader(session)
     positions = {partition: reader.position(topic_id, partition) or 0 for partition in log.partitions}
-    consumer, told = LogConsumer(log, positions, crash_point), Told(crash_point)
+    consumer, told = LogConsumer(log, positions, crash_point), ProducedRecords(crash_point)
     options = SinkOptions(
         topic_id=topic_id,
         archived_topic="balance.archived",

@@ -31,6 +31,12 @@ WORDS_NOT_OURS = {
     "msg": "record", "txn": "transaction", "amt": "amount", "acct": "account", "cfg": "settings", "mgr": "a noun",
     "cmd": "command", "req": "command", "resp": "result", "cnt": "count", "idx": "index", "tmp": "what it is",
 }  # fmt: skip
+# What the simulation had its own words for: right is what the field says (Jepsen, mutation testing).
+SIMULATION_WORDS_NOT_OURS = {
+    "world": "environment", "weather": "run options", "fate": "nemesis", "mishap": "disruption",
+    "disaster": "log damage", "customer": "workload", "power": "crash points",
+    "teeth": "mutations", "flaw": "mutation", "straight": "model",
+}  # fmt: skip
 
 
 def named_things(module: Module) -> set[str]:
@@ -83,6 +89,17 @@ def test_names_use_the_words_of_the_field(module: Module) -> None:
         f"{name}: say {WORDS_NOT_OURS[word]}"
         for name in named_things(module)
         for word in words_of(name) & set(WORDS_NOT_OURS)
+    }
+
+    assert not strange, module.place
+
+
+@pytest.mark.parametrize("module", modules("tests/simulation"), ids=lambda module: module.name)
+def test_the_simulation_uses_the_words_of_its_field(module: Module) -> None:
+    strange = {
+        f"{name}: say {SIMULATION_WORDS_NOT_OURS[word]}"
+        for name in named_things(module)
+        for word in {each.removesuffix("s") for each in words_of(name)} & set(SIMULATION_WORDS_NOT_OURS)
     }
 
     assert not strange, module.place

@@ -81,7 +81,7 @@ class MysqlProxy:
         self.released.set()
 
     def arm(self, what: AtCommit, *, behind: bytes = b"") -> None:
-        """Have the next COMMIT meet its fate; ``met`` is set when it does.
+        """Have the next COMMIT meet an action; ``met`` is set when it does.
 
         ``behind``: the next one of a transaction that has a statement which holds this.
         """
@@ -125,7 +125,7 @@ class MysqlProxy:
         for link in links:
             link.cut()
 
-    def take_fate(self, statements: list[bytes]) -> AtCommit | None:
+    def take_action(self, statements: list[bytes]) -> AtCommit | None:
         """Return what is to happen to a COMMIT that came by after some statements, once."""
         with self._lock:
             if self._behind and not any(self._behind in statement for statement in statements):
@@ -190,26 +190,26 @@ class _Link:
                     statements.append(packet[:_BEGINNING])
                     self._server.sendall(packet)
                     continue
-                if not self._meet(self._proxy.take_fate(statements), packet):
+                if not self._meet(self._proxy.take_action(statements), packet):
                     self._server.sendall(packet)
                 statements.clear()
         except OSError:
             pass  # one side is gone, and so is the link
         self.cut()
 
-    def _meet(self, fate: AtCommit | None, packet: bytes) -> bool:
+    def _meet(self, action: AtCommit | None, packet: bytes) -> bool:
         """Do to a COMMIT what was ordered; False where nothing was."""
-        if fate is None:
+        if action is None:
             return False
-        if fate is AtCommit.CUT_BEFORE:
+        if action is AtCommit.CUT_BEFORE:
             self.cut()
-        elif fate is AtCommit.LOSE_REPLY:
+        elif action is AtCommit.LOSE_REPLY:
             self._reply_wanted.set()
             self._server.sendall(packet)
             self._replied.wait(_STALL_MAX_S)
             self.cut()
         self._proxy.met.set()
-        if fate is AtCommit.STALL:
+        if action is AtCommit.STALL:
             self._proxy.released.wait(_STALL_MAX_S)
             self._server.sendall(packet)
         return True

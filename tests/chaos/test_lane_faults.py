@@ -67,9 +67,9 @@ def roots_of(shard: Shard, lane: int, count: int = 1) -> list[str]:
 
 
 @pytest.mark.rule("L6")
-@pytest.mark.parametrize("fate", [AtCommit.LOSE_REPLY, AtCommit.CUT_BEFORE])
+@pytest.mark.parametrize("action", [AtCommit.LOSE_REPLY, AtCommit.CUT_BEFORE])
 def test_a_commit_whose_reply_is_lost_is_asked_about_and_not_repeated(
-    make_shard: Callable[[int], Shard], fate: AtCommit
+    make_shard: Callable[[int], Shard], action: AtCommit
 ) -> None:
     shard = make_shard(1)
     mysql = shard.settings.shards[SHARD]
@@ -77,7 +77,7 @@ def test_a_commit_whose_reply_is_lost_is_asked_about_and_not_repeated(
         shard.write_day("before", payments=50)
         shard.await_decided()
         for day in range(3):
-            proxy.arm(fate, behind=b"UPDATE progress SET next_offset")  # else it may be one that only read
+            proxy.arm(action, behind=b"UPDATE progress SET next_offset")  # else it may be one that only read
             shard.write_day(f"day-{day}", payments=50)
             assert proxy.met.wait(30)
             shard.await_decided()

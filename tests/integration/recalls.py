@@ -20,7 +20,7 @@ from processors.wire.results import Result
 from processors.wire.signature import add_key
 from processors.workers.recaller import Recaller, RecallerOptions
 from tests.archived import NOW_MS, a_result, id_at
-from tests.sink_parts import CrashPoint, LogConsumer, ResultsLog, Told
+from tests.sink_parts import CrashPoint, LogConsumer, ProducedRecords, ResultsLog
 
 KEYRING = add_key(None, "k1", b"s" * 32)
 PARTITION = 2
@@ -65,7 +65,7 @@ class Place:
     log: ResultsLog
     archive: Archive
     consumer: LogConsumer
-    sent: Told
+    sent: ProducedRecords
     recaller: Recaller
     now_s: float = 0.0
 
@@ -96,7 +96,7 @@ def make_place(
     """Return a recaller that begins where it had committed."""
     log = log or ResultsLog({PARTITION: []})
     crash_point = CrashPoint()
-    archive, sent = Archive(ArchiveReader(session)), Told(crash_point)
+    archive, sent = Archive(ArchiveReader(session)), ProducedRecords(crash_point)
     consumer = LogConsumer(log, {PARTITION: committed}, crash_point)
     options = RecallerOptions(
         commands_topic=COMMANDS_TOPIC,

@@ -25,7 +25,7 @@ from processors.workers.remover import Remover, RemoverOptions
 from tests.archived import NOW_MS, Ledger, empty, id_at, journal_row_of
 from tests.integration.mysql_shard import Lane, address_of, rows_of, take_lane
 from tests.servers import Servers
-from tests.sink_parts import CrashPoint, Told
+from tests.sink_parts import CrashPoint, ProducedRecords
 
 LANES = 2
 SHARD = ShardRow(shard="s1", lanes=LANES, results_partitions=4)
@@ -42,7 +42,7 @@ class Shard:
 
     mysql: MysqlAddress
     session: CassandraSession
-    told: Told = field(default_factory=lambda: Told(CrashPoint()))
+    told: ProducedRecords = field(default_factory=lambda: ProducedRecords(CrashPoint()))
     stopping: threading.Event = field(default_factory=threading.Event)
     lanes: dict[int, Lane] = field(default_factory=dict)
     ledgers: dict[int, Ledger] = field(default_factory=dict)

@@ -149,7 +149,7 @@ def test_a_step_asks_for_a_bounded_number_of_holds(place: Place) -> None:
     assert place.expirer.step() == HOLDS_MAX
 
 
-class Weather:
+class FlakyShard:
     """A shard whose rows cannot always be read."""
 
     def __init__(self, faults: list[Exception]) -> None:
@@ -183,11 +183,11 @@ class Weather:
         del deadline_s
 
 
-def run_in(weather: Weather, until: Callable[[], bool]) -> list[str]:
+def run_in(flaky: FlakyShard, until: Callable[[], bool]) -> list[str]:
     stopping = threading.Event()
     closed: list[str] = []
     parts = ExpirerParts(
-        shard=SHARD, topic="t", lanes=1, reader=weather, writer=weather, end_offset=lambda _: 0, holds_max=1
+        shard=SHARD, topic="t", lanes=1, reader=flaky, writer=flaky, end_offset=lambda _: 0, holds_max=1
     )
     thread = threading.Thread(
         target=lambda: run(lambda: (Expirer(parts), lambda: closed.append("closed")), stopping, tick_ms=10)
@@ -202,18 +202,18 @@ def run_in(weather: Weather, until: Callable[[], bool]) -> list[str]:
 
 
 def test_a_fault_that_passes_is_waited_out_with_new_connections() -> None:
-    weather = Weather([Unavailable("away"), Unavailable("away")])
+    flaky = FlakyShard([Unavailable("away"), Unavailable("away")])
 
-    closed = run_in(weather, lambda: len(weather.written) >= 2)
+    closed = run_in(flaky, lambda: len(flaky.written) >= 2)
 
     assert len(closed) == 3
-    assert len(weather.written) >= 2
+    assert len(flaky.written) >= 2
 
 
 def test_what_waiting_does_not_mend_ends_the_process() -> None:
-    weather = Weather([Misconfigured("wrong")])
+    flaky = FlakyShard([Misconfigured("wrong")])
     parts = ExpirerParts(
-        shard=SHARD, topic="t", lanes=1, reader=weather, writer=weather, end_offset=lambda _: 0, holds_max=1
+        shard=SHARD, topic="t", lanes=1, reader=flaky, writer=flaky, end_offset=lambda _: 0, holds_max=1
     )
     closed: list[str] = []
 

@@ -11,7 +11,7 @@ from processors.ledger.outcomes import Outcome, Reason, RefusedBy, Status
 from processors.ledger.rules import Rules
 
 METADATA = {b"": b"", b'{ "b": 1, "a": [] }': b'{"a":[],"b":1}', b"[1]": None, b'{"a": 1.0}': None}
-"""What stories attach, and how it is stored; None where it is refused."""
+"""What commands carry as metadata, and how it is stored; None where it is refused."""
 
 
 def wrong_fields(command: Any, root: str, rules: Rules) -> list[Reason]:

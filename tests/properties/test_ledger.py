@@ -1,4 +1,4 @@
-"""What is true of every story, whatever happens in it."""
+"""What is true of every run, whatever happens in it."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from processors.ledger.commands import Adjust, Policy, RecallOriginal, UpdateAcc
 from processors.ledger.decide import Duplicate, Verdict
 from processors.ledger.outcomes import Outcome, Status
 from processors.ledger.rows import Account, Hold, OpenRefund, Refunded
+from tests.properties.command_sequences import SEQUENCES, Exchange, ReferenceAnswer, Step, run_reference
 from tests.properties.reference import Again, Reference, StoppedError
 from tests.properties.reference_fields import METADATA, mask
-from tests.properties.stories import STORIES, ReferenceAnswer, Step, Told, tell
 from tests.unit.ledger.lane import Sent, SerialLane
 
 # Together below five seconds on one core: every rule about money is tried whenever someone saves a file.
-whole_stories = settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow])
-some_stories = settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow])
+long_run = settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow])
+short_run = settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow])
 
 
-def sent_to(lane: SerialLane, told: Told) -> Verdict | StoppedError:
+def sent_to(lane: SerialLane, exchange: Exchange) -> Verdict | StoppedError:
     """Send a record; a stop is told apart, and the lane goes on as if the record had not been."""
     try:
-        return lane.send(told.sent.command, now_ms=told.sent.now_ms, root=told.sent.root)
+        return lane.send(exchange.sent.command, now_ms=exchange.sent.now_ms, root=exchange.sent.root)
     except LaneStopped as stop:
         if stop.code is not StopCode.RECALLS_DISAGREE:
             raise
@@ -69,8 +69,8 @@ def rows_of(reference: Reference) -> tuple[object, ...]:
     return accounts, holds, waiting, refunded
 
 
-@given(steps=STORIES)
-@whole_stories
+@given(steps=SEQUENCES)
+@long_run
 @pytest.mark.rule("I3")
 @pytest.mark.rule("I4")
 @pytest.mark.rule("I5")
@@ -80,28 +80,30 @@ def rows_of(reference: Reference) -> tuple[object, ...]:
 @pytest.mark.rule("H3")
 @pytest.mark.rule("H5")
 def test_the_core_answers_as_the_naive_reference_does(steps: list[Step]) -> None:
-    story = tell(steps)
+    run = run_reference(steps)
     lane = SerialLane()
 
-    for told in story.told:
-        answer = sent_to(lane, told)
-        assert agrees(answer, told.answer), f"{told.sent}\n  the core: {answer}\n  the reference: {told.answer}"
+    for exchange in run.exchanges:
+        answer = sent_to(lane, exchange)
+        assert agrees(answer, exchange.answer), (
+            f"{exchange.sent}\n  the core: {answer}\n  the reference: {exchange.answer}"
+        )
 
     rows = lane.rows
-    assert (rows.accounts, rows.holds, rows.open_refunds, rows.refunded) == rows_of(story.reference)
+    assert (rows.accounts, rows.holds, rows.open_refunds, rows.refunded) == rows_of(run.reference)
     assert {key: change for key, change in lane.system.items() if change} == {
-        key: change for key, change in story.reference.system().items() if change
+        key: change for key, change in run.reference.system().items() if change
     }
 
 
-@given(steps=STORIES)
-@some_stories
+@given(steps=SEQUENCES)
+@short_run
 @pytest.mark.rule("L15")
 def test_the_trial_balance_of_every_level_and_currency_is_zero_after_every_command(steps: list[Step]) -> None:
     lane = SerialLane()
 
-    for told in tell(steps).told:
-        sent_to(lane, told)
+    for exchange in run_reference(steps).exchanges:
+        sent_to(lane, exchange)
         sums: dict[tuple[int, str], int] = {}
         for account in lane.rows.accounts.values():
             place = (account.address.count(":") + 1, account.currency)
@@ -111,14 +113,14 @@ def test_the_trial_balance_of_every_level_and_currency_is_zero_after_every_comma
         assert not any(sums.values())
 
 
-@given(steps=STORIES)
-@some_stories
+@given(steps=SEQUENCES)
+@short_run
 @pytest.mark.rule("H5")
 def test_what_is_held_and_counted_open_is_what_the_open_rows_say(steps: list[Step]) -> None:
     lane = SerialLane()
 
-    for told in tell(steps).told:
-        sent_to(lane, told)
+    for exchange in run_reference(steps).exchanges:
+        sent_to(lane, exchange)
         for (address, currency), account in lane.rows.accounts.items():
             bit = 1 << address.count(":")
 
@@ -134,51 +136,51 @@ def test_what_is_held_and_counted_open_is_what_the_open_rows_say(steps: list[Ste
             assert account.open_count == len(holds) + len(refunds)
 
 
-@given(steps=STORIES)
-@some_stories
+@given(steps=SEQUENCES)
+@short_run
 @pytest.mark.rule("H5")
 def test_available_of_a_checked_account_falls_below_zero_only_by_an_operator(steps: list[Step]) -> None:
     lane = SerialLane()
 
-    for told in tell(steps).told:
+    for exchange in run_reference(steps).exchanges:
         before = {key: account.available for key, account in lane.rows.accounts.items()}
-        sent_to(lane, told)
-        if isinstance(told.sent.command, Adjust | UpdateAccount):  # a correction, a limit lowered, a policy changed
+        sent_to(lane, exchange)
+        if isinstance(exchange.sent.command, Adjust | UpdateAccount):  # a correction, a limit lowered, a policy changed
             continue
         for key, account in lane.rows.accounts.items():
             if account.policy is Policy.CHECKED and account.available < 0:
-                assert account.available >= before[key], f"{told.sent} overspent {key}"
+                assert account.available >= before[key], f"{exchange.sent} overspent {key}"
 
 
-@given(steps=STORIES)
-@some_stories
+@given(steps=SEQUENCES)
+@short_run
 @pytest.mark.rule("L11")
 def test_a_refusal_leaves_everything_as_it_was(steps: list[Step]) -> None:
     lane = SerialLane()
 
-    for told in tell(steps).told:
+    for exchange in run_reference(steps).exchanges:
         before = deepcopy(
             (lane.rows.accounts, lane.rows.holds, lane.rows.open_refunds, lane.rows.refunded, lane.system)
         )
-        answer = sent_to(lane, told)
+        answer = sent_to(lane, exchange)
         no = isinstance(answer, Outcome) and answer.status in (Status.REJECTED, Status.UNKNOWN)
-        ends_a_refund = isinstance(told.sent.command, RecallOriginal)  # its refusal is the refund's end
+        ends_a_refund = isinstance(exchange.sent.command, RecallOriginal)  # its refusal is the refund's end
         if not isinstance(answer, Outcome) or (no and not ends_a_refund):
             rows = lane.rows
             assert (rows.accounts, rows.holds, rows.open_refunds, rows.refunded, lane.system) == before
 
 
-@given(steps=STORIES)
-@some_stories
+@given(steps=SEQUENCES)
+@short_run
 @pytest.mark.rule("H5")
 def test_an_accounts_sequence_rises_by_one_with_each_change_and_only_then(steps: list[Step]) -> None:
     lane = SerialLane()
     last: dict[tuple[str, str], int] = {}
 
-    for told in tell(steps).told:
-        answer = sent_to(lane, told)
+    for exchange in run_reference(steps).exchanges:
+        answer = sent_to(lane, exchange)
         for posting in answer.postings if isinstance(answer, Outcome) else ():
-            key = (posting.address, told.sent.command.currency)
+            key = (posting.address, exchange.sent.command.currency)
             changes = bool(posting.balance_change or posting.held_change)
             assert posting.sequence == last.get(key, 0) + changes
             last[key] = posting.sequence
@@ -187,11 +189,13 @@ def test_an_accounts_sequence_rises_by_one_with_each_change_and_only_then(steps:
     }
 
 
-@given(steps=STORIES, cuts=st.lists(st.tuples(st.integers(1, 9), st.booleans()), min_size=1, max_size=9))
-@some_stories
+@given(steps=SEQUENCES, cuts=st.lists(st.tuples(st.integers(1, 9), st.booleans()), min_size=1, max_size=9))
+@short_run
 @pytest.mark.rule("L9")
 def test_outcomes_do_not_depend_on_where_batches_are_cut(steps: list[Step], cuts: list[tuple[int, bool]]) -> None:
-    log = [told.sent for told in tell(steps).told if not isinstance(told.answer, StoppedError)]
+    log = [
+        exchange.sent for exchange in run_reference(steps).exchanges if not isinstance(exchange.answer, StoppedError)
+    ]
     one_by_one, cut = SerialLane(), SerialLane()
 
     answers = [one_by_one.batch([record])[0] for record in log]

@@ -113,7 +113,7 @@ class Lanes:
 
 
 @dataclass(slots=True)
-class World:
+class RouterFakes:
     ingress: Ingress = field(default_factory=Ingress)
     lanes: Lanes = field(default_factory=Lanes)
     now_s: float = 0.0
@@ -184,174 +184,174 @@ def route_of(record: OutRecord) -> Route:
 
 @pytest.mark.rule("R6")
 def test_an_offset_is_committed_only_when_everything_before_it_is_acknowledged() -> None:
-    world = World()
-    router = world.router()
-    world.arrive(0, 0, 1)
-    world.arrive(1, 0, 1)
+    fakes = RouterFakes()
+    router = fakes.router()
+    fakes.arrive(0, 0, 1)
+    fakes.arrive(1, 0, 1)
     router.step()  # batch of offsets 0 and 1 of partition 0
     router.step()  # batch of partition 1
 
-    world.lanes.acknowledge(1, 2, 3)
-    world.later()
+    fakes.lanes.acknowledge(1, 2, 3)
+    fakes.later()
     router.step()
-    assert world.ingress.commits == []
+    assert fakes.ingress.commits == []
 
-    world.lanes.acknowledge(0)
-    world.later()
+    fakes.lanes.acknowledge(0)
+    fakes.later()
     router.step()
-    assert world.ingress.commits == [({0: 2, 1: 2}, METADATA + "3")]
+    assert fakes.ingress.commits == [({0: 2, 1: 2}, METADATA + "3")]
 
 
 @pytest.mark.rule("R6")
 def test_a_dead_letter_is_acknowledged_too_before_its_offset_is_committed() -> None:
-    world = World()
-    router = world.router()
-    world.ingress.waiting.append(Record("p.in", 0, 7, 5, 1_000, True, b"NO ROOT", b"x", []))
+    fakes = RouterFakes()
+    router = fakes.router()
+    fakes.ingress.waiting.append(Record("p.in", 0, 7, 5, 1_000, True, b"NO ROOT", b"x", []))
     router.step()
-    world.later()
+    fakes.later()
     router.step()
-    assert world.ingress.commits == []
+    assert fakes.ingress.commits == []
 
-    world.lanes.acknowledge(0)
-    world.later()
+    fakes.lanes.acknowledge(0)
+    fakes.later()
     router.step()
-    assert world.ingress.commits == [({0: 8}, METADATA + "3")]
+    assert fakes.ingress.commits == [({0: 8}, METADATA + "3")]
 
 
 def test_what_comes_after_a_silence_goes_out_at_once_and_what_follows_it_waits_to_fill_requests() -> None:
-    world = World()
-    router = world.router()
-    world.arrive(0, 0, 1, 2, 3)
+    fakes = RouterFakes()
+    router = fakes.router()
+    fakes.arrive(0, 0, 1, 2, 3)
     router.step()
     router.step()
-    assert world.lanes.hurried == []
+    assert fakes.lanes.hurried == []
 
-    world.now_s += 2 * SILENCE_S
-    world.arrive(0, 4, 5, 6, 7)
+    fakes.now_s += 2 * SILENCE_S
+    fakes.arrive(0, 4, 5, 6, 7)
     router.step()
-    world.now_s += SILENCE_S / 2
+    fakes.now_s += SILENCE_S / 2
     router.step()
-    assert world.lanes.hurried == [6]
+    assert fakes.lanes.hurried == [6]
 
 
 @pytest.mark.rule("R6")
 def test_what_is_not_acknowledged_when_the_router_stops_is_not_committed() -> None:
-    world = World()
-    router = world.router()
-    world.arrive(0, 0)
+    fakes = RouterFakes()
+    router = fakes.router()
+    fakes.arrive(0, 0)
     router.step()
 
     with pytest.raises(Unavailable):
         router.finish()
-    assert world.ingress.commits == []
+    assert fakes.ingress.commits == []
 
-    world.lanes.silent = False
+    fakes.lanes.silent = False
     router.finish()
-    assert world.ingress.commits == [({0: 1}, METADATA + "3")]
+    assert fakes.ingress.commits == [({0: 1}, METADATA + "3")]
 
 
 @pytest.mark.rule("R7")
 def test_a_delivery_that_failed_ends_the_router() -> None:
-    world = World()
-    router = world.router()
-    world.arrive(0, 0)
+    fakes = RouterFakes()
+    router = fakes.router()
+    fakes.arrive(0, 0)
     router.step()
-    world.lanes.fault = Misconfigured("too large")
+    fakes.lanes.fault = Misconfigured("too large")
 
     with pytest.raises(Misconfigured, match="too large"):
         router.run(threading.Event())
-    assert world.ingress.commits == []
+    assert fakes.ingress.commits == []
 
 
 @pytest.mark.rule("R1")
 def test_the_directory_is_read_on_each_assignment_before_the_first_record() -> None:
-    world = World()
-    router = world.router()
-    assert world.reads == 0
-    world.directory.add(placement_key="acme", generation=1, shard="s1", ingress_partition=ROOTS.index("acme"), since=0)
-    world.arrive(ROOTS.index("acme"), 0)
+    fakes = RouterFakes()
+    router = fakes.router()
+    assert fakes.reads == 0
+    fakes.directory.add(placement_key="acme", generation=1, shard="s1", ingress_partition=ROOTS.index("acme"), since=0)
+    fakes.arrive(ROOTS.index("acme"), 0)
 
     router.step()
 
-    assert world.reads == 1
-    assert (route_of(world.lanes.sent[0]).placement_key, route_of(world.lanes.sent[0]).generation) == ("acme", 1)
-    world.ingress.revoking, world.ingress.assigning = [0], [0]
+    assert fakes.reads == 1
+    assert (route_of(fakes.lanes.sent[0]).placement_key, route_of(fakes.lanes.sent[0]).generation) == ("acme", 1)
+    fakes.ingress.revoking, fakes.ingress.assigning = [0], [0]
     router.step()
-    assert world.reads == 2
+    assert fakes.reads == 2
 
 
 def test_records_of_a_partition_that_was_given_away_are_dropped_and_never_committed() -> None:
-    world = World()
-    router = world.router()
-    world.arrive(0, 0)
-    world.arrive(1, 0)
+    fakes = RouterFakes()
+    router = fakes.router()
+    fakes.arrive(0, 0)
+    fakes.arrive(1, 0)
     router.step()
-    world.ingress.revoking = [0]
-    world.arrive(0, 1)
-    world.arrive(1, 1)
+    fakes.ingress.revoking = [0]
+    fakes.arrive(0, 1)
+    fakes.arrive(1, 1)
     router.step()
 
-    assert [(route_of(out).ingress_partition, route_of(out).ingress_offset) for out in world.lanes.sent] == [
+    assert [(route_of(out).ingress_partition, route_of(out).ingress_offset) for out in fakes.lanes.sent] == [
         (0, 0),
         (1, 0),
         (1, 1),
     ]
-    world.lanes.acknowledge(0, 1, 2)
-    world.later()
+    fakes.lanes.acknowledge(0, 1, 2)
+    fakes.later()
     router.step()
-    assert world.ingress.commits == [({1: 2}, METADATA + "3")]
+    assert fakes.ingress.commits == [({1: 2}, METADATA + "3")]
     assert router.owned == {1}
 
 
 def test_what_is_acknowledged_in_time_is_committed_for_the_next_owner() -> None:
-    world = World()
-    world.lanes.silent = False
-    router = world.router()
-    world.arrive(0, 0)
+    fakes = RouterFakes()
+    fakes.lanes.silent = False
+    router = fakes.router()
+    fakes.arrive(0, 0)
     router.step()
-    world.ingress.revoking = [0]
+    fakes.ingress.revoking = [0]
     router.step()
 
-    assert world.ingress.commits == [({0: 1}, METADATA + "3")]
+    assert fakes.ingress.commits == [({0: 1}, METADATA + "3")]
 
 
 @pytest.mark.parametrize("fault", [Fenced("rebalance"), Unavailable("no answer")])
 def test_a_commit_that_is_refused_is_made_again_and_given_up_after_a_minute(fault: Fault) -> None:
-    world = World()
-    router = world.router()
-    world.arrive(0, 0)
+    fakes = RouterFakes()
+    router = fakes.router()
+    fakes.arrive(0, 0)
     router.step()
-    world.lanes.acknowledge(0)
-    world.ingress.fault = fault
-    world.later()
+    fakes.lanes.acknowledge(0)
+    fakes.ingress.fault = fault
+    fakes.later()
     router.step()
 
-    world.ingress.fault = None
+    fakes.ingress.fault = None
     router.step()
-    assert world.ingress.commits == [({0: 1}, METADATA + "3")]
+    assert fakes.ingress.commits == [({0: 1}, METADATA + "3")]
 
-    world.arrive(0, 1)
+    fakes.arrive(0, 1)
     router.step()
-    world.lanes.acknowledge(1)
-    world.ingress.fault = fault
-    world.now_s += COMMIT_PATIENCE_S + 1
+    fakes.lanes.acknowledge(1)
+    fakes.ingress.fault = fault
+    fakes.now_s += COMMIT_PATIENCE_S + 1
     with pytest.raises(type(fault)):
         router.step()
 
 
 @pytest.mark.rule("R8")
 def test_nothing_is_committed_once_the_ingress_topic_is_another() -> None:
-    world = World()
-    router = world.router()
-    world.arrive(0, 0)
+    fakes = RouterFakes()
+    router = fakes.router()
+    fakes.arrive(0, 0)
     router.step()
-    world.lanes.acknowledge(0)
-    world.ingress_id = b"j" * 16
-    world.later()
+    fakes.lanes.acknowledge(0)
+    fakes.ingress_id = b"j" * 16
+    fakes.later()
 
     with pytest.raises(Misconfigured, match="made again"):
         router.step()
-    assert world.ingress.commits == []
+    assert fakes.ingress.commits == []
 
 
 @pytest.mark.rule("R8")
@@ -359,9 +359,9 @@ def test_nothing_is_committed_once_the_ingress_topic_is_another() -> None:
     "metadata", [METADATA + "4", f"r1 directory={'e' * 32} end=3"], ids=["shorter", "another directory"]
 )
 def test_a_directory_that_is_not_the_one_of_the_last_commit_is_refused(metadata: str) -> None:
-    world = World()
-    world.ingress.kept = {1: (5, metadata)}
-    router = world.router()
+    fakes = RouterFakes()
+    fakes.ingress.kept = {1: (5, metadata)}
+    router = fakes.router()
 
     with pytest.raises(Misconfigured, match="placements are lost"):
         router.step()
@@ -369,9 +369,9 @@ def test_a_directory_that_is_not_the_one_of_the_last_commit_is_refused(metadata:
 
 @pytest.mark.parametrize("metadata", ["", "someone's tool", METADATA + "03"])
 def test_a_commit_with_anothers_metadata_says_nothing_of_the_directory(metadata: str) -> None:
-    world = World()
-    world.ingress.kept = {1: (5, metadata)}
-    router = world.router()
+    fakes = RouterFakes()
+    fakes.ingress.kept = {1: (5, metadata)}
+    router = fakes.router()
 
     router.step()
 
@@ -379,78 +379,78 @@ def test_a_commit_with_anothers_metadata_says_nothing_of_the_directory(metadata:
 
 
 def test_a_broker_that_acknowledges_nothing_is_not_sent_more_than_memory_holds() -> None:
-    world = World(records_max=10_000)
-    router = world.router()
-    world.arrive(0, *range(IN_FLIGHT_RECORDS_MAX + 20_000))
+    fakes = RouterFakes(records_max=10_000)
+    router = fakes.router()
+    fakes.arrive(0, *range(IN_FLIGHT_RECORDS_MAX + 20_000))
 
     for _ in range(20):
         router.step()
 
-    assert len(world.lanes.sent) == IN_FLIGHT_RECORDS_MAX
-    assert route_of(world.lanes.sent[-1]).ingress_offset == IN_FLIGHT_RECORDS_MAX - 1
+    assert len(fakes.lanes.sent) == IN_FLIGHT_RECORDS_MAX
+    assert route_of(fakes.lanes.sent[-1]).ingress_offset == IN_FLIGHT_RECORDS_MAX - 1
 
 
 @pytest.mark.rule("W3")
 def test_a_raised_count_is_said_once_within_a_minute_and_the_known_partitions_go_on() -> None:
-    world = World()
-    router = world.router()
+    fakes = RouterFakes()
+    router = fakes.router()
     with capture_logs() as logs:
         router.step()
-        world.partitions = 8
-        world.now_s += LOOK_EVERY_S
+        fakes.partitions = 8
+        fakes.now_s += LOOK_EVERY_S
         for _ in range(3):
-            world.arrive(0, 0)
+            fakes.arrive(0, 0)
             router.step()
-            world.now_s += LOOK_EVERY_S
+            fakes.now_s += LOOK_EVERY_S
 
     assert LOOK_EVERY_S < 30.0
     assert [(line["partitions"], line["known"]) for line in logs if line["event"] == "topic_has_more_partitions"] == [
         (8, PARTITIONS)
     ]
-    assert {record.topic for record in world.lanes.sent} == {"p.balance.shard.s1"}
+    assert {record.topic for record in fakes.lanes.sent} == {"p.balance.shard.s1"}
 
 
 @pytest.mark.rule("W3")
 def test_what_is_in_a_partition_that_the_service_does_not_know_is_a_dead_letter_that_says_so() -> None:
-    world = World(partitions=8)
-    router = world.router()
-    world.ingress.assigning = [0, 1, 5]
-    world.ingress.waiting.append(Record("p.in", 5, 0, 5, 1_000, True, ROOTS[1].encode(), b"x", []))
+    fakes = RouterFakes(partitions=8)
+    router = fakes.router()
+    fakes.ingress.assigning = [0, 1, 5]
+    fakes.ingress.waiting.append(Record("p.in", 5, 0, 5, 1_000, True, ROOTS[1].encode(), b"x", []))
 
     router.step()
 
-    (letter,) = [decode_dead_letter(record.value) for record in world.lanes.sent]
+    (letter,) = [decode_dead_letter(record.value) for record in fakes.lanes.sent]
     assert letter.cause == Cause.WRONG_PARTITION
     assert "the topic has 8 partitions, the service knows 2" in letter.detail
 
 
 @pytest.mark.rule("R6")
 def test_what_is_committed_is_noted_in_the_directory_now_and_then_and_never_more() -> None:
-    world = World(records_max=4)
-    router = world.router()
-    world.arrive(0, 0, 1, 2)
+    fakes = RouterFakes(records_max=4)
+    router = fakes.router()
+    fakes.arrive(0, 0, 1, 2)
     router.step()
-    world.now_s += NOTE_INTERVAL_S
+    fakes.now_s += NOTE_INTERVAL_S
     router.step()
-    assert noted(world) == []
+    assert noted(fakes) == []
 
-    world.lanes.acknowledge(0, 1, 2)
-    world.now_s += NOTE_INTERVAL_S
+    fakes.lanes.acknowledge(0, 1, 2)
+    fakes.now_s += NOTE_INTERVAL_S
     router.step()
-    assert noted(world) == [PositionRecord(ingress_epoch=HEAD.ingress_epoch, ingress_partition=0, next_offset=3)]
+    assert noted(fakes) == [PositionRecord(ingress_epoch=HEAD.ingress_epoch, ingress_partition=0, next_offset=3)]
 
 
 @pytest.mark.rule("R6")
 def test_an_orderly_end_notes_where_it_was() -> None:
-    world = World()
-    world.lanes.silent = False
-    router = world.router()
-    world.arrive(0, 0, 1)
+    fakes = RouterFakes()
+    fakes.lanes.silent = False
+    router = fakes.router()
+    fakes.arrive(0, 0, 1)
     router.step()
     router.finish()
 
-    assert noted(world) == [PositionRecord(ingress_epoch=HEAD.ingress_epoch, ingress_partition=0, next_offset=2)]
+    assert noted(fakes) == [PositionRecord(ingress_epoch=HEAD.ingress_epoch, ingress_partition=0, next_offset=2)]
 
 
-def noted(world: World) -> list[DirectoryRecord]:
-    return [decode_directory(record.value) for record in world.lanes.sent if record.topic == "p.balance.directory"]
+def noted(fakes: RouterFakes) -> list[DirectoryRecord]:
+    return [decode_directory(record.value) for record in fakes.lanes.sent if record.topic == "p.balance.directory"]

@@ -1,4 +1,4 @@
-"""Random stories: a few partners, every command, and now and then something odd. Told beside the reference."""
+"""Random sequences of commands of a few partners, with something odd now and then, and the reference's answers."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ TWISTS = (
 
 @dataclass(frozen=True)
 class Step:
-    """What chance says about one record; the teller makes a command of it."""
+    """What chance says about one record; ``ReferenceRun`` makes a command of it."""
 
     verb: str
     address: str
@@ -85,13 +85,13 @@ STEPS = st.builds(
     twist=st.sampled_from(TWISTS),
     pick=st.integers(0, 11),
 )
-STORIES = st.lists(STEPS, min_size=10, max_size=60)
+SEQUENCES = st.lists(STEPS, min_size=10, max_size=60)
 
 ReferenceAnswer = Outcome | Again | StoppedError | None
 
 
 @dataclass
-class Told:
+class Exchange:
     """A record, and what the reference answered."""
 
     sent: Sent
@@ -99,42 +99,42 @@ class Told:
 
 
 @dataclass
-class Teller:
+class ReferenceRun:
     """Turns steps into records, so that they refer to what came before them."""
 
     reference: Reference = field(default_factory=lambda: Reference(RULES))
-    told: list[Told] = field(default_factory=list)
+    exchanges: list[Exchange] = field(default_factory=list)
     now_ms: int = START_MS
     ids: Ids = field(default_factory=Ids)
 
     def begin(self) -> None:
         """Open a tree with money in it, so that chance has something to spend."""
         for address in ("acme", "acme:vn", "acme:vn:shop", "acme:us"):
-            self._tell(Sent(command=self._open(address, 20), now_ms=self.now_ms))
+            self._send(Sent(command=self._open(address, 20), now_ms=self.now_ms))
         in_yen = replace(self._open("acme", 20), currency="JPY")  # so that a refund may name a wrong currency
-        self._tell(Sent(command=in_yen, now_ms=self.now_ms))
+        self._send(Sent(command=in_yen, now_ms=self.now_ms))
         for address, amount in (("acme", 200), ("acme:vn", 100), ("acme:vn:shop", 60)):
             command_id = self.ids.at(self.now_ms)
             top_up = TopUp(command_id=command_id, address=address, currency="USD", amount_minor=amount)
-            self._tell(Sent(command=top_up, now_ms=self.now_ms))
+            self._send(Sent(command=top_up, now_ms=self.now_ms))
 
     def step(self, step: Step) -> None:
         self.now_ms += step.pause_ms
         if step.twist == "repeat":
-            earlier = self.told[-1 - step.pick % len(self.told)].sent
-            self._tell(replace(earlier, now_ms=self.now_ms))
+            earlier = self.exchanges[-1 - step.pick % len(self.exchanges)].sent
+            self._send(replace(earlier, now_ms=self.now_ms))
             return
         command = self._twisted(self._command(step), step)
         root = "other" if step.twist == "key" else ""
-        self._tell(Sent(command=command, now_ms=self.now_ms, root=root))
+        self._send(Sent(command=command, now_ms=self.now_ms, root=root))
 
-    def _tell(self, sent: Sent) -> None:
+    def _send(self, sent: Sent) -> None:
         answer: ReferenceAnswer
         try:
             answer = self.reference.answer(sent.command, sent.key, sent.now_ms)
         except StoppedError as stopped:
             answer = stopped
-        self.told.append(Told(sent, answer))
+        self.exchanges.append(Exchange(sent, answer))
 
     def _open(self, address: str, limit: int) -> OpenAccount:
         policy = Policy.UNCHECKED if limit == 11 else Policy.CHECKED
@@ -148,7 +148,9 @@ class Teller:
             return command
         match step.twist:
             case "reuse":
-                return replace(command, command_id=self.told[-1 - step.pick % len(self.told)].sent.command.command_id)
+                return replace(
+                    command, command_id=self.exchanges[-1 - step.pick % len(self.exchanges)].sent.command.command_id
+                )
             case "old":
                 return replace(command, command_id=self.ids.at(self.now_ms - RULES.window_ms - (step.pick & 1)))
             case "ahead":
@@ -205,7 +207,7 @@ class Teller:
 
     def _earlier(self, pick: int, *kinds: type[Command]) -> Command | None:
         """Return an earlier command of some kinds, the latest likelier than the others."""
-        found = [told.sent.command for told in self.told if isinstance(told.sent.command, kinds)]
+        found = [exchange.sent.command for exchange in self.exchanges if isinstance(exchange.sent.command, kinds)]
         return found[-1 - pick % min(3, len(found))] if found else None
 
     def _hold(self, step: Step) -> tuple[bytes, str]:
@@ -288,10 +290,10 @@ class Teller:
         return recall
 
 
-def tell(steps: list[Step]) -> Teller:
-    """Return a story told to its end, with the reference's state there."""
-    teller = Teller()
-    teller.begin()
+def run_reference(steps: list[Step]) -> ReferenceRun:
+    """Send a whole sequence to the reference, and return the run with the reference's state there."""
+    run = ReferenceRun()
+    run.begin()
     for step in steps:
-        teller.step(step)
-    return teller
+        run.step(step)
+    return run
