@@ -60,7 +60,7 @@ class Desk:
 
     At most ``in_flight_max`` wait; the place of one is free again before its future is told.
 
-    Records of the same wish are answered in the order they were sent in, which is the order of their results. A
+    Copies of one command are answered in the order they were sent in, which is the order of their results. A
     transaction is in ``_open`` while somebody has waited for its end since its first OPEN answer.
 
     In how many partitions the service spreads results is not told anywhere that a client may read: as many as the topic

@@ -1,4 +1,8 @@
-"""Answers again what a lane decided but perhaps did not publish: from the journal, or recomputed (L4)."""
+"""Publishes again what a lane decided before this process owned it, and perhaps did not publish (L4).
+
+The bytes are those of the journal. A command that left no row there was answered by its id, the lane's time and the
+journal alone; so its answer is made anew from these.
+"""
 
 from __future__ import annotations
 
@@ -31,11 +35,12 @@ class AnswersStore(BatchStore, Protocol):
 
 
 class AnsweringAgain:
-    """The stretch from a batch border at or before P up to D, where D is what was committed at the assignment.
+    """Answers the records that were decided before the assignment and perhaps not published: those from P on, up to D.
 
-    What lies before P is answered without being published, and at P the digests are compared. What lies behind P is
-    published batch by batch. P moves on with each of them; should this owner end meanwhile, the next one begins at the
-    border before the new P, in the same way. ``begins`` moves along.
+    It begins at the last batch border up to P, since only at a border the database has the lane's digest and ingress
+    positions. The answers to records between that border and P are made and not published; at P the digest must be
+    that of the group's commit. The answers from P on are published, in transactions as large as any other, and P moves
+    on with each. Should this owner end meanwhile, the next one begins at the last border up to the new P.
     """
 
     def __init__(
@@ -55,7 +60,7 @@ class AnsweringAgain:
             store: The lane's rows; nothing is written.
             gate: Says what a record is, under the rules at its offset.
             state: As the lane was taken over: its progress is D.
-            begins: Where the lane stood at the border, from ``standing_up_to``.
+            begins: Where the lane stood at the border; moves on as records are answered.
             published: P at the assignment.
         """
         self._context = context

@@ -1,4 +1,4 @@
-"""What a lane's records are, under the rules at their offsets, with the keys file as it is (I6, W1)."""
+"""Says of each record of a lane what it is, a command or no command, by the rules in force at its offset (I6, W1)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Admit = Callable[[Record, Rules, Gate], Admission]
 
 
 class LaneGate:
-    """Admits a lane's records while one assignment lasts, and knows whether the keys file has what the log needs."""
+    """Admits a lane's records during one assignment; reads the keys file again where the log names a key it lacked."""
 
     def __init__(self, make_gate: Callable[[], Gate], admit: Admit, rules_since: Mapping[int, Rules]) -> None:
         """Read the keys file.

@@ -1,9 +1,9 @@
 """One lane of a shard: from its assignment to its results, exactly once (docs/design.md, A lane).
 
-It reads top to bottom as a record's story. ``assign`` takes the lane over and finds where to start; ``turn`` meets
-the next records: those below D are answered again, those from D on are decided while the batch before them is being
-committed; what is committed goes to the publish stage. There is no thread and no clock in here, so that the
-simulation can drive it.
+It reads from top to bottom in the order in which things happen. ``assign`` takes the lane over and finds where to
+start. ``turn`` meets the next records: those below D are answered again, those from D on are decided while the batch
+before them is being committed. What is committed goes to the publish stage. There is no thread and no clock in here, so
+that the simulation can drive it.
 """
 
 from __future__ import annotations
@@ -68,7 +68,8 @@ class LaneLog(Protocol):
 class LaneParts:
     """What a lane works with; ``make_publisher`` returns a new, unopened producer each time (L5).
 
-    ``make_gate`` reads the keys file as it is now. ``ahead_from`` is the ``Committer``'s.
+    ``make_gate`` reads the keys file as it is now. Where at least ``ahead_from`` records wait, a batch's rows are read
+    one step ahead (``Committer``).
     """
 
     context: LaneContext

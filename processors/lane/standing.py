@@ -1,4 +1,7 @@
-"""How far a lane is, and whether a record may come next: the same log, without a gap, at a known time. No I/O."""
+"""How far a lane has decided, and what its next record must be: of the same log, the next offset, of a known time.
+
+No I/O.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Notices a lane that has work and does not move, though nothing that is known of keeps it.
+"""Notices a lane that has records to decide and does not move on, although no fault is known that keeps it waiting.
 
 A call of a driver may keep no deadline and never return: librdkafka was seen to wait without end for the answer to a
-group's offsets. The lane's own thread cannot tell of that. The poll thread can: it waits for no lane, and where it
-hangs itself ``/healthz`` says so.
+group's offsets. The lane's own thread, which hangs in that call, cannot tell. The poll thread can, since it waits
+for no lane; and where the poll thread hangs, ``/healthz`` says so.
 """
 
 from __future__ import annotations

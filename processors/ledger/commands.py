@@ -288,7 +288,7 @@ class SetRules:
 
 @dataclass(slots=True)
 class SetLaneTime:
-    """An operator's time override on the time of records whose broker clock was wrong (I2): from ``lane_offset`` on.
+    """An operator's time override (I2): the time of records whose broker's clock was wrong, from ``lane_offset`` on.
 
     ``last_offset`` is the last of them; None in the first version of its schema, which is about one record.
     """

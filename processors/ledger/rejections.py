@@ -1,4 +1,4 @@
-"""How a "no" is written down: a value like any other outcome (L11: the book is left as it was)."""
+"""Rejections: outcomes like any other, which leave the book as it was (L11)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""Where an account's postings lead: its trail, proven gapless from sums, and filled from the archive (V4)."""
+"""Adds up an account's postings, so that they can be compared with the account as it is (V4).
+
+An account's postings are numbered 1, 2, 3 and so on by their ``sequence``. They are read slice by slice, and so not in
+that order. Their count, the sum of their numbers, and the first and the last number prove that none between these is
+missing. What is missing because its slice was removed from MySQL is read from the archive.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +28,7 @@ class Statements(Protocol):
 
 @dataclass(slots=True)
 class Trail:
-    """What the journal says of one account: enough to prove its sequences gapless in any order of reading."""
+    """The postings of one account, added up in any order: numbers, changes, and the balance before the first."""
 
     count: int = 0
     sequences: int = 0  # their sum

@@ -115,7 +115,7 @@ class _Tally:
 
 @dataclass(slots=True)
 class _Sum:
-    """A sum over rows in any order; a row more, a row less, a row twice or another row gives another sum."""
+    """A sum over the hashes of rows, in any order: with a row more, a row less or another row it is another sum."""
 
     count: int = 0
     total: int = 0
@@ -156,7 +156,7 @@ class _Statements:
 
 @dataclass(slots=True)
 class _Journal:
-    """What was read of the journal: trails of all postings and, as tails, of those that are not archived yet.
+    """What was read of the journal: by account the trail of all postings, and the tail, of those not archived yet.
 
     ``published`` and ``covered`` are sums by lane: of the rows that were published, or covered, when the books were
     read.
@@ -171,7 +171,7 @@ class _Journal:
 
 @dataclass(slots=True)
 class _Read:
-    """What was read of a lane in a results partition; a consumer dedupes it by the largest offset and index (A1)."""
+    """What was read of a lane in one results partition; what has no larger place than that is a repetition (A1)."""
 
     largest: tuple[int, int] = (-1, 0)
     recent: OrderedDict[tuple[int, int], bytes] = field(default_factory=OrderedDict)  # place -> digest

@@ -33,7 +33,7 @@ VALUE_OVERHEAD_BYTES = 20
 
 
 class ArchiveWriter:
-    """The sink's side of the archive. For one thread."""
+    """Writes what the sink archives, and how far it came. For one thread."""
 
     def __init__(self, session: CassandraSession) -> None:
         """Prepare; ``session`` is the caller's to close.

@@ -1,4 +1,4 @@
-"""Roles of Cassandra and what they may do: the sentence of docs/operations.md, Rights, as CQL."""
+"""Makes the roles of Cassandra, each with the rights that docs/operations.md, Rights, gives it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Makes a shard's database where there is none, and says which one a replay may fill; tables are ``migrations``'."""
+"""Makes a shard's database, whose tables ``migrations`` makes, and checks that a replay may fill one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a lane says to its tables: the statements that load a batch's rows, and those that write a batch. No I/O."""
+"""The SQL statements of a lane: those that load the rows of a batch, and those that write a batch. No I/O."""
 
 from __future__ import annotations
 

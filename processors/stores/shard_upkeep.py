@@ -1,4 +1,4 @@
-"""What is done to a shard beside its lanes' own writes: findings, slices, old rows, an operator's restart of a lane."""
+"""What is done to a shard beside its lanes' own writes: to findings, slices, old rows and stopped lanes."""
 
 from __future__ import annotations
 

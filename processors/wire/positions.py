@@ -1,4 +1,4 @@
-"""What a lane's group commit says beside the offset: enough to prove what was published up to there (L4)."""
+"""The metadata of a lane's group commit: what proves which answers were published up to the offset (L4)."""
 
 from __future__ import annotations
 

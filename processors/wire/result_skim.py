@@ -1,6 +1,6 @@
 """Where the fields of a result lie in its bytes, found without making values of all of them.
 
-A repetition is the first answer's bytes at another place, and a later command asks a first answer for a few fields
+A repetition has the first result's bytes at another place, and a later command asks a first result for a few fields
 only. Decoding all 39 fields for that, and encoding them anew, made a repetition cost twice what a new payment does.
 """
 

@@ -1,4 +1,4 @@
-"""What a lane answers: one result to one command, encoded exactly once (docs/design.md, A lane)."""
+"""The result of a command, encoded exactly once; its bytes are stored and published as they are (L14)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The expirer: moves idle lanes' time on, and asks for holds to be expired that are overdue by their lane's own time.
 
-It decides nothing. A hold is over when its lane says so (H2); what the expirer writes only has the lane look, so a
-record too many does nothing, and one that is lost is written again.
+It decides nothing. Only the lane decides that a hold has expired (H2). A record of the expirer asks the lane to look at
+one hold; so a record too many changes nothing, and one that is lost is written again.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class HoldReader(Protocol):
 class ExpirerParts:
     """What an expirer works with.
 
-    ``topic`` is the shard's, with its prefix. ``end_offset`` returns a lane's end, at or after everything acknowledged.
-    ``holds_max`` bounds the EXPIRE_HOLD records of a lane and step.
+    ``topic`` is the shard's, with its prefix. ``end_offset`` returns the offset behind a lane's last record; all
+    that was acknowledged to ``writer`` is below it. ``holds_max`` bounds the EXPIRE_HOLD records of a lane and step.
     """
 
     shard: str

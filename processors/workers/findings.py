@@ -1,4 +1,4 @@
-"""What a remover may find: each kind is an alarm, which counts from 0 on from its start."""
+"""What the remover may find wrong: each kind is an alarm, which a remover shows as 0 from its start on."""
 
 from __future__ import annotations
 

@@ -103,8 +103,9 @@ class RouterConfig:
 class RouterParts:
     """What the router works with.
 
-    ``join`` makes the consumer, which tells of partitions assigned (before their first record; the answer says where to
-    begin those of which the group has no offset) and revoked, from within its ``poll``. ``clock_s`` gives seconds that
+    ``join`` makes the consumer. From within its ``poll`` the consumer calls the first function with the partitions that
+    it was assigned, before their first record, and the second one with those that were revoked. What the first returns
+    is where to begin in partitions of which the group has no offset. ``clock_s`` gives seconds that
     never go back. ``watch`` knows the ingress and the shards' topics.
     """
 

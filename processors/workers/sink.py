@@ -138,7 +138,7 @@ class _Intake:
 
 
 class Sink:
-    """Takes a large read, and does not take another before all of it is durable, covered and told."""
+    """Archives one batch of results after the other; the next is taken once the last is durable, covered and told."""
 
     def __init__(
         self,
@@ -301,7 +301,7 @@ class Sink:
 
 
 class SinkPositions:
-    """Where each results partition is read from: where the archive itself says that it ends."""
+    """Where the sink begins in each results partition: at the position that it noted in the archive last (A5)."""
 
     def __init__(self, reader: ArchiveReader, topics: TopicAdmin, topic_id: bytes, stopping: threading.Event) -> None:
         """Hold the parts; ``topic_id`` is that of balance.results."""
