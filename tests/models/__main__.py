@@ -6,11 +6,12 @@ import argparse
 import sys
 import time
 
+from tests.models.answering.cases import ANSWERING
 from tests.models.catalogue import Catalogue
 from tests.models.moves.cases import MOVES
 from tests.models.transfers.cases import TRANSFERS
 
-MODELS = {"moves": MOVES, "transfers": TRANSFERS}
+MODELS = {"moves": MOVES, "answering": ANSWERING, "transfers": TRANSFERS}
 
 
 def main() -> int:
