@@ -96,7 +96,7 @@ def named(module: Module) -> Iterator[tuple[int, str]]:
     for token in tokenize.generate_tokens(io.StringIO(module.text).readline):
         if token.type == tokenize.COMMENT:
             yield from ((token.start[0], letter + number) for letter, number in _NUMBER.findall(token.string))
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             line = getattr(node, "lineno", 1)
             yield from ((line, letter + number) for letter, number in _NUMBER.findall(ast.get_docstring(node) or ""))

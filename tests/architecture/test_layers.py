@@ -6,7 +6,6 @@ import re
 import sys
 import tomllib
 
-import pytest
 from setuptools import find_packages
 
 from tests.architecture.source_tree import ROOT, Module, imports, modules
@@ -87,49 +86,55 @@ def outside_packages(module: Module) -> set[str]:
     return {name.split(".")[0] for name in imports(module)} - set(sys.stdlib_module_names) - {"processors"}
 
 
-@pytest.mark.parametrize("module", SERVICE, ids=lambda module: module.name)
-def test_a_layer_imports_only_the_layers_below_it(module: Module) -> None:
+def reaches_up_or_sideways(module: Module) -> set[str]:
     layer = layer_of(module.name)
     ours = {layer_of(name) for name in imports(module) if name.startswith("processors.")}
-
-    if layer == "processors":
-        assert ours == set()
-    else:
-        assert ours - {layer} <= MAY_IMPORT[layer], f"{module.place} reaches up or sideways"
+    return ours if layer == "processors" else ours - {layer} - MAY_IMPORT[layer]
 
 
-@pytest.mark.parametrize("module", SERVICE, ids=lambda module: module.name)
-def test_a_package_from_outside_is_known_to_one_layer(module: Module) -> None:
-    layer = layer_of(module.name)
-    for package in outside_packages(module):
-        assert package in HOME_OF_PACKAGE, f"{module.place} imports {package}, which has no layer yet"
-        assert layer in HOME_OF_PACKAGE[package], f"{module.place} imports {package} outside {HOME_OF_PACKAGE[package]}"
+def test_a_layer_imports_only_the_layers_below_it() -> None:
+    found = {module.place: reaches_up_or_sideways(module) for module in SERVICE}
+
+    assert {place: layers for place, layers in found.items() if layers} == {}
 
 
-@pytest.mark.parametrize(
-    "module", [each for each in SERVICE if layer_of(each.name) in PURE], ids=lambda module: module.name
-)
-def test_a_pure_layer_imports_no_clock_no_chance_no_environment_and_no_socket(module: Module) -> None:
-    reached = {name.split(".")[0] for name in imports(module)} & IMPURE
+def test_a_package_from_outside_is_known_to_one_layer() -> None:
+    strange = [
+        f"{module.place} imports {package}, whose layer is {HOME_OF_PACKAGE.get(package)}"
+        for module in SERVICE
+        for package in outside_packages(module)
+        if layer_of(module.name) not in HOME_OF_PACKAGE.get(package, set())
+    ]
 
-    assert not reached, f"{module.place} imports {sorted(reached)}"
+    assert not strange
+
+
+def test_a_pure_layer_imports_no_clock_no_chance_no_environment_and_no_socket() -> None:
+    reached = {
+        module.place: {name.split(".")[0] for name in imports(module)} & IMPURE
+        for module in SERVICE
+        if layer_of(module.name) in PURE
+    }
+
+    assert {place: names for place, names in reached.items() if names} == {}
 
 
 # Development tools stand above the service, which reaches them from one place, once one of their commands is typed.
 WAY_TO_THE_TOOLS = {"processors.ops.cli.checkout", "processors.ops.cli.commands", "processors.ops.exits"}
 
 
-@pytest.mark.parametrize("module", SERVICE, ids=lambda module: module.name)
-def test_the_service_names_the_development_tools_in_one_place_and_imports_them_nowhere(module: Module) -> None:
-    named = re.search(r"\bdevtools\b", module.text) is not None
+def test_the_service_names_the_development_tools_in_one_place_and_imports_them_nowhere() -> None:
+    importing = [each.place for each in SERVICE if "devtools" in {name.split(".")[0] for name in imports(each)}]
+    naming = {each.name for each in SERVICE if re.search(r"\bdevtools\b", each.text)}
 
-    assert "devtools" not in {name.split(".")[0] for name in imports(module)}
-    assert named == (module.name in WAY_TO_THE_TOOLS), module.place
+    assert importing == []
+    assert naming == WAY_TO_THE_TOOLS
 
 
-@pytest.mark.parametrize("module", TOOLS, ids=lambda module: module.name)
-def test_a_development_tool_stands_on_the_service_and_on_no_driver_and_no_test(module: Module) -> None:
-    assert outside_packages(module) - {"devtools"} <= {"typer", "rich"}, module.place
+def test_a_development_tool_stands_on_the_service_and_on_no_driver_and_no_test() -> None:
+    reached = {module.place: outside_packages(module) - {"devtools", "typer", "rich"} for module in TOOLS}
+
+    assert {place: packages for place, packages in reached.items() if packages} == {}
 
 
 def test_development_tools_are_neither_installed_nor_in_the_image() -> None:

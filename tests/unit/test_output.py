@@ -106,7 +106,7 @@ def test_all_output_goes_to_consoles_that_read_no_markup() -> None:
     calls = [
         (module.place, ast.unparse(node.func))
         for module in modules("processors") + modules("devtools")
-        for node in ast.walk(module.tree)
+        for node in module.nodes
         if isinstance(node, ast.Call)
     ]
 
