@@ -60,6 +60,7 @@ class LaneLimits(BatchLimits):
     stop_deadline_s: float = 10.0
     stopped_look_s: float = STOPPED_LOOK_S
     bug_after_s: float = BUG_AFTER_S
+    backoff_s: tuple[float, ...] = BACKOFF_S
     standstill_s: float = STANDSTILL_S
 
 
@@ -368,7 +369,7 @@ class LaneRunner:
         if time.monotonic() - self._running_since_s > WELL_AFTER_S:
             self._failures = 0
         self._failures += 1
-        return BACKOFF_S[min(self._failures, len(BACKOFF_S)) - 1]
+        return self._limits.backoff_s[min(self._failures, len(self._limits.backoff_s)) - 1]
 
     def _stop(self, stop: LaneStopped) -> None:
         """Store why the lane stopped, unless that is where it was read."""

@@ -105,6 +105,7 @@ class Persistence:
         *,
         pulse: Pulse = PULSE,
         clock: Callable[[], float] = time.monotonic,
+        backoff_s: tuple[float, ...] = BACKOFF_S,
     ) -> None:
         """Begin without a failure.
 
@@ -113,11 +114,13 @@ class Persistence:
             stopping: Set to end; a fault after that is raised.
             pulse: The process's; beaten while it waits, so that it does not look as if it hung.
             clock: Seconds that never go back.
+            backoff_s: How long it waits after the first fault in a row, the second, ...; the last one from there on.
         """
         self._process = process
         self._stopping = stopping
         self._pulse = pulse
         self._clock = clock
+        self._backoff_s = backoff_s
         self._failures = 0
         self._bug_since_s: float | None = None
 
@@ -153,7 +156,7 @@ class Persistence:
         if ran_s > WELL_AFTER_S:
             self._failures, self._bug_since_s = 0, None
         TROUBLES.met(self._process, fault)
-        ends_s = time.monotonic() + BACKOFF_S[min(self._failures, len(BACKOFF_S) - 1)]
+        ends_s = time.monotonic() + self._backoff_s[min(self._failures, len(self._backoff_s) - 1)]
         self._failures += 1
         while (left_s := ends_s - time.monotonic()) > 0 and not self._stopping.is_set():
             if self._pulse.has_begun:

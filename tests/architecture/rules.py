@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
-from tests.architecture.source_tree import ROOT, Module, modules
+from tests.architecture.source_tree import ROOT, Module, suite
 
 PROTOCOL = ROOT / "docs/protocol.md"
 LIST = ROOT / "tests/rules.md"
@@ -53,7 +53,7 @@ def kept() -> tuple[Kept, ...]:
     """Return every pair of rule and test, sorted, each once."""
     found = {
         Kept(rule=rule, file=module.path.relative_to(ROOT / "tests").as_posix(), test=test)
-        for module in modules("tests")
+        for module in suite()
         for test, rule in _marked(module)
     }
     return tuple(sorted(found))

@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Module:
     """A Python file; ``name`` is dotted, as it is imported; ``nodes`` are all of ``tree``."""
 
@@ -34,6 +34,21 @@ class Module:
 def modules(folder: str) -> tuple[Module, ...]:
     """Return every module below a folder, sorted by path."""
     return tuple(parsed(path.read_text("utf-8"), path) for path in sorted((ROOT / folder).rglob("*.py")))
+
+
+def service() -> tuple[Module, ...]:
+    """Return what is installed."""
+    return modules("processors")
+
+
+def tools() -> tuple[Module, ...]:
+    """Return the development tools of a checkout."""
+    return modules("devtools")
+
+
+def suite() -> tuple[Module, ...]:
+    """Return every test, and what tests are made of."""
+    return modules("tests")
 
 
 def parsed(text: str, path: Path = ROOT / "example.py") -> Module:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from processors.ops.cli.wording import Words
-from tests.architecture.source_tree import ROOT, Module, modules
+from tests.architecture.source_tree import ROOT, Module, service, tools
 from tests.command_line import ROOT_COMMAND
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -47,7 +47,7 @@ def mistake_in(command: str) -> str:
 def test_a_command_that_the_code_names_can_be_typed() -> None:
     mistakes = [
         f"{module.place}: {mistake}"
-        for module in modules("processors") + modules("devtools")
+        for module in service() + tools()
         for command in named_by(module)
         if (mistake := mistake_in(command))
     ]

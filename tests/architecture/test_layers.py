@@ -8,7 +8,7 @@ import tomllib
 
 from setuptools import find_packages
 
-from tests.architecture.source_tree import ROOT, Module, imports, modules
+from tests.architecture.source_tree import ROOT, Module, imports, service, tools
 
 FLOOR = {"ids", "faults"}
 PURE = FLOOR | {"ledger", "routing", "wire"}
@@ -73,9 +73,6 @@ IMPURE = {
     "signal", "socket", "ssl", "subprocess", "tempfile", "threading", "time", "urllib", "uuid", "zoneinfo",
 }  # fmt: skip
 
-SERVICE = modules("processors")
-TOOLS = modules("devtools")
-
 
 def layer_of(name: str) -> str:
     """Return the layer of a dotted name below ``processors``; the package itself is its own reading guide."""
@@ -93,7 +90,7 @@ def reaches_up_or_sideways(module: Module) -> set[str]:
 
 
 def test_a_layer_imports_only_the_layers_below_it() -> None:
-    found = {module.place: reaches_up_or_sideways(module) for module in SERVICE}
+    found = {module.place: reaches_up_or_sideways(module) for module in service()}
 
     assert {place: layers for place, layers in found.items() if layers} == {}
 
@@ -101,7 +98,7 @@ def test_a_layer_imports_only_the_layers_below_it() -> None:
 def test_a_package_from_outside_is_known_to_one_layer() -> None:
     strange = [
         f"{module.place} imports {package}, whose layer is {HOME_OF_PACKAGE.get(package)}"
-        for module in SERVICE
+        for module in service()
         for package in outside_packages(module)
         if layer_of(module.name) not in HOME_OF_PACKAGE.get(package, set())
     ]
@@ -112,7 +109,7 @@ def test_a_package_from_outside_is_known_to_one_layer() -> None:
 def test_a_pure_layer_imports_no_clock_no_chance_no_environment_and_no_socket() -> None:
     reached = {
         module.place: {name.split(".")[0] for name in imports(module)} & IMPURE
-        for module in SERVICE
+        for module in service()
         if layer_of(module.name) in PURE
     }
 
@@ -124,15 +121,15 @@ WAY_TO_THE_TOOLS = {"processors.ops.cli.checkout", "processors.ops.cli.commands"
 
 
 def test_the_service_names_the_development_tools_in_one_place_and_imports_them_nowhere() -> None:
-    importing = [each.place for each in SERVICE if "devtools" in {name.split(".")[0] for name in imports(each)}]
-    naming = {each.name for each in SERVICE if re.search(r"\bdevtools\b", each.text)}
+    importing = [each.place for each in service() if "devtools" in {name.split(".")[0] for name in imports(each)}]
+    naming = {each.name for each in service() if re.search(r"\bdevtools\b", each.text)}
 
     assert importing == []
     assert naming == WAY_TO_THE_TOOLS
 
 
 def test_a_development_tool_stands_on_the_service_and_on_no_driver_and_no_test() -> None:
-    reached = {module.place: outside_packages(module) - {"devtools", "typer", "rich"} for module in TOOLS}
+    reached = {module.place: outside_packages(module) - {"devtools", "typer", "rich"} for module in tools()}
 
     assert {place: packages for place, packages in reached.items() if packages} == {}
 
@@ -149,6 +146,6 @@ def test_development_tools_are_neither_installed_nor_in_the_image() -> None:
 
 
 def test_every_layer_of_the_table_exists_and_every_folder_is_in_it() -> None:
-    found = {layer_of(module.name) for module in SERVICE} - {"processors"}
+    found = {layer_of(module.name) for module in service()} - {"processors"}
 
     assert found <= set(MAY_IMPORT)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.architecture.source_tree import ROOT, Module, modules, parsed
+from tests.architecture.source_tree import ROOT, Module, parsed, service, tools
 
 WAYS_IN = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 PAGES = [*WAYS_IN, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -66,7 +66,7 @@ def texts_of(module: Module) -> list[str]:
 def test_a_page_that_the_code_names_is_there_with_its_heading() -> None:
     lost = [
         f"{module.place}: {reference}"
-        for module in modules("processors") + modules("devtools")
+        for module in service() + tools()
         for text in texts_of(module)
         for reference in lost_references(text)
     ]

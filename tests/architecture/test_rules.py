@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.architecture import rules
-from tests.architecture.source_tree import modules
+from tests.architecture.source_tree import service, tools
 
 DUE = rules.due()
 LATER = rules.later()
@@ -35,7 +35,7 @@ def test_a_rule_has_a_test_of_the_code_itself() -> None:
 def test_a_comment_names_a_rule_that_there_is() -> None:
     strange = [
         f"{module.place}:{line} {rule}"
-        for module in modules("processors") + modules("devtools")
+        for module in service() + tools()
         for line, rule in rules.named(module)
         if rule not in {*DUE, *LATER}
     ]

@@ -27,7 +27,8 @@ from processors.metrics import REGISTRY
 from processors.troubles import TROUBLES
 from tests.waiting import eventually
 
-BUG_AFTER_S = 0.5
+BUG_AFTER_S = 0.1
+BACKOFF_S = (0.02, 0.05, 0.1)
 DEADLINE_S = 20.0
 
 
@@ -75,7 +76,7 @@ def start() -> Iterator[Start]:
             "s1",
             0,
             lambda: cast("LaneParts", parts),
-            LaneLimits(stopped_look_s=0.02, bug_after_s=BUG_AFTER_S),
+            LaneLimits(stopped_look_s=0.02, bug_after_s=BUG_AFTER_S, backoff_s=BACKOFF_S),
             on_taken=lambda: None,
         )
         runners.append(runner)

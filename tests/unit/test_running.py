@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
 
 from processors.faults import Fenced, Misconfigured, Refused, Retryable, Unavailable, UnknownOutcome
 from processors.ops.running import BUG_AFTER_S, Persistence
-from processors.telemetry import Pulse
+from processors.telemetry import PULSE, Pulse
 
 
 class Work:
@@ -26,6 +27,13 @@ class Work:
         return 0
 
 
+def persistence(
+    stopping: threading.Event, *, pulse: Pulse = PULSE, clock: Callable[[], float] = time.monotonic
+) -> Persistence:
+    """Wait as long as a test can."""
+    return Persistence("router", stopping, pulse=pulse, clock=clock, backoff_s=(0.01, 0.02))
+
+
 FAULTS = [
     Unavailable("a statement: MySQL error 9001"),
     Refused("connecting: MySQL error 1045"),
@@ -38,7 +46,7 @@ FAULTS = [
 def test_a_fault_of_a_server_ends_no_process(fault: Exception) -> None:
     work = Work(fault, fault)
 
-    assert Persistence("router", threading.Event()).run(work) == 0
+    assert persistence(threading.Event()).run(work) == 0
     assert work.tries == 3
 
 
@@ -46,20 +54,20 @@ def test_what_is_found_wrong_before_the_first_round_ends_the_process() -> None:
     work = Work(Misconfigured("there is no topic: run `balance init`"))
 
     with pytest.raises(Misconfigured):
-        Persistence("router", threading.Event(), pulse=Pulse()).run(work)
+        persistence(threading.Event(), pulse=Pulse()).run(work)
 
 
 def test_what_is_found_wrong_later_ends_no_process() -> None:
     pulse = Pulse()
     work = Work(Misconfigured("topic t has 8 partitions"), before=pulse.beat)
 
-    assert Persistence("router", threading.Event(), pulse=pulse).run(work) == 0
+    assert persistence(threading.Event(), pulse=pulse).run(work) == 0
     assert work.tries == 2
 
 
 def test_another_process_under_the_same_name_ends_this_one() -> None:
     with pytest.raises(Fenced):
-        Persistence("router", threading.Event()).run(Work(Fenced("instance")))
+        persistence(threading.Event()).run(Work(Fenced("instance")))
 
 
 def test_a_fault_after_the_word_to_stop_is_not_tried_again() -> None:
@@ -67,7 +75,7 @@ def test_a_fault_after_the_word_to_stop_is_not_tried_again() -> None:
     work = Work(Unavailable("not acknowledged in time"), before=stopping.set)
 
     with pytest.raises(Unavailable):
-        Persistence("router", stopping).run(work)
+        persistence(stopping).run(work)
     assert work.tries == 1
 
 
@@ -86,13 +94,13 @@ def test_a_bug_ends_the_process_only_after_it_repeated_for_minutes() -> None:
     work = Work(*[AssertionError("a bug")] * 100)
 
     with pytest.raises(AssertionError):
-        Persistence("router", threading.Event(), clock=Clock()).run(work)
+        persistence(threading.Event(), clock=Clock()).run(work)
     assert work.tries > 1
 
 
 def test_the_wait_does_not_look_like_a_process_that_hangs() -> None:
     pulse = Pulse()
     pulse.beat()
-    Persistence("router", threading.Event(), pulse=pulse).run(Work(Unavailable("away")))
+    persistence(threading.Event(), pulse=pulse).run(Work(Unavailable("away")))
 
     assert pulse.silent_s < 5.0
