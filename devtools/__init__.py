@@ -1,5 +1,5 @@
 """What a checkout has for those who change the service or try it: servers, a sample day. Never installed.
 
 ``stack`` runs Kafka, MySQL and Cassandra natively; ``sample_day`` plans a business day and ``playing`` plays it;
-``cli`` is what is typed for them (``balance stack``, ``balance demo``); ``plant_changes`` tries the ledger's tests.
+``cli`` is what is typed for them (``balance stack``, ``balance demo``); ``mutate_ledger`` tries the ledger's tests.
 """

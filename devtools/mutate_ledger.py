@@ -1,13 +1,13 @@
-"""Plants one-token changes in the ledger, one after the other, and says which of them no test notices.
+"""Mutation testing of the ledger: changes one token at a time, and names the mutations that no test notices.
 
-    python -m devtools.plant_changes --count 40
+    python -m devtools.mutate_ledger --count 40
 
-Each change is planted in a copy of the checkout, where the ledger's own tests run (those that start no server: 5 s each
-on an idle machine), and is taken out again. A change is a comparison turned or moved by one (``<`` to ``<=``), plus for
-minus, ``and`` for ``or``, a ``not`` left out, True for False, or a number one more or one less.
+Each mutation is made in a copy of the checkout, where the ledger's own tests run (those that start no server: 5 s each
+on an idle machine), and is taken back. It is a comparison turned or moved by one (``<`` to ``<=``), plus for minus,
+``and`` for ``or``, a ``not`` left out, True for False, or a number one more or one less.
 
-What survives is a sentence that no test says: write it, and see it fail with the change in place. Or it makes no
-difference that a test could see, as the size of a cache. The seed is printed: the same one plants the same changes.
+What survives is a sentence that no test says: write it, and see it fail with the mutation in place. Or it makes no
+difference that a test could see, as the size of a cache. The seed is printed: the same one tries the same mutations.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ LEDGER = Path("processors/ledger")
 TESTS = ("tests/unit/ledger", "tests/golden")
 COUNT = 40  # four minutes on an idle machine
 SEEDS = 2**32
-# A change may make a loop endless. Tests that are ten times slower than without it will not end.
+# A mutation may make a loop endless. Tests that are ten times slower than without it will not end.
 _SLOWER_MAX = 10
 _COPIED = ("devtools", "processors", "tests", "docs", "schemas", "config", "pyproject.toml", "README.md")
 
@@ -49,7 +49,7 @@ _INSTEAD: dict[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class Mutation:
     """One token of a module and what stands there instead; ``start`` is its place in the text, in characters."""
 
     path: Path
@@ -58,16 +58,16 @@ class Change:
     before: str
     after: str
 
-    def planted_in(self, text: str) -> str:
-        """Return the module's text with the change in it."""
+    def applied_to(self, text: str) -> str:
+        """Return the module's text with the mutation in it."""
         return text[: self.start] + self.after + text[self.start + len(self.before) :]
 
     def __str__(self) -> str:
         return f"{self.path}:{self.line}: {self.before} -> {self.after or '(nothing)'}"
 
 
-def changes_in(path: Path, text: str) -> list[Change]:
-    """Return every change that can be planted in a module.
+def mutations_in(path: Path, text: str) -> list[Mutation]:
+    """Return every mutation that can be made in a module.
 
     Decorators are left alone: a frozen class that is not frozen decides the same.
     """
@@ -80,7 +80,7 @@ def changes_in(path: Path, text: str) -> list[Change]:
         line, column = token.start
         for after in () if line in decorators else _instead_of(token):
             start = starts[line - 1] + column
-            found.append(Change(path=path, line=line, start=start, before=token.string, after=after))
+            found.append(Mutation(path=path, line=line, start=start, before=token.string, after=after))
     return found
 
 
@@ -103,12 +103,12 @@ def _lines_of_decorators(text: str) -> set[int]:
 
 
 class Copy:
-    """A copy of the checkout, in which changes are planted; deleted at the end of the ``with``."""
+    """A copy of the checkout, in which mutations are made; deleted at the end of the ``with``."""
 
     def __init__(self, tests: Sequence[str]) -> None:
         """Copy what tests read. ``tests`` are their paths from the checkout's folder."""
         self._tests = tests
-        self._kept = tempfile.TemporaryDirectory(prefix="planted-")
+        self._kept = tempfile.TemporaryDirectory(prefix="mutated-")
         self.root = Path(self._kept.name)
         for name in _COPIED:
             if (ROOT / name).is_dir():
@@ -127,11 +127,11 @@ class Copy:
         for path in sorted((self.root / LEDGER).glob("*.py")):
             yield path.relative_to(self.root), path.read_text(encoding="utf-8")
 
-    def noticed_by(self, change: Change, timeout_s: float) -> str:
-        """Return the test that fails with a change in place; empty where none does."""
-        module = self.root / change.path
+    def noticed_by(self, mutation: Mutation, timeout_s: float) -> str:
+        """Return the test that fails with a mutation in place; empty where none does."""
+        module = self.root / mutation.path
         text = module.read_text(encoding="utf-8")
-        module.write_text(change.planted_in(text), encoding="utf-8")
+        module.write_text(mutation.applied_to(text), encoding="utf-8")
         # Python takes a file of the same second and size for the one that it compiled.
         shutil.rmtree(module.parent / "__pycache__", ignore_errors=True)
         try:
@@ -150,24 +150,24 @@ class Copy:
         return "" if ended.returncode == 0 else named[1] if named else "Python, which does not load it"
 
 
-def plant(tests: Sequence[str], count: int, seed: int) -> list[Change]:
-    """Plant changes, tell of each, and return those that survive.
+def mutate(tests: Sequence[str], count: int, seed: int) -> list[Mutation]:
+    """Try mutations, tell of each, and return those that survive.
 
     Raises:
-        RuntimeError: A test fails without any change.
+        RuntimeError: A test fails without any mutation.
     """
     with Copy(tests) as copy:
         began_s = time.monotonic()
         if failing := copy.failing():
-            raise RuntimeError(f"without any change there fails {failing}")
+            raise RuntimeError(f"without any mutation there fails {failing}")
         timeout_s = _SLOWER_MAX * (time.monotonic() - began_s)
-        known = [change for path, text in copy.texts() for change in changes_in(path, text)]
+        known = [mutation for path, text in copy.texts() for mutation in mutations_in(path, text)]
         chosen = random.Random(seed).sample(known, min(count, len(known)))  # noqa: S311 - to be planted again
         survivors = []
-        for number, change in enumerate(chosen, 1):
-            test = copy.noticed_by(change, timeout_s)
-            survivors += [] if test else [change]
-            _say(f"{number:4} of {len(chosen)}  {change}  {'noticed by ' + test if test else 'SURVIVES'}")
+        for number, mutation in enumerate(chosen, 1):
+            test = copy.noticed_by(mutation, timeout_s)
+            survivors += [] if test else [mutation]
+            _say(f"{number:4} of {len(chosen)}  {mutation}  {'noticed by ' + test if test else 'SURVIVES'}")
         return survivors
 
 
@@ -177,20 +177,20 @@ def _say(line: str) -> None:
 
 
 def main() -> int:
-    """Run the command line; the exit status is 1 where a change survives."""
+    """Run the command line; the exit status is 1 where a mutation survives."""
     parser = argparse.ArgumentParser(
-        prog="python -m devtools.plant_changes",
+        prog="python -m devtools.mutate_ledger",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--count", type=int, default=COUNT, help="how many changes are planted (default: %(default)s)")
-    parser.add_argument("--seed", type=int, help="plant the changes of an earlier run (default: by chance)")
+    parser.add_argument("--count", type=int, default=COUNT, help="how many mutations are tried (default: %(default)s)")
+    parser.add_argument("--seed", type=int, help="try the mutations of an earlier run (default: by chance)")
     parser.add_argument("tests", nargs="*", default=TESTS, help=f"what runs (default: {' '.join(TESTS)})")
     given = parser.parse_args()
     seed = random.SystemRandom().randrange(SEEDS) if given.seed is None else given.seed
     _say(f"seed {seed}")
-    survivors = plant(given.tests, given.count, seed)
-    _say(f"{len(survivors)} of {given.count} survive" + "".join(f"{os.linesep}{change}" for change in survivors))
+    survivors = mutate(given.tests, given.count, seed)
+    _say(f"{len(survivors)} of {given.count} survive" + "".join(f"{os.linesep}{mutation}" for mutation in survivors))
     return 1 if survivors else 0
 
 

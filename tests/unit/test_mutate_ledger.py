@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from devtools.plant_changes import LEDGER, ROOT, changes_in
+from devtools.mutate_ledger import LEDGER, ROOT, mutations_in
 
 MODULE = Path("module.py")
 MODULES = sorted((ROOT / LEDGER).glob("*.py"))
 
 
-def planted(text: str) -> list[str]:
-    return [change.planted_in(text) for change in changes_in(MODULE, text)]
+def mutated(text: str) -> list[str]:
+    return [mutation.applied_to(text) for mutation in mutations_in(MODULE, text)]
 
 
 @pytest.mark.parametrize(
@@ -32,30 +32,30 @@ def planted(text: str) -> list[str]:
     ],
 )
 def test_one_token_is_changed_at_a_time(text: str, changed: list[str]) -> None:
-    assert planted(text) == changed
+    assert mutated(text) == changed
 
 
 @pytest.mark.parametrize("text", ['"""a < b, and 1."""\n', "# 1 < 2\n", "def f(*, a: int) -> None: ...\n", "f(*a)\n"])
 def test_what_decides_nothing_is_left_alone(text: str) -> None:
-    assert planted(text) == []
+    assert mutated(text) == []
 
 
 def test_a_decorator_is_left_alone() -> None:
-    assert planted("@dataclass(frozen=True)\nclass A:\n    b: int = 1\n") == [
+    assert mutated("@dataclass(frozen=True)\nclass A:\n    b: int = 1\n") == [
         "@dataclass(frozen=True)\nclass A:\n    b: int = 2\n",
         "@dataclass(frozen=True)\nclass A:\n    b: int = 0\n",
     ]
 
 
-def test_a_change_says_where_it_is() -> None:
-    (change,) = changes_in(MODULE, "a = 0\nb = a is not None\n")[2:]
+def test_a_mutation_says_where_it_is() -> None:
+    (mutation,) = mutations_in(MODULE, "a = 0\nb = a is not None\n")[2:]
 
-    assert str(change) == "module.py:2: not -> (nothing)"
+    assert str(mutation) == "module.py:2: not -> (nothing)"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
-def test_every_change_of_the_ledger_is_python(path: Path) -> None:
+def test_every_mutation_of_the_ledger_is_python(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
 
-    for change in changes_in(path, text):
-        ast.parse(change.planted_in(text))
+    for mutation in mutations_in(path, text):
+        ast.parse(mutation.applied_to(text))
