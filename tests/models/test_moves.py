@@ -65,6 +65,16 @@ def test_where_the_commit_waits_for_the_placement_move_out_need_not() -> None:
     assert MOVES.spare["R4"].check().trouble == ""
 
 
+@pytest.mark.rule("R8")
+def test_a_router_that_begins_with_a_directory_cut_short_sends_to_a_shard_that_has_sealed() -> None:
+    assert trouble_without("R8") == "command 1 of generation 0 is a dead letter"
+
+
+@pytest.mark.rule("R8")
+def test_a_directory_made_again_while_a_move_out_is_on_its_way_lacks_that_move() -> None:
+    assert trouble_without("R8 on the way") == "command 1 of generation 0 is a dead letter"
+
+
 @pytest.mark.rule("L10")
 def test_a_record_that_a_router_forwards_again_would_be_decided_twice() -> None:
     assert trouble_without("L10") == "record 0 is decided twice"
@@ -217,3 +227,8 @@ def test_an_original_that_another_shard_decided_is_recalled() -> None:
 @pytest.mark.rule("W1")
 def test_a_recall_that_goes_straight_to_a_shard_misses_a_partner_who_has_moved() -> None:
     assert trouble_without("W1") == "lost for good"
+
+
+@pytest.mark.rule("I7")
+def test_a_recall_that_is_sent_again_finds_no_open_row_and_does_nothing() -> None:
+    assert trouble_without("I7") == "command recall of r is decided twice"

@@ -64,10 +64,13 @@ SCENARIOS = {
     "a repetition while the window passes": story(pay("a"), OVER, pay("a"), pay("b"), parts=2, ticks=2),
     "a hold that expires": story(HOLD, OVER, CAPTURE, BACK, parts=2, ticks=2),
     "refunds of what another shard decided": story(*REFUND, refund("q", of="a"), BACK, parts=2, publisher_crashes=1),
+    "a recall that is sent again": story(*REFUND, late_copies=1),
+    "the directory loses a placement": story(OVER, pay("a"), BACK, router_crashes=1, lost_placements=1),
     "refunds while the window passes": story(*REFUND, BACK, ticks=2),
 }  # fmt: skip
 
 _DYING_ROUTER = story(*THERE, router_crashes=1)
+_LOSS = story(OVER, pay("a"), router_crashes=1, lost_placements=1)
 _LATE = story(pay("a"), OVER, BACK, pay("b"), late_copies=1)
 _CALM = story(*THERE_AND_BACK)
 _TWO_PARTS = story(pay("a"), OVER, parts=2, late_copies=1)
@@ -83,6 +86,8 @@ FLAWS = dict([
     flaw("R5", "a marker whose placement is there is passed over", _DYING_ROUTER),
     flaw("R6", "an offset is committed before what lies before it has arrived", _DYING_ROUTER),
     flaw("R6 placements", "neither MOVE_OUT (R4) nor the commit waits for a placement", _DYING_ROUTER, also="R4"),
+    flaw("R8", "a router begins with a directory that has lost a placement", _LOSS),
+    flaw("R8 on the way", "the directory is made again while a MOVE_OUT is on its way", _LOSS),
     flaw("L10", "a redelivery by the router is decided like any record", _DYING_ROUTER),
     flaw("L10 parked", "what is parked does not count as met", _DYING_ROUTER),
     flaw("M1 park", "a record of a generation to come is refused", _CALM),
@@ -109,6 +114,7 @@ FLAWS = dict([
     flaw("P3 acknowledged", "a hand-off is committed before it is acknowledged", story(OVER, publisher_crashes=1)),
     flaw("H4 coverage", "the recaller trusts an archive that is behind", story(*REFUND)),
     flaw("H4 elsewhere", "what another shard decided counts as unknown", story(*REFUND)),
+    flaw("I7", "a recall without its open row is decided", SCENARIOS["a recall that is sent again"]),
     flaw("W1", "a recall goes straight to the shard that asked for it", story(*REFUND, BACK)),
 ])  # fmt: skip
 

@@ -9,6 +9,7 @@ from tests.models.moves import ledger
 from tests.models.moves.values import (
     Answer,
     Lane,
+    Placement,
     Receipt,
     Record,
     Rows,
@@ -189,6 +190,7 @@ def _seals(state: State, shard: int, record: Record) -> State:
         sealed_now=lane.now,
         moved=lane.moved - lane.rows.sequence,
         outbox=(*lane.outbox, Seal(record.generation, record.target)),
+        moves=(*lane.moves, Placement(record.generation, record.target, record.source)),
     )
     return with_lane(state, shard, sealed)
 

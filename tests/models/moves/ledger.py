@@ -13,7 +13,7 @@ WINDOW = 2
 def decide(rows: Rows, wish: Wish, *, now: int, shard: int, without: frozenset[str]) -> tuple[Rows, Status]:
     """Return the rows after a command, and its answer."""
     if wish.kind == "recall":
-        return _recalled(rows, wish)
+        return _recalled(rows, wish, without)
     if now >= WINDOW:
         return rows, "too old"
     if any(name == wish.name for name, _ in rows.ids):
@@ -47,11 +47,11 @@ def _refunded(rows: Rows, wish: Wish, shard: int, without: frozenset[str]) -> tu
     return rows._replace(open_refunds=(*rows.open_refunds, (wish.name, wish.of))), "open"
 
 
-def _recalled(rows: Rows, wish: Wish) -> tuple[Rows, Status]:
+def _recalled(rows: Rows, wish: Wish, without: frozenset[str]) -> tuple[Rows, Status]:
     """End an open refund; without the open row nothing happens (I7)."""
     original = dict(rows.open_refunds).get(wish.of)
     if original is None:
-        return rows, "silent"
+        return (rows._replace(sequence=rows.sequence + 1), "rejected") if "I7" in without else (rows, "silent")
     ended = rows._replace(
         sequence=rows.sequence + 1,
         open_refunds=tuple(row for row in rows.open_refunds if row[0] != wish.of),

@@ -23,6 +23,9 @@ IN_FLIGHT_MAX = 2
 def steps(state: State, number: int, without: frozenset[str]) -> Iterator[Step[State]]:
     """Yield what one router may do next: forward, write a placement, see a record or a placement acknowledged."""
     router = state.routers[number]
+    if router.is_refusing:
+        yield from _made_again(state, number, without)
+        return
     if router.writing:
         yield _placed(state, number, router.writing[0], without)
     if router.offset < len(state.ingress) and (not router.writing or "R4" in without):
@@ -40,7 +43,12 @@ def weather(state: State, without: frozenset[str]) -> Iterator[Step[State]]:
     left = state.weather
     for offset in range(state.floor, _committable(router, without) + 1):
         for view in _views(state.directory, without):
-            fresh = Router(offset=offset, view=view, queues=((),) * len(state.lanes))
+            fresh = Router(
+                offset=offset,
+                view=view,
+                queues=((),) * len(state.lanes),
+                is_refusing=not {"R2", "R8"} & without and _is_shorter(state, offset),
+            )
             says = f"another begins at offset {offset}, with {len(view)} placements read"
             after = state._replace(floor=offset)
             if left.router_crashes and fresh != router:
@@ -51,6 +59,32 @@ def weather(state: State, without: frozenset[str]) -> Iterator[Step[State]]:
                 old = router._replace(is_ghost=True)
                 routers = (*ghosts, old, fresh)
                 yield Step(f"the router stands still; {says}", after._replace(routers=routers, weather=less), True)
+
+
+def losses(state: State) -> Iterator[Step[State]]:
+    """Yield that the directory's topic loses its last record, as it may when a broker without it takes over."""
+    left = state.weather
+    if left.lost_placements and len(state.directory) > 1:
+        less = left._replace(lost_placements=left.lost_placements - 1)
+        after = state._replace(directory=state.directory[:-1], weather=less)
+        yield Step(f"the directory loses generation {state.directory[-1].generation}", after, True)
+
+
+def _is_shorter(state: State, offset: int) -> bool:
+    """Say whether the directory lacks what it had at a commit, whose metadata note its end (R8)."""
+    return any(placement not in state.directory for placement in state.truth.placed if placement.since < offset)
+
+
+def _made_again(state: State, number: int, without: frozenset[str]) -> Iterator[Step[State]]:
+    """Yield that the directory is made again from the moves that the shards know, none of which is on its way (R8)."""
+    on_the_way = any(each.kind == "move out" for lane in state.lanes for each in lane.log + lane.parked)
+    if on_the_way and "R8 on the way" not in without:
+        return
+    known = state.directory
+    for placement in sorted(placement for lane in state.lanes for placement in lane.moves):
+        known = _noted(known, placement, without)
+    router = state.routers[number]._replace(view=known, is_refusing=False)
+    yield Step("the directory is made again from the shards", _with(state._replace(directory=known), number, router))
 
 
 def _committable(router: Router, without: frozenset[str]) -> int:
@@ -124,8 +158,9 @@ def _placed(state: State, number: int, placement: Placement, without: frozenset[
         wish = state.ingress[placement.since]
         after = _forwards(after, wish.origin, _move_out(wish, placement.since))
     says = f"{_who(router)} has placed generation {placement.generation} on {name_of(placement.shard)}"
-    directory = _noted(state.directory, placement, without)
-    return Step(says, _with(state._replace(directory=directory), number, after), router.is_ghost)
+    truth = state.truth._replace(placed=_noted(state.truth.placed, placement, frozenset()))
+    state = state._replace(directory=_noted(state.directory, placement, without), truth=truth)
+    return Step(says, _with(state, number, after), router.is_ghost)
 
 
 def _noted(directory: tuple[Placement, ...], placement: Placement, without: frozenset[str]) -> tuple[Placement, ...]:

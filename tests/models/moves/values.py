@@ -95,6 +95,7 @@ class Lane(NamedTuple):
     outbox: tuple[Answer | Seal | Receipt, ...] = ()
     sent: int = 0  # parts of the seal at the head of the outbox; forgotten in a crash
     moved: int = 0  # the system account @moved
+    moves: tuple[Placement, ...] = ()  # from here, for a directory to be made again (R8)
 
 
 class Placement(NamedTuple):
@@ -116,6 +117,7 @@ class Router(NamedTuple):
     writing: tuple[Placement, ...] = ()  # not acknowledged by the directory yet
     queues: tuple[tuple[Record, ...], ...] = ()  # for each shard, what is not acknowledged yet
     is_ghost: bool = False  # another has taken its place, and it does not know
+    is_refusing: bool = False  # it found the directory shorter than it was, and waits for an operator
 
 
 class Weather(NamedTuple):
@@ -126,6 +128,7 @@ class Weather(NamedTuple):
     publisher_crashes: int = 0
     late_copies: int = 0
     ticks: int = 0
+    lost_placements: int = 0
 
 
 class Truth(NamedTuple):
@@ -135,6 +138,7 @@ class Truth(NamedTuple):
     version: int = 0
     handled: int = 0  # ingress records
     published: int = -1  # source of the last result
+    placed: tuple[Placement, ...] = (FIRST,)
     archive: tuple[tuple[str, Status], ...] = ()
     wrong: str = ""
 

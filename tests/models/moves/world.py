@@ -1,4 +1,4 @@
-"""Moving a partner between shards, as an explicit-state model: rules R1 to R6, M1 to M7, M9, P2, P3, L10, H4 and W1.
+"""Moving a partner between shards, as an explicit-state model: rules R1 to R8 and M1 to M9, and others where they meet.
 
 The partner's ingress partition is given from the beginning; a router that has not read it yet is as good as a gateway
 that has not written it yet. The router forwards record by record, and what it has sent arrives later, per shard in
@@ -19,7 +19,7 @@ What is left out, and why that is safe:
   last such beginning and the first record not acknowledged. No step of its own is needed for it.
 - *A record's own time.* A shard's lane time passes by itself, as if by a TICK; a later record can only do the same.
 - *Amounts.* ``sequence`` counts decisions. If a row is lost, doubled or stale, the count differs from the truth.
-- *Signatures, probes, reading* (M10, M11) and the directory's rebuilding (R8) decide nothing here.
+- *Signatures, probes, reading* (M10, M11) decide nothing here.
 
 Checked in every state: each ingress record is decided once, in ingress order; results are published in that order; no
 id is decided twice; there is one owner at most, and it has the rows that were really decided; ``@moved`` and what is in
@@ -88,6 +88,7 @@ class Moves:
         for number in range(len(state.routers)):
             yield from router.steps(state, number, without)
         yield from router.weather(state, without)
+        yield from router.losses(state)
         yield from publisher.late_copies(state, parts, without)
         yield from self._recalls(state)
         for shard in range(len(state.lanes)):
@@ -130,10 +131,14 @@ class Moves:
 
     def _recalls(self, state: State) -> Iterator[Step[State]]:
         """Yield what the recaller may send: it sees an open refund's result, and looks for the original."""
-        sent = {wish.of for wish in state.ingress if wish.kind == "recall"}
+        sent = [wish.of for wish in state.ingress if wish.kind == "recall"]
         for name, status in state.truth.archive:
             if status == "open" and name not in sent:
                 yield from self._recall(state, name)
+            elif status == "open" and state.weather.late_copies and sent.count(name) == 1:
+                less = state.weather._replace(late_copies=state.weather.late_copies - 1)
+                for step in self._recall(state._replace(weather=less), name):
+                    yield step._replace(is_weather=True)
 
     def _recall(self, state: State, refund: str) -> Iterator[Step[State]]:
         """Yield the recall: what the archive has before the refund's own result is there (H4)."""
