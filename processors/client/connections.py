@@ -53,6 +53,6 @@ def connect(address: KafkaAddress, *, deadline_ms: int) -> Connections:
         ends=TopicEnds(address, RESULTS_TOPIC, deadline_s=deadline_ms / 1_000),
         open_tail=partial(TopicTail, address, RESULTS_TOPIC),
         open_producer=partial(
-            IdempotentProducer, address, delivery_deadline_ms=deadline_ms, linger_ms=1, room_deadline_s=_ROOM_S
+            IdempotentProducer, address, delivery_deadline_ms=deadline_ms, linger_ms=0, room_deadline_s=_ROOM_S
         ),
     )

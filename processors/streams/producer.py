@@ -97,6 +97,20 @@ class IdempotentProducer:
             Fault: An earlier delivery failed, or this record can never be sent.
         """
         self.poll(0)
+        ends_s = 0.0
+        while not self.send_at_once(record, on_delivered):  # R7: the caller waits, nothing is left out
+            ends_s = ends_s or time.monotonic() + self._room_deadline_s
+            if time.monotonic() > ends_s:
+                raise unanswered(f"no room for a record to {record.topic} within {self._room_deadline_s} s")
+            self.poll(0.1)
+
+    def send_at_once(self, record: OutRecord, on_delivered: Callable[[], None] | None = None) -> bool:
+        """Queue a record if there is room, and say whether there was; arguments and errors as ``send``'s.
+
+        Learns of no deliveries, since to ask costs half of what sending does: have ``poll`` called now and then.
+        """
+        if self._fault is not None:
+            raise self._fault
 
         def delivered(error: KafkaError | None, _message: Message) -> None:
             self._undelivered -= 1
@@ -106,24 +120,16 @@ class IdempotentProducer:
                 on_delivered()
 
         headers: Any = record.headers  # the driver's stubs want its own, wider type
-        ends_s = 0.0
-        while True:
-            try:
-                self._producer.produce(
-                    record.topic, record.value, record.key, record.partition, headers=headers, on_delivery=delivered
-                )
-            except BufferError:  # R7: the caller waits, nothing is left out
-                ends_s = ends_s or time.monotonic() + self._room_deadline_s
-                if time.monotonic() > ends_s:
-                    raise unanswered(
-                        f"no room for a record to {record.topic} within {self._room_deadline_s} s"
-                    ) from None
-                self.poll(0.1)
-            except KafkaException as exception:
-                raise self._ended(exception, record.topic) from exception
-            else:
-                self._undelivered += 1
-                return
+        try:
+            self._producer.produce(
+                record.topic, record.value, record.key, record.partition, headers=headers, on_delivery=delivered
+            )
+        except BufferError:
+            return False
+        except KafkaException as exception:
+            raise self._ended(exception, record.topic) from exception
+        self._undelivered += 1
+        return True
 
     def poll(self, timeout_s: float) -> None:
         """Learn of deliveries.

@@ -66,7 +66,7 @@ def _send(address: KafkaAddress, stopping: threading.Event) -> None:
 def _send_bare(address: KafkaAddress, stopping: threading.Event) -> None:
     commands = list(load.payments(load.roots(PARTNERS, lane=0, lanes=1), RATE * LONGEST_S))
     records = [(command.address.encode(), encode_command(command)) for command in commands]
-    ingress = load.Ingress(address, "balance.commands", linger_ms=1)  # as our own client's
+    ingress = load.Ingress(address, "balance.commands", linger_ms=0)  # as our own client's
     results = load.Results(address, "balance.results", load.partitions(address, "balance.results"))
     waiting: dict[bytes, None] = {}  # a partner's turn comes again after ten seconds
     answered: list[int] = []

@@ -162,7 +162,7 @@ def latency(servers: Servers, size: Size) -> Fields:
     """From produce to ``balance.commands`` to the result seen, at fixed rates whatever the service does (open loop)."""
     with service(servers) as made:
         roots = load.roots(PARTNERS, lane=0, lanes=1)
-        ingress = load.Ingress(made.kafka, "balance.commands", linger_ms=1)  # as our own client's
+        ingress = load.Ingress(made.kafka, "balance.commands", linger_ms=0)  # as our own client's
         results = load.Results(made.kafka, "balance.results", RESULTS_PARTITIONS)
         made.start("router", "shard")
         _await(made, results, ingress.write(load.openings(roots)))

@@ -13,7 +13,7 @@ from confluent_kafka import Producer
 from processors.faults import Fault, Misconfigured, Unavailable, UnknownOutcome
 from processors.routing.buckets import partition_of
 from processors.streams.connection import KafkaAddress
-from processors.streams.producer import IdempotentProducer
+from processors.streams.producer import QUEUE_RECORDS, IdempotentProducer
 from processors.wire.records import OutRecord
 from tests.kafka_log import DEADLINE_S, KafkaLog
 
@@ -116,6 +116,31 @@ def test_a_program_with_a_deadline_learns_that_its_record_may_be_written_or_not(
     with pytest.raises(UnknownOutcome):
         client.flush(DEADLINE_S)
     client.close()
+
+
+def test_whoever_sends_at_once_is_told_that_there_is_no_room(address: KafkaAddress, log: KafkaLog) -> None:
+    client = IdempotentProducer(address, room_deadline_s=0.2)
+    nowhere = record(log, b"value", topic="nowhere")
+    for _ in range(QUEUE_RECORDS):
+        assert client.send_at_once(nowhere)
+    began_s = time.monotonic()
+    assert not client.send_at_once(nowhere)
+    assert time.monotonic() - began_s < 0.1
+    with pytest.raises(Unavailable, match=r"no room for a record to .*nowhere within 0\.2 s"):
+        client.send(nowhere)
+    assert client.undelivered == QUEUE_RECORDS
+    client.close()
+
+
+def test_what_is_sent_at_once_is_told_at_a_later_poll(log: KafkaLog, producer: IdempotentProducer) -> None:
+    told: list[int] = []
+    for number in range(100):
+        assert producer.send_at_once(record(log, b"%d" % number), lambda number=number: told.append(number))  # type: ignore[misc]
+    assert told == []
+    producer.flush(DEADLINE_S)
+
+    assert told == list(range(100))
+    assert [int(each.value or b"") for each in log.read(TOPIC)] == told
 
 
 @pytest.mark.rule("W3")

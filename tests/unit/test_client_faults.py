@@ -19,6 +19,7 @@ from processors.faults import Fenced, Misconfigured
 from processors.ledger.commands import Command, SetLaneTime
 from processors.ledger.outcomes import Outcome, Reason, Status
 from processors.wire.commands import decode_command
+from processors.wire.records import OutRecord
 from processors.wire.results import Result
 from tests.simulation.fakes.client_kafka import ClientKafka
 from tests.unit.client_service import Service, accept, config, connected, nothing, pay
@@ -154,6 +155,33 @@ def test_a_result_of_a_later_release_ends_nothing(kafka: ClientKafka, service: S
     service.answer = later
     assert client.send(pay(client)).status is Status.ACCEPTED
     assert len(kafka.tails) == 1
+
+
+def test_a_command_with_nothing_in_its_way_is_written_by_who_sends_it(service: Service, client: Client) -> None:
+    writers: list[threading.Thread] = []
+    service.before = lambda: writers.append(threading.current_thread())
+    client.send(pay(client))  # its partition is not read yet
+    time.sleep(0.05)  # the sender's thread is at rest by then
+    for _ in range(10):  # it looks at deadlines now and then
+        client.send(pay(client))
+    assert writers[0].name == "commands"
+    assert threading.current_thread() in writers
+
+
+@pytest.mark.usefixtures("service")
+def test_a_fault_that_is_met_while_sending_is_told_by_the_clients_own_thread(
+    kafka: ClientKafka, client: Client
+) -> None:
+    client.send(pay(client))
+    time.sleep(0.05)  # the sender's thread is at rest by then
+    kafka.away = True
+    tellers: list[str] = []
+    lost = client.submit(pay(client))
+    lost.add_done_callback(lambda _: tellers.append(threading.current_thread().name))
+    control = SetLaneTime(command_id=client.new_id(), lane_offset=7, time_ms=1_700_000_000_000)
+    client.submit_control(control, shard="nowhere", lane=0)
+    assert isinstance(lost.exception(HANG_S), NoAnswer)
+    eventually(lambda: tellers == ["commands"], "told", 1.0, lambda: tellers)
 
 
 # ------------------------------------------------------------------ whose answer it is
@@ -423,6 +451,25 @@ def test_commands_of_one_root_keep_their_order_whatever_is_read_meanwhile(servic
     for root in {command.address for command in commands}:
         written = [decode_command(record.value or b"") for record in service.seen if record.key == root.encode()]
         assert written == [command for command in commands if command.address == root]
+
+
+def test_commands_of_one_root_keep_their_order_where_the_producer_has_no_room_now_and_then(
+    service: Service, kafka: ClientKafka, client: Client
+) -> None:
+    client.send(pay(client))
+    refused: set[bytes] = set()
+
+    def full(record: OutRecord) -> bool:
+        """Say so once of every third record."""
+        again = record.value in refused
+        refused.add(record.value)
+        return len(refused) % 3 == 0 and not again
+
+    kafka.full = full
+    commands = [pay(client, amount_minor=number + 1) for number in range(60)]
+    answers = [client.submit(command) for command in commands]
+    assert {answer.result(HANG_S).status for answer in answers} == {Status.ACCEPTED}
+    assert [decode_command(record.value or b"") for record in service.seen[1:]] == commands
 
 
 def test_no_room_at_all_is_refused() -> None:

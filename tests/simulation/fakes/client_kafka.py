@@ -34,6 +34,7 @@ class ClientKafka:
     broker: Broker = field(default_factory=lambda: Broker(Clock()))
     wrote: Callable[[Record], None] = lambda _: None  # told of each record that was written
     faults: deque[Fault] = field(default_factory=deque)  # what the next reads raise
+    full: Callable[[OutRecord], bool] = lambda _: False  # whether a producer has no room for a record just now
     asked: list[int] = field(default_factory=list)  # of which partitions ends were asked
     tails: list[FakeTail] = field(default_factory=list)
 
@@ -127,18 +128,23 @@ class FakeProducer:
 
     def send(self, record: OutRecord, on_delivered: Callable[[], None] | None = None) -> None:
         self.poll(0)
-        if record.topic not in {COMMANDS, SHARD}:
-            self._fault = Misconfigured(f"delivery to {record.topic}: UNKNOWN_TOPIC_OR_PART")
-            raise self._fault
-        self._queue.append((time.monotonic() + self._kafka.delivery_deadline_s, record, on_delivered))
+        while not self.send_at_once(record, on_delivered):
+            time.sleep(_LOOK_S)
         self.poll(0)
 
+    def send_at_once(self, record: OutRecord, on_delivered: Callable[[], None] | None = None) -> bool:
+        if record.topic not in {COMMANDS, SHARD}:
+            self._fault = Misconfigured(f"delivery to {record.topic}: UNKNOWN_TOPIC_OR_PART")
+        if self._fault is not None:
+            raise self._fault
+        if self._kafka.full(record):
+            return False
+        self._queue.append((time.monotonic() + self._kafka.delivery_deadline_s, record, on_delivered))
+        self._write()
+        return True
+
     def poll(self, timeout_s: float) -> None:  # noqa: ARG002 - the real one's signature
-        while self._queue and self._fault is None and not self._kafka.away:
-            _, record, on_delivered = self._queue.popleft()
-            self._deliver(record)
-            if on_delivered is not None:
-                on_delivered()
+        self._write()
         if self._queue and self._queue[0][0] < time.monotonic():
             self._fault = self._fault or UnknownOutcome("delivery to balance.commands: _MSG_TIMED_OUT")
         if self._fault is not None:
@@ -146,6 +152,13 @@ class FakeProducer:
 
     def close(self) -> None:
         self._queue.clear()
+
+    def _write(self) -> None:
+        while self._queue and self._fault is None and not self._kafka.away:
+            _, record, on_delivered = self._queue.popleft()
+            self._deliver(record)
+            if on_delivered is not None:
+                on_delivered()
 
     def _deliver(self, record: OutRecord) -> None:
         partition = record.partition
