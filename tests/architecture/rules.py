@@ -37,6 +37,10 @@ class Kept:
 def due() -> dict[str, str]:
     """Return the rules that this release keeps, in the order of the page, with their titles (empty for some)."""
     text, _, _ = PROTOCOL.read_text(encoding="utf-8").partition(LATER)
+    return _titles(text)
+
+
+def _titles(text: str) -> dict[str, str]:
     return {letter + number: " ".join(title.split()) for letter, number, title in _PARAGRAPH.findall(text)}
 
 
@@ -114,8 +118,9 @@ def page() -> str:
     for rule, title in due().items():
         lines += ["", f"## {rule}{': ' if title else ''}{title}", *_listed(rule, tests)]
     lines += ["", "# Rules of later releases, which have a model"]
+    titles = _titles(PROTOCOL.read_text(encoding="utf-8").partition(LATER)[2])
     for rule in sorted(later() & {each.rule for each in tests}, key=lambda rule: (rule[0], int(rule[1:]))):
-        lines += ["", f"## {rule}", *_listed(rule, tests)]
+        lines += ["", f"## {rule}: {titles[rule]}", *_listed(rule, tests)]
     return "\n".join(lines) + "\n"
 
 
