@@ -8,12 +8,12 @@ from processors.ledger.rules import RESULT_VERSION, RULES_RELEASE, Rules, why_un
 from processors.ledger.trust import keys_follow
 
 
-def next_rules(current: Rules, wish: SetRules, *, now_ms: int, known_release: int = RULES_RELEASE) -> Rules | None:
+def next_rules(current: Rules, command: SetRules, *, now_ms: int, known_release: int = RULES_RELEASE) -> Rules | None:
     """Return the rules after an operator's record.
 
     Args:
         current: The lane's rules in force.
-        wish: Verified and decoded, not judged. Times in milliseconds.
+        command: Verified and decoded, not judged. Times in milliseconds.
         now_ms: Lane time of the record, ms since the epoch.
         known_release: The newest release whose meaning this process knows.
 
@@ -28,37 +28,38 @@ def next_rules(current: Rules, wish: SetRules, *, now_ms: int, known_release: in
 
     Source: rules I6, H3, A7.
     """
-    if wish.release > known_release or wish.result_version > RESULT_VERSION:
+    if command.release > known_release or command.result_version > RESULT_VERSION:
         raise LaneStopped(
             StopCode.UNKNOWN_VERSION,
-            f"rules release {wish.release} and result version {wish.result_version} are in the log, this release knows "
+            f"rules release {command.release} and result version {command.result_version} are in the log, "
+            "this release knows "
             f"{known_release} and {RESULT_VERSION}: start the newer release again",
         )
     rules = Rules(
-        version=wish.version,
-        release=wish.release,
-        window_ms=wish.window_ms,
-        skew_ms=wish.skew_ms,
-        future_limit_ms=wish.future_limit_ms,
-        refund_period_ms=wish.refund_period_ms,
-        longest_hold_ms=wish.longest_hold_ms,
-        result_version=wish.result_version,
+        version=command.version,
+        release=command.release,
+        window_ms=command.window_ms,
+        skew_ms=command.skew_ms,
+        future_limit_ms=command.future_limit_ms,
+        refund_period_ms=command.refund_period_ms,
+        longest_hold_ms=command.longest_hold_ms,
+        result_version=command.result_version,
         window_floor_ms=current.window_start_ms(now_ms),
         refund_floor_ms=current.refund_start_ms(now_ms),
         recall_floor_ms=current.recall_start_ms(now_ms),
-        keys=current.keys if wish.keys is None else wish.keys,
-        registry_ids=current.registry_ids if wish.registry_ids is None else wish.registry_ids,
+        keys=current.keys if command.keys is None else command.keys,
+        registry_ids=current.registry_ids if command.registry_ids is None else command.registry_ids,
     )
     follows = (
-        wish.version == current.version + 1
-        and wish.release >= current.release
-        and wish.result_version >= current.result_version
+        command.version == current.version + 1
+        and command.release >= current.release
+        and command.result_version >= current.result_version
         and keys_follow(current.keys, rules.keys)
     )
     return rules if follows and why_unfit(rules) is None else None
 
 
-def wish_of(rules: Rules, command_id: bytes) -> SetRules:
+def set_rules_of(rules: Rules, command_id: bytes) -> SetRules:
     """Return an operator's record that brings rules, under an id; the floors are the lane's own to set (I6)."""
     return SetRules(
         command_id=command_id,

@@ -90,31 +90,31 @@ def refund(book: Book, command: Refund, now_ms: int) -> Outcome:
 
 
 def why_not_given_back(
-    book: Book, wish: Refund | OpenRefund, original: Original, key: TransactionKey
+    book: Book, asked: Refund | OpenRefund, original: Original, key: TransactionKey
 ) -> Rejection | None:
     """Return the first reason why an original cannot be given back by a refund's amount, or None.
 
     Args:
         book: Holds the original's accounts and its ``refunded`` row, if it has one.
-        wish: The refund, asked for now or open since.
+        asked: The refund, asked for now or open since.
         original: As it was found.
         key: The original's root and id.
     """
-    reason = why_not_refundable(wish, original)
+    reason = why_not_refundable(asked, original)
     if reason is not None:
         return Rejection(reason)
     known = book.refunded[key]
     refunded_minor = 0 if known is None else known.refunded_minor
-    if refunded_minor + wish.amount_minor > original.amount_minor:
+    if refunded_minor + asked.amount_minor > original.amount_minor:
         return Rejection(Reason.REFUND_ABOVE_ORIGINAL)
-    return why_not(accounts_at(book, wish.address, wish.currency, original.levels), wish.amount_minor, REFUND)
+    return why_not(accounts_at(book, asked.address, asked.currency, original.levels), asked.amount_minor, REFUND)
 
 
-def why_not_refundable(wish: Refund | OpenRefund, original: Original) -> Reason | None:
-    """Return why an original can never be refunded by a wish of this address and currency, or None (H3)."""
+def why_not_refundable(asked: Refund | OpenRefund, original: Original) -> Reason | None:
+    """Return why an original can never be refunded by a refund of this address and currency, or None (H3)."""
     if not is_payment(original):
         return Reason.ORIGINAL_NOT_REFUNDABLE
-    if original.address != wish.address or original.currency != wish.currency:
+    if original.address != asked.address or original.currency != asked.currency:
         return Reason.ORIGINAL_MISMATCH
     return None
 
@@ -125,7 +125,7 @@ def is_payment(original: Original) -> bool:
 
 
 def give_back(
-    book: Book, wish: Refund | OpenRefund, original: Original, key: TransactionKey
+    book: Book, asked: Refund | OpenRefund, original: Original, key: TransactionKey
 ) -> tuple[tuple[Posting, ...], int]:
     """Credit an original's levels; ``why_not_given_back`` found nothing against it.
 
@@ -136,10 +136,10 @@ def give_back(
     if known is None:
         known = book.refunded[key] = Refunded(original.amount_minor, 0)
     assert known.amount_minor == original.amount_minor  # a recall that disagrees stopped the lane before (H3)
-    known.refunded_minor += wish.amount_minor
+    known.refunded_minor += asked.amount_minor
     book.changed.refunded[key] = None
-    accounts = accounts_at(book, wish.address, wish.currency, original.levels)
-    return post_all(book, accounts, wish.amount_minor, REFUND), known.amount_minor - known.refunded_minor
+    accounts = accounts_at(book, asked.address, asked.currency, original.levels)
+    return post_all(book, accounts, asked.amount_minor, REFUND), known.amount_minor - known.refunded_minor
 
 
 def _left_open(book: Book, command: Refund, named: Account) -> Outcome:

@@ -1,4 +1,4 @@
-"""Changes of the rules that decide: what an operator wishes, as one signed record for each lane (I6)."""
+"""Changes of the rules that decide: what an operator asks for, as one signed record for each lane (I6)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from processors.client import Client
 from processors.faults import Misconfigured
-from processors.ledger.control import wish_of
+from processors.ledger.control import set_rules_of
 from processors.ledger.rules import RESULT_VERSION, RULES_RELEASE, Rules, newest_of, why_unfit
 from processors.ledger.trust import (
     TrustedKey,
@@ -56,12 +56,12 @@ def _steps(rules: Rules, change: Change) -> list[tuple[int, Rules]]:
         wanted = change(rules)
         if wanted == rules:
             break
-        wished = replace(wanted, version=rules.version + 1)
-        reason = why_unfit(wished)
-        if reason is not None or not keys_follow(rules.keys, wished.keys):
+        planned = replace(wanted, version=rules.version + 1)
+        reason = why_unfit(planned)
+        if reason is not None or not keys_follow(rules.keys, planned.keys):
             raise Misconfigured(reason or "a key of the log may not go, get another secret or live again")
-        steps.append((rules.release, wished))
-        rules = wished
+        steps.append((rules.release, planned))
+        rules = planned
     return steps
 
 
@@ -69,7 +69,7 @@ def carry_out(
     settings: Settings,
     client: Client,
     shard: str,
-    wishes: Mapping[int, list[tuple[int, Rules]]],
+    plans: Mapping[int, list[tuple[int, Rules]]],
     done: Callable[[int, Rules], None],
 ) -> None:
     """Make the journal's slices that the rules need (A7), write each lane's records, and wait for their results.
@@ -80,13 +80,13 @@ def carry_out(
     upkeep = ShardUpkeep(addresses.mysql_address(settings, shard))
     try:
         now_ms = assembly.clock_ms()
-        for rules in {rules for wished in wishes.values() for _, rules in wished}:
+        for rules in {rules for planned in plans.values() for _, rules in planned}:
             upkeep.ensure_slices(rules, from_ms=now_ms, to_ms=now_ms)
     finally:
         upkeep.close()
-    for lane, wished in wishes.items():
-        for release, rules in wished:
-            client.send_control(wish_of(rules, client.new_id()), shard=shard, lane=lane, release=release)
+    for lane, planned in plans.items():
+        for release, rules in planned:
+            client.send_control(set_rules_of(rules, client.new_id()), shard=shard, lane=lane, release=release)
             done(lane, rules)
 
 

@@ -65,8 +65,8 @@ class GroupOptions:
 
 
 @dataclass(slots=True, eq=False)
-class _Wish:
-    """A lane's wish to start at a place, for the poll thread to carry out; ``fault`` says why it did not."""
+class _StartRequest:
+    """A lane's request to start at a place, for the poll thread to carry out; ``fault`` says why it did not."""
 
     place: TopicPartition
     fault: Fault | None = None
@@ -112,7 +112,7 @@ class RecordConsumer:
         self._owned: set[int] = set()  # what the group gave us
         self._fetching: set[int] = set()  # what the client was told to fetch
         self._started: set[int] = set()  # whose records are wanted
-        self._wishes: list[_Wish] = []
+        self._requests: list[_StartRequest] = []
         self._lock = threading.Lock()
         self._group_metadata: object = None
         self._next: dict[int, int] = {}  # of each partition, the offset after its last record that was returned
@@ -151,7 +151,7 @@ class RecordConsumer:
         """
         self._login.renew(self._consumer)
         self._look_after_asking()
-        self._grant_wishes()
+        self._carry_out_requests()
         self._note_membership()
         records: dict[int, list[Record]] = {}
         stopped: dict[int, LaneStopped] = {}
@@ -186,15 +186,15 @@ class RecordConsumer:
             LaneStopped: LOG_TRUNCATED: the log does not have that offset (L3). It may also come from a later ``poll``.
             Unavailable: The poll thread did not come to it within the deadline; nothing will start.
         """
-        wish = _Wish(TopicPartition(self._topic, partition, offset, "", leader_epoch))
+        request = _StartRequest(TopicPartition(self._topic, partition, offset, "", leader_epoch))
         with self._lock:
-            self._wishes.append(wish)
-        if not wish.done.wait(deadline_s):
+            self._requests.append(request)
+        if not request.done.wait(deadline_s):
             with self._lock:
-                self._wishes = [other for other in self._wishes if other is not wish]
+                self._requests = [other for other in self._requests if other is not request]
             raise Unavailable(f"partition {partition} of {self._topic} was not positioned within {deadline_s} s")
-        if wish.fault is not None:
-            raise wish.fault
+        if request.fault is not None:
+            raise request.fault
 
     def committed(self, partition: int) -> tuple[int, str] | None:
         """Return the group's offset and metadata, none of an unfinished transaction; None where there is none (L4).
@@ -265,19 +265,19 @@ class RecordConsumer:
         with contextlib.suppress(RuntimeError):  # a client that is ending has none any more; what it was stays true
             self._group_metadata = self._consumer.consumer_group_metadata()
 
-    def _grant_wishes(self) -> None:
+    def _carry_out_requests(self) -> None:
         with self._lock:
-            wishes = list(self._wishes)
-        for wish in wishes:
-            if self._granted(wish):
-                self._end_wishes([wish], None)
+            requests = list(self._requests)
+        for request in requests:
+            if self._carried_out(request):
+                self._end_requests([request], None)
 
-    def _granted(self, wish: _Wish) -> bool:
-        """Carry out a wish; False where the client is not ready for it, so that the next poll tries again."""
-        place = wish.place
+    def _carried_out(self, request: _StartRequest) -> bool:
+        """Carry out a request; False where the client is not ready for it, so that the next poll tries again."""
+        place = request.place
         partition = place.partition
         if partition not in self._owned:
-            wish.fault = Fenced(f"partition {partition} of {self._topic} was revoked")
+            request.fault = Fenced(f"partition {partition} of {self._topic} was revoked")
             return True
         try:
             if partition not in self._fetching:
@@ -295,16 +295,16 @@ class RecordConsumer:
         self._events.started(partition)  # L12
         return True
 
-    def _end_wishes(self, ending: list[_Wish], fault: Fault | None) -> None:
+    def _end_requests(self, ending: list[_StartRequest], fault: Fault | None) -> None:
         with self._lock:
-            self._wishes = [wish for wish in self._wishes if wish not in ending]
-        for wish in ending:
-            wish.fault = wish.fault or fault
-            wish.done.set()
+            self._requests = [request for request in self._requests if request not in ending]
+        for request in ending:
+            request.fault = request.fault or fault
+            request.done.set()
 
-    def _wishes_for(self, partitions: Collection[int]) -> list[_Wish]:
+    def _requests_for(self, partitions: Collection[int]) -> list[_StartRequest]:
         with self._lock:
-            return [wish for wish in self._wishes if wish.place.partition in partitions]
+            return [request for request in self._requests if request.place.partition in partitions]
 
     def _meet_error(self, message: Message, error: KafkaError, stopped: dict[int, LaneStopped]) -> None:
         partition = message.partition()
@@ -326,7 +326,7 @@ class RecordConsumer:
         if partition in self._started:
             self._started.discard(partition)
             stopped[partition] = stop
-        self._end_wishes(self._wishes_for([partition]), stop)
+        self._end_requests(self._requests_for([partition]), stop)
 
     def _on_assign(self, consumer: Consumer, places: list[TopicPartition]) -> None:
         # L12: nothing is fetched, looked up or reset before the lane says where it starts.
@@ -341,7 +341,7 @@ class RecordConsumer:
         partitions = {place.partition for place in places}
         self._owned -= partitions
         self._started -= partitions
-        self._end_wishes(self._wishes_for(partitions), Fenced(f"partitions {sorted(partitions)} were revoked"))
+        self._end_requests(self._requests_for(partitions), Fenced(f"partitions {sorted(partitions)} were revoked"))
         for partition in partitions & self._next.keys():
             del self._next[partition]
         self._watched.forget(partitions)

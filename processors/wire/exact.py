@@ -71,16 +71,16 @@ def _refused(name: str, value: Any, write: str) -> ValueError:
     return ValueError(f"{name} is {shown}, {article} {type(value).__name__}: {write}")
 
 
-def _wish(name: str, wishes: tuple[tuple[tuple[str, ...], str], ...]) -> str:
-    return next(wish for endings, wish in wishes if name.endswith(endings))
+def _advice(name: str, advices: tuple[tuple[tuple[str, ...], str], ...]) -> str:
+    return next(advice for endings, advice in advices if name.endswith(endings))
 
 
 def _long(name: str) -> Writer:
-    wish = _wish(name, _LONGS_BY_NAME)
+    advice = _advice(name, _LONGS_BY_NAME)
 
     def write(value: Any) -> bytes:
         if type(value) is not int:
-            raise _refused(name, value, wish)
+            raise _refused(name, value, advice)
         try:
             return long_bytes(value)
         except OverflowError:
@@ -90,11 +90,11 @@ def _long(name: str) -> Writer:
 
 
 def _bytes(name: str) -> Writer:
-    wish = _wish(name, _BYTES_BY_NAME)
+    advice = _advice(name, _BYTES_BY_NAME)
 
     def write(value: Any) -> bytes:
         if type(value) is not bytes:
-            raise _refused(name, value, wish)
+            raise _refused(name, value, advice)
         return sized_bytes(value)
 
     return write
@@ -107,8 +107,8 @@ def _text(name: str) -> Writer:
         try:
             return text_bytes(value)
         except UnicodeEncodeError:
-            wish = "UTF-8 cannot write half of a surrogate pair; write whole characters"
-            raise _refused(name, value, wish) from None
+            advice = "UTF-8 cannot write half of a surrogate pair; write whole characters"
+            raise _refused(name, value, advice) from None
 
     return write
 
@@ -146,12 +146,12 @@ def _fixed(size: int, name: str) -> Writer:
 
 def _enum(symbols: list[str], members: Mapping[str, Any], name: str) -> Writer:
     kind = type(next(iter(members.values())))
-    wish = "write " + " or ".join(f"{kind.__name__}.{symbol}" for symbol in members)
+    advice = "write " + " or ".join(f"{kind.__name__}.{symbol}" for symbol in members)
     written = {members[symbol]: long_bytes(index) for index, symbol in enumerate(symbols)}
 
     def write(value: Any) -> bytes:
         if type(value) is not kind or value not in written:
-            raise _refused(name, value, wish)
+            raise _refused(name, value, advice)
         return written[value]
 
     return write

@@ -187,7 +187,7 @@ class Nemesis(Actor):
         environment, rng = self._environment, self._environment.rng
         self._rules_version += rng.choice((1, 1, 1, 0, 2))
         refund_period_ms = rng.choice((6, 24, 180 * 24)) * HOUR_MS
-        wish = SetRules(
+        command = SetRules(
             command_id=bytes(16),
             version=self._rules_version,
             release=RULES_RELEASE,
@@ -200,7 +200,7 @@ class Nemesis(Actor):
         )
         for lane in range(environment.options.lanes):
             release = environment.checker.rules_at_end(lane).release
-            payload = encode_command(replace(wish, release=release), release=release)
+            payload = encode_command(replace(command, release=release), release=release)
             write_to_lane(environment, lane, payload, keyring=KEYRING)
 
     def _broker_clock(self) -> None:

@@ -183,8 +183,8 @@ class Operator(Actor):
         ahead = [entry.offset for entry in log.entries if entry.timestamp_ms > now_ms + 60_000]
         for offset in [*(each for each in ahead if each > stopped_at and (lane, each) not in self.told), stopped_at]:
             self.told.add((lane, offset))
-            wish = SetLaneTime(command_id=bytes(16), lane_offset=offset, time_ms=now_ms)
-            write_to_lane(environment, lane, encode_command(wish, release=1), keyring=KEYRING)
+            command = SetLaneTime(command_id=bytes(16), lane_offset=offset, time_ms=now_ms)
+            write_to_lane(environment, lane, encode_command(command, release=1), keyring=KEYRING)
 
     def _stray(self, lane: int) -> None:
         """Tell records that no lane waits for: decided ones, coming ones, and those that are ahead."""
@@ -232,10 +232,10 @@ class Operator(Actor):
         now_ms = environment.clock.now_ms
         environment.note(f"operator: lane {lane} offsets {first} to {last} were at {now_ms}")
         one = environment.rng.random() < 0.1  # by an older command line
-        wish = SetLaneTime(
+        command = SetLaneTime(
             command_id=bytes(16), lane_offset=first, time_ms=now_ms, last_offset=None if one else last
         )  # fmt: skip
-        payload = encode_command(wish, release=1) if one else encode_command(wish)
+        payload = encode_command(command, release=1) if one else encode_command(command)
         write_to_lane(environment, lane, payload, keyring=KEYRING)
 
 

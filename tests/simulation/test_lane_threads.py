@@ -174,10 +174,10 @@ LACKING = KeyRing(signing="k2", keys={**KEYRING.keys, "k2": bytes([7]) * 32})
 
 def announce(worker: Worker, release: int = RULES_RELEASE) -> None:
     """Write rules with a key that no keys file of the worker has, and an override that is signed by it."""
-    wish = SetRules(
+    command = SetRules(
         bytes(16), 2, release, HOUR_MS, 0, HOUR_MS, HOUR_MS, HOUR_MS, RESULT_VERSION, keys=trusted_keys(LACKING)
     )
-    worker.write(encode_command(wish))
+    worker.write(encode_command(command))
     override = encode_command(SetLaneTime(bytes(16), 1 << 40, START_MS, 1 << 41))
     worker.broker.write(OutRecord(TOPIC, 0, None, override, [(SIGNATURE_HEADER, sign(LACKING, None, override))]))
 

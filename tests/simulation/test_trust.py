@@ -10,7 +10,7 @@ from processors.faults import StopCode
 from processors.ids import make_command_id
 from processors.lane.lane import Lane
 from processors.ledger.commands import Pay, SetLaneTime, SetRules
-from processors.ledger.control import wish_of
+from processors.ledger.control import set_rules_of
 from processors.ledger.rules import RESULT_VERSION, RULES_RELEASE, Rules
 from processors.wire.causes import Cause
 from processors.wire.commands import ConfluentIds, encode_command
@@ -30,7 +30,7 @@ FIRST = Rules(version=1, release=1, result_version=1)
 SECOND = Rules(version=1, keys=trusted_keys(KEYRING), registry_ids="")
 
 
-def wish(**more: str) -> bytes:
+def rules_record(**more: str) -> bytes:
     return encode_command(
         SetRules(bytes(16), 2, RULES_RELEASE, HOUR_MS, 0, HOUR_MS, HOUR_MS, HOUR_MS, RESULT_VERSION, **more)
     )
@@ -85,7 +85,9 @@ def routed(payload: bytes) -> OutRecord:
 
 PAY = Pay(command_id=make_command_id(START_MS, bytes(10)), address="acme", currency="USD", amount_minor=5)
 REFUSED = {
-    "a key": Refused(record=signed(TWO, wish()), cause=Cause.BAD_SIGNATURE, rules=SECOND, later=Known(keyring=TWO)),
+    "a key": Refused(
+        record=signed(TWO, rules_record()), cause=Cause.BAD_SIGNATURE, rules=SECOND, later=Known(keyring=TWO)
+    ),
     "a schema": Refused(
         record=signed(KEYRING, encode_command(SetLaneTime(bytes(16), 1 << 40, 1, 1 << 41))),
         cause=Cause.UNKNOWN_SCHEMA,
@@ -138,9 +140,9 @@ def test_a_worker_of_the_first_release_stops_at_the_raise_and_one_of_the_second_
     worker = Known(release=1).given_to(begin(FIRST))
     worker.write(count=2)
     raised = replace(FIRST, version=2, release=2, result_version=RESULT_VERSION)
-    worker.write(encode_command(wish_of(raised, bytes(16)), release=1))
+    worker.write(encode_command(set_rules_of(raised, bytes(16)), release=1))
     named = replace(raised, version=3, keys=trusted_keys(KEYRING), registry_ids="")
-    worker.write(encode_command(wish_of(named, bytes(16))))
+    worker.write(encode_command(set_rules_of(named, bytes(16))))
     stop = worker.stop()
 
     assert stop is not None
@@ -159,7 +161,7 @@ def test_a_worker_of_the_first_release_stops_at_the_raise_and_one_of_the_second_
 def test_a_lane_stops_before_a_key_that_its_file_lacks_and_goes_on_once_it_has_it() -> None:
     worker = begin()
     worker.write(count=2)
-    worker.write(wish(keys=trusted_keys(TWO), registry_ids=""))
+    worker.write(rules_record(keys=trusted_keys(TWO), registry_ids=""))
     stop = worker.stop()
 
     assert stop is not None

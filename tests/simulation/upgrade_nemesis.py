@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from processors.faults import StopCode
-from processors.ledger.control import wish_of
+from processors.ledger.control import set_rules_of
 from processors.ledger.rules import RULES_RELEASE
 from processors.ledger.trust import TrustedKey, read_keys, write_keys, write_registry_ids
 from processors.wire.commands import encode_command
@@ -59,8 +59,8 @@ class UpgradeNemesis(Actor):
         else:
             after = replace(rules, keys=self._other_keys(rules.keys))
         environment.note(f"upgrade nemesis: lane {lane} gets rules {after}")
-        wish = wish_of(replace(after, version=rules.version + 1), bytes(16))
-        write_to_lane(environment, lane, encode_command(wish, release=rules.release), keyring=KEYRING)
+        command = set_rules_of(replace(after, version=rules.version + 1), bytes(16))
+        write_to_lane(environment, lane, encode_command(command, release=rules.release), keyring=KEYRING)
 
     def _other_keys(self, text: str) -> str:
         """Announce a key, or end one that was announced; that which operators sign with lives on."""

@@ -73,14 +73,14 @@ def set_rules(
     as_json: JsonOption = False,
 ) -> None:
     """Change the rules: one signed record into every lane; what is not named stays. Safe to run again."""
-    wished = {
+    planned = {
         "window_ms": window,
         "skew_ms": skew,
         "future_limit_ms": future_limit,
         "refund_period_ms": refund_period,
         "longest_hold_ms": longest_hold,
     }
-    changes: dict[str, Any] = {name: value for name, value in wished.items() if value is not None}
+    changes: dict[str, Any] = {name: value for name, value in planned.items() if value is not None}
     if not changes and not registry_id and not drop_registry_id:
         raise typer.BadParameter("name at least one rule to change")
     ids = assembly.registry_ids_of(registry_id or [])
@@ -118,19 +118,21 @@ def change_rules(
 ) -> None:
     """Carry a change out, and say which rules each lane has afterwards."""
     try:
-        wishes = {shard: ruling.plan(chosen, shard, change) for shard in shards}
+        plans = {shard: ruling.plan(chosen, shard, change) for shard in shards}
     except Misconfigured as fault:
         raise typer.BadParameter(str(fault)) from None
     with open_client(within_s=within_s) as client:
-        for shard, of_shard in wishes.items():
+        for shard, of_shard in plans.items():
 
             def done(lane: int, rules: Rules, shard: str = shard) -> None:
                 if not as_json:
                     page.print(f"{shard if len(shards) > 1 else ''} lane {lane} has rules {rules.version}".strip())
 
             ruling.carry_out(chosen, client, shard, of_shard, done)
-    versions = {shard: {lane: wished[-1][1].version for lane, wished in each.items()} for shard, each in wishes.items()}
+    versions = {
+        shard: {lane: planned[-1][1].version for lane, planned in each.items()} for shard, each in plans.items()
+    }
     if as_json:
         print_json(versions[shards[0]] if len(shards) == 1 else versions)
-    elif not any(wishes.values()):
+    elif not any(plans.values()):
         page.print(otherwise or "every lane has these rules already")

@@ -8,7 +8,7 @@ import pytest
 from processors.faults import LaneStopped, StopCode
 from processors.ids import SLICE_MS, SLICES_MAX
 from processors.ledger.commands import SetRules
-from processors.ledger.control import next_rules, wish_of
+from processors.ledger.control import next_rules, set_rules_of
 from processors.ledger.rules import RESULT_VERSION, RULES_RELEASE, Rules, newest_of, why_unfit
 from tests.unit.ledger.lane import DAY_MS, HOUR_MS, START_MS
 
@@ -67,8 +67,8 @@ def test_the_record_that_brings_rules_carries_each_of_their_values() -> None:
     wanted = next_rules(NOW, WISH, now_ms=START_MS)
     assert wanted is not None
 
-    assert wish_of(wanted, bytes([7]) * 16) == named
-    assert wish_of(replace(wanted, keys="keys", registry_ids="ids"), named.command_id) == replace(
+    assert set_rules_of(wanted, bytes([7]) * 16) == named
+    assert set_rules_of(replace(wanted, keys="keys", registry_ids="ids"), named.command_id) == replace(
         named, keys="keys", registry_ids="ids"
     )
 
@@ -188,7 +188,7 @@ def test_values_at_the_edge_of_their_range_take_effect(change: dict[str, Any]) -
     rules = next_rules(NOW, wish, now_ms=START_MS)
 
     assert rules is not None
-    assert wish_of(rules, WISH.command_id) == wish
+    assert set_rules_of(rules, WISH.command_id) == wish
 
 
 @pytest.mark.parametrize(
