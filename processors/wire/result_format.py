@@ -1,27 +1,27 @@
 """A result as a value and as bytes: the schemas ``result.v1`` and ``v2`` by hand, since every command passes twice.
 
 Version 2 has one field more, ``refused_by``. Which one is written is a rule of the lane (``Rules.result_version``, I6);
-both are read, since the log, the journal and the archive keep what was written.
+both are read, since the log, the journal and the archive keep what was written. Each is written with its own symbols: a
+later version may have one more in the middle of an enum, so that those behind it are written with another number.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from enum import StrEnum
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import Any
 
 from processors.faults import Undecodable
 from processors.ledger.addresses import ADDRESS_BYTES_MAX
 from processors.ledger.commands import AccountStatus, CommandType, Direction, Policy
-from processors.ledger.outcomes import Contra, Posting, Reason, RefusedBy, Status
+from processors.ledger.outcomes import Posting, Reason, RefusedBy, Status
 from processors.ledger.rules import RESULT_VERSION
 from processors.wire import guard
-from processors.wire.avro import UNLISTED, long_bytes, reader_of, sized_bytes, text_bytes
+from processors.wire.avro import long_bytes, reader_of, sized_bytes, text_bytes
 from processors.wire.causes import Cause
 from processors.wire.result_skim import Skimmed, plan_of
-from processors.wire.schemas import PREFIX_BYTES, schema_of, symbols_of
+from processors.wire.result_symbols import ENUMS, INDEXES, NEWEST, SCHEMAS, keeps_symbols, symbol_bytes, verdict_bytes
+from processors.wire.schemas import PREFIX_BYTES
 
 # Twice a command of 64 KiB: a result repeats its texts once, and adds at most 8 postings and numbers (W4).
 RESULT_BYTES_MAX = 131_072
@@ -156,7 +156,6 @@ def join_result(  # noqa: PLR0917 - positional: keywords cost 0.3 µs a command
     the 8 that a ``Result`` and its 40 fields one by one take.
     """
     offset, index, lane_time_ms, version_us, rules_version = place
-    type_, status, reason = verdict
     command_id, transaction_id, body_hash = ids
     assert len(command_id) == len(transaction_id) == len(body_hash) == ID_BYTES
     return b"".join(
@@ -167,9 +166,7 @@ def join_result(  # noqa: PLR0917 - positional: keywords cost 0.3 µs a command
             _same_bytes(lane_time_ms),
             long_bytes(version_us),
             _same_bytes(rules_version),
-            _TYPES[type_],
-            _STATUSES[status],
-            _REASONS[reason],
+            verdict_bytes(lane[0], verdict),
             _text_bytes(root),
             command_id,
             transaction_id,
@@ -177,7 +174,7 @@ def join_result(  # noqa: PLR0917 - positional: keywords cost 0.3 µs a command
             _account_bytes(*account),
             long_bytes(amount_minor),
             b"\x01" if journalled else b"\x00",
-            _postings_bytes(postings),
+            _postings_bytes(postings, lane[0]),
             _effect_bytes(*effect),
             extras,
             _source_bytes(source),
@@ -208,6 +205,8 @@ def repeat_result(
     """
     known = skim_result(first)
     offset, index, lane_time_ms = place
+    if not keeps_symbols(first[:PREFIX_BYTES], lane[0]):
+        return _rewritten(decode_result(first), lane, place, source, ingress)
     return b"".join(
         (
             _lane_bytes(lane),
@@ -225,6 +224,37 @@ def repeat_result(
             _same_bytes(ingress[1]),
         )
     )
+
+
+def _rewritten(
+    first: Result,
+    lane: tuple[int, bytes, str, int],
+    place: tuple[int, int, int],
+    source: tuple[str, int, int, int],
+    ingress: tuple[int, int],
+) -> bytes:
+    """Encode a repetition value by value, where the symbols of the first answer have other numbers in its version."""
+    version, incarnation, shard, number = lane
+    placement_key, generation, epoch, partition = source
+    repeated = replace(
+        first,
+        incarnation=incarnation,
+        shard=shard,
+        lane=number,
+        lane_offset=place[0],
+        lane_index=place[1],
+        lane_time_ms=place[2],
+        version_us=0,
+        journalled=False,
+        duplicate_of=ResultPointer(first.lane_offset, first.lane_index),
+        unit=placement_key,
+        generation=generation,
+        ingress_epoch=epoch,
+        ingress_partition=partition,
+        ingress_offset=ingress[0],
+        ingress_leader_epoch=ingress[1],
+    )
+    return write_result(repeated, version)
 
 
 def _repeated_cause(first: Skimmed, version: int) -> bytes:
@@ -263,11 +293,11 @@ def extras_bytes(
     """Encode ``policy`` to ``refused_by``, of which most results have none: ``PLAIN_EXTRAS`` of their version."""
     return b"".join(
         (
-            _POLICIES[policy],
-            _ACCOUNT_STATUSES[account_status],
+            symbol_bytes(version, "balance.ResultPolicy", policy),
+            symbol_bytes(version, "balance.ResultAccountStatus", account_status),
             b"\x01" if final else b"\x00",
             text_bytes(to_address),
-            _DIRECTIONS[direction],
+            symbol_bytes(version, "balance.ResultDirection", direction),
             text_bytes(explanation),
             sized_bytes(metadata),
             sized_bytes(control),
@@ -281,7 +311,7 @@ def extras_bytes(
 def _lane_bytes(lane: tuple[int, bytes, str, int]) -> bytes:
     version, incarnation, shard, number = lane
     assert len(incarnation) == ID_BYTES
-    return _SCHEMAS[version].prefix + incarnation + text_bytes(shard) + long_bytes(number)
+    return SCHEMAS[version].prefix + incarnation + text_bytes(shard) + long_bytes(number)
 
 
 @lru_cache(maxsize=_PARTNERS_MAX)
@@ -314,15 +344,16 @@ def _effect_bytes(levels: int, related_id: bytes, remaining_minor: int, expires_
     return long_bytes(levels) + sized_bytes(related_id) + long_bytes(remaining_minor) + long_bytes(expires_at_ms)
 
 
-def _postings_bytes(postings: tuple[Posting, ...]) -> bytes:
+def _postings_bytes(postings: tuple[Posting, ...], version: int) -> bytes:
     if not postings:
         return b"\x00"
     parts = [long_bytes(len(postings))]
+    contras = INDEXES[version]["balance.Contra"]
     for posting in postings:
         held_change, held, limit = posting.held_change, posting.held, posting.overdraft_limit
         parts += (
             _text_bytes(posting.address),
-            _CONTRAS[posting.contra],
+            contras.get(posting.contra) or symbol_bytes(version, "balance.Contra", posting.contra),
             long_bytes(posting.balance_change),
             long_bytes(held_change) if held_change else b"\x00",
             long_bytes(posting.balance),
@@ -345,54 +376,15 @@ def _refused_by_bytes(cause: RefusedBy | None) -> bytes:
     return b"\x02" + text_bytes(cause.address) + amounts + b"\x00"
 
 
-def _members(name: str, kind: type[StrEnum]) -> Mapping[str, Any]:
-    """Return what each symbol of the schema stands for, in its order; NONE is None where the enum has none so named.
-
-    Raises:
-        ValueError: The schema lacks a member, or has a symbol that is none: a release like that may not start.
-    """
-    known = {str(member): member for member in kind}
-    symbols = [symbol for symbol in symbols_of(_NEWEST)[name] if symbol != UNLISTED]
-    if set(symbols) | {"NONE"} != set(known) | {"NONE"}:
-        odd = sorted(set(symbols) ^ set(known))
-        raise ValueError(f"{kind.__name__} and {name} in {_NEWEST.name}.v{_NEWEST.version}.avsc differ: {odd}")
-    return {symbol: known.get(symbol) for symbol in symbols}
-
-
-def _indexes(name: str) -> Mapping[Any, bytes]:
-    return {member: long_bytes(index) for index, member in enumerate(_ENUMS[name].values())}
-
-
-_SCHEMAS = {version: schema_of("result", version) for version in range(1, RESULT_VERSION + 1)}
-_NEWEST = _SCHEMAS[RESULT_VERSION]
 _WITHOUT_REFUSED_BY = 1  # the version of a result schema
-_ENUMS = {
-    name: _members(name, kind)
-    for name, kind in (
-        ("balance.CommandType", CommandType),
-        ("balance.Status", Status),
-        ("balance.Reason", Reason),
-        ("balance.Contra", Contra),
-        ("balance.ResultPolicy", Policy),
-        ("balance.ResultAccountStatus", AccountStatus),
-        ("balance.ResultDirection", Direction),
-    )
-}
-_TYPES = _indexes("balance.CommandType")
-_STATUSES = _indexes("balance.Status")
-_REASONS = _indexes("balance.Reason")
-_CONTRAS = _indexes("balance.Contra")
-_POLICIES = _indexes("balance.ResultPolicy")
-_ACCOUNT_STATUSES = _indexes("balance.ResultAccountStatus")
-_DIRECTIONS = _indexes("balance.ResultDirection")
-PLAIN_EXTRAS = {version: extras_bytes(version=version) for version in _SCHEMAS}
+PLAIN_EXTRAS = {version: extras_bytes(version=version) for version in SCHEMAS}
 _FIELDS = [field.name for field in fields(Result)]
 _POSTINGS = _FIELDS.index("postings")
 _DUPLICATE_OF = _FIELDS.index("duplicate_of")
 _REFUSED_BY = _FIELDS.index("refused_by")
 # Read and written in this order.
-assert [field["name"] for field in _NEWEST.parsed["fields"]] == _FIELDS
-assert [field["name"] for field in _SCHEMAS[_WITHOUT_REFUSED_BY].parsed["fields"]] == [
+assert [field["name"] for field in NEWEST.parsed["fields"]] == _FIELDS
+assert [field["name"] for field in SCHEMAS[_WITHOUT_REFUSED_BY].parsed["fields"]] == [
     name for name in _FIELDS if name != "refused_by"
 ]
 
@@ -423,10 +415,10 @@ _FORMATS = {
                 "balance.ResultPointer": lambda values: ResultPointer(*values),
                 "balance.RefusedBy": lambda values: RefusedBy(*values),
             },
-            _ENUMS,
+            ENUMS,
         ),
     )
-    for version, schema in _SCHEMAS.items()
+    for version, schema in SCHEMAS.items()
 }
 
 # What later commands ask a first answer for.
@@ -445,10 +437,10 @@ _PLANS = {
     schema.prefix: plan_of(
         schema.parsed["fields"],
         {
-            field["name"]: reader_of(field["type"], {}, _ENUMS)
+            field["name"]: reader_of(field["type"], {}, ENUMS)
             for field in schema.parsed["fields"]
             if field["name"] in SKIMMED
         },
     )
-    for schema in _SCHEMAS.values()
+    for schema in SCHEMAS.values()
 }
