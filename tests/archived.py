@@ -16,9 +16,10 @@ from processors.routing.buckets import bucket_of
 from processors.stores.addresses import CassandraAddress
 from processors.stores.archive_schema import migrate_archive, open_archive
 from processors.stores.cassandra import CassandraSession
-from processors.stores.rows import JournalRow
+from processors.stores.rows import NewJournalRow
 from processors.wire.result_format import write_result
 from processors.wire.results import Result, decode_result
+from tests.changes import new_journal_row
 from tests.servers import Servers
 
 INCARNATION = bytes(range(16))
@@ -168,11 +169,12 @@ class Ledger:
         return result
 
 
-def journal_row_of(payload: bytes) -> JournalRow:
+def journal_row_of(payload: bytes) -> NewJournalRow:
     """Return the journal row that a lane would have written for a result."""
     result = decode_result(payload)
     id_time_ms = uuid7_time_ms(result.command_id)
-    return JournalRow(
+    return new_journal_row(
+        lane=result.lane,
         slice=slice_of(result.lane_time_ms if id_time_ms is None else id_time_ms),
         lane_offset=result.lane_offset,
         lane_index=result.lane_index,

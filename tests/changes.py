@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import fields
+from typing import Any
 
 from processors.ledger.book import Changes
 from processors.ledger.rows import Account, Hold, OpenRefund, Refunded, SystemKey, TransactionKey
 from processors.ledger.tables import ACCOUNTS, HOLDS, OPEN_REFUNDS, REFUNDED, AnyTable, RowChange
+from processors.stores.rows import JournalRow, NewJournalRow
 
 
 def changes(
@@ -29,3 +32,9 @@ def changes(
         ],
     }
     return Changes(rows={table: some for table, some in rows.items() if some}, system=system or {})
+
+
+def new_journal_row(**values: Any) -> NewJournalRow:
+    """Return a row to be inserted, of all of its columns by name; lane 0 where none is named."""
+    found = {field.name: values.pop(field.name) for field in fields(JournalRow) if field.name in values}
+    return NewJournalRow(row=JournalRow(**{"lane": 0, **found}), **values)

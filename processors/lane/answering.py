@@ -20,7 +20,7 @@ from processors.ledger.book import Book, Keys
 from processors.ledger.commands import OF_THE_SERVICE, Command, Control
 from processors.ledger.decide import Duplicate
 from processors.ledger.identity import identify
-from processors.stores.rows import LaneState, StoredAnswer
+from processors.stores.rows import JournalRow, LaneState
 from processors.wire.admission import Admission
 from processors.wire.positions import GroupPosition
 from processors.wire.records import OutRecord, Record, records_below
@@ -30,7 +30,7 @@ from processors.wire.results import encode_duplicate, encode_result
 class AnswersStore(BatchStore, Protocol):
     """A lane's rows, and what it answered (``stores.lane_store``)."""
 
-    def answers(self, from_offset: int, to_offset: int) -> list[StoredAnswer]:
+    def answers(self, from_offset: int, to_offset: int) -> list[JournalRow]:
         """Return the journal's rows of a stretch of the lane, by offset and index."""
 
 
@@ -100,7 +100,7 @@ class AnsweringAgain:
         # None of them below it: what is left is missing, and the first record says so (L2).
         records = records_below(records, border) or records[:1]
         admissions = self._gate.admit_again(records)
-        stored: dict[int, list[StoredAnswer]] = {}
+        stored: dict[int, list[JournalRow]] = {}
         for answer in self._store.answers(standing.next_offset, records[-1].offset + 1):
             stored.setdefault(answer.lane_offset, []).append(answer)
         book = self._load_first_decisions(admissions, stored)
@@ -118,7 +118,7 @@ class AnsweringAgain:
             return len(admissions), None
         return len(admissions), Committed(out, standing.position(self._context))
 
-    def _load_first_decisions(self, admissions: list[Admission], stored: dict[int, list[StoredAnswer]]) -> Book:
+    def _load_first_decisions(self, admissions: list[Admission], stored: dict[int, list[JournalRow]]) -> Book:
         needs = needs_of([admission for admission in admissions if admission.record.offset not in stored])
         keys = Keys(decisions=needs.decisions)
         self._store.begin(self._fence, None, keys)
@@ -128,7 +128,7 @@ class AnsweringAgain:
         book.add(keys, rows)
         return book
 
-    def _one(self, admission: Admission, rows: list[StoredAnswer], book: Book) -> list[OutRecord]:
+    def _one(self, admission: Admission, rows: list[JournalRow], book: Book) -> list[OutRecord]:
         context, standing, record = self._context, self._standing, admission.record
         release = self._gate.rules_at(record.offset).release
         meet(standing, record, context=context, lane_times=self._times, release=release)
@@ -146,7 +146,7 @@ class AnsweringAgain:
             return []
         return [self._recomputed(admission, command, book)]
 
-    def _refuse_rewritten(self, admission: Admission, rows: list[StoredAnswer]) -> None:
+    def _refuse_rewritten(self, admission: Admission, rows: list[JournalRow]) -> None:
         """Stop where a record below D is not the one that was decided there (L3)."""
         record = admission.record
         if record.leader_epoch > self._stored_epoch:

@@ -37,7 +37,7 @@ from processors.ledger.outcomes import Outcome, Reason, Status
 from processors.ledger.rows import Decision
 from processors.ledger.rules import Rules
 from processors.routing.buckets import partition_of
-from processors.stores.rows import BatchWrite, JournalRow, LaneState, Progress, TimeTold
+from processors.stores.rows import BatchWrite, JournalRow, LaneState, NewJournalRow, Progress, TimeTold
 from processors.wire.admission import Admission
 from processors.wire.dead_letters import KEY_BYTES_MAX, encode_dead_letter
 from processors.wire.positions import GroupPosition
@@ -81,7 +81,7 @@ class UndecidedError(Exception):
 
 @dataclass(slots=True)
 class _Batch:
-    journal: list[JournalRow] = field(default_factory=list)
+    journal: list[NewJournalRow] = field(default_factory=list)
     out: list[OutRecord] = field(default_factory=list)
     silent: int = 0
     reasons: Counter[Reason] = field(default_factory=Counter)
@@ -279,20 +279,26 @@ class Decider:
 
     def _row(
         self, admission: Admission, command: Command, outcome: Outcome, result: bytes, version_us: int
-    ) -> JournalRow:
+    ) -> NewJournalRow:
         command_type = TYPE_OF[type(command)]
         lane_time_ms = self.standing.lane_time_ms
         command_id, address, currency = command.command_id, command.address, command.currency
         route = admission.route
         metadata = getattr(command, "metadata", None)
         rules = self.book.rules
-        return JournalRow(
+        row = JournalRow(
             slice_of(lane_time_ms) if command_type in SLICED_BY_LANE_TIME else slice_of_id(command_id),  # I7
+            self._context.lane,
             admission.record.offset,
             0,
             command_id,
             admission.root,
             outcome.transaction_id,
+            admission.body_hash,
+            result,
+        )
+        return NewJournalRow(
+            row,
             command_type,
             outcome.status,
             outcome.reason,
@@ -300,7 +306,6 @@ class Decider:
             address if chain(address) else "",
             currency if has_form_of_code(currency) else "",
             outcome.amount_minor,
-            admission.body_hash,
             -1 if route is None else route.ingress_partition,
             -1 if route is None else route.ingress_offset,
             lane_time_ms,
@@ -308,28 +313,28 @@ class Decider:
             rules.version,
             rules.result_version,
             (canonical_metadata(metadata) or b"") if metadata else b"",
-            result,
         )
 
-    def _remember(self, row: JournalRow, command_type: CommandType, outcome: Outcome) -> None:
+    def _remember(self, new: NewJournalRow, command_type: CommandType, outcome: Outcome) -> None:
         """Have a duplicate, or a refund, find this decision before it is committed (L9)."""
+        row = new.row
         self.book.decisions[row.root, row.command_id] = Decision(
             row.body_hash,
             row.lane_offset,
             row.lane_index,
             command_type,
             outcome.status,
-            row.address,
-            row.currency,
-            row.amount_minor,
+            new.address,
+            new.currency,
+            new.amount_minor,
             outcome.levels,
             row.result,
         )
 
-    def _journal(self, batch: _Batch, row: JournalRow) -> None:
-        batch.journal.append(row)
-        self.standing.version_us = row.version_us
-        self.standing.digest = chain_digest(self.standing.digest, row.result)
+    def _journal(self, batch: _Batch, new: NewJournalRow) -> None:
+        batch.journal.append(new)
+        self.standing.version_us = new.version_us
+        self.standing.digest = chain_digest(self.standing.digest, new.row.result)
 
     def _control(self, admission: Admission, control: Control, batch: _Batch) -> None:
         """Apply a control record; a change of rules leaves a row with its bytes (M9), a tick only its time."""
@@ -372,27 +377,21 @@ class Decider:
         self._journal(batch, row)
         batch.out.append(result_record(self._context, "", result))
 
-    def _control_row(self, offset: int, row_id: bytes, version_us: int, result: bytes) -> JournalRow:
-        return JournalRow(
-            slice_of(self.standing.lane_time_ms),
-            offset,
-            0,
-            row_id,
-            "",
-            row_id,
+    def _control_row(self, offset: int, row_id: bytes, version_us: int, result: bytes) -> NewJournalRow:
+        lane_time_ms, rules = self.standing.lane_time_ms, self.book.rules
+        return NewJournalRow(
+            JournalRow(slice_of(lane_time_ms), self._context.lane, offset, 0, row_id, "", row_id, bytes(16), result),
             CommandType.CONTROL,
             Status.ACCEPTED,
             Reason.NONE,
             "",
             "",
             0,
-            bytes(16),
             -1,
             -1,
-            self.standing.lane_time_ms,
+            lane_time_ms,
             version_us,
-            self.book.rules.version,
-            self.book.rules.result_version,
+            rules.version,
+            rules.result_version,
             b"",
-            result,
         )

@@ -18,7 +18,8 @@ from processors.ledger.rules import Rules
 from processors.routing.buckets import partition_of
 from processors.stores.archive_reader import Step, changes_of
 from processors.stores.archive_rows import Covered, StatementRow
-from processors.stores.shard_reader import JournalRecord, LanePosition
+from processors.stores.rows import JournalRow
+from processors.stores.shard_reader import LanePosition
 from processors.wire.results import Result, decode_result
 
 # What of a statement is not archived yet is looked for in the journal of its lane, the newest first and a stretch at a
@@ -68,7 +69,7 @@ class ShardRows(Protocol):
     def rules(self) -> dict[int, dict[int, Rules]]:
         """Return lane -> offset -> rules in force from there."""
 
-    def transaction(self, transaction_id: bytes) -> list[JournalRecord]:
+    def transaction(self, transaction_id: bytes) -> list[JournalRow]:
         """Return a transaction's steps that are still here."""
 
     def open_transactions(self, transaction_id: bytes) -> list[tuple[str, Hold | OpenRefund]]:
@@ -86,7 +87,7 @@ class ShardRows(Protocol):
     def slices(self) -> list[int]:
         """Return the journal's slices."""
 
-    def rows_that_name(self, address: str, lane: int, offsets: range, *, numbers: Sequence[int]) -> list[JournalRecord]:
+    def rows_that_name(self, address: str, lane: int, offsets: range, *, numbers: Sequence[int]) -> list[JournalRow]:
         """Return the rows of a stretch of a lane whose result names an account."""
 
 

@@ -14,8 +14,7 @@ from typing import Protocol
 from processors.faults import Undecodable
 from processors.routing.buckets import partition_of
 from processors.stores.archive_rows import ArchiveRows, Collector, Covered, written_again
-from processors.stores.rows import Progress
-from processors.stores.shard_reader import JournalRecord
+from processors.stores.rows import JournalRow, Progress
 from processors.wire.results import decode_result
 from processors.workers.slice_proof import (
     RANGE_ROWS,
@@ -94,24 +93,24 @@ def repair(parts: RepairParts) -> Repair:
     return done
 
 
-def _ranges(journal: SliceRows, number: int, lane: int) -> Iterator[list[JournalRecord]]:
+def _ranges(journal: SliceRows, number: int, lane: int) -> Iterator[list[JournalRow]]:
     after = (-1, 0)
     while rows := journal.slice_rows(number, lane, after, rows_max=RANGE_ROWS):
         yield rows
         after = (rows[-1].lane_offset, rows[-1].lane_index)
 
 
-def _is_covered(parts: RepairParts, row: JournalRecord, coverage: Mapping[tuple[int, int], Covered]) -> bool:
+def _is_covered(parts: RepairParts, row: JournalRow, coverage: Mapping[tuple[int, int], Covered]) -> bool:
     covered = coverage.get((row.lane, _results_partition(parts, row)))
     return covered is not None and (row.lane_offset, row.lane_index) <= (covered.lane_offset, covered.lane_index)
 
 
-def _results_partition(parts: RepairParts, row: JournalRecord) -> int:
+def _results_partition(parts: RepairParts, row: JournalRow) -> int:
     count = parts.results_partitions
     return partition_of(row.root, count) if row.root else row.lane % count
 
 
-def _differences(parts: RepairParts, incarnation: bytes, rows: list[JournalRecord]) -> list[ArchiveDifference]:
+def _differences(parts: RepairParts, incarnation: bytes, rows: list[JournalRow]) -> list[ArchiveDifference]:
     if not rows:
         return []
     try:
@@ -122,7 +121,7 @@ def _differences(parts: RepairParts, incarnation: bytes, rows: list[JournalRecor
 
 
 def _mend(
-    parts: RepairParts, incarnation: bytes, rows: list[JournalRecord], found: list[ArchiveDifference]
+    parts: RepairParts, incarnation: bytes, rows: list[JournalRow], found: list[ArchiveDifference]
 ) -> list[ArchiveDifference]:
     """Write again what is missing, and return what differs still when it is read back."""
     lost = {_place(each) for each in found if each.kind in MISSING}
@@ -137,11 +136,11 @@ def _mend(
     return _differences(parts, incarnation, rows)
 
 
-def _place(each: JournalRecord | ArchiveDifference) -> tuple[int, int]:
+def _place(each: JournalRow | ArchiveDifference) -> tuple[int, int]:
     return each.lane_offset, each.lane_index
 
 
-def _rows_of(parts: RepairParts, rows: list[JournalRecord]) -> ArchiveRows:
+def _rows_of(parts: RepairParts, rows: list[JournalRow]) -> ArchiveRows:
     collector = Collector()
     for row in rows:
         collector.add(_results_partition(parts, row), decode_result(row.result), row.result)

@@ -21,8 +21,8 @@ from processors.lane.deciding import Decided, Decider
 from processors.lane.standing import LaneContext
 from processors.lane.times import LaneTimes, by_first_offset, overrides_in
 from processors.ledger.rows import Account
-from processors.stores.rows import LaneState, Progress
-from processors.stores.shard_reader import JournalRecord, SliceRows, rows_of_slice
+from processors.stores.rows import JournalRow, LaneState, Progress
+from processors.stores.shard_reader import SliceRows, rows_of_slice
 from processors.wire.admission import Gate, admit
 from processors.wire.records import Record
 from processors.wire.signature import why_lacking
@@ -211,11 +211,11 @@ def _first_row_that_differs(live: LiveShard, replayed: LiveShard, lane: int) -> 
     return ReplayDifference(what=what, live=_row_text(row), replayed=_row_text(other))
 
 
-def _place(row: JournalRecord) -> tuple[int, int]:
+def _place(row: JournalRow) -> tuple[int, int]:
     return row.lane_offset, row.lane_index
 
 
-def _row_text(row: JournalRecord | None) -> str:
+def _row_text(row: JournalRow | None) -> str:
     if row is None:
         return "no row"
     return (

@@ -22,8 +22,8 @@ from processors.recovery.trails import Trail, leads_to, opening_keys, opens_righ
 from processors.routing.buckets import partition_of
 from processors.stores.archive_reader import ChangeKey, changes_of
 from processors.stores.archive_rows import Covered, StatementRow
-from processors.stores.rows import Progress
-from processors.stores.shard_reader import JournalRecord, SliceRows, rows_of_slice
+from processors.stores.rows import JournalRow, Progress
+from processors.stores.shard_reader import SliceRows, rows_of_slice
 from processors.wire.journal_chunk import ChunkRow
 from processors.wire.records import Record
 from processors.wire.results import Result, decode_result
@@ -332,7 +332,7 @@ def _add_postings(trails: dict[AccountKey, Trail], result: Result) -> None:
             trails.setdefault((posting.address, result.currency), Trail()).add(posting)
 
 
-def _journal_rows(parts: VerifyParts) -> Iterator[tuple[int, JournalRecord, Result]]:
+def _journal_rows(parts: VerifyParts) -> Iterator[tuple[int, JournalRow, Result]]:
     for number in parts.books.slices():
         for lane in parts.books.slice_bounds(number):
             for row in rows_of_slice(parts.books, number, lane):

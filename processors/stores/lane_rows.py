@@ -10,7 +10,7 @@ from processors.ledger.outcomes import Contra
 from processors.ledger.rows import Decision, SystemKey
 from processors.ledger.tables import AnyTable
 from processors.stores.mysql import Row, Session
-from processors.stores.rows import IngressKey, IngressPosition, Progress, TimeTold
+from processors.stores.rows import IngressKey, IngressPosition, JournalRow, Progress, TimeTold
 from processors.stores.table_sql import row_of
 from processors.wire.positions import LanePoint
 
@@ -29,6 +29,15 @@ def add_rows(
             found.decisions[root.decode(), id_] = decision_of(result)
     else:
         table.rows_in(found).update(row_of(table, row) for row in rows)
+
+
+JOURNAL_ROW_COLUMNS = "slice, lane, lane_offset, lane_index, command_id, root, transaction_id, body_hash, result"
+
+
+def journal_row_of(row: Row) -> JournalRow:
+    """Return a row of the journal from ``JOURNAL_ROW_COLUMNS``."""
+    number, lane, offset, index, command_id, root, transaction_id, body_hash, result = row
+    return JournalRow(number, lane, offset, index, command_id, root.decode(), transaction_id, body_hash, result)
 
 
 def progress_of(row: Row) -> Progress:

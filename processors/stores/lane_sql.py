@@ -14,7 +14,7 @@ from processors.ledger.tables import ROOT_TABLES, AnyTable
 from processors.routing.buckets import bucket_of
 from processors.stores import table_sql
 from processors.stores.packing import pack_ingress
-from processors.stores.rows import BatchWrite, IngressKey, IngressPosition, JournalRow, Progress
+from processors.stores.rows import BatchWrite, IngressKey, IngressPosition, NewJournalRow, Progress
 from processors.stores.rules_rows import insert_rules
 from processors.stores.sql_text import (
     chunks,
@@ -108,7 +108,7 @@ def writes(
         SqlStatement(
             what="inserting journal rows", sql=f"INSERT INTO journal ({JOURNAL_COLUMNS}) VALUES {text}", rows=rows
         )
-        for rows, text in row_chunks(write.journal, lambda row: _journal_row(lane, row))
+        for rows, text in row_chunks(write.journal, _journal_row)
     ]
     for table, changes in write.changes.rows.items():
         found += table_sql.writes(table, changes, lane, keys_max)
@@ -126,14 +126,15 @@ def writes(
     return [*found, _batch_digest(write), _progress(write, fence)]
 
 
-def _journal_row(lane: int, row: JournalRow) -> str:
+def _journal_row(new: NewJournalRow) -> str:
+    row = new.row
     # One expression, 4,000 times a batch: 2.6 us a row with a result of 220 bytes.
     return (
-        f"({row.slice},{lane},{row.lane_offset},{row.lane_index},X'{row.command_id.hex()}',{text_literal(row.root)},"
-        f"{bucket_of(row.root) if row.root else 0},X'{row.transaction_id.hex()}',{_NAMES[row.type]},"
-        f"{_NAMES[row.status]},{_NAMES[row.reason]},{text_literal(row.address)},{text_literal(row.currency)},"
-        f"{row.amount_minor},X'{row.body_hash.hex()}',{row.ingress_partition},{row.ingress_offset},{row.lane_time_ms},"
-        f"{row.version_us},{row.rules_version},{row.result_version},X'{row.metadata.hex()}',X'{row.result.hex()}')"
+        f"({row.slice},{row.lane},{row.lane_offset},{row.lane_index},X'{row.command_id.hex()}',{text_literal(row.root)},"
+        f"{bucket_of(row.root) if row.root else 0},X'{row.transaction_id.hex()}',{_NAMES[new.type]},"
+        f"{_NAMES[new.status]},{_NAMES[new.reason]},{text_literal(new.address)},{text_literal(new.currency)},"
+        f"{new.amount_minor},X'{row.body_hash.hex()}',{new.ingress_partition},{new.ingress_offset},{new.lane_time_ms},"
+        f"{new.version_us},{new.rules_version},{new.result_version},X'{new.metadata.hex()}',X'{row.result.hex()}')"
     )
 
 

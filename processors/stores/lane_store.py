@@ -12,8 +12,10 @@ from processors.ledger.rows import Decision, SystemKey
 from processors.stores import lane_sql
 from processors.stores.addresses import MysqlAddress
 from processors.stores.lane_rows import (
+    JOURNAL_ROW_COLUMNS,
     PROGRESS_COLUMNS,
     add_rows,
+    journal_row_of,
     progress_of,
     select_ingress,
     select_lane_times,
@@ -21,10 +23,10 @@ from processors.stores.lane_rows import (
     stop_of,
 )
 from processors.stores.lane_thread import SqlThread, SqlTransaction
-from processors.stores.mysql import LOCK_WAIT_TIMEOUT_S, WAIT_TIMEOUT_S, LockWaitTimeout, Row, Session
+from processors.stores.mysql import LOCK_WAIT_TIMEOUT_S, WAIT_TIMEOUT_S, LockWaitTimeout, Session
 from processors.stores.packing import unpack_ingress
 from processors.stores.partitions import slices
-from processors.stores.rows import BatchWrite, Border, IngressKey, IngressPosition, LaneState, Progress, StoredAnswer
+from processors.stores.rows import BatchWrite, Border, IngressKey, IngressPosition, JournalRow, LaneState, Progress
 from processors.stores.rules_rows import select_rules
 from processors.stores.sql_text import cut_literal, hex_literal, text_literal
 from processors.stores.table_sql import SqlStatement
@@ -264,25 +266,22 @@ class MysqlLaneStore:
 
     # ------------------------------------------------------------------ single questions
 
-    def answers(self, from_offset: int, to_offset: int) -> list[StoredAnswer]:
+    def answers(self, from_offset: int, to_offset: int) -> list[JournalRow]:
         """Return the journal's rows of offsets ``from_offset`` to below ``to_offset``, in their order."""
-        rows = self._ask(lambda session: self._select_answers(session, from_offset, to_offset))
-        return [
-            StoredAnswer(lane_offset=offset, lane_index=index, root=root.decode(), body_hash=body_hash, result=result)
-            for offset, index, root, body_hash, result in rows
-        ]
+        return self._ask(lambda session: self._select_answers(session, from_offset, to_offset))
 
-    def _select_answers(self, session: Session, from_offset: int, to_offset: int) -> list[Row]:
+    def _select_answers(self, session: Session, from_offset: int, to_offset: int) -> list[JournalRow]:
         # Named one by one, each slice is a short range of the primary key instead of a scan of its partition.
         known = ",".join(str(number) for number in slices(session))
         if not known:
             return []
-        return session.query(
-            "SELECT lane_offset, lane_index, root, body_hash, result FROM journal "
+        rows = session.query(
+            f"SELECT {JOURNAL_ROW_COLUMNS} FROM journal "
             f"WHERE slice IN ({known}) AND lane = {self._lane} AND lane_offset >= {from_offset} "
             f"AND lane_offset < {to_offset} ORDER BY lane_offset, lane_index",
             "reading answers",
         )
+        return [journal_row_of(row) for row in rows]
 
     def last_border(self, at_most: int) -> Border | None:
         """Return the lane's state at the last batch border up to an offset, if one is still known (L13)."""

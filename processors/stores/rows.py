@@ -82,25 +82,48 @@ class LaneState:
 
 @dataclass(slots=True)
 class JournalRow:
-    """One decision. ``slice`` is in hours since the epoch: of the id's time, or lane time for the service's own (I7).
+    """One decision in the journal; ``result`` says all of it (L14), the other columns are what it is found by.
 
-    Not frozen and positional: one per command on the hot path. Times in ms, amounts in minor units;
-    ``ingress_partition`` and ``ingress_offset`` are -1 for records that came straight to the shard's topic.
+    Not frozen and positional: one per command on the hot path.
+
+    Attributes:
+        slice: In hours since the epoch: of the id's time, or of lane time for the service's own commands (I7).
+        lane: Partition of the shard's topic.
+        lane_offset: Of the record decided.
+        lane_index: Counts the rows of one record, from 0.
+        command_id: 16 bytes; of a control row an id that the lane made.
+        root: Empty for a control row.
+        transaction_id: The id of the command that began what this one goes on with; its own, where it began it.
+        body_hash: 16 bytes, over what the command says (I3).
+        result: The encoded result, as published.
     """
 
     slice: int
+    lane: int
     lane_offset: int
     lane_index: int
     command_id: bytes
     root: str
     transaction_id: bytes
+    body_hash: bytes
+    result: bytes
+
+
+@dataclass(slots=True)
+class NewJournalRow:
+    """A row to be inserted, with the columns that people ask for in SQL.
+
+    Times in ms, amounts in minor units; ``ingress_partition`` and ``ingress_offset`` are -1 for records that came
+    straight to the shard's topic. Not frozen and positional, as the row.
+    """
+
+    row: JournalRow
     type: str
     status: str
     reason: str
     address: str
     currency: str
     amount_minor: int
-    body_hash: bytes
     ingress_partition: int
     ingress_offset: int
     lane_time_ms: int
@@ -108,7 +131,6 @@ class JournalRow:
     rules_version: int
     result_version: int
     metadata: bytes
-    result: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,19 +141,8 @@ class BatchWrite:
     """
 
     progress: Progress
-    journal: list[JournalRow]
+    journal: list[NewJournalRow]
     changes: Changes = field(default_factory=Changes)
     ingress: dict[IngressKey, IngressPosition] = field(default_factory=dict)  # all of the lane's, for batch_digest
     rules: dict[int, Rules] = field(default_factory=dict)  # by the lane offset from which they are in force
     lane_times: dict[int, TimeTold] = field(default_factory=dict)  # by the first offset of each stretch
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredAnswer:
-    """A journal row as far as publishing it again needs it."""
-
-    lane_offset: int
-    lane_index: int
-    root: str
-    body_hash: bytes
-    result: bytes

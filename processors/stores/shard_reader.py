@@ -16,14 +16,16 @@ from processors.ledger.rules import Rules
 from processors.ledger.tables import ACCOUNTS, HOLDS, OPEN_REFUNDS, REFUNDED, R, Table
 from processors.stores.addresses import MysqlAddress
 from processors.stores.lane_rows import (
+    JOURNAL_ROW_COLUMNS,
     PROGRESS_COLUMNS,
+    journal_row_of,
     progress_of,
     stop_of,
 )
 from processors.stores.migrations import ShardRow, check_schema
 from processors.stores.mysql import Reconnecting, Row, Session
 from processors.stores.partitions import slices
-from processors.stores.rows import Progress
+from processors.stores.rows import JournalRow, Progress
 from processors.stores.rules_rows import select_rules
 from processors.stores.sql_text import hex_literal, text_literal
 from processors.stores.table_sql import columns_of, row_of
@@ -37,7 +39,6 @@ GROUPED_OFFSETS = 200_000
 _INDEXES = 2**32  # that one offset may have: lane_index is INT UNSIGNED
 
 _ACCOUNT_COLUMNS = columns_of(ACCOUNTS)
-_JOURNAL_COLUMNS = "slice, lane, lane_offset, lane_index, command_id, root, transaction_id, body_hash, result"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,29 +61,14 @@ class OverdueHold:
     currency: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JournalRecord:
-    """A row of the journal, as far as proofs and people need it; ``result`` holds the rest."""
-
-    slice: int
-    lane: int
-    lane_offset: int
-    lane_index: int
-    command_id: bytes
-    root: str
-    transaction_id: bytes
-    body_hash: bytes
-    result: bytes
-
-
 class SliceRows(Protocol):
     """Whatever reads a slice range by range, as ``ShardReader`` does."""
 
-    def slice_rows(self, number: int, lane: int, after: tuple[int, int] = (-1, 0)) -> list[JournalRecord]:
+    def slice_rows(self, number: int, lane: int, after: tuple[int, int] = (-1, 0)) -> list[JournalRow]:
         """Return a slice's rows of a lane after an offset and index, in ranges."""
 
 
-def rows_of_slice(reader: SliceRows, number: int, lane: int) -> Iterator[JournalRecord]:
+def rows_of_slice(reader: SliceRows, number: int, lane: int) -> Iterator[JournalRow]:
     """Yield all of a slice's rows of a lane, in order."""
     after = (-1, 0)
     while rows := reader.slice_rows(number, lane, after):
@@ -343,7 +329,7 @@ class ShardReader:
         """Return the slices that have a partition, ascending."""
         return self._connection.ask(slices)
 
-    def transaction(self, transaction_id: bytes) -> list[JournalRecord]:
+    def transaction(self, transaction_id: bytes) -> list[JournalRow]:
         """Return the steps of a transaction that are still here, and the command of that id, in order (A8).
 
         The id alone is asked for: the rows of different partners who use the same id (I1) all come.
@@ -358,7 +344,7 @@ class ShardReader:
 
     def slice_rows(
         self, number: int, lane: int, after: tuple[int, int] = (-1, 0), *, rows_max: int = RANGE_ROWS
-    ) -> list[JournalRecord]:
+    ) -> list[JournalRow]:
         """Return a slice's rows of one lane in order, from the one after ``after`` (offset, index) on."""
         offset, index = after
         return self._journal(
@@ -366,7 +352,7 @@ class ShardReader:
             f"AND (lane_offset > {offset} OR lane_index > {index}) ORDER BY lane_offset, lane_index LIMIT {rows_max}"
         )
 
-    def rows_that_name(self, address: str, lane: int, offsets: range, *, numbers: Sequence[int]) -> list[JournalRecord]:
+    def rows_that_name(self, address: str, lane: int, offsets: range, *, numbers: Sequence[int]) -> list[JournalRow]:
         """Return the rows of a stretch of a lane whose result names an account, in no particular order.
 
         The server looks through all rows of the stretch, some million a second, and hands over these alone. An index on
@@ -386,22 +372,10 @@ class ShardReader:
             f"AND root = {text_literal(root_of(address))} AND INSTR(result, {text_literal(address)}) > 0"
         )
 
-    def _journal(self, where: str) -> list[JournalRecord]:
+    def _journal(self, where: str) -> list[JournalRow]:
         return [
-            JournalRecord(
-                slice=number,
-                lane=lane,
-                lane_offset=offset,
-                lane_index=index,
-                command_id=command_id,
-                root=root.decode(),
-                transaction_id=transaction_id,
-                body_hash=body_hash,
-                result=result,
-            )
-            for number, lane, offset, index, command_id, root, transaction_id, body_hash, result in self._query(
-                f"SELECT {_JOURNAL_COLUMNS} FROM journal {where}", "reading the journal"
-            )
+            journal_row_of(row)
+            for row in self._query(f"SELECT {JOURNAL_ROW_COLUMNS} FROM journal {where}", "reading the journal")
         ]
 
     def slice_bounds(self, number: int) -> dict[int, tuple[int, int]]:

@@ -14,7 +14,7 @@ from processors.faults import Undecodable
 from processors.ids import id_text
 from processors.stores.archive_reader import ChangeKey, StepKey, changes_of
 from processors.stores.archive_rows import Covered, StatementRow, step_ids
-from processors.stores.shard_reader import JournalRecord
+from processors.stores.rows import JournalRow
 from processors.telemetry import PULSE
 from processors.wire.journal_chunk import ChunkRow
 from processors.wire.results import decode_result
@@ -41,7 +41,7 @@ class SliceRows(Protocol):
 
     def slice_rows(
         self, number: int, lane: int, after: tuple[int, int] = ..., *, rows_max: int = ...
-    ) -> list[JournalRecord]:
+    ) -> list[JournalRow]:
         """Return a slice's rows of one lane in order, from the one after ``after`` on."""
 
 
@@ -150,7 +150,7 @@ class SliceProver:
         coverage = self._archive.coverage(incarnation) if last else {}
         return all(_reaches(coverage.get(place), row) for place, row in last.items())
 
-    def _ranges(self, number: int) -> Iterator[list[JournalRecord]]:
+    def _ranges(self, number: int) -> Iterator[list[JournalRow]]:
         for lane in range(self._lanes):
             after = (-1, 0)
             while not self._stopping.is_set():
@@ -162,7 +162,7 @@ class SliceProver:
                 PULSE.beat()
 
     def _differences(
-        self, incarnation: bytes, rows: list[JournalRecord], changes: UnprovenChanges
+        self, incarnation: bytes, rows: list[JournalRow], changes: UnprovenChanges
     ) -> list[ArchiveDifference]:
         """Return the differences of some rows of one lane; what cannot be read differs, wherever it lies."""
         try:
@@ -183,13 +183,13 @@ class UnprovenChanges:
         """Begin with none."""
         self._archive = archive
         # A list: two rows that tell of the same change are both compared, and one of them differs.
-        self._waiting: list[tuple[ChangeKey, JournalRecord, StatementRow]] = []
+        self._waiting: list[tuple[ChangeKey, JournalRow, StatementRow]] = []
 
     def __len__(self) -> int:
         """Return how many wait to be compared."""
         return len(self._waiting)
 
-    def add(self, row: JournalRecord) -> None:
+    def add(self, row: JournalRow) -> None:
         """Take in what a row tells of.
 
         Raises:
@@ -216,7 +216,7 @@ class UnprovenChanges:
 
 
 def differences(
-    archive: Copies, incarnation: bytes, rows: list[JournalRecord], changes: UnprovenChanges
+    archive: Copies, incarnation: bytes, rows: list[JournalRow], changes: UnprovenChanges
 ) -> list[ArchiveDifference]:
     """Read some rows of one lane back, and return those that are not the same (A6 c).
 
@@ -244,7 +244,7 @@ def differences(
     return found
 
 
-def unreadable(row: JournalRecord, fault: Undecodable) -> ArchiveDifference:
+def unreadable(row: JournalRow, fault: Undecodable) -> ArchiveDifference:
     """Return a difference for archived bytes that are none of ours; it names the first row that was looked for."""
     return _difference(FindingKind.ARCHIVE_UNREADABLE, row, fault.detail)
 
@@ -270,11 +270,11 @@ def _reaches(covered: Covered | None, row: tuple[int, int]) -> bool:
     return covered is not None and (covered.lane_offset, covered.lane_index) >= row
 
 
-def _step_keys(row: JournalRecord) -> list[StepKey]:
+def _step_keys(row: JournalRow) -> list[StepKey]:
     return [StepKey(id_, row.root, row.command_id) for id_ in step_ids(row.transaction_id, row.command_id)]
 
 
-def _compare(row: JournalRecord, copies: set[bytes], steps: Mapping[StepKey, bytes]) -> list[ArchiveDifference]:
+def _compare(row: JournalRow, copies: set[bytes], steps: Mapping[StepKey, bytes]) -> list[ArchiveDifference]:
     """Return in what the archive differs from a row: each place must have it, and each copy must be the same bytes."""
     found = []
     if not copies:
@@ -291,7 +291,7 @@ def _compare(row: JournalRecord, copies: set[bytes], steps: Mapping[StepKey, byt
     return found
 
 
-def _difference(kind: FindingKind, row: JournalRecord, detail: str) -> ArchiveDifference:
+def _difference(kind: FindingKind, row: JournalRow, detail: str) -> ArchiveDifference:
     return ArchiveDifference(
         kind=kind,
         slice=row.slice,

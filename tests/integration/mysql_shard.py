@@ -19,8 +19,8 @@ from processors.stores.addresses import MysqlAddress
 from processors.stores.lane_store import MysqlLaneStore
 from processors.stores.migrations import ShardRow, migrate
 from processors.stores.mysql import Session
-from processors.stores.rows import BatchWrite, JournalRow, LaneState, Progress
-from tests.changes import changes
+from processors.stores.rows import BatchWrite, LaneState, NewJournalRow, Progress
+from tests.changes import changes, new_journal_row
 from tests.servers import Servers
 
 TOPIC_ID = bytes(range(16))
@@ -85,7 +85,7 @@ def new_id(time_ms: int | None = None) -> bytes:
     return make_command_id(clock_ms() if time_ms is None else time_ms, secrets.token_bytes(10))
 
 
-def journal_row(offset: int, **changed: Any) -> JournalRow:
+def journal_row(offset: int, **changed: Any) -> NewJournalRow:
     command_id = changed.pop("command_id", None) or new_id()
     values: dict[str, Any] = {
         "slice": slice_of(int.from_bytes(command_id[:6], "big")),
@@ -110,7 +110,7 @@ def journal_row(offset: int, **changed: Any) -> JournalRow:
         "metadata": b"",
         "result": b"result of %d" % offset,
     }
-    return JournalRow(**{**values, **changed})
+    return new_journal_row(**{**values, **changed})
 
 
 def account(address: str = "acme", **changed: Any) -> Account:
@@ -139,9 +139,11 @@ class Lane:
                 next_offset=before.at.next_offset + records,
                 leader_epoch=0,
                 lane_time_ms=clock_ms(),
-                digest=hashlib.sha256(before.at.digest + b"".join(row.result for row in journal)).digest(),
+                digest=hashlib.sha256(before.at.digest + b"".join(new.row.result for new in journal)).digest(),
             ),
         )
+        for new in journal:
+            new.row.lane = before.lane
         lanes = {name: changed.pop(name) for name in ("ingress", "rules", "lane_times") if name in changed}
         return BatchWrite(progress=progress, journal=journal, changes=changes(**changed), **lanes)
 

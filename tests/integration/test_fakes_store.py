@@ -24,17 +24,16 @@ from processors.stores.rows import (
     BatchWrite,
     Border,
     IngressPosition,
-    JournalRow,
     LaneState,
+    NewJournalRow,
     Progress,
-    StoredAnswer,
     TimeTold,
 )
 from processors.stores.shard_upkeep import ShardUpkeep
 from processors.wire.positions import LANE_START, LanePoint
 from processors.wire.result_format import write_result
 from processors.wire.results import Result, decision_of
-from tests.changes import changes
+from tests.changes import changes, new_journal_row
 from tests.chaos.mysql_proxy import AtCommit, MysqlProxy
 from tests.integration.mysql_shard import RULES, SHARD, address_of, clock_ms, empty_shard
 from tests.servers import Servers
@@ -140,7 +139,7 @@ class Owner:
         self.progress = self.state.progress
         self._now_ms = shard.now_ms
 
-    def row(self, offset: int, **changed: Any) -> JournalRow:
+    def row(self, offset: int, **changed: Any) -> NewJournalRow:
         command_id = changed.pop("command_id", make_command_id(self._now_ms, b"%010d" % offset))
         result = Result(
             incarnation=TOPIC_ID, shard="s1", lane=0, lane_offset=offset, lane_index=0, lane_time_ms=self._now_ms,
@@ -156,7 +155,7 @@ class Owner:
             "version_us": offset + 1, "rules_version": 1, "result_version": 1, "metadata": b"",
             "result": write_result(result),
         }  # fmt: skip
-        return JournalRow(**{**values, **changed})
+        return new_journal_row(**{**values, **changed})
 
     def batch(self, **changed: Any) -> BatchWrite:
         """Return a batch of one record with one journal row, unless told otherwise."""
@@ -281,7 +280,7 @@ def test_everything_a_batch_writes_is_read_again_as_it_was(shard: Shard) -> None
         rules={1: rules},
         lane_times={40: TimeTold(last_offset=44, time_ms=123)},
     )
-    command_id = write.journal[0].command_id
+    command_id = write.journal[0].row.command_id
 
     rows = owner.load(
         accounts={("acme", "USD"): None, ("beta", "USD"): None},
@@ -297,7 +296,7 @@ def test_everything_a_batch_writes_is_read_again_as_it_was(shard: Shard) -> None
         holds={("acme", HOLD_ID): hold},
         open_refunds={("acme", REFUND_ID): open_refund},
         refunded={("acme", HOLD_ID): Refunded(10, 4)},
-        decisions={("acme", command_id): decision_of(write.journal[0].result)},
+        decisions={("acme", command_id): decision_of(write.journal[0].row.result)},
     )
     assert state == LaneState(
         progress=replace(write.progress, owner_epoch=2),
@@ -381,11 +380,7 @@ def test_answers_and_digests_are_found_by_offset(shard: Shard) -> None:
     ingress = {(1, 0): IngressPosition(offset=3, leader_epoch=0)}
     writes = [owner.commit(ingress=ingress) for _ in range(3)]
 
-    assert owner.store.answers(1, 3) == [
-        StoredAnswer(lane_offset=row.lane_offset, lane_index=0, root="acme", body_hash=bytes(16), result=row.result)
-        for write in writes[1:]
-        for row in write.journal
-    ]
+    assert owner.store.answers(1, 3) == [new.row for write in writes[1:] for new in write.journal]
     assert owner.store.last_border(2) == Border(
         ingress=ingress, at=LanePoint(next_offset=2, digest=writes[1].progress.at.digest, lane_time_ms=shard.now_ms)
     )
@@ -467,7 +462,7 @@ def test_a_value_that_is_wider_than_its_column_stops_the_lane_and_nothing_is_wri
 @pytest.mark.rule("I1")
 def test_an_id_is_decided_once_for_each_root(shard: Shard) -> None:
     owner = Owner(shard)
-    command_id = owner.commit().journal[0].command_id
+    command_id = owner.commit().journal[0].row.command_id
     owner.commit(journal=[owner.row(1, command_id=command_id, root="beta")])
 
     stop = fault_of(owner, owner.batch(journal=[owner.row(2, command_id=command_id)]))

@@ -21,7 +21,8 @@ from processors.stores.archive_reader import ArchiveReader
 from processors.stores.archive_rows import Collector
 from processors.stores.archive_writer import ArchiveWriter
 from processors.stores.mysql import Reconnecting, Session
-from processors.stores.shard_reader import JournalRecord, ShardReader, open_reader
+from processors.stores.rows import JournalRow
+from processors.stores.shard_reader import ShardReader, open_reader
 from processors.wire.results import Result, decode_result
 from tests.archived import Ledger, empty, journal_row_of, session_of
 from tests.integration.mysql_shard import (
@@ -252,7 +253,7 @@ def test_a_change_that_moves_while_its_statement_is_read_is_there(stores: Stores
     class Moving(ShardReader):
         """The shard: all that waits is archived, and has left, when it is looked for here."""
 
-        def rows_that_name(self, *args: Any, **more: Any) -> list[JournalRecord]:
+        def rows_that_name(self, *args: Any, **more: Any) -> list[JournalRow]:
             stores.archived(paid)
             stores.removed()
             return super().rows_that_name(*args, **more)

@@ -354,11 +354,11 @@ def test_a_hold_that_is_not_there_to_delete_stops_the_lane(address: MysqlAddress
 
 def test_an_id_that_is_journalled_already_stops_the_lane(address: MysqlAddress) -> None:
     lane = take_lane(address)
-    row = journal_row(0)
-    lane.write(1, journal=[row])
+    first = journal_row(0)
+    lane.write(1, journal=[first])
 
     with pytest.raises(LaneStopped) as stopped:
-        lane.commit(lane.batch(1, journal=[journal_row(1, command_id=row.command_id)]))
+        lane.commit(lane.batch(1, journal=[journal_row(1, command_id=first.row.command_id)]))
 
     assert stopped.value.code is StopCode.BUG
     assert "acme" not in str(stopped.value)
@@ -389,11 +389,11 @@ def test_a_batch_that_cannot_be_made_into_sql_leaves_no_lock(address: MysqlAddre
 @pytest.mark.parametrize("slices_away", [-1_000, 1_000])
 def test_a_lane_that_meets_a_slice_without_a_partition_stops(address: MysqlAddress, slices_away: int) -> None:
     lane = take_lane(address)
-    row = journal_row(0)
-    row.slice += slices_away
+    new = journal_row(0)
+    new.row.slice += slices_away
 
     with pytest.raises(LaneStopped) as stopped:
-        lane.commit(lane.batch(1, journal=[row]))
+        lane.commit(lane.batch(1, journal=[new]))
 
     assert stopped.value.code is StopCode.MISSING_SLICE
     assert lane.store.take_over(TOPIC_ID).progress.at.next_offset == 0

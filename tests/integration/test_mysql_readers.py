@@ -225,7 +225,7 @@ def test_a_transactions_steps_are_found_by_its_id(address: MysqlAddress, reader:
     lane.write(4, journal=[place, capture, same_id, journal_row(3)])
 
     assert [row.lane_offset for row in reader.transaction(hold_id)] == [0, 1, 2]
-    assert [row.lane_offset for row in reader.transaction(capture.command_id)] == [1]
+    assert [row.lane_offset for row in reader.transaction(capture.row.command_id)] == [1]
     assert [row.result for row in reader.transaction(hold_id) if row.root == "beta"] == [b"result of 2"]
     assert reader.transaction(bytes(16)) == []
 
@@ -236,7 +236,7 @@ def test_a_slice_is_read_in_ranges_and_its_last_rows_are_known(address: MysqlAdd
     roots = [f"p{number % 16}" for number in range(40)]
     lane.write(40, journal=[journal_row(number, root=root) for number, root in enumerate(roots)])
     other.write(2, journal=[journal_row(1, root="", address="", currency="", type="CONTROL")])
-    number = journal_row(0).slice
+    number = journal_row(0).row.slice
 
     rows = reader.slice_rows(number, 0, rows_max=25)
     rows += reader.slice_rows(number, 0, (rows[-1].lane_offset, rows[-1].lane_index), rows_max=25)

@@ -19,7 +19,7 @@ from processors.ledger.tables import ROOT_TABLES
 from processors.stores.addresses import MysqlAddress
 from processors.stores.lane_sql import loads
 from processors.stores.mysql import LOCK_WAIT_TIMEOUT_S, Session
-from processors.stores.rows import Border, IngressPosition, StoredAnswer, TimeTold
+from processors.stores.rows import Border, IngressPosition, TimeTold
 from processors.wire.positions import LanePoint
 from tests.integration.mysql_shard import (
     NOTHING,
@@ -132,25 +132,25 @@ def test_open_rows_come_back_until_they_are_deleted(address: MysqlAddress) -> No
 @pytest.mark.rule("I1")
 def test_a_decision_is_found_by_root_and_id_in_the_slice_of_its_id(address: MysqlAddress) -> None:
     lane = take_lane(address)
-    row = journal_row(0, root="acme", result=b"first answer")
-    late = journal_row(1, root="beta", command_id=row.command_id, result=b"another partner's")
+    first = journal_row(0, root="acme", result=b"first answer")
+    late = journal_row(1, root="beta", command_id=first.row.command_id, result=b"another partner's")
     hour_before = journal_row(2, command_id=new_id(clock_ms() - 3_600_000), result=b"an hour before")
-    lane.write(3, journal=[row, late, hour_before])
+    lane.write(3, journal=[first, late, hour_before])
 
     rows = load(
         lane,
         decisions=[
-            ("acme", row.command_id),
-            ("gamma", row.command_id),
+            ("acme", first.row.command_id),
+            ("gamma", first.row.command_id),
             ("acme", new_id()),
-            ("acme", hour_before.command_id),
+            ("acme", hour_before.row.command_id),
             ("acme", bytes(16)),  # no UUIDv7: never decided
         ],
     )
 
     assert rows.decisions == {
-        ("acme", row.command_id): decision_of(b"first answer"),
-        ("acme", hour_before.command_id): decision_of(b"an hour before"),
+        ("acme", first.row.command_id): decision_of(b"first answer"),
+        ("acme", hour_before.row.command_id): decision_of(b"an hour before"),
     }
 
 
@@ -277,9 +277,7 @@ def test_answers_come_from_every_slice_in_the_order_of_the_log(address: MysqlAdd
     answers = lane.store.answers(1, 4)
 
     assert [(answer.lane_offset, answer.result) for answer in answers] == [(1, b"an hour before"), (3, b"result of 3")]
-    assert answers[0] == StoredAnswer(
-        lane_offset=1, lane_index=0, root="acme", body_hash=bytes(16), result=b"an hour before"
-    )
+    assert answers[0] == hour_before.row
     assert lane.store.answers(2, 3) == []
 
 

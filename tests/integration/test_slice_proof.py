@@ -14,7 +14,8 @@ from processors.ids import SLICE_MS
 from processors.stores.archive_reader import ArchiveReader, ChangeKey, StepKey
 from processors.stores.archive_rows import StatementRow
 from processors.stores.cassandra import CassandraSession
-from processors.stores.shard_reader import JournalRecord, open_reader
+from processors.stores.rows import JournalRow
+from processors.stores.shard_reader import open_reader
 from processors.stores.shard_upkeep import ShardUpkeep
 from processors.wire.journal_chunk import ChunkRow
 from processors.wire.results import decode_result
@@ -264,7 +265,7 @@ def test_a_slice_that_another_process_drops_while_it_is_read_is_not_taken_for_pr
 
         def slice_rows(
             self, number: int, lane: int, after: tuple[int, int] = (-1, 0), *, rows_max: int = 10
-        ) -> list[JournalRecord]:
+        ) -> list[JournalRow]:
             self.ranges += 1
             if self.ranges == 2:
                 ShardUpkeep(shard.mysql).drop_slice(number)

@@ -116,8 +116,8 @@ class LaneModel:
             decided = decider.decide(admissions, needs, published=(0, 0))
         except UndecidedError as undecided:
             raise LaneStopped(undecided.stop.code, undecided.stop.detail) from undecided
-        for row in decided.write.journal:
-            self.tables.journal[row.slice]
+        for new in decided.write.journal:
+            self.tables.journal[new.row.slice]
         self.tables.apply(copy_write(decided.write))
         decider.book.forget([], 0)
         self.states[self.next_offset] = decided.write.progress

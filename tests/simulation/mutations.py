@@ -251,7 +251,7 @@ class DeciderWhoseDigestShowsCuts(Decider):
     def decide(self, admissions: list[Admission], needs: Keys, *, published: tuple[int, int]) -> Decided:
         before = self.standing.digest
         decided = super().decide(admissions, needs, published=published)
-        results = b"".join(row.result for row in decided.write.journal)
+        results = b"".join(new.row.result for new in decided.write.journal)
         digest = hashlib.sha256(before + results).digest() if results else before
         self.standing.digest = digest
         decided.position = replace(decided.position, at=replace(decided.position.at, digest=digest))

@@ -14,7 +14,8 @@ from processors.ledger.rules import Rules
 from processors.ops.lookup import Lookup
 from processors.stores.archive_reader import Step
 from processors.stores.archive_rows import Covered, StatementRow
-from processors.stores.shard_reader import JournalRecord, LanePosition
+from processors.stores.rows import JournalRow
+from processors.stores.shard_reader import LanePosition
 from processors.wire.result_format import write_result
 from tests.archived import a_result
 
@@ -35,10 +36,10 @@ class Moving:
     def rules(self) -> dict[int, dict[int, Rules]]:
         return {0: {0: Rules(version=1)}}
 
-    def transaction(self, transaction_id: bytes) -> list[JournalRecord]:
+    def transaction(self, transaction_id: bytes) -> list[JournalRow]:
         here = len(self.asked) < self.moves_after
         self.asked.append("mysql")
-        row = JournalRecord(
+        row = JournalRow(
             slice=0, lane=0, lane_offset=0, lane_index=0, command_id=transaction_id, root="acme",
             transaction_id=transaction_id, body_hash=bytes(16), result=self.payload,
         )  # fmt: skip
@@ -67,7 +68,7 @@ class Moving:
         now = slice_of(time.time_ns() // 1_000_000)
         return list(range(now - self.slices_kept, now + 2))
 
-    def rows_that_name(self, address: str, lane: int, offsets: range, *, numbers: Sequence[int]) -> list[JournalRecord]:
+    def rows_that_name(self, address: str, lane: int, offsets: range, *, numbers: Sequence[int]) -> list[JournalRow]:
         raise NotImplementedError
 
     def coverage(self, incarnation: bytes) -> dict[tuple[int, int], Covered]:

@@ -13,8 +13,7 @@ from processors.ledger.rows import Account, Hold, OpenRefund, TransactionKey
 from processors.recovery.verify import Check, VerifyParts, verify
 from processors.stores.archive_reader import ChangeKey
 from processors.stores.archive_rows import Covered, StatementRow
-from processors.stores.rows import Progress
-from processors.stores.shard_reader import JournalRecord
+from processors.stores.rows import JournalRow, Progress
 from processors.wire.journal_chunk import ChunkRow
 from processors.wire.positions import LanePoint
 from processors.wire.records import Record
@@ -65,10 +64,10 @@ class Books:
         del number
         return {0: (0, len(self.journal) - 1)} if self.journal else {}
 
-    def slice_rows(self, number: int, lane: int, after: tuple[int, int] = (-1, 0)) -> list[JournalRecord]:
+    def slice_rows(self, number: int, lane: int, after: tuple[int, int] = (-1, 0)) -> list[JournalRow]:
         results = [(decode_result(payload), payload) for payload in self.journal]
         return [
-            JournalRecord(
+            JournalRow(
                 slice=number, lane=lane, lane_offset=result.lane_offset, lane_index=0, command_id=result.command_id,
                 root=result.root, transaction_id=result.transaction_id, body_hash=bytes(16), result=payload,
             )

@@ -6,7 +6,7 @@ from copy import copy
 
 from processors.faults import WAITING_FOR_A_TIME, Fenced, LaneStopped, Retryable, StopCode, Unavailable, UnknownOutcome
 from processors.ledger.book import Changes, Keys, Rows
-from processors.stores.rows import BatchWrite, Border, LaneState, Progress, StoredAnswer
+from processors.stores.rows import BatchWrite, Border, JournalRow, LaneState, Progress
 from processors.wire.results import decision_of
 from tests.simulation.fakes.crash_points import CrashPoints
 from tests.simulation.fakes.database import Database, Session
@@ -164,18 +164,9 @@ class FakeLaneStore:
 
     # ------------------------------------------------------------------ single questions
 
-    def answers(self, from_offset: int, to_offset: int) -> list[StoredAnswer]:
+    def answers(self, from_offset: int, to_offset: int) -> list[JournalRow]:
         self._ask("store.answers")
-        return [
-            StoredAnswer(
-                lane_offset=row.lane_offset,
-                lane_index=row.lane_index,
-                root=row.root,
-                body_hash=row.body_hash,
-                result=row.result,
-            )
-            for row in self.database.tables.rows_of(self.lane, from_offset, to_offset)
-        ]
+        return self.database.tables.rows_of(self.lane, from_offset, to_offset)
 
     def last_border(self, at_most: int) -> Border | None:
         self._ask("store.last_border")

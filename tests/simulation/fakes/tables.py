@@ -13,7 +13,16 @@ from processors.ledger.book import Keys, Rows
 from processors.ledger.rows import Account, AccountKey, Decision, Hold, OpenRefund, Refunded, SystemKey, TransactionKey
 from processors.ledger.rules import Rules
 from processors.ledger.tables import HOLDS, ROOT_TABLES, AnyTable, RowChange
-from processors.stores.rows import BatchWrite, Border, IngressKey, IngressPosition, JournalRow, Progress, TimeTold
+from processors.stores.rows import (
+    BatchWrite,
+    Border,
+    IngressKey,
+    IngressPosition,
+    JournalRow,
+    NewJournalRow,
+    Progress,
+    TimeTold,
+)
 from tests.simulation.fakes.widths import too_wide
 
 RowKey = tuple[int, int, int]  # lane, offset, index
@@ -96,7 +105,7 @@ class Tables:
         """
         lane = write.progress.lane
         for row in write.journal:
-            self._insert_journal(lane, row)
+            self._insert_journal(row)
         for table, changes in write.changes.rows.items():
             for change in changes:
                 self._store(table, change)
@@ -129,12 +138,14 @@ class Tables:
         self.progress[lane] = progress
         self.stops.pop(lane, None)
 
-    def _insert_journal(self, lane: int, row: JournalRow) -> None:
+    def _insert_journal(self, new: NewJournalRow) -> None:
+        row = new.row
         if row.slice not in self.journal:
             raise LaneStopped(StopCode.MISSING_SLICE, f"no partition for slice {row.slice}")
         _fit("journal", row)
+        _fit("journal", new)
         _insert(self.by_command, (row.command_id, row.root, row.slice), row)
-        _insert(self.journal[row.slice], (lane, row.lane_offset, row.lane_index), row)
+        _insert(self.journal[row.slice], (row.lane, row.lane_offset, row.lane_index), row)
 
 
 def _expect(holds: bool, what: str) -> None:
