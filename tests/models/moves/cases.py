@@ -80,8 +80,8 @@ _HOURS = story(pay("a"), OVER, pay("a"), parts=2, ticks=2)
 
 FLAWS = dict([
     flaw("R1", "a new router knows only the directory's beginning", _DYING_ROUTER),
-    flaw("R2", "a unit has one placement, the last", _DYING_ROUTER),
-    flaw("R3", "a marker is judged by who owns the unit now", SCENARIOS["a marker that comes too early"]),
+    flaw("R2", "a placement key has one placement, the last", _DYING_ROUTER),
+    flaw("R3", "a marker is judged by who owns the placement key now", SCENARIOS["a marker that comes too early"]),
     flaw("R3 generation", "a marker need not name the generation it begins", story(OVER, BACK, OVER)),
     flaw("R5", "a marker whose placement is there is passed over", _DYING_ROUTER),
     flaw("R6", "an offset is committed before what lies before it has arrived", _DYING_ROUTER),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-# The home shard, where every unit is at generation 0; scenarios use two shards or three.
+# The home shard, where every placement key is at generation 0; scenarios use two shards or three.
 HOME = 0
 
 WishKind = Literal["pay", "hold", "capture", "refund", "recall", "move"]

@@ -9,8 +9,8 @@ between two parts of a hand-off; a part or a receipt comes again later; lane tim
 
 What is left out, and why that is safe:
 
-- *Other partners.* Nothing that the rules do for one unit looks at another. That those are not kept waiting is a
-  matter of speed, which M5 bounds.
+- *Other partners.* Nothing that the rules do for one placement key looks at another. That those are not kept waiting is
+  a matter of speed, which M5 bounds.
 - *A lane's crash between deciding and publishing.* Its database has the decision, and what it publishes afterwards
   equals what it would have published before: that is the model of answering again, in ``tests/models/answering``.
 - *Restored databases.* A lane is a function of its log; what was decided again is not published below P (L4).
