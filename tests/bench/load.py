@@ -14,10 +14,10 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from processors.ids import make_command_id
 from processors.ledger.commands import Command, OpenAccount, Pay, TopUp
 from processors.routing.buckets import bucket_of, partition_of
-from processors.streams.connection import KafkaAddress
+from processors.streams.connection import MESSAGE_BYTES_MAX, KafkaAddress
 from processors.streams.consumer import consumed
 from processors.streams.ends import TopicEnds
-from processors.streams.tail import READ_RECORDS
+from processors.streams.tail import QUEUE_KBYTES, READ_RECORDS
 from processors.wire.commands import encode_command
 from processors.wire.route import ROUTE_HEADER, Route, RouteKind, encode_route
 
@@ -158,8 +158,12 @@ class Results:
                 "enable.auto.commit": False,
                 "auto.offset.reset": "error",
                 "isolation.level": "read_committed",
-                "fetch.wait.max.ms": 100,
-                "queued.max.messages.kbytes": 64 * 1024,
+                # As our own client's, which is compared with what a fetch takes.
+                "check.crcs": True,
+                "fetch.message.max.bytes": MESSAGE_BYTES_MAX,
+                "queued.max.messages.kbytes": QUEUE_KBYTES,
+                "fetch.wait.max.ms": 50,
+                "fetch.error.backoff.ms": 100,
             }
         )
         places = []

@@ -6,8 +6,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -181,7 +183,9 @@ def latency(servers: Servers, size: Size) -> Fields:
 def client_beside_others(servers: Servers, size: Size) -> Fields:
     """A client that sends 100 commands a second beside 20,000 results a second of others: its CPU.
 
-    Beside it a fetch's, and that of a program that sends and waits with the driver alone.
+    Beside it a fetch's, and that of a program that sends and waits with the driver alone. "Beyond the fetch" is beyond
+    one of others' results alone, at another time; ``client_beside_a_fetch`` is beyond one at the same time, which has
+    the results of the client's commands to fetch, too.
     """
     with service(servers) as made:
         partners = load.roots(PARTNERS, lane=0, lanes=1)
@@ -200,14 +204,13 @@ def client_beside_others(servers: Servers, size: Size) -> Fields:
         keeping.join()
         results.close()
         others = load.Others(made.kafka, RESULTS_PARTITIONS, of_others)
-        found = {
-            "fetch": _share_of_a_core(made, "fetch", others, OTHERS_PER_S, size.latency_s),
-            "bare": _share_of_a_core(made, "bare", others, OTHERS_PER_S, size.latency_s),
-            "client": _share_of_a_core(made, "client", others, OTHERS_PER_S, size.latency_s),
-            "client_without_others": _share_of_a_core(made, "client", others, 0, size.latency_s),
-        }
-        beyond = {f"{name}_beyond_the_fetch": round(found[name] - found["fetch"], 1) for name in ("bare", "client")}
-        return {"client_percent_of_a_core": {**found, **beyond}}
+        shares = partial(_shares_of_a_core, made, others, measured_s=size.latency_s)
+        found = {mode: shares([mode], OTHERS_PER_S)[mode] for mode in ("fetch", "bare", "client")}
+        found |= {"client_without_others": shares(["client"], 0)["client"]}
+        found |= {f"{mode}_beyond_the_fetch": found[mode] - found["fetch"] for mode in ("bare", "client")}
+        together = shares(["fetch", "client"], OTHERS_PER_S)  # the results of the client's commands are fetched by both
+        found |= {"client_beside_a_fetch": together["client"] - together["fetch"]}
+        return {"client_percent_of_a_core": {name: round(share, 1) for name, share in found.items()}}
 
 
 def _other(value: bytes) -> tuple[str, bytes]:
@@ -215,28 +218,46 @@ def _other(value: bytes) -> tuple[str, bytes]:
     return f"other-{decode_result(value).root}", value
 
 
-def _share_of_a_core(made: Service, mode: str, others: load.Others, rate: int, measured_s: int) -> float:
-    """Run a program for a while beside others' results, and return what it took, in percent of a core."""
+def _shares_of_a_core(
+    made: Service, others: load.Others, modes: Sequence[str], rate: int, *, measured_s: int
+) -> dict[str, float]:
+    """Run programs for a while beside others' results, and return what each took, in percent of a core."""
     stopping = threading.Event()
     writing = threading.Thread(target=others.write, args=(rate, stopping))
-    servers, prefix = made.kafka.bootstrap_servers, made.kafka.topic_prefix
-    words = [sys.executable, "-m", "tests.bench.client_process", mode, servers, prefix]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"begun\n"
+    with ExitStack() as ending:
+        programs = {mode: ending.enter_context(_program(made, mode)) for mode in modes}
         writing.start()
         time.sleep(WARM_UP_S)
-        used_s, began_s = cpu_s(process.pid), time.monotonic()
+        used_s = {mode: cpu_s(program.pid) for mode, program in programs.items()}
+        began_s = time.monotonic()
         time.sleep(measured_s)
-        share = (cpu_s(process.pid) - used_s) / (time.monotonic() - began_s)
-        process.stdin.close()
-        if mode != "fetch":
-            sent, answered = map(int, process.stdout.readline().split())
-            assert sent == answered, f"{answered} of {sent} were answered"
+        took_s = time.monotonic() - began_s
+        shares = {mode: (cpu_s(program.pid) - used_s[mode]) / took_s * 100 for mode, program in programs.items()}
+        for mode, program in programs.items():
+            _end(mode, program)
         stopping.set()
         writing.join()
-    return round(share * 100, 1)
+    return shares
+
+
+def _program(made: Service, mode: str) -> subprocess.Popen[bytes]:
+    """Start a program; it has begun."""
+    servers, prefix = made.kafka.bootstrap_servers, made.kafka.topic_prefix
+    words = [sys.executable, "-m", "tests.bench.client_process", mode, servers, prefix]
+    process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"begun\n"
+    return process
+
+
+def _end(mode: str, process: subprocess.Popen[bytes]) -> None:
+    """Have a program end; each of its commands was answered."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.close()
+    if mode != "fetch":
+        sent, answered = map(int, process.stdout.readline().split())
+        assert sent == answered, f"{answered} of {sent} were answered"
 
 
 RUNS: dict[Callable[[Servers, Size], Fields], tuple[str, ...]] = {
