@@ -15,35 +15,35 @@ MODELS = {"moves": MOVES, "answering": ANSWERING, "transfers": TRANSFERS}
 
 
 def main() -> int:
-    """Check what was asked for; 1 where a scenario has trouble, or a flaw has none that should have."""
+    """Check what was asked for; 1 where a scenario has a violation, or a mutation has none that should have."""
     parser = argparse.ArgumentParser(prog="python -m tests.models", description=__doc__)
     parser.add_argument("model", choices=MODELS)
     parser.add_argument("--without", metavar="RULE", help="a rule (M4), or a part of one (M4 once), to take out")
     options = parser.parse_args()
     catalogue = MODELS[options.model]
-    return _flawed(catalogue, options.without) if options.without else _sound(catalogue)
+    return _mutated(catalogue, options.without) if options.without else _whole(catalogue)
 
 
-def _sound(catalogue: Catalogue) -> int:
+def _whole(catalogue: Catalogue) -> int:
     failed = 0
-    for name, check in catalogue.sound.items():
+    for name, check in catalogue.scenarios.items():
         began_s = time.monotonic()
         report = check()
-        failed += bool(report.trouble)
+        failed += bool(report.violation)
         _print(f"{name}: {report} ({time.monotonic() - began_s:.1f} s)")
     return 1 if failed else 0
 
 
-def _flawed(catalogue: Catalogue, rule: str) -> int:
-    flaws = catalogue.flaws_of(rule)
-    if not flaws:
-        _print(f"no flaw of {rule}; there are: {', '.join([*catalogue.flaws, *catalogue.spare])}")
+def _mutated(catalogue: Catalogue, rule: str) -> int:
+    mutations = catalogue.mutations_of(rule)
+    if not mutations:
+        _print(f"no mutation of {rule}; there are: {', '.join([*catalogue.mutations, *catalogue.redundant])}")
         return 2
     missed = 0
-    for name, flaw in flaws.items():
-        report = flaw.check()
-        missed += bool(report.trouble) != (name in catalogue.flaws)
-        _print(f"without {name}: {flaw.says}\n{report}\n")
+    for name, mutation in mutations.items():
+        report = mutation.check()
+        missed += bool(report.violation) != (name in catalogue.mutations)
+        _print(f"without {name}: {mutation.says}\n{report}\n")
     return 1 if missed else 0
 
 

@@ -1,4 +1,4 @@
-"""What a model offers to check: scenarios in which nothing may be found, and flaws that must be."""
+"""What a model offers to check: scenarios in which nothing may be found, and mutations, in which something must be."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.models.checker import Report
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Flaw:
+class Mutation:
     """One rule, or a part of one, taken out: what is done instead, and a check that meets the consequence."""
 
     says: str
@@ -20,15 +20,15 @@ class Flaw:
 class Catalogue:
     """What a model offers.
 
-    ``sound`` has the scenarios by name. ``flaws`` are named by the rule and, where it has several parts, the part.
-    ``spare`` are those that a rule forbids as well, and with which nothing was found: a second line of defence.
+    ``scenarios`` are by name. ``mutations`` are named by the rule and, where it has several parts, the part.
+    ``redundant`` are mutations that a rule forbids and that do no harm: the rule is a second line of defence there.
     """
 
-    sound: Mapping[str, Callable[[], Report]]
-    flaws: Mapping[str, Flaw]
-    spare: Mapping[str, Flaw]
+    scenarios: Mapping[str, Callable[[], Report]]
+    mutations: Mapping[str, Mutation]
+    redundant: Mapping[str, Mutation]
 
-    def flaws_of(self, rule: str) -> dict[str, Flaw]:
-        """Return the flaws of a rule (``M4``), or the one of that name (``M4 once``)."""
-        every = {**self.flaws, **self.spare}
-        return {name: flaw for name, flaw in every.items() if rule in (name, name.partition(" ")[0])}
+    def mutations_of(self, rule: str) -> dict[str, Mutation]:
+        """Return the mutations of a rule (``M4``), or the one of that name (``M4 once``)."""
+        every = {**self.mutations, **self.redundant}
+        return {name: mutation for name, mutation in every.items() if rule in (name, name.partition(" ")[0])}

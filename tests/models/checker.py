@@ -1,15 +1,15 @@
-"""A small explicit-state model checker: every reachable state of a protocol, the shortest way into trouble.
+"""A small explicit-state model checker: every reachable state of a protocol, and the shortest way to a violation.
 
-A *model* is what a protocol may do: from which state it begins, which steps are possible in a state, which states are
-wrong, and in which everything is done. The checker visits each state that can be reached, breadth first, so that the
-first trouble it finds is one that takes the fewest steps. There are three kinds of trouble:
+A *model* is what a protocol may do: from which state it begins, which steps are possible in a state, which states must
+never be, and in which everything is done. The checker visits each state that can be reached, breadth first, so that the
+first violation it finds is one that takes the fewest steps. There are three kinds:
 
-- *wrong*: a state that breaks an invariant, such as a command that was decided twice;
-- *stuck*: a state in which nothing is left to do and not everything is done;
-- *lost for good*: a state from which no series of steps leads to one where everything is done.
+- a broken *invariant*, such as a command that was decided twice;
+- a *deadlock*: a state in which no step is left and not everything is done;
+- *no way to the end*: a state from which no series of steps leads to one where everything is done.
 
-Steps are the protocol's own or the *weather*: crashes, takeovers, late copies, clocks. Weather may come at any time and
-need not come at all. So a state that only another crash would mend counts as stuck.
+Steps are the protocol's own, or *disruptions*: crashes, takeovers, late copies, clocks. Disruptions may come at any
+time and need not come at all. So a state that only another crash would mend is a deadlock.
 
 States are immutable and hashable, and equal if nothing tells them apart. No state is left out for symmetry or for the
 order of independent steps: there is nothing to prove about the checker but this page.
@@ -28,11 +28,11 @@ State = TypeVar("State", bound=Hashable)
 
 
 class Step(NamedTuple, Generic[State]):
-    """One possible step: what it is in words, the state it leads to, whether it is weather."""
+    """One possible step: what it is in words, the state it leads to, whether it is a disruption."""
 
     says: str
     after: State
-    is_weather: bool = False
+    is_disruption: bool = False
 
 
 class Model(Protocol[State]):
@@ -44,7 +44,7 @@ class Model(Protocol[State]):
     def steps(self, state: State, /) -> Iterable[Step[State]]:
         """Return every step that is possible in a state."""
 
-    def wrong(self, state: State, /) -> str:
+    def violation(self, state: State, /) -> str:
         """Return which invariant the state breaks, empty if none."""
 
     def is_done(self, state: State, /) -> bool:
@@ -53,20 +53,20 @@ class Model(Protocol[State]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What a check found: ``trouble`` is empty if nothing, ``trace`` the steps that lead there."""
+    """What a check found: ``violation`` is empty if nothing, ``trace`` the steps that lead there."""
 
     states: int
     steps: int
-    trouble: str = ""
+    violation: str = ""
     trace: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """Return the finding as numbered lines, for people."""
         size = f"{self.states:,} states, {self.steps:,} steps"
-        if not self.trouble:
+        if not self.violation:
             return f"nothing found in {size}"
         lines = [f"{number:3}. {says}" for number, says in enumerate(self.trace, 1)]
-        return "\n".join([f"{self.trouble}, found after {size}:", *lines])
+        return "\n".join([f"{self.violation}, found after {size}:", *lines])
 
 
 class _Search(Generic[State]):
@@ -89,21 +89,21 @@ class _Search(Generic[State]):
             self.found.append(step.after)
             self.come_from.append((number, step.says))
             self.before.append([])
-        if not step.is_weather:
+        if not step.is_disruption:
             self.before[after].append(number)
         return is_new
 
-    def report(self, trouble: str = "", number: int = 0) -> Report:
+    def report(self, violation: str = "", number: int = 0) -> Report:
         """Return what was found, with the shortest way to a state."""
         trace: list[str] = []
-        while trouble and number > 0:
+        while violation and number > 0:
             number, says = self.come_from[number]
             trace.append(says)
-        return Report(states=len(self.found), steps=self.steps, trouble=trouble, trace=tuple(reversed(trace)))
+        return Report(states=len(self.found), steps=self.steps, violation=violation, trace=tuple(reversed(trace)))
 
 
 def check(model: Model[State]) -> Report:
-    """Visit every reachable state of a model, and report the first trouble on the shortest way to it.
+    """Visit every reachable state of a model, and report the first violation on the shortest way to it.
 
     Raises:
         AssertionError: There are more than ``STATES_MAX`` states.
@@ -113,25 +113,25 @@ def check(model: Model[State]) -> Report:
     number = 0
     while number < len(search.found):
         state = search.found[number]
-        if trouble := model.wrong(state) or _visit(model, state, search, number):
-            return search.report(trouble, number)
+        if violation := model.violation(state) or _visit(model, state, search, number):
+            return search.report(violation, number)
         if model.is_done(state):
             done.append(number)
         number += 1
         assert number <= STATES_MAX, f"more than {STATES_MAX:,} states"
-    return _lost_for_good(search, done)
+    return _way_to_the_end(search, done)
 
 
 def _visit(model: Model[State], state: State, search: _Search[State], number: int) -> str:
-    """Take every step of a state; return ``stuck`` if none is the protocol's own and not everything is done."""
+    """Take every step of a state; return ``deadlock`` if none is the protocol's own and not everything is done."""
     is_moving = False
     for step in model.steps(state):
         search.meet(number, step)
-        is_moving |= not step.is_weather
-    return "" if is_moving or model.is_done(state) else "stuck"
+        is_moving |= not step.is_disruption
+    return "" if is_moving or model.is_done(state) else "deadlock"
 
 
-def _lost_for_good(search: _Search[State], done: list[int]) -> Report:
+def _way_to_the_end(search: _Search[State], done: list[int]) -> Report:
     """Go backwards from the states where everything is done; report the first state that this does not meet."""
     can_end = bytearray(len(search.found))
     waiting = list(done)
@@ -141,4 +141,4 @@ def _lost_for_good(search: _Search[State], done: list[int]) -> Report:
             can_end[number] = 1
             waiting.extend(search.before[number])
     missing = can_end.find(0)
-    return search.report() if missing < 0 else search.report("lost for good", missing)
+    return search.report() if missing < 0 else search.report("no way to the end", missing)

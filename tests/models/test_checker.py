@@ -1,4 +1,4 @@
-"""The checker finds each kind of trouble, on the shortest way, in a game that everybody can play in his head."""
+"""The checker finds each kind of violation, on the shortest way, in a game that everybody can play in his head."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Walk:
         elif place != self.wall:
             yield from (Step(f"walk to {place + move}", place + move) for move in self.moves if place + move <= 9)
         if place == self.gust:
-            yield Step("fly to 9", 9, is_weather=True)
+            yield Step("fly to 9", 9, is_disruption=True)
 
-    def wrong(self, place: int) -> str:
+    def violation(self, place: int) -> str:
         return "fell" if place == self.cliff else ""
 
     def is_done(self, place: int) -> bool:
@@ -43,23 +43,23 @@ def test_nothing_is_found_where_nothing_is_wrong_and_every_state_is_counted() ->
 def test_the_way_into_a_wrong_state_is_the_shortest() -> None:
     report = check(Walk(cliff=4))
 
-    assert (report.trouble, report.trace) == ("fell", ("walk to 2", "walk to 4"))
+    assert (report.violation, report.trace) == ("fell", ("walk to 2", "walk to 4"))
 
 
-def test_a_state_without_a_step_is_stuck_unless_all_is_done() -> None:
+def test_a_state_without_a_step_is_a_deadlock_unless_all_is_done() -> None:
     report = check(Walk(wall=3))
 
-    assert (report.trouble, report.trace) == ("stuck", ("walk to 1", "walk to 3"))
+    assert (report.violation, report.trace) == ("deadlock", ("walk to 1", "walk to 3"))
 
 
-def test_weather_does_not_count_as_a_way_out() -> None:
-    assert check(Walk(wall=3, gust=3)).trouble == "stuck"
+def test_a_disruption_does_not_count_as_a_way_out() -> None:
+    assert check(Walk(wall=3, gust=3)).violation == "deadlock"
 
 
-def test_walking_in_circles_for_ever_is_lost_for_good() -> None:
+def test_walking_in_circles_for_ever_has_no_way_to_the_end() -> None:
     report = check(Walk(moves=(1, 3), swamp=frozenset({5, 6})))
 
-    assert (report.trouble, report.trace) == ("lost for good", ("walk to 3", "walk to 6"))
+    assert (report.violation, report.trace) == ("no way to the end", ("walk to 3", "walk to 6"))
 
 
 def test_a_report_reads_as_numbered_steps() -> None:

@@ -1,11 +1,11 @@
-"""The scenarios in which answering again is checked, and the flaws that they must show."""
+"""The scenarios in which answering again is checked, and the mutations that they must show."""
 
 from __future__ import annotations
 
 from functools import partial
 
 from tests.models.answering.world import Answering, Record, Scenario
-from tests.models.catalogue import Catalogue, Flaw
+from tests.models.catalogue import Catalogue, Mutation
 from tests.models.checker import Report, check
 
 
@@ -15,7 +15,7 @@ def of_partner(*records: Record) -> tuple[Record, ...]:
 
 
 def command(name: str, generation: int = 1) -> Record:
-    """Return a command; the same name again is a repetition."""
+    """Return a command; the same name again is a duplicate."""
     return Record("command", name, generation)
 
 
@@ -24,9 +24,9 @@ def check_answering(scenario: Scenario, *without: str) -> Report:
     return check(Answering(scenario, frozenset(without)))
 
 
-def flaw(name: str, says: str, scenario: Scenario) -> tuple[str, Flaw]:
-    """Return a flaw by its name, which is the switch that makes it."""
-    return name, Flaw(says=says, check=partial(check_answering, scenario, name))
+def mutation(name: str, says: str, scenario: Scenario) -> tuple[str, Mutation]:
+    """Return a mutation by its name, which is the switch that makes it."""
+    return name, Mutation(says=says, check=partial(check_answering, scenario, name))
 
 
 ARRIVES = Record("hand-off", generation=1, ids=("a",))
@@ -43,7 +43,7 @@ COMES_BACK = Scenario(
 )
 
 
-def weather(scenario: Scenario, *, neighbours: int = 0, redeliveries: int = 0, ticks: int = 0) -> Scenario:
+def disrupted(scenario: Scenario, *, neighbours: int = 0, redeliveries: int = 0, ticks: int = 0) -> Scenario:
     """Return a scenario in which other records come between."""
     return Scenario(
         partner=scenario.partner,
@@ -55,27 +55,27 @@ def weather(scenario: Scenario, *, neighbours: int = 0, redeliveries: int = 0, t
 
 
 SCENARIOS = {
-    "a partner comes": weather(COMES, neighbours=2, redeliveries=1),
-    "a partner comes while the window passes": weather(COMES, neighbours=1, ticks=1),
-    "a partner comes and goes": weather(GOES, neighbours=1, redeliveries=1),
-    "a partner leaves as soon as he has come": weather(LEAVES_AT_ONCE, neighbours=1, redeliveries=1, ticks=1),
-    "a partner comes, goes and comes back": weather(COMES_BACK, redeliveries=1),
-    "a partner comes, goes and comes back while the window passes": weather(COMES_BACK, ticks=1),
+    "a partner comes": disrupted(COMES, neighbours=2, redeliveries=1),
+    "a partner comes while the window passes": disrupted(COMES, neighbours=1, ticks=1),
+    "a partner comes and goes": disrupted(GOES, neighbours=1, redeliveries=1),
+    "a partner leaves as soon as he has come": disrupted(LEAVES_AT_ONCE, neighbours=1, redeliveries=1, ticks=1),
+    "a partner comes, goes and comes back": disrupted(COMES_BACK, redeliveries=1),
+    "a partner comes, goes and comes back while the window passes": disrupted(COMES_BACK, ticks=1),
 }  # fmt: skip
 
-FLAWS = dict([
-    flaw("L4 parked", "a parked row is deleted as soon as it is released", COMES),
-    flaw("L4 generation", "whether a record was parked is told from the generation of now", COMES),
-    flaw("L10 border", "source positions are kept for D only", COMES),
-    flaw("M5 offset", "a released record is answered under its own offset", weather(COMES, neighbours=1)),
-    flaw("M5 index", "what one record releases has one id", COMES),
-    flaw("M5 time again", "a released record is answered again as of its parking", weather(COMES, ticks=1)),
-    flaw("P3 alone", "any record may release a seal, behind others", LEAVES_AT_ONCE),
-    flaw("P3 position", "a hand-off is sent while results before it are not committed", GOES),
+MUTATIONS = dict([
+    mutation("L4 parked", "a parked row is deleted as soon as it is unparked", COMES),
+    mutation("L4 generation", "whether a record was parked is told from the generation of now", COMES),
+    mutation("L10 border", "source positions are kept for D only", COMES),
+    mutation("M5 offset", "an unparked record is answered under its own offset", disrupted(COMES, neighbours=1)),
+    mutation("M5 index", "what one record unparks has one id", COMES),
+    mutation("M5 time again", "an unparked record is answered again as of its parking", disrupted(COMES, ticks=1)),
+    mutation("P3 alone", "any record may unpark a seal, behind others", LEAVES_AT_ONCE),
+    mutation("P3 position", "a hand-off is sent while results before it are not committed", GOES),
 ])  # fmt: skip
 
 ANSWERING = Catalogue(
-    sound={name: partial(check_answering, scenario) for name, scenario in SCENARIOS.items()},
-    flaws=FLAWS,
-    spare={},
+    scenarios={name: partial(check_answering, scenario) for name, scenario in SCENARIOS.items()},
+    mutations=MUTATIONS,
+    redundant={},
 )

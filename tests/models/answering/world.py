@@ -1,10 +1,10 @@
 """Answering again while a partner comes and goes: what a lane's next owner answers equals what the last one did.
 
 Whatever a lane decided in [P, D) was perhaps not published. After a crash its next owner answers it again, from the
-database and the log (L4). Records that left a journal row are easy: the row has the bytes. A repetition leaves none,
+database and the log (L4). Records that left a journal row are easy: the row has the bytes. A duplicate leaves none,
 nor does a record that was parked (M1), and a parked record is answered later, under the offset of the record that
-releases it (M5). This model is one lane, the partner's records in their order, and the service's own between them. In
-every state it answers [P, D) again and compares that with what was answered at first: so it dies in every state.
+unparks it (M5). This model is one lane, the partner's records in their order, and the service's own between them. In
+every state it answers [P, D) again and compares that with what was answered at first: so it crashes in every state.
 
 What is left out, and why that is safe:
 
@@ -29,8 +29,8 @@ from tests.models.checker import Step
 
 # Lane time from which the ids of the model are older than the window.
 WINDOW = 1
-# How many parked records one record releases, at most.
-RELEASES_MAX = 2
+# How many parked records one record unparks, at most.
+UNPARKED_MAX = 2
 
 Kind = Literal["command", "move out", "hand-off", "installed", "tick", "neighbour"]
 
@@ -47,11 +47,11 @@ class Record(NamedTuple):
 
 
 class Parked(NamedTuple):
-    """A row of ``parked``: the record, where it was parked, and the record that has released it."""
+    """A row of ``parked``: the record, where it was parked, and the record that has unparked it."""
 
     record: Record
     at: int
-    released: int = -1
+    unparked: int = -1
     place: int = -1
 
 
@@ -93,7 +93,7 @@ class Lane(NamedTuple):
 
 
 class State(NamedTuple):
-    """The lane, what is still to come, and how much of the weather."""
+    """The lane, what is still to come, and how many disruptions."""
 
     lane: Lane
     partner: tuple[Record, ...]
@@ -101,7 +101,7 @@ class State(NamedTuple):
     neighbours: int
     redeliveries: int
     ticks: int
-    wrong: str = ""
+    violation: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,19 +141,19 @@ class Answering:
             yield self._comes(state._replace(partner=state.partner[1:]), state.partner[0])
         if state.service and self._may_come(lane, state.service[0]):
             yield self._comes(state._replace(service=state.service[1:]), state.service[0])
-        if _is_releasable(lane):
+        if _can_unpark(lane):
             yield self._comes(state, Record("tick", now=lane.now))
-        yield from self._weather(state)
+        yield from self._disruptions(state)
         if lane.p < lane.d:
             yield Step(f"P moves on to {lane.p + 1}", state._replace(lane=_published(lane)))
         kept = tuple(each for each in lane.parked if not self._is_done_with(lane, each))
         if kept != lane.parked:
-            yield Step("released rows are deleted", state._replace(lane=lane._replace(parked=kept)))
+            yield Step("unparked rows are deleted", state._replace(lane=lane._replace(parked=kept)))
 
-    def wrong(self, state: State) -> str:
+    def violation(self, state: State) -> str:
         """Return how answering again differs, empty if it does not."""
-        if state.wrong:
-            return state.wrong
+        if state.violation:
+            return state.violation
         again = answers_again(state.lane, self._without)
         for first, second in zip(state.lane.answered, again, strict=True):
             if first != second:
@@ -172,32 +172,32 @@ class Answering:
         is_published = lane.p >= lane.sealed_at or "P3 position" in self._without
         return lane.generation == record.generation and lane.sealed_at >= 0 and is_published
 
-    def _weather(self, state: State) -> Iterator[Step[State]]:
+    def _disruptions(self, state: State) -> Iterator[Step[State]]:
         lane = state.lane
         if state.neighbours:
             name = f"n{state.neighbours}"
             after = state._replace(neighbours=state.neighbours - 1)
-            yield self._comes(after, Record("neighbour", name), is_weather=True)
+            yield self._comes(after, Record("neighbour", name), is_disruption=True)
         if state.redeliveries:
             after = state._replace(redeliveries=state.redeliveries - 1)
             for record in self._scenario.partner[: lane.met + 1]:
-                yield self._comes(after, record, is_weather=True)
+                yield self._comes(after, record, is_disruption=True)
         if state.ticks:
             after = state._replace(ticks=state.ticks - 1)
-            yield self._comes(after, Record("tick", now=lane.now + 1), is_weather=True)
+            yield self._comes(after, Record("tick", now=lane.now + 1), is_disruption=True)
 
     def _is_done_with(self, lane: Lane, parked: Parked) -> bool:
-        """Say whether a parked row is not needed any more: P is past its release (L4)."""
-        return 0 <= parked.released < (lane.d if "L4 parked" in self._without else lane.p)
+        """Say whether a parked row is not needed any more: P is past where it was unparked (L4)."""
+        return 0 <= parked.unparked < (lane.d if "L4 parked" in self._without else lane.p)
 
     # ------------------------------------------------------------------ deciding
 
-    def _comes(self, state: State, record: Record, *, is_weather: bool = False) -> Step[State]:
+    def _comes(self, state: State, record: Record, *, is_disruption: bool = False) -> Step[State]:
         lane = state.lane
         deciding = _Deciding(lane, record, self._without)
-        after = deciding.end()
         says = f"offset {lane.d}: {record.kind} {record.name}".rstrip()
-        return Step(f"{says}: {_said(deciding.out)}", state._replace(lane=after, wrong=deciding.wrong), is_weather)
+        after = state._replace(lane=deciding.end(), violation=deciding.violation)
+        return Step(f"{says}: {_said(deciding.out)}", after, is_disruption)
 
 
 class _Deciding:
@@ -206,13 +206,13 @@ class _Deciding:
     def __init__(self, lane: Lane, record: Record, without: frozenset[str]) -> None:
         self.lane = lane._replace(now=max(lane.now, record.now))
         self.out: tuple[Output, ...] = ()
-        self.wrong = ""
+        self.violation = ""
         self._record = record
         self._offset = lane.d
         self._place = 0
         self._without = without
         self._take(record)
-        self._release()
+        self._unpark()
 
     def end(self) -> Lane:
         """Return the lane after the record."""
@@ -237,33 +237,33 @@ class _Deciding:
 
     def _meet(self, record: Record) -> None:
         lane = self.lane
-        is_first = not any(each.released < 0 for each in lane.parked)
+        is_first = not any(each.unparked < 0 for each in lane.parked)
         if lane.is_owner and is_first and record.generation == lane.generation:
             self._decide(record)
         else:
             self.lane = lane._replace(parked=(*lane.parked, Parked(record=record, at=self._offset)))
 
-    def _release(self) -> None:
-        """Release what is parked, in order, a little; a seal is alone in its record, which is a TICK (P3).
+    def _unpark(self) -> None:
+        """Unpark what is parked, in order, a little; a seal is alone in its record, which is a TICK (P3).
 
         Index 0 is the record's own, whether it has an answer or not.
         """
         self._place = 1
-        for _ in range(RELEASES_MAX):
-            waiting = [each for each in self.lane.parked if each.released < 0]
-            if not _is_releasable(self.lane) or waiting[0].at == self._offset:
+        for _ in range(UNPARKED_MAX):
+            waiting = [each for each in self.lane.parked if each.unparked < 0]
+            if not _can_unpark(self.lane) or waiting[0].at == self._offset:
                 return
             is_seal = waiting[0].record.kind == "move out"
             is_alone = self._record.kind == "tick" and not self.out
             if is_seal and not is_alone and "P3 alone" not in self._without:
                 return
-            self._release_one(waiting[0])
+            self._unpark_one(waiting[0])
             if is_seal:
                 return
 
-    def _release_one(self, parked: Parked) -> None:
-        released = parked._replace(released=self._offset, place=self._place)
-        rows = tuple(released if each == parked else each for each in self.lane.parked)
+    def _unpark_one(self, parked: Parked) -> None:
+        unparked = parked._replace(unparked=self._offset, place=self._place)
+        rows = tuple(unparked if each == parked else each for each in self.lane.parked)
         self.lane = self.lane._replace(parked=rows)
         offset = self._offset
         self._offset = parked.at if "M5 offset" in self._without else offset
@@ -275,11 +275,11 @@ class _Deciding:
         if record.kind == "move out":
             sealed = lane._replace(is_owner=False, generation=record.generation + 1, sealed_at=self._offset)
             if self.out:
-                self.wrong = f"offset {self._offset} has results before its seal"
+                self.violation = f"offset {self._offset} has results before its seal"
             self.lane = sealed
             self._writes(f"seal {record.generation + 1}", "sealed")
             return
-        known = _repetition(lane, record.name, lane.now, (self._offset, self._place))
+        known = _duplicate(lane, record.name, lane.now, (self._offset, self._place))
         if known:
             self._answers(record.name, known)
         else:
@@ -293,19 +293,21 @@ class _Deciding:
     def _answers(self, name: str, says: str) -> None:
         output = Output(self._offset, self._place, name, says)
         if (output.offset, output.place) <= self.lane.last_id:
-            self.wrong = f"the result of {name} at {output[:2]} comes after {self.lane.last_id}: a consumer drops it"
+            self.violation = (
+                f"the result of {name} at {output[:2]} comes after {self.lane.last_id}: a consumer drops it"
+            )
         self.lane = self.lane._replace(last_id=(output.offset, output.place))
         self.out = (*self.out, output)
         self._place += "M5 index" not in self._without
 
 
-def _is_releasable(lane: Lane) -> bool:
-    """Say whether the first that is parked may be released: the partner is here, at its generation."""
-    first = next((each.record for each in lane.parked if each.released < 0), None)
+def _can_unpark(lane: Lane) -> bool:
+    """Say whether the first that is parked may be unparked: the partner is here, at its generation."""
+    first = next((each.record for each in lane.parked if each.unparked < 0), None)
     return first is not None and lane.is_owner and first.generation == lane.generation
 
 
-def _repetition(lane: Lane, name: str, now: int, at: tuple[int, int]) -> str:
+def _duplicate(lane: Lane, name: str, now: int, at: tuple[int, int]) -> str:
     """Return what a command without a row is told, empty if nothing is known of its id at this place."""
     if now >= WINDOW:
         return "too old"
@@ -338,7 +340,7 @@ def answers_again(lane: Lane, without: frozenset[str]) -> list[tuple[Output, ...
         now = max(now, record.now)
         out = () if 0 <= record.source <= met else _itself(lane, record, offset, now, without)
         met = max(met, record.source)
-        again.append((*out, *_released(lane, offset, now, without)))
+        again.append((*out, *_unparked(lane, offset, now, without)))
     return again
 
 
@@ -351,24 +353,24 @@ def _itself(lane: Lane, record: Record, offset: int, now: int, without: frozense
     return () if was_parked else _at(lane, record, (offset, 0), now)
 
 
-def _released(lane: Lane, offset: int, now: int, without: frozenset[str]) -> list[Output]:
-    """Answer what a record has released, in its order, as of that record's time."""
-    released = [each for each in lane.parked if each.released == offset]
+def _unparked(lane: Lane, offset: int, now: int, without: frozenset[str]) -> list[Output]:
+    """Answer what a record has unparked, in its order, as of that record's time."""
+    unparked = [each for each in lane.parked if each.unparked == offset]
     out: list[Output] = []
-    for each in sorted(released, key=lambda parked: parked.place):
+    for each in sorted(unparked, key=lambda parked: parked.place):
         was = each.record.now if "M5 time again" in without else now
         out += _at(lane, each.record, (offset, each.place), was)
     return out
 
 
 def _at(lane: Lane, record: Record, at: tuple[int, int], now: int) -> tuple[Output, ...]:
-    """Return the answer at a place: the journal row's, or that of a repetition."""
+    """Return the answer at a place: the journal row's, or that of a duplicate."""
     for row in lane.journal:
         if (row.offset, row.place) == at:
             return (Output(*at, row.name, _SAYS.get(row.name.partition(" ")[0], "accepted")),)
     if record.kind != "command":
         return ()
-    return (Output(*at, record.name, _repetition(lane, record.name, now, at) or "no journal row"),)
+    return (Output(*at, record.name, _duplicate(lane, record.name, now, at) or "no journal row"),)
 
 
 _SAYS = {"install": "installed", "seal": "sealed"}

@@ -1,17 +1,17 @@
-"""The scenarios in which moves are checked, and the flaws that they must show."""
+"""The scenarios in which moves are checked, and the mutations that they must show."""
 
 from __future__ import annotations
 
 from functools import partial
 
-from tests.models.catalogue import Catalogue, Flaw
+from tests.models.catalogue import Catalogue, Mutation
 from tests.models.checker import Report, check
-from tests.models.moves.values import Weather, Wish
+from tests.models.moves.values import Disruptions, Wish
 from tests.models.moves.world import Moves, Scenario
 
 
 def pay(name: str) -> Wish:
-    """Return a payment; the same name again is a partner's repetition."""
+    """Return a payment; the same name again is a duplicate."""
     return Wish("pay", name)
 
 
@@ -25,14 +25,14 @@ def refund(name: str, of: str) -> Wish:
     return Wish("refund", name, of=of)
 
 
-def story(*ingress: Wish, shards: int = 2, parts: int = 1, **weather: int) -> Scenario:
-    """Return a scenario by the partner's records and by how often each kind of weather comes."""
-    return Scenario(ingress=ingress, shards=shards, parts=parts, weather=Weather(**weather))
+def story(*ingress: Wish, shards: int = 2, parts: int = 1, **disruptions: int) -> Scenario:
+    """Return a scenario by the partner's records and by how often each kind of disruption comes."""
+    return Scenario(ingress=ingress, shards=shards, parts=parts, disruptions=Disruptions(**disruptions))
 
 
-def flaw(name: str, says: str, scenario: Scenario, also: str = "") -> tuple[str, Flaw]:
-    """Return a flaw by its name, which is the switch that makes it; ``also`` is one that it needs besides."""
-    return name, Flaw(says=says, check=partial(check_moves, scenario, name, also))
+def mutation(name: str, says: str, scenario: Scenario, also: str = "") -> tuple[str, Mutation]:
+    """Return a mutation by its name, which is the switch that makes it; ``also`` is one that it needs besides."""
+    return name, Mutation(says=says, check=partial(check_moves, scenario, name, also))
 
 
 def check_moves(scenario: Scenario, *without: str) -> Report:
@@ -51,17 +51,17 @@ THERE_AND_BACK = (*THERE, BACK, pay("c"))
 REFUND = (pay("a"), OVER, refund("r", of="a"))
 
 SCENARIOS = {
-    "a move, router and publish stage die": story(*THERE, parts=2, router_crashes=1, publisher_crashes=1),
+    "a move, router and publish stage crash": story(*THERE, parts=2, router_crashes=1, publisher_crashes=1),
     "a move, and a router that does not know it was replaced": story(*THERE, takeovers=1),
-    "there and back, the router dies": story(OVER, pay("a"), BACK, router_crashes=1),
+    "there and back, the router crashes": story(OVER, pay("a"), BACK, router_crashes=1),
     "there and back, a router that does not know it was replaced": story(OVER, pay("b"), BACK, takeovers=1),
     "there and back, late copies": story(*THERE_AND_BACK, parts=2, late_copies=1),
     "there, back, and there again": story(pay("a"), OVER, BACK, move(1, 2, 3), pay("b"), late_copies=1),
-    "on to a third shard, the router dies": story(OVER, ON, pay("a"), shards=3, router_crashes=1),
+    "on to a third shard, the router crashes": story(OVER, ON, pay("a"), shards=3, router_crashes=1),
     "on to a third shard and home, late copies": story(OVER, ON, move(3, 1, 3), pay("a"), shards=3, late_copies=1),
     "a marker that comes too early": story(BACK, OVER, pay("a"), router_crashes=1),
     "a marker that comes twice": story(OVER, BACK, OVER, router_crashes=1),
-    "a repetition while the window passes": story(pay("a"), OVER, pay("a"), pay("b"), parts=2, ticks=2),
+    "a duplicate while the window passes": story(pay("a"), OVER, pay("a"), pay("b"), parts=2, ticks=2),
     "a hold that expires": story(HOLD, OVER, CAPTURE, BACK, parts=2, ticks=2),
     "refunds of what another shard decided": story(*REFUND, refund("q", of="a"), BACK, parts=2, publisher_crashes=1),
     "a recall that is sent again": story(*REFUND, late_copies=1),
@@ -69,7 +69,7 @@ SCENARIOS = {
     "refunds while the window passes": story(*REFUND, BACK, ticks=2),
 }  # fmt: skip
 
-_DYING_ROUTER = story(*THERE, router_crashes=1)
+_CRASHING_ROUTER = story(*THERE, router_crashes=1)
 _LOSS = story(OVER, pay("a"), router_crashes=1, lost_placements=1)
 _LATE = story(pay("a"), OVER, BACK, pay("b"), late_copies=1)
 _CALM = story(*THERE_AND_BACK)
@@ -77,57 +77,60 @@ _TWO_PARTS = story(pay("a"), OVER, parts=2, late_copies=1)
 # A digest that does not fit keeps the partner parked; without it, he goes on with the money and without his ids.
 _REPEATED_PART = story(pay("a"), OVER, pay("a"), parts=2, late_copies=1)
 _HOURS = story(pay("a"), OVER, pay("a"), parts=2, ticks=2)
+_THERE_AND_BACK_AGAIN = story(OVER, BACK, move(1, 2, 3), late_copies=1)
 
-FLAWS = dict([
-    flaw("R1", "a new router knows only the directory's beginning", _DYING_ROUTER),
-    flaw("R2", "a placement key has one placement, the last", _DYING_ROUTER),
-    flaw("R3", "a marker is judged by who owns the placement key now", SCENARIOS["a marker that comes too early"]),
-    flaw("R3 generation", "a marker need not name the generation it begins", story(OVER, BACK, OVER)),
-    flaw("R5", "a marker whose placement is there is passed over", _DYING_ROUTER),
-    flaw("R6", "an offset is committed before what lies before it has arrived", _DYING_ROUTER),
-    flaw("R6 placements", "neither MOVE_OUT (R4) nor the commit waits for a placement", _DYING_ROUTER, also="R4"),
-    flaw("R8", "a router begins with a directory that has lost a placement", _LOSS),
-    flaw("R8 on the way", "the directory is made again while a MOVE_OUT is on its way", _LOSS),
-    flaw("L10", "a redelivery by the router is decided like any record", _DYING_ROUTER),
-    flaw("L10 parked", "what is parked does not count as met", _DYING_ROUTER),
-    flaw("M1 park", "a record of a generation to come is refused", _CALM),
-    flaw("M1 behind", "the owner decides a record while older ones are parked", story(OVER, pay("a"), pay("b"))),
-    flaw("M1 move out", "MOVE_OUT belongs to the generation that it begins", story(OVER)),
-    flaw("M1 move out waits", "MOVE_OUT is never parked", story(OVER, BACK)),
-    flaw("M2 frozen", "old ids are removed from frozen rows, too", _HOURS),
-    flaw("M4 generation", "a hand-off is installed whatever generation is here", _LATE),
-    flaw("M4 once", "parts are counted, a repeated one too", _TWO_PARTS),
-    flaw("M4 digest", "nor is the digest looked at, where parts are counted", _REPEATED_PART, also="M4 once"),
-    flaw("M4 time", "the target keeps its own lane time", story(pay("a"), OVER, pay("a"), ticks=2)),
-    flaw("M4 version", "the target keeps its own version", story(*THERE)),
-    flaw("M5 order", "the newest of what is parked is released first", story(OVER, pay("a"), pay("b"))),
-    flaw("M5 time", "a parked record is judged by the lane time of its parking", _HOURS),
-    flaw("M6 ids", "the ids of the window stay behind", story(pay("a"), OVER, pay("a"))),
-    flaw("M6 holds", "open holds stay behind", story(HOLD, OVER, CAPTURE)),
-    flaw("M6 refunded", "what was given back already stays behind", story(pay("a"), refund("r", of="a"), OVER)),
-    flaw("M6 open refunds", "refunds that wait for a recall stay behind", story(*REFUND, BACK)),
-    flaw("M7 generation", "any receipt has the frozen rows deleted", story(OVER, BACK, move(1, 2, 3), late_copies=1)),
-    flaw("M7 leftover", "frozen rows are deleted after the partner came back", story(OVER, BACK)),
-    flaw("M9", "a sealed shard expires the holds in its frozen rows", story(HOLD, OVER, ticks=1)),
-    flaw("P2", "a receipt is committed before it is acknowledged", story(OVER, publisher_crashes=1)),
-    flaw("P3", "a hand-off is sent before the results before it", story(*THERE)),
-    flaw("P3 acknowledged", "a hand-off is committed before it is acknowledged", story(OVER, publisher_crashes=1)),
-    flaw("H4 coverage", "the recaller trusts an archive that is behind", story(*REFUND)),
-    flaw("H4 elsewhere", "what another shard decided counts as unknown", story(*REFUND)),
-    flaw("I7", "a recall without its open row is decided", SCENARIOS["a recall that is sent again"]),
-    flaw("W1", "a recall goes straight to the shard that asked for it", story(*REFUND, BACK)),
+MUTATIONS = dict([
+    mutation("R1", "a new router knows only the directory's beginning", _CRASHING_ROUTER),
+    mutation("R2", "a placement key has one placement, the last", _CRASHING_ROUTER),
+    mutation("R3", "a marker is judged by who owns the partner now", SCENARIOS["a marker that comes too early"]),
+    mutation("R3 generation", "a marker need not name the generation it begins", story(OVER, BACK, OVER)),
+    mutation("R5", "a marker whose placement is there is passed over", _CRASHING_ROUTER),
+    mutation("R6", "an offset is committed before what lies before it has arrived", _CRASHING_ROUTER),
+    mutation("R6 placements", "neither MOVE_OUT nor the commit waits for a placement", _CRASHING_ROUTER, also="R4"),
+    mutation("R8", "a router begins with a directory that has lost a placement", _LOSS),
+    mutation("R8 on the way", "the directory is made again while a MOVE_OUT is on its way", _LOSS),
+    mutation("L10", "a redelivery by the router is decided like any record", _CRASHING_ROUTER),
+    mutation("L10 parked", "what is parked does not count as met", _CRASHING_ROUTER),
+    mutation("M1 park", "a record of a generation to come is not taken", _CALM),
+    mutation("M1 behind", "the owner decides a record while older ones are parked", story(OVER, pay("a"), pay("b"))),
+    mutation("M1 move out", "MOVE_OUT belongs to the generation that it begins", story(OVER)),
+    mutation("M1 move out waits", "MOVE_OUT is never parked", story(OVER, BACK)),
+    mutation("M2 frozen", "old ids are removed from frozen rows, too", _HOURS),
+    mutation("M4 generation", "a hand-off is installed whatever generation is here", _LATE),
+    mutation("M4 once", "parts are counted, another copy of one too", _TWO_PARTS),
+    mutation("M4 digest", "nor is the digest looked at, where parts are counted", _REPEATED_PART, also="M4 once"),
+    mutation("M4 time", "the target keeps its own lane time", story(pay("a"), OVER, pay("a"), ticks=2)),
+    mutation("M4 version", "the target keeps its own version", story(*THERE)),
+    mutation("M5 order", "the newest of what is parked is unparked first", story(OVER, pay("a"), pay("b"))),
+    mutation("M5 time", "a parked record is judged by the lane time of its parking", _HOURS),
+    mutation("M6 ids", "the ids of the window stay behind", story(pay("a"), OVER, pay("a"))),
+    mutation("M6 holds", "open holds stay behind", story(HOLD, OVER, CAPTURE)),
+    mutation("M6 refunded", "what was given back already stays behind", story(pay("a"), refund("r", of="a"), OVER)),
+    mutation("M6 open refunds", "refunds that wait for a recall stay behind", story(*REFUND, BACK)),
+    mutation("M7 generation", "any receipt has the frozen rows deleted", _THERE_AND_BACK_AGAIN),
+    mutation("M7 leftover", "frozen rows are deleted after the partner came back", story(OVER, BACK)),
+    mutation("M9", "a sealed shard expires the holds in its frozen rows", story(HOLD, OVER, ticks=1)),
+    mutation("P2", "a receipt is committed before it is acknowledged", story(OVER, publisher_crashes=1)),
+    mutation("P3", "a hand-off is sent before the results before it", story(*THERE)),
+    mutation("P3 acknowledged", "a hand-off is committed before it is acknowledged", story(OVER, publisher_crashes=1)),
+    mutation("H4 coverage", "the recaller trusts an archive that is behind", story(*REFUND)),
+    mutation("H4 elsewhere", "what another shard decided counts as unknown", story(*REFUND)),
+    mutation("I7", "a recall without its open row is decided", SCENARIOS["a recall that is sent again"]),
+    mutation("W1", "a recall goes straight to the shard that asked for it", story(*REFUND, BACK)),
 ])  # fmt: skip
 
 _THERE_AGAIN = story(pay("a"), OVER, BACK, move(1, 2, 3), parts=2, late_copies=1)
+_ROUTER_ON_THE_WAY_BACK = SCENARIOS["there and back, the router crashes"]
+_COPIES_ON_THE_WAY_BACK = SCENARIOS["there and back, late copies"]
 
-SPARE = dict([
-    flaw("R4", "MOVE_OUT goes out while its placement is on the way", SCENARIOS["there and back, the router dies"]),
-    flaw("M3", "a late part is read from whatever rows are there by then", _THERE_AGAIN),
-    flaw("M7 receipt", "frozen rows go once the hand-off is acknowledged", SCENARIOS["there and back, late copies"]),
+REDUNDANT = dict([
+    mutation("R4", "MOVE_OUT goes out while its placement is on the way", _ROUTER_ON_THE_WAY_BACK),
+    mutation("M3", "a late part is read from whatever rows are there by then", _THERE_AGAIN),
+    mutation("M7 receipt", "frozen rows go once the hand-off is acknowledged", _COPIES_ON_THE_WAY_BACK),
 ])  # fmt: skip
 
 MOVES = Catalogue(
-    sound={name: partial(check_moves, scenario) for name, scenario in SCENARIOS.items()},
-    flaws=FLAWS,
-    spare=SPARE,
+    scenarios={name: partial(check_moves, scenario) for name, scenario in SCENARIOS.items()},
+    mutations=MUTATIONS,
+    redundant=REDUNDANT,
 )

@@ -19,21 +19,21 @@ from tests.models.moves.values import (
     Truth,
     Wish,
     name_of,
+    violated,
     with_lane,
-    wronged,
 )
 
 
 def steps(state: State, shard: int, parts: int, without: frozenset[str]) -> Iterator[Step[State]]:
-    """Yield what a lane may do next: take a record of its log, release a parked one, delete frozen rows."""
+    """Yield what a lane may do next: take a record of its log, unpark a parked one, delete frozen rows."""
     lane, name = state.lanes[shard], name_of(shard)
     if lane.log:
         record = lane.log[0]
         after = _takes(with_lane(state, shard, lane._replace(log=lane.log[1:])), shard, record, parts, without)
         yield Step(f"{name} takes {_words(record)}", after)
-    if lane.parked and _may_release(lane, without):
-        after, record = _releases(state, shard, without)
-        yield Step(f"{name} releases {_words(record)}", after)
+    if lane.parked and _may_unpark(lane, without):
+        after, record = _unparks(state, shard, without)
+        yield Step(f"{name} unparks {_words(record)}", after)
     if lane.leftover:
         yield Step(f"{name} deletes frozen rows", with_lane(state, shard, _cleared(lane, without)))
 
@@ -93,16 +93,16 @@ def _generation(record: Record, without: frozenset[str]) -> int:
 
 def _parks(state: State, shard: int, record: Record, without: frozenset[str]) -> State:
     if "M1 park" in without:
-        return wronged(state, f"{_words(record)} is a dead letter")
+        return violated(state, f"{_words(record)} is a dead letter")
     lane = state.lanes[shard]
     return with_lane(state, shard, lane._replace(parked=(*lane.parked, record)))
 
 
 def _judged(state: State, shard: int, record: Record, without: frozenset[str]) -> State:
-    """Decide, refuse or seal: only the owner does, at the record's own generation."""
+    """Decide, answer or seal: only the owner does, at the record's own generation."""
     lane = state.lanes[shard]
     if lane.role != "owner" or _generation(record, without) != lane.generation:
-        return wronged(state, f"{_words(record)} is a dead letter")
+        return violated(state, f"{_words(record)} is a dead letter")
     assert record.wish is not None
     state = _handled(state, record.source)
     match record.kind:
@@ -119,9 +119,9 @@ def _handled(state: State, source: int) -> State:
     """Note in the truth that an ingress record was decided; each is, in ingress order, once."""
     expected = state.truth.handled
     if source < expected:
-        return wronged(state, f"record {source} is decided twice")
+        return violated(state, f"record {source} is decided twice")
     if source > expected:
-        return wronged(state, f"record {source} is decided before {expected}")
+        return violated(state, f"record {source} is decided before {expected}")
     return state._replace(truth=state.truth._replace(handled=expected + 1))
 
 
@@ -136,17 +136,17 @@ def _decides(state: State, shard: int, record: Record, now: int, without: frozen
 
 
 def _journalled(state: State, shard: int, wish: Wish, status: Status) -> State:
-    """Note a decision in the truth, and find out whether it was a wrong one."""
+    """Note a decision in the truth, and whether it breaks an invariant."""
     truth = state.truth
     decided = [name for name, _ in truth.rows.ids]
     if wish.name in decided:
-        return wronged(state, f"command {wish.name} is decided twice")
+        return violated(state, f"command {wish.name} is decided twice")
     if status == "unknown original":
-        return wronged(state, f"{wish.name}: the original is there, and the answer is that it is unknown")
+        return violated(state, f"{wish.name}: the original is there, and the answer is that it is unknown")
     lane = state.lanes[shard]
     lane = lane._replace(version=lane.version + 1)
     if lane.version <= truth.version:
-        return wronged(state, f"{wish.name}: version {lane.version} comes after {truth.version}")
+        return violated(state, f"{wish.name}: version {lane.version} comes after {truth.version}")
     ids = (*truth.rows.ids, (wish.name, shard))
     truth = truth._replace(rows=lane.rows._replace(ids=ids), version=lane.version)
     return with_lane(state._replace(truth=truth), shard, lane)
@@ -165,7 +165,7 @@ def _expires(state: State, shard: int, record: Record, without: frozenset[str]) 
     if not is_ours or record.wish.of not in lane.rows.holds or lane.now < ledger.EXPIRY:
         return state
     if lane.role != "owner":
-        return wronged(state, f"hold {record.wish.of} is expired by a shard that does not own it")
+        return violated(state, f"hold {record.wish.of} is expired by a shard that does not own it")
     state = with_lane(state, shard, lane._replace(rows=ledger.expire(lane.rows, record.wish.of)))
     state = _journalled(state, shard, record.wish, "accepted")
     return _answers(state, shard, Answer(-1, record.wish.name, "accepted"))
@@ -178,7 +178,7 @@ def _takes_recall(state: State, shard: int, record: Record, without: frozenset[s
     return _decides(state, shard, record, lane.now, without) if is_ours else state
 
 
-# ---------------------------------------------------------------------- sealing, installing, releasing
+# ---------------------------------------------------------------------- sealing, installing, unparking
 
 
 def _seals(state: State, shard: int, record: Record) -> State:
@@ -229,11 +229,11 @@ def _installed(lane: Lane, record: Record, rows: Rows, without: frozenset[str]) 
     )
 
 
-def _may_release(lane: Lane, without: frozenset[str]) -> bool:
+def _may_unpark(lane: Lane, without: frozenset[str]) -> bool:
     return lane.role == "owner" and _generation(lane.parked[0], without) <= lane.generation
 
 
-def _releases(state: State, shard: int, without: frozenset[str]) -> tuple[State, Record]:
+def _unparks(state: State, shard: int, without: frozenset[str]) -> tuple[State, Record]:
     """Judge the first of what was parked, as of now (M5)."""
     lane = state.lanes[shard]
     place = -1 if "M5 order" in without else 0

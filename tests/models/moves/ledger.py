@@ -88,7 +88,7 @@ def part_of(rows: Rows, part: int, parts: int, without: frozenset[str]) -> Rows:
 
 
 def _without_tables(rows: Rows, without: frozenset[str]) -> Rows:
-    """Return the rows without the tables that a flaw forgets in the hand-off (M6)."""
+    """Return the rows without the tables that a mutation forgets in the hand-off (M6)."""
     return Rows(
         sequence=rows.sequence,
         holds=() if "M6 holds" in without else rows.holds,

@@ -16,8 +16,8 @@ from tests.models.moves.values import (
     State,
     appended,
     name_of,
+    violated,
     with_lane,
-    wronged,
 )
 
 
@@ -29,29 +29,29 @@ def steps(state: State, shard: int, parts: int, without: frozenset[str]) -> Iter
             yield _published(state, shard, place, parts, without)
 
 
-def weather(state: State, shard: int, without: frozenset[str]) -> Iterator[Step[State]]:
+def disruptions(state: State, shard: int, without: frozenset[str]) -> Iterator[Step[State]]:
     """Yield a crash in the middle of a hand-off: whatever was not committed begins anew."""
-    lane, left = state.lanes[shard], state.weather
+    lane, left = state.lanes[shard], state.disruptions
     if not left.publisher_crashes or not lane.outbox:
         return
-    less = state._replace(weather=left._replace(publisher_crashes=left.publisher_crashes - 1))
+    less = state._replace(disruptions=left._replace(publisher_crashes=left.publisher_crashes - 1))
     head = lane.outbox[0]
     is_committed = (isinstance(head, Seal) and "P3 acknowledged" in without) or (
         isinstance(head, Receipt) and "P2" in without
     )
     if is_committed:
         yield Step(
-            f"{name_of(shard)} dies", with_lane(less, shard, lane._replace(outbox=lane.outbox[1:], sent=0)), True
+            f"{name_of(shard)} crashes", with_lane(less, shard, lane._replace(outbox=lane.outbox[1:], sent=0)), True
         )
     elif lane.sent:
-        yield Step(f"{name_of(shard)} dies", with_lane(less, shard, lane._replace(sent=0)), True)
+        yield Step(f"{name_of(shard)} crashes", with_lane(less, shard, lane._replace(sent=0)), True)
 
 
 def late_copies(state: State, parts: int, without: frozenset[str]) -> Iterator[Step[State]]:
-    """Yield each repeat of a hand-off or a receipt, by an owner of before that stood still."""
-    left = state.weather
+    """Yield that a hand-off or a receipt is sent again, by a zombie owner."""
+    left = state.disruptions
     if left.late_copies:
-        less = state._replace(weather=left._replace(late_copies=left.late_copies - 1))
+        less = state._replace(disruptions=left._replace(late_copies=left.late_copies - 1))
         for shard, sent in state.sent:
             record = _read_late(state, sent, parts) if "M3" in without else sent
             says = f"a late copy of {record.kind} part {record.part} of generation {record.generation}"
@@ -90,7 +90,7 @@ def _past_hand_off(lane: Lane, seal: Seal, without: frozenset[str]) -> Lane:
 
 
 def _sends_part(state: State, shard: int, seal: Seal, parts: int, without: frozenset[str]) -> Step[State]:
-    """Send the next part, read from the frozen rows: the same on every repeat (M3)."""
+    """Send the next part, read from the frozen rows: the same however often (M3)."""
     lane = state.lanes[shard]
     record = Record(
         "hand-off",
@@ -109,7 +109,7 @@ def _sends_part(state: State, shard: int, seal: Seal, parts: int, without: froze
 def _sent(state: State, shard: int, record: Record) -> State:
     """Append a record by the idempotent producer, and keep it for late copies if any may come."""
     state = appended(state, shard, record)
-    if not state.weather.late_copies or (shard, record) in state.sent:
+    if not state.disruptions.late_copies or (shard, record) in state.sent:
         return state
     return state._replace(sent=tuple(sorted((*state.sent, (shard, record)))))
 
@@ -118,7 +118,7 @@ def _noted(state: State, answer: Answer) -> State:
     """Note a result in the truth: the partner sees his results in the order of his commands."""
     truth = state.truth
     if 0 <= answer.source <= truth.published:
-        return wronged(state, f"the result of record {answer.source} comes after that of {truth.published}")
+        return violated(state, f"the result of record {answer.source} comes after that of {truth.published}")
     archive = (*truth.archive, (answer.name, answer.status))
     published = max(truth.published, answer.source)
     return state._replace(truth=truth._replace(published=published, archive=archive))

@@ -31,16 +31,16 @@ def steps(state: State, number: int, without: frozenset[str]) -> Iterator[Step[S
     if router.offset < len(state.ingress) and (not router.writing or "R4" in without):
         after = _read(state, router, without)
         if max(map(len, after.queues)) <= IN_FLIGHT_MAX:
-            yield Step(f"{_who(router)} reads offset {router.offset}", _with(state, number, after), router.is_ghost)
+            yield Step(f"{_who(router)} reads offset {router.offset}", _with(state, number, after), router.is_zombie)
     for shard, queue in enumerate(router.queues):
         if queue:
             yield _delivered(state, number, shard, queue)
 
 
-def weather(state: State, without: frozenset[str]) -> Iterator[Step[State]]:
+def disruptions(state: State, without: frozenset[str]) -> Iterator[Step[State]]:
     """Yield every crash of the router, and every takeover while it stands still and knows nothing of it."""
-    *ghosts, router = state.routers
-    left = state.weather
+    *zombies, router = state.routers
+    left = state.disruptions
     for offset in range(state.floor, _committable(router, without) + 1):
         for view in _views(state.directory, without):
             fresh = Router(
@@ -53,20 +53,22 @@ def weather(state: State, without: frozenset[str]) -> Iterator[Step[State]]:
             after = state._replace(floor=offset)
             if left.router_crashes and fresh != router:
                 less = left._replace(router_crashes=left.router_crashes - 1)
-                yield Step(f"the router dies; {says}", after._replace(routers=(*ghosts, fresh), weather=less), True)
+                yield Step(
+                    f"the router crashes; {says}", after._replace(routers=(*zombies, fresh), disruptions=less), True
+                )
             if left.takeovers:
                 less = left._replace(takeovers=left.takeovers - 1)
-                old = router._replace(is_ghost=True)
-                routers = (*ghosts, old, fresh)
-                yield Step(f"the router stands still; {says}", after._replace(routers=routers, weather=less), True)
+                old = router._replace(is_zombie=True)
+                routers = (*zombies, old, fresh)
+                yield Step(f"the router stands still; {says}", after._replace(routers=routers, disruptions=less), True)
 
 
 def losses(state: State) -> Iterator[Step[State]]:
     """Yield that the directory's topic loses its last record, as it may when a broker without it takes over."""
-    left = state.weather
+    left = state.disruptions
     if left.lost_placements and len(state.directory) > 1:
         less = left._replace(lost_placements=left.lost_placements - 1)
-        after = state._replace(directory=state.directory[:-1], weather=less)
+        after = state._replace(directory=state.directory[:-1], disruptions=less)
         yield Step(f"the directory loses generation {state.directory[-1].generation}", after, True)
 
 
@@ -160,7 +162,7 @@ def _placed(state: State, number: int, placement: Placement, without: frozenset[
     says = f"{_who(router)} has placed generation {placement.generation} on {name_of(placement.shard)}"
     truth = state.truth._replace(placed=_noted(state.truth.placed, placement, frozenset()))
     state = state._replace(directory=_noted(state.directory, placement, without), truth=truth)
-    return Step(says, _with(state, number, after), router.is_ghost)
+    return Step(says, _with(state, number, after), router.is_zombie)
 
 
 def _noted(directory: tuple[Placement, ...], placement: Placement, without: frozenset[str]) -> tuple[Placement, ...]:
@@ -177,7 +179,7 @@ def _delivered(state: State, number: int, shard: int, queue: tuple[Record, ...])
     record = queue[0]
     says = f"{_who(router)} has {record.kind} {record.source} of generation {record.generation} in {name_of(shard)}"
     after = _with(state, number, router._replace(queues=queues))
-    return Step(says, appended(after, shard, record), router.is_ghost)
+    return Step(says, appended(after, shard, record), router.is_zombie)
 
 
 def _with(state: State, number: int, router: Router) -> State:
@@ -185,7 +187,7 @@ def _with(state: State, number: int, router: Router) -> State:
 
 
 def _who(router: Router) -> str:
-    return "the router of before" if router.is_ghost else "the router"
+    return "the zombie router" if router.is_zombie else "the router"
 
 
 def first_router(shards: int) -> Router:

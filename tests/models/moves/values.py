@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-# The home shard, where every placement key is at generation 0; scenarios use two shards or three.
+# The home shard, where every partner is at generation 0; scenarios use two shards or three.
 HOME = 0
 
 WishKind = Literal["pay", "hold", "capture", "refund", "recall", "move"]
@@ -116,11 +116,11 @@ class Router(NamedTuple):
     view: tuple[Placement, ...] = (FIRST,)
     writing: tuple[Placement, ...] = ()  # not acknowledged by the directory yet
     queues: tuple[tuple[Record, ...], ...] = ()  # for each shard, what is not acknowledged yet
-    is_ghost: bool = False  # another has taken its place, and it does not know
+    is_zombie: bool = False  # another has taken its place, and it does not know
     is_refusing: bool = False  # it found the directory shorter than it was, and waits for an operator
 
 
-class Weather(NamedTuple):
+class Disruptions(NamedTuple):
     """How often each thing may still go wrong."""
 
     router_crashes: int = 0
@@ -140,7 +140,7 @@ class Truth(NamedTuple):
     published: int = -1  # source of the last result
     placed: tuple[Placement, ...] = (FIRST,)
     archive: tuple[tuple[str, Status], ...] = ()
-    wrong: str = ""
+    violation: str = ""
 
 
 class State(NamedTuple):
@@ -152,7 +152,7 @@ class State(NamedTuple):
     routers: tuple[Router, ...]
     lanes: tuple[Lane, ...]
     sent: tuple[tuple[int, Record], ...]  # hand-offs and receipts, of which a late copy may come
-    weather: Weather
+    disruptions: Disruptions
     truth: Truth
 
 
@@ -168,9 +168,9 @@ def appended(state: State, shard: int, record: Record) -> State:
     return with_lane(state, shard, lane._replace(log=(*lane.log, record)))
 
 
-def wronged(state: State, wrong: str) -> State:
-    """Return the state with what was done wrong in it, unless something was before."""
-    return state if state.truth.wrong else state._replace(truth=state.truth._replace(wrong=wrong))
+def violated(state: State, violation: str) -> State:
+    """Return the state with the invariant that was broken, unless one was before."""
+    return state if state.truth.violation else state._replace(truth=state.truth._replace(violation=violation))
 
 
 def name_of(shard: int) -> str:

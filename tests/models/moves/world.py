@@ -3,9 +3,10 @@
 The partner's ingress partition is given from the beginning; a router that has not read it yet is as good as a gateway
 that has not written it yet. The router forwards record by record, and what it has sent arrives later, per shard in
 order. Each shard has one lane: its log, its database, its publish stage. What is decided and not published waits in the
-lane's outbox. Everything that can happen between two of these steps does happen in some run: the router dies and begins
-again at any offset it may have committed, or stands still and goes on later beside its successor; a publish stage dies
-between two parts of a hand-off; a part or a receipt comes again later; lane time passes, in each shard by itself.
+lane's outbox. Everything that can happen between two of these steps does happen in some run: the router crashes
+and begins again at any offset it may have committed, or stands still and goes on later beside its successor; a publish
+stage crashes between two parts of a hand-off; a part or a receipt comes again later; lane time passes, in each shard by
+itself.
 
 What is left out, and why that is safe:
 
@@ -38,11 +39,11 @@ from tests.models.moves.values import (
     FIRST,
     HOME,
     OPENING,
+    Disruptions,
     Lane,
     Record,
     State,
     Truth,
-    Weather,
     Wish,
     appended,
     name_of,
@@ -57,7 +58,7 @@ class Scenario:
     ingress: tuple[Wish, ...]
     shards: int = 2
     parts: int = 1
-    weather: Weather = field(default_factory=Weather)
+    disruptions: Disruptions = field(default_factory=Disruptions)
 
 
 class Moves:
@@ -78,31 +79,31 @@ class Moves:
             routers=(router.first_router(shards),),
             lanes=tuple(home if shard == HOME else Lane() for shard in range(shards)),
             sent=(),
-            weather=self._scenario.weather,
+            disruptions=self._scenario.disruptions,
             truth=Truth(),
         )
 
     def steps(self, state: State) -> Iterator[Step[State]]:
-        """Yield every step that any process may take, and every change of the weather."""
+        """Yield every step that any process may take, and every disruption."""
         without, parts = self._without, self._scenario.parts
         for number in range(len(state.routers)):
             yield from router.steps(state, number, without)
-        yield from router.weather(state, without)
+        yield from router.disruptions(state, without)
         yield from router.losses(state)
         yield from publisher.late_copies(state, parts, without)
         yield from self._recalls(state)
         for shard in range(len(state.lanes)):
             yield from lane.steps(state, shard, parts, without)
             yield from publisher.steps(state, shard, parts, without)
-            yield from publisher.weather(state, shard, without)
+            yield from publisher.disruptions(state, shard, without)
             yield from self._ticks(state, shard)
             yield from _asks_for_expiry(state, shard)
 
-    def wrong(self, state: State) -> str:
+    def violation(self, state: State) -> str:
         """Return which invariant the state breaks, empty if none."""
         owners = [each for each in state.lanes if each.role == "owner"]
-        if state.truth.wrong:
-            return state.truth.wrong
+        if state.truth.violation:
+            return state.truth.violation
         if len(owners) > 1:
             return "two shards own the partner"
         if any(not lane.owners_rows_are_true(each, state.truth) for each in owners):
@@ -121,13 +122,13 @@ class Moves:
 
     def _ticks(self, state: State, shard: int) -> Iterator[Step[State]]:
         """Yield that an hour passes in a lane; the expirer's TICK keeps every lane's time moving."""
-        each, left = state.lanes[shard], state.weather
+        each, left = state.lanes[shard], state.disruptions
         if left.ticks and each.now < ledger.WINDOW:
             now = each.now + 1
             is_live = each.role == "owner" or "M2 frozen" in self._without
             rows = ledger.forget(each.rows, now) if is_live else each.rows
             after = with_lane(state, shard, each._replace(now=now, rows=rows))
-            yield Step(f"lane time of {name_of(shard)} is {now}", after, is_weather=True)
+            yield Step(f"lane time of {name_of(shard)} is {now}", after, is_disruption=True)
 
     def _recalls(self, state: State) -> Iterator[Step[State]]:
         """Yield what the recaller may send: it sees an open refund's result, and looks for the original."""
@@ -135,10 +136,10 @@ class Moves:
         for name, status in state.truth.archive:
             if status == "open" and name not in sent:
                 yield from self._recall(state, name)
-            elif status == "open" and state.weather.late_copies and sent.count(name) == 1:
-                less = state.weather._replace(late_copies=state.weather.late_copies - 1)
-                for step in self._recall(state._replace(weather=less), name):
-                    yield step._replace(is_weather=True)
+            elif status == "open" and state.disruptions.late_copies and sent.count(name) == 1:
+                less = state.disruptions._replace(late_copies=state.disruptions.late_copies - 1)
+                for step in self._recall(state._replace(disruptions=less), name):
+                    yield step._replace(is_disruption=True)
 
     def _recall(self, state: State, refund: str) -> Iterator[Step[State]]:
         """Yield the recall: what the archive has before the refund's own result is there (H4)."""

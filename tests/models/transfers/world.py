@@ -1,7 +1,7 @@
 """Transfers between trees, as an explicit-state model: rules T1 to T5, with P2, H5 and M6 where they concern transfers.
 
 Two partners, X and Y, each with a log of his own. A TRANSFER in X's log takes the money, leaves an open row, and sends
-TRANSFER_CREDIT to Y's log. Y credits and sends TRANSFER_COMPLETED to X's log, or refuses and sends TRANSFER_RETURN.
+TRANSFER_CREDIT to Y's log. Y credits and sends TRANSFER_COMPLETED to X's log, or rejects it and sends TRANSFER_RETURN.
 Each of these, a *leg*, goes at least once: a copy of any of them may come at any later time. Both may transfer.
 
 What is left out, and why that is safe:
@@ -9,7 +9,7 @@ What is left out, and why that is safe:
 - *Shards, routers and moves.* The model of moves shows that a partner's records are decided once, in the order of his
   log, on the rows that he has, wherever he lives. So here a partner is a log and his rows. While he moves, he decides
   nothing for a while and his lane time may leap; in the model any partner may rest at any time, and his lane time
-  rises by itself. Rows that a move leaves behind are a flaw (M6).
+  rises by itself. Rows that a move leaves behind are a mutation (M6).
 - *Levels.* A transfer takes from a chain and gives to a chain, each all or nothing: one account stands for either.
 - *Currencies, amounts, signatures* decide nothing here. Every transfer is of 3.
 
@@ -65,7 +65,7 @@ class Truth(NamedTuple):
     credited: tuple[str, ...] = ()
     returned: tuple[str, ...] = ()
     completed: tuple[str, ...] = ()
-    wrong: str = ""
+    violation: str = ""
 
 
 class State(NamedTuple):
@@ -116,7 +116,7 @@ class Transfers:
         )
 
     def steps(self, state: State) -> Iterator[Step[State]]:
-        """Yield every step of either partner's, and every change of the weather."""
+        """Yield every step of either partner's, and every disruption."""
         for side, partner in enumerate(state.partners):
             if partner.wishes:
                 wish, *rest = partner.wishes
@@ -126,17 +126,17 @@ class Transfers:
                 yield self._decided(state, side)
             for place in range(len(partner.outbox) if "P2 order" in self._without else min(1, len(partner.outbox))):
                 yield _sent(state, side, place)
-            yield from self._weather(state, side)
+            yield from self._disruptions(state, side)
         if state.copies:
             for side, leg in state.sent:
                 says = f"a copy of {_words(leg)} comes to {NAMES[side]}"
                 yield Step(says, _appended(state._replace(copies=state.copies - 1), side, _copied(leg)), True)
 
-    def wrong(self, state: State) -> str:
+    def violation(self, state: State) -> str:
         """Return which invariant the state breaks, empty if none."""
         truth = state.truth
-        if truth.wrong:
-            return truth.wrong
+        if truth.violation:
+            return truth.violation
         if any(partner.balance > self._scenario.ceiling for partner in state.partners):
             return "a balance is above the ceiling"
         if any(partner.status == "closed" and partner.balance for partner in state.partners):
@@ -164,7 +164,7 @@ class Transfers:
             return is_open
         return [name for name in is_open if name not in state.truth.credited]
 
-    def _weather(self, state: State, side: int) -> Iterator[Step[State]]:
+    def _disruptions(self, state: State, side: int) -> Iterator[Step[State]]:
         partner = state.partners[side]
         if state.ticks and partner.now < WINDOW:
             after = _with(state._replace(ticks=state.ticks - 1), side, partner._replace(now=WINDOW, ids=()))
@@ -174,7 +174,7 @@ class Transfers:
             yield Step(f"{NAMES[side]} moves to another shard", after, True)
         if "P2" in self._without and partner.outbox:
             after = _with(state, side, partner._replace(outbox=partner.outbox[1:]))
-            yield Step(f"the worker of {NAMES[side]} dies past its commit", after, True)
+            yield Step(f"the worker of {NAMES[side]} crashes past its commit", after, True)
 
     # ------------------------------------------------------------------ deciding
 
@@ -196,7 +196,7 @@ class Transfers:
                 return Step(says, _with(state, side, self._in_status(state.partners[side], record.kind)))
 
     def _takes(self, state: State, side: int, record: Record) -> State:
-        """Decide a TRANSFER at the sender's (T1): a partner's repetition gets an answer and sends nothing."""
+        """Decide a TRANSFER at the sender's (T1): a partner's duplicate gets an answer and sends nothing."""
         partner, name = state.partners[side], record.transfer
         credit = Record("credit", name)
         if partner.now >= WINDOW:
@@ -225,8 +225,8 @@ class Transfers:
             return state
         known = partner if partner.now >= WINDOW else partner._replace(ids=(*partner.ids, leg_id))
         if partner.status != "active" or not self._has_room(partner):
-            refused = partner if "T2 row" in self._without else known
-            return _with(state, side, _answers(refused, "return", name))
+            rejected = partner if "T2 row" in self._without else known
+            return _with(state, side, _answers(rejected, "return", name))
         credited = known._replace(balance=partner.balance + AMOUNT, transit=partner.transit - AMOUNT)
         return _noted(_with(state, side, _answers(credited, "completed", name)), credited=name)
 
@@ -303,7 +303,7 @@ def _sent(state: State, side: int, place: int) -> Step[State]:
 
 
 def _moved(partner: Partner, without: frozenset[str]) -> Partner:
-    """Return a partner after a move: all his rows went with him, but for what a flaw leaves behind (M6)."""
+    """Return a partner after a move: all his rows went with him, but for what a mutation leaves behind (M6)."""
     return partner._replace(
         open_transfers=() if "M6 open transfers" in without else partner.open_transfers,
         ids=() if "M6 ids" in without else partner.ids,
@@ -311,20 +311,20 @@ def _moved(partner: Partner, without: frozenset[str]) -> Partner:
 
 
 def _noted(state: State, *, taken: str = "", credited: str = "", returned: str = "", completed: str = "") -> State:
-    """Note in the truth what became of a transfer, and what is wrong with that."""
+    """Note in the truth what became of a transfer, and which invariant that breaks."""
     truth = state.truth
-    wrong = ""
+    violation = ""
     if credited in truth.credited:
-        wrong = f"transfer {credited} is credited twice"
+        violation = f"transfer {credited} is credited twice"
     elif completed + returned and completed + returned in truth.completed + truth.returned:
-        wrong = f"transfer {completed + returned} ends twice"
+        violation = f"transfer {completed + returned} ends twice"
     elif credited in truth.returned or returned in truth.credited:
-        wrong = f"transfer {credited + returned} is credited and returned"
+        violation = f"transfer {credited + returned} is credited and returned"
     truth = truth._replace(
         taken=truth.taken + (taken,) * bool(taken),
         credited=truth.credited + (credited,) * bool(credited),
         returned=truth.returned + (returned,) * bool(returned),
         completed=truth.completed + (completed,) * bool(completed),
-        wrong=truth.wrong or wrong,
+        violation=truth.violation or violation,
     )
     return state._replace(truth=truth)
