@@ -37,7 +37,7 @@ from processors.ledger.outcomes import Outcome, Reason, Status
 from processors.ledger.rows import Decision
 from processors.ledger.rules import Rules
 from processors.routing.buckets import partition_of
-from processors.stores.rows import BatchWrite, JournalRow, LaneState, NewJournalRow, Progress, TimeTold
+from processors.stores.rows import BatchWrite, JournalRow, LaneState, NewJournalRow, OverriddenTime, Progress
 from processors.wire.admission import Admission
 from processors.wire.dead_letters import KEY_BYTES_MAX, encode_dead_letter
 from processors.wire.positions import GroupPosition
@@ -80,13 +80,13 @@ class UndecidedError(Exception):
 
 
 @dataclass(slots=True)
-class _Batch:
+class _Gathered:
     journal: list[NewJournalRow] = field(default_factory=list)
     out: list[OutRecord] = field(default_factory=list)
     silent: int = 0
     reasons: Counter[Reason] = field(default_factory=Counter)
     rules: dict[int, Rules] = field(default_factory=dict)
-    lane_times: dict[int, TimeTold] = field(default_factory=dict)
+    lane_times: dict[int, OverriddenTime] = field(default_factory=dict)
 
 
 def needs_of(admissions: list[Admission]) -> Keys:
@@ -162,7 +162,7 @@ class Decider:
             UndecidedError: The log is not what it was, H3, or a bug (L11). The book is spoilt then, and nothing may be
             written.
         """
-        batch = _Batch()
+        batch = _Gathered()
         taken = 0
         for admission in admissions:
             if batch.rules:
@@ -212,7 +212,7 @@ class Decider:
             published_time_ms=published[1],
         )
 
-    def _one(self, admission: Admission, batch: _Batch) -> None:
+    def _one(self, admission: Admission, batch: _Gathered) -> None:
         record = admission.record
         release = self.book.rules.release
         meet(self.standing, record, context=self._context, lane_times=self.lane_times, release=release)
@@ -227,7 +227,7 @@ class Decider:
         else:
             self._command(admission, command, batch)
 
-    def _command(self, admission: Admission, command: Command, batch: _Batch) -> None:
+    def _command(self, admission: Admission, command: Command, batch: _Gathered) -> None:
         standing = self.standing
         root, lane_time_ms = admission.root, standing.lane_time_ms
         verdict = decide(self.book, command, root=root, body_hash=admission.body_hash, now_ms=lane_time_ms)
@@ -261,7 +261,7 @@ class Decider:
             if type(command) not in OF_THE_SERVICE:  # no partner could repeat its id (I7)
                 self._remember(row, command_type, verdict)
 
-    def _answer_again(self, admission: Admission, duplicate: Duplicate, batch: _Batch) -> None:
+    def _answer_again(self, admission: Admission, duplicate: Duplicate, batch: _Gathered) -> None:
         """Give the first result's content again, as a new result (I3)."""
         result = encode_duplicate(
             self._context.identity,
@@ -331,12 +331,12 @@ class Decider:
             row.result,
         )
 
-    def _journal(self, batch: _Batch, new: NewJournalRow) -> None:
+    def _journal(self, batch: _Gathered, new: NewJournalRow) -> None:
         batch.journal.append(new)
         self.standing.version_us = new.version_us
         self.standing.digest = chain_digest(self.standing.digest, new.row.result)
 
-    def _control(self, admission: Admission, control: Control, batch: _Batch) -> None:
+    def _control(self, admission: Admission, control: Control, batch: _Gathered) -> None:
         """Apply a control record; a change of rules leaves a row with its bytes (M9), a tick only its time."""
         record = admission.record
         if isinstance(control, SetRules):

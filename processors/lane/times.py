@@ -14,7 +14,7 @@ from typing import Protocol
 from processors.ledger.commands import ControlType, SetLaneTime, SetRules
 from processors.ledger.control import next_rules
 from processors.ledger.rules import RULES_RELEASE, Rules
-from processors.stores.rows import TimeTold
+from processors.stores.rows import OverriddenTime
 from processors.wire.admission import Admission
 from processors.wire.commands import type_of_payload
 from processors.wire.records import Record
@@ -137,7 +137,7 @@ class LaneTimes:
 
     def __init__(
         self,
-        told: Mapping[int, TimeTold],
+        told: Mapping[int, OverriddenTime],
         overrides: Mapping[int, Sequence[TimeOverride]],
         *,
         next_offset: int,
@@ -154,7 +154,7 @@ class LaneTimes:
             waiting_at: The record for whose time the lane waits, however long its own clock has passed it.
         """
         self.told = dict(told)
-        self.unstored: dict[int, TimeTold] = {}
+        self.unstored: dict[int, OverriddenTime] = {}
         self.let_pass_below = let_pass_below
         self.looked_ms = 0
         self._waiting_at = waiting_at
@@ -209,10 +209,10 @@ class LaneTimes:
     def tell(self, override: TimeOverride) -> None:
         """Take in an override that stands before its record: it counts for rules of the first release only."""
         if override.first_offset not in self.told:
-            told = TimeTold(last_offset=override.first_offset, time_ms=override.time_ms)
+            told = OverriddenTime(last_offset=override.first_offset, time_ms=override.time_ms)
             self.told[override.first_offset] = self.unstored[override.first_offset] = told
 
-    def _told_at(self, record: Record, release: int) -> TimeTold | None:
+    def _told_at(self, record: Record, release: int) -> OverriddenTime | None:
         """Return what is told from a record on; an override that is in force is in force for good from here on."""
         told = self.told.get(record.offset)
         if told is None and self._overrides:
@@ -242,12 +242,12 @@ def _is_in_force(override: TimeOverride, record: Record, release: int) -> bool:
     return not record.append_time or record.timestamp_ms > override.record.timestamp_ms + ahead_ms
 
 
-def _told_by(override: TimeOverride, release: int) -> TimeTold:
+def _told_by(override: TimeOverride, release: int) -> OverriddenTime:
     if release < RANGES_SINCE:
-        return TimeTold(last_offset=override.last_offset, time_ms=override.time_ms)
+        return OverriddenTime(last_offset=override.last_offset, time_ms=override.time_ms)
     # Every record it is about was written before it.
     last_offset = max(override.first_offset, min(override.last_offset, override.record.offset - 1))
-    return TimeTold(last_offset=last_offset, time_ms=min(override.time_ms, override.record.timestamp_ms))
+    return OverriddenTime(last_offset=last_offset, time_ms=min(override.time_ms, override.record.timestamp_ms))
 
 
 def override_of(admission: Admission) -> TimeOverride | None:

@@ -22,7 +22,7 @@ from processors.lane.standing import LaneContext
 from processors.lane.times import LaneTimes, by_first_offset, overrides_in
 from processors.ledger.rows import Account
 from processors.stores.rows import JournalRow, LaneState, Progress
-from processors.stores.shard_reader import SliceRows, rows_of_slice
+from processors.stores.shard_reader import SliceReader, rows_of_slice
 from processors.wire.admission import Gate, admit
 from processors.wire.records import Record
 from processors.wire.signature import why_lacking
@@ -53,7 +53,7 @@ class ShardTopic(Protocol):
         """Yield the records of a stretch in order."""
 
 
-class LiveShard(SliceRows, Protocol):
+class LiveShard(SliceReader, Protocol):
     """The live database, in one consistent snapshot."""
 
     def positions(self) -> dict[int, Progress]:

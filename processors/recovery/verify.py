@@ -23,7 +23,7 @@ from processors.routing.buckets import partition_of
 from processors.stores.archive_reader import ChangeKey, changes_of
 from processors.stores.archive_rows import Covered, StatementRow
 from processors.stores.rows import JournalRow, Progress
-from processors.stores.shard_reader import SliceRows, rows_of_slice
+from processors.stores.shard_reader import SliceReader, rows_of_slice
 from processors.wire.journal_chunk import ChunkRow
 from processors.wire.records import Record
 from processors.wire.results import Result, decode_result
@@ -37,7 +37,7 @@ _SUM_MASK = 2**256 - 1
 AGAIN_ROWS_MAX = 40_000
 
 
-class Books(SliceRows, Protocol):
+class Books(SliceReader, Protocol):
     """A shard's database as of one moment (``stores.shard_reader.open_snapshot``)."""
 
     def positions(self) -> dict[int, Progress]:

@@ -10,7 +10,7 @@ from processors.ledger.outcomes import Contra
 from processors.ledger.rows import Decision, SystemKey
 from processors.ledger.tables import AnyTable
 from processors.stores.mysql import Row, Session
-from processors.stores.rows import IngressKey, IngressPosition, JournalRow, Progress, TimeTold
+from processors.stores.rows import IngressKey, IngressPosition, JournalRow, OverriddenTime, Progress
 from processors.stores.table_sql import row_of
 from processors.wire.positions import LanePoint
 
@@ -80,7 +80,7 @@ def select_system_accounts(session: Session, lane: int) -> dict[SystemKey, int]:
     return {(level, Contra(name.decode()), currency.decode()): int(balance) for level, name, currency, balance in rows}
 
 
-def select_lane_times(session: Session, lane: int) -> dict[int, TimeTold]:
+def select_lane_times(session: Session, lane: int) -> dict[int, OverriddenTime]:
     """Return the times of records by the overrides that are in force, by the first offset of each stretch (I2)."""
     rows = session.query(
         # An older release, whose overrides are about one record each, does not know the last one's column.
@@ -88,4 +88,4 @@ def select_lane_times(session: Session, lane: int) -> dict[int, TimeTold]:
         f"WHERE lane = {lane} ORDER BY lane_offset",
         "reading lane times",
     )
-    return {first: TimeTold(last_offset=last, time_ms=time_ms) for first, last, time_ms in rows}
+    return {first: OverriddenTime(last_offset=last, time_ms=time_ms) for first, last, time_ms in rows}

@@ -53,7 +53,7 @@ class Border:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TimeTold:
+class OverriddenTime:
     """The time that a stretch of records has by a time override, ms since the epoch; to ``last_offset`` (I2)."""
 
     last_offset: int
@@ -74,7 +74,7 @@ class LaneState:
     rules: Rules
     rules_since: dict[int, Rules]
     system: dict[SystemKey, int]
-    lane_times: dict[int, TimeTold]
+    lane_times: dict[int, OverriddenTime]
     waiting_at: int | None
     stop_code: StopCode | None
     stop_detail: str
@@ -145,4 +145,4 @@ class BatchWrite:
     changes: Changes = field(default_factory=Changes)
     ingress: dict[IngressKey, IngressPosition] = field(default_factory=dict)  # all of the lane's, for batch_digest
     rules: dict[int, Rules] = field(default_factory=dict)  # by the lane offset from which they are in force
-    lane_times: dict[int, TimeTold] = field(default_factory=dict)  # by the first offset of each stretch
+    lane_times: dict[int, OverriddenTime] = field(default_factory=dict)  # by the first offset of each stretch

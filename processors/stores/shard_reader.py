@@ -61,14 +61,14 @@ class OverdueHold:
     currency: str
 
 
-class SliceRows(Protocol):
+class SliceReader(Protocol):
     """Whatever reads a slice range by range, as ``ShardReader`` does."""
 
     def slice_rows(self, number: int, lane: int, after: tuple[int, int] = (-1, 0)) -> list[JournalRow]:
         """Return a slice's rows of a lane after an offset and index, in ranges."""
 
 
-def rows_of_slice(reader: SliceRows, number: int, lane: int) -> Iterator[JournalRow]:
+def rows_of_slice(reader: SliceReader, number: int, lane: int) -> Iterator[JournalRow]:
     """Yield all of a slice's rows of a lane, in order."""
     after = (-1, 0)
     while rows := reader.slice_rows(number, lane, after):

@@ -27,7 +27,7 @@ from processors.wire.records import OutRecord
 from processors.workers.archive_wait import ArchiveWait
 from processors.workers.findings import FindingKind
 from processors.workers.record_producer import RecordProducer
-from processors.workers.slice_proof import ArchiveDifference, Copies, SliceProver, SliceRows, slice_subject
+from processors.workers.slice_proof import ArchiveDifference, Copies, ProvenJournal, SliceProver, slice_subject
 
 log = get_logger(__name__)
 
@@ -43,7 +43,7 @@ TELL_DEADLINE_S = 30.0
 PULSE_EVERY_S = 5.0  # well below what the health page takes for a process that hangs
 
 
-class RemoverJournal(SliceRows, Protocol):
+class RemoverJournal(ProvenJournal, Protocol):
     """A shard, as far as the remover asks it (``stores.shard_reader``)."""
 
     def lane_positions(self) -> dict[int, LanePosition]:

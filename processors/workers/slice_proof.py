@@ -30,7 +30,7 @@ CHANGES_MAX = 20_000
 STRETCH_OFFSETS = 2_500
 
 
-class SliceRows(Protocol):
+class ProvenJournal(Protocol):
     """A shard's journal (``stores.shard_reader``)."""
 
     def slices(self) -> list[int]:
@@ -104,7 +104,7 @@ class SliceProver:
 
     def __init__(
         self,
-        journal: SliceRows,
+        journal: ProvenJournal,
         archive: Copies,
         *,
         lanes: int,

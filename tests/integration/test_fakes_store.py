@@ -26,8 +26,8 @@ from processors.stores.rows import (
     IngressPosition,
     LaneState,
     NewJournalRow,
+    OverriddenTime,
     Progress,
-    TimeTold,
 )
 from processors.stores.shard_upkeep import ShardUpkeep
 from processors.wire.positions import LANE_START, LanePoint
@@ -278,7 +278,7 @@ def test_everything_a_batch_writes_is_read_again_as_it_was(shard: Shard) -> None
         system={(1, Contra.FUNDING, "USD"): -(10**30)},
         ingress={(1, 0): IngressPosition(offset=7, leader_epoch=2)},
         rules={1: rules},
-        lane_times={40: TimeTold(last_offset=44, time_ms=123)},
+        lane_times={40: OverriddenTime(last_offset=44, time_ms=123)},
     )
     command_id = write.journal[0].row.command_id
 
@@ -304,7 +304,7 @@ def test_everything_a_batch_writes_is_read_again_as_it_was(shard: Shard) -> None
         rules=rules,
         rules_since={0: RULES, 1: rules},
         system={(1, Contra.FUNDING, "USD"): -(10**30)},
-        lane_times={40: TimeTold(last_offset=44, time_ms=123)},
+        lane_times={40: OverriddenTime(last_offset=44, time_ms=123)},
         waiting_at=None,
         stop_code=None,
         stop_detail="",

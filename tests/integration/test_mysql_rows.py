@@ -19,7 +19,7 @@ from processors.ledger.tables import ROOT_TABLES
 from processors.stores.addresses import MysqlAddress
 from processors.stores.lane_sql import loads
 from processors.stores.mysql import LOCK_WAIT_TIMEOUT_S, Session
-from processors.stores.rows import Border, IngressPosition, TimeTold
+from processors.stores.rows import Border, IngressPosition, OverriddenTime
 from processors.wire.positions import LanePoint
 from tests.integration.mysql_shard import (
     NOTHING,
@@ -239,7 +239,7 @@ def test_rules_are_kept_by_the_offset_from_which_they_are_in_force(address: Mysq
 @pytest.mark.rule("I2")
 def test_lane_times_are_kept(address: MysqlAddress) -> None:
     lane = take_lane(address)
-    told = {7: TimeTold(last_offset=9, time_ms=1_700_000_000_000)}
+    told = {7: OverriddenTime(last_offset=9, time_ms=1_700_000_000_000)}
     lane.write(1, lane_times=told)
 
     assert lane.store.take_over(TOPIC_ID).lane_times == told

@@ -9,7 +9,7 @@ import pytest
 from processors.faults import LaneStopped, StopCode
 from processors.ledger.commands import SetLaneTime, SetRules
 from processors.ledger.rules import RESULT_VERSION, RULES_RELEASE
-from processors.stores.rows import TimeTold
+from processors.stores.rows import OverriddenTime
 from processors.wire.commands import encode_command
 from tests.simulation.fakes.clock import START_MS
 from tests.simulation.fakes.consumers import FakeLaneLog
@@ -112,7 +112,7 @@ def test_an_operators_override_is_kept_for_owners_whose_clock_has_passed_the_rec
     later = worker.again()
     assert later.stop() is None
 
-    assert later.database.tables.lane_times == {(0, 0): TimeTold(last_offset=1, time_ms=START_MS + 1)}
+    assert later.database.tables.lane_times == {(0, 0): OverriddenTime(last_offset=1, time_ms=START_MS + 1)}
     assert later.database.tables.progress[0].at.lane_time_ms == START_MS + 1  # not the two hours later of the records
     assert later.database.tables.stops == {}
 
@@ -126,7 +126,7 @@ def test_records_after_the_one_that_stopped_the_lane_have_the_time_of_the_same_o
 
     assert worker.stop() is None
 
-    assert worker.database.tables.lane_times == {(0, 0): TimeTold(last_offset=2, time_ms=START_MS + 7)}
+    assert worker.database.tables.lane_times == {(0, 0): OverriddenTime(last_offset=2, time_ms=START_MS + 7)}
     assert worker.database.tables.progress[0].at.lane_time_ms == START_MS + 1_000  # the override's own
 
 
@@ -139,7 +139,7 @@ def test_an_override_is_about_records_before_it_only() -> None:
 
     assert worker.stop() is None
 
-    assert worker.database.tables.lane_times == {(0, 0): TimeTold(last_offset=0, time_ms=START_MS)}
+    assert worker.database.tables.lane_times == {(0, 0): OverriddenTime(last_offset=0, time_ms=START_MS)}
     assert worker.database.tables.progress[0].at.lane_time_ms == START_MS + 5_000
 
 
@@ -193,7 +193,7 @@ def test_an_override_that_came_while_the_brokers_clock_was_still_wrong_counts_fo
     worker.tell(0, START_MS, last=1)
 
     assert worker.stop() is None
-    assert worker.database.tables.lane_times == {(0, 0): TimeTold(last_offset=1, time_ms=START_MS)}
+    assert worker.database.tables.lane_times == {(0, 0): OverriddenTime(last_offset=1, time_ms=START_MS)}
 
 
 @pytest.mark.rule("I2")
@@ -233,7 +233,7 @@ def test_a_record_that_came_after_the_lane_began_has_the_time_of_an_override_tha
     worker.lane.turn(waiting)
     worker.commit()
 
-    assert worker.database.tables.lane_times == {(0, 0): TimeTold(last_offset=0, time_ms=START_MS)}
+    assert worker.database.tables.lane_times == {(0, 0): OverriddenTime(last_offset=0, time_ms=START_MS)}
 
 
 @pytest.mark.rule("I2")

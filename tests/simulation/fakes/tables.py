@@ -20,8 +20,8 @@ from processors.stores.rows import (
     IngressPosition,
     JournalRow,
     NewJournalRow,
+    OverriddenTime,
     Progress,
-    TimeTold,
 )
 from tests.simulation.fakes.widths import too_wide
 
@@ -48,7 +48,7 @@ class Tables:
     rules: dict[tuple[int, int], tuple[int, Rules]] = field(
         default_factory=dict
     )  # lane, version -> since offset, rules
-    lane_times: dict[tuple[int, int], TimeTold] = field(default_factory=dict)  # lane, first offset of the stretch
+    lane_times: dict[tuple[int, int], OverriddenTime] = field(default_factory=dict)  # lane, first offset of the stretch
     waiting: dict[int, int] = field(default_factory=dict)  # lane -> the record whose time it waited for last
 
     def backup(self) -> Tables:
