@@ -20,7 +20,7 @@ from processors.workers.slice_proof import (
     RANGE_ROWS,
     ArchiveDifference,
     Copies,
-    SliceReader,
+    ProvenJournal,
     UnprovenChanges,
     differences,
     unreadable,
@@ -30,7 +30,7 @@ MISSING = frozenset({"ARCHIVE_ROW_MISSING", "ARCHIVE_STEP_MISSING", "ARCHIVE_CHA
 TOLD_MAX = 1_000  # differences that are kept to be told; all are counted
 
 
-class RepairJournal(SliceReader, Protocol):
+class RepairJournal(ProvenJournal, Protocol):
     """A shard's database (``stores.shard_reader``)."""
 
     def positions(self) -> dict[int, Progress]:
@@ -93,7 +93,7 @@ def repair(parts: RepairParts) -> Repair:
     return done
 
 
-def _ranges(journal: SliceReader, number: int, lane: int) -> Iterator[list[JournalRow]]:
+def _ranges(journal: ProvenJournal, number: int, lane: int) -> Iterator[list[JournalRow]]:
     after = (-1, 0)
     while rows := journal.slice_rows(number, lane, after, rows_max=RANGE_ROWS):
         yield rows
