@@ -11,12 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from processors.faults import Undecodable
-from processors.routing.buckets import partition_of
-from processors.stores.archive_rows import ArchiveRows, Collector, Covered, written_again
-from processors.stores.rows import JournalRow, Progress
-from processors.wire.results import decode_result
-from processors.workers.slice_proof import (
+from processors.archive.slice_proof import (
     RANGE_ROWS,
     ArchiveDifference,
     Copies,
@@ -25,6 +20,11 @@ from processors.workers.slice_proof import (
     differences,
     unreadable,
 )
+from processors.faults import Undecodable
+from processors.routing.buckets import partition_of
+from processors.stores.archive_rows import ArchiveRows, Collector, Covered, written_again
+from processors.stores.rows import JournalRow, Progress
+from processors.wire.results import decode_result
 
 MISSING = frozenset({"ARCHIVE_ROW_MISSING", "ARCHIVE_STEP_MISSING", "ARCHIVE_CHANGE_MISSING"})
 TOLD_MAX = 1_000  # differences that are kept to be told; all are counted

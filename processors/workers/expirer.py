@@ -17,11 +17,11 @@ from processors.ids import derived_id
 from processors.ledger.commands import ExpireHold, Tick
 from processors.metrics import EXPIRIES_SENT, TICKS_SENT
 from processors.stores.shard_reader import LanePosition, OverdueHold
+from processors.streams.record_producer import RecordProducer
 from processors.telemetry import PULSE
 from processors.troubles import TROUBLES
 from processors.wire.commands import encode_command
 from processors.wire.records import OutRecord
-from processors.workers.record_producer import RecordProducer
 
 TICK = encode_command(Tick())
 # All lanes' records of one step; a broker that takes longer is away, and the next step begins anew.

@@ -14,6 +14,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from processors.archive.open_refunds import Coverage, OpenRefunds, WaitingRefund
+from processors.archive.waiting import ArchiveWait
 from processors.faults import Fenced, Retryable, Unavailable, Undecodable
 from processors.ids import derived_id, id_text
 from processors.ledger.commands import CommandType, Recalled, RecallOriginal
@@ -22,15 +24,13 @@ from processors.metrics import RECALLS, RECALLS_UNDECIDED, RECALLS_WAITING
 from processors.routing.buckets import partition_of
 from processors.stores.archive_reader import StepKey
 from processors.stores.archive_rows import Covered
+from processors.streams.record_producer import RecordProducer
 from processors.telemetry import PULSE, get_logger
 from processors.troubles import TROUBLES
 from processors.wire.commands import encode_command
 from processors.wire.records import OutRecord, Record
 from processors.wire.results import STATUS_HEADER, TYPE_HEADER, decode_result
 from processors.wire.signature import SIGNATURE_HEADER, KeyRing, sign
-from processors.workers.archive_wait import ArchiveWait
-from processors.workers.open_refunds import Coverage, OpenRefunds, WaitingRefund
-from processors.workers.record_producer import RecordProducer
 
 log = get_logger(__name__)
 

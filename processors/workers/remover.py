@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
+from processors.archive.findings import FindingKind
+from processors.archive.slice_proof import ArchiveDifference, Copies, ProvenJournal, SliceProver, slice_subject
+from processors.archive.waiting import ArchiveWait
 from processors.faults import Retryable, StopCode, Unavailable
 from processors.ids import SLICE_MS, SLICES_MAX
 from processors.ledger.rules import Rules, newest_of
@@ -21,13 +24,10 @@ from processors.metrics import FINDINGS, JOURNAL_SLICES, LAST_PROOF, SLICES_LACK
 from processors.stores.partitions import Room
 from processors.stores.shard_reader import LanePosition
 from processors.stores.shard_upkeep import DELETE_ROWS, Finding
+from processors.streams.record_producer import RecordProducer
 from processors.telemetry import PULSE, get_logger
 from processors.wire.coverage import SliceRemoved, encode_archived
 from processors.wire.records import OutRecord
-from processors.workers.archive_wait import ArchiveWait
-from processors.workers.findings import FindingKind
-from processors.workers.record_producer import RecordProducer
-from processors.workers.slice_proof import ArchiveDifference, Copies, ProvenJournal, SliceProver, slice_subject
 
 log = get_logger(__name__)
 

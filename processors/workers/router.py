@@ -18,14 +18,14 @@ from processors.faults import Fault, Fenced, Misconfigured, Retryable, Unavailab
 from processors.metrics import ROUTED, ROUTER_DEAD_LETTERS, ROUTER_STUBS
 from processors.streams.directory import DirectoryContents, refuse_other_ingress
 from processors.streams.topics import COMMANDS_TOPIC, DIRECTORY_TOPIC
+from processors.streams.unused_partitions import PartitionWatch
 from processors.telemetry import PULSE, get_logger
 from processors.troubles import TROUBLES
 from processors.wire.causes import Cause
 from processors.wire.commands import PAYLOAD_BYTES_MAX
 from processors.wire.directory import PositionRecord, encode_directory
+from processors.wire.forwarding import RoutingContext, dead_letter, forward, refusal_of
 from processors.wire.records import OutRecord, Record
-from processors.workers.forwarding import RoutingContext, dead_letter, forward, refusal_of
-from processors.workers.partitions import PartitionWatch
 
 log = get_logger(__name__)
 

@@ -13,18 +13,18 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from processors.archive.waiting import FIRST_PAUSE_S, ArchiveWait
 from processors.faults import Fault, Misconfigured, Retryable, Unavailable
 from processors.metrics import SINK_ROWS, SINK_WRITE_SECONDS
 from processors.stores.archive_reader import ArchiveReader
 from processors.stores.archive_rows import ArchiveRows, Collector, position_by_hand
+from processors.streams.record_producer import RecordProducer
 from processors.streams.topics import RESULTS_TOPIC, TopicAdmin
 from processors.telemetry import PULSE
 from processors.troubles import TROUBLES
 from processors.wire.coverage import Coverage, encode_archived
 from processors.wire.records import OutRecord, Record
 from processors.wire.results import decode_result
-from processors.workers.archive_wait import FIRST_PAUSE_S, ArchiveWait
-from processors.workers.record_producer import RecordProducer
 
 GROUP = "balance-sink"
 # A batch is closed here, too: the rows made of it take some four times as much memory.

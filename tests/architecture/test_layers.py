@@ -8,6 +8,7 @@ import tomllib
 
 from setuptools import find_packages
 
+from processors.ops.process_kinds import KINDS
 from tests.architecture.source_tree import ROOT, Module, imports, service, tools
 
 FLOOR = {"ids", "faults"}
@@ -30,9 +31,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "streams": FLOOR | {"metrics", "telemetry", "troubles", "ledger", "routing", "wire"},
     "client": FLOOR | {"metrics", "telemetry", "troubles", "ledger", "routing", "wire", "stores", "streams"},
     "lane": FLOOR | {"metrics", "telemetry", "troubles", "ledger", "routing", "wire", "stores", "streams"},
-    "workers": FLOOR | {"metrics", "telemetry", "troubles", "ledger", "routing", "wire", "stores", "streams", "lane"},
+    "archive": FLOOR | {"metrics", "telemetry", "troubles", "ledger", "routing", "wire", "stores", "streams"},
+    "workers": FLOOR
+    | {"metrics", "telemetry", "troubles", "ledger", "routing", "wire", "stores", "streams", "lane", "archive"},
     "recovery": FLOOR
-    | {"metrics", "telemetry", "troubles", "ledger", "routing", "wire", "stores", "streams", "lane", "workers"}
+    | {"metrics", "telemetry", "troubles", "ledger", "routing", "wire", "stores", "streams", "lane", "archive"}
     | {"client"},
     "ops": FLOOR
     | {
@@ -47,6 +50,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "stores",
         "streams",
         "lane",
+        "archive",
         "workers",
         "client",
         "recovery",
@@ -114,6 +118,12 @@ def test_a_pure_layer_imports_no_clock_no_chance_no_environment_and_no_socket() 
     }
 
     assert {place: names for place, names in reached.items() if names} == {}
+
+
+def test_one_file_of_workers_is_one_process() -> None:
+    files = {module.name.rpartition(".")[2] for module in service() if module.name.startswith("processors.workers.")}
+
+    assert files == set(KINDS)
 
 
 # Development tools stand above the service, which reaches them from one place, once one of their commands is typed.

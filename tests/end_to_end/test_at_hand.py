@@ -13,12 +13,12 @@ from queue import Queue
 
 import pytest
 
+from processors.archive.findings import FindingKind
 from processors.faults import StopCode
 from processors.ops import addresses, assembly
 from processors.ops.local_service import log_folder
 from processors.streams.topics import TopicAdmin, shard_topic
 from processors.wire.causes import Cause
-from processors.workers.findings import FindingKind
 from tests.end_to_end.conftest import Running, balance, start
 from tests.kafka_log import KafkaLog
 from tests.servers import Place

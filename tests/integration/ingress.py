@@ -14,10 +14,10 @@ from processors.streams.directory import read_directory, write_directory_head
 from processors.streams.group import GroupConsumer
 from processors.streams.producer import IdempotentProducer
 from processors.streams.topics import COMMANDS_TOPIC, TopicAdmin, service_topics, shard_topic
+from processors.streams.unused_partitions import PartitionWatch
 from processors.wire.dead_letters import DeadLetter, decode_dead_letter
 from processors.wire.records import Record
 from processors.wire.route import ROUTE_HEADER, Route, decode_route, needed_headers
-from processors.workers.partitions import PartitionWatch
 from processors.workers.router import Router, RouterConfig, RouterParts
 from tests.kafka_log import KafkaLog
 from tests.waiting import eventually

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from processors.archive.slice_proof import SliceProver
 from processors.faults import Unavailable
 from processors.ids import SLICE_MS
 from processors.stores.archive_reader import ArchiveReader, ChangeKey, StepKey
@@ -20,7 +21,6 @@ from processors.stores.shard_upkeep import ShardUpkeep
 from processors.wire.journal_chunk import ChunkRow
 from processors.wire.results import decode_result
 from processors.workers.remover import FINDING_PAUSE_MS, Remover, RemoverOptions
-from processors.workers.slice_proof import SliceProver
 from tests.archived import INCARNATION, NOW_MS, Ledger
 from tests.integration.removal import (
     CAPTURE,

@@ -13,12 +13,12 @@ from processors.routing.buckets import partition_of
 from processors.stores.rows import JournalRow
 from processors.stores.shard_reader import LanePosition, OverdueHold
 from processors.streams.topics import COMMANDS_TOPIC
+from processors.streams.unused_partitions import PartitionWatch
 from processors.wire.commands import encode_command
 from processors.wire.records import OutRecord
 from processors.wire.results import Result, decode_result
 from processors.wire.signature import SIGNATURE_HEADER, sign
 from processors.workers.expirer import Expirer, ExpirerParts
-from processors.workers.partitions import PartitionWatch
 from processors.workers.router import RouterConfig, RouterParts
 from tests.simulation.fakes.consumers import FakeGroupConsumer
 from tests.simulation.fakes.crash_points import CrashPoints

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from processors.archive.open_refunds import FIRST_RESEND_S, OpenRefunds, WaitingRefund
 from processors.stores.archive_rows import Covered
-from processors.workers.open_refunds import FIRST_RESEND_S, OpenRefunds, WaitingRefund
 
 SHARD = bytes(16)
 

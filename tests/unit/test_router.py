@@ -15,12 +15,12 @@ from processors.routing.buckets import partition_of
 from processors.routing.directory import HOME_PLACEMENT_KEY, Directory
 from processors.streams.directory import DirectoryContents
 from processors.streams.topics import COMMANDS_TOPIC
+from processors.streams.unused_partitions import LOOK_EVERY_S, PartitionWatch
 from processors.wire.causes import Cause
 from processors.wire.dead_letters import decode_dead_letter
 from processors.wire.directory import DirectoryHead, DirectoryRecord, PositionRecord, ShardRecord, decode_directory
 from processors.wire.records import OutRecord, Record
 from processors.wire.route import ROUTE_HEADER, Route, decode_route
-from processors.workers.partitions import LOOK_EVERY_S, PartitionWatch
 from processors.workers.router import (
     COMMIT_INTERVAL_S,
     COMMIT_PATIENCE_S,

@@ -26,11 +26,11 @@ from processors.streams.topics import (
     TopicSpec,
     service_topics,
 )
+from processors.streams.unused_partitions import PartitionWatch
 from processors.wire.admission import Gate
 from processors.wire.commands import ConfluentIds, type_of_payload
 from processors.wire.results import LaneIdentity, decision_of
 from processors.wire.schemas import ALL, Schema
-from processors.workers.partitions import PartitionWatch
 
 
 def confluent_ids(settings: Settings) -> ConfluentIds:

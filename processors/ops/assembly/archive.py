@@ -6,10 +6,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from processors.archive.waiting import until_answered
 from processors.stores.addresses import CassandraAddress
 from processors.stores.archive_schema import open_archive
 from processors.stores.cassandra import CassandraSession
-from processors.workers.archive_wait import until_answered
 
 
 @contextmanager

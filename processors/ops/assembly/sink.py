@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from contextlib import closing
 
+from processors.archive.waiting import until_answered
 from processors.ops import addresses, assembly
 from processors.ops.assembly.archive import archive_session
 from processors.settings import Settings
@@ -17,7 +18,6 @@ from processors.streams.consumer import GroupOptions
 from processors.streams.group import GroupConsumer
 from processors.streams.producer import IdempotentProducer
 from processors.streams.topics import ARCHIVED_TOPIC, RESULTS_TOPIC, TopicAdmin
-from processors.workers.archive_wait import until_answered
 from processors.workers.sink import GROUP, Sink, SinkOptions, SinkPositions
 
 

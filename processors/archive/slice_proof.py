@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from processors.archive.findings import FindingKind
 from processors.faults import Undecodable
 from processors.ids import id_text
 from processors.stores.archive_reader import ChangeKey, StepKey, changes_of
@@ -18,7 +19,6 @@ from processors.stores.rows import JournalRow
 from processors.telemetry import PULSE
 from processors.wire.journal_chunk import ChunkRow
 from processors.wire.results import decode_result
-from processors.workers.findings import FindingKind
 
 # Rows of one read from MySQL. The read's transaction ends with it, and no other keeps the journal from changing (A7).
 # Comparing so many takes a second, and holds 3 MB of MySQL's rows and as much of the archive's.
