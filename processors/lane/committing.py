@@ -42,7 +42,7 @@ class BatchStore(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _ReadBatch:
+class _LoadedBatch:
     """The next records to decide; the rows that they need are in the book.
 
     The records were admitted under ``rules``, and may only be decided while those rules are in force (I6).
@@ -98,7 +98,7 @@ class Committer:
         self._book_accounts_max = book_accounts_max
         self._ahead_from = ahead_from
         self._on_committed = on_committed
-        self._read: _ReadBatch | None = None  # its rows are in the book
+        self._read: _LoadedBatch | None = None  # its rows are in the book
         self._decided: Decided | None = None
         self._writing: Decided | None = None
         # Records that were admitted before a record changed the rules, and must be admitted anew: the rest of that
@@ -174,16 +174,16 @@ class Committer:
         self._decider.book.forget(in_flight, self._book_accounts_max)
         return taken
 
-    def _admitted(self, records: list[Record]) -> _ReadBatch | None:
+    def _admitted(self, records: list[Record]) -> _LoadedBatch | None:
         """Say what records are, if nothing before them changes the rules."""
         if not records:
             return None
         rules = self._decider.book.rules
         admissions = [self._admit(record, rules) for record in records]
-        return _ReadBatch(admissions, needs_of(admissions), rules)
+        return _LoadedBatch(admissions, needs_of(admissions), rules)
 
     def _take(
-        self, coming: _ReadBatch, deciding: _ReadBatch | None, published: tuple[int, int], check: Callable[[], None]
+        self, coming: _LoadedBatch, deciding: _LoadedBatch | None, published: tuple[int, int], check: Callable[[], None]
     ) -> None:
         """Decide records whose rows are there at once, keep them for the next step, or have them admitted again."""
         if coming.rules is not self._decider.book.rules:
@@ -193,7 +193,7 @@ class Committer:
         else:
             self._read = coming
 
-    def _decide(self, batch: _ReadBatch, published: tuple[int, int], check: Callable[[], None]) -> Decided:
+    def _decide(self, batch: _LoadedBatch, published: tuple[int, int], check: Callable[[], None]) -> Decided:
         assert batch.rules is self._decider.book.rules, "admitted under other rules"
         try:
             decided = self._decider.decide(batch.admissions, batch.needs, published=published)
