@@ -7,11 +7,12 @@ import sys
 import time
 
 from tests.models.answering.cases import ANSWERING
+from tests.models.buckets.cases import BUCKETS
 from tests.models.catalogue import Catalogue
 from tests.models.moves.cases import MOVES
 from tests.models.transfers.cases import TRANSFERS
 
-MODELS = {"moves": MOVES, "answering": ANSWERING, "transfers": TRANSFERS}
+MODELS = {"moves": MOVES, "answering": ANSWERING, "buckets": BUCKETS, "transfers": TRANSFERS}
 
 
 def main() -> int:
