@@ -114,17 +114,17 @@ def test_parked_records_are_unparked_in_their_order() -> None:
 
 
 @pytest.mark.rule("M5")
-@pytest.mark.rule("I4")
-def test_a_parked_duplicate_that_is_judged_by_the_time_of_its_parking_is_decided_twice() -> None:
-    assert violation_without("M5 time") == "command a is decided twice"
+@pytest.mark.rule("I2")
+def test_a_parked_record_that_is_judged_by_the_time_of_its_parking_takes_the_partner_back_in_time() -> None:
+    assert violation_without("M5 time") == "b: time goes back from 1 to 0"
 
 
 # ---------------------------------------------------------------------- sealing and handing over
 
 
 @pytest.mark.rule("M2")
-def test_frozen_rows_that_the_remover_works_on_are_not_the_hand_off_of_their_seal() -> None:
-    assert violation_without("M2 frozen") == "command a is decided twice"
+def test_frozen_rows_that_the_remover_works_on_do_not_fit_their_digest_and_the_partner_stays_parked() -> None:
+    assert violation_without("M2 frozen") == "deadlock"
 
 
 @pytest.mark.rule("M3")
@@ -149,9 +149,9 @@ def test_without_the_digest_a_hand_off_that_lacks_a_part_is_installed() -> None:
 
 
 @pytest.mark.rule("M4")
-@pytest.mark.rule("I4")
-def test_a_target_whose_lane_time_is_behind_decides_a_duplicate_whose_id_was_forgotten() -> None:
-    assert violation_without("M4 time") == "command a is decided twice"
+@pytest.mark.rule("I2")
+def test_a_target_whose_lane_time_is_behind_takes_the_partner_back_in_time() -> None:
+    assert violation_without("M4 time") == "b: time goes back from 1 to 0"
 
 
 @pytest.mark.rule("M4")
@@ -163,6 +163,12 @@ def test_a_target_that_goes_on_from_its_own_version_writes_below_the_sources() -
 @pytest.mark.rule("M6")
 def test_a_duplicate_after_the_move_is_decided_twice_if_the_ids_stayed_behind() -> None:
     assert violation_without("M6 ids") == "command a is decided twice"
+
+
+@pytest.mark.rule("M6")
+@pytest.mark.rule("I6")
+def test_a_target_with_a_longer_window_decides_again_what_the_source_has_forgotten() -> None:
+    assert violation_without("M6 window") == "command a is decided twice"
 
 
 @pytest.mark.rule("M6")

@@ -25,9 +25,13 @@ def refund(name: str, of: str) -> Wish:
     return Wish("refund", name, of=of)
 
 
-def story(*ingress: Wish, shards: int = 2, parts: int = 1, **disruptions: int) -> Scenario:
+def story(
+    *ingress: Wish, shards: int = 2, parts: int = 1, windows: tuple[int, ...] = (), **disruptions: int
+) -> Scenario:
     """Return a scenario by the partner's records and by how often each kind of disruption comes."""
-    return Scenario(ingress=ingress, shards=shards, parts=parts, disruptions=Disruptions(**disruptions))
+    return Scenario(
+        ingress=ingress, shards=shards, parts=parts, windows=windows, disruptions=Disruptions(**disruptions)
+    )
 
 
 def mutation(name: str, says: str, scenario: Scenario, also: str = "") -> tuple[str, Mutation]:
@@ -62,6 +66,7 @@ SCENARIOS = {
     "a marker that comes too early": story(BACK, OVER, pay("a"), router_crashes=1),
     "a marker that comes twice": story(OVER, BACK, OVER, router_crashes=1),
     "a duplicate while the window passes": story(pay("a"), OVER, pay("a"), pay("b"), parts=2, ticks=2),
+    "the target's window is longer": story(pay("a"), OVER, pay("a"), BACK, pay("b"), windows=(1, 2), ticks=2),
     "a hold that expires": story(HOLD, OVER, CAPTURE, BACK, parts=2, ticks=2),
     "refunds of what another shard decided": story(*REFUND, refund("q", of="a"), BACK, parts=2, publisher_crashes=1),
     "a recall that is sent again": story(*REFUND, late_copies=1),
@@ -77,6 +82,8 @@ _TWO_PARTS = story(pay("a"), OVER, parts=2, late_copies=1)
 # A digest that does not fit keeps the partner parked; without it, he goes on with the money and without his ids.
 _REPEATED_PART = story(pay("a"), OVER, pay("a"), parts=2, late_copies=1)
 _HOURS = story(pay("a"), OVER, pay("a"), parts=2, ticks=2)
+_AN_HOUR = story(*THERE, ticks=1)
+_LONGER_WINDOW = story(pay("a"), OVER, pay("a"), windows=(1, 2), ticks=1)
 _THERE_AND_BACK_AGAIN = story(OVER, BACK, move(1, 2, 3), late_copies=1)
 
 MUTATIONS = dict([
@@ -99,11 +106,12 @@ MUTATIONS = dict([
     mutation("M4 generation", "a hand-off is installed whatever generation is here", _LATE),
     mutation("M4 once", "parts are counted, another copy of one too", _TWO_PARTS),
     mutation("M4 digest", "nor is the digest looked at, where parts are counted", _REPEATED_PART, also="M4 once"),
-    mutation("M4 time", "the target keeps its own lane time", story(pay("a"), OVER, pay("a"), ticks=2)),
+    mutation("M4 time", "the target keeps its own lane time", _AN_HOUR),
     mutation("M4 version", "the target keeps its own version", story(*THERE)),
     mutation("M5 order", "the newest of what is parked is unparked first", story(OVER, pay("a"), pay("b"))),
-    mutation("M5 time", "a parked record is judged by the lane time of its parking", _HOURS),
+    mutation("M5 time", "a parked record is judged by the lane time of its parking", _AN_HOUR),
     mutation("M6 ids", "the ids of the window stay behind", story(pay("a"), OVER, pay("a"))),
+    mutation("M6 window", "the target's longer window counts for what the source has forgotten", _LONGER_WINDOW),
     mutation("M6 holds", "open holds stay behind", story(HOLD, OVER, CAPTURE)),
     mutation("M6 refunded", "what was given back already stays behind", story(pay("a"), refund("r", of="a"), OVER)),
     mutation("M6 open refunds", "refunds that wait for a recall stay behind", story(*REFUND, BACK)),

@@ -128,14 +128,14 @@ def _handled(state: State, source: int) -> State:
 def _decides(state: State, shard: int, record: Record, now: int, without: frozenset[str]) -> State:
     lane, wish = state.lanes[shard], record.wish
     assert wish is not None
-    rows, status = ledger.decide(lane.rows, wish, now=now, shard=shard, without=without)
+    rows, status = ledger.decide(lane.rows, wish, now=now, window=lane.window, shard=shard, without=without)
     state = with_lane(state, shard, lane._replace(rows=rows))
     if rows != lane.rows:
-        state = _journalled(state, shard, wish, status)
+        state = _journalled(state, shard, wish, status, now)
     return _answers(state, shard, Answer(record.source, wish.name, status)) if status != "silent" else state
 
 
-def _journalled(state: State, shard: int, wish: Wish, status: Status) -> State:
+def _journalled(state: State, shard: int, wish: Wish, status: Status, now: int) -> State:
     """Note a decision in the truth, and whether it breaks an invariant."""
     truth = state.truth
     decided = [name for name, _ in truth.rows.ids]
@@ -143,12 +143,14 @@ def _journalled(state: State, shard: int, wish: Wish, status: Status) -> State:
         return violated(state, f"command {wish.name} is decided twice")
     if status == "unknown original":
         return violated(state, f"{wish.name}: the original is there, and the answer is that it is unknown")
+    if now < truth.now:
+        return violated(state, f"{wish.name}: time goes back from {truth.now} to {now}")
     lane = state.lanes[shard]
     lane = lane._replace(version=lane.version + 1)
     if lane.version <= truth.version:
         return violated(state, f"{wish.name}: version {lane.version} comes after {truth.version}")
     ids = (*truth.rows.ids, (wish.name, shard))
-    truth = truth._replace(rows=lane.rows._replace(ids=ids), version=lane.version)
+    truth = truth._replace(rows=lane.rows._replace(ids=ids), version=lane.version, now=now)
     return with_lane(state._replace(truth=truth), shard, lane)
 
 
@@ -167,7 +169,7 @@ def _expires(state: State, shard: int, record: Record, without: frozenset[str]) 
     if lane.role != "owner":
         return violated(state, f"hold {record.wish.of} is expired by a shard that does not own it")
     state = with_lane(state, shard, lane._replace(rows=ledger.expire(lane.rows, record.wish.of)))
-    state = _journalled(state, shard, record.wish, "accepted")
+    state = _journalled(state, shard, record.wish, "accepted", lane.now)
     return _answers(state, shard, Answer(-1, record.wish.name, "accepted"))
 
 
@@ -219,7 +221,7 @@ def _installed(lane: Lane, record: Record, rows: Rows, without: frozenset[str]) 
     return lane._replace(
         generation=record.generation,
         role="owner",
-        rows=ledger.forget(rows, now),
+        rows=ledger.forget(rows, now, lane.window),
         now=now,
         version=lane.version if "M4 version" in without else max(lane.version, record.version),
         moved=lane.moved + rows.sequence,
@@ -258,4 +260,8 @@ def _cleared(lane: Lane, without: frozenset[str]) -> Lane:
 
 def owners_rows_are_true(lane: Lane, truth: Truth) -> bool:
     """Say whether an owner has what was really decided; what it may forget does not count."""
-    return lane.rows._replace(ids=()) == truth.rows._replace(ids=())
+    return _remembered(lane.rows) == _remembered(truth.rows)
+
+
+def _remembered(rows: Rows) -> Rows:
+    return rows._replace(ids=(), has_forgotten=False)

@@ -5,16 +5,18 @@ from __future__ import annotations
 from tests.models.moves.values import Rows, Status, Wish
 
 # Lane time counts three hours of the day: all ids are of the first, holds expire in the second, and in the third
-# every id is older than the window.
+# every id is older than the window, if the shard's rules say nothing else.
 EXPIRY = 1
-WINDOW = 2
+LAST_HOUR = 2
 
 
-def decide(rows: Rows, wish: Wish, *, now: int, shard: int, without: frozenset[str]) -> tuple[Rows, Status]:
+def decide(
+    rows: Rows, wish: Wish, *, now: int, window: int, shard: int, without: frozenset[str]
+) -> tuple[Rows, Status]:
     """Return the rows after a command, and its answer."""
     if wish.kind == "recall":
         return _recalled(rows, wish, without)
-    if now >= WINDOW:
+    if now >= window or rows.has_forgotten:
         return rows, "too old"
     if any(name == wish.name for name, _ in rows.ids):
         return rows, "duplicate"
@@ -68,9 +70,9 @@ def expire(rows: Rows, hold: str) -> Rows:
     return rows._replace(sequence=rows.sequence + 1, holds=without_name(rows.holds, hold))
 
 
-def forget(rows: Rows, now: int) -> Rows:
+def forget(rows: Rows, now: int, window: int) -> Rows:
     """Drop the ids that have left the window: no decision looks at them any more."""
-    return rows._replace(ids=()) if now >= WINDOW and rows.ids else rows
+    return rows._replace(ids=(), has_forgotten=True) if now >= window else rows
 
 
 def without_name(names: tuple[str, ...], name: str) -> tuple[str, ...]:
@@ -79,12 +81,12 @@ def without_name(names: tuple[str, ...], name: str) -> tuple[str, ...]:
 
 
 def part_of(rows: Rows, part: int, parts: int, without: frozenset[str]) -> Rows:
-    """Return what one part of a hand-off carries: of two, the first has the money and the second all else."""
+    """Return what one part of a hand-off carries; of two, the second has the refunds and what was forgotten."""
     rows = _without_tables(rows, without)
     if parts == 1:
         return rows
-    money = Rows(sequence=rows.sequence, holds=rows.holds)
-    return money if part == 0 else rows._replace(sequence=0, holds=())
+    first = Rows(sequence=rows.sequence, holds=rows.holds, ids=rows.ids)
+    return first if part == 0 else rows._replace(sequence=0, holds=(), ids=())
 
 
 def _without_tables(rows: Rows, without: frozenset[str]) -> Rows:
@@ -95,6 +97,7 @@ def _without_tables(rows: Rows, without: frozenset[str]) -> Rows:
         ids=() if "M6 ids" in without else rows.ids,
         refunded=() if "M6 refunded" in without else rows.refunded,
         open_refunds=() if "M6 open refunds" in without else rows.open_refunds,
+        has_forgotten=rows.has_forgotten and "M6 window" not in without,
     )
 
 
@@ -108,5 +111,6 @@ def put_together(parts: tuple[Rows, ...]) -> Rows:
             ids=whole.ids + rows.ids,
             refunded=whole.refunded + rows.refunded,
             open_refunds=whole.open_refunds + rows.open_refunds,
+            has_forgotten=whole.has_forgotten or rows.has_forgotten,
         )
     return whole

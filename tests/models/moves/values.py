@@ -33,6 +33,7 @@ class Rows(NamedTuple):
     ids: tuple[tuple[str, int], ...] = ()  # of the window, each with the shard whose journal has it
     refunded: tuple[str, ...] = ()
     open_refunds: tuple[tuple[str, str], ...] = ()  # refund, original
+    has_forgotten: bool = False  # ids that were older than some shard's window
 
 
 NO_ROWS = Rows()
@@ -86,6 +87,7 @@ class Lane(NamedTuple):
     generation: int = 0
     role: Role = "away"
     rows: Rows = NO_ROWS  # live while owner, frozen while sealed
+    window: int = 2  # of the shard's rules, in hours of lane time
     now: int = 0  # lane time
     sealed_now: int = 0
     version: int = 0
@@ -136,6 +138,7 @@ class Truth(NamedTuple):
 
     rows: Rows = OPENING  # its ids are never forgotten
     version: int = 0
+    now: int = 0  # lane time of the last decision
     handled: int = 0  # ingress records
     published: int = -1  # source of the last result
     placed: tuple[Placement, ...] = (FIRST,)

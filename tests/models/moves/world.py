@@ -24,7 +24,8 @@ What is left out, and why that is safe:
 
 Checked in every state: each ingress record is decided once, in ingress order; results are published in that order; no
 id is decided twice; there is one owner at most, and it has the rows that were really decided; ``@moved`` and what is in
-flight sum to zero; nothing becomes a dead letter; versions rise. And from every state the protocol can, by its own
+flight sum to zero; nothing becomes a dead letter; versions rise, and time
+does not go back. And from every state the protocol can, by its own
 steps alone, come to the end: all decided and published, nothing parked, nothing in flight, no frozen rows left.
 """
 
@@ -58,6 +59,7 @@ class Scenario:
     ingress: tuple[Wish, ...]
     shards: int = 2
     parts: int = 1
+    windows: tuple[int, ...] = ()  # of the shards' rules, where they differ
     disruptions: Disruptions = field(default_factory=Disruptions)
 
 
@@ -71,13 +73,14 @@ class Moves:
     def initial(self) -> State:
         """Return the beginning: the partner is on the home shard, and nothing is forwarded."""
         shards = self._scenario.shards
-        home = Lane(role="owner", rows=OPENING)
+        lanes = [Lane(window=window) for window in self._scenario.windows or (ledger.LAST_HOUR,) * shards]
+        lanes[HOME] = lanes[HOME]._replace(role="owner", rows=OPENING)
         return State(
             ingress=self._scenario.ingress,
             directory=(FIRST,),
             floor=0,
             routers=(router.first_router(shards),),
-            lanes=tuple(home if shard == HOME else Lane() for shard in range(shards)),
+            lanes=tuple(lanes),
             sent=(),
             disruptions=self._scenario.disruptions,
             truth=Truth(),
@@ -123,10 +126,10 @@ class Moves:
     def _ticks(self, state: State, shard: int) -> Iterator[Step[State]]:
         """Yield that an hour passes in a lane; the expirer's TICK keeps every lane's time moving."""
         each, left = state.lanes[shard], state.disruptions
-        if left.ticks and each.now < ledger.WINDOW:
+        if left.ticks and each.now < ledger.LAST_HOUR:
             now = each.now + 1
             is_live = each.role == "owner" or "M2 frozen" in self._without
-            rows = ledger.forget(each.rows, now) if is_live else each.rows
+            rows = ledger.forget(each.rows, now, each.window) if is_live else each.rows
             after = with_lane(state, shard, each._replace(now=now, rows=rows))
             yield Step(f"lane time of {name_of(shard)} is {now}", after, is_disruption=True)
 
