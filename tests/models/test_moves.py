@@ -166,6 +166,11 @@ def test_a_duplicate_after_the_move_is_decided_twice_if_the_ids_stayed_behind() 
 
 
 @pytest.mark.rule("M6")
+def test_the_ids_that_came_along_with_one_move_go_along_with_the_next() -> None:
+    assert violation_without("M6 ids of others") == "command a is decided twice"
+
+
+@pytest.mark.rule("M6")
 @pytest.mark.rule("I6")
 def test_a_target_with_a_longer_window_decides_again_what_the_source_has_forgotten() -> None:
     assert violation_without("M6 window") == "command a is decided twice"

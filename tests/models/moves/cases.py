@@ -82,6 +82,7 @@ _TWO_PARTS = story(pay("a"), OVER, parts=2, late_copies=1)
 # A digest that does not fit keeps the partner parked; without it, he goes on with the money and without his ids.
 _REPEATED_PART = story(pay("a"), OVER, pay("a"), parts=2, late_copies=1)
 _HOURS = story(pay("a"), OVER, pay("a"), parts=2, ticks=2)
+_TWO_MOVES = story(pay("a"), OVER, ON, pay("a"), shards=3)
 _AN_HOUR = story(*THERE, ticks=1)
 _LONGER_WINDOW = story(pay("a"), OVER, pay("a"), windows=(1, 2), ticks=1)
 _THERE_AND_BACK_AGAIN = story(OVER, BACK, move(1, 2, 3), late_copies=1)
@@ -111,6 +112,7 @@ MUTATIONS = dict([
     mutation("M5 order", "the newest of what is parked is unparked first", story(OVER, pay("a"), pay("b"))),
     mutation("M5 time", "a parked record is judged by the lane time of its parking", _AN_HOUR),
     mutation("M6 ids", "the ids of the window stay behind", story(pay("a"), OVER, pay("a"))),
+    mutation("M6 ids of others", "ids that came along with an earlier move stay behind", _TWO_MOVES),
     mutation("M6 window", "the target's longer window counts for what the source has forgotten", _LONGER_WINDOW),
     mutation("M6 holds", "open holds stay behind", story(HOLD, OVER, CAPTURE)),
     mutation("M6 refunded", "what was given back already stays behind", story(pay("a"), refund("r", of="a"), OVER)),

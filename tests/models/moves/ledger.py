@@ -80,21 +80,23 @@ def without_name(names: tuple[str, ...], name: str) -> tuple[str, ...]:
     return tuple(each for each in names if each != name)
 
 
-def part_of(rows: Rows, part: int, parts: int, without: frozenset[str]) -> Rows:
+def part_of(rows: Rows, part: int, parts: int, *, shard: int, without: frozenset[str]) -> Rows:
     """Return what one part of a hand-off carries; of two, the second has the refunds and what was forgotten."""
-    rows = _without_tables(rows, without)
+    rows = _without_tables(rows, shard, without)
     if parts == 1:
         return rows
     first = Rows(sequence=rows.sequence, holds=rows.holds, ids=rows.ids)
     return first if part == 0 else rows._replace(sequence=0, holds=(), ids=())
 
 
-def _without_tables(rows: Rows, without: frozenset[str]) -> Rows:
+def _without_tables(rows: Rows, shard: int, without: frozenset[str]) -> Rows:
     """Return the rows without the tables that a mutation forgets in the hand-off (M6)."""
+    own_ids = tuple(each for each in rows.ids if each[1] == shard)
+    ids = own_ids if "M6 ids of others" in without else rows.ids
     return Rows(
         sequence=rows.sequence,
         holds=() if "M6 holds" in without else rows.holds,
-        ids=() if "M6 ids" in without else rows.ids,
+        ids=() if "M6 ids" in without else ids,
         refunded=() if "M6 refunded" in without else rows.refunded,
         open_refunds=() if "M6 open refunds" in without else rows.open_refunds,
         has_forgotten=rows.has_forgotten and "M6 window" not in without,

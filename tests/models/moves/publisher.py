@@ -62,7 +62,11 @@ def _read_late(state: State, sent: Record, parts: int) -> Record:
     """Return a part of a hand-off as it would be if its rows were read now, frozen or not."""
     rows = state.lanes[sent.origin].rows
     is_part = sent.kind == "hand-off"
-    return sent._replace(rows=ledger.part_of(rows, sent.part, parts, frozenset())) if is_part else sent
+    return (
+        sent._replace(rows=ledger.part_of(rows, sent.part, parts, shard=sent.origin, without=frozenset()))
+        if is_part
+        else sent
+    )
 
 
 def _published(state: State, shard: int, place: int, parts: int, without: frozenset[str]) -> Step[State]:
@@ -92,13 +96,14 @@ def _past_hand_off(lane: Lane, seal: Seal, without: frozenset[str]) -> Lane:
 def _sends_part(state: State, shard: int, seal: Seal, parts: int, without: frozenset[str]) -> Step[State]:
     """Send the next part, read from the frozen rows: the same however often (M3)."""
     lane = state.lanes[shard]
+    whole = tuple(ledger.part_of(lane.rows, part, parts, shard=shard, without=without) for part in range(parts))
     record = Record(
         "hand-off",
         seal.generation,
         origin=shard,
         part=lane.sent,
-        rows=ledger.part_of(lane.rows, lane.sent, parts, without),
-        digest=ledger.put_together(tuple(ledger.part_of(lane.rows, part, parts, without) for part in range(parts))),
+        rows=whole[lane.sent],
+        digest=ledger.put_together(whole),
         now=lane.sealed_now,
         version=lane.version,
     )
