@@ -31,7 +31,8 @@ def steps(state: State, number: int, without: frozenset[str]) -> Iterator[Step[S
     if router.offset < len(state.ingress) and (not router.writing or "R4" in without):
         after = _read(state, router, without)
         if max(map(len, after.queues)) <= IN_FLIGHT_MAX:
-            yield Step(f"{_who(router)} reads offset {router.offset}", _with(state, number, after), router.is_zombie)
+            says = f"{_who(router)} reads offset {router.offset}: {_wish_in_words(state.ingress[router.offset])}"
+            yield Step(says, _with(state, number, after), router.is_zombie)
     for shard, queue in enumerate(router.queues):
         if queue:
             yield _delivered(state, number, shard, queue)
@@ -184,6 +185,12 @@ def _delivered(state: State, number: int, shard: int, queue: tuple[Record, ...])
 
 def _with(state: State, number: int, router: Router) -> State:
     return state._replace(routers=(*state.routers[:number], router, *state.routers[number + 1 :]))
+
+
+def _wish_in_words(wish: Wish) -> str:
+    if wish.kind == "move":
+        return f"{wish.name}, from {name_of(wish.origin)} to {name_of(wish.target)}"
+    return wish.name if wish.name.startswith(wish.kind) else f"{wish.kind} {wish.name}"
 
 
 def _who(router: Router) -> str:
