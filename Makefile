@@ -29,8 +29,8 @@ cover: venv ## the ledger's own tests take every branch of it
 test: venv ## every test, real servers included
 	@$(STACK) with $(PYTHON) -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
-bench: venv ## measure; prints a table and writes bench-results.json
-	@$(STACK) with $(PYTHON) -m tests.bench
+bench: venv ## measure; prints a table and writes bench-results.json; BASE=COMMIT: both in turn, bench-compare.json
+	@$(STACK) with $(PYTHON) -m tests.bench $(if $(BASE),--base $(BASE)) $(BENCH_ARGS)
 
 lint: venv ## ruff and mypy
 	@.venv/bin/ruff check .
@@ -55,5 +55,5 @@ lock: venv ## renew requirements/*.txt from pyproject.toml
 
 clean: ## remove the servers' data and logs, .venv, and what tools left; not the downloads in ~/.cache/balance
 	@test ! -x $(PYTHON) || { .venv/bin/balance down && $(STACK) down; }
-	@rm -rf .stack .venv .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache balance.egg-info build bench-results.json
+	@rm -rf .stack .venv .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache balance.egg-info build bench-results.json bench-compare.json
 	@find devtools processors tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -14,9 +14,11 @@ from rich.console import Console
 from rich.table import Table
 
 from tests import servers as places
+from tests.bench.compare import compare, flat, write
 from tests.bench.runs import FULL, QUICK, RUNS, warm_up
 
 RESULTS_FILE = Path("bench-results.json")
+COMPARE_FILE = Path("bench-compare.json")
 GOALS = (
     ("hot / raw insert", "hot_partner_commands_per_s", "raw_insert_rows_per_s", 0.5),
     ("1,000 partners / raw insert", "partners_1000_commands_per_s", "raw_insert_rows_per_s", 0.45),
@@ -33,6 +35,10 @@ def bench(
         bool, typer.Option("--quick", help="A quarter of the work: figures that only show a trend.")
     ] = False,
     only: Annotated[list[str] | None, typer.Option("--only", help="Fields to measure; may be given again.")] = None,
+    base: Annotated[
+        str | None,
+        typer.Option("--base", help="A commit to measure in turn with this checkout: writes bench-compare.json."),
+    ] = None,
 ) -> None:
     """Measure the service on the servers that run, and write bench-results.json."""
     wanted = set(only or [])
@@ -44,6 +50,9 @@ def bench(
     if servers is None or places.silent(servers):
         console.print("the servers do not answer: `make bench` starts them")
         raise typer.Exit(3)
+    if base is not None:
+        _compare(base, [fields[0] for fields in RUNS.values() if not wanted or wanted & set(fields)], quick=quick)
+        return
     found: dict[str, Any] = {
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "cores": os.cpu_count(),
@@ -68,18 +77,24 @@ def bench(
     console.print(f"written to {RESULTS_FILE}")
 
 
+def _compare(base: str, runs: list[str], *, quick: bool) -> None:
+    found = compare(base, runs, quick=quick, say=lambda what: console.print(f"[dim]{what}[/dim]"))
+    table = Table("figure", base, "here", "ratio", title=f"{base} and this checkout, in turn")
+    for figure, each in found.items():
+        ratio = "" if each.ratio is None else f"{each.ratio:.2f}"
+        table.add_row(figure, *(", ".join(f"{value:,}" for value in side) for side in (each.base, each.here)), ratio)
+    console.print(table)
+    load = max((each.load for each in found.values()), default=0.0)
+    console.print(f"load average up to {load} on {os.cpu_count()} cores")
+    write(found, COMPARE_FILE)
+    console.print(f"written to {COMPARE_FILE}")
+
+
 def _table(found: dict[str, Any]) -> Table:
     table = Table("field", "figure", title=f"{found['cores']} cores, everything on them, {found['measured_at']}")
-    for field, value in _flat(found):
+    for field, value in flat(found):
         table.add_row(field, f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value))
     return table
-
-
-def _flat(value: dict[str, Any], before: str = "") -> list[tuple[str, Any]]:
-    rows: list[tuple[str, Any]] = []
-    for name, each in value.items():
-        rows += _flat(each, f"{before}{name} ") if isinstance(each, dict) else [(f"{before}{name}", each)]
-    return rows
 
 
 def _goals(found: dict[str, Any]) -> Table:
