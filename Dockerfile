@@ -12,8 +12,9 @@ RUN pip install --require-hashes -r requirements/build.txt \
     && pip install --no-build-isolation --require-hashes -r requirements/run.txt
 COPY pyproject.toml ./
 COPY processors processors
-# Editable, so that config/ and schemas/ are found beside the code, as in a checkout.
-RUN pip install --no-build-isolation --no-deps --editable .
+COPY schemas schemas
+COPY config config
+RUN pip install --no-build-isolation --no-deps .
 
 FROM python:3.11-slim-bookworm
 RUN apt-get update \
@@ -23,10 +24,8 @@ RUN apt-get update \
     && install -d -o balance -g balance -m 0700 /var/lib/balance
 WORKDIR /app
 COPY --from=build /opt/balance /opt/balance
-COPY --from=build /app /app
 COPY config config
-COPY schemas schemas
-ENV PATH=/opt/balance/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+ENV PATH=/opt/balance/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 BALANCE_ROOT=/app
 USER balance
 # The signing keys, made by `balance init`, when BALANCE_KEYS_FILE points here.
 VOLUME /var/lib/balance

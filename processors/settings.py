@@ -26,6 +26,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings.sources import TomlConfigSettingsSource
 
+from processors import shipped
 from processors.faults import Misconfigured
 from processors.ledger.rules import Rules as LedgerRules
 from processors.ledger.rules import why_unfit
@@ -335,7 +336,8 @@ def load_settings(
 
     Args:
         profile: Names ``config/<profile>.toml``; by default ``BALANCE_PROFILE``, else ``local``.
-        root: The folder that holds ``config/``; by default ``BALANCE_ROOT``, else this checkout.
+        root: The folder that holds ``config/``; by default ``BALANCE_ROOT``, else the checkout, else (an installation)
+            the folder of the process. Where it has no ``default.toml``, the one that ships with the code counts.
         environment: Variables to read instead of the process's own.
         overrides: Sections, e.g. ``kafka={"topic_prefix": "t1-"}``; they win over everything.
 
@@ -345,10 +347,10 @@ def load_settings(
     """
     variables = os.environ if environment is None else environment
     chosen = profile or variables.get(PROFILE_VARIABLE, "local")
-    base = (root or Path(variables.get(ROOT_VARIABLE, Path(__file__).parents[1]))).resolve()
+    base = (root or Path(variables.get(ROOT_VARIABLE, shipped.home()))).resolve()
     values: dict[str, Any] = {}
     for name in ("default", chosen):
-        layer = _from_toml(base / "config" / f"{name}.toml")
+        layer = _from_toml(shipped.settings_file(base, name))
         values = _merged(_without_other_shards(values, layer), layer)
     values = _merged(values, _from_environment(variables))
     values = _merged(values, overrides)
@@ -358,7 +360,7 @@ def load_settings(
 def _from_toml(file: Path) -> dict[str, Any]:
     if not file.is_file():
         known = ", ".join(sorted(each.stem for each in file.parent.glob("*.toml"))) or "none"
-        raise Misconfigured(f"there is no {file}; profiles here: {known}")
+        raise Misconfigured(f"there is no {file}; profiles here: {known} ({ROOT_VARIABLE} names the folder of config/)")
     try:
         values = TomlConfigSettingsSource(Settings, file)()
     except ValueError as error:

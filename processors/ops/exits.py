@@ -32,4 +32,7 @@ def lacking(missing: ModuleNotFoundError) -> str:
     """
     if str(missing.name).startswith(("processors", "devtools")):
         raise missing
-    return f"the command line needs {missing.name}, which the client does not bring: pip install -e 'CHECKOUT[service]'"
+    return (
+        f"the command line needs {missing.name}, which the client does not bring: "
+        "pip install 'CHECKOUT[service]' or 'WHEEL[service]'"
+    )

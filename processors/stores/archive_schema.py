@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from processors.faults import Misconfigured
+from processors.shipped import SCHEMAS
 from processors.stores.addresses import CassandraAddress
 from processors.stores.cassandra import CassandraSession
 
-FOLDER = Path(__file__).parents[2] / "schemas" / "cassandra"
+FOLDER = SCHEMAS / "cassandra"
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,47}", re.ASCII)
 _NOTES = "CREATE TABLE IF NOT EXISTS migration (number int PRIMARY KEY, name text, digest blob)"
 _NOTED = "SELECT number, digest FROM $migration"

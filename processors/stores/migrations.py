@@ -11,13 +11,14 @@ from pathlib import Path
 from processors.faults import Misconfigured, Retryable
 from processors.ids import SLICES_MAX
 from processors.ledger.rules import Rules
+from processors.shipped import SCHEMAS
 from processors.stores.addresses import MysqlAddress
 from processors.stores.mysql import Session
 from processors.stores.partitions import make_room, slices_needed
 from processors.stores.rules_rows import insert_rules, select_rules
 from processors.stores.sql_text import text_literal
 
-FOLDER = Path(__file__).parents[2] / "schemas" / "mysql"
+FOLDER = SCHEMAS / "mysql"
 # Another migration may be making a thousand partitions, at 5 ms each; below mysql.READ_TIMEOUT_S.
 LOCK_WAIT_S = 50
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import fastavro
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
+from processors.shipped import SCHEMAS
 from processors.wire.exact import Writer, writer_of
 
-FOLDER = Path(__file__).parents[2] / "schemas" / "avro"
+FOLDER = SCHEMAS / "avro"
 MARKER = b"\xc3\x01"  # Avro specification, single-object encoding
 PREFIX_BYTES = len(MARKER) + 8  # and the fingerprint
 

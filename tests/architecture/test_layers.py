@@ -18,16 +18,17 @@ PURE = FLOOR | {"ledger", "routing", "wire"}
 MAY_IMPORT: dict[str, set[str]] = {
     "ids": set(),
     "version": set(),
+    "shipped": set(),
     "faults": set(),
     "telemetry": FLOOR,
     "metrics": FLOOR,
     "troubles": FLOOR | {"metrics", "telemetry"},
     "setting_types": FLOOR | {"ledger"},
-    "settings": FLOOR | {"ledger", "setting_types"},
+    "settings": FLOOR | {"shipped", "ledger", "setting_types"},
     "ledger": FLOOR,
     "routing": FLOOR,
-    "wire": FLOOR | {"ledger", "routing"},
-    "stores": FLOOR | {"metrics", "telemetry", "troubles", "ledger", "routing", "wire"},
+    "wire": FLOOR | {"shipped", "ledger", "routing"},
+    "stores": FLOOR | {"shipped", "metrics", "telemetry", "troubles", "ledger", "routing", "wire"},
     "streams": FLOOR | {"metrics", "telemetry", "troubles", "ledger", "routing", "wire"},
     "client": FLOOR | {"metrics", "telemetry", "troubles", "ledger", "routing", "wire", "stores", "streams"},
     "lane": FLOOR | {"metrics", "telemetry", "troubles", "ledger", "routing", "wire", "stores", "streams"},
@@ -148,9 +149,10 @@ def test_development_tools_are_neither_installed_nor_in_the_image() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     allowed = (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
 
-    assert find_packages(str(ROOT), **project["tool"]["setuptools"]["packages"]["find"]) == [
-        *find_packages(str(ROOT), include=["processors", "processors.*"])
-    ]
+    setuptools = project["tool"]["setuptools"]
+    ours = find_packages(str(ROOT), include=["processors", "processors.*"])
+    assert sorted(setuptools["packages"]) == sorted([*ours, *setuptools["package-dir"]])
+    assert not [folder for folder in setuptools["package-dir"].values() if not folder.startswith(("schemas", "config"))]
     assert allowed[0] == "*"
     assert not [line for line in allowed if "devtools" in line or line == "!**"]
 
