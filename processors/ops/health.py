@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Callable
 from dataclasses import asdict
@@ -64,6 +65,8 @@ class HealthServer:
 
     def close(self) -> None:
         """Stop answering."""
+        # The thread looks every half second whether it shall end; a socket that is shut down wakes it at once.
+        self._server.socket.shutdown(socket.SHUT_RDWR)
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()

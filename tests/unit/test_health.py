@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -90,3 +91,14 @@ def test_metrics_are_there_and_other_pages_are_not(server: HealthServer) -> None
 def test_a_taken_port_is_named(server: HealthServer) -> None:
     with pytest.raises(Misconfigured, match=f"127.0.0.1:{server.port}: Address already in use; choose another"):
         HealthServer("127.0.0.1", server.port, process="sink")
+
+
+def test_closing_waits_for_no_round_of_the_thread() -> None:
+    took_s = []
+    for _ in range(3):  # the fastest: one may be held up by the machine
+        server = HealthServer("127.0.0.1", 0, process="router")
+        begun_s = time.monotonic()
+        server.close()
+        took_s.append(time.monotonic() - begun_s)
+
+    assert min(took_s) < 0.2
