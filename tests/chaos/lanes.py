@@ -28,16 +28,16 @@ from processors.ledger.commands import CaptureHold, Command, GetBalance, OpenAcc
 from processors.ops import addresses, assembly
 from processors.ops.setting_up import first_rules, initialize
 from processors.routing.buckets import bucket_of, partition_of
-from processors.stores.rows import LaneState, Progress
+from processors.stores.rows import Progress
 from processors.stores.shard_reader import open_reader
 from processors.streams.connection import Login
 from processors.streams.reader import read_range
 from processors.streams.topics import DEAD_LETTERS_TOPIC, RESULTS_TOPIC, TopicAdmin, shard_topic
 from processors.wire.admission import admit
 from processors.wire.commands import encode_command
-from processors.wire.positions import LANE_START
 from processors.wire.records import Headers, OutRecord, Record
 from processors.wire.route import ROUTE_HEADER, Route, RouteKind, encode_route
+from tests.new_lane import state_of_new_lane
 from tests.servers import Place
 from tests.waiting import eventually
 
@@ -180,26 +180,7 @@ class Shard:
     def decider(self, lane: int) -> Decider:
         """Return the decider of a new lane."""
         topic_id = self.topics.topic_id(shard_topic(SHARD))
-        rules = self.rules
-        state = LaneState(
-            progress=Progress(
-                lane=lane,
-                topic_id=topic_id,
-                owner_epoch=1,
-                version_us=0,
-                published_offset=0,
-                published_time_ms=0,
-                at=LANE_START,
-            ),
-            ingress={},
-            rules=rules,
-            rules_since={0: rules},
-            system={},
-            lane_times={},
-            waiting_at=None,
-            stop_code=None,
-            stop_detail="",
-        )
+        state = state_of_new_lane(lane, topic_id, self.rules)
         context = assembly.lane_context(self.settings, SHARD, lane, topic_id)
         return Decider(context, state, LaneTimes({}, {}, next_offset=0, let_pass_below=1 << 62))
 

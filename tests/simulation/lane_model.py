@@ -14,13 +14,12 @@ from processors.lane.deciding import Decider, UndecidedError, needs_of
 from processors.lane.standing import LaneContext
 from processors.lane.times import LaneTimes, TimeOverride, heard, may_be_heard
 from processors.ledger.rules import RULES_RELEASE, Rules
-from processors.stores.rows import LaneState, Progress
 from processors.wire.admission import Admission, Gate, admit
 from processors.wire.commands import NO_REGISTRY, ConfluentIds
-from processors.wire.positions import LANE_START
 from processors.wire.records import OutRecord, Record
 from processors.wire.results import decision_of
 from processors.wire.signature import KeyRing
+from tests.new_lane import state_of_new_lane
 from tests.simulation.fakes.lane_store import copy_write
 from tests.simulation.fakes.tables import Tables
 
@@ -42,32 +41,14 @@ class LaneModel:
         )  # ingress partition and offset of every record that was met for the first time
         self.tables = Tables(journal=defaultdict(dict))
         self._gate = Gate(keyring=keyring, lane=context.lane, lanes=context.lanes, confluent=confluent)
-        progress = Progress(
-            lane=context.lane,
-            topic_id=context.identity.incarnation,
-            owner_epoch=1,
-            version_us=0,
-            published_offset=0,
-            published_time_ms=0,
-            at=LANE_START,
-        )
-        self.states = {0: progress}
+        new = state_of_new_lane(context.lane, context.identity.incarnation, rules)
+        self.states = {0: new.progress}
         self._overrides: dict[int, list[TimeOverride]] = {}
         self._heard_to = 0
         self.heard_rules = rules  # in force there
         self._decider = Decider(
             context,
-            LaneState(
-                progress=progress,
-                ingress={},
-                rules=rules,
-                rules_since={0: rules},
-                system={},
-                lane_times={},
-                waiting_at=None,
-                stop_code=None,
-                stop_detail="",
-            ),
+            new,
             # Whoever met a record ahead of his clock waited or was told.
             LaneTimes({}, self._overrides, next_offset=0, let_pass_below=1 << 62),
         )
