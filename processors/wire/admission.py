@@ -116,9 +116,8 @@ def _command_of(record: Record, route: Route | None, rules: Rules, gate: Gate) -
     if route is None:
         raise Undecodable(Cause.MISSING_ROUTE, f"{type(command).__name__} comes through the router only")
     if route.generation != 0:  # M1: this release moves nothing
-        raise Undecodable(
-            Cause.UNEXPECTED_GENERATION, f"generation {route.generation} of placement key {route.placement_key}"
-        )
+        # What a dead letter says is part of its bytes, which no later release may give otherwise (I6).
+        raise Undecodable(Cause.UNEXPECTED_GENERATION, f"generation {route.generation} of unit {route.placement_key}")
     return command
 
 

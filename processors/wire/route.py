@@ -95,7 +95,7 @@ def decode_route(value: bytes) -> Route:
         or offset < 0
         or not placement_key.isascii()
     ):
-        raise Undecodable(Cause.BAD_ROUTE, f"{len(value)} bytes, a placement key of {size}, offset {offset}")
+        raise Undecodable(Cause.BAD_ROUTE, f"{len(value)} bytes, a unit of {size}, offset {offset}")
     return Route(kind, epoch, partition, offset, leader_epoch, time_ms, placement_key.decode("ascii"), generation)
 
 

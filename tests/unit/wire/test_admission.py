@@ -197,7 +197,10 @@ def test_a_moves_marker_is_refused_by_a_release_that_moves_nothing(kind: RouteKi
 
 @pytest.mark.rule("M1")
 def test_a_generation_that_never_was_is_refused() -> None:
-    assert cause(PAY, routed(generation=1)) is Cause.UNEXPECTED_GENERATION
+    refused = refusal(admitted(record(PAY, routed(generation=1))))
+
+    assert refused.cause is Cause.UNEXPECTED_GENERATION
+    assert refused.detail == "generation 1 of unit bucket:39172"  # in the dead letter, whose bytes stay (I6)
 
 
 # ------------------------------------------------------------------ the payload

@@ -57,6 +57,10 @@ def test_a_route_cut_short_or_with_something_behind_it_is_refused() -> None:
 
     assert {cause_of(whole[:size]) for size in range(len(whole))} == {Cause.BAD_ROUTE}
     assert cause_of(whole + b"x") == Cause.BAD_ROUTE
+    with pytest.raises(Undecodable) as refused:
+        decode_route(whole + b"x")
+    # in the dead letter, whose bytes stay (I6)
+    assert refused.value.detail == f"{len(whole) + 1} bytes, a unit of {len('bucket:39172')}, offset 4000000"
 
 
 @pytest.mark.parametrize(("index", "byte"), [(0, 0), (0, 2), (1, 0), (1, 5), (1, 255), (10, 0x80), (34, 0), (35, 0x80)])
