@@ -105,9 +105,12 @@ class Sender:
     def submit(self, waiting: Waiting) -> None:
         """Have a record sent; who waits is registered at the desk."""
         with self._at_rest_lock:
-            self._at_rest = self._at_rest and self._written_at_once(waiting)
-            if not self._at_rest:
-                self._events.put(waiting)
+            at_rest, self._at_rest = self._at_rest, False
+            try:
+                self._at_rest = at_rest and self._written_at_once(waiting)
+            finally:  # after an interrupt, too: the thread may write it a second time, which is a repetition (I3)
+                if not self._at_rest:
+                    self._events.put(waiting)
 
     def stir(self) -> None:
         """Have the sender look whether it is to end, although nothing comes."""
@@ -134,12 +137,17 @@ class Sender:
     def _written_at_once(self, waiting: Waiting) -> bool:
         if self._producer is None or waiting.spread in self._parked or not waiting.places <= self._read.keys():
             return False
+        if waiting.future.done():  # given up before it came this far; the thread passes it over
+            return False
+        sent = False
         self._unwritten[waiting] = None
-        with contextlib.suppress(Fault):  # which the thread meets again
-            if self._producer.send_at_once(waiting.record, partial(self._unwritten.pop, waiting, None)):
-                return True
-        del self._unwritten[waiting]
-        return False
+        try:
+            with contextlib.suppress(Fault):  # which the thread meets again
+                sent = self._producer.send_at_once(waiting.record, partial(self._unwritten.pop, waiting, None))
+        finally:
+            if not sent:
+                self._unwritten.pop(waiting, None)
+        return sent
 
     # ------------------------------------------------------------------ in the sender's thread
 

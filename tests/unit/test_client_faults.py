@@ -472,6 +472,27 @@ def test_commands_of_one_root_keep_their_order_where_the_producer_has_no_room_no
     assert [decode_command(record.value or b"") for record in service.seen[1:]] == commands
 
 
+def test_an_interrupt_while_sending_leaves_the_command_to_the_client(
+    service: Service, kafka: ClientKafka, client: Client
+) -> None:
+    client.send(pay(client))
+    interrupted: list[OutRecord] = []
+
+    def full(record: OutRecord) -> bool:
+        if not interrupted:
+            interrupted.append(record)
+            raise KeyboardInterrupt
+        return False
+
+    kafka.full = full
+    with pytest.raises(KeyboardInterrupt):
+        client.submit(pay(client))
+
+    assert client.send(pay(client)).status is Status.ACCEPTED
+    assert [record.value for record in service.seen[1:2]] == [record.value for record in interrupted]
+    assert len(service.seen) == 3
+
+
 def test_no_room_at_all_is_refused() -> None:
     with pytest.raises(ValueError, match="in_flight_max is 0: write 1 or more"):
         connected(ClientKafka(), in_flight_max=0)
