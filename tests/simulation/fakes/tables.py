@@ -123,8 +123,10 @@ class Tables:
         _expect(sequence == before, f"{table.name} {key} at {before}, not at {sequence}")
         if row is None:
             del rows[key]
-        else:
+        elif stored is None:
             rows[key] = row
+        else:
+            rows[key] = replace(stored, **{name: getattr(row, name) for name in table.changing})
 
     def _write_lane(self, lane: int, write: BatchWrite) -> None:
         progress = write.progress
