@@ -39,6 +39,7 @@ lint: venv ## ruff and mypy
 
 up: stack ## the servers and every process of the service run in the background, until make down
 	@.venv/bin/balance up --detach
+	@echo "make down stops the processes and the servers"
 
 down: venv ## stop the processes, then the servers
 	@.venv/bin/balance down

@@ -42,7 +42,7 @@ def start(settings: Settings, *, workers: int, say: Say) -> None:
         say("the processes run already")
     _wait_until_ready(settings, workers, running, log_file)
     say(f"every process is ready; logs are in {place}")
-    say("`balance status` shows how they do, `balance down` stops them, `make down` the servers, too")
+    say("`balance status` shows how they do, `balance down` stops them")
 
 
 def stop(settings: Settings, *, say: Say) -> bool:
