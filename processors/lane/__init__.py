@@ -1,0 +1,1 @@
+"""A lane from its assignment to its results: each record decided once, in order, and answered."""

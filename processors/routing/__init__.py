@@ -1,0 +1,1 @@
+"""Which bucket, partition, lane and shard a root belongs to. Pure."""

@@ -1,0 +1,1 @@
+"""The only Kafka: consumers, producers, topics, the directory's log."""

@@ -1,0 +1,1 @@
+"""Bytes to commands and back to results, and what is no command. Pure."""

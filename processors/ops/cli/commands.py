@@ -45,16 +45,16 @@ _MONEY: dict[str, Command | Group] = {
     ),
     "hold": _command(
         "payments:hold",
-        "Check and reserve an amount, to be captured, voided, or released when it expires.",
+        "Check and reserve an amount, to be captured, voided, or freed when it expires.",
         "balance hold acme:vn 20.00 USD --expires-in 15m",
     ),
     "capture": _command(
         "payments:capture",
-        "Take all or part of a hold, and release the rest unless it is kept.",
+        "Take all or part of a hold, and free the rest unless it is kept.",
         f"balance capture acme:vn {_HOLD} 5.00 USD",
         f"balance capture acme:vn {_HOLD} USD",
     ),
-    "void": _command("payments:void", "Release a hold.", f"balance void acme:vn {_HOLD} USD"),
+    "void": _command("payments:void", "Free what a hold reserves.", f"balance void acme:vn {_HOLD} USD"),
     "refund": _command(
         "refunding:refund",
         "Give back part or all of a payment or a capture; ID is that command's.",

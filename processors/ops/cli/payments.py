@@ -140,7 +140,7 @@ def hold(
     within_s: WithinOption = WITHIN_S,
     as_json: JsonOption = False,
 ) -> None:
-    """Check and reserve an amount, to be captured, voided, or released when it expires."""
+    """Check and reserve an amount, to be captured, voided, or freed when it expires."""
     money = amount_of(amount)
 
     def make(new_id: bytes) -> Command:
@@ -169,7 +169,7 @@ def capture(
     within_s: WithinOption = WITHIN_S,
     as_json: JsonOption = False,
 ) -> None:
-    """Take all or part of a hold, and release the rest unless it is kept."""
+    """Take all or part of a hold, and free the rest unless it is kept."""
     whole = len(amount) == 1 and amount[0].isalpha()
     money = None if whole else amount_of(amount)
     currency = read_currency(amount[0]) if money is None else money.currency
@@ -198,7 +198,7 @@ def void(
     within_s: WithinOption = WITHIN_S,
     as_json: JsonOption = False,
 ) -> None:
-    """Release a hold."""
+    """Free what a hold reserves."""
 
     def make(new_id: bytes) -> Command:
         return VoidHold(command_id=new_id, address=address, currency=currency, hold_id=hold_id, metadata=metadata)

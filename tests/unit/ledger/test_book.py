@@ -188,6 +188,16 @@ def test_the_book_has_a_place_for_each_table_of_a_roots_state() -> None:
     assert plurals < set(Book.__slots__)
 
 
+def test_a_row_that_comes_and_goes_within_a_batch_is_never_stored() -> None:
+    lane = build.lane_with()
+    hold = build.place_hold()
+
+    lane.batch([Sent(command=hold), Sent(command=build.void_hold(hold))])
+
+    assert lane.book.holds == {("acme", hold.command_id): None}
+    assert not lane.rows.holds
+
+
 @pytest.mark.parametrize("table", [table for table in ROOT_TABLES if not table.ends], ids=lambda table: table.name)
 def test_a_row_that_no_lane_deletes_and_that_is_gone_is_a_bug(table: AnyTable) -> None:
     book = Book(RULES, {})

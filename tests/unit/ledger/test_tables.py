@@ -32,3 +32,13 @@ def test_a_row_is_made_again_of_its_values() -> None:
         assert table.made_of(table.values_of(RowChange(key, row, None))) == (key, row)
         assert table.root_of(key) == "acme"
     assert list(lane.book.holds) == [("acme", hold.command_id)]
+
+
+@pytest.mark.parametrize("table", ROOT_TABLES, ids=lambda table: table.name)
+def test_an_update_has_the_key_and_then_what_changes(table: AnyTable) -> None:
+    values = {name: number for number, name in enumerate(table.columns)}
+    key, row = table.made_of(list(values.values()))
+
+    changing = table.changing_values_of(RowChange(key, row, 0))
+
+    assert changing == [values[name] for name in (*table.key, *table.changing)]
