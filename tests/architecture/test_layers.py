@@ -128,7 +128,7 @@ def test_one_file_of_workers_is_one_process() -> None:
 
 
 # Development tools stand above the service, which reaches them from one place, once one of their commands is typed.
-WAY_TO_THE_TOOLS = {"processors.ops.cli.checkout", "processors.ops.cli.commands", "processors.ops.exits"}
+WAY_TO_THE_TOOLS = {"processors.ops.cli.checkout", "processors.ops.cli.commands", "processors.ops.crashes"}
 
 
 def test_the_service_names_the_development_tools_in_one_place_and_imports_them_nowhere() -> None:

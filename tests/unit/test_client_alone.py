@@ -7,6 +7,9 @@ import sys
 import tomllib
 from importlib.metadata import packages_distributions
 
+import pytest
+
+from processors.ops.exits import EXIT_FAULT
 from tests.architecture.source_tree import ROOT
 
 
@@ -32,9 +35,10 @@ def test_the_client_is_imported_without_what_only_the_service_needs() -> None:
     assert ran.returncode == 0, ran.stderr
 
 
-def test_the_command_line_without_it_says_what_to_install() -> None:
-    ran = python("from processors.ops.cli import main")
+@pytest.mark.parametrize("program", ["", "main(['tx', 'get', '0198c0de-0000-7000-8000-000000000001'])"])
+def test_the_command_line_without_it_says_what_to_install_and_exits_with_3_as_it_knows_nothing(program: str) -> None:
+    ran = python(f"from processors.ops.cli import main; {program}")
 
-    assert ran.returncode == 1
+    assert ran.returncode == EXIT_FAULT
     assert "CHECKOUT[service]" in ran.stderr
     assert "Traceback" not in ran.stderr

@@ -12,7 +12,8 @@ from processors.faults import Fault
 from processors.ops.cli.commands import COMMANDS
 from processors.ops.cli.profile import use_profile
 from processors.ops.cli.wording import Words, examples_text, words_of
-from processors.ops.exits import EXIT_FAULT, lacking
+from processors.ops.crashes import end_unanswered
+from processors.ops.exits import EXIT_FAULT
 from processors.version import VERSION
 
 EXIT_STATUS = (
@@ -25,6 +26,8 @@ _EXAMPLES = (
     "balance pay acme 12.50 USD",
     "balance status",
 )
+# What typer says itself. It says 1, too: of a question answered with no, and where nobody reads what is printed.
+_WRONG_USAGE = 2
 _INTERRUPTED = 130  # as a shell says of a program that Ctrl-C ended
 
 
@@ -76,16 +79,28 @@ def begin(
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line, and exit; never a traceback for a fault: what went wrong, where, and what to do.
 
+    Exit status 1 is a command's own "no" (``EXIT_REJECTED``) and nothing else: a script pays again upon it.
+
     Args:
         arguments: Instead of the process's own.
     """
     try:
+        status = _status_of(arguments)
+    except KeyboardInterrupt:
+        status = _INTERRUPTED
+    except BaseException as trouble:  # noqa: BLE001 - whatever it is, the exit status would be 1
+        end_unanswered(trouble)
+    sys.exit(status)
+
+
+def _status_of(arguments: Sequence[str] | None) -> int:
+    try:
         app(args=arguments, prog_name="balance")
     except Fault as fault:
         typer.secho(f"balance: {fault}", fg="red", err=True)
-        sys.exit(EXIT_FAULT)
-    except ModuleNotFoundError as missing:  # a command's module is imported once it is typed
-        sys.exit(lacking(missing))
-    except KeyboardInterrupt:
-        sys.exit(_INTERRUPTED)
+        return EXIT_FAULT
+    except SystemExit as ended:
+        if isinstance(ended.__context__, typer.Exit) and isinstance(ended.code, int):
+            return ended.code  # a command's own
+        return _WRONG_USAGE if ended.code == _WRONG_USAGE else EXIT_FAULT
     raise AssertionError("the application ends by exiting")
