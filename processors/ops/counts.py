@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from processors.settings import Settings
 from processors.stores.migrations import ShardRow
 from processors.streams.connection import KafkaAddress
-from processors.streams.directory import find_directory, read_directory
+from processors.streams.directory import DirectoryContents, find_directory, read_directory
 from processors.streams.topics import (
     ARCHIVED_TOPIC,
     COMMANDS_TOPIC,
@@ -45,7 +45,12 @@ def of_directory(settings: Settings, address: KafkaAddress) -> Settings:
         Misconfigured: There is no directory.
         Fault: Kafka cannot be reached.
     """
-    return _of_topics(settings, read_directory(address).partitions)
+    return of_contents(settings, read_directory(address))
+
+
+def of_contents(settings: Settings, contents: DirectoryContents) -> Settings:
+    """Return the settings with the counts that a directory names, which was read already."""
+    return _of_topics(settings, contents.partitions)
 
 
 def before_init(settings: Settings, address: KafkaAddress) -> Settings:
@@ -55,7 +60,7 @@ def before_init(settings: Settings, address: KafkaAddress) -> Settings:
         Fault: Kafka cannot be reached.
     """
     contents = find_directory(address)
-    return settings if contents is None else _of_topics(settings, contents.partitions)
+    return settings if contents is None else of_contents(settings, contents)
 
 
 def tell_ignored(settings: Settings, in_force: Settings) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from processors.faults import Misconfigured, Unavailable
 from processors.ops.pid_files import find, note
 from processors.ops.process_kinds import KINDS, name_of
-from processors.ops.supervisor import ChildState, Program, Supervisor, read_states
+from processors.ops.supervisor import ChildState, Condition, Program, Supervisor, read_states
 from processors.settings import LOOPBACK, Settings
 from processors.troubles import Trouble
 
@@ -114,6 +114,20 @@ def states(settings: Settings) -> list[ChildState]:
     return read_states(_file(settings, "states")) if find(pid_file(settings)) else []
 
 
+def ports(settings: Settings) -> dict[str, int]:
+    """Return at which port each process that runs under a supervisor here answers, by name, once it has noted it."""
+    running = [state.name for state in states(settings) if state.condition is Condition.RUNNING]
+    found = {name: _noted_port(settings, name) for name in running}
+    return {name: port for name, port in found.items() if port is not None}
+
+
+def _noted_port(settings: Settings, name: str) -> int | None:
+    try:
+        return int(port_file(settings, name).read_text(encoding="utf-8"))
+    except (ValueError, OSError):  # not noted yet
+        return None
+
+
 def troubles(settings: Settings) -> dict[str, list[Trouble]]:
     """Return what goes wrong now in the processes that run under a supervisor here, by their names.
 
@@ -129,15 +143,17 @@ def _troubles_of(settings: Settings, name: str) -> list[Trouble]:
 
 def ask(settings: Settings, name: str, page: str) -> dict[str, Any]:
     """Return what a process that runs here says on one of its pages, whatever the status; nothing if it is silent."""
+    port = _noted_port(settings, name)
+    if port is None:
+        return {}
     try:
-        port = int(port_file(settings, name).read_text(encoding="utf-8"))
         host = LOOPBACK if settings.health.host == "0.0.0.0" else settings.health.host  # noqa: S104 - asked, not bound
         with urllib.request.urlopen(f"http://{host}:{port}/{page}", timeout=PROBE_TIMEOUT_S) as answer:
             return dict(json.load(answer))
     except urllib.error.HTTPError as error:
         with error:
             return dict(json.load(error))
-    except (ValueError, OSError):  # not noted yet; not listening
+    except (ValueError, OSError):  # no answer that is one; not listening
         return {}
 
 

@@ -1,4 +1,4 @@
-"""How the service is doing: each lane's lag, the sink's lag, what MySQL holds, what is open, what went wrong."""
+"""How the service is doing: each lane's lag, the router's and the sink's, what MySQL holds, what went wrong."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from functools import partial
 
 from processors.faults import Fault, next_step
 from processors.ops import addresses, counts, local_service
+from processors.ops.backlog import RouterStatus, read_backlog
 from processors.ops.side_by_side import Asked
 from processors.ops.supervisor import ChildState
 from processors.settings import Settings
@@ -17,6 +18,7 @@ from processors.stores.archive_schema import open_archive
 from processors.stores.cassandra import CassandraSession
 from processors.stores.shard_reader import Counts, LanePosition, open_reader
 from processors.stores.shard_upkeep import Finding, ShardUpkeep
+from processors.streams.directory import read_directory
 from processors.streams.topics import COMMANDS_TOPIC, LOOK_DEADLINE_S, RESULTS_TOPIC, TopicAdmin, shard_topic
 from processors.troubles import Trouble
 
@@ -83,13 +85,16 @@ class TopicStatus:
 class ServiceStatus:
     """All of it, as far as ``servers`` answer; of a shard whose MySQL does not, lanes and counts are left out.
 
-    ``processes`` run under a supervisor here; ``troubles`` are what these processes meet now, by their names.
-    ``raised`` are the topics with more partitions than the service uses.
+    ``processes`` run under a supervisor here; ``ports`` are where each that runs answers ``/metrics`` and probes, and
+    ``troubles`` what they meet now, both by their names. ``raised`` are the topics that have more partitions than the
+    service uses.
     """
 
     servers: list[ServerStatus]
     processes: list[ChildState]
+    ports: dict[str, int]
     troubles: dict[str, list[Trouble]]
+    router: RouterStatus
     lanes: list[LaneStatus]
     shards: list[ShardStatus]
     sink: list[SinkStatus]
@@ -97,7 +102,11 @@ class ServiceStatus:
 
     @property
     def good(self) -> bool:
-        """Say whether nobody must look: processes and lanes run, servers answer, no finding, no command astray."""
+        """Say whether nobody must look: no process here fails, lanes run, servers answer, nothing was found.
+
+        A command astray is to be looked at, too. What waits alone is not, and neither are processes that are not seen:
+        they may run elsewhere, and alarms watch them there.
+        """
         stopped = any(lane.stop_code for lane in self.lanes) or any(each.failing for each in self.processes)
         loud = any(each.loud for found in self.troubles.values() for each in found)
         astray = any(topic.loses_commands for topic in self.raised)
@@ -111,6 +120,7 @@ class _Brokers:
 
     settings: Settings  # with the counts that are in force
     ends: dict[str, list[int]]
+    router: RouterStatus
     results_id: bytes
     results_ends: list[int]
     raised: list[TopicStatus]
@@ -145,7 +155,9 @@ def read_status(settings: Settings, *, answer_s: float = ANSWER_S) -> ServiceSta
             for server, each in said.items()
         ],
         processes=local_service.states(settings),
+        ports=local_service.ports(settings),
         troubles=local_service.troubles(settings),
+        router=RouterStatus() if isinstance(brokers, Fault) else brokers.router,
         lanes=_lanes(settings, brokers, found),
         shards=[each.status for each in found.values() if not isinstance(each, Fault)],
         sink=sink,
@@ -158,11 +170,13 @@ def _ask_brokers(settings: Settings) -> _Brokers:
     topics = TopicAdmin(kafka)
     # Finds soon that brokers are away, and why: the questions below wait longer.
     topics.partition_counts([RESULTS_TOPIC], deadline_s=LOOK_DEADLINE_S)
-    settings = counts.of_directory(settings, kafka)
+    contents = read_directory(kafka)
+    settings = counts.of_contents(settings, contents)
     lanes, partitions = range(settings.topics.lanes), range(settings.topics.results_partitions)
     return _Brokers(
         settings=settings,
         ends={shard: [topics.end(shard_topic(shard), lane) for lane in lanes] for shard in settings.shards},
+        router=read_backlog(settings, kafka, contents.positions),
         results_id=topics.topic_id(RESULTS_TOPIC),
         results_ends=[topics.end(RESULTS_TOPIC, partition) for partition in partitions],
         raised=_raised(settings, topics),

@@ -68,6 +68,11 @@ def _without_group(name: str) -> Right:
     return Right(kind=GROUP, name=name, operations=(DESCRIBE,))
 
 
+def _looks_at(group: str) -> Right:
+    """Return what it takes to ask how far a group is, and who is in it."""
+    return Right(kind=GROUP, name=group, operations=(DESCRIBE,))
+
+
 def rights(shards: Sequence[str]) -> dict[str, list[Right]]:
     """Return what each process needs, by the process's name; ``operator`` is the command line, ``gateway`` a client.
 
@@ -98,6 +103,7 @@ def rights(shards: Sequence[str]) -> dict[str, list[Right]]:
             Right(kind=TOPIC, name="balance.*", operations=(CREATE,)),
             _without_group(READER_GROUP),
             _without_group(TAIL_GROUP),
+            _looks_at("balance-router"),
         ],
     }
     for shard, topic in zip(shards, topics, strict=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import urllib.request
 from collections.abc import Callable
 from fcntl import LOCK_EX, flock
 from pathlib import Path
@@ -43,7 +44,14 @@ def test_the_service_runs_on_in_the_background_until_it_is_told_to_stop(fresh_pl
         assert balance(place, "account", "open", "acme", "USD").status == 0
         shown = balance(place, "status", "--json").json["processes"]
         assert {(each["name"], each["condition"]) for each in shown} == {(name, "running") for name in NAMES}
-        assert "remover-s1" in balance(place, "status").out
+        status = balance(place, "status")
+        assert "remover-s1" in status.out
+        found = balance(place, "status", "--json").json
+        assert found["router"] == {"waiting": 0, "members": 1, "fault": ""}
+        assert found["ports"].keys() == NAMES
+        with urllib.request.urlopen(f"http://127.0.0.1:{found['ports']['router']}/metrics", timeout=10) as page:
+            assert b"balance_router_records_total" in page.read()
+        assert str(found["ports"]["sink"]) in status.out
 
         again = balance(place, "up", "--detach")
         assert (again.status, "the processes run already" in again.err) == (0, True)
@@ -55,6 +63,15 @@ def test_the_service_runs_on_in_the_background_until_it_is_told_to_stop(fresh_pl
     assert supervisor_of(place) == []
     assert balance(place, "status", "--json").json["processes"] == []
     assert "no process of the service runs here" in balance(place, "down").err
+    assert "none was started on this machine by `balance up`" in balance(place, "status").out
+    balance(place, "topup", "acme", "1.00", "USD", "--within", "1")
+    eventually(lambda: "1 record of balance.commands waits, and no router is there" in status_of(place), "it waits")
+
+
+def status_of(place: Place) -> str:
+    said = balance(place, "status")
+    assert said.status == 0  # a backlog alone is no fault
+    return said.out
 
 
 def test_nothing_is_left_running_when_the_supervisor_in_the_background_is_killed(

@@ -14,6 +14,7 @@ import pytest
 from devtools.stack import certificates, secured
 from processors.faults import Refused
 from processors.ops import addresses
+from processors.ops.backlog import read_backlog
 from processors.ops.setting_up import initialize
 from processors.settings import Settings
 from processors.streams.connection import LOGIN_LOOK_S, KafkaAddress
@@ -228,3 +229,15 @@ def test_a_member_whose_lanes_ask_nothing_logs_in_under_a_new_password(settings:
         assert LOGIN_REFUSAL.now() == ""
     finally:
         member.close()
+
+
+def test_how_far_the_router_is_takes_the_operators_right_and_costs_nothing_else_without(
+    settings: Settings, tmp_path: Path
+) -> None:
+    operator, gateway = User(settings, tmp_path / "one", "operator"), User(settings, tmp_path / "two", "gateway")
+    shown = read_backlog(settings, operator.address, {})
+    hidden = read_backlog(settings, gateway.address, {})
+
+    assert (shown.waiting, shown.members, shown.fault) == (0, 0, "")
+    assert (hidden.waiting, hidden.members) == (None, None)
+    assert "balance-router" in hidden.fault

@@ -10,6 +10,7 @@ import pytest
 from rich.text import Text
 
 from processors.ledger.rows import Account, Hold, OpenRefund
+from processors.ops.backlog import RouterStatus
 from processors.ops.cli import history, looking, operating, proving
 from processors.ops.cli.asking import show_result
 from processors.ops.cli.sending import progress_bar
@@ -59,7 +60,9 @@ def status(text: str) -> None:
         ServiceStatus(
             servers=[ServerStatus(server=text, fault=text)],
             processes=[child],
+            ports={text: 9_400},
             troubles={text: [trouble]},
+            router=RouterStatus(fault=text),
             lanes=[lane],
             shards=[ShardStatus(shard=text, counts=counts, findings=[finding])],
             sink=[SinkStatus(partition=0, waiting=None)],

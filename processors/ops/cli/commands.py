@@ -255,7 +255,7 @@ _PROCESSES: dict[str, Command | Group] = {
 _OPERATING: dict[str, Command | Group] = {
     "status": _command(
         "operating:status",
-        "Show each lane's lag, the sink's, what MySQL holds and what went wrong.",
+        "Show the processes here, what waits for router, lanes and sink, what MySQL holds and what went wrong.",
         "balance status",
     ),
     "init": _command(

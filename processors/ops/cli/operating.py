@@ -10,6 +10,7 @@ from rich.text import Text
 
 from processors.faults import NEXT_STEPS, Fault, Misconfigured, next_step
 from processors.ops import addresses, local_service
+from processors.ops.backlog import RouterStatus
 from processors.ops.cli.releasing import known_lane
 from processors.ops.cli.terminal import (
     JsonOption,
@@ -24,23 +25,28 @@ from processors.ops.cli.terminal import (
 from processors.ops.exits import EXIT_FAULT
 from processors.ops.result_text import show_time
 from processors.ops.status import LaneStatus, ServerStatus, ServiceStatus, read_status
-from processors.ops.supervisor import ChildState, times
+from processors.ops.supervisor import times
 from processors.settings import Settings
 from processors.stores.shard_reader import open_reader
 from processors.stores.shard_upkeep import ShardUpkeep
+from processors.streams.topics import COMMANDS_TOPIC
 from processors.troubles import Trouble
 
 _COUNTS_RIGHT = ("lane", "next", "undecided", "waiting", "rows", "slices", "holds", "refunds")
 
+_NOTHING_HERE = (
+    "processes: none was started on this machine by `balance up`; where they run elsewhere, ask their health pages"
+)
 
 # ---------------------------------------------------------------------- status
 
 
 def status(*, as_json: JsonOption = False) -> None:
-    """Show each lane's lag, the sink's, what MySQL holds and what went wrong.
+    """Show the processes here, what waits for router, lanes and sink, what MySQL holds and what went wrong.
 
-    Exit status 3 where a lane is stopped, a process here keeps failing or says that somebody must look, a server
-    does not answer or a finding is open; a backlog alone is no fault.
+    Exit status 3, and `good` false in --json, where a lane is stopped, a process here keeps failing or says that
+    somebody must look, a server does not answer, commands go astray or a finding is open. What waits alone is no fault;
+    nor is it that no process is seen here, since they may run elsewhere.
     """
     found = read_status(settings())
     if as_json:
@@ -58,8 +64,9 @@ def _status_as_json(found: ServiceStatus) -> dict[str, Any]:
 def print_status(found: ServiceStatus) -> None:
     """Write how the service is doing: tables, and a red line for each thing that somebody must look at."""
     _print_servers(found.servers)
-    _print_processes(found.processes)
+    _print_processes(found)
     _print_troubles(found.troubles)
+    _print_router(found.router)
     _print_lanes(found.lanes)
     rows = (
         (
@@ -96,18 +103,38 @@ def _marked(text: str, fault: str) -> Text:
     return Text(text, style="red" if fault else "")
 
 
-def _print_processes(states: list[ChildState]) -> None:
+def _print_processes(found: ServiceStatus) -> None:
     """Show what runs under a supervisor here; elsewhere each process is whoever started it's to watch."""
+    states = found.processes
     if not states:
+        page.print(_NOTHING_HERE, soft_wrap=True)
         return
-    rows = [(each.name, "failing" if each.failing else each.condition, each.restarts) for each in states]
-    print_table("processes", ("process", "state", "restarts in a row"), rows, right=("restarts in a row",))
+    rows = [
+        (each.name, "failing" if each.failing else each.condition, each.restarts, found.ports.get(each.name, ""))
+        for each in states
+    ]
+    columns = ("process", "state", "restarts in a row", "port")
+    print_table("processes (port: /metrics, /readyz, /healthz)", columns, rows, right=("restarts in a row", "port"))
     for each in states:
         if each.restarts:
             text = (
                 f"{each.name} ended {times(each.restarts)} in a row, last with {each.last_end}; its log is {each.log}"
             )
             page.print(text, style="red" if each.failing else "yellow", soft_wrap=True)
+
+
+def _print_router(router: RouterStatus) -> None:
+    one = router.waiting == 1
+    waits = f"{router.waiting} {'record' if one else 'records'} of {COMMANDS_TOPIC} {'waits' if one else 'wait'}"
+    if router.fault:
+        page.print(f"router: what waits is unknown: {router.fault}", style="yellow", soft_wrap=True)
+    elif router.waiting is None:
+        page.print("router: what waits is unknown")
+    elif router.stands_still:
+        text = f"router: {waits}, and no router is there: start one, or see why none joins its group"
+        page.print(text, style="yellow", soft_wrap=True)
+    else:
+        page.print(f"router: {waits} to be forwarded; routers in their group: {router.members}", soft_wrap=True)
 
 
 def _print_troubles(troubles: dict[str, list[Trouble]]) -> None:
