@@ -259,6 +259,17 @@ def test_nothing_found_is_exit_status_1_and_says_where_to_look(
     assert next_step in said.err
 
 
+def test_a_statement_without_a_change_is_exit_status_1_and_says_so(running: Running, partner: str) -> None:
+    late = running.balance("statement", partner, "USD", "--since", "2999-01-31")
+    assert (late.status, late.out) == (1, "")
+    assert f"nothing has changed {partner} in USD since 2999-01-31" in late.err
+
+    assert running.balance("account", "open", f"{partner}:new", "USD").status == 0
+    unused = running.balance("statement", f"{partner}:new", "USD", "--json")
+    assert (unused.status, unused.out) == (1, "")
+    assert f"nothing has changed {partner}:new in USD yet" in unused.err
+
+
 def test_a_record_that_is_no_command_is_a_dead_letter(running: Running) -> None:
     settings = running.place.settings
     producer = Producer({"bootstrap.servers": settings.kafka.bootstrap_servers, "partitioner": "murmur2_random"})

@@ -27,7 +27,7 @@ from processors.ops.cli.terminal import (
     settings,
 )
 from processors.ops.exits import EXIT_FAULT, EXIT_REJECTED
-from processors.ops.lookup import Lookup, Statement, Transaction
+from processors.ops.lookup import DAY_MS, Lookup, Statement, Transaction
 from processors.ops.money import show_amount, show_money
 from processors.ops.result_text import (
     explanation,
@@ -204,7 +204,7 @@ def statement(
     with open_lookup(chosen, chosen.home_shard) as lookup:
         found = lookup.statement(address, currency, from_day=from_day, last=last)
     if not found.rows and found.complete:
-        refuse_no_account(address, currency)
+        _refuse_no_change(address, currency, from_day)
     if as_json:
         for row in found.rows:
             print_json(statement_row_as_json(row, currency))
@@ -213,6 +213,16 @@ def statement(
     if not found.complete:
         notes.print(what_is_missing(found), style="red", soft_wrap=True)
         raise typer.Exit(EXIT_FAULT)
+
+
+def _refuse_no_change(address: str, currency: str, from_day: int | None) -> NoReturn:
+    refuse_no_account(address, currency)
+    if from_day is None:
+        notes.print(f"nothing has changed {address} in {currency} yet", soft_wrap=True)
+    else:
+        day = show_time(from_day * DAY_MS).partition("T")[0]
+        notes.print(f"nothing has changed {address} in {currency} since {day}: leave --since out", soft_wrap=True)
+    raise typer.Exit(EXIT_REJECTED)
 
 
 def what_is_missing(found: Statement) -> str:
