@@ -81,6 +81,12 @@ def test_a_second_shard_in_the_settings_is_refused_before_anything_is_made(tmp_p
     ("words", "told"),
     [
         (("tx", "0198c0de"), "`balance tx get 0198c0de`"),
+        (("statment", "acme", "USD"), "`balance` knows no 'statment': did you mean `balance statement`"),
+        (("Pay", "acme", "1 USD"), "knows no 'Pay': did you mean `balance pay`"),
+        (("withdraw",), "knows no 'withdraw': `balance --help` shows what there is"),
+        (("tx", "gte", "0198c0de"), "`balance tx` knows no 'gte': did you mean `balance tx get`?"),
+        (("account", "delete"), "type `balance account open` or `balance account"),
+        (("statement", "acme", "USD", "--sinc", "2026-11-23"), "--since"),
         (("dead-letters", "0/17"), "`balance dead-letters show`"),
         (("statement", "acme", "USD", "--since", "yesterday"), "2026-11-23"),
         (("account", "update", "acme", "USD"), "--limit, --policy"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
@@ -16,6 +17,7 @@ from processors.ops.cli.commands import Command, Group
 from processors.ops.money import AmountError, parse_money
 
 AMOUNT = "AMOUNT"
+_TOLD_MAX = 8  # words in an answer to a mistyped one: those of every group, in a few lines; not the first level's 34
 _SIGNED = re.compile(r"-[\d.,]", re.ASCII)
 _WORD_OF_TYPE = {int: "NUMBER", str: "TEXT"}
 
@@ -50,12 +52,21 @@ class Words(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find the command that the first argument names, and import it; ``ctx`` is the driver's own context."""
         if args and args[0] not in self.commands and not args[0].startswith("-") and not ctx.resilient_parsing:
-            known = [f"`{ctx.command_path} {word}`" for word in self.commands]
-            if len(known) == 1:
-                known = [f"{known[0][:-1]} {args[0]}`"]  # the word was meant for the only one that there is
-            ctx.fail(f"`{ctx.command_path}` knows no {args[0]!r}: type {' or '.join(known)}")
+            ctx.fail(f"`{ctx.command_path}` knows no {args[0]!r}: {self._meant(ctx.command_path, args[0])}")
         name, _, rest = super().resolve_command(ctx, args)
         return name, None if name is None else self.read(name), rest
+
+    def _meant(self, typed: str, word: str) -> str:
+        """Say what may be typed instead of a word: what is like it, else all that there is if that is not too much."""
+        near = difflib.get_close_matches(word.lower(), self.commands)
+        if near:
+            return f"did you mean {' or '.join(f'`{typed} {each}`' for each in near)}?"
+        if len(self.commands) > _TOLD_MAX:
+            return f"`{typed} --help` shows what there is"
+        known = [f"{typed} {each}" for each in self.commands]
+        if len(known) == 1:
+            known = [f"{known[0]} {word}"]  # it was meant for the only one that there is
+        return f"type {' or '.join(f'`{each}`' for each in known)}"
 
     def read(self, word: str) -> TyperCommand | Words:
         """Return what a word names, imported."""
