@@ -23,6 +23,10 @@ from processors.ops.money import AmountError, known_currency, parse_money
 # What the service sends itself is not for people: it acts on open rows only (I7).
 _CLASS_OF: dict[str, type[Command]] = {name: kind for kind, name in TYPE_OF.items() if kind not in OF_THE_SERVICE}
 _ID_BYTES = 16
+# A number has no currency, and 12.50 of JSON is a double.
+_AMOUNT_IS_A_TEXT = (
+    'amount must be a text with its currency: write "amount": "12.50 USD"; or "amount_minor": 1250, "currency": "USD"'
+)
 # Of a field that is missing, so that its default stays; None leaves a field of UPDATE_ACCOUNT as it is.
 _ENUMS: dict[str, type[Policy | AccountStatus | Direction]] = {
     "policy": Policy,
@@ -64,6 +68,8 @@ def command_from_json(values: Mapping[str, Any], make_id: Callable[[], bytes]) -
         raise CommandTextError(f"type must be one of {', '.join(_CLASS_OF)}")
     _split_amount(rest)
     known = {field.name: field for field in fields(kind)}
+    if "amount" in rest and "amount_minor" in known:
+        raise CommandTextError(_AMOUNT_IS_A_TEXT)
     if unknown := sorted(set(rest) - set(known)):
         raise CommandTextError(f"{TYPE_OF[kind]} has no field {', '.join(unknown)}; it has {', '.join(known)}")
     given = {name: _value(name, value) for name, value in rest.items()}

@@ -70,6 +70,9 @@ def test_each_field_has_its_own_form() -> None:
         ({"type": "EXPIRE_HOLD"}, "type must be one of"),
         ({"type": "PAY", "address": "acme"}, "PAY needs currency, amount_minor"),
         ({"type": "PAY", "address": "acme", "amount": "1 USD", "colour": 1}, "PAY has no field colour; it has"),
+        ({"type": "PAY", "address": "acme", "amount": 12.5}, 'write "amount": "12.50 USD"; or "amount_minor": 1250'),
+        ({"type": "PAY", "address": "acme", "amount": 12, "currency": "USD"}, 'write "amount": "12.50 USD"'),
+        ({"type": "OPEN_ACCOUNT", "address": "acme", "currency": "USD", "amount": 1}, "has no field amount"),
         ({"type": "PAY", "address": "acme", "amount": "1.234 USD"}, "amount: '1.234 USD': USD has 2 digits"),
         (
             {"type": "PAY", "address": "acme", "amount": "1 USD", "currency": "JPY"},
