@@ -15,7 +15,7 @@ from processors.ops.exits import exit_status
 from processors.ops.result_text import dead_letter_as_json, headline, result_as_json, with_amounts
 from processors.wire.commands import encode_command
 from processors.wire.dead_letters import DeadLetter
-from processors.wire.results import Result, decode_result
+from processors.wire.results import Result, ResultPointer, decode_result
 from tests.unit.wire.build import answered, outcome, pay
 
 EXIT = {"ACCEPTED": 0, "OPEN": 0, "COMPLETED": 0, "REJECTED": 1, "RETURNED": 1, "UNKNOWN": 3}
@@ -51,6 +51,17 @@ def test_a_refusal_names_the_paragraph_that_explains_it(capsys: pytest.CaptureFi
 
     show_result(decode_result(answered(pay(), outcome())), as_json=False)
     assert "rejections" not in capsys.readouterr().out
+
+
+def test_balances_of_an_answer_that_is_given_again_are_told_to_be_old(capsys: pytest.CaptureFixture[str]) -> None:
+    first = decode_result(answered(pay(), outcome()))
+    old = f"those of when it was first decided; `balance balance {first.address} {first.currency}` reads today's"
+
+    show_result(replace(first, duplicate_of=ResultPointer(1, 0)), as_json=False)
+    assert old in capsys.readouterr().out
+
+    show_result(first, as_json=False)
+    assert "first decided" not in capsys.readouterr().out
 
 
 def test_a_refused_expiry_is_told_with_the_longest_hold(capsys: pytest.CaptureFixture[str]) -> None:

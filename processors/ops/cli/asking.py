@@ -54,6 +54,12 @@ def show_result(result: Result, *, as_json: bool) -> None:
     page.print(headline(result), soft_wrap=True)
     if explained := explanation(result):
         page.print(explained, soft_wrap=True)
+    if result.duplicate_of is not None and result.postings:
+        page.print(
+            f"the balances below are those of when it was first decided; `balance balance {result.address} "
+            f"{result.currency}` reads today's",
+            soft_wrap=True,
+        )
     print_postings(result)
 
 
