@@ -47,7 +47,7 @@ class AsyncClient:
             async with asyncio.timeout(ends_s - time.monotonic()):
                 await self._room.acquire()
         except TimeoutError:
-            raise NoAnswer(command.command_id, TOO_MANY) from None
+            raise NoAnswer(command.command_id, TOO_MANY, sent=False) from None
         try:
             left_ms = max(0, int((ends_s - time.monotonic()) * 1_000))
             future = client.submit(command, until_final=until_final, deadline_ms=left_ms)

@@ -249,7 +249,7 @@ class Client:
         if refused is None:
             self._sender.submit(waiting)
         else:
-            future.set_exception(NoAnswer(waiting.command_id, refused))
+            future.set_exception(NoAnswer(waiting.command_id, refused, sent=False))
         return future
 
     # ------------------------------------------------------------------ threads

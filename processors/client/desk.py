@@ -23,15 +23,17 @@ payload, and no hash; of a transaction that is open its root and id, and no hash
 
 
 class NoAnswer(UnknownOutcome):
-    """No result came in time: the command may have been decided, or may be later.
+    """No result came in time: the command may have been decided, or may be later. Or it was not even sent, and says so.
 
     Send the same command again, with the same ``command_id``: it is decided once, and answered again.
     """
 
-    def __init__(self, command_id: bytes, detail: str) -> None:
+    def __init__(self, command_id: bytes, detail: str, *, sent: bool = True) -> None:
+        """Tell of a command; ``sent`` is False where it was not even written this time."""
+        known = "it may have been decided, so send" if sent else "unless it was sent before, it is not decided: send"
         super().__init__(
-            f"no result for command {id_text(command_id)}: {detail}; it may have been decided, so send it again with "
-            "the same id, which is safe, or look it up"
+            f"no result for command {id_text(command_id)}: {detail}; {known} it again with the same id, which is safe, "
+            "or look it up"
         )
         self.command_id = command_id
 
@@ -144,7 +146,7 @@ class Desk:
             self._freed.notify_all()
         self.give_up(detail)
 
-    def give_up_these(self, given_up: Collection[Waiting], detail: str) -> None:
+    def give_up_these(self, given_up: Collection[Waiting], detail: str, *, sent: bool = True) -> None:
         """End the waiting of some who wait for their first result; who was answered meanwhile is left alone."""
         with self._lock:
             found = [waiting for waiting in given_up if waiting in self._sent.get(waiting.key, ())]
@@ -152,7 +154,7 @@ class Desk:
                 _take(self._sent, waiting.key, waiting)
             self._left(found)
         for waiting in found:
-            waiting.future.set_exception(NoAnswer(waiting.command_id, detail))
+            waiting.future.set_exception(NoAnswer(waiting.command_id, detail, sent=sent))
 
     # ------------------------------------------------------------------ under the lock
 

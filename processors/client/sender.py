@@ -217,7 +217,7 @@ class Sender:
             self._producer.send(waiting.record, partial(self._unwritten.pop, waiting, None))
         except Unavailable as fault:  # of this record alone: its producer has no room
             del self._unwritten[waiting]
-            self._desk.give_up_these([waiting], f"it was not sent: {fault}")
+            self._desk.give_up_these([waiting], f"it was not sent: {fault}", sent=False)
         except Fault as fault:
             self._drop_producer(fault)
 
