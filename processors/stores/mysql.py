@@ -78,6 +78,14 @@ LOST = frozenset(
         4031,  # disconnected for inactivity: wait_timeout
     }
 )
+# The client's library did not reach the server: its words quote the host, and there is no row that it could quote.
+UNREACHED = frozenset(
+    {
+        2002,  # no connection; with MariaDB's library over TCP, too
+        2003,  # no connection over TCP
+        2005,  # unknown host
+    }
+)
 # Nothing was changed, or it is about to be rolled back; the same again may work.
 AGAIN = frozenset(
     {
@@ -192,7 +200,8 @@ def fault_of(error: Exception, phase: Phase, what: str, *, next_step: str = "") 
         return AssertionError(f"{text}: {_said(error).rpartition(' for ')[2]}")
     if number in BUGS and phase is Phase.BEFORE_COMMIT:  # while connecting no statement of ours can be wrong yet
         return AssertionError(text)
-    return Unavailable(f"{text}: {_said_openly(error)}{next_step}")
+    said = _said(error) if number in UNREACHED else _said_openly(error)
+    return Unavailable(f"{text}: {said}{next_step}")
 
 
 def _next_step(error: Exception, address: MysqlAddress) -> str:
@@ -217,8 +226,8 @@ def _said_openly(error: Exception) -> str:
 
     >>> _said_openly(MySQLdb.OperationalError(9001, "Max connect timeout reached for 'acme' after 10000ms"))
     "Max connect timeout reached for '...' after 10000ms"
-    >>> _said_openly(MySQLdb.OperationalError(2002, "Can't connect to server on '127.0.0.1' (115)"))
-    "Can't connect to server on '...' (115)"
+    >>> _said_openly(MySQLdb.OperationalError(9001, "Can't route 'acme' (115)"))
+    "Can't route '...' (115)"
     """
     return _QUOTED.sub("'...'", _said(error))
 

@@ -266,7 +266,17 @@ def test_a_connection_that_is_refused_is_told_with_what_to_look_at(address: Mysq
         with pytest.raises(Unavailable, match=f"127.0.0.1:{port}") as told:
             Session(replace(address, host="127.0.0.1", port=port), lane=False)
 
+    assert "'127.0.0.1'" in str(told.value)  # of the library's own words, too
     assert str(told.value).endswith(": is MySQL running, at this host and port?")
+
+
+@pytest.mark.parametrize("number", [2002, 2003, 2005])
+def test_a_server_that_is_not_reached_is_told_with_its_host(number: int) -> None:
+    said = "Can't connect to server on 'mysql-1' (110)"
+    fault = fault_of(MySQLdb.OperationalError(number, said), Phase.CONNECTING, "connecting to s1 at mysql-1:3306")
+
+    assert isinstance(fault, Unavailable)
+    assert str(fault) == f"connecting to s1 at mysql-1:3306: MySQL error {number}: {said}"
 
 
 @pytest.mark.parametrize("host", ["localhost", ""])
