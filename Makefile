@@ -41,9 +41,10 @@ up: stack ## the servers and every process of the service run in the background,
 	@.venv/bin/balance up --detach
 	@echo "make down stops the processes and the servers"
 
-down: venv ## stop the processes, then the servers
-	@.venv/bin/balance down
-	@$(STACK) down
+# Without .venv and .stack nothing of this checkout runs: then none is made only to say so.
+down: $(if $(wildcard .venv .stack),venv) ## stop the processes, then the servers
+	@test -x $(PYTHON) || echo "nothing of this checkout runs: it has neither .venv nor .stack"
+	@test ! -x $(PYTHON) || { .venv/bin/balance down && $(STACK) down; }
 
 stack: venv ## the servers only
 	@$(STACK) up

@@ -58,3 +58,27 @@ def test_an_installations_help_needs_no_tool(installation: Path) -> None:
 
     assert ran.returncode == 0, ran.stderr
     assert "balance stack up" in ran.stdout
+
+
+MAKE = ("make", "--no-print-directory")  # under `make test` it would name its folder
+
+
+def make_down(folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run `make down` in a checkout whose set-up only says that it was called."""
+    shutil.copy(ROOT / "Makefile", folder)
+    (folder / "bin").mkdir()
+    (folder / "bin" / "setup").write_text("#!/bin/sh\necho set-up\n", encoding="utf-8")
+    (folder / "bin" / "setup").chmod(0o755)
+    return subprocess.run([*MAKE, "down"], cwd=folder, capture_output=True, text=True, check=True, timeout=60)
+
+
+def test_make_down_sets_nothing_up_where_nothing_can_run(tmp_path: Path) -> None:
+    said = make_down(tmp_path)
+
+    assert said.stdout == "nothing of this checkout runs: it has neither .venv nor .stack\n"
+
+
+def test_make_down_sets_up_what_it_needs_where_servers_may_run(tmp_path: Path) -> None:
+    (tmp_path / ".stack").mkdir()
+
+    assert "set-up" in make_down(tmp_path).stdout
