@@ -166,7 +166,11 @@ class Client:
     def exchange(
         self, commands: Iterable[Command], *, until_final: bool = False
     ) -> Iterator[tuple[Command, Result | NoAnswer]]:
-        """Send many commands, up to ``in_flight_max`` at once, and yield each with its answer, in their order."""
+        """Send many commands, up to ``in_flight_max`` at once, and yield each with its answer, in their order.
+
+        Where no result came in time, ``NoAnswer`` is yielded in its place and not raised: the others go on. What
+        ``submit`` raises of a command ends the exchange; what was sent before that is decided all the same.
+        """
         self._refuse_own_thread()
         sent: deque[tuple[Command, Future[Result]]] = deque()
         for command in commands:
