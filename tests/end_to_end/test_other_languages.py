@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from devtools.stack.packages import fetch_jars
@@ -51,15 +52,29 @@ def program(running: Running, page: str) -> list[str]:
     return [sys.executable, "-c", changed.replace("balance.results", f"{kafka.topic_prefix}balance.results")]
 
 
-def test_the_pages_python_programs_pay_and_read_results(running: Running) -> None:
+def test_the_pages_python_programs_pay_and_read_results(running: Running, tmp_path: Path) -> None:
     for arguments in (("account", "open", "acme:vn", "USD"), ("topup", "acme:vn", "100.00", "USD")):
         assert running.balance(*arguments).status == 0
 
-    with subprocess.Popen(program(running, "docs/wire.md"), stdout=subprocess.PIPE, text=True) as reading:
+    first, _ = payments_read(running, tmp_path, "my-shop", count=2)  # the first of them is stored
+    after_a_restart = payments_read(running, tmp_path, "my-shop-again", count=1)
+
+    assert first not in after_a_restart, "it goes on where it stood"
+
+
+def payments_read(running: Running, folder: Path, group: str, *, count: int) -> list[str]:
+    """Run the program that reads until it has told of so many payments, each made by the program that pays."""
+    reader = [word.replace("my-shop", group) for word in program(running, "docs/wire.md")]
+    with subprocess.Popen(reader, stdout=subprocess.PIPE, text=True, cwd=folder) as reading:
         try:
-            paid = subprocess.run(program(running, "README.md"), check=True, capture_output=True, text=True, timeout=60)
-            assert paid.stdout.startswith("ACCEPTED NONE (Posting(address='acme:vn'")
             assert reading.stdout is not None
-            assert any(line.startswith("acme PAY ACCEPTED ") for line in reading.stdout)  # until pytest's deadline
+            told = (line for line in reading.stdout if line.startswith("acme PAY ACCEPTED "))  # until pytest's deadline
+            return [paid_and_told(running, told) for _ in range(count)]
         finally:
             reading.kill()
+
+
+def paid_and_told(running: Running, told: Iterator[str]) -> str:
+    paid = subprocess.run(program(running, "README.md"), check=True, capture_output=True, text=True, timeout=60)
+    assert paid.stdout.startswith("ACCEPTED NONE (Posting(address='acme:vn'")
+    return next(told)
