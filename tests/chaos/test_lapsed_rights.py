@@ -33,6 +33,11 @@ from tests.servers import Place
 
 LAPSE_S = 8.0
 DEADLINE_S = 30.0
+# A broker acknowledges a change of rights some time before it goes by it: mostly milliseconds, more under load.
+LEARNT_S = 2.0
+# Now and then the client knows of the refusal before the offsets are sent, and says only that its state is erroneous
+# (one in six). A lane tries again with another producer, as this test does.
+TRIES = 8
 WORKER = f"shard-{SHARD}"
 RIGHTS = {
     "group READ": (WORKER, ResourceType.GROUP, f"balance-shard-{SHARD}", AclOperation.READ),
@@ -101,20 +106,26 @@ def test_a_transaction_whose_records_are_refused_says_what_the_broker_said(shard
         topic_id=bytes(16), lane=0, at=LanePoint(next_offset=1, lane_time_ms=1, digest=bytes(32), leader_epoch=0)
     )
     records = [OutRecord(address.topic_prefix + RESULTS_TOPIC, 0, b"k", b"v", []) for _ in range(100)]
+    told: list[Fault] = []
     with Member(address, shard_topic(SHARD), GroupOptions(group=f"balance-shard-{SHARD}", instance="a")) as member:
         member.await_assigned(0)
-        publisher = TransactionalPublisher(
-            address,
-            f"{SHARD}.0",
-            address.topic_prefix + shard_topic(SHARD),
-            member.consumer.group_metadata,
-            publish_deadline_s=10.0,
-        )
-        publisher.open()
-        with without(shard, "topic WRITE"), pytest.raises(Fault, match="TOPIC_AUTHORIZATION_FAILED") as refused:
-            publisher.publish(records, position)
-        publisher.close()
-    assert needs_somebody(refused.value)
+        with without(shard, "topic WRITE"):
+            time.sleep(LEARNT_S)
+            while len(told) < TRIES and not any(needs_somebody(fault) for fault in told):
+                publisher = TransactionalPublisher(
+                    address,
+                    f"{SHARD}.0",
+                    address.topic_prefix + shard_topic(SHARD),
+                    member.consumer.group_metadata,
+                    publish_deadline_s=10.0,
+                )
+                publisher.open()
+                with pytest.raises(Fault) as refused:
+                    publisher.publish(records, position)
+                told.append(refused.value)
+                publisher.close()
+    assert "TOPIC_AUTHORIZATION_FAILED" in str(told[-1])
+    assert needs_somebody(told[-1])
 
 
 def test_rights_of_every_process_that_are_gone_for_some_seconds_end_none_of_them(
