@@ -6,6 +6,7 @@ and, per shard, in one lane. The hash is that of Kafka's default partitioner, so
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 
 BUCKETS = 65_536
@@ -14,6 +15,7 @@ _M = 0x5BD1E995
 _MASK = 0xFFFFFFFF
 # The roots of one process's books are what is worth remembering.
 _ROOTS_MAX = 200_000
+_NUMBER = re.compile("bucket:(0|[1-9][0-9]{0,4})", re.ASCII)
 
 
 def murmur2(key: bytes) -> int:
@@ -38,16 +40,37 @@ def murmur2(key: bytes) -> int:
 
 
 @lru_cache(maxsize=_ROOTS_MAX)
-def bucket_of(root: str) -> int:
-    """Return a root's bucket, 0 to 65,535: the hash's low 16 bits (W3)."""
-    return murmur2(root.encode()) & (BUCKETS - 1)
+def bucket_of(key: str) -> int:
+    """Return the bucket of a root, the hash's low 16 bits, or of a bucket's own placement key: 0 to 65,535 (W3).
+
+    >>> bucket_of("bucket:17")
+    17
+    """
+    named = bucket_named(key)
+    return murmur2(key.encode()) & (BUCKETS - 1) if named is None else named
 
 
-def partition_of(root: str, partitions: int) -> int:
-    """Return a root's partition of a topic with ``partitions`` partitions, a power of two up to 65,536 (W3)."""
-    return bucket_of(root) & (partitions - 1)
+def bucket_named(key: str) -> int | None:
+    """Return the number in a bucket's placement key, written as ``placement_key_of`` writes it; None for any other key.
+
+    >>> [bucket_named(key) for key in ("bucket:0", "bucket:65535", "bucket:65536", "bucket:017", "acme")]
+    [0, 65535, None, None, None]
+    """
+    match = _NUMBER.fullmatch(key)
+    number = BUCKETS if match is None else int(match[1])
+    return number if number < BUCKETS else None
+
+
+def partition_of(key: str, partitions: int) -> int:
+    """Return the partition of a root or a bucket's placement key in a topic with ``partitions`` partitions (W3).
+
+    Args:
+        key: A root, or a bucket's placement key: all roots of a bucket are in its partition.
+        partitions: A power of two up to 65,536.
+    """
+    return bucket_of(key) & (partitions - 1)
 
 
 def placement_key_of(root: str) -> str:
-    """Return the placement key of a root that is not placed by hand: its bucket (R2)."""
+    """Return the placement key of a root that is not placed by hand, its bucket (R2); a bucket's is itself."""
     return f"bucket:{bucket_of(root)}"

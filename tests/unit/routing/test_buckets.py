@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from processors.routing.buckets import BUCKETS, bucket_of, murmur2, partition_of, placement_key_of
+from processors.routing.buckets import BUCKETS, bucket_named, bucket_of, murmur2, partition_of, placement_key_of
 
 # From Kafka's own test of Utils.murmur2 (org.apache.kafka.common.utils.UtilsTest), signed as in Java.
 JAVA_VECTORS = {
@@ -42,3 +42,29 @@ def test_a_bucket_lies_in_one_partition_whatever_the_count() -> None:
 
 def test_a_unit_names_its_bucket() -> None:
     assert placement_key_of("acme") == f"bucket:{bucket_of('acme')}"
+
+
+@pytest.mark.rule("W3")
+def test_a_buckets_own_placement_key_lies_where_its_roots_lie() -> None:
+    roots = [f"u-{number}" for number in range(2_000)]
+
+    assert [bucket_of(placement_key_of(root)) for root in roots] == [bucket_of(root) for root in roots]
+    assert [partition_of(placement_key_of(root), 16) for root in roots] == [partition_of(root, 16) for root in roots]
+    assert all(bucket_of(f"bucket:{number}") == bucket_named(f"bucket:{number}") == number for number in range(BUCKETS))
+    assert placement_key_of("bucket:17") == "bucket:17"
+
+
+@pytest.mark.rule("W3")
+@pytest.mark.parametrize(
+    "key",
+    ["bucket:", "bucket:-1", "bucket:00", "bucket:017", "bucket:65536", "bucket:100000", "bucket:1 ", "bucket:1\n"],
+)
+def test_what_is_written_otherwise_names_no_bucket(key: str) -> None:
+    assert bucket_named(key) is None
+    assert bucket_of(key) == murmur2(key.encode()) & (BUCKETS - 1)
+
+
+@pytest.mark.rule("W3")
+@pytest.mark.parametrize("key", ["bucket", "Bucket:1", "xbucket:1", "bucket:1:2", "17", "bucket:\u0661"])
+def test_what_only_looks_like_a_bucket_names_none(key: str) -> None:
+    assert bucket_named(key) is None
