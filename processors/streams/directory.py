@@ -48,6 +48,10 @@ class DirectoryContents:
     end_offset: int
     positions: dict[int, int] = field(default_factory=dict)
 
+    def lanes_of(self, shard: str) -> int | None:
+        """Return how many lanes one of ``shards`` has, its own number; None where an earlier release did not say."""
+        return self.partitions.get(self.shards[shard].topic)
+
 
 def read_directory(address: KafkaAddress) -> DirectoryContents:
     """Read the directory up to its end as it is now.

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from processors.faults import Misconfigured
 from processors.ledger.addresses import is_root
-from processors.routing.buckets import bucket_of, partition_of
+from processors.routing.buckets import partition_of
 from processors.routing.directory import Directory
 from processors.wire.admission import Refusal
 from processors.wire.causes import Cause
@@ -27,16 +27,17 @@ class RoutingContext:
     """What decides, besides the record itself, where a record goes: the directory, and the topics' fixed sizes.
 
     ``topic_of`` maps a shard's id to its topic; it and ``dead_letters_topic`` are whole names, with their prefix.
-    Partition counts are powers of two (W3). ``ingress_partitions_found`` says how many partitions the ingress has,
-    which are more than the service uses if somebody raised the count.
+    ``lanes_of`` maps it to that topic's lanes, each shard's own number. Partition counts are powers of two (W3).
+    ``ingress_partitions_found`` says how many partitions the ingress has, which are more than the service uses if
+    somebody raised the count.
     """
 
     directory: Directory
     ingress_epoch: int
     ingress_partitions: int
     ingress_partitions_found: int
-    lanes: int
     topic_of: Mapping[str, str]
+    lanes_of: Mapping[str, int]
     dead_letters_topic: str
 
 
@@ -101,7 +102,8 @@ def forward(record: Record, context: RoutingContext) -> tuple[str, OutRecord]:
         placement.generation,
     )
     headers = [*needed_headers(record.headers), (ROUTE_HEADER, encode_route(route))]  # W2
-    return placement.shard, OutRecord(topic, bucket_of(root) & (context.lanes - 1), record.key, payload, headers)
+    lane = partition_of(root, context.lanes_of[placement.shard])
+    return placement.shard, OutRecord(topic, lane, record.key, payload, headers)
 
 
 def dead_letter(record: Record, refusal: Refusal, context: RoutingContext) -> OutRecord:

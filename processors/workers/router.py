@@ -89,7 +89,11 @@ _DIRECTORY_PARTITION = 0  # it has one
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouterConfig:
-    """Sizes and names, from the settings; ``topic_prefix`` goes before the names of topics."""
+    """Sizes and names, from the settings; ``topic_prefix`` goes before the names of topics.
+
+    ``lanes`` is of a shard of which the directory does not say it, as earlier releases wrote it: there every shard had
+    as many.
+    """
 
     ingress_partitions: int
     lanes: int
@@ -225,8 +229,8 @@ class Router:
             ingress_epoch=contents.head.ingress_epoch,
             ingress_partitions=config.ingress_partitions,
             ingress_partitions_found=self._parts.watch.found(COMMANDS_TOPIC),
-            lanes=config.lanes,
             topic_of={shard: config.topic_prefix + record.topic for shard, record in contents.shards.items()},
+            lanes_of={shard: contents.lanes_of(shard) or config.lanes for shard in contents.shards},
             dead_letters_topic=config.topic_prefix + config.dead_letters_topic,
         )
         self._owned.update(partitions)

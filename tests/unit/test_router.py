@@ -14,7 +14,7 @@ from processors.faults import Fault, Fenced, Misconfigured, Unavailable
 from processors.routing.buckets import partition_of
 from processors.routing.directory import HOME_PLACEMENT_KEY, Directory
 from processors.streams.directory import DirectoryContents
-from processors.streams.topics import COMMANDS_TOPIC
+from processors.streams.topics import COMMANDS_TOPIC, shard_topic
 from processors.streams.unused_partitions import LOOK_EVERY_S, PartitionWatch
 from processors.wire.causes import Cause
 from processors.wire.dead_letters import decode_dead_letter
@@ -123,18 +123,22 @@ class RouterFakes:
     reads: int = 0
     records_max: int = 2
     partitions: int = PARTITIONS  # of the ingress, as the brokers say
+    lanes_of: dict[str, int] = field(default_factory=dict)  # by shard, as the directory says; s1's is the settings'
 
     def __post_init__(self) -> None:
         self.directory.add(placement_key=HOME_PLACEMENT_KEY, generation=0, shard="s1", ingress_partition=0, since=0)
 
     def contents(self) -> DirectoryContents:
         self.reads += 1
-        shard = ShardRecord(shard="s1", topic="balance.shard.s1", topic_id=b"s" * 16)
+        shards = {
+            shard: ShardRecord(shard=shard, topic=shard_topic(shard), topic_id=shard.encode() * 8)
+            for shard in ("s1", *self.lanes_of)
+        }
         return DirectoryContents(
             head=HEAD,
             directory=self.directory,
-            shards={"s1": shard},
-            partitions={},
+            shards=shards,
+            partitions={shard_topic(shard): lanes for shard, lanes in self.lanes_of.items()},
             end_offset=self.end_offset,
         )
 
@@ -278,6 +282,24 @@ def test_the_directory_is_read_on_each_assignment_before_the_first_record() -> N
     fakes.ingress.revoking, fakes.ingress.assigning = [0], [0]
     router.step()
     assert fakes.reads == 2
+
+
+@pytest.mark.rule("W3")
+def test_each_shard_has_its_own_number_of_lanes() -> None:
+    fakes = RouterFakes(lanes_of={"s2": 16})
+    router = fakes.router()
+    acme, globex = ROOTS.index("acme"), ROOTS.index("globex")
+    fakes.directory.add(placement_key="acme", generation=1, shard="s2", ingress_partition=acme, since=0)
+    fakes.arrive(acme, 0)
+    fakes.arrive(globex, 0)
+
+    router.step()
+
+    assert [(out.topic, out.partition) for out in fakes.lanes.sent] == [
+        ("p.balance.shard.s2", partition_of("acme", 16)),
+        ("p.balance.shard.s1", partition_of("globex", 2)),
+    ]
+    assert partition_of("acme", 16) != partition_of("acme", 2)
 
 
 def test_records_of_a_partition_that_was_given_away_are_dropped_and_never_committed() -> None:
