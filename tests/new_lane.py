@@ -27,4 +27,5 @@ def state_of_new_lane(lane: int, topic_id: bytes, rules: Rules) -> LaneState:
         waiting_at=None,
         stop_code=None,
         stop_detail="",
+        home=True,
     )

@@ -139,6 +139,7 @@ class MysqlLaneStore:
             "reading progress",
         )
         stop_code, stop_detail = stop_of(code, detail)
+        ((home,),) = session.query("SELECT home FROM shard", "reading whether this is the home shard")
         # Everything is read once the row is locked: while the lock was waited for, the owner before may have committed.
         rules_since = select_rules(session, lane).get(lane)
         if rules_since is None:
@@ -153,6 +154,7 @@ class MysqlLaneStore:
             waiting_at=waiting_at,
             stop_code=stop_code,
             stop_detail=stop_detail,
+            home=bool(home),
         )
         session.commit()
         return state

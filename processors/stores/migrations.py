@@ -25,11 +25,15 @@ LOCK_WAIT_S = 50
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardRow:
-    """What is fixed for a shard when it is created: its row of ``shard``. Counts are powers of two (W3)."""
+    """What is fixed for a shard when it is created: its row of ``shard``. Counts are powers of two (W3).
+
+    The ``home`` shard owns generation 0 of every placement key (R2).
+    """
 
     shard: str
     lanes: int
     results_partitions: int
+    home: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,11 +117,17 @@ def check_schema(session: Session, shard: str) -> ShardRow:
 
 def read_shard(session: Session) -> ShardRow | None:
     """Return the shard that was entered, or None in a database that is new."""
-    rows = session.query("SELECT shard, lanes, results_partitions FROM shard", "reading the shard")
+    ((told,),) = session.query(
+        "SELECT COUNT(*) FROM information_schema.columns "
+        "WHERE table_schema = DATABASE() AND table_name = 'shard' AND column_name = 'home'",
+        "looking whether the schema tells the home shard",
+    )
+    home = "home" if told else "1"  # a database that is not migrated yet: installations had one shard
+    rows = session.query(f"SELECT shard, lanes, results_partitions, {home} FROM shard", "reading the shard")
     if not rows:
         return None
-    ((shard, lanes, results_partitions),) = rows
-    return ShardRow(shard=shard.decode(), lanes=lanes, results_partitions=results_partitions)
+    ((shard, lanes, results_partitions, is_home),) = rows
+    return ShardRow(shard=shard.decode(), lanes=lanes, results_partitions=results_partitions, home=bool(is_home))
 
 
 def read_migrations(folder: Path = FOLDER) -> list[Migration]:
@@ -212,8 +222,9 @@ def _enter_shard(session: Session, shard: ShardRow, rules: dict[int, Rules], now
     if found is None:
         session.begin()
         session.execute(
-            "INSERT INTO shard (shard, lanes, results_partitions, created_at_ms) "
-            f"VALUES ({text_literal(shard.shard)}, {shard.lanes}, {shard.results_partitions}, {now_ms})",
+            "INSERT INTO shard (shard, lanes, results_partitions, created_at_ms, home) "
+            f"VALUES ({text_literal(shard.shard)}, {shard.lanes}, {shard.results_partitions}, {now_ms}, "
+            f"{int(shard.home)})",
             "entering the shard",
         )
         for lane in range(shard.lanes):

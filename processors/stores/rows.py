@@ -66,7 +66,8 @@ class LaneState:
 
     ``rules`` are those in force. ``rules_since`` has every version by the lane offset from which it was in force, for
     answering again. ``lane_times`` are by the first offset of each stretch. ``waiting_at`` is the offset of the last
-    record that stopped the lane because its time was not known; None where no record did.
+    record that stopped the lane because its time was not known; None where no record did. ``home`` says whether the
+    shard owns generation 0 of every placement key (R2).
     """
 
     progress: Progress
@@ -78,6 +79,7 @@ class LaneState:
     waiting_at: int | None
     stop_code: StopCode | None
     stop_detail: str
+    home: bool
 
 
 @dataclass(slots=True)

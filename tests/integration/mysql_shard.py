@@ -27,7 +27,7 @@ TOPIC_ID = bytes(range(16))
 NOTHING = Keys()
 # Few slices make a database quick to set up.
 RULES = Rules(version=1, window_ms=3_600_000, future_limit_ms=3_600_000)
-SHARD = ShardRow(shard="s1", lanes=4, results_partitions=4)
+SHARD = ShardRow(shard="s1", lanes=4, results_partitions=4, home=True)
 
 
 def clock_ms() -> int:

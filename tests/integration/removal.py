@@ -28,7 +28,7 @@ from tests.servers import Servers
 from tests.sink_parts import CrashPoint, ProducedRecords
 
 LANES = 2
-SHARD = ShardRow(shard="s1", lanes=LANES, results_partitions=4)
+SHARD = ShardRow(shard="s1", lanes=LANES, results_partitions=4, home=True)
 WINDOW_MS = SLICE_MS
 RULES = Rules(version=1, window_ms=WINDOW_MS, future_limit_ms=SLICE_MS)
 SLICE = slice_of(NOW_MS)  # begins at NOW_MS

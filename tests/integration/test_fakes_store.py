@@ -20,6 +20,7 @@ from processors.ledger.rows import Account, Hold, OpenRefund, Refunded
 from processors.stores.addresses import MysqlAddress
 from processors.stores.lane_store import MysqlLaneStore
 from processors.stores.migrations import migrate
+from processors.stores.mysql import Session
 from processors.stores.rows import (
     BatchWrite,
     Border,
@@ -64,6 +65,10 @@ class Shard(ABC):
     def clear_stop(self, lane: int = 0) -> None:
         """Let a stopped lane go on, as an operator does."""
 
+    @abstractmethod
+    def set_home(self, *, home: bool) -> None:
+        """Make it the home shard, or another one."""
+
 
 class MysqlShard(Shard):
     """The real one, through a proxy."""
@@ -87,6 +92,11 @@ class MysqlShard(Shard):
         upkeep.clear_stop(lane)
         upkeep.close()
 
+    def set_home(self, *, home: bool) -> None:
+        session = Session(self._address, lane=False)
+        session.execute(f"UPDATE shard SET home = {int(home)}", "making it the home shard, or not")
+        session.close()
+
 
 class FakeShard(Shard):
     """The simulation's."""
@@ -108,6 +118,9 @@ class FakeShard(Shard):
     def clear_stop(self, lane: int = 0) -> None:
         del self._database.tables.stops[lane]
 
+    def set_home(self, *, home: bool) -> None:
+        self._database.home = home
+
 
 @pytest.fixture(scope="module")
 def database(servers: Servers, fresh_database: Callable[[], str]) -> MysqlAddress:
@@ -126,6 +139,7 @@ def shard(request: pytest.FixtureRequest) -> Iterator[Shard]:
     with MysqlProxy(address.host, address.port) as proxy:
         shard = MysqlShard(address, proxy)
         yield shard
+        shard.set_home(home=True)
         for store in shard.stores:
             store.close()
 
@@ -215,7 +229,7 @@ def test_a_new_lane_begins_at_zero_and_is_owned_from_one(shard: Shard) -> None:
         progress=Progress(lane=0, topic_id=TOPIC_ID, owner_epoch=1, version_us=0, published_offset=0,
             published_time_ms=0, at=LANE_START),
         ingress={}, rules=RULES, rules_since={0: RULES}, system={}, lane_times={}, waiting_at=None,
-        stop_code=None, stop_detail="",
+        stop_code=None, stop_detail="", home=True,
     )  # fmt: skip
 
 
@@ -308,6 +322,7 @@ def test_everything_a_batch_writes_is_read_again_as_it_was(shard: Shard) -> None
         waiting_at=None,
         stop_code=None,
         stop_detail="",
+        home=True,
     )
 
 

@@ -1,4 +1,4 @@
-"""A lane's store, MySQL's and the simulation's alike: stops, what is in doubt, and rules (``test_fakes_store``)."""
+"""A lane's store, MySQL's and the simulation's alike: stops, doubts, rules, home (``test_fakes_store``)."""
 
 from __future__ import annotations
 
@@ -66,6 +66,14 @@ def test_after_a_fault_a_store_is_good_for_nothing_but_a_takeover(shard: Shard) 
 
     owner.progress = owner.store.take_over(TOPIC_ID).progress
     assert owner.load(accounts={("acme", "USD"): None}) == Rows()
+
+
+@pytest.mark.rule("R2")
+@pytest.mark.parametrize("home", [True, False])
+def test_a_lanes_owner_is_told_whether_its_shard_is_the_home_shard(shard: Shard, *, home: bool) -> None:
+    shard.set_home(home=home)
+
+    assert shard.store().take_over(TOPIC_ID).home is home
 
 
 def test_rules_of_the_shard_are_the_new_lanes(shard: Shard) -> None:

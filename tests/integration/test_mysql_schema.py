@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from processors.stores.databases import known_shard
 from processors.stores.migrations import FOLDER, check_database, check_schema, migrate, read_migrations
 from processors.stores.mysql import Session
 from processors.stores.partitions import TARGET_SLICES_MAX, ensure_slices, slices, slices_needed
+from processors.stores.rules_rows import insert_rules
 from processors.stores.shard_reader import ShardReader, open_reader
 from processors.stores.shard_upkeep import ShardUpkeep
 from tests.integration.mysql_shard import (
@@ -112,6 +114,37 @@ def test_a_migration_that_was_interrupted_goes_on(servers: Servers, fresh_databa
     migrate(address, SHARD, {0: RULES}, now_ms=clock_ms())
 
     assert take_lane(address).state.rules == RULES
+
+
+@pytest.mark.rule("R2")
+def test_a_shard_of_an_earlier_release_is_the_home_shard(servers: Servers, fresh_database: Callable[[], str]) -> None:
+    address = address_of(servers, fresh_database())
+    session = Session(address, lane=False)
+    for migration in takewhile(lambda each: "home_shard" not in each.name, read_migrations()):
+        for statement in migration.statements:
+            session.execute(statement, migration.name)
+    session.execute(
+        "INSERT INTO shard (shard, lanes, results_partitions, created_at_ms) VALUES ('s1', 4, 4, 0)", "an old shard"
+    )
+    for lane in range(SHARD.lanes):
+        session.execute(insert_rules(lane, {0: RULES}, since_time_ms=0), "its rules")
+    session.close()
+
+    assert known_shard(address) == SHARD
+    migrate(address, SHARD, {0: RULES}, now_ms=clock_ms())
+    assert known_shard(address) == SHARD
+
+
+@pytest.mark.rule("R2")
+def test_a_shard_that_is_added_later_is_not_the_home_shard(servers: Servers, fresh_database: Callable[[], str]) -> None:
+    address = address_of(servers, fresh_database())
+    added = replace(SHARD, home=False)
+    migrate(address, added, {0: RULES}, now_ms=clock_ms())
+
+    assert check_database(address, "s1") == known_shard(address) == added
+    assert not take_lane(address).state.home
+    with pytest.raises(Misconfigured, match="the settings say"):
+        migrate(address, SHARD, {0: RULES}, now_ms=clock_ms())
 
 
 def test_every_statement_of_the_schema_may_run_twice(address: MysqlAddress, session: Session) -> None:

@@ -162,9 +162,14 @@ def clock_ms() -> int:
 
 
 def shard_row(settings: Settings, shard: str) -> ShardRow:
-    """Return what a shard's database says of itself."""
+    """Return what the database of a shard that is made by these settings says of itself, for good."""
     topics = settings.topics
-    return ShardRow(shard=shard, lanes=topics.lanes, results_partitions=topics.results_partitions)
+    return ShardRow(
+        shard=shard,
+        lanes=topics.lanes,
+        results_partitions=topics.results_partitions,
+        home=shard == settings.home_shard,
+    )
 
 
 def checked_shard(settings: Settings, shard: str) -> Settings:

@@ -7,7 +7,7 @@ from itertools import chain
 from urllib.parse import unquote, urlsplit
 
 from processors.faults import Misconfigured
-from processors.ops import addresses, assembly
+from processors.ops import addresses, assembly, counts
 from processors.recovery.repair import Repair, RepairParts, repair
 from processors.recovery.replay import ReplayDifference, ReplayParts, ReplayProgress, compare, replay_lane
 from processors.recovery.verify import Check, Progressing, VerifyParts, verify
@@ -174,16 +174,15 @@ def replay_shard(
         Misconfigured: The topic no longer reaches back to where the target stands, or the target is the live database,
             or one that neither was empty nor was begun by a replay of this shard.
     """
-    settings = assembly.founded_settings(settings, shard)
     live_address = addresses.mysql_address(settings, shard)
-    claim_target(target, live_address)
-    topic = _ShardTopic(settings, shard)
     live = open_reader(live_address)
     try:
-        positions, rules = live.positions(), live.rules()
+        row, positions, rules = live.check(shard), live.positions(), live.rules()
     finally:
         live.close()
-    row = assembly.shard_row(settings, shard)
+    settings = counts.of_shard(settings, row)
+    claim_target(target, live_address)
+    topic = _ShardTopic(settings, shard)
     first_rules = next(iter(rules.values()))[0]
     now_ms = assembly.clock_ms()
     migrate(target, row, {0: first_rules}, now_ms=now_ms, slices_max=TARGET_SLICES_MAX)

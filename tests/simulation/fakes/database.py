@@ -28,9 +28,10 @@ class Session:
 class Database:
     """One shard. ``on_commit`` is told each batch as it becomes durable."""
 
-    def __init__(self, clock: Clock, rules: Rules) -> None:
+    def __init__(self, clock: Clock, rules: Rules, *, home: bool = True) -> None:
         self.clock = clock
         self.rules = rules
+        self.home = home  # R2
         self.tables = Tables()
         self.on_commit: Callable[[int, BatchWrite], None] = lambda _lane, _write: None
         self.on_wait: Callable[[Session], None] = lambda _holder: None  # told who holds a lock while another waits

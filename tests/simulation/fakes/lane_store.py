@@ -75,6 +75,7 @@ class FakeLaneStore:
             waiting_at=tables.waiting.get(lane),
             stop_code=code,
             stop_detail=detail,
+            home=self.database.home,
         )
 
     def owner_epoch(self) -> int:
