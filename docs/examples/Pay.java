@@ -25,8 +25,9 @@ import org.apache.kafka.common.serialization.ByteArraySerializer;
 class Pay {
     // C3 01 and the fingerprint of schemas/avro/pay.v1.avsc: docs/wire.md lists them.
     static final byte[] PAY_V1 = HexFormat.of().parseHex("c30111d9ea9b31bca9eb");
-    // Of schemas/avro/result.v1.avsc and v2: the fields that are read here come first in both, and in the same order.
-    static final List<String> RESULTS = List.of("c301febf1be5bb8ad479", "c301ec1872c47277145f");
+    // Of schemas/avro/result.v1.avsc, v2 and v3: the fields that are read here come first in each, in the same order.
+    static final List<String> RESULTS =
+        List.of("c301febf1be5bb8ad479", "c301ec1872c47277145f", "c301b3e293da7bea4d8d");
     static final List<String> STATUSES =
         List.of("ACCEPTED", "OPEN", "COMPLETED", "RETURNED", "REJECTED", "UNKNOWN", "UNLISTED");
 
@@ -85,7 +86,7 @@ class Pay {
                 long reason = reader.number();
                 reader.text(); // root
                 if (Arrays.equals(reader.fixed(16), commandId)) {
-                    return status + (reason == 0 ? "" : " with reason " + reason + " of schemas/avro/result.v2.avsc");
+                    return status + (reason == 0 ? "" : " with reason " + reason + " of " + reader.schema);
                 }
             }
         }
@@ -139,13 +140,15 @@ class Pay {
 
     static class Reader {
         private final ByteBuffer bytes;
+        final String schema; // whose enums its numbers are of
 
         Reader(byte[] payload) {
             bytes = ByteBuffer.wrap(payload);
-            String schema = HexFormat.of().formatHex(fixed(10)); // C3 01 and the fingerprint
-            if (!RESULTS.contains(schema)) {
-                throw new IllegalArgumentException("a result of a schema that this program does not know: " + schema);
+            String prefix = HexFormat.of().formatHex(fixed(10)); // C3 01 and the fingerprint
+            if (!RESULTS.contains(prefix)) {
+                throw new IllegalArgumentException("a result of a schema that this program does not know: " + prefix);
             }
+            schema = "schemas/avro/result.v" + (RESULTS.indexOf(prefix) + 1) + ".avsc";
         }
 
         byte[] fixed(int size) {

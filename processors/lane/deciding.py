@@ -24,6 +24,8 @@ from processors.ledger.commands import (
     Command,
     CommandType,
     Control,
+    HandOff,
+    Installed,
     SetLaneTime,
     SetRules,
     Tick,
@@ -358,6 +360,7 @@ class Decider:
         elif isinstance(control, Tick):
             return
         else:
+            assert not isinstance(control, HandOff | Installed), "admission takes none yet"
             assert_never(control)
         standing = self.standing
         # Not the operator's id: he may send the same record twice, and each has a row.

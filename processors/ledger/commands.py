@@ -31,7 +31,11 @@ class CommandType(StrEnum):
     RECALL_ORIGINAL = "RECALL_ORIGINAL"
     TRANSFER = "TRANSFER"
     GET_BALANCE = "GET_BALANCE"
-    CONTROL = "CONTROL"  # journal rows of SET_RULES and SET_LANE_TIME (A1)
+    CONTROL = "CONTROL"  # journal rows of records that concern a lane and no partner (A1)
+    MOVE_PARTNER = "MOVE_PARTNER"
+    TRANSFER_CREDIT = "TRANSFER_CREDIT"
+    TRANSFER_COMPLETED = "TRANSFER_COMPLETED"
+    TRANSFER_RETURN = "TRANSFER_RETURN"
 
 
 class ControlType(StrEnum):
@@ -40,6 +44,8 @@ class ControlType(StrEnum):
     TICK = "TICK"
     SET_RULES = "SET_RULES"
     SET_LANE_TIME = "SET_LANE_TIME"
+    HAND_OFF = "HAND_OFF"
+    INSTALLED = "INSTALLED"
 
 
 class Policy(StrEnum):
@@ -223,7 +229,7 @@ class RecallOriginal:
 
 @dataclass(slots=True)
 class Transfer:
-    """Move an amount between two accounts of one currency; in this release of one tree."""
+    """Move an amount between two accounts of one currency, of one tree or of two (T1)."""
 
     command_id: bytes
     address: str
@@ -242,6 +248,70 @@ class GetBalance:
     currency: str
 
 
+@dataclass(slots=True)
+class MovePartner:
+    """The marker of a move, an operator's (R3): a placement key goes from the shard ``source`` to ``target``.
+
+    ``command_id`` is ``derived_id("MOVE_PARTNER", b"KEY.GENERATION.SOURCE.TARGET")``, ``generation`` the one that it
+    begins.
+    """
+
+    command_id: bytes
+    placement_key: str
+    generation: int
+    source: str
+    target: str
+
+    @property
+    def address(self) -> str:
+        """Return what stands for an address in its result: the placement key."""
+        return self.placement_key
+
+    @property
+    def currency(self) -> str:
+        """Return nothing: it concerns every currency."""
+        return ""
+
+
+@dataclass(slots=True)
+class TransferCredit:
+    """The service's own, signed: the money of a transfer for the receiver, who lives in another tree (T2).
+
+    ``command_id`` carries the transfer's time (T5). ``transfer_id`` is the TRANSFER's, under the sender's root.
+    """
+
+    command_id: bytes
+    address: str
+    currency: str
+    from_address: str
+    transfer_id: bytes
+    amount_minor: int
+    metadata: bytes = b""
+
+
+@dataclass(slots=True)
+class TransferCompleted:
+    """The service's own (I7), signed: the receiver has the money of the sender's transfer (T3)."""
+
+    command_id: bytes
+    address: str
+    currency: str
+    to_address: str
+    transfer_id: bytes
+
+
+@dataclass(slots=True)
+class TransferReturn:
+    """The service's own (I7), signed: the receiver did not take the money (T3). ``reason`` is a ``Reason``'s name."""
+
+    command_id: bytes
+    address: str
+    currency: str
+    to_address: str
+    transfer_id: bytes
+    reason: str
+
+
 PartnersCommand = (
     OpenAccount
     | UpdateAccount
@@ -256,8 +326,8 @@ PartnersCommand = (
     | Transfer
     | GetBalance
 )
-ServicesCommand = ExpireHold | RecallOriginal
-Command = PartnersCommand | ServicesCommand
+ServicesCommand = ExpireHold | RecallOriginal | TransferCredit | TransferCompleted | TransferReturn
+Command = PartnersCommand | ServicesCommand | MovePartner
 
 
 @dataclass(slots=True)
@@ -299,7 +369,37 @@ class SetLaneTime:
     last_offset: int | None = None
 
 
-Control = Tick | SetRules | SetLaneTime
+@dataclass(slots=True)
+class HandOff:
+    """A part of a placement key's hand-off: rows of the shard ``source``, packed, for this lane (M3 to M6).
+
+    The fields behind ``rows`` count in the last part only: 32 bytes of digest (M8); the source's lane time and version
+    (A2) at the seal; from which id time on it knows every id, and what was given back of every original, in ms since
+    the epoch, UTC.
+    """
+
+    placement_key: str
+    generation: int
+    source: str
+    number: int
+    is_last: bool
+    rows: bytes
+    digest: bytes = b""
+    lane_time_ms: int = 0
+    version_us: int = 0
+    ids_since_ms: int = 0
+    refunds_since_ms: int = 0
+
+
+@dataclass(slots=True)
+class Installed:
+    """The receipt of a hand-off: the target has the rows of a placement key (M7)."""
+
+    placement_key: str
+    generation: int
+
+
+Control = Tick | SetRules | SetLaneTime | HandOff | Installed
 
 
 class Origin(StrEnum):
@@ -362,9 +462,15 @@ TYPES = (
     TypeRow(RecallOriginal, CommandType.RECALL_ORIGINAL,   Origin.SERVICE,  True,  True,  True,  SliceBy.LANE_TIME),
     TypeRow(Transfer,       CommandType.TRANSFER,          Origin.PARTNER,  False, True,  True,  SliceBy.ID),
     TypeRow(GetBalance,     CommandType.GET_BALANCE,       Origin.PARTNER,  False, True,  True,  SliceBy.ID),
+    TypeRow(MovePartner,    CommandType.MOVE_PARTNER,      Origin.OPERATOR, True,  True,  True,  SliceBy.LANE_TIME),
+    TypeRow(TransferCredit, CommandType.TRANSFER_CREDIT,   Origin.SERVICE,  True,  True,  True,  SliceBy.ID),
+    TypeRow(TransferCompleted, CommandType.TRANSFER_COMPLETED, Origin.SERVICE, True, True, True, SliceBy.LANE_TIME),
+    TypeRow(TransferReturn, CommandType.TRANSFER_RETURN,   Origin.SERVICE,  True,  True,  True,  SliceBy.LANE_TIME),
     TypeRow(Tick,           ControlType.TICK,              Origin.SERVICE,  False, False, False, None),
     TypeRow(SetRules,       ControlType.SET_RULES,         Origin.OPERATOR, True,  False, True,  SliceBy.LANE_TIME),
     TypeRow(SetLaneTime,    ControlType.SET_LANE_TIME,     Origin.OPERATOR, True,  False, True,  SliceBy.LANE_TIME),
+    TypeRow(HandOff,        ControlType.HAND_OFF,          Origin.SERVICE,  False, False, True,  SliceBy.LANE_TIME),
+    TypeRow(Installed,      ControlType.INSTALLED,         Origin.SERVICE,  False, False, True,  SliceBy.LANE_TIME),
 )
 # fmt: on
 

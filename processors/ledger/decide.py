@@ -18,6 +18,7 @@ from processors.ledger.commands import (
     Command,
     ExpireHold,
     GetBalance,
+    MovePartner,
     OpenAccount,
     Pay,
     PlaceHold,
@@ -81,7 +82,7 @@ def decide(book: Book, command: Command, *, root: str, body_hash: bytes, now_ms:
         return known
     reason = why_invalid(command, root, book.rules)
     if reason is not None:
-        assert not isinstance(command, ServicesCommand)
+        assert not isinstance(command, ServicesCommand | MovePartner)
         return rejected(command, reason)
     if kind in _OF_ANY_TIME:
         return _OF_ANY_TIME[kind](book, command)

@@ -13,6 +13,7 @@ from processors.ledger.commands import (
     Command,
     ExpireHold,
     GetBalance,
+    MovePartner,
     OpenAccount,
     Pay,
     PlaceHold,
@@ -21,6 +22,9 @@ from processors.ledger.commands import (
     ServicesCommand,
     TopUp,
     Transfer,
+    TransferCompleted,
+    TransferCredit,
+    TransferReturn,
     UpdateAccount,
     VoidHold,
 )
@@ -57,6 +61,8 @@ def collect_needs(command: Command, root: str, needs: Keys) -> None:
             needs.refunded[root, command.original_id] = None
         case Transfer():
             _need_accounts(command.to_address, command.currency, root, needs)
+        case MovePartner() | TransferCredit() | TransferCompleted() | TransferReturn():
+            raise AssertionError("admission takes none yet")
         case _ as never:
             assert_never(never)
 

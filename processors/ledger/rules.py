@@ -13,10 +13,12 @@ BALANCE_MINOR_MIN = -(2**63)
 BALANCE_MINOR_MAX = 2**63 - 1
 METADATA_BYTES_MAX = 4096
 METADATA_DEPTH_MAX = 16
-RULES_RELEASE = 2
+RULES_RELEASE = 3
 """The newest meaning of ``Rules`` that this code knows; a larger ``release`` in the log stops the lane (I6)."""
-RESULT_VERSION = 2
+RESULT_VERSION = 3
 """The newest result schema that this code encodes with; a larger ``result_version`` in the log stops the lane (I6)."""
+# By release: the first result version that has a symbol for all that its lanes decide.
+_RESULT_VERSION_OF = {1: 1, 2: 1, 3: 3}
 # The journal keeps a partition for each slice from the window behind to twice the future limit ahead (A7); a tenth of
 # what it may have is left for slices that wait for the archive.
 _SLICES_OF_IDS_MAX = SLICES_MAX * 9 // 10
@@ -92,8 +94,16 @@ def why_unfit(rules: Rules) -> str | None:
             rules.registry_ids is not None and read_registry_ids(rules.registry_ids) is None
         ),
         "keys and registry ids come together": (rules.keys is None) != (rules.registry_ids is None),
+        f"release {rules.release} needs at least version {_result_version_of(rules.release)} of the result": (
+            rules.result_version < _result_version_of(rules.release)
+        ),
     }
     return next((told for told, applies in faults.items() if applies), None)
+
+
+def _result_version_of(release: int) -> int:
+    """Return the first result version for lanes of a release; 1 for a release that this code does not know."""
+    return _RESULT_VERSION_OF.get(release, 1)
 
 
 def _has_living_key(text: str | None) -> bool:

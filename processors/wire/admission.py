@@ -7,7 +7,18 @@ from functools import lru_cache
 
 from processors.faults import LaneStopped, StopCode, Undecodable
 from processors.ledger.addresses import is_root
-from processors.ledger.commands import SIGNED, STRAIGHT, Command, Control
+from processors.ledger.commands import (
+    SIGNED,
+    STRAIGHT,
+    Command,
+    Control,
+    HandOff,
+    Installed,
+    MovePartner,
+    TransferCompleted,
+    TransferCredit,
+    TransferReturn,
+)
 from processors.ledger.rules import Rules
 from processors.ledger.trust import read_keys, write_keys
 from processors.routing.buckets import bucket_of
@@ -18,6 +29,8 @@ from processors.wire.route import ROUTE_HEADER, Route, RouteKind, decode_route, 
 from processors.wire.signature import SIGNATURE_HEADER, KeyRing, key_id_of, verify, why_lacking
 
 _NO_HASH = bytes(BODY_HASH_BYTES)
+# Known to the wire and not decided yet: no lane takes them.
+NOT_DECIDED = {MovePartner, HandOff, Installed, TransferCredit, TransferCompleted, TransferReturn}
 _ROOTS_MAX = 65_536  # whose keys are remembered; what is no root raises, and is not
 
 
@@ -109,6 +122,8 @@ def _command_of(record: Record, route: Route | None, rules: Rules, gate: Gate) -
     if route is not None and route.kind is not RouteKind.COMMAND:
         raise _no_command(route, payload or b"")
     command = decode_command(payload or b"", gate.confluent, registry_ids=rules.registry_ids, release=rules.release)
+    if type(command) in NOT_DECIDED:
+        raise Undecodable(Cause.UNEXPECTED_ROUTE, f"{type(command).__name__} is not known to this release")
     if type(command) in STRAIGHT:
         if route is not None:
             raise Undecodable(Cause.UNEXPECTED_ROUTE, f"{type(command).__name__} does not come through the router")

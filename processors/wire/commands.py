@@ -16,6 +16,7 @@ from processors.ledger.commands import (
     Command,
     Control,
     Direction,
+    MovePartner,
     Origin,
     Policy,
     Recalled,
@@ -37,7 +38,10 @@ ConfluentIds = Mapping[int, Schema]
 NO_REGISTRY: ConfluentIds = MappingProxyType({})
 _CONFLUENT_MARKER = b"\x00"
 _CONFLUENT_ID_BYTES = 4
-_SERVICE_TYPES = {str(row.type) for row in TYPES if row.is_control or row.origin is Origin.SERVICE}
+# No schema registry's id stands for one of these: they are told by their first ten bytes.
+_BY_PREFIX = {
+    str(row.type) for row in TYPES if row.is_control or row.origin is Origin.SERVICE or row.command is MovePartner
+}
 
 AnyCommand = TypeVar("AnyCommand", bound=Command | Control)
 
@@ -174,7 +178,7 @@ def _unframed(payload: bytes, confluent: ConfluentIds) -> bytes:
     if not payload.startswith(_CONFLUENT_MARKER) or len(payload) < end:
         return payload
     schema = confluent.get(int.from_bytes(payload[len(_CONFLUENT_MARKER) : end], "big"))
-    if schema is None or _TYPE_OF_PREFIX.get(schema.prefix) in _SERVICE_TYPES:
+    if schema is None or _TYPE_OF_PREFIX.get(schema.prefix) in _BY_PREFIX:
         return payload
     return schema.prefix + payload[end:]
 
@@ -191,7 +195,7 @@ def _unframed_by_rules(payload: bytes, registry_ids: str, release: int) -> bytes
         )
     prefix = MARKER + bytes.fromhex(fingerprint)
     known = _FORMATS_OF[release].get(prefix)  # another one is unknown to every release that may decide here
-    if known is not None and _TYPE_OF_PREFIX[prefix] in _SERVICE_TYPES:
+    if known is not None and _TYPE_OF_PREFIX[prefix] in _BY_PREFIX:
         raise Undecodable(Cause.UNKNOWN_SCHEMA, f"registry id {number} stands for a record of the service's own")
     return prefix + payload[end:]
 

@@ -38,7 +38,7 @@ def test_a_java_program_pays_and_reads_its_result(running: Running) -> None:
     assert running.balance("topup", "java:vn", "15.00", "USD").status == 0
 
     assert pay(running, "java:vn", 1250) == "ACCEPTED"
-    assert pay(running, "java:vn", 1250) == "REJECTED with reason 29 of schemas/avro/result.v2.avsc"
+    assert pay(running, "java:vn", 1250) == "REJECTED with reason 31 of schemas/avro/result.v3.avsc"
     answer = running.balance("balance", "java:vn", "USD", "--json").json
     assert [posting["balance_minor"] for posting in answer["postings"]] == [750, 250]
 

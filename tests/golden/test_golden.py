@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from processors.ledger.commands import CommandType
+from processors.ledger.commands import TYPE_OF, CommandType
 from processors.ledger.outcomes import Reason
+from processors.wire.admission import NOT_DECIDED
 from tests.golden.language import Story, lines_of
 
 SCENARIOS = sorted(Path(__file__).parent.glob("*.txt"))
@@ -23,13 +24,16 @@ def test_a_story_comes_true(scenario: Path) -> None:
             pytest.fail(f"{scenario.name}:{number}: {line}\n{type(wrong).__name__}: {wrong}")
 
 
-@pytest.mark.parametrize("reason", [reason for reason in Reason if reason is not Reason.NONE])
+NOT_GIVEN = {Reason.TRANSFER_TOO_OLD, Reason.MOVE_REFUSED}  # what they are about is not decided yet
+
+
+@pytest.mark.parametrize("reason", [reason for reason in Reason if reason not in {Reason.NONE, *NOT_GIVEN}])
 def test_each_reason_has_a_scenario_of_its_name(reason: Reason) -> None:
     text = (Path(__file__).parent / f"{reason.lower()}.txt").read_text(encoding="utf-8")
 
     assert any(reason in line.partition("->")[2].split() for _, line in lines_of(text))
 
 
-@pytest.mark.parametrize("kind", [kind for kind in CommandType if kind is not CommandType.CONTROL])
+@pytest.mark.parametrize("kind", [TYPE_OF[kind] for kind in TYPE_OF if kind not in NOT_DECIDED])
 def test_each_command_has_a_scenario_of_its_name(kind: CommandType) -> None:
     assert (Path(__file__).parent / f"{kind.lower()}.txt").exists()

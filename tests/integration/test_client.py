@@ -20,6 +20,7 @@ from processors.ids import derived_id
 from processors.ledger.commands import (
     Adjust,
     Command,
+    Control,
     Direction,
     GetBalance,
     Pay,
@@ -27,8 +28,6 @@ from processors.ledger.commands import (
     RecallOriginal,
     Refund,
     SetLaneTime,
-    SetRules,
-    Tick,
 )
 from processors.ledger.outcomes import Outcome, Reason, Status
 from processors.ledger.rules import Rules
@@ -97,7 +96,7 @@ class Service:
                 record=record, control=command,
             )  # fmt: skip
             return [("", payload)]
-        assert not isinstance(command, Tick | SetRules)
+        assert not isinstance(command, Control)
         root = (record.key or b"").decode()
         return [
             (root, self.encoded(record, root, command, index, outcome))

@@ -16,15 +16,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from processors.faults import Undecodable
+from processors.ledger.commands import TYPE_OF, Command
 from processors.ledger.outcomes import RefusedBy
 from processors.ledger.rules import RESULT_VERSION, Rules
+from processors.wire.admission import NOT_DECIDED
 from processors.wire.avro import long_bytes
 from processors.wire.commands import PAYLOAD_BYTES_MAX, body_hash, decode_command, encode_command, type_of_payload
 from processors.wire.dead_letters import decode_dead_letter, encode_dead_letter
 from processors.wire.records import Headers, Record
 from processors.wire.result_format import decode_result, write_result
 from processors.wire.route import ROUTE_HEADER, encode_route, needed_headers
-from processors.wire.schemas import ALL, MARKER, PREFIX_BYTES, schema_of
+from processors.wire.schemas import ALL, MARKER, PREFIX_BYTES, schema_of, symbols_of
 from processors.wire.signature import SIGNATURE_HEADER
 from tests.properties.wire_values import by_fastavro
 from tests.unit.wire.build import (
@@ -54,6 +56,14 @@ COMMANDS = [encode_command(example(kind)) for kind in KINDS] + [
 ]
 SCHEMA_OF = {schema.prefix: schema for schema in ALL.values()}
 RESULT_OF = {schema_of("result", version).prefix: version for version in range(1, RESULT_VERSION + 1)}
+TYPES_OF = {version: symbols_of(schema_of("result", version))["balance.CommandType"] for version in RESULT_OF.values()}
+
+
+def answered_in(version: int) -> list[type[Command]]:
+    """Return the commands that lanes answer with this version of the result."""
+    return [kind for kind, type_ in TYPE_OF.items() if kind not in NOT_DECIDED and type_ in TYPES_OF[version]]
+
+
 RESULTS = [
     answered(
         example(kind),
@@ -64,7 +74,9 @@ RESULTS = [
         rules=Rules(version=1, result_version=version),
     )
     for version in RESULT_OF.values()
-    for levels, kind in enumerate(kind for kind in KINDS if hasattr(kind, "address"))
+    for levels, kind in enumerate(
+        kind for kind in TYPE_OF if kind not in NOT_DECIDED and TYPE_OF[kind] in TYPES_OF[version]
+    )
 ]
 NUMBERS = [long_bytes(n) for n in (0, -1, 1, 2, 63, 64, -64, 2**20, 2**31, 2**40, 2**62, 2**63 - 1, -(2**63))]
 FRAGMENTS = [*NUMBERS, b"\xff" * 12, b"\x80" * 40, b"\x80\x00", b"\x00" * 30, b"\xed\xa0\x80", MARKER, b"", b"{}"]

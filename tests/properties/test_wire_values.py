@@ -13,7 +13,7 @@ from processors.wire.journal_chunk import ChunkRow, decode_chunk, encode_chunk
 from processors.wire.result_format import SKIMMED, decode_result, write_result
 from processors.wire.results import Result, ResultPointer, decision_of, encode_duplicate
 from processors.wire.schemas import ALL, encode, schema_of
-from tests.properties.wire_values import BYTES, IDS, LONGS, RESULT_VERSIONS, RESULTS, TEXTS, by_fastavro, commands
+from tests.properties.wire_values import BYTES, IDS, LONGS, RESULTS, TEXTS, VERSIONED_RESULTS, by_fastavro, commands
 from tests.unit.wire.build import LANE, RULES, admission, pay
 
 
@@ -75,8 +75,9 @@ def test_two_commands_have_one_body_hash_only_where_they_say_the_same(one: Any, 
 
 
 @settings(max_examples=300)
-@given(RESULTS, RESULT_VERSIONS)
-def test_any_result_is_written_as_fastavro_writes_it(result: Result, version: int) -> None:
+@given(VERSIONED_RESULTS)
+def test_any_result_is_written_as_fastavro_writes_it(versioned: tuple[Result, int]) -> None:
+    result, version = versioned
     payload, schema = write_result(result, version), schema_of("result", version)
 
     values = as_fastavro_writes(result)
@@ -85,8 +86,11 @@ def test_any_result_is_written_as_fastavro_writes_it(result: Result, version: in
 
 
 @settings(max_examples=300)
-@given(RESULTS, RESULT_VERSIONS)
-def test_any_result_is_read_as_it_was_written_and_written_again_as_the_same_bytes(result: Result, version: int) -> None:
+@given(VERSIONED_RESULTS)
+def test_any_result_is_read_as_it_was_written_and_written_again_as_the_same_bytes(
+    versioned: tuple[Result, int],
+) -> None:
+    result, version = versioned
     payload = write_result(result, version)
 
     assert decode_result(payload) == (replace(result, refused_by=None) if version == 1 else result)

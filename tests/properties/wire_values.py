@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from io import BytesIO
 from typing import Any
 
@@ -26,7 +26,7 @@ from processors.ledger.commands import (
 from processors.ledger.outcomes import Contra, Posting, Reason, RefusedBy, Status
 from processors.ledger.rules import RESULT_VERSION
 from processors.wire.results import Result, ResultPointer
-from processors.wire.schemas import PREFIX_BYTES, Schema
+from processors.wire.schemas import PREFIX_BYTES, Schema, schema_of, symbols_of
 
 KINDS = tuple(row.command for row in TYPES)
 LONGS = st.one_of(
@@ -48,6 +48,9 @@ _OF_FIELD: dict[str, st.SearchStrategy[Any]] = {
     "metadata": BYTES,
     "explanation": TEXTS,
     "original_type": TEXTS,
+    **dict.fromkeys(("placement_key", "source", "target", "reason"), TEXTS),
+    **dict.fromkeys(("rows", "digest"), BYTES),
+    "is_last": st.booleans(),
     "keys": TEXTS,
     "registry_ids": TEXTS,
 }
@@ -97,7 +100,18 @@ _OF_RESULT: dict[str, st.SearchStrategy[Any]] = {
 }
 RESULTS = st.builds(Result, **{field.name: _OF_RESULT.get(field.name, LONGS) for field in fields(Result)})
 
-RESULT_VERSIONS = st.integers(1, RESULT_VERSION)
+
+def _with_symbols_of(version: int) -> st.SearchStrategy[Result]:
+    """Return any result all of whose symbols a version of the schema has."""
+    known = symbols_of(schema_of("result", version))
+    types = st.sampled_from([kind for kind in CommandType if kind in known["balance.CommandType"]])
+    reasons = st.sampled_from([reason for reason in Reason if reason in known["balance.Reason"]])
+    return st.builds(replace, RESULTS, type=types, reason=reasons)
+
+
+VERSIONED_RESULTS = st.integers(1, RESULT_VERSION).flatmap(
+    lambda version: st.tuples(_with_symbols_of(version), st.just(version))
+)
 
 
 def by_fastavro(schema: Schema, payload: bytes) -> dict[str, Any] | None:

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from processors.faults import StopCode
+from processors.lane.gate import Admit
 from processors.ledger.commands import SetLaneTime
 from processors.ledger.rules import RULES_RELEASE, Rules
 from processors.ledger.trust import read_keys, write_registry_ids
@@ -20,6 +21,7 @@ from processors.wire.commands import ConfluentIds, encode_command
 from processors.wire.records import Record
 from processors.wire.schemas import MARKER, PREFIX_BYTES, schema_of
 from processors.wire.signature import SIGNATURE_HEADER, KeyRing, sign
+from tests.simulation.run_options import RELEASES
 from tests.simulation.workload import KEYRING, Operation
 
 if TYPE_CHECKING:
@@ -44,9 +46,19 @@ OTHER_GATE = Gate(  # of whoever replays the log later
 )
 
 
-def admit_of_the_first_release(record: Record, rules: Rules, gate: Gate) -> Admission:
-    """Say what a record is as the first release did: by its own schemas, the keys file and the settings."""
-    return admit(record, replace(rules, release=1, keys=None, registry_ids=None), gate)
+def admit_of(release: int, admit_now: Admit = admit) -> Admit:
+    """Return what says what a record is as a release did; the first: by its own schemas, the keys file, the settings.
+
+    ``admit_now`` is how this release does.
+    """
+    if release == RULES_RELEASE:
+        return admit_now
+
+    def admit_then(record: Record, rules: Rules, gate: Gate) -> Admission:
+        rules = replace(rules, release=min(rules.release, release))
+        return admit(record, replace(rules, keys=None, registry_ids=None) if release == 1 else rules, gate)
+
+    return admit_then
 
 
 class Deployment:
@@ -64,14 +76,14 @@ class Deployment:
     def release_of_a_start(self) -> int:
         """Return which release a worker is that starts now."""
         environment = self._environment
-        if not environment.options.rolling_upgrades or (environment.healed and self.is_raised()):
+        if not environment.options.rolling_upgrades:
             return RULES_RELEASE
-        return self._rng.choice((1, RULES_RELEASE))
+        return self._rng.choice(RELEASES[self.raised_to() - 1 :] if environment.healed else RELEASES)
 
-    def is_raised(self) -> bool:
-        """Say whether the log of some lane has rules of the second release."""
+    def raised_to(self) -> int:
+        """Return the latest release of which the log of some lane has rules."""
         environment = self._environment
-        return any(environment.checker.rules_at_end(lane).release > 1 for lane in range(environment.options.lanes))
+        return max(environment.checker.rules_at_end(lane).release for lane in range(environment.options.lanes))
 
     def gate(self, worker: str, lane: int) -> Gate:
         """Read a worker's keys file and settings."""
@@ -82,7 +94,7 @@ class Deployment:
         return Gate(keyring=keyring, lane=lane, lanes=environment.options.lanes, confluent=confluent)
 
     def may_stop(self, lane: int) -> set[StopCode]:
-        """Return what a worker of the first release, or without a key that the log has, may stop a lane with."""
+        """Return what a worker of an earlier release, or without a key that the log has, may stop a lane with."""
         environment = self._environment
         if not environment.options.rolling_upgrades:
             return set()
@@ -99,7 +111,7 @@ class Deployment:
 
     def far_override(self) -> bytes:
         """Return an override, by the schema of either release, that tells nothing."""
-        release = self._rng.choice((1, RULES_RELEASE))
+        release = self._rng.choice(RELEASES)
         last = None if release == 1 else FAR
         return encode_command(SetLaneTime(bytes(16), FAR, 1, last), release=release)
 

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
 
-from processors.ledger.rules import RESULT_VERSION, RULES_RELEASE, Rules
+from processors.ledger.rules import RESULT_VERSION, RULES_RELEASE, Rules, why_unfit
 from processors.wire.signature import trusted_keys
 from tests.simulation.workload import KEYRING
 
 HOUR_MS = 3_600_000
+RELEASES = tuple(range(1, RULES_RELEASE + 1))
 
 
 class Disruption(StrEnum):
@@ -71,13 +72,19 @@ class RunOptions:
     )
 
 
+def result_versions_of(release: int) -> tuple[int, ...]:
+    """Return the result versions that a lane of a release may have."""
+    every = range(1, RESULT_VERSION + 1)
+    return tuple(each for each in every if why_unfit(Rules(version=1, release=release, result_version=each)) is None)
+
+
 def draw_options(rng: Random) -> RunOptions:
     """Draw the options of a run."""
     beside = Random()
     beside.setstate(rng.getstate())  # draws of its own: seeds that tests rely on keep all else
     lanes = rng.choice((1, 2, 2))
     hostile = rng.random() < 0.8
-    release = beside.choice((1, RULES_RELEASE))
+    release = beside.choice(RELEASES)
     return RunOptions(
         lanes=lanes,
         ingress_partitions=rng.choice((1, 2)),
@@ -99,9 +106,9 @@ def draw_options(rng: Random) -> RunOptions:
             refund_period_ms=rng.choice((6, 12, 180 * 24)) * HOUR_MS,
             longest_hold_ms=30 * 24 * HOUR_MS,
             release=release,
-            result_version=beside.choice((1, RESULT_VERSION)),
-            keys=trusted_keys(KEYRING) if release == RULES_RELEASE else None,
-            registry_ids="" if release == RULES_RELEASE else None,
+            result_version=beside.choice(result_versions_of(release)),
+            keys=trusted_keys(KEYRING) if release > 1 else None,
+            registry_ids="" if release > 1 else None,
         ),
         replays=beside.random() < 0.5,
         rolling_upgrades=beside.random() < 0.3,

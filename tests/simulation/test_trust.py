@@ -19,7 +19,7 @@ from processors.wire.records import OutRecord
 from processors.wire.route import ROUTE_HEADER, Route, RouteKind, encode_route
 from processors.wire.schemas import schema_of
 from processors.wire.signature import SIGNATURE_HEADER, KeyRing, sign, trusted_keys
-from tests.simulation.deployment import admit_of_the_first_release
+from tests.simulation.deployment import admit_of
 from tests.simulation.fakes.clock import START_MS
 from tests.simulation.test_regressions import HOUR_MS, PLACE, TOPIC, Worker
 from tests.simulation.workload import KEYRING
@@ -58,7 +58,7 @@ class Known:
             context=replace(worker.parts.context, known_release=self.release),
             make_gate=lambda: replace(make_gate(), keyring=self.keyring, confluent=confluent),
         )
-        worker.parts = parts if self.release > 1 else replace(parts, admit=admit_of_the_first_release)
+        worker.parts = replace(parts, admit=admit_of(self.release, parts.admit))
         worker.lane = Lane(worker.parts)
         return worker
 

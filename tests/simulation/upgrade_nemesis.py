@@ -13,6 +13,7 @@ from processors.wire.commands import encode_command
 from processors.wire.signature import fingerprint, trusted_keys
 from tests.simulation.deployment import EVERY_KEY, LATER_KEYS, REGISTRY_IDS, SETTINGS
 from tests.simulation.outside_actors import write_to_lane
+from tests.simulation.run_options import result_versions_of
 from tests.simulation.worker_process import Actor, WorkerProcess
 from tests.simulation.workload import KEYRING
 
@@ -49,8 +50,10 @@ class UpgradeNemesis(Actor):
         """Raise the rules of a lane, in two records; once they are, change what they name."""
         environment, rng = self._environment, self._environment.rng
         rules = environment.checker.rules_at_end(lane)
-        if rules.release < RULES_RELEASE:
-            after = replace(rules, release=RULES_RELEASE)
+        if rules.release == 1 or (rules.release < RULES_RELEASE and rng.random() < 0.3):
+            release = rng.randrange(rules.release + 1, RULES_RELEASE + 1)
+            fit = [version for version in result_versions_of(release) if version >= rules.result_version]
+            after = replace(rules, release=release, result_version=rng.choice(fit))
         elif rules.keys is None:
             ids = write_registry_ids({number: schema.fingerprint for number, schema in SETTINGS.items()})
             after = replace(rules, keys=trusted_keys(KEYRING), registry_ids=ids)
@@ -108,9 +111,9 @@ class UpgradeNemesis(Actor):
     def _finish(self) -> None:
         """Bring every machine what the log needs, and start the lanes again."""
         environment = self._environment
-        raised = environment.deployment.is_raised()
+        raised_to = environment.deployment.raised_to()
         for worker in self._workers():
             environment.deployment.files[worker.name] = set(LATER_KEYS)
-            if worker.alive and worker.release < RULES_RELEASE and raised:
+            if worker.alive and worker.release < raised_to:
                 environment.kill(worker)
         self._mend()

@@ -19,10 +19,9 @@ from processors.lane.runner import (
     LaneCondition,
     why_stopped,
 )
-from processors.ledger.rules import RULES_RELEASE
 from processors.streams.consumer import AssignmentEvents
 from processors.wire.records import Record
-from tests.simulation.deployment import admit_of_the_first_release
+from tests.simulation.deployment import admit_of
 from tests.simulation.fakes.lane_store import FakeLaneStore
 from tests.simulation.fakes.producers import Membership
 
@@ -152,7 +151,7 @@ class WorkerProcess(Process):
             book_accounts_max=environment.options.book_accounts_max,
             ahead_from=AHEAD_FROM,
             observe_published=lambda _records, _stamped_ms: None,
-            admit=components.admit if self.release == RULES_RELEASE else admit_of_the_first_release,
+            admit=admit_of(self.release, components.admit),
         )
 
     def _assigned(self, lanes: Collection[int]) -> None:

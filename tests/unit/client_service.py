@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from processors.client import Client, ClientConfig
-from processors.ledger.commands import Command, Pay, SetLaneTime, SetRules, Tick
+from processors.ledger.commands import Command, Control, Pay, SetLaneTime
 from processors.ledger.outcomes import Outcome, Reason, Status
 from processors.ledger.rules import Rules
 from processors.routing.buckets import partition_of
@@ -63,7 +63,7 @@ class Service:
         place = {"offset": self.offset, "index": 0, "lane_time_ms": 1, "version_us": 1}
         if isinstance(command, SetLaneTime):
             return [(encode_control(LANE, **place, rules=RULES, record=record, control=command), "")]
-        assert not isinstance(command, Tick | SetRules)
+        assert not isinstance(command, Control)
         root = (record.key or b"").decode()
         admission = Admission(record, None, root, command, body_hash(command), None)
         return [

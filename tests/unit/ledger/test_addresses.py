@@ -2,14 +2,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import fields
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from processors.ledger.addresses import ADDRESS_FORM, chain, is_root, refuse_malformed, well_formed
-from processors.ledger.commands import TYPE_OF, ExpireHold, RecallOriginal
+from processors.ledger.commands import PartnersCommand
 from tests.unit.wire.build import example
 
 MALFORMED = [
@@ -71,7 +71,7 @@ def test_what_is_no_segment_is_no_root(text: str) -> None:
     assert not is_root(text)
 
 
-SENT = [kind for kind in TYPE_OF if kind not in (ExpireHold, RecallOriginal)]
+SENT = get_args(PartnersCommand)
 
 
 @pytest.mark.parametrize("kind", SENT, ids=lambda kind: kind.__name__)

@@ -20,6 +20,9 @@ from processors.ledger.commands import (
     Control,
     ControlType,
     ExpireHold,
+    HandOff,
+    Installed,
+    MovePartner,
     OpenAccount,
     Origin,
     PartnersCommand,
@@ -30,6 +33,9 @@ from processors.ledger.commands import (
     SetRules,
     SliceBy,
     Tick,
+    TransferCompleted,
+    TransferCredit,
+    TransferReturn,
     TypeRow,
     UpdateAccount,
 )
@@ -74,6 +80,7 @@ def test_a_default_never_changes_since_body_hashes_leave_it_out() -> None:
         },
         SetRules: {"keys": None, "registry_ids": None},
         SetLaneTime: {"last_offset": None},
+        HandOff: {"digest": b"", "lane_time_ms": 0, "version_us": 0, "ids_since_ms": 0, "refunds_since_ms": 0},
     }
     assert {given["metadata"] for command, given in defaults.items() if set(given) == {"metadata"}} == {b""}
 
@@ -82,20 +89,23 @@ def test_a_default_never_changes_since_body_hashes_leave_it_out() -> None:
 def test_what_leaves_a_row_has_an_id_and_a_slice(row: TypeRow) -> None:
     has_id = "command_id" in {field.name for field in fields(row.command)}
 
-    assert has_id is row.journalled is (row.slice_by is not None)
+    assert row.journalled is (row.slice_by is not None)
+    assert has_id is (row.journalled and row.command not in (HandOff, Installed))  # theirs is their place in the log
 
 
 @pytest.mark.rule("I7")
 def test_the_services_own_commands_are_those_that_no_partner_can_repeat() -> None:
-    assert {ExpireHold, RecallOriginal, Tick} == OF_THE_SERVICE
+    legs = {TransferCredit, TransferCompleted, TransferReturn}
+    assert {ExpireHold, RecallOriginal, *legs, Tick, HandOff, Installed} == OF_THE_SERVICE
     assert set(get_args(ServicesCommand)) == OF_THE_SERVICE & set(TYPE_OF)
-    assert set(get_args(PartnersCommand)) == set(TYPE_OF) - OF_THE_SERVICE
+    assert set(get_args(PartnersCommand)) == set(TYPE_OF) - OF_THE_SERVICE - {MovePartner}
 
 
 @pytest.mark.rule("W1")
 def test_what_is_signed_and_what_goes_straight_to_the_shards_topic() -> None:
-    assert {Adjust, RecallOriginal, SetRules, SetLaneTime} == SIGNED
-    assert {Tick, SetRules, SetLaneTime, ExpireHold} == STRAIGHT
+    legs = {TransferCredit, TransferCompleted, TransferReturn}
+    assert {Adjust, RecallOriginal, MovePartner, *legs, SetRules, SetLaneTime} == SIGNED
+    assert {Tick, SetRules, SetLaneTime, HandOff, Installed, ExpireHold} == STRAIGHT
 
 
 @pytest.mark.rule("W1")
@@ -106,5 +116,7 @@ def test_what_an_operator_asks_for_is_signed() -> None:
 @pytest.mark.rule("I7")
 @pytest.mark.rule("M9")
 def test_a_row_lies_in_the_slice_of_its_id_where_somebody_may_repeat_that() -> None:
-    assert {CommandType.EXPIRE_HOLD, CommandType.RECALL_ORIGINAL, CommandType.CONTROL} == SLICED_BY_LANE_TIME
+    ends = {CommandType.TRANSFER_COMPLETED, CommandType.TRANSFER_RETURN}
+    services = {CommandType.EXPIRE_HOLD, CommandType.RECALL_ORIGINAL, CommandType.CONTROL}
+    assert {*services, CommandType.MOVE_PARTNER, *ends} == SLICED_BY_LANE_TIME
     assert {row.result_type for row in TYPES if row.slice_by is SliceBy.ID} == set(CommandType) - SLICED_BY_LANE_TIME

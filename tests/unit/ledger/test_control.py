@@ -31,13 +31,13 @@ WISH = SetRules(
 def test_a_new_shard_begins_with_the_newest_meaning_and_six_hours_of_window() -> None:
     assert Rules(version=1) == Rules(
         version=1,
-        release=2,
+        release=3,
         window_ms=6 * HOUR_MS,
         skew_ms=5 * 60_000,
         future_limit_ms=DAY_MS,
         refund_period_ms=180 * DAY_MS,
         longest_hold_ms=30 * DAY_MS,
-        result_version=2,
+        result_version=3,
         window_floor_ms=0,
         refund_floor_ms=0,
         recall_floor_ms=0,
@@ -127,11 +127,25 @@ def test_a_recall_never_reaches_back_to_what_may_be_forgotten(window_ms: int, re
 
 
 def test_a_release_is_raised_by_the_log_and_never_lowered_again() -> None:
-    raised = next_rules(NOW, replace(WISH, release=RULES_RELEASE), now_ms=START_MS)
+    raised = next_rules(NOW, replace(WISH, release=RULES_RELEASE, result_version=RESULT_VERSION), now_ms=START_MS)
     assert raised is not None
 
     assert raised.release == RULES_RELEASE
-    assert next_rules(raised, replace(WISH, version=5, release=RULES_RELEASE - 1), now_ms=START_MS) is None
+    lower = replace(WISH, version=5, release=RULES_RELEASE - 1, result_version=RESULT_VERSION)
+    assert next_rules(raised, lower, now_ms=START_MS) is None
+
+
+@pytest.mark.parametrize(("release", "result_version"), [(1, 1), (2, 1), (3, 3)])
+def test_a_release_needs_the_result_version_that_has_its_symbols(release: int, result_version: int) -> None:
+    fit = Rules(version=1, release=release, result_version=result_version)
+
+    assert why_unfit(fit) is None
+    assert all(why_unfit(replace(fit, result_version=later)) is None for later in range(result_version, RESULT_VERSION))
+    for earlier in range(1, result_version):
+        told = f"release {release} needs at least version {result_version} of the result"
+        assert why_unfit(replace(fit, result_version=earlier)) == told
+        wish = replace(WISH, release=release, result_version=earlier)
+        assert next_rules(NOW, wish, now_ms=START_MS) is None
 
 
 def test_the_newest_format_of_results_that_this_release_knows_is_brought_by_the_log() -> None:

@@ -74,6 +74,21 @@ _EXAMPLES: dict[str, Any] = {
     "lane_offset": 77,
     "last_offset": 99_999,
     "time_ms": START_MS,
+    "from_address": "other:vn",
+    "transfer_id": OTHER_ID,
+    "reason": "ACCOUNT_CLOSED",
+    "placement_key": "acme",
+    "generation": 3,
+    "source": "s1",
+    "target": "s2",
+    "number": 2,
+    "is_last": True,
+    "rows": b"packed",
+    "digest": bytes(range(32)),
+    "lane_time_ms": START_MS,
+    "version_us": START_MS * 1000,
+    "ids_since_ms": START_MS - 21_600_000,
+    "refunds_since_ms": START_MS - 15_552_000_000,
 }
 
 FILE_DECIDES = Rules(version=1)  # not the log

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from processors.ledger.commands import (
     Tick,
 )
 from processors.routing.buckets import bucket_of
-from processors.wire.admission import Admission, Refusal
+from processors.wire.admission import NOT_DECIDED, Admission, Refusal
 from processors.wire.causes import Cause
 from processors.wire.commands import PAYLOAD_BYTES_MAX, body_hash, encode_command
 from processors.wire.records import Headers
@@ -22,9 +23,11 @@ from processors.wire.route import ROUTE_HEADER, RouteKind, encode_route, encode_
 from processors.wire.schemas import schema_of
 from processors.wire.signature import add_key, retire_key
 from tests.unit.wire.build import (
+    KINDS,
     LANE,
     LANES,
     RING,
+    RULES,
     admitted,
     confluent_framed,
     example,
@@ -38,7 +41,7 @@ from tests.unit.wire.build import (
 PAY = encode_command(pay())
 STRAIGHT = [Tick, SetRules, SetLaneTime, ExpireHold]
 SIGNED = [Adjust, RecallOriginal, SetRules, SetLaneTime]
-ROUTED = [kind for kind in TYPE_OF if kind is not ExpireHold]
+ROUTED = [kind for kind in TYPE_OF if kind is not ExpireHold and kind not in NOT_DECIDED]
 CONTROL = [Tick, SetRules, SetLaneTime]
 
 
@@ -96,6 +99,25 @@ def test_the_expirers_record_needs_no_signature_and_no_route() -> None:
     read = record(encode_command(command), [])
 
     assert admitted(read) == Admission(read, None, "acme", command, body_hash(command), None)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind in NOT_DECIDED], ids=lambda kind: kind.__name__)
+def test_what_no_lane_decides_yet_is_no_command(kind: Any) -> None:
+    payload = encode_command(example(kind))
+    read = record(payload, headers_of(kind, payload))
+
+    assert refusal(admitted(read)) == Refusal(Cause.UNEXPECTED_ROUTE, f"{kind.__name__} is not known to this release")
+
+
+@pytest.mark.rule("I6")
+@pytest.mark.parametrize("release", [1, 2])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind in NOT_DECIDED], ids=lambda kind: kind.__name__)
+def test_to_a_lane_of_an_earlier_release_a_later_type_is_no_schema(kind: Any, release: int) -> None:
+    payload = encode_command(example(kind))
+    read = record(payload, headers_of(kind, payload))
+
+    found = refusal(admitted(read, rules=replace(RULES, release=release)))
+    assert found == Refusal(Cause.UNKNOWN_SCHEMA, f"begins with {payload[:10].hex()}")
 
 
 @pytest.mark.rule("F3")
