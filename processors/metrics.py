@@ -54,6 +54,9 @@ def _histogram(name: str, says: str, labels: tuple[str, ...], buckets: tuple[flo
 # Router
 ROUTED = _counter("balance_router_records_total", "Records forwarded to a lane", ("shard",), "router")
 ROUTER_STUBS = _counter("balance_router_stubs_total", "Records too large to forward whole (W4)", (), "router")
+ROUTER_MARKERS = _counter(
+    "balance_router_markers_total", "Markers of moves: accepted, met_again or refused (R3, R5)", ("outcome",), "router"
+)
 ROUTER_DEAD_LETTERS = _counter("balance_router_dead_letters_total", "Records the router refused", ("cause",), "router")
 
 # Shard worker

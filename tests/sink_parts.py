@@ -111,8 +111,7 @@ class LogConsumer:
     def resume(self) -> None:
         self.paused = False
 
-    def commit(self, offsets: Mapping[int, int], metadata: str = "") -> None:
-        del metadata
+    def commit(self, offsets: Mapping[int, int]) -> None:
         self._crash_point.reach()
         self.committed.update(offsets)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import assert_never
 
 from processors.faults import Misconfigured, Undecodable
@@ -200,27 +201,43 @@ def refuse_other_ingress(head: DirectoryHead, ingress_topic_id: bytes) -> None:
 
 def _read(address: KafkaAddress) -> DirectoryContents | None:
     start, end = TopicAdmin(address).bounds(DIRECTORY_TOPIC, _DIRECTORY_PARTITION)
+    stretches = read_range(address, DIRECTORY_TOPIC, _DIRECTORY_PARTITION, start, end)
+    return contents_of(chain.from_iterable(stretches), end)
+
+
+def contents_of(records: Iterable[Record], end_offset: int) -> DirectoryContents | None:
+    """Return what the records of the directory's topic say.
+
+    Args:
+        records: All of them before ``end_offset``, in order; compaction may have left the last one of each key.
+        end_offset: Where the topic ended when its reader began.
+
+    Returns:
+        The directory; None where it has no head.
+
+    Raises:
+        Misconfigured: See ``read_directory``.
+    """
     head: DirectoryHead | None = None
     directory = Directory()
     shards: dict[str, ShardRecord] = {}
     partitions: dict[str, int] = {}
     positions: dict[tuple[int, int], int] = {}  # by ingress epoch and partition
-    for records in read_range(address, DIRECTORY_TOPIC, _DIRECTORY_PARTITION, start, end):
-        for entry in map(_entry_of, records):
-            match entry:
-                case DirectoryHead():
-                    head = _later(head, entry)
-                case PlacementRecord():
-                    _place(directory, entry)
-                case TopicRecord():
-                    _count(partitions, entry)
-                case PositionRecord():
-                    key = (entry.ingress_epoch, entry.ingress_partition)
-                    positions[key] = max(entry.next_offset, positions.get(key, 0))  # each of them is true (R6)
-                case ShardRecord():
-                    shards[entry.shard] = entry
-                case _:
-                    assert_never(entry)
+    for entry in map(_entry_of, records):
+        match entry:
+            case DirectoryHead():
+                head = _later(head, entry)
+            case PlacementRecord():
+                place(directory, entry)
+            case TopicRecord():
+                _count(partitions, entry)
+            case PositionRecord():
+                key = (entry.ingress_epoch, entry.ingress_partition)
+                positions[key] = max(entry.next_offset, positions.get(key, 0))  # each of them is true (R6)
+            case ShardRecord():
+                shards[entry.shard] = entry
+            case _:
+                assert_never(entry)
     if head is None:
         return None
     return DirectoryContents(
@@ -228,7 +245,7 @@ def _read(address: KafkaAddress) -> DirectoryContents | None:
         directory=directory,
         shards=shards,
         partitions=partitions,
-        end_offset=end,
+        end_offset=end_offset,
         positions={part: offset for (epoch, part), offset in positions.items() if epoch == head.ingress_epoch},
     )
 
@@ -242,7 +259,12 @@ def _entry_of(record: Record) -> DirectoryRecord:
         ) from fault
 
 
-def _place(directory: Directory, entry: PlacementRecord) -> None:
+def place(directory: Directory, entry: PlacementRecord) -> None:
+    """Take a placement's record into the directory in memory.
+
+    Raises:
+        Misconfigured: There is another placement of its generation (R8).
+    """
     directory.add(
         placement_key=entry.unit,
         generation=entry.generation,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -28,6 +29,7 @@ QUEUE_KIB_MAX = 32 * 1024
 QUEUE_RECORDS = 50_000
 FETCH_WAIT_MS = 100  # how long the broker waits for more where there is little
 COMMIT_DEADLINE_S = 10.0
+NO_METADATA: Mapping[int, str] = MappingProxyType({})
 MAX_POLL_INTERVAL_MS = 300_000
 _READ_AHEAD = {
     "queued.max.messages.kbytes": QUEUE_KIB_MAX,
@@ -139,15 +141,15 @@ class GroupConsumer:
         """Return, of partitions whose end was met, the offset there: behind all records that ``poll`` returned."""
         return dict(self._ends)
 
-    def commit(self, offsets: Mapping[int, int], metadata: str = "") -> None:
-        """Commit the next offset of some partitions, and wait for it.
+    def commit(self, offsets: Mapping[int, int], metadata: Mapping[int, str] = NO_METADATA) -> None:
+        """Commit the next offset of some partitions, each with its metadata if it has any, and wait for it.
 
         Raises:
             Fenced: The partitions were given away meanwhile; nothing is lost, their owner reads again.
             Fault: It may or may not be committed; read again from what is.
         """
         places = [
-            TopicPartition(self._topic, partition, offset, metadata, self._epochs.get(partition, -1))
+            TopicPartition(self._topic, partition, offset, metadata.get(partition, ""), self._epochs.get(partition, -1))
             for partition, offset in offsets.items()
         ]
         doing = f"commit of {self._topic}"
@@ -158,7 +160,7 @@ class GroupConsumer:
         for place in answered:
             if place.error is not None:
                 raise _commit_fault(place.error, f"{doing} {place.partition}")
-        self._done.update({partition: (offset, metadata) for partition, offset in offsets.items()})
+        self._done.update({partition: (offset, metadata.get(partition, "")) for partition, offset in offsets.items()})
 
     def _move_over_marks(self) -> None:
         """Commit the ends of partitions whose records are all committed; if that fails, the next end is committed."""

@@ -131,6 +131,22 @@ class IdempotentProducer:
         self._undelivered += 1
         return True
 
+    def write(self, record: OutRecord, deadline_s: float) -> None:
+        """Send a record, and wait until it is acknowledged; what was sent before it may still be on its way.
+
+        Raises:
+            Unavailable: It was not acknowledged in time; it may be written nevertheless.
+            Fault: A delivery failed, or this record can never be sent.
+        """
+        acknowledged: list[bool] = []
+        self.send(record, lambda: acknowledged.append(True))
+        self.hurry()
+        ends_s = time.monotonic() + deadline_s
+        while not acknowledged:
+            self.poll(0.05)
+            if not acknowledged and time.monotonic() > ends_s:
+                raise unanswered(f"a record to {record.topic} was not acknowledged within {deadline_s} s")
+
     def poll(self, timeout_s: float) -> None:
         """Learn of deliveries.
 

@@ -81,6 +81,11 @@ def type_of_payload(payload: bytes) -> str | None:
     return _TYPE_OF_PREFIX.get(payload[:PREFIX_BYTES])
 
 
+def prefixes_of(type_name: str) -> tuple[bytes, ...]:
+    """Return the first ten bytes of each version of a type's schema."""
+    return tuple(prefix for prefix, known in _TYPE_OF_PREFIX.items() if known == type_name)
+
+
 def encode_command(command: Command | Control, *, release: int = RULES_RELEASE) -> bytes:
     """Encode a command by the newest version of its schema that a release knows, in single-object encoding.
 

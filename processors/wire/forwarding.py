@@ -8,11 +8,12 @@ from functools import lru_cache
 
 from processors.faults import Misconfigured
 from processors.ledger.addresses import is_root
-from processors.routing.buckets import partition_of
-from processors.routing.directory import Directory
+from processors.ledger.commands import CommandType
+from processors.routing.buckets import bucket_named, partition_of
+from processors.routing.directory import Directory, Placement
 from processors.wire.admission import Refusal
 from processors.wire.causes import Cause
-from processors.wire.commands import PAYLOAD_BYTES_MAX
+from processors.wire.commands import PAYLOAD_BYTES_MAX, prefixes_of
 from processors.wire.dead_letters import KEY_BYTES_MAX, encode_dead_letter
 from processors.wire.records import OutRecord, Record
 from processors.wire.route import ROUTE_HEADER, Route, RouteKind, encode_route, encode_stub, needed_headers
@@ -20,6 +21,7 @@ from processors.wire.route import ROUTE_HEADER, Route, RouteKind, encode_route, 
 # The roots that one router meets often are what is worth remembering.
 _KEYS_MAX = 200_000
 _DEAD_LETTERS_PARTITION = 0  # where the lanes write theirs, too
+_MARKERS = prefixes_of(CommandType.MOVE_PARTNER)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,20 +49,20 @@ def refusal_of(record: Record, context: RoutingContext) -> Refusal | None:
     Returns:
         The first that applies of BAD_KEY, WRONG_PARTITION (a producer with another partitioner, W3), EMPTY.
     """
-    root = root_of_key(record.key)
-    if not root:
+    key = root_of_key(record.key) or bucket_of_marker(record)
+    if not key:
         return Refusal(Cause.BAD_KEY, f"{(record.key or b'')[:KEY_BYTES_MAX]!r} is no root")
-    partition = partition_of(root, context.ingress_partitions)
+    partition = partition_of(key, context.ingress_partitions)
     if partition != record.partition:  # W3
-        return Refusal(Cause.WRONG_PARTITION, _astray(root, partition, record, context))
+        return Refusal(Cause.WRONG_PARTITION, _astray(key, partition, record, context))
     if not record.value:
         return Refusal(Cause.EMPTY, "no payload")
     return None
 
 
-def _astray(root: str, partition: int, record: Record, context: RoutingContext) -> str:
+def _astray(key: str, partition: int, record: Record, context: RoutingContext) -> str:
     known, found = context.ingress_partitions, context.ingress_partitions_found
-    told = f"{root} belongs to partition {partition} of {known}, not {record.partition}: "
+    told = f"{key} belongs to partition {partition} of {known}, not {record.partition}: "
     if record.partition < known:
         return told + "the producer needs the partitioner murmur2_random"
     return told + (
@@ -81,16 +83,28 @@ def forward(record: Record, context: RoutingContext) -> tuple[str, OutRecord]:
 
     Source: R2, W2, W4.
     """
-    root, payload = root_of_key(record.key), record.value or b""
+    root = root_of_key(record.key)
     placement = context.directory.place(root, ingress_partition=record.partition, ingress_offset=record.offset)
-    topic = context.topic_of.get(placement.shard)
+    if len(record.value or b"") > PAYLOAD_BYTES_MAX:  # W4
+        return sent(record, root, RouteKind.STUB, placement, context)
+    return sent(record, root, RouteKind.COMMAND, placement, context)
+
+
+def sent(
+    record: Record, key: str, kind: RouteKind, placement: Placement, context: RoutingContext
+) -> tuple[str, OutRecord]:
+    """Return the shard of a placement, and what goes to its lane: key, payload and signature as they are (W2).
+
+    Raises:
+        Misconfigured: The directory lacks the shard.
+    """
+    shard = placement.shard
+    topic = context.topic_of.get(shard)
     if topic is None:
         raise Misconfigured(
-            f"placement key {placement.placement_key} is placed on shard {placement.shard}, which the directory lacks"
+            f"placement key {placement.placement_key} is placed on shard {shard}, which the directory lacks"
         )
-    kind = RouteKind.COMMAND
-    if len(payload) > PAYLOAD_BYTES_MAX:  # W4
-        kind, payload = RouteKind.STUB, encode_stub(payload)
+    payload = record.value or b""
     route = Route(
         kind,
         context.ingress_epoch,
@@ -101,9 +115,26 @@ def forward(record: Record, context: RoutingContext) -> tuple[str, OutRecord]:
         placement.placement_key,
         placement.generation,
     )
-    headers = [*needed_headers(record.headers), (ROUTE_HEADER, encode_route(route))]  # W2
-    lane = partition_of(root, context.lanes_of[placement.shard])
-    return placement.shard, OutRecord(topic, lane, record.key, payload, headers)
+    headers = [*needed_headers(record.headers), (ROUTE_HEADER, encode_route(route))]
+    lane = partition_of(key, context.lanes_of[shard])
+    return shard, OutRecord(
+        topic, lane, record.key, encode_stub(payload) if kind is RouteKind.STUB else payload, headers
+    )
+
+
+def is_marker(record: Record) -> bool:
+    """Say whether a record is the marker of a move, by its first ten bytes (R3); one above 64 KiB is a stub (W4)."""
+    payload = record.value
+    return payload is not None and payload.startswith(_MARKERS) and len(payload) <= PAYLOAD_BYTES_MAX
+
+
+def bucket_of_marker(record: Record) -> str:
+    """Return the key of a marker that moves a bucket, which is no root; the empty string of any other record."""
+    key = record.key or b""
+    if len(key) > KEY_BYTES_MAX or not is_marker(record):
+        return ""
+    text = key.decode("ascii", "replace")
+    return text if bucket_named(text) is not None else ""
 
 
 def dead_letter(record: Record, refusal: Refusal, context: RoutingContext) -> OutRecord:

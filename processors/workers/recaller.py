@@ -58,7 +58,7 @@ class RecallerConsumer(Protocol):
     def resume(self) -> None:
         """Have records come again."""
 
-    def commit(self, offsets: Mapping[int, int], metadata: str = "") -> None:
+    def commit(self, offsets: Mapping[int, int]) -> None:
         """Commit the next offset of some partitions, and wait for it."""
 
 

@@ -3,6 +3,9 @@
 It reads the directory before its first record (R1), forwards each record without decoding it (W2), and commits an
 offset only once everything before it is acknowledged (R6). After a crash it forwards some records again, byte for byte
 the same. The lane recognises each of them by its offset in the ingress (L10), so no Kafka transaction is needed.
+
+The one record that it reads is the marker of a move: it writes the move's placement into the directory, waits until
+that is acknowledged, and only then tells the old owner to let go (R3 to R5).
 """
 
 from __future__ import annotations
@@ -11,21 +14,23 @@ import re
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Protocol
 
 from processors.faults import Fault, Fenced, Misconfigured, Retryable, Unavailable
-from processors.metrics import ROUTED, ROUTER_DEAD_LETTERS, ROUTER_STUBS
-from processors.streams.directory import DirectoryContents, refuse_other_ingress
+from processors.metrics import ROUTED, ROUTER_DEAD_LETTERS, ROUTER_MARKERS, ROUTER_STUBS
+from processors.streams.directory import DirectoryContents, place, refuse_other_ingress
 from processors.streams.topics import COMMANDS_TOPIC, DIRECTORY_TOPIC
 from processors.streams.unused_partitions import PartitionWatch
 from processors.telemetry import PULSE, get_logger
 from processors.troubles import TROUBLES
 from processors.wire.causes import Cause
 from processors.wire.commands import PAYLOAD_BYTES_MAX
-from processors.wire.directory import PositionRecord, encode_directory
-from processors.wire.forwarding import RoutingContext, dead_letter, forward, refusal_of
+from processors.wire.directory import PlacementRecord, PositionRecord, encode_directory
+from processors.wire.forwarding import RoutingContext, dead_letter, forward, is_marker, refusal_of
+from processors.wire.markers import AcceptedMarker, RefusedMarker, judge, move_out, move_refused
 from processors.wire.records import OutRecord, Record
+from processors.wire.signature import KeyRing
 
 log = get_logger(__name__)
 
@@ -45,6 +50,9 @@ COMMIT_PATIENCE_S = 60.0
 # end, when partitions go, and this often, so that after a kill ten minutes' records are forwarded again, which lanes
 # drop. 64 partitions make 9,000 notes a day, which compaction takes away.
 NOTE_INTERVAL_S = 600.0
+# A placement takes as long as any other record, 2 to 3 ms. Where the directory's partition has no leader for this long,
+# starting again is as good as waiting; the marker is then met again.
+PLACEMENT_DEADLINE_S = 30.0
 # On giving partitions away: courtesy only, the next owner would forward what is not committed again.
 REVOKE_DEADLINE_S = 3.0
 
@@ -55,8 +63,8 @@ class IngressConsumer(Protocol):
     def poll(self, max_records: int, timeout_s: float) -> list[Record]:
         """Return the next records, in order within each partition."""
 
-    def commit(self, offsets: Mapping[int, int], metadata: str = "") -> None:
-        """Commit the next offset of some partitions."""
+    def commit(self, offsets: Mapping[int, int], metadata: Mapping[int, str]) -> None:
+        """Commit the next offset of some partitions, each with its metadata."""
 
     def committed(self, partitions: Collection[int]) -> dict[int, tuple[int, str]]:
         """Return the group's offset and metadata of those partitions that have any."""
@@ -71,6 +79,9 @@ class LaneProducer(Protocol):
 
     def send(self, record: OutRecord, on_delivered: Callable[[], None] | None = None) -> None:
         """Queue a record; ``on_delivered`` is called from ``poll`` or ``flush``."""
+
+    def write(self, record: OutRecord, deadline_s: float) -> None:
+        """Send a record, and wait until it is acknowledged."""
 
     def poll(self, timeout_s: float) -> None:
         """Learn of deliveries."""
@@ -109,14 +120,15 @@ class RouterParts:
 
     ``join`` makes the consumer. From within its ``poll`` the consumer calls the first function with the partitions that
     it was assigned, before their first record, and the second one with those that were revoked. What the first returns
-    is where to begin in partitions of which the group has no offset. ``clock_s`` gives seconds that
-    never go back. ``watch`` knows the ingress and the shards' topics.
+    is where to begin in partitions of which the group has no offset. ``read_keyring`` reads the keys file, as it is at
+    each marker. ``clock_s`` gives seconds that never go back. ``watch`` knows the ingress and the shards' topics.
     """
 
     join: Callable[[Assigned, Told], IngressConsumer]
     producer: LaneProducer
     read_directory: Callable[[], DirectoryContents]
     read_ingress_id: Callable[[], bytes]
+    read_keyring: Callable[[], KeyRing]
     clock_s: Callable[[], float]
     watch: PartitionWatch
 
@@ -139,6 +151,8 @@ class Router:
         """Join the group; nothing is read before ``step``."""
         for cause in Cause:  # from 0 on: the first of a kind is a rise, too
             ROUTER_DEAD_LETTERS.labels(cause)
+        for outcome in ("accepted", "met_again", "refused"):
+            ROUTER_MARKERS.labels(outcome)
         self._config = config
         self._parts = parts
         self._context: RoutingContext | None = None
@@ -214,17 +228,34 @@ class Router:
     def _assigned(self, partitions: Collection[int]) -> Mapping[int, int]:
         """Read the directory, and say how far the partitions were forwarded, for those whose group offset expired."""
         committed = self._consumer.committed(partitions)
-        contents = self._parts.read_directory()  # R1: up to its end as it is after the assignment
+        self._read_directory()  # R1: up to its end as it is after the assignment
+        contents = self._contents
+        assert contents is not None
+        for partition, (_, metadata) in committed.items():
+            _refuse_shorter(contents, partition, metadata)
+        if max(partitions, default=0) >= self._config.ingress_partitions:  # W3: named in the letters of what is there
+            self._parts.watch.look()
+            self._context = self._context_of(contents)
+        self._owned.update(partitions)
+        log.info("ingress_assigned", partitions=sorted(partitions), directory_end=contents.end_offset)
+        gone = contents.positions.keys() & (set(partitions) - committed.keys())
+        expired = {partition: contents.positions[partition] for partition in gone}
+        if expired:
+            log.warning("group_offsets_gone", positions=expired, detail="goes on where the directory says")
+        return expired
+
+    def _read_directory(self) -> None:
+        """Read the directory up to its end as it is now; what was known stays known, since it only grows (R2)."""
+        contents = self._parts.read_directory()
         refuse_other_ingress(contents.head, self._parts.read_ingress_id())
         if self._contents is not None and contents.head != self._contents.head:
             raise Misconfigured("the directory's head changed while the router ran: start it again")
-        for partition, (_, metadata) in committed.items():
-            _refuse_shorter(contents, partition, metadata)
-        config = self._config
-        if max(partitions, default=0) >= config.ingress_partitions:  # W3: named in the letters of what is there
-            self._parts.watch.look()
         self._contents = contents
-        self._context = RoutingContext(
+        self._context = self._context_of(contents)
+
+    def _context_of(self, contents: DirectoryContents) -> RoutingContext:
+        config = self._config
+        return RoutingContext(
             directory=contents.directory,
             ingress_epoch=contents.head.ingress_epoch,
             ingress_partitions=config.ingress_partitions,
@@ -233,13 +264,6 @@ class Router:
             lanes_of={shard: contents.lanes_of(shard) or config.lanes for shard in contents.shards},
             dead_letters_topic=config.topic_prefix + config.dead_letters_topic,
         )
-        self._owned.update(partitions)
-        log.info("ingress_assigned", partitions=sorted(partitions), directory_end=contents.end_offset)
-        gone = contents.positions.keys() & (set(partitions) - committed.keys())
-        expired = {partition: contents.positions[partition] for partition in gone}
-        if expired:
-            log.warning("group_offsets_gone", positions=expired, detail="goes on where the directory says")
-        return expired
 
     def _revoked(self, partitions: Collection[int]) -> None:
         """Commit what is acknowledged soon, and forget the rest: its next owner forwards it again (R6)."""
@@ -255,7 +279,7 @@ class Router:
             for partition in partitions:
                 waiting.pop(partition, None)
 
-    # -------------------------------------------------- forwarding, committing
+    # -------------------------------------------------- forwarding
 
     def _forward(self, records: list[Record]) -> None:
         context, owned, send = self._context, self._owned, self._parts.producer.send
@@ -268,7 +292,11 @@ class Router:
             assert context is not None  # R1: read on assignment, before the first record
             refusal = refusal_of(record, context)
             if refusal is None:
-                shard, out = forward(record, context)
+                if is_marker(record):
+                    shard, out = self._meet_marker(record)
+                    context = self._context
+                else:
+                    shard, out = forward(record, context)
                 routed[shard] += 1
                 if len(record.value or b"") > PAYLOAD_BYTES_MAX:
                     ROUTER_STUBS.inc()
@@ -280,6 +308,45 @@ class Router:
             batch.next_offsets[record.partition] = record.offset + 1
         for shard, count in routed.items():
             ROUTED.labels(shard).inc(count)
+
+    # -------------------------------------------------- markers of moves
+
+    def _meet_marker(self, record: Record) -> tuple[str, OutRecord]:
+        """Return where a marker goes, and as what; a placement that it brings is in the directory by then (R4)."""
+        judgement = self._judged(record)
+        assert self._context is not None
+        if isinstance(judgement, RefusedMarker):
+            ROUTER_MARKERS.labels("refused").inc()
+            place_of_it = {"partition": record.partition, "offset": record.offset}
+            log.warning("marker_refused", key=(record.key or b"").decode(), why=judgement.why, **place_of_it)
+            return move_refused(record, judgement, self._context)
+        if judgement.is_known:
+            ROUTER_MARKERS.labels("met_again").inc()
+        else:
+            self._write_placement(judgement.placement)
+            ROUTER_MARKERS.labels("accepted").inc()
+            log.info("placement_written", owner=judgement.owner.shard, **asdict(judgement.placement))
+        return move_out(record, judgement, self._context)
+
+    def _judged(self, record: Record) -> AcceptedMarker | RefusedMarker:
+        """Judge a marker; where only its target is not known, the directory may have got it since it was read."""
+        assert self._context is not None
+        keyring = self._parts.read_keyring()
+        judgement = judge(record, self._context, keyring)
+        if isinstance(judgement, RefusedMarker) and judgement.lacks_target:
+            self._read_directory()
+            judgement = judge(record, self._context, keyring)
+        return judgement
+
+    def _write_placement(self, placement: PlacementRecord) -> None:
+        """Write a placement, wait until it is acknowledged, and know it from then on (R4, R6)."""
+        assert self._contents is not None
+        topic = self._config.topic_prefix + DIRECTORY_TOPIC
+        record = OutRecord(topic, _DIRECTORY_PARTITION, placement.key, encode_directory(placement), [])
+        self._parts.producer.write(record, PLACEMENT_DEADLINE_S)
+        place(self._contents.directory, placement)
+
+    # -------------------------------------------------- committing
 
     def _hurry_after_silence(self) -> None:
         before_s, self._forwarded_s = self._forwarded_s, self._parts.clock_s()
@@ -300,7 +367,8 @@ class Router:
         try:
             # R8: nothing that was read from another topic under the same name is ever committed.
             refuse_other_ingress(self._contents.head, self._parts.read_ingress_id())
-            self._consumer.commit(self._acknowledged, _metadata(self._contents))
+            metadata = {partition: _metadata(self._contents, partition) for partition in self._acknowledged}
+            self._consumer.commit(self._acknowledged, metadata)
         except (Fenced, Retryable, Unavailable) as fault:
             self._bear(fault, now_s)
             return
@@ -327,22 +395,32 @@ class Router:
             raise fault
 
 
-_METADATA = re.compile(r"r1 directory=([0-9a-f]{32}) end=(0|[1-9][0-9]{0,18})", re.ASCII)
+_METADATA = re.compile(
+    r"r1 directory=([0-9a-f]{32}) end=(0|[1-9][0-9]{0,18})(?: moves=(0|[1-9][0-9]{0,18}))?", re.ASCII
+)
 
 
-def _metadata(contents: DirectoryContents) -> str:
-    """Return what a commit says beside the offset: which directory it was routed by, and how far that reached (R8)."""
-    return f"r1 directory={contents.head.directory_id.hex()} end={contents.end_offset}"
+def _metadata(contents: DirectoryContents, partition: int) -> str:
+    """Return what a commit says beside the offset: which directory it was routed by, and how far that reached (R8).
+
+    How many moves of the partition it had is said, too: whoever routes the partition writes them, behind the end that
+    was read. So it is noticed also where a directory lost some, and others' records have made it as long again.
+    """
+    moves = contents.directory.moves_in(partition)
+    return f"r1 directory={contents.head.directory_id.hex()} end={contents.end_offset} moves={moves}"
 
 
 def _refuse_shorter(contents: DirectoryContents, partition: int, metadata: str) -> None:
-    """Refuse a directory that is not the one, or ends before the one, that an earlier commit was routed by (R8)."""
+    """Refuse a directory that is not the one, or lacks a part of the one, that an earlier commit was routed by (R8)."""
     match = _METADATA.fullmatch(metadata)
     if match is None:  # an operator's reset, with a tool that writes none
         return
-    if match[1] != contents.head.directory_id.hex() or int(match[2]) > contents.end_offset:
+    moves = contents.directory.moves_in(partition)
+    lacks = int(match[2]) > contents.end_offset or int(match[3] or 0) > moves
+    if match[1] != contents.head.directory_id.hex() or lacks:
         raise Misconfigured(
-            f"ingress partition {partition} was routed by directory {match[1]} up to its offset {match[2]}, and this "
-            f"is {contents.head.directory_id.hex()} up to {contents.end_offset}: placements are lost; restore the "
-            "topic from a copy, since this release cannot make it again from the shards"
+            f"ingress partition {partition} was routed by directory {match[1]} up to its offset {match[2]}, with "
+            f"{match[3] or 0} moves of the partition, and this is {contents.head.directory_id.hex()} up to "
+            f"{contents.end_offset}, with {moves}: placements are lost; restore the topic from a copy, since this "
+            "release cannot make it again from the shards"
         )

@@ -55,7 +55,7 @@ class SinkConsumer(Protocol):
     def ends(self) -> dict[int, int]:
         """Return, of partitions whose end was met, the offset there: behind all records that ``poll`` returned."""
 
-    def commit(self, offsets: Mapping[int, int], metadata: str = "") -> None:
+    def commit(self, offsets: Mapping[int, int]) -> None:
         """Commit the next offset of some partitions, and wait for it."""
 
 

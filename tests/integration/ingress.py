@@ -18,6 +18,7 @@ from processors.streams.unused_partitions import PartitionWatch
 from processors.wire.dead_letters import DeadLetter, decode_dead_letter
 from processors.wire.records import Record
 from processors.wire.route import ROUTE_HEADER, Route, decode_route, needed_headers
+from processors.wire.signature import KeyRing
 from processors.workers.router import Router, RouterConfig, RouterParts
 from tests.kafka_log import KafkaLog
 from tests.waiting import eventually
@@ -25,6 +26,7 @@ from tests.waiting import eventually
 INGRESS_PARTITIONS = 4
 LANES = 2
 SHARD = "s1"
+KEYRING = KeyRing(signing="k1", keys={"k1": bytes(32)})
 GROUP = "balance-router"
 DEAD_LETTERS = "balance.dead-letters"
 COUNTS = {COMMANDS_TOPIC: INGRESS_PARTITIONS, shard_topic(SHARD): LANES}
@@ -102,6 +104,7 @@ class Running:
                 producer=self.producer,
                 read_directory=lambda: read_directory(address),
                 read_ingress_id=lambda: topics.topic_id(COMMANDS_TOPIC),
+                read_keyring=lambda: KEYRING,
                 clock_s=time.monotonic,
                 watch=self.watch,
             ),

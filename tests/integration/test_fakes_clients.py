@@ -15,7 +15,7 @@ from processors.faults import Fault, Fenced
 from processors.streams.connection import KafkaAddress
 from processors.streams.consumer import GroupOptions
 from processors.streams.ends import TopicEnds
-from processors.streams.group import GroupConsumer
+from processors.streams.group import NO_METADATA, GroupConsumer
 from processors.streams.producer import IdempotentProducer
 from processors.streams.tail import TopicTail
 from processors.wire.records import OutRecord, Record
@@ -39,7 +39,7 @@ class Reader(Protocol):
 
     def poll(self, max_records: int, timeout_s: float) -> list[Record]: ...
 
-    def commit(self, offsets: Mapping[int, int], metadata: str = "") -> None: ...
+    def commit(self, offsets: Mapping[int, int], metadata: Mapping[int, str] = NO_METADATA) -> None: ...
 
     def committed(self, partitions: Collection[int]) -> dict[int, tuple[int, str]]: ...
 
@@ -156,7 +156,7 @@ def test_the_next_life_of_a_member_goes_on_where_the_last_one_committed(kafka: K
     first = kafka.join("x", None)
     read(first, 3)
     before = first.committed([0])
-    first.commit({0: 1}, "so far")
+    first.commit({0: 1}, {0: "so far"})
 
     second = kafka.join("x", None)
 

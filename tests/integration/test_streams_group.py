@@ -79,7 +79,7 @@ def test_a_group_that_never_committed_begins_at_the_beginning_of_what_is_there(j
 def test_a_member_that_comes_back_goes_on_where_it_committed(join: Join, log: KafkaLog) -> None:
     first = join()
     read(first, 10)
-    first.commit({0: 6}, "noted")
+    first.commit({0: 6}, {0: "noted"})
     first.close()
 
     second = join()
@@ -146,7 +146,7 @@ def test_a_partition_may_be_silent_for_longer_than_its_retention(join: Join, log
     log.write_in_transaction(TOPIC, [b"last"], commit=True)
     first = join()
     assert read(first, 11) == list(range(11))
-    first.commit({0: 11}, "noted")
+    first.commit({0: 11}, {0: "noted"})
     eventually(lambda: (first.poll(1, 0.1), log.committed(GROUP.group, TOPIC).offset == 12)[1], "the mark is passed")
     first.close()
     log.truncate(TOPIC, 12)

@@ -143,6 +143,23 @@ def test_what_is_sent_at_once_is_told_at_a_later_poll(log: KafkaLog, producer: I
     assert [int(each.value or b"") for each in log.read(TOPIC)] == told
 
 
+def test_what_is_written_is_acknowledged_when_the_call_returns(log: KafkaLog, producer: IdempotentProducer) -> None:
+    told: list[int] = []
+    for number in range(3):
+        producer.send(record(log, b"%d" % number), lambda number=number: told.append(number))  # type: ignore[misc]
+    producer.write(record(log, b"3"), DEADLINE_S)
+
+    assert told == [0, 1, 2]  # of one partition: in order
+    assert [each.value for each in log.read(TOPIC)] == [b"0", b"1", b"2", b"3"]
+
+
+def test_a_write_that_is_not_acknowledged_in_time_is_not_known(address: KafkaAddress, log: KafkaLog) -> None:
+    client = IdempotentProducer(address)
+    with pytest.raises(Unavailable, match=r"a record to .*nowhere was not acknowledged within 0\.3 s"):
+        client.write(record(log, b"value", topic="nowhere"), 0.3)
+    client.close()
+
+
 @pytest.mark.rule("W3")
 @pytest.mark.parametrize("partitions", [1, 2, 16])
 def test_a_key_goes_to_the_partition_that_the_service_expects(

@@ -53,6 +53,7 @@ class RouterProcess(LoopProcess):
             producer=environment.components.producer(environment.broker, self),
             read_directory=lambda: environment.directory,
             read_ingress_id=lambda: environment.broker.topic(environment.commands_topic).topic_id,
+            read_keyring=lambda: KEYRING,
             clock_s=lambda: environment.clock.now_ms / 1000,
             watch=PartitionWatch(counts, lambda: counts, lambda: environment.clock.now_ms / 1000, process="router"),
         )  # fmt: skip

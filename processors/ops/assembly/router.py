@@ -6,6 +6,7 @@ import threading
 import time
 
 from processors.ops import addresses, assembly
+from processors.ops.keys import keyring
 from processors.settings import Settings
 from processors.streams.directory import read_directory
 from processors.streams.group import GroupConsumer
@@ -27,7 +28,7 @@ def run(settings: Settings, _shard: str, stopping: threading.Event) -> int:
     """Run one router until ``stopping``, and return 0.
 
     Raises:
-        Misconfigured: A topic or the directory is not as it must be.
+        Misconfigured: A topic, the directory or the keys file is not as it must be.
         Fault: What the router cannot mend; start it again.
     """
     address = addresses.kafka_address(settings)
@@ -36,6 +37,7 @@ def run(settings: Settings, _shard: str, stopping: threading.Event) -> int:
     topics, watch = assembly.check_topics(
         settings, COMMANDS_TOPIC, DIRECTORY_TOPIC, DEAD_LETTERS_TOPIC, *shard_topics, process="router"
     )
+    keyring(settings)  # a keys file that cannot be read is said at the start
     producer = IdempotentProducer(address)
     joined: list[GroupConsumer] = []
 
@@ -57,6 +59,7 @@ def run(settings: Settings, _shard: str, stopping: threading.Event) -> int:
         producer=producer,
         read_directory=lambda: read_directory(address),
         read_ingress_id=lambda: topics.topic_id(COMMANDS_TOPIC, deadline_s=LOOK_DEADLINE_S),
+        read_keyring=lambda: keyring(settings),
         clock_s=time.monotonic,
         watch=watch,
     )

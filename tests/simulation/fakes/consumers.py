@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from processors.faults import Fenced, LaneStopped, Misconfigured, StopCode, Unavailable
 from processors.lane.times import may_be_heard
 from processors.streams.consumer import AssignmentEvents
+from processors.streams.group import NO_METADATA
 from processors.wire.records import Record
 from tests.simulation.fakes.broker import Broker, OffsetOutOfRangeError, PartitionLog, record_of
 from tests.simulation.fakes.crash_points import CrashPoints
@@ -209,7 +210,7 @@ class FakeGroupConsumer:
                 raise Misconfigured(str(error)) from error
         return found
 
-    def commit(self, offsets: Mapping[int, int], metadata: str = "") -> None:
+    def commit(self, offsets: Mapping[int, int], metadata: Mapping[int, str] = NO_METADATA) -> None:
         self._crash_points.point("group.commit")
         if self._crash_points.fails("group.commit"):
             if self._crash_points.choose(2) and self.group.is_member(self.member):
@@ -229,9 +230,9 @@ class FakeGroupConsumer:
     def close(self) -> None:
         self._crash_points.point("group.close")
 
-    def _store(self, offsets: Mapping[int, int], metadata: str) -> None:
+    def _store(self, offsets: Mapping[int, int], metadata: Mapping[int, str]) -> None:
         for partition, offset in offsets.items():
-            self.group.offsets[self._topic, partition] = (offset, metadata)
+            self.group.offsets[self._topic, partition] = (offset, metadata.get(partition, ""))
 
     def _follow_group(self) -> None:
         group, member = self.group, self.member

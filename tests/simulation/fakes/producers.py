@@ -112,6 +112,17 @@ class FakeProducer:
         self.poll(0)
         self.queue.append((record, on_delivered))
 
+    def write(self, record: OutRecord, deadline_s: float) -> None:
+        """Deliver some of what waits, and this record, which is of another partition and may be there earlier."""
+        self.poll(0)
+        self._crash_points.point("producer.write")
+        if self._crash_points.fails("producer.write"):
+            if self._crash_points.choose(2):
+                self.broker.write(record)
+            raise Unavailable(f"not acknowledged within {deadline_s} s")
+        self.broker.write(record)
+        self._crash_points.point("producer.written")
+
     def poll(self, timeout_s: float) -> None:  # noqa: ARG002 - the real one's signature
         """Deliver some of what waits, from the front."""
         if self.queue:
