@@ -6,6 +6,8 @@ journal alone; so its answer is made anew from these.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import chain
 from typing import Protocol
 
 from processors.faults import LaneStopped, StopCode
@@ -22,6 +24,7 @@ from processors.ledger.decide import Duplicate
 from processors.ledger.identity import identify
 from processors.stores.rows import JournalRow, LaneState
 from processors.wire.admission import Admission
+from processors.wire.legs import SENDING
 from processors.wire.positions import GroupPosition
 from processors.wire.records import OutRecord, Record, records_below
 from processors.wire.results import encode_duplicate, encode_result
@@ -52,6 +55,7 @@ class AnsweringAgain:
         *,
         begins: Standing,
         published: GroupPosition,
+        legs: Callable[[bytes], list[OutRecord]],
     ) -> None:
         """Hold the parts; nothing is read before ``answer``.
 
@@ -62,6 +66,7 @@ class AnsweringAgain:
             state: As the lane was taken over: its progress is D.
             begins: Where the lane stood at the border; moves on as records are answered.
             published: P at the assignment.
+            legs: Says what is to be sent because of a result (``lane.sending``).
         """
         self._context = context
         self._store = store
@@ -69,6 +74,7 @@ class AnsweringAgain:
         self._rules = state.rules
         self._standing = begins
         self._published = published
+        self._legs = legs
         self._fence = state.progress
         self._stored_epoch = state.progress.at.leader_epoch
         self._times = LaneTimes(
@@ -105,8 +111,12 @@ class AnsweringAgain:
             stored.setdefault(answer.lane_offset, []).append(answer)
         book = self._load_first_decisions(admissions, stored)
         out: list[OutRecord] = []
+        sends: list[OutRecord] = []
         for admission in admissions:
-            out.extend(self._one(admission, stored.get(admission.record.offset, []), book))
+            answers = self._one(admission, stored.get(admission.record.offset, []), book)
+            out.extend(answers)
+            if type(admission.command) in SENDING:
+                sends.extend(chain.from_iterable(self._legs(answer.value) for answer in answers))
         if standing.next_offset == published_to:
             refuse_other_digest(self._published, standing.digest)
         if standing.next_offset == self._fence.at.next_offset and standing.digest != self._fence.at.digest:
@@ -116,7 +126,7 @@ class AnsweringAgain:
             )
         if standing.next_offset <= published_to:
             return len(admissions), None
-        return len(admissions), Committed(out, standing.position(self._context))
+        return len(admissions), Committed(out, standing.position(self._context), sends=sends)
 
     def _load_first_decisions(self, admissions: list[Admission], stored: dict[int, list[JournalRow]]) -> Book:
         needs = needs_of([admission for admission in admissions if admission.record.offset not in stored])

@@ -42,6 +42,7 @@ from processors.routing.buckets import partition_of
 from processors.stores.rows import BatchWrite, JournalRow, LaneState, NewJournalRow, OverriddenTime, Progress
 from processors.wire.admission import Admission
 from processors.wire.dead_letters import KEY_BYTES_MAX, encode_dead_letter
+from processors.wire.legs import SENDING
 from processors.wire.positions import GroupPosition
 from processors.wire.records import OutRecord
 from processors.wire.results import (
@@ -68,6 +69,7 @@ class Decided:
     out: list[OutRecord]
     position: GroupPosition
     silent: int = 0  # redeliveries and service records without effect (L10, I7): no answer, only a metric
+    sends: list[OutRecord] = field(default_factory=list)  # what the lane sends by itself, in the causes' order (P2)
     reasons: Mapping[Reason, int] = field(default_factory=dict)  # of what was refused, but not again: only a metric
     stamped_ms: int = 0  # the broker's time of the first record: only a metric
 
@@ -85,6 +87,7 @@ class UndecidedError(Exception):
 class _Gathered:
     journal: list[NewJournalRow] = field(default_factory=list)
     out: list[OutRecord] = field(default_factory=list)
+    sends: list[OutRecord] = field(default_factory=list)
     silent: int = 0
     reasons: Counter[Reason] = field(default_factory=Counter)
     rules: dict[int, Rules] = field(default_factory=dict)
@@ -135,6 +138,7 @@ class Decider:
         lane_times: LaneTimes,
         *,
         lacking: Callable[[str | None], str | None] = lambda _keys: None,
+        legs: Callable[[bytes], list[OutRecord]] = lambda _result: [],
     ) -> None:
         """Begin at the lane's committed state.
 
@@ -143,6 +147,7 @@ class Decider:
             state: What ``take_over`` returned; its system accounts and rules begin the book.
             lane_times: Of the next record on.
             lacking: Says which of the rules' keys the keys file does not have (``wire.signature.why_lacking``).
+            legs: Says what is to be sent because of a result (``lane.sending``); nothing where nobody publishes it.
         """
         progress = state.progress
         self.book = Book(state.rules, state.system)
@@ -150,6 +155,7 @@ class Decider:
         self.lane_times = lane_times
         self._context = context
         self._lacking = lacking
+        self._legs = legs
         self._progress = progress
 
     def decide(self, admissions: list[Admission], needs: Keys, *, published: tuple[int, int]) -> Decided:
@@ -193,6 +199,7 @@ class Decider:
             ),
             out=batch.out,
             position=standing.position(self._context),
+            sends=batch.sends,
             silent=batch.silent,
             reasons=batch.reasons,
             stamped_ms=admissions[0].record.timestamp_ms,
@@ -257,6 +264,8 @@ class Decider:
         headers = result_headers(command_type, verdict.status, root)
         partition = partition_of(root, context.results_partitions)
         batch.out.append(OutRecord(context.results_topic, partition, admission.record.key, result, headers))
+        if type(command) in SENDING:
+            batch.sends.extend(self._legs(result))
         if verdict.journalled:
             row = self._row(admission, command, verdict, result, version_us)
             self._journal(batch, row)

@@ -8,7 +8,7 @@ from processors.faults import Fault, LaneStopped, StopCode
 from processors.ledger.rules import Rules
 from processors.wire.admission import Admission, Gate
 from processors.wire.records import Record
-from processors.wire.signature import why_lacking
+from processors.wire.signature import sign, why_lacking
 
 Admit = Callable[[Record, Rules, Gate], Admission]
 
@@ -48,6 +48,10 @@ class LaneGate:
             if self.lacking(rules.keys) is not None:
                 raise
             return self._admit(record, rules, self.gate)
+
+    def sign(self, key: bytes, payload: bytes) -> bytes:
+        """Return a signature, by the key of the file that signs, for a record that the lane sends by itself (W1)."""
+        return sign(self.gate.keyring, key, payload)
 
     def admit_again(self, records: list[Record]) -> list[Admission]:
         """Say what records below D are, each under the rules of its time."""

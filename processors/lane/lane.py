@@ -20,13 +20,14 @@ from processors.lane.gate import Admit, LaneGate
 from processors.lane.metrics import count_batch
 from processors.lane.position import published_position, refuse_other_digest, standing_up_to
 from processors.lane.publishing import Committed, Publisher, PublishStage
+from processors.lane.sending import LaneSender, OwnProducer, legs_of
 from processors.lane.standing import LaneContext
 from processors.lane.times import LaneTimes, OverridesAhead
 from processors.ledger.rules import RESULT_VERSION, Rules
 from processors.stores.rows import Border, LaneState
 from processors.wire.admission import Admission, Gate, admit
 from processors.wire.positions import GroupPosition
-from processors.wire.records import Record, records_below
+from processors.wire.records import OutRecord, Record, records_below
 
 
 class LaneStore(AnswersStore, Protocol):
@@ -68,6 +69,7 @@ class LaneLog(Protocol):
 class LaneParts:
     """What a lane works with; ``make_publisher`` returns a new, unopened producer each time (L5).
 
+    ``make_sender`` returns one of what the lane sends by itself (P2).
     ``make_gate`` reads the keys file as it is now. Where at least ``ahead_from`` records wait, a batch's rows are read
     one step ahead (``Committer``).
     """
@@ -77,6 +79,7 @@ class LaneParts:
     store: LaneStore
     log: LaneLog
     make_publisher: Callable[[], Publisher]
+    make_sender: Callable[[], OwnProducer]
     clock_ms: Callable[[], int]
     book_accounts_max: int
     ahead_from: int = AHEAD_FROM
@@ -91,6 +94,7 @@ class Lane:
         """Hold the parts; nothing is read before ``assign``."""
         self._parts = parts
         self._publisher: Publisher | None = None
+        self._sender = LaneSender(parts.make_sender)
         self._gap_at: int | None = None  # where the next record was not the next one, once
         self._cut_before: int | None = None  # a record that could not be decided: what precedes it is committed first
         self._ahead = OverridesAhead(  # what was read of the log needs no second reading
@@ -102,6 +106,9 @@ class Lane:
 
     def _admit(self, record: Record, rules: Rules) -> Admission:
         return self._gate.admit(record, rules)
+
+    def _legs(self, result: bytes) -> list[OutRecord]:
+        return legs_of(result, self._parts.context, self._gate.sign)
 
     # ------------------------------------------------------------------ assignment
 
@@ -127,7 +134,7 @@ class Lane:
             raise Fenced(f"lane {context.lane}: another worker took it over during the assignment")
         published = self._published_position(state)
         self._times = self._times_ahead(state, published)
-        self._decider = Decider(context, state, self._times, lacking=self._gate.lacking)
+        self._decider = Decider(context, state, self._times, lacking=self._gate.lacking, legs=self._legs)
         self._committer = Committer(
             parts.store,
             self._decider,
@@ -139,7 +146,7 @@ class Lane:
         )
         self._decided_before = progress.at.next_offset  # D at the assignment
         self._published_at = published  # P at the assignment
-        self.publishing = PublishStage(self._publisher, published, parts.observe_published)
+        self.publishing = PublishStage(self._publisher, self._sender, published, parts.observe_published)
         start, epoch = self._begin_at(published, state)
         self._gate.refuse_missing_keys(start)
         parts.log.start(start, epoch)
@@ -157,7 +164,9 @@ class Lane:
         parts, begins = self._parts, standing_up_to(self._parts.store, published.at.next_offset)
         start = begins.next_offset
         self._again_from = (start, begins.lane_time_ms)
-        self._again = AnsweringAgain(parts.context, parts.store, self._gate, state, begins=begins, published=published)
+        self._again = AnsweringAgain(
+            parts.context, parts.store, self._gate, state, begins=begins, published=published, legs=self._legs
+        )
         if start < published.at.next_offset:
             return start, -1
         refuse_other_digest(published, begins.digest)
@@ -218,7 +227,9 @@ class Lane:
         return published_position(parts.store, parts.log.committed(), state, parts.context)
 
     def close(self) -> None:
-        """Let go of the producer; what it has not committed was never visible."""
+        """Let go of the producers; what was not committed was never visible."""
+        self._sender.close()
+        self._sender = LaneSender(self._parts.make_sender)
         if self._publisher is not None:
             self._publisher.close()
             self._publisher = None
@@ -325,7 +336,8 @@ class Lane:
         """Pass a durable batch on, unless it was published before (L4)."""
         count_batch(self._parts.context.identity, batch)
         if batch.position.at.next_offset > self._published_at.at.next_offset:
-            self.publishing.offer(Committed(batch.out, batch.position, batch.stamped_ms if batch.out else 0))
+            stamped_ms = batch.stamped_ms if batch.out else 0
+            self.publishing.offer(Committed(batch.out, batch.position, stamped_ms, batch.sends))
 
     def _check_at_published(self) -> None:
         """Compare digests when a restored database reaches P: it must have decided what was published (L4)."""

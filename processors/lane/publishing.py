@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
+from processors.lane.sending import LaneSender
 from processors.wire.positions import GroupPosition
 from processors.wire.records import OutRecord
 
@@ -37,20 +38,29 @@ class Committed:
     out: list[OutRecord]
     position: GroupPosition
     stamped_ms: int = 0  # the broker's time of its first record; 0: it may have been published before
+    sends: list[OutRecord] = field(default_factory=list)  # what the lane sends because of it, in the causes' order
 
 
 class PublishStage:
     """Publishes committed batches in order. ``published`` is P and the lane time there, as far as this owner knows."""
 
-    def __init__(self, publisher: Publisher, published: GroupPosition, observe: Callable[[int, int], None]) -> None:
+    def __init__(
+        self,
+        publisher: Publisher,
+        sender: LaneSender,
+        published: GroupPosition,
+        observe: Callable[[int, int], None],
+    ) -> None:
         """Begin after what was published before.
 
         Args:
             publisher: Opened already, in L5's order.
+            sender: Of what the lane sends by itself.
             published: P.
             observe: Told the number of records of each transaction, and the broker's time of the first.
         """
         self._publisher = publisher
+        self._sender = sender
         self._waiting: deque[Committed] = deque()
         self._observe = observe
         self.published = (published.at.next_offset, published.at.lane_time_ms)
@@ -67,13 +77,15 @@ class PublishStage:
     def step(self) -> bool:
         """Publish what waits in one transaction, and say whether there was anything.
 
+        What the lane sends because of it is acknowledged first: were it lost, nobody would send it again (P2).
+
         Raises:
             Fault: What happened is unknown or did not happen; the lane must be assigned again (L5).
         """
         if not self._waiting:
             return False
         batch = self._waiting.popleft()
-        records, stamped_ms = list(batch.out), batch.stamped_ms
+        records, sends, stamped_ms = list(batch.out), list(batch.sends), batch.stamped_ms
         size = _bytes_of(records) if self._waiting else 0
         while self._waiting and len(records) + len(self._waiting[0].out) <= TRANSACTION_RECORDS_MAX:
             size += _bytes_of(self._waiting[0].out)
@@ -81,7 +93,9 @@ class PublishStage:
                 break
             batch = self._waiting.popleft()
             records.extend(batch.out)
+            sends.extend(batch.sends)
         position = batch.position
+        self._sender.send(sends)
         self._publisher.publish(records, position)
         self.published = (position.at.next_offset, position.at.lane_time_ms)
         self._observe(len(records), stamped_ms)

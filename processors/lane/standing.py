@@ -23,6 +23,7 @@ class LaneContext:
     """What is fixed for a lane while it is owned.
 
     ``clock_ahead_max_ms`` is how far a record's broker time may be ahead of this machine's clock (I2),
+    ``commands_partitions`` how many partitions the service uses of `balance.commands` (W3),
     ``known_release`` the newest release of the rules whose meaning this process knows (I6).
     """
 
@@ -31,6 +32,8 @@ class LaneContext:
     results_topic: str
     results_partitions: int
     dead_letters_topic: str
+    commands_topic: str
+    commands_partitions: int
     clock_ahead_max_ms: int = 60_000
     known_release: int = RULES_RELEASE
 

@@ -109,8 +109,8 @@ def rights(shards: Sequence[str]) -> dict[str, list[Right]]:
     for shard, topic in zip(shards, topics, strict=True):
         named |= {
             f"shard-{shard}": [
-                *_reads(topic),
-                *_writes(RESULTS_TOPIC, DEAD_LETTERS_TOPIC),
+                *_reads(topic, DIRECTORY_TOPIC),
+                *_writes(RESULTS_TOPIC, DEAD_LETTERS_TOPIC, COMMANDS_TOPIC),
                 _group(f"balance-shard-{shard}"),
                 _without_group(READER_GROUP),
                 Right(kind=TRANSACTIONAL_ID, name=f"{shard}.*", operations=(WRITE,)),

@@ -42,6 +42,8 @@ CONTEXT = LaneContext(
     results_topic="results",
     results_partitions=2,
     dead_letters_topic="dead-letters",
+    commands_topic="commands",
+    commands_partitions=1,
 )
 
 

@@ -153,6 +153,8 @@ class Environment:
             results_topic=self.results_topic,
             results_partitions=self.options.results_partitions,
             dead_letters_topic=self.dead_letters_topic,
+            commands_topic=self.commands_topic,
+            commands_partitions=self.options.ingress_partitions,
         )
 
     def note(self, what: str) -> None:

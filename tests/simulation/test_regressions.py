@@ -32,7 +32,7 @@ from tests.simulation.fakes.consumers import FakeLaneLog, FakeShardConsumer
 from tests.simulation.fakes.crash_points import NoCrashes
 from tests.simulation.fakes.database import Database
 from tests.simulation.fakes.lane_store import FakeLaneStore
-from tests.simulation.fakes.producers import FakePublisher, Membership
+from tests.simulation.fakes.producers import FakeProducer, FakePublisher, Membership
 from tests.simulation.workload import KEYRING
 
 TOPIC = "balance.shard.s1"
@@ -62,11 +62,14 @@ class Worker:
                 results_topic="balance.results",
                 results_partitions=1,
                 dead_letters_topic="balance.dead-letters",
+                commands_topic="balance.commands",
+                commands_partitions=1,
             ),
             make_gate=lambda: Gate(keyring=self.keyring, lane=0, lanes=1),
             store=self.store,
             log=FakeLaneLog(broker, consumer, TOPIC, 0, crash_points=crash_points),
             make_publisher=lambda: FakePublisher(broker, "s1.0", TOPIC, membership, crash_points),
+            make_sender=lambda: FakeProducer(broker, crash_points),
             clock_ms=clock.read,
             book_accounts_max=10,
             observe_published=lambda _records, _stamped_ms: None,

@@ -58,6 +58,8 @@ def parts_of(worker: Worker, database: Database) -> ReplayParts:
         results_topic="balance.results",
         results_partitions=1,
         dead_letters_topic="balance.dead-letters",
+        commands_topic="balance.commands",
+        commands_partitions=1,
     )
     return ReplayParts(
         topic=topic,

@@ -147,6 +147,7 @@ class WorkerProcess(Process):
             make_publisher=lambda: components.publisher(
                 environment.broker, f"s1.{lane}", environment.shard_topic, membership, self
             ),
+            make_sender=lambda: components.producer(environment.broker, self),
             clock_ms=self.read_clock,
             book_accounts_max=environment.options.book_accounts_max,
             ahead_from=AHEAD_FROM,

@@ -67,6 +67,7 @@ def start() -> Iterator[Start]:
         parts = SimpleNamespace(
             context=SimpleNamespace(lane=0, known_release=RULES_RELEASE),
             make_gate=lambda: None,
+            make_sender=lambda: None,
             admit=None,
             store=store,
             clock_ms=lambda: 0,

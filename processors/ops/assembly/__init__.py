@@ -19,6 +19,7 @@ from processors.stores.migrations import ShardRow, check_database
 from processors.stores.shard_reader import open_reader
 from processors.streams.consumer import GroupOptions
 from processors.streams.topics import (
+    COMMANDS_TOPIC,
     DEAD_LETTERS_TOPIC,
     LOOK_DEADLINE_S,
     RESULTS_TOPIC,
@@ -141,6 +142,8 @@ def lane_context(settings: Settings, shard: str, lane: int, topic_id: bytes) -> 
         results_topic=prefix + RESULTS_TOPIC,
         results_partitions=settings.topics.results_partitions,
         dead_letters_topic=prefix + DEAD_LETTERS_TOPIC,
+        commands_topic=prefix + COMMANDS_TOPIC,
+        commands_partitions=settings.topics.commands_partitions,
         clock_ahead_max_ms=settings.worker.clock_ahead_max_ms,
     )
 

@@ -8,9 +8,11 @@ from processors.lane.lane import LaneParts
 from processors.lane.log import TopicLaneLog
 from processors.lane.metrics import publications
 from processors.lane.runner import LaneLimits
+from processors.lane.sending import SEND_DEADLINE_S
 from processors.ops import addresses, assembly
 from processors.settings import Settings
 from processors.streams.consumer import AssignmentEvents, GroupOptions, RecordConsumer
+from processors.streams.producer import IdempotentProducer
 from processors.streams.publisher import TransactionalPublisher
 from processors.streams.topics import DEAD_LETTERS_TOPIC, LOOK_DEADLINE_S, RESULTS_TOPIC, shard_topic
 from processors.workers.shard import ShardConfig, ShardWorker
@@ -32,7 +34,7 @@ def run(
         Misconfigured: A topic, a key or a database is not as it must be.
         Fenced: Another process runs with this one's ``instance``.
     """
-    settings = assembly.checked_shard(settings, shard)
+    settings = assembly.checked_shard(assembly.counted(settings), shard)
     address, topic = addresses.kafka_address(settings), shard_topic(shard)
     topics, watch = assembly.check_topics(settings, topic, RESULTS_TOPIC, DEAD_LETTERS_TOPIC, process="shard")
     assembly.gate(settings, 0)  # a keys file that cannot be read is said at the start
@@ -47,6 +49,7 @@ def run(
             make_publisher=lambda: publisher(
                 address, f"{shard}.{lane}", address.topic_prefix + topic, consumer.group_metadata
             ),
+            make_sender=lambda: IdempotentProducer(address, linger_ms=0, room_deadline_s=SEND_DEADLINE_S),
             clock_ms=assembly.clock_ms,
             book_accounts_max=settings.worker.book_accounts_max,
             observe_published=publications(shard, lane, assembly.clock_ms),
@@ -55,17 +58,20 @@ def run(
     worker = ShardWorker(
         config, make_parts, lambda: topics.topic_id(topic, deadline_s=LOOK_DEADLINE_S), watch.look_if_due
     )
-    group = GroupOptions(
-        group=f"balance-shard-{shard}",
-        instance=f"{settings.instance}-{shard}",
-        session_timeout_ms=settings.worker.session_timeout_ms,
-    )
     events = AssignmentEvents(assigned=worker.assigned, revoked=worker.revoked, started=worker.started)
-    consumer = RecordConsumer(address, address.topic_prefix + topic, group, events)
+    consumer = RecordConsumer(address, address.topic_prefix + topic, _group(settings, shard), events)
     try:
         return worker.run(consumer, stopping)
     finally:
         consumer.close()
+
+
+def _group(settings: Settings, shard: str) -> GroupOptions:
+    return GroupOptions(
+        group=f"balance-shard-{shard}",
+        instance=f"{settings.instance}-{shard}",
+        session_timeout_ms=settings.worker.session_timeout_ms,
+    )
 
 
 def _shard_config(settings: Settings, shard: str, topic_id: bytes) -> ShardConfig:
