@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from processors.ledger.trust import REGISTRY_ID_MAX
 
@@ -19,9 +19,15 @@ Days = Annotated[int, Field(ge=1, le=3_650)]
 Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,47}$")]
 
 
-def refuse_other_than_powers_of_two(count: int) -> int:
-    """Refuse a partition count that is no power of two."""
-    if count & (count - 1):
+class Section(BaseModel):
+    """A part of the settings that refuses names it does not know and never changes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+def refuse_other_than_powers_of_two(count: int | None) -> int | None:
+    """Refuse a partition count that is no power of two; None says none."""
+    if count is not None and count & (count - 1):
         raise ValueError("must be a power of two, since a key's partition is the low bits of its bucket (W3)")
     return count
 

@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     SecretStr,
     ValidationError,
@@ -26,7 +24,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings.sources import TomlConfigSettingsSource
 
-from processors import shipped
+from processors import shipped, stack_settings
 from processors.faults import Misconfigured
 from processors.ledger.rules import Rules as LedgerRules
 from processors.ledger.rules import why_unfit
@@ -37,11 +35,12 @@ from processors.setting_types import (
     Identifier,
     Milliseconds,
     Partitions,
-    Port,
     PortOrStack,
     RegistryIds,
+    Section,
     refuse_other_than_powers_of_two,
 )
+from processors.stack_settings import SECOND_MYSQL, StackSettings
 
 PREFIX = "BALANCE_"
 PROFILE_VARIABLE = "BALANCE_PROFILE"  # which config/<profile>.toml is read; local if absent
@@ -51,14 +50,6 @@ LOOPBACK = "127.0.0.1"
 STACK = "{stack}"  # in a file's name: the native stack's folder
 PROCESS = "{process}"  # in a user's name or a password file's: the process's, such as router, shard-s1, operator
 OPERATOR = "operator"  # the process that a command line is
-# The stack's five ports may stand side by side; the secured stack's follow them.
-SECURE_PORTS_ON = 5
-
-
-class Section(BaseModel):
-    """A part of the settings that refuses names it does not know and never changes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 def read_secret(value: SecretStr | None, file: Path | None, *, name: str) -> str:
@@ -99,7 +90,7 @@ class KafkaSettings(Section):
     ssl_ca_file: Path | None = None
     # A schema registry's ids by schema (`pay = 7`, or `pay = [7, 12]` where producers' languages register it
     # differently): payloads in its framing are taken, too. Of a new shard; afterwards they are rules (I6).
-    registry_ids: dict[str, RegistryIds] = {}
+    registry_ids: dict[str, RegistryIds] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _replicas_suffice(self) -> Self:
@@ -115,7 +106,7 @@ class TopicsSettings(Section):
 
     commands_partitions: Partitions = 4
     results_partitions: Partitions = 4
-    lanes: Partitions = 4  # partitions of each shard's topic
+    lanes: Partitions = 4  # partitions of a shard's topic, where the shard says no other number
     dead_letters_partitions: Partitions = 1
     archived_partitions: Partitions = 1
     commands_retention_days: Days = 7
@@ -134,6 +125,7 @@ class ShardSettings(Section):
 
     host: str = LOOPBACK
     port: PortOrStack = 0  # 0: the native stack
+    stack_server: Annotated[int, Field(ge=1, le=SECOND_MYSQL)] = 1  # which MySQL server of it, where the port is 0
     user: str = "balance"
     password: SecretStr | None = None
     password_file: Path | None = None
@@ -141,6 +133,9 @@ class ShardSettings(Section):
     # Always sent: the client's own default (PREFERRED) stays in clear text without a word.
     ssl_mode: Literal["DISABLED", "REQUIRED", "VERIFY_CA", "VERIFY_IDENTITY"] = "DISABLED"
     ssl_ca_file: Path | None = None
+    lanes: Partitions | None = None  # of a new shard; None: topics.lanes
+
+    _powers = field_validator("lanes")(refuse_other_than_powers_of_two)
 
     @field_validator("host")
     @classmethod
@@ -244,25 +239,6 @@ class HealthSettings(Section):
     port: Annotated[int, Field(ge=0, le=65_535)] = 0  # the first process's; 0: a free one, which the log names
 
 
-class StackSettings(Section):
-    """The native servers of this checkout. Two checkouts need other ports and nothing else."""
-
-    directory: Path = Path(".stack")
-    secure: bool = False  # the secured servers instead: below directory/secure, each port SECURE_PORTS_ON higher
-    kafka_port: Port = 19_092
-    kafka_controller_port: Port = 19_093
-    mysql_port: Port = 13_306
-    cassandra_port: Port = 19_042
-    cassandra_storage_port: Port = 17_000
-
-    @model_validator(mode="after")
-    def _ports_differ(self) -> Self:
-        ports = [value for name, value in self if name.endswith("_port")]
-        if len(set(ports)) != len(ports):
-            raise ValueError("two servers of the stack are given the same port")
-        return self
-
-
 class Settings(BaseSettings):
     """All settings, complete and checked. Made by ``load_settings``."""
 
@@ -302,6 +278,19 @@ class Settings(BaseSettings):
         if self.home_shard not in self.shards:
             raise ValueError(f"home_shard is {self.home_shard}, which is not one of shards: {', '.join(self.shards)}")
         return self
+
+    @model_validator(mode="after")
+    def _databases_differ(self) -> Self:
+        known: dict[tuple[str, int, str], str] = {}
+        for name, shard in self.shards.items():
+            other = known.setdefault((shard.host, shard.port, shard.database), name)
+            if other != name:
+                raise ValueError(f"shards {other} and {name} are given the same database: each needs its own")
+        return self
+
+    def lanes_of(self, shard: str) -> int:
+        """Return how many lanes a shard has: its own number, or ``topics.lanes``."""
+        return self.shards[shard].lanes or self.topics.lanes
 
     @classmethod
     def settings_customise_sources(
@@ -413,12 +402,12 @@ class _Variables(EnvSettingsSource):
 
 def _without_gaps(values: dict[str, Any], root: Path) -> dict[str, Any]:
     """Fill in the native stack's addresses where none is given, and root relative paths."""
-    stack = _beside({**StackSettings().model_dump(), **values.get("stack", {})})
+    stack = stack_settings.in_force(values.get("stack", {}))
     kafka, cassandra = values.setdefault("kafka", {}), values.setdefault("cassandra", {})
     kafka["bootstrap_servers"] = kafka.get("bootstrap_servers") or f"{LOOPBACK}:{stack['kafka_port']}"
     cassandra["port"] = cassandra.get("port") or stack["cassandra_port"]
     for shard in values.get("shards", {}).values():
-        shard["port"] = shard.get("port") or stack["mysql_port"]
+        shard["port"] = shard.get("port") or stack_settings.mysql_port(stack, shard.get("stack_server"))
     values.setdefault("keys_file", Settings.model_fields["keys_file"].default)
     # Resolved, so that a folder that is reached by two names is one stack.
     values["stack"] = stack | {"directory": (root / stack["directory"]).resolve()}
@@ -426,18 +415,6 @@ def _without_gaps(values: dict[str, Any], root: Path) -> dict[str, Any]:
         if value and path[-1].endswith("_file"):
             _section(values, path)[path[-1]] = root / str(value).replace(STACK, str(values["stack"]["directory"]))
     return values
-
-
-def _beside(stack: dict[str, Any]) -> dict[str, Any]:
-    """Return where the stack is: the secured one stands beside the plain one."""
-    try:
-        plain = StackSettings(**stack)
-    except ValidationError:  # told with all other findings
-        return stack
-    if not plain.secure:
-        return stack
-    ports = {name: value + SECURE_PORTS_ON for name, value in plain if name.endswith("_port")}
-    return {**stack, **ports, "directory": plain.directory / "secure"}
 
 
 def _checked(values: dict[str, Any]) -> Settings:

@@ -18,7 +18,7 @@ from devtools.stack import secured
 from processors.settings import SECURE_PROFILE, load_settings
 from tests import secured_servers
 from tests import servers as places
-from tests.servers import Place, Servers
+from tests.servers import Place, SecondMysql, Servers
 
 _ADMIN_TIMEOUT_S = 30.0
 
@@ -107,6 +107,39 @@ def _mysql(servers: Servers, statements: list[str]) -> None:
 
 
 @pytest.fixture(scope="session")
+def second_mysql() -> Iterator[SecondMysql]:
+    """Return a second MySQL server, which is started when the first test asks for it."""
+    with places.second_mysql() as second:
+        if second is None:
+            pytest.fail("no second MySQL server, and no Docker: start the stack with `make up`")
+        yield second
+
+
+@pytest.fixture(scope="session")
+def fresh_second_database(second_mysql: SecondMysql) -> Iterator[Callable[[], str]]:
+    """Return a maker of names of databases on the second MySQL server, which are dropped when the session ends."""
+    made: list[str] = []
+
+    def make() -> str:
+        made.append(unique_name("db"))
+        return made[-1]
+
+    yield make
+    connection = MySQLdb.connect(
+        host=second_mysql.host,
+        port=second_mysql.port,
+        user=second_mysql.user,
+        password=second_mysql.password,
+        connect_timeout=int(_ADMIN_TIMEOUT_S),
+    )
+    try:
+        for name in made:
+            connection.query(f"DROP DATABASE IF EXISTS {name}")
+    finally:
+        connection.close()
+
+
+@pytest.fixture(scope="session")
 def fresh_keyspace(servers: Servers) -> Iterator[Callable[[], str]]:
     """Return a maker of keyspace names; the keyspaces made under them are dropped when the session ends."""
     made: list[str] = []
@@ -141,6 +174,18 @@ def fresh_place(
             **variables,
         }
         return Place(environment=environment, settings=load_settings(environment=environment))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def fresh_two_shards(
+    fresh_place: Callable[..., Place], second_mysql: SecondMysql, fresh_second_database: Callable[[], str]
+) -> Callable[..., Place]:
+    """Return a maker of places for a service with two shards, s1 and s2, each on a MySQL server of its own."""
+
+    def make(**variables: str) -> Place:
+        return fresh_place(**second_mysql.environment("s2", fresh_second_database()), **variables)
 
     return make
 

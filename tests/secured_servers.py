@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN, flock
 
 from confluent_kafka.admin import AdminClient
 
@@ -16,36 +14,17 @@ from processors.ops import addresses
 from processors.settings import SECURE_PROFILE, Settings, load_settings
 from processors.stores.cassandra import CassandraSession
 from processors.stores.mysql import Session
+from tests import borrowing
 
 DEADLINE_S = 30.0
 
 
 @contextmanager
 def borrowed() -> Iterator[None]:
-    """Have the secured stack for a while, together with other sessions and workers of pytest-xdist.
-
-    Who is the last to leave stops it, if it was a test that started it; unless KEEP=1, as for the plain stack.
-    """
+    """Have the secured stack for a while; see ``tests.borrowing``."""
     settings = load_settings(SECURE_PROFILE)
-    folder = settings.stack.directory
-    folder.mkdir(parents=True, exist_ok=True)
-    ours = folder / "started-by-tests"
-    with (folder / "borrowers").open("w") as borrowers, (folder / "borrowing").open("w") as borrowing:
-        flock(borrowing, LOCK_EX)
-        if all(stack.pid(settings, server) is None for server in stack.Server):
-            ours.touch()
-        flock(borrowers, LOCK_SH)
-        flock(borrowing, LOCK_UN)
-        stack.up(settings)
+    with borrowing.borrowed(settings, stack.needed(settings)):
         yield
-        flock(borrowing, LOCK_EX)
-        try:
-            flock(borrowers, LOCK_EX | LOCK_NB)
-        except BlockingIOError:  # somebody else is at work
-            return
-        if ours.exists() and os.environ.get("KEEP") != "1":
-            stack.down(settings)
-            ours.unlink()
 
 
 def kafka_admin(settings: Settings) -> AdminClient:

@@ -7,7 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from devtools import stack
 from processors.settings import Settings, load_settings
+from tests.borrowing import borrowed
+
+SECOND_SHARD = "s2"  # of config/local.toml
 
 # Kafka's is Confluent's build: the only one whose start script testcontainers knows.
 KAFKA_IMAGE = "confluentinc/cp-kafka:8.0.0"
@@ -31,6 +35,8 @@ class Servers:
     def environment(self) -> dict[str, str]:
         """Return the settings that point a process of the service, with the one shard ``s1``, at these servers."""
         return {
+            "BALANCE_PROFILE": "default",  # the only one that names one shard
+            "BALANCE_REMOVER__INTERVAL_MS": "5000",
             "BALANCE_KAFKA__BOOTSTRAP_SERVERS": self.kafka_bootstrap_servers,
             "BALANCE_SHARDS__S1__HOST": self.mysql_host,
             "BALANCE_SHARDS__S1__PORT": str(self.mysql_port),
@@ -38,6 +44,29 @@ class Servers:
             "BALANCE_SHARDS__S1__PASSWORD": self.mysql_password,
             "BALANCE_CASSANDRA__HOSTS": self.cassandra_host,
             "BALANCE_CASSANDRA__PORT": str(self.cassandra_port),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecondMysql:
+    """Another MySQL server; ``user`` may create and drop databases on it."""
+
+    host: str
+    port: int
+    user: str
+    password: str
+
+    def environment(self, shard: str, database: str) -> dict[str, str]:
+        """Return the settings that give the service a further shard on this server."""
+        return {
+            f"BALANCE_SHARDS__{shard.upper()}__{name}": value
+            for name, value in {
+                "HOST": self.host,
+                "PORT": str(self.port),
+                "USER": self.user,
+                "PASSWORD": self.password,
+                "DATABASE": database,
+            }.items()
         }
 
 
@@ -67,6 +96,43 @@ def from_settings() -> Servers | None:
         cassandra_host=settings.cassandra.hosts[0],
         cassandra_port=settings.cassandra.port,
     )
+
+
+@contextmanager
+def second_mysql() -> Iterator[SecondMysql | None]:
+    """Give a second MySQL server: one that answers, else the native stack's, started for it, else a container.
+
+    None where there is none of them.
+    """
+    settings = load_settings()
+    found = settings.shards.get(SECOND_SHARD)
+    password_file = None if found is None or found.password is not None else found.password_file
+    if found is None or (password_file is not None and not password_file.exists()):
+        with _mysql_container() as started:
+            yield started
+        return
+
+    def second() -> SecondMysql:
+        return SecondMysql(host=found.host, port=found.port, user=found.user, password=found.read_password())
+
+    native = stack.Server.MYSQL_2 in stack.needed(settings)
+    if native:
+        with borrowed(settings, [stack.Server.MYSQL_2]):
+            yield second()
+    else:
+        yield second() if _accepts(found.host, found.port) else None
+
+
+@contextmanager
+def _mysql_container() -> Iterator[SecondMysql | None]:
+    if not docker_answers():
+        yield None
+        return
+    from testcontainers.community.mysql import MySqlContainer  # noqa: PLC0415 - needed only where no stack runs
+
+    with MySqlContainer(MYSQL_IMAGE, username="root", root_password="balance", password="balance") as mysql:
+        host, port = mysql.get_container_host_ip(), int(mysql.get_exposed_port(3306))
+        yield SecondMysql(host=host, port=port, user="root", password="balance")
 
 
 def silent(servers: Servers) -> list[str]:

@@ -66,7 +66,7 @@ def _servers(chosen: Settings) -> list[dict[str, Any]]:
 def logs(
     *,
     server: Annotated[
-        stack.Server, typer.Argument(metavar="SERVER", case_sensitive=False, help="kafka, mysql or cassandra.")
+        stack.Server, typer.Argument(metavar="SERVER", case_sensitive=False, help="kafka, mysql, mysql-2 or cassandra.")
     ],
     lines: Annotated[int, typer.Option("--lines", "-n", min=1, max=100_000)] = 50,
     secure: SecureOption = False,

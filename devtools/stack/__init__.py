@@ -1,6 +1,7 @@
 """Kafka, MySQL and Cassandra of one checkout, native, below ``.stack``: start them, ask them, stop them.
 
-The servers outlive the command that starts them. Everything they write is below the settings' ``stack.directory``.
+A second MySQL server runs where a shard of the settings lives on it. The servers outlive the command that starts them.
+Everything they write is below the settings' ``stack.directory``.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from devtools.stack.packages import Progress
 from devtools.stack.probes import LOOPBACK, is_port_free
-from devtools.stack.servers import Layout, Plan, Server, layout, plan
+from devtools.stack.servers import Layout, Plan, Server, layout, needed, plan
 from processors.faults import Fault, Misconfigured, Unavailable
 from processors.ops import pid_files
 from processors.ops.pid_files import Process
@@ -35,6 +36,7 @@ __all__ = [
     "down",
     "kill",
     "logs",
+    "needed",
     "pid",
     "start",
     "status",
@@ -72,26 +74,26 @@ def silent(line: str) -> None:
 
 
 def up(settings: Settings, progress: Progress = silent) -> Addresses:
-    """Start what does not run yet, all three at once, and wait until each answers.
+    """Start what is needed and does not run yet, all at once, and wait until each answers.
 
     Raises:
         Misconfigured: A port is taken by another program, a prerequisite is missing, or a server runs with other
             settings than these.
         Unavailable: A server did not answer in time, or ended; the text has its last log lines.
     """
-    _together(lambda server: start(settings, server, progress), list(Server))
+    _together(lambda server: start(settings, server, progress), needed(settings))
     return addresses(settings)
 
 
 def down(settings: Settings, progress: Progress = silent) -> None:
-    """Stop all three. Their data stays."""
+    """Stop all of them. Their data stays."""
     _together(lambda server: stop(settings, server, progress), list(Server))
 
 
 @contextmanager
 def borrowed(settings: Settings, progress: Progress = silent, *, keep: bool = False) -> Iterator[Addresses]:
-    """Have all three for a while: start what does not run and, unless ``keep``, stop at the end what was started."""
-    ours = [server for server in Server if pid(settings, server) is None]
+    """Have all that is needed for a while: start what does not run and, unless ``keep``, stop at the end what was."""
+    ours = [server for server in needed(settings) if pid(settings, server) is None]
     try:
         yield up(settings, progress)
     finally:
@@ -100,8 +102,9 @@ def borrowed(settings: Settings, progress: Progress = silent, *, keep: bool = Fa
 
 
 def status(settings: Settings) -> list[ServerState]:
-    """Return the state of each server, asked now."""
-    return [_status(settings, server) for server in Server]
+    """Return the state of each server that is needed or runs, asked now."""
+    used = needed(settings)
+    return [_status(settings, server) for server in Server if server in used or pid(settings, server) is not None]
 
 
 def logs(settings: Settings, server: Server, lines: int = 50) -> list[str]:

@@ -44,7 +44,7 @@ def read_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace
     logs = actions.add_parser("logs")
     _take_secure(logs, default=argparse.SUPPRESS)
     logs.add_argument(
-        "rest", metavar="SERVER", nargs="*", type=stack.Server, help="kafka, mysql or cassandra; else all"
+        "rest", metavar="SERVER", nargs="*", type=stack.Server, help="kafka, mysql, mysql-2 or cassandra; else all"
     )
     command = actions.add_parser("with")
     command.add_argument("rest", metavar="COMMAND ...", nargs=argparse.REMAINDER)

@@ -1,4 +1,4 @@
-"""The three servers: what each needs before it starts, the command that starts it, and how one sees that it serves."""
+"""The servers: what each needs before it starts, the command that starts it, and how one sees that it serves."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ class Server(StrEnum):
 
     KAFKA = "kafka"
     MYSQL = "mysql"
+    MYSQL_2 = "mysql-2"
     CASSANDRA = "cassandra"
 
 
@@ -120,11 +121,12 @@ def plan(settings: Settings, server: Server) -> Plan:
                 ready_ms=60_000,
                 stop_ms=30_000,
             )
-        case Server.MYSQL:
+        case Server.MYSQL | Server.MYSQL_2:
+            setting, port = _mysql_port(settings, server)
             return Plan(
-                ports={"mysql_port": stack.mysql_port},
+                ports={setting: port},
                 prepare=_prepare_mysql,
-                answers=partial(probes.mysql_answers, stack.mysql_port),  # it greets in clear text, always
+                answers=partial(probes.mysql_answers, port),  # it greets in clear text, always
                 ready_ms=60_000,
                 stop_ms=60_000,
                 # Names a pid that mysqld takes for a second server, be it another program's by now, or a zombie.
@@ -142,6 +144,19 @@ def plan(settings: Settings, server: Server) -> Plan:
                 ready_ms=120_000,
                 stop_ms=60_000,
             )
+
+
+def needed(settings: Settings) -> list[Server]:
+    """Return the servers that the service of these settings uses: the second MySQL where a shard lives on it."""
+    port = settings.stack.mysql_2_port
+    second = any((shard.host, shard.port) == (LOOPBACK, port) for shard in settings.shards.values())
+    return [server for server in Server if server is not Server.MYSQL_2 or second]
+
+
+def _mysql_port(settings: Settings, server: Server) -> tuple[str, int]:
+    """Return the setting that says a MySQL server's port, and what it says."""
+    setting = "mysql_port" if server is Server.MYSQL else "mysql_2_port"
+    return setting, getattr(settings.stack, setting)
 
 
 def _asked(
@@ -213,7 +228,8 @@ def _prepare_mysql(settings: Settings, place: Layout, progress: Progress) -> Lau
     usr = program.base / "usr"
     user = pwd.getpwuid(os.getuid()).pw_name
     init_file = place.configuration / "users.sql"
-    write(init_file, _users(settings), mode=0o600)
+    _, port = _mysql_port(settings, place.server)
+    write(init_file, _users(settings, port), mode=0o600)
     more = secured.values(settings, place.server) if settings.stack.secure else {}
     text = place.render(
         "my.cnf",
@@ -223,7 +239,7 @@ def _prepare_mysql(settings: Settings, place: Layout, progress: Progress) -> Lau
         data=place.data,
         temporary=place.temporary,
         init_file=init_file,
-        port=settings.stack.mysql_port,
+        port=port,
         **more,
     )
     if not (place.data / "mysql.ibd").exists():
@@ -234,7 +250,7 @@ def _prepare_mysql(settings: Settings, place: Layout, progress: Progress) -> Lau
 
 def _initialize_mysql(program: tuple[str, ...], usr: Path, user: str, place: Layout) -> None:
     """Make the data folder beside its place and rename it, since mysqld refuses a folder that is half done."""
-    new = place.data.with_name("mysql.new")
+    new = place.data.with_name(f"{place.server}.new")
     shutil.rmtree(new, ignore_errors=True)
     options = (
         "--no-defaults",
@@ -251,14 +267,14 @@ def _initialize_mysql(program: tuple[str, ...], usr: Path, user: str, place: Lay
     new.rename(place.data)
 
 
-def _users(settings: Settings) -> str:
-    """Return the SQL that mysqld runs at each start: the users of the shards that live here.
+def _users(settings: Settings, port: int) -> str:
+    """Return the SQL that mysqld runs at each start: the users of the shards that live on the server with a port.
 
     Their rights end at databases whose names begin with ``balance``; PROCESS is for reading transactions' ages (A7).
     """
     lines: list[str] = []
     for shard in settings.shards.values():
-        if shard.host != LOOPBACK or shard.port != settings.stack.mysql_port:
+        if shard.host != LOOPBACK or shard.port != port:
             continue
         if shard.password is None and shard.password_file is not None:
             secured.password(shard.password_file)

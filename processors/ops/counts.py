@@ -30,12 +30,12 @@ _SETTING_OF = {
 def by_topic(settings: Settings) -> dict[str, int]:
     """Return the settings' count of each topic that the directory speaks of, by name without prefix."""
     counts = {topic: getattr(settings.topics, name) for topic, name in _SETTING_OF.items()}
-    return counts | {shard_topic(shard): settings.topics.lanes for shard in settings.shards}
+    return counts | {shard_topic(shard): settings.lanes_of(shard) for shard in settings.shards}
 
 
 def of_shard(settings: Settings, row: ShardRow) -> Settings:
     """Return the settings with the counts that a shard was made with."""
-    return _with(settings, {"lanes": row.lanes, "results_partitions": row.results_partitions})
+    return _with(settings, {"results_partitions": row.results_partitions}, {row.shard: row.lanes})
 
 
 def of_directory(settings: Settings, address: KafkaAddress) -> Settings:
@@ -68,14 +68,29 @@ def tell_ignored(settings: Settings, in_force: Settings) -> None:
     wished, used = settings.topics.model_dump(), in_force.topics.model_dump()
     for name in (name for name in wished if wished[name] != used[name]):
         log.warning("setting_ignored", setting=f"topics.{name}", value=wished[name], in_force=used[name])
+    for shard, place in settings.shards.items():
+        if settings.lanes_of(shard) != in_force.lanes_of(shard):
+            name = "topics.lanes" if place.lanes is None else f"shards.{shard}.lanes"
+            log.warning(
+                "setting_ignored",
+                setting=name,
+                shard=shard,
+                value=settings.lanes_of(shard),
+                in_force=in_force.lanes_of(shard),
+            )
 
 
 def _of_topics(settings: Settings, known: Mapping[str, int]) -> Settings:
     counts = {name: known[topic] for topic, name in _SETTING_OF.items() if topic in known}
-    lanes = known.get(shard_topic(settings.home_shard))
-    return _with(settings, counts if lanes is None else {**counts, "lanes": lanes})
+    return _with(
+        settings,
+        counts,
+        {shard: known[shard_topic(shard)] for shard in settings.shards if shard_topic(shard) in known},
+    )
 
 
-def _with(settings: Settings, counts: Mapping[str, int]) -> Settings:
+def _with(settings: Settings, counts: Mapping[str, int], lanes: Mapping[str, int]) -> Settings:
+    """Return the settings with some topics' counts, and some shards' lanes."""
+    other = {shard: {"lanes": count} for shard, count in lanes.items() if settings.lanes_of(shard) != count}
     same = all(getattr(settings.topics, name) == count for name, count in counts.items())
-    return settings if same else settings.changed(topics=dict(counts))
+    return settings if same and not other else settings.changed(topics=dict(counts), shards=other)

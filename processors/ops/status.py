@@ -18,7 +18,7 @@ from processors.stores.archive_schema import open_archive
 from processors.stores.cassandra import CassandraSession
 from processors.stores.shard_reader import Counts, LanePosition, open_reader
 from processors.stores.shard_upkeep import Finding, ShardUpkeep
-from processors.streams.directory import read_directory
+from processors.streams.directory import DirectoryContents, read_directory
 from processors.streams.topics import COMMANDS_TOPIC, LOOK_DEADLINE_S, RESULTS_TOPIC, TopicAdmin, shard_topic
 from processors.troubles import Trouble
 
@@ -87,7 +87,7 @@ class ServiceStatus:
 
     ``processes`` run under a supervisor here; ``ports`` are where each that runs answers ``/metrics`` and probes, and
     ``troubles`` what they meet now, both by their names. ``raised`` are the topics that have more partitions than the
-    service uses.
+    service uses. ``unknown_shards`` are in the directory and not in the settings here: nothing is known of their lanes.
     """
 
     servers: list[ServerStatus]
@@ -99,6 +99,7 @@ class ServiceStatus:
     shards: list[ShardStatus]
     sink: list[SinkStatus]
     raised: list[TopicStatus]
+    unknown_shards: list[str]
 
     @property
     def good(self) -> bool:
@@ -111,7 +112,8 @@ class ServiceStatus:
         loud = any(each.loud for found in self.troubles.values() for each in found)
         astray = any(topic.loses_commands for topic in self.raised)
         silent = any(server.fault for server in self.servers)
-        return not (stopped or loud or astray or silent) and not any(each.findings for each in self.shards)
+        found = any(each.findings for each in self.shards)
+        return not (stopped or loud or astray or silent or found or self.unknown_shards)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +126,7 @@ class _Brokers:
     results_id: bytes
     results_ends: list[int]
     raised: list[TopicStatus]
+    unknown: list[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,6 +165,7 @@ def read_status(settings: Settings, *, answer_s: float = ANSWER_S) -> ServiceSta
         shards=[each.status for each in found.values() if not isinstance(each, Fault)],
         sink=sink,
         raised=[] if isinstance(brokers, Fault) else brokers.raised,
+        unknown_shards=[] if isinstance(brokers, Fault) else brokers.unknown,
     )
 
 
@@ -172,14 +176,19 @@ def _ask_brokers(settings: Settings) -> _Brokers:
     topics.partition_counts([RESULTS_TOPIC], deadline_s=LOOK_DEADLINE_S)
     contents = read_directory(kafka)
     settings = counts.of_contents(settings, contents)
-    lanes, partitions = range(settings.topics.lanes), range(settings.topics.results_partitions)
+    partitions = range(settings.topics.results_partitions)
     return _Brokers(
         settings=settings,
-        ends={shard: [topics.end(shard_topic(shard), lane) for lane in lanes] for shard in settings.shards},
+        ends={
+            shard: [topics.end(shard_topic(shard), lane) for lane in range(settings.lanes_of(shard))]
+            for shard in settings.shards
+            if shard in contents.shards
+        },
+        unknown=sorted(contents.shards.keys() - settings.shards.keys()),
         router=read_backlog(settings, kafka, contents.positions),
         results_id=topics.topic_id(RESULTS_TOPIC),
         results_ends=[topics.end(RESULTS_TOPIC, partition) for partition in partitions],
-        raised=_raised(settings, topics),
+        raised=_raised(settings, topics, contents),
     )
 
 
@@ -198,8 +207,9 @@ def _ask_database(settings: Settings, shard: str) -> _Database:
         upkeep.close()
 
 
-def _raised(settings: Settings, topics: TopicAdmin) -> list[TopicStatus]:
-    known = counts.by_topic(settings)
+def _raised(settings: Settings, topics: TopicAdmin, contents: DirectoryContents) -> list[TopicStatus]:
+    absent = {shard_topic(shard) for shard in settings.shards if shard not in contents.shards}
+    known = {topic: count for topic, count in counts.by_topic(settings).items() if topic not in absent}
     return [
         TopicStatus(topic=topic, partitions=partitions, known=known[topic])
         for topic, partitions in topics.partition_counts(known).items()
@@ -208,16 +218,25 @@ def _raised(settings: Settings, topics: TopicAdmin) -> list[TopicStatus]:
 
 
 def _lanes(settings: Settings, brokers: _Brokers | Fault, found: Mapping[str, _Database | Fault]) -> list[LaneStatus]:
-    lanes = range((settings if isinstance(brokers, Fault) else brokers.settings).topics.lanes)
+    counted = settings if isinstance(brokers, Fault) else brokers.settings
+    ends = {} if isinstance(brokers, Fault) else brokers.ends
     return [
-        _lane(shard, lane, said.positions.get(lane), None if isinstance(brokers, Fault) else brokers.ends[shard][lane])
+        lane_status(shard, lane, said.positions.get(lane), ends[shard][lane] if shard in ends else None)
         for shard, said in found.items()
         if not isinstance(said, Fault)
-        for lane in lanes
+        for lane in range(counted.lanes_of(shard))
     ]
 
 
-def _lane(shard: str, lane: int, position: LanePosition | None, end: int | None) -> LaneStatus:
+def lane_status(shard: str, lane: int, position: LanePosition | None, end: int | None) -> LaneStatus:
+    """Return how a lane stands.
+
+    Args:
+        shard: Its shard.
+        lane: Its number.
+        position: What the database says of it; None where nobody has owned it yet.
+        end: The offset after the last record; None where Kafka does not say.
+    """
     if position is None:  # never owned
         return LaneStatus(
             shard=shard,

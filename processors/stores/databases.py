@@ -63,6 +63,19 @@ def known_shard(address: MysqlAddress) -> ShardRow | None:
         session.close()
 
 
+def known_topics(address: MysqlAddress) -> set[bytes]:
+    """Return the ids of the topics that a shard's lanes were decided from, 16 bytes each; none where none has begun.
+
+    Raises:
+        Unavailable: The server does not answer.
+    """
+    session = Session(address, lane=False)
+    try:
+        return {topic_id for (topic_id,) in session.query("SELECT DISTINCT topic_id FROM progress", "reading topics")}
+    finally:
+        session.close()
+
+
 def claim_target(target: MysqlAddress, live: MysqlAddress) -> None:
     """Mark an empty database as a replay's, or find that mark there; refuse any other, before anything is written.
 

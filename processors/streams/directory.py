@@ -131,6 +131,23 @@ def write_directory_head(
     return written
 
 
+def write_shard(address: KafkaAddress, *, shard: str, lanes: int) -> bool:
+    """Write a further shard, whose topic is there, and its number of lanes; say whether it was missing.
+
+    Raises:
+        Misconfigured: There is no directory, or it knows the shard by another topic or with other lanes.
+        Fault: Kafka cannot be reached; do it again.
+    """
+    topic = shard_topic(shard)
+    contents = read_directory(address)
+    wanted = ShardRecord(shard=shard, topic=topic, topic_id=TopicAdmin(address).topic_id(topic))
+    # The count first: who knows the shard knows its lanes.
+    missing: list[DirectoryRecord] = [*_missing_topics(contents.partitions, {topic: lanes})]
+    missing += _missing_shards(contents.shards, [wanted])
+    _write(address, missing)
+    return bool(missing)
+
+
 def _new_epoch() -> int:
     """Return an ingress epoch that no lane has met: seconds since 1970, which fit its 32 bits until 2106.
 
@@ -142,14 +159,33 @@ def _new_epoch() -> int:
 
 def _missing_shards(known: Mapping[str, ShardRecord], wanted: Sequence[ShardRecord]) -> list[ShardRecord]:
     for shard in wanted:
-        found = known.get(shard.shard, shard)
-        if found != shard:
-            raise Misconfigured(
-                f"the directory knows shard {shard.shard} by topic {found.topic} with id {found.topic_id.hex()}, and "
-                f"the topic now has id {shard.topic_id.hex()}: it was made again, and what it held is gone; restore "
-                "it, or recover the shard under another id"
-            )
+        if shard.shard in known:
+            _refuse_other_topic(known[shard.shard], shard.topic_id)
     return [shard for shard in wanted if shard.shard not in known]
+
+
+def refuse_other_topic(contents: DirectoryContents, shard: str, topic_id: bytes | None) -> None:
+    """Refuse a topic that is not the one by which the directory knows a shard.
+
+    Args:
+        contents: Of a directory that knows the shard.
+        shard: Its id.
+        topic_id: The topic's, 16 bytes; None where there is no such topic.
+
+    Raises:
+        Misconfigured: It was made again, or is gone.
+    """
+    _refuse_other_topic(contents.shards[shard], topic_id)
+
+
+def _refuse_other_topic(known: ShardRecord, topic_id: bytes | None) -> None:
+    if topic_id != known.topic_id:
+        now = "there is no such topic now" if topic_id is None else f"the topic now has id {topic_id.hex()}"
+        raise Misconfigured(
+            f"the directory knows shard {known.shard} by topic {known.topic} with id {known.topic_id.hex()}, and "
+            f"{now}: it was {'deleted' if topic_id is None else 'made again'}, and what it held is gone; restore it, "
+            "or recover the shard under another id"
+        )
 
 
 def _refuse_other_counts(found: Mapping[str, int], wanted: Mapping[str, int]) -> None:

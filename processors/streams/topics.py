@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from confluent_kafka import TopicCollection, TopicPartition
@@ -52,10 +52,9 @@ def service_topics(
     *,
     commands: int,
     results: int,
-    lanes: int,
+    lanes: Mapping[str, int],
     dead_letters: int,
     archived: int,
-    shards: list[str],
     days: dict[str, int],
     min_insync_replicas: int,
 ) -> list[TopicSpec]:
@@ -64,10 +63,9 @@ def service_topics(
     Args:
         commands: Partitions of ``balance.commands``; this and the next are powers of two (W3).
         results: Partitions of ``balance.results``.
-        lanes: Partitions of each shard's topic.
+        lanes: Partitions of each shard's topic, by the shard's id.
         dead_letters: Partitions of ``balance.dead-letters``.
         archived: Partitions of ``balance.archived``.
-        shards: The shards' ids.
         days: Retention in days by ``commands``, ``shard``, ``results``, ``dead_letters``, ``archived``.
         min_insync_replicas: Copies that acknowledge a record.
     """
@@ -91,7 +89,7 @@ def service_topics(
     return [
         TopicSpec(name=DIRECTORY_TOPIC, partitions=1, settings=compacted | everywhere),
         kept(COMMANDS_TOPIC, commands, COMMANDS_BYTES_MAX, days["commands"]),
-        *(kept(shard_topic(shard), lanes, SHARD_BYTES_MAX, days["shard"]) for shard in shards),
+        *(kept(shard_topic(shard), count, SHARD_BYTES_MAX, days["shard"]) for shard, count in lanes.items()),
         kept(RESULTS_TOPIC, results, RESULTS_BYTES_MAX, days["results"]),
         kept(DEAD_LETTERS_TOPIC, dead_letters, COMMANDS_BYTES_MAX, days["dead_letters"]),
         kept(ARCHIVED_TOPIC, archived, COMMANDS_BYTES_MAX, days["archived"]),

@@ -15,7 +15,7 @@ FUNCTION_LINES_MAX = 50
 NESTING_MAX = 3
 MODULE_LINES_MAX = 500
 EVERY_TOPIC = service_topics(
-    commands=1, results=1, lanes=1, dead_letters=1, archived=1, shards=[], min_insync_replicas=1,
+    commands=1, results=1, lanes={}, dead_letters=1, archived=1, min_insync_replicas=1,
     days=dict.fromkeys(("commands", "shard", "results", "dead_letters", "archived"), 1),
 )  # fmt: skip
 

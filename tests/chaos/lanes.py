@@ -26,7 +26,8 @@ from processors.lane.times import LaneTimes
 from processors.ledger.book import Rows
 from processors.ledger.commands import CaptureHold, Command, GetBalance, OpenAccount, Pay, PlaceHold, TopUp
 from processors.ops import addresses, assembly
-from processors.ops.setting_up import first_rules, initialize
+from processors.ops.setting_up import initialize
+from processors.ops.sharding import first_rules
 from processors.routing.buckets import bucket_of, partition_of
 from processors.stores.rows import Progress
 from processors.stores.shard_reader import open_reader
@@ -186,7 +187,7 @@ class Shard:
 
     def decide(self, decider: Decider, lane: int, records: list[Record]) -> list[OutRecord]:
         """Decide the next records of a lane in memory; a database has nothing that the book does not know."""
-        gate = assembly.gate(self.settings, lane)
+        gate = assembly.gate(self.settings, SHARD, lane)
         out: list[OutRecord] = []
         while records:
             admissions = [admit(record, decider.book.rules, gate) for record in records]

@@ -39,10 +39,9 @@ def make_topics(address: KafkaAddress, *shards: str) -> TopicAdmin:
     specs = service_topics(
         commands=INGRESS_PARTITIONS,
         results=1,
-        lanes=LANES,
+        lanes=dict.fromkeys(shards or (SHARD,), LANES),
         dead_letters=1,
         archived=1,
-        shards=list(shards or (SHARD,)),
         days=days,
         min_insync_replicas=1,
     )

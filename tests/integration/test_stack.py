@@ -24,7 +24,9 @@ from processors.faults import Misconfigured, Unavailable
 from processors.settings import Settings, load_settings
 
 START_S = 300  # the first start on a new machine fetches 180 MB
-PORTS = ("KAFKA_PORT", "KAFKA_CONTROLLER_PORT", "MYSQL_PORT", "CASSANDRA_PORT", "CASSANDRA_STORAGE_PORT")
+PORTS = (
+    "KAFKA_PORT", "KAFKA_CONTROLLER_PORT", "MYSQL_PORT", "MYSQL_2_PORT", "CASSANDRA_PORT", "CASSANDRA_STORAGE_PORT",
+)  # fmt: skip
 
 
 def free_ports(count: int) -> list[int]:
@@ -36,6 +38,7 @@ def free_ports(count: int) -> list[int]:
 def variables(directory: Path) -> dict[str, str]:
     ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
     return {
+        "BALANCE_PROFILE": "default",
         "BALANCE_STACK__DIRECTORY": str(directory),
         "BALANCE_SHARDS__S1__PASSWORD_FILE": str(directory / "secrets/mysql-password"),
         **{f"BALANCE_STACK__{name}": str(port) for name, port in ports.items()},
@@ -68,8 +71,8 @@ def pids(settings: Settings) -> dict[Server, int | None]:
     return {server: stack.pid(settings, server) for server in Server}
 
 
-def mysql(settings: Settings) -> MySQLdb.Connection:
-    shard = settings.shards["s1"]
+def mysql(settings: Settings, shard_id: str) -> MySQLdb.Connection:
+    shard = settings.shards[shard_id]
     return MySQLdb.connect(
         host=shard.host,
         port=shard.port,
@@ -80,8 +83,8 @@ def mysql(settings: Settings) -> MySQLdb.Connection:
     )
 
 
-def ask(settings: Settings, statement: str) -> tuple[tuple[object, ...], ...]:
-    connection = mysql(settings)
+def ask(settings: Settings, statement: str, *, shard: str = "s1") -> tuple[tuple[object, ...], ...]:
+    connection = mysql(settings, shard)
     try:
         cursor = connection.cursor()
         cursor.execute(statement)
@@ -105,7 +108,9 @@ def release_of_cassandra(settings: Settings) -> str:
 
 
 def test_each_server_outlives_the_command_that_started_it_and_serves_its_driver(settings: Settings) -> None:
-    assert [(each.server, each.ready) for each in stack.status(settings)] == [(server, True) for server in Server]
+    assert [(each.server, each.ready) for each in stack.status(settings)] == [
+        (server, True) for server in stack.needed(settings)
+    ]
     admin = AdminClient({"bootstrap.servers": settings.kafka.bootstrap_servers})
     assert len(admin.list_topics(timeout=30).brokers) == 1
     assert ask(settings, "SELECT 1") == ((1,),)
@@ -163,9 +168,33 @@ def test_borrowed_servers_are_given_back_as_they_were(settings: Settings) -> Non
 
 
 def test_settings_that_differ_from_a_running_servers_are_noticed(settings: Settings) -> None:
-    other = settings.changed(stack={"mysql_port": free_ports(1)[0]})
+    other = settings.changed(stack={"mysql_port": free_ports(2)[1]})  # the first is kept for the second MySQL server
     with pytest.raises(Misconfigured, match="mysql runs with other settings than now; type: balance stack down"):
         stack.start(other, Server.MYSQL)
+
+
+def test_a_second_mysql_server_runs_where_a_shard_lives_on_it(settings: Settings) -> None:
+    two = settings.changed(
+        shards={
+            "s2": {
+                **settings.shards["s1"].model_dump(),
+                "database": "balance_s2",
+                "port": settings.stack.mysql_2_port,
+            }
+        }
+    )
+    with stack.borrowed(two):
+        used = [each.server for each in stack.status(two) if each.ready]
+        assert used == list(Server)
+        first, second = (ask(two, "SELECT @@server_uuid", shard=shard) for shard in ("s1", "s2"))
+        assert first != second
+        ask(two, "CREATE DATABASE balance_kept_2", shard="s2")
+    assert stack.pid(settings, Server.MYSQL_2) is None
+    stack.start(two, Server.MYSQL_2)
+    assert ask(two, "SHOW DATABASES LIKE 'balance_kept_2'", shard="s2") == (("balance_kept_2",),)
+    stack.down(settings)
+    assert set(pids(settings).values()) == {None}
+    stack.up(settings)
 
 
 def test_logs_are_the_last_lines_of_one_server(settings: Settings) -> None:
@@ -178,8 +207,9 @@ def test_the_command_shows_each_server_and_fails_where_one_is_down(tmp_path: Pat
     with pytest.raises(subprocess.CalledProcessError) as caught:
         command(variables(tmp_path), "status")
     assert caught.value.returncode == 3
+    used = (Server.KAFKA, Server.MYSQL, Server.CASSANDRA)
     assert [line.split()[::2] for line in caught.value.stdout.splitlines()] == [
-        [server, "down", "None"] for server in Server
+        [server, "down", "None"] for server in used
     ]
 
 

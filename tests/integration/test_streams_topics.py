@@ -29,7 +29,7 @@ from tests.waiting import eventually
 def specs() -> list[TopicSpec]:
     days = dict.fromkeys(("commands", "shard", "results", "dead_letters", "archived"), 2)
     return service_topics(
-        commands=4, results=2, lanes=2, dead_letters=1, archived=1, shards=["s1"], days=days, min_insync_replicas=1
+        commands=4, results=2, lanes={"s1": 2}, dead_letters=1, archived=1, days=days, min_insync_replicas=1
     )
 
 

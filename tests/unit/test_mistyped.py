@@ -9,7 +9,6 @@ import pytest
 from processors.faults import Misconfigured
 from processors.ops.assembly.proving import target_address
 from processors.ops.cli.main import main
-from processors.ops.setting_up import initialize
 from processors.settings import Settings, load_settings
 
 SECRET = "pa"
@@ -59,22 +58,6 @@ def test_a_target_without_a_password_takes_the_shards_own_from_its_file(tmp_path
 
     assert target_address(filed, "s1", "mysql://host/copy").read_password() == "of the file"
     assert target_address(filed, "s1", f"mysql://user:{SECRET}@host/copy").read_password() == SECRET
-
-
-def test_a_second_shard_in_the_settings_is_refused_before_anything_is_made(tmp_path: Path) -> None:
-    keys = tmp_path / "keys.json"
-    two = load_settings(
-        environment={
-            "BALANCE_KEYS_FILE": str(keys),
-            "BALANCE_SHARDS__S2__HOST": "127.0.0.1",
-            "BALANCE_SHARDS__S2__USER": "balance",
-            "BALANCE_SHARDS__S2__DATABASE": "balance_s2",
-        }
-    )
-
-    with pytest.raises(Misconfigured, match=r"remove \[shards\.s2\]"):
-        initialize(two, lambda _line: None)
-    assert not keys.exists()
 
 
 @pytest.mark.parametrize(

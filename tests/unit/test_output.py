@@ -67,6 +67,7 @@ def status(text: str) -> None:
             shards=[ShardStatus(shard=text, counts=counts, findings=[finding])],
             sink=[SinkStatus(partition=0, waiting=None)],
             raised=[TopicStatus(topic=text, partitions=8, known=4)],
+            unknown_shards=[text],
         )
     )
 

@@ -15,7 +15,8 @@ from pydantic_core import PydanticUndefinedType
 
 from processors.faults import Misconfigured
 from processors.ops.addresses import cassandra_address, kafka_address
-from processors.settings import SECURE_PORTS_ON, Settings, ShardSettings, StackSettings, load_settings
+from processors.settings import Settings, ShardSettings, load_settings
+from processors.stack_settings import SECURE_PORTS_ON, StackSettings
 
 DEFAULT = '[shards.s1]\ndatabase = "balance_s1"\n'
 CHECKOUT = Path(__file__).parents[2]
@@ -187,7 +188,7 @@ def test_the_secured_stack_stands_beside_the_plain_one() -> None:
         for name in StackSettings.model_fields
         if "port" in name
     ]
-    assert ports == [SECURE_PORTS_ON] * 5
+    assert ports == [SECURE_PORTS_ON] * 6
     assert secured.kafka.bootstrap_servers == "127.0.0.1:20005"
     assert secured.shards["s1"].port == secured.stack.mysql_port
     assert secured.kafka.ssl_ca_file == secured.stack.directory / "secrets/ca.pem"
@@ -256,6 +257,27 @@ def test_a_profile_that_names_a_shard_of_the_default_file_changes_it(tmp_path: P
         "s1": ("db1", "balance_s1"),
         "s2": ("127.0.0.1", "balance_s2"),
     }
+
+
+def test_the_local_profile_has_two_shards_on_two_servers_of_the_stack() -> None:
+    loaded = settings(BALANCE_STACK__MYSQL_PORT="21001", BALANCE_STACK__MYSQL_2_PORT="21002")
+    assert {name: (shard.host, shard.port) for name, shard in loaded.shards.items()} == {
+        "s1": ("127.0.0.1", 21001),
+        "s2": ("127.0.0.1", 21002),
+    }
+    assert settings(BALANCE_SHARDS__S2__STACK_SERVER="1").shards["s2"].port == 13306
+
+
+def test_a_shard_has_its_own_number_of_lanes_or_that_of_all() -> None:
+    loaded = settings(BALANCE_SHARDS__S2__LANES="16", BALANCE_TOPICS__LANES="8")
+    assert [loaded.lanes_of(shard) for shard in ("s1", "s2")] == [8, 16]
+    with pytest.raises(Misconfigured, match=r"shards\.s2\.lanes: must be a power of two"):
+        settings(BALANCE_SHARDS__S2__LANES="3")
+
+
+def test_two_shards_in_one_database_are_refused() -> None:
+    with pytest.raises(Misconfigured, match="shards s1 and s2 are given the same database"):
+        settings(BALANCE_SHARDS__S2__DATABASE="balance_s1", BALANCE_SHARDS__S2__STACK_SERVER="1")
 
 
 def test_a_further_shard_may_come_from_the_environment() -> None:

@@ -27,6 +27,7 @@ def status(**parts: Any) -> ServiceStatus:
         "shards": [],
         "sink": [],
         "raised": [],
+        "unknown_shards": [],
     }
     return ServiceStatus(**nothing | parts)
 
@@ -71,6 +72,10 @@ def test_a_server_that_does_not_answer_is_a_fault_of_the_service(fault: str, goo
     found = status(servers=[ServerStatus(server="Kafka", fault=fault)])
 
     assert found.good is good
+
+
+def test_a_shard_that_the_settings_here_do_not_know_is_to_be_looked_at() -> None:
+    assert not status(unknown_shards=["s3"]).good
 
 
 @pytest.mark.parametrize("code", WAITING_FOR_A_TIME)

@@ -74,13 +74,13 @@ def _schema_named(name: str) -> Schema:
     return found
 
 
-def gate(settings: Settings, lane: int) -> Gate:
+def gate(settings: Settings, shard: str, lane: int) -> Gate:
     """Return what a process brings to the admission of a lane's records, with the keys file as it is now.
 
     Raises:
         Misconfigured: The keys file cannot be read, or a registry id is no command's.
     """
-    return Gate(keyring=keyring(settings), lane=lane, lanes=settings.topics.lanes, confluent=confluent_ids(settings))
+    return Gate(keyring=keyring(settings), lane=lane, lanes=settings.lanes_of(shard), confluent=confluent_ids(settings))
 
 
 def topic_specs(settings: Settings) -> list[TopicSpec]:
@@ -89,10 +89,9 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
     return service_topics(
         commands=topics.commands_partitions,
         results=topics.results_partitions,
-        lanes=topics.lanes,
+        lanes={shard: settings.lanes_of(shard) for shard in settings.shards},
         dead_letters=topics.dead_letters_partitions,
         archived=topics.archived_partitions,
-        shards=list(settings.shards),
         days={
             "commands": topics.commands_retention_days,
             "shard": topics.shard_retention_days,
@@ -138,7 +137,7 @@ def lane_context(settings: Settings, shard: str, lane: int, topic_id: bytes) -> 
     prefix = settings.kafka.topic_prefix
     return LaneContext(
         identity=LaneIdentity(shard=shard, incarnation=topic_id, lane=lane),
-        lanes=settings.topics.lanes,
+        lanes=settings.lanes_of(shard),
         results_topic=prefix + RESULTS_TOPIC,
         results_partitions=settings.topics.results_partitions,
         dead_letters_topic=prefix + DEAD_LETTERS_TOPIC,
@@ -169,7 +168,7 @@ def shard_row(settings: Settings, shard: str) -> ShardRow:
     topics = settings.topics
     return ShardRow(
         shard=shard,
-        lanes=topics.lanes,
+        lanes=settings.lanes_of(shard),
         results_partitions=topics.results_partitions,
         home=shard == settings.home_shard,
     )

@@ -29,7 +29,7 @@ def run(settings: Settings, shard: str, stopping: threading.Event) -> int:
         parts = ExpirerParts(
             shard=shard,
             topic=address.topic_prefix + topic,
-            lanes=settings.topics.lanes,
+            lanes=settings.lanes_of(shard),
             reader=reader,
             writer=producer,
             end_offset=lambda lane: topics.end(topic, lane),

@@ -62,7 +62,7 @@ def verify_shard(
         return verify(
             VerifyParts(
                 books=books,
-                lanes=topics.lanes,
+                lanes=settings.lanes_of(shard),
                 results_partitions=topics.results_partitions,
                 archive=None if session is None else ArchiveReader(session),
                 results=results if with_results else None,
@@ -105,8 +105,10 @@ def repair_archive(settings: Settings, shard: str, *, write: bool, on_progress: 
             session.close()
 
 
-def target_address(settings: Settings, shard: str, dsn: str) -> MysqlAddress:
+def target_address(settings: Settings, shard: str, dsn: str, *, option: str = "--into") -> MysqlAddress:
     """Read ``mysql://user:password@host:port/database``; user and password default to the shard's own.
+
+    ``option`` is the one that was typed, for the error.
 
     Raises:
         Misconfigured: It is no such text; what is told of it never holds what may be the password.
@@ -115,16 +117,16 @@ def target_address(settings: Settings, shard: str, dsn: str) -> MysqlAddress:
     try:
         parts = urlsplit(dsn)
     except ValueError:
-        raise _no_target("a bracket in it belongs to no host") from None
+        raise _no_target(option, "a bracket in it belongs to no host") from None
     try:
         port = parts.port
     except ValueError:
-        raise _no_target("the port is no number of 0 to 65535") from None
+        raise _no_target(option, "the port is no number of 0 to 65535") from None
     database = parts.path.lstrip("/")
     if parts.scheme != "mysql" or not parts.hostname or not database:
-        raise _no_target("it has no mysql://, no host or no database")
+        raise _no_target(option, "it has no mysql://, no host or no database")
     if _AFTER_THE_HOST.intersection(database) or parts.query or parts.fragment:
-        raise _no_target("the database has characters that no name has")
+        raise _no_target(option, "the database has characters that no name has")
     return MysqlAddress(
         host=parts.hostname,
         port=port or MYSQL_PORT,
@@ -137,9 +139,9 @@ def target_address(settings: Settings, shard: str, dsn: str) -> MysqlAddress:
     )
 
 
-def _no_target(why: str) -> Misconfigured:
+def _no_target(option: str, why: str) -> Misconfigured:
     return Misconfigured(
-        f"--into is no target, since {why}: write mysql://user:password@host:port/database, and percent-encode the "
+        f"{option} is no target, since {why}: write mysql://user:password@host:port/database, and percent-encode the "
         "characters / # ? @ : % [ ] of user and password, such as %2F for /"
     )
 
@@ -189,7 +191,7 @@ def replay_shard(
     _make_slices(target, topic, list(positions), now_ms)
     parts = ReplayParts(
         topic=topic,
-        make_gate=lambda lane: assembly.gate(settings, lane),
+        make_gate=lambda lane: assembly.gate(settings, shard, lane),
         make_store=lambda lane: MysqlLaneStore(target, lane, decision_of=decision_of, clock_ms=assembly.clock_ms),
         make_context=lambda lane: assembly.lane_context(settings, shard, lane, topic.topic_id()),
         book_accounts_max=settings.worker.book_accounts_max,

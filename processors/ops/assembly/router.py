@@ -33,7 +33,8 @@ def run(settings: Settings, _shard: str, stopping: threading.Event) -> int:
     """
     address = addresses.kafka_address(settings)
     settings = assembly.counted(settings)
-    shard_topics = [shard_topic(shard) for shard in settings.shards]
+    known = read_directory(address).shards  # a shard that is in the settings and was not added yet has no topic
+    shard_topics = [shard_topic(shard) for shard in settings.shards if shard in known]
     topics, watch = assembly.check_topics(
         settings, COMMANDS_TOPIC, DIRECTORY_TOPIC, DEAD_LETTERS_TOPIC, *shard_topics, process="router"
     )

@@ -37,13 +37,13 @@ def run(
     settings = assembly.checked_shard(assembly.counted(settings), shard)
     address, topic = addresses.kafka_address(settings), shard_topic(shard)
     topics, watch = assembly.check_topics(settings, topic, RESULTS_TOPIC, DEAD_LETTERS_TOPIC, process="shard")
-    assembly.gate(settings, 0)  # a keys file that cannot be read is said at the start
+    assembly.gate(settings, shard, 0)  # a keys file that cannot be read is said at the start
     config = _shard_config(settings, shard, topics.topic_id(topic))
 
     def make_parts(lane: int) -> LaneParts:
         return LaneParts(
             context=assembly.lane_context(settings, shard, lane, config.topic_id),
-            make_gate=lambda: assembly.gate(settings, lane),
+            make_gate=lambda: assembly.gate(settings, shard, lane),
             store=assembly.lane_store(settings, shard, lane),
             log=TopicLaneLog(address, consumer, shard=shard, lane=lane),
             make_publisher=lambda: publisher(
@@ -78,7 +78,7 @@ def _shard_config(settings: Settings, shard: str, topic_id: bytes) -> ShardConfi
     worker = settings.worker
     return ShardConfig(
         shard=shard,
-        lanes=settings.topics.lanes,
+        lanes=settings.lanes_of(shard),
         limits=LaneLimits(
             batch_commands_max=worker.batch_commands_max,
             batch_sql_bytes_max=worker.batch_sql_bytes_max,

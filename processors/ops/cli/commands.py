@@ -192,11 +192,29 @@ _PROCESSES: dict[str, Command | Group] = {
         {"run": _command("starting:run_router", "Run a router until SIGTERM or Ctrl-C.", "balance router run")},
     ),
     "shard": Group(
-        "Decides one shard's commands.",
+        "Add, list and look at shards; decide one shard's commands.",
         {
+            "add": _command(
+                "sharding:add",
+                "Make a further shard (database, schema, topic, lanes, rules) and write it into the directory. Safe to "
+                "run again.",
+                "balance shard add s2",
+                "balance shard add s3 --dsn mysql://10.0.0.3/balance_s3 --lanes 16",
+            ),
+            "list": _command(
+                "sharding:list_shards",
+                "List the shards of the directory and of the settings; exit status 3 where one does not take part.",
+                "balance shard list",
+            ),
+            "show": _command(
+                "sharding:show",
+                "Show a shard: where it is, its topic, where its lanes stand; exit status 3 where it does not take "
+                "part.",
+                "balance shard show s1",
+            ),
             "run": _command(
                 "starting:run_shard", "Run a shard's worker until SIGTERM or Ctrl-C.", "balance shard run --shard s1"
-            )
+            ),
         },
     ),
     "expirer": Group(

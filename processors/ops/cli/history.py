@@ -142,7 +142,8 @@ def _lanes_ahead(command_id: bytes) -> list[LaneAhead]:
     found: list[LaneAhead] = []
     for shard in chosen.shards:
         now_ms = assembly.clock_ms()
-        ends = {lane: topics.end(shard_topic(shard), lane) for lane in range(chosen.topics.lanes)}
+        lanes = range(assembly.founded_settings(chosen, shard).lanes_of(shard))
+        ends = {lane: topics.end(shard_topic(shard), lane) for lane in lanes}
         reader = open_reader(addresses.mysql_address(chosen, shard))
         try:
             found += lanes_ahead(

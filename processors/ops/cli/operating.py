@@ -67,7 +67,7 @@ def print_status(found: ServiceStatus) -> None:
     _print_processes(found)
     _print_troubles(found.troubles)
     _print_router(found.router)
-    _print_lanes(found.lanes)
+    print_lanes(found.lanes)
     rows = (
         (
             shard.shard,
@@ -88,6 +88,9 @@ def print_status(found: ServiceStatus) -> None:
         astray = "what is written to the others becomes dead letters; docs/operations.md, Partition counts"
         text += astray if topic.loses_commands else "the others are ignored"
         page.print(text, style="red" if topic.loses_commands else None, soft_wrap=True)
+    for name in found.unknown_shards:
+        text = f"shard {name} is in the directory and not in the settings here: nobody here sees it, or runs it"
+        page.print(text, style="red", soft_wrap=True)
     for shard in found.shards:
         for finding in shard.findings:
             text = f"{shard.shard} {show_time(finding.raised_at_ms)} {finding.kind} {finding.subject}: {finding.detail}"
@@ -145,7 +148,8 @@ def _print_troubles(troubles: dict[str, list[Trouble]]) -> None:
             page.print(text, style="red" if each.loud else "yellow", soft_wrap=True)
 
 
-def _print_lanes(lanes: list[LaneStatus]) -> None:
+def print_lanes(lanes: list[LaneStatus]) -> None:
+    """Write where lanes stand, and why stopped ones stopped."""
     columns = ("shard", "lane", "next", "undecided", "lane time", "state")
     rows = (
         (
@@ -181,7 +185,7 @@ def show_lanes(
     if as_json:
         print_json([asdict(each) for each in lanes])
     else:
-        _print_lanes(lanes)
+        print_lanes(lanes)
     silent = [each for each in found.servers if each.fault]
     for server in silent:
         notes.print(f"{server.server} does not answer: {server.fault}", style="red", soft_wrap=True)

@@ -223,7 +223,7 @@ def _await(place: _Place, first: int, told: Future[Result]) -> bool:
 
 def known_lane(chosen: Settings, shard: str, lane: int) -> int:
     """Refuse a lane that the shard does not have; else return it."""
-    lanes = assembly.founded_settings(chosen, shard).topics.lanes
+    lanes = assembly.founded_settings(chosen, shard).lanes_of(shard)
     if lane >= lanes:
         raise typer.BadParameter(f"there are lanes 0 to {lanes - 1}")
     return lane
