@@ -1,0 +1,366 @@
+"""Routers on an in-memory Kafka that are killed, stand still, and are taken over from, at every call that they make."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from random import Random
+
+from processors.faults import Fault, Misconfigured, Unavailable
+from processors.routing.buckets import partition_of
+from processors.routing.directory import HOME_PLACEMENT_KEY
+from processors.streams.directory import DirectoryContents, contents_of
+from processors.streams.group import NO_METADATA
+from processors.streams.topics import COMMANDS_TOPIC, DIRECTORY_TOPIC, shard_topic
+from processors.streams.unused_partitions import PartitionWatch
+from processors.wire.directory import (
+    DirectoryHead,
+    DirectoryRecord,
+    PlacementRecord,
+    ShardRecord,
+    TopicRecord,
+    decode_directory,
+    encode_directory,
+)
+from processors.wire.records import Headers, OutRecord, Record
+from processors.wire.route import ROUTE_HEADER, Route, decode_route, encode_route
+from processors.wire.signature import SIGNATURE_HEADER
+from processors.workers.router import Router, RouterConfig, RouterParts
+from tests.properties.routing_history import HOME, KEYRING, LANES, PARTITIONS, History, Told
+from tests.simulation.fakes.broker import Broker, PartitionLog, record_of
+from tests.simulation.fakes.clock import Clock
+from tests.simulation.fakes.consumers import FakeGroupConsumer
+from tests.simulation.fakes.crash_points import Crash
+
+GROUP = "balance-router"
+DEAD_LETTERS = "balance.dead-letters"
+EPOCH = 7
+INSTANCES = ("router-1", "router-2")
+PAUSES_NESTED_MAX = 2
+HEAL_ROUNDS_MAX = 300
+Lane = tuple[str, int, int]  # topic, lane, ingress partition
+Copy = tuple[bytes | None, bytes | None, Headers]
+
+
+class Producer:
+    """``streams.producer.IdempotentProducer`` on the in-memory Kafka: in order within a partition, and only there."""
+
+    def __init__(self, life: Life) -> None:
+        self._life = life
+        self._queues: dict[tuple[str, int], deque[tuple[OutRecord, Callable[[], None] | None]]] = {}
+
+    @property
+    def undelivered(self) -> int:
+        return sum(map(len, self._queues.values()))
+
+    def send(self, record: OutRecord, on_delivered: Callable[[], None] | None = None) -> None:
+        self._life.point("producer.send")
+        self._queues.setdefault((record.topic, record.partition), deque()).append((record, on_delivered))
+        self.poll(0)
+
+    def write(self, record: OutRecord, deadline_s: float) -> None:
+        acknowledged: list[bool] = []
+        self.send(record, lambda: acknowledged.append(True))
+        queue = self._queues[record.topic, record.partition]
+        while not acknowledged:
+            if self._life.fails("producer.write"):
+                raise Unavailable(f"not acknowledged within {deadline_s} s")
+            self._deliver(queue)
+
+    def poll(self, timeout_s: float) -> None:  # noqa: ARG002 - the real one's signature
+        for queue in self._queues.values():
+            for _ in range(self._life.choose(len(queue) + 1)):
+                self._deliver(queue)
+
+    def hurry(self) -> None:
+        self.poll(0)
+
+    def flush(self, deadline_s: float) -> None:
+        if self._life.fails("producer.flush"):
+            raise Unavailable(f"not acknowledged within {deadline_s} s")
+        for queue in self._queues.values():
+            while queue:
+                self._deliver(queue)
+
+    def _deliver(self, queue: deque[tuple[OutRecord, Callable[[], None] | None]]) -> None:
+        self._life.point("producer.deliver")
+        record, on_delivered = queue.popleft()
+        self._life.world.written(record)
+        self._life.point("producer.delivered")
+        if on_delivered is not None:
+            on_delivered()
+
+
+class ForgetfulConsumer(FakeGroupConsumer):
+    """Commits without metadata, so that nothing is known of the directory's length then (R8)."""
+
+    def commit(self, offsets: Mapping[int, int], metadata: Mapping[int, str] = NO_METADATA) -> None:  # noqa: ARG002
+        super().commit(offsets)
+
+
+class Life:
+    """One life of a router's process, and its crash points (``fakes.crash_points.CrashPoints``)."""
+
+    def __init__(self, world: World, name: str) -> None:
+        self.world = world
+        self.name = name
+        self.alive = True
+        self.busy = False  # within a call, in which it stands still while others go on
+        counts = {COMMANDS_TOPIC: PARTITIONS}
+        parts = RouterParts(
+            join=lambda assigned, revoked: (ForgetfulConsumer if world.blind else FakeGroupConsumer)(
+                world.broker, COMMANDS_TOPIC, GROUP, name, self, on_assigned=assigned, on_revoked=revoked
+            ),
+            producer=Producer(self),
+            read_directory=self._read_directory,
+            read_ingress_id=lambda: world.broker.topic(COMMANDS_TOPIC).topic_id,
+            read_keyring=lambda: KEYRING,
+            clock_s=lambda: world.clock.now_ms / 1000,
+            watch=PartitionWatch(counts, lambda: counts, lambda: world.clock.now_ms / 1000, process="router"),
+        )
+        config = RouterConfig(
+            ingress_partitions=PARTITIONS,
+            lanes=1,
+            topic_prefix="",
+            dead_letters_topic=DEAD_LETTERS,
+            batch_records_max=5,
+            stop_deadline_s=10.0,
+        )
+        self._router = world.router(config, parts)
+
+    def _read_directory(self) -> DirectoryContents:
+        self.point("directory.read")
+        return self.world.directory()
+
+    def step(self) -> None:
+        """Take a step of the router; whatever ends it ends this life."""
+        self.busy = True
+        try:
+            self._router.step(0)
+        except Crash:
+            self.alive = False
+        except Misconfigured as fault:
+            raise AssertionError(f"{self.name} stops: {fault}") from fault
+        except Fault:
+            self.alive = False
+        finally:
+            self.busy = False
+
+    def point(self, where: str) -> None:  # noqa: ARG002 - the protocol's
+        if self.alive:
+            self.world.pass_point(self)
+        if not self.alive:
+            raise Crash
+
+    def fails(self, where: str) -> bool:  # noqa: ARG002
+        return not self.world.healed and self.world.rng.random() < self.world.chaos / 4
+
+    def choose(self, ways: int) -> int:
+        return self.world.rng.randrange(ways)
+
+
+@dataclass(slots=True)
+class World:
+    """The brokers, the ingress as it grows, and the routers' lives.
+
+    ``chaos`` is the chance of trouble at each call. ``blind``: nobody looks at R4's order, nor at R8.
+    """
+
+    rng: Random
+    router: Callable[[RouterConfig, RouterParts], Router] = Router
+    blind: bool = False
+    chaos: float = 0.02
+    healed: bool = False
+    clock: Clock = field(default_factory=Clock)
+    broker: Broker = field(init=False)
+    history: History = field(init=False)
+    lives: dict[str, Life] = field(default_factory=dict)
+    _pauses: int = 0
+
+    def __post_init__(self) -> None:
+        self.history = History(self.rng)
+        self.broker = Broker(self.clock)
+        ingress = self.broker.make_topic(COMMANDS_TOPIC, PARTITIONS)
+        self.broker.make_topic(DIRECTORY_TOPIC, 1)
+        self.broker.make_topic(DEAD_LETTERS, 1)
+        head = DirectoryHead(directory_id=bytes(16), ingress_topic_id=ingress.topic_id, ingress_epoch=EPOCH)
+        entries: list[DirectoryRecord] = [head]
+        for shard, lanes in LANES.items():
+            topic = self.broker.make_topic(shard_topic(shard), lanes)
+            entries.append(ShardRecord(shard=shard, topic=topic.name, topic_id=topic.topic_id))
+            entries.append(TopicRecord(topic=topic.name, partitions=lanes))
+        entries.append(PlacementRecord(unit=HOME_PLACEMENT_KEY, generation=0, shard=HOME, ingress_partition=0, since=0))
+        for entry in entries:
+            self.broker.write(OutRecord(DIRECTORY_TOPIC, 0, entry.key, encode_directory(entry), []))
+        self.lives = {name: Life(self, name) for name in INSTANCES}
+
+    # ---------------------------------------------------------------------- what happens
+
+    def play(self, steps: int) -> None:
+        """Take so many random steps; then let everything come to its end, and compare."""
+        for _ in range(steps):
+            self._anything()
+        self.healed = True
+        before = self.history.lengths()
+        while any(self.history.lengths()[part] == before[part] for part in before):
+            self._grow()  # where the group's offset was forgotten, the next commit brings it back
+        for _ in range(HEAL_ROUNDS_MAX):
+            if self._is_done():
+                break
+            self._have_a_router_step()
+        assert self._is_done(), "the routers do not come to the end of the ingress"
+        self.compare()
+
+    def _anything(self) -> None:
+        happens = self.rng.choices(
+            [self._grow, self._have_a_router_step, self._rebalance, self._elect, self._compact, self._forget_offsets],
+            weights=[10, 30, 1, 1, 1, 0.2],
+        )[0]
+        happens()
+
+    def _grow(self) -> None:
+        for _ in range(self.rng.randrange(1, 4)):
+            self.broker.write(self.history.next())
+
+    def _have_a_router_step(self) -> None:
+        self.clock.advance(self.rng.randrange(400))
+        name = self.rng.choice(INSTANCES)
+        life = self.lives[name]
+        if not life.alive:
+            life = self.lives[name] = Life(self, name)
+        if not life.busy:
+            life.step()
+
+    def pass_point(self, life: Life) -> None:
+        """Let one call of a router be the last, or the one in which it stands still and is taken over from."""
+        if self.healed or self.rng.random() >= self.chaos:
+            return
+        if self.rng.random() < 0.4:
+            life.alive = False
+        elif self._pauses < PAUSES_NESTED_MAX:
+            self._pauses += 1
+            self._take_over_from(life)
+            for _ in range(self.rng.randrange(2, 30)):
+                self._anything()
+            self._pauses -= 1
+
+    def _take_over_from(self, life: Life) -> None:
+        group = self.broker.group(GROUP)
+        way = self.rng.randrange(3)
+        if way == 0 and group.members.keys() == set(INSTANCES):
+            group.expel(life.name)
+        elif way == 1 and self.lives[life.name] is life:
+            self.lives[life.name] = Life(self, life.name)  # the same instance once more, and the old one goes on
+
+    def _rebalance(self) -> None:
+        self.broker.group(GROUP).rebalance(shift=1)
+
+    def _elect(self) -> None:
+        self.broker.log(COMMANDS_TOPIC, self.rng.randrange(PARTITIONS)).elect()
+
+    def _compact(self) -> None:
+        log = self.broker.log(DIRECTORY_TOPIC, 0)
+        last = {entry.key: entry.offset for entry in log.entries}
+        for offset in [entry.offset for entry in log.entries if last[entry.key] != entry.offset]:
+            log.lose(offset)
+
+    def _forget_offsets(self) -> None:
+        self.broker.group(GROUP).offsets.pop((COMMANDS_TOPIC, self.rng.randrange(PARTITIONS)), None)
+
+    def _is_done(self) -> bool:
+        committed = self.broker.group(GROUP).offsets
+        logs = [self.broker.log(COMMANDS_TOPIC, part) for part in range(PARTITIONS)]
+        return all(committed.get((log.topic, log.number), (0, ""))[0] == log.next_offset for log in logs)
+
+    # ---------------------------------------------------------------------- what must be so
+
+    def directory(self) -> DirectoryContents:
+        log = self.broker.log(DIRECTORY_TOPIC, 0)
+        contents = contents_of((record_of(log, entry) for entry in log.entries), log.next_offset)
+        assert contents is not None
+        return contents
+
+    def written(self, record: OutRecord) -> None:
+        """Take what a router wrote; a lane's record has its placement in the directory by then (R4)."""
+        route = next((decode_route(value) for name, value in record.headers if name == ROUTE_HEADER), None)
+        if route is not None and route.generation > 0 and not self.blind:
+            owner = f"{route.placement_key} of generation {route.generation} goes to {record.topic}"
+            placed = {
+                (each.unit, each.generation): shard_topic(each.shard)
+                for each in map(_entry, self.broker.log(DIRECTORY_TOPIC, 0).entries)
+                if isinstance(each, PlacementRecord)
+            }
+            assert placed.get((route.placement_key, route.generation)) == record.topic, f"{owner}, not in the directory"
+        self.broker.write(record)
+
+    def compare(self) -> None:
+        """Hold what lanes, directory and dead letters have against the history."""
+        expected: dict[Lane, list[Copy]] = {}
+        letters = 0
+        for partition, told in self.history.told.items():
+            for entry, each in zip(self._records(self.broker.log(COMMANDS_TOPIC, partition)), told, strict=True):
+                if each.kind is None:
+                    letters += 1
+                    continue
+                lane, copy = _expected(entry, each)
+                expected.setdefault(lane, []).append(copy)
+        assert self._routed() == expected
+        self._compare_placements()
+        assert len({entry.value for entry in self.broker.log(DEAD_LETTERS, 0).entries}) == letters
+
+    def _routed(self) -> dict[Lane, list[Copy]]:
+        """Return what each lane takes of each ingress partition: a redelivery is silence, and the same bytes (L10)."""
+        found: dict[Lane, list[Copy]] = {}
+        for shard, lanes in LANES.items():
+            for lane in range(lanes):
+                first: dict[tuple[int, int], Copy] = {}
+                highest: dict[int, int] = {}
+                for record in self._records(self.broker.log(shard_topic(shard), lane)):
+                    copy = (record.key, record.value, record.headers)
+                    route = _route_of(record)
+                    source = (route.ingress_partition, route.ingress_offset)
+                    if route.ingress_offset > highest.get(route.ingress_partition, -1):
+                        highest[route.ingress_partition] = route.ingress_offset
+                        found.setdefault((shard_topic(shard), lane, route.ingress_partition), []).append(copy)
+                    assert first.setdefault(source, copy) == copy, "a record was routed in two ways"
+        return found
+
+    def _compare_placements(self) -> None:
+        expected = [
+            each.placement for told in self.history.told.values() for each in told if each.placement is not None
+        ]
+        met = [_entry(entry) for entry in self.broker.log(DIRECTORY_TOPIC, 0).entries]
+        placed = [each for each in met if isinstance(each, PlacementRecord) and each.unit != HOME_PLACEMENT_KEY]
+        assert {each.key: each for each in placed} == {each.key: each for each in expected}
+
+    def _records(self, log: PartitionLog) -> list[Record]:
+        return [record_of(log, entry) for entry in log.entries]
+
+
+def _entry(entry: object) -> DirectoryRecord:
+    return decode_directory(entry.value)  # type: ignore[attr-defined]
+
+
+def _route_of(record: Record) -> Route:
+    (value,) = [value for name, value in record.headers if name == ROUTE_HEADER]
+    return decode_route(value)
+
+
+def _expected(record: Record, told: Told) -> tuple[Lane, Copy]:
+    assert told.kind is not None
+    owner, key = told.goes_to, (record.key or b"").decode()
+    route = Route(
+        told.kind,
+        EPOCH,
+        record.partition,
+        record.offset,
+        record.leader_epoch,
+        record.timestamp_ms,
+        owner.placement_key,
+        owner.generation,
+    )
+    signatures = [(name, value) for name, value in record.headers if name == SIGNATURE_HEADER]
+    lane = partition_of(key, LANES[owner.shard])
+    copy = (record.key, record.value, [*signatures, (ROUTE_HEADER, encode_route(route))])
+    return (shard_topic(owner.shard), lane, record.partition), copy
