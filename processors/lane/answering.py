@@ -6,23 +6,25 @@ journal alone; so its answer is made anew from these.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Protocol
 
 from processors.faults import LaneStopped, StopCode
 from processors.lane.committing import BatchStore
-from processors.lane.deciding import dead_letter, needs_of, result_record
+from processors.lane.decided import HandedOver, Receipt, dead_letter, refused_for_generation, result_record
+from processors.lane.deciding import needs_of
 from processors.lane.gate import LaneGate
+from processors.lane.placements import Placements
 from processors.lane.position import refuse_other_digest
 from processors.lane.publishing import Committed
 from processors.lane.standing import LaneContext, Standing, chain_digest, is_redelivery, meet
 from processors.lane.times import LaneTimes
 from processors.ledger.book import Book, Keys
-from processors.ledger.commands import OF_THE_SERVICE, Command, Control
-from processors.ledger.decide import Duplicate
+from processors.ledger.commands import OF_THE_SERVICE, Command, Control, HandOff, MovePartner
+from processors.ledger.decide import Duplicate, decide
 from processors.ledger.identity import identify
-from processors.stores.rows import JournalRow, LaneState
+from processors.stores.rows import JournalRow, LaneState, ParkedRow, PlacementState
 from processors.wire.admission import Admission
 from processors.wire.legs import SENDING
 from processors.wire.positions import GroupPosition
@@ -35,6 +37,9 @@ class AnswersStore(BatchStore, Protocol):
 
     def answers(self, from_offset: int, to_offset: int) -> list[JournalRow]:
         """Return the journal's rows of a stretch of the lane, by offset and index."""
+
+    def parked_again(self, from_offset: int, to_offset: int) -> list[ParkedRow]:
+        """Return what was parked, or unparked, in a stretch of the lane."""
 
 
 class AnsweringAgain:
@@ -75,8 +80,13 @@ class AnsweringAgain:
         self._standing = begins
         self._published = published
         self._legs = legs
+        self._sends: list[OutRecord] = []
         self._fence = state.progress
         self._stored_epoch = state.progress.at.leader_epoch
+        self._placements = Placements(state.placements, home=state.home)
+        self._seals = {row.since_offset: row for row in state.placements.values() if row.state is PlacementState.SEALED}
+        self._parked: dict[int, ParkedRow] = {}
+        self._unparked: dict[int, list[tuple[ParkedRow, Admission]]] = {}
         self._times = LaneTimes(
             state.lane_times, {}, next_offset=begins.next_offset, let_pass_below=state.progress.at.next_offset
         )
@@ -105,18 +115,21 @@ class AnsweringAgain:
         border = published_to if standing.next_offset < published_to else self._fence.at.next_offset
         # None of them below it: what is left is missing, and the first record says so (L2).
         records = records_below(records, border) or records[:1]
-        admissions = self._gate.admit_again(records)
+        admissions = self._until_handing_over(self._gate.admit_again(records))
+        end = admissions[-1].record.offset + 1
         stored: dict[int, list[JournalRow]] = {}
-        for answer in self._store.answers(standing.next_offset, records[-1].offset + 1):
+        for answer in self._store.answers(standing.next_offset, end):
             stored.setdefault(answer.lane_offset, []).append(answer)
+        if self._placements.rows:
+            self._read_parked(standing.next_offset, end)
         book = self._load_first_decisions(admissions, stored)
         out: list[OutRecord] = []
-        sends: list[OutRecord] = []
+        self._sends = []
+        handed_over: list[HandedOver] = []
         for admission in admissions:
-            answers = self._one(admission, stored.get(admission.record.offset, []), book)
-            out.extend(answers)
-            if type(admission.command) in SENDING:
-                sends.extend(chain.from_iterable(self._legs(answer.value) for answer in answers))
+            rows = stored.get(admission.record.offset, [])
+            out.extend(self._one(admission, rows, book))
+            handed_over.extend(self._handed_over(admission, rows))
         if standing.next_offset == published_to:
             refuse_other_digest(self._published, standing.digest)
         if standing.next_offset == self._fence.at.next_offset and standing.digest != self._fence.at.digest:
@@ -126,15 +139,46 @@ class AnsweringAgain:
             )
         if standing.next_offset <= published_to:
             return len(admissions), None
-        return len(admissions), Committed(out, standing.position(self._context), sends=sends)
+        position = standing.position(self._context)
+        return len(admissions), Committed(out, position, sends=self._sends, handed_over=handed_over)
+
+    def _until_handing_over(self, admissions: list[Admission]) -> list[Admission]:
+        """Return the first records up to one that perhaps hands something over, or that one alone (P3)."""
+        for place, admission in enumerate(admissions):
+            command = admission.command
+            if admission.record.offset in self._seals or (isinstance(command, HandOff) and command.is_last):
+                return admissions[: max(place, 1)]
+        return admissions
+
+    def _handed_over(self, admission: Admission, rows: list[JournalRow]) -> Iterator[HandedOver]:
+        """Yield what a record handed over: a seal's rows, if they are still frozen; a receipt, if it was installed."""
+        seal = self._seals.get(admission.record.offset)
+        if seal is not None:
+            yield seal
+        command = admission.command
+        if isinstance(command, HandOff) and command.is_last and rows:
+            yield Receipt(shard=command.source, placement_key=command.placement_key, generation=command.generation)
+
+    def _read_parked(self, from_offset: int, to_offset: int) -> None:
+        """Read which records of a stretch were parked, and which were unparked within it."""
+        self._parked, self._unparked = {}, {}
+        for row in self._store.parked_again(from_offset, to_offset):
+            self._parked[row.record.offset] = row
+            if row.unparked is not None and row.unparked[1] > 0:
+                admission = self._gate.admit(row.record, self._gate.rules_at(row.unparked[0]))
+                self._unparked.setdefault(row.unparked[0], []).append((row, admission))
+        for unparked in self._unparked.values():
+            unparked.sort(key=lambda each: each[0].unparked or (0, 0))
 
     def _load_first_decisions(self, admissions: list[Admission], stored: dict[int, list[JournalRow]]) -> Book:
-        needs = needs_of([admission for admission in admissions if admission.record.offset not in stored])
-        keys = Keys(decisions=needs.decisions)
+        unparked = [each for rows in self._unparked.values() for _, each in rows]
+        needs = needs_of([each for each in admissions if each.record.offset not in stored] + unparked)
+        keys = Keys(decisions=needs.decisions, moved_ids=needs.decisions if self._placements.rows else {})
         self._store.begin(self._fence, None, keys)
         rows = self._store.loaded()
         self._store.finish()
         book = Book(self._rules, {})
+        book.known_since = self._placements.known_since
         book.add(keys, rows)
         return book
 
@@ -142,19 +186,41 @@ class AnsweringAgain:
         context, standing, record = self._context, self._standing, admission.record
         release = self._gate.rules_at(record.offset).release
         meet(standing, record, context=context, lane_times=self._times, release=release)
-        self._refuse_rewritten(admission, rows)
-        if admission.route is not None and is_redelivery(standing, admission.route):
-            return []
+        self._refuse_rewritten(admission, [row for row in rows if row.lane_index == 0])
+        redelivered = admission.route is not None and is_redelivery(standing, admission.route)
+        for row in rows:
+            standing.digest = chain_digest(standing.digest, row.result)
+        own = [row for row in rows if row.lane_index == 0]
+        if isinstance(admission.command, HandOff) and admission.command.is_last and own:  # M4
+            standing.lane_time_ms = max(standing.lane_time_ms, admission.command.lane_time_ms)
+        answers = [] if redelivered else self._answers(admission, own, book, (record.offset, 0))
+        for parked, unparked in self._unparked.get(record.offset, []):
+            assert parked.unparked is not None
+            of_it = [row for row in rows if row.lane_index == parked.unparked[1]]
+            self._refuse_rewritten(unparked, of_it)
+            answers += self._answers(unparked, of_it, book, parked.unparked)
+        return answers
+
+    def _answers(
+        self, admission: Admission, rows: list[JournalRow], book: Book, place: tuple[int, int]
+    ) -> list[OutRecord]:
+        """Return the answers to one record, which was decided at a place: none, where it was only parked there."""
+        context = self._context
         if rows:
-            for row in rows:
-                standing.digest = chain_digest(standing.digest, row.result)
+            if type(admission.command) in SENDING:
+                self._sends.extend(chain.from_iterable(self._legs(row.result) for row in rows))
             return [result_record(context, row.root, row.result) for row in rows]
+        parked = self._parked.get(admission.record.offset)
+        if parked is not None and parked.unparked != place:
+            return []
         command = admission.command
+        if parked is not None and place[1] == 0 and admission.route is not None:
+            return [dead_letter(context, refused_for_generation(admission, admission.route))]
         if command is None:
             return [dead_letter(context, admission)]
         if isinstance(command, Control) or type(command) in OF_THE_SERVICE:
             return []
-        return [self._recomputed(admission, command, book)]
+        return [self._recomputed(admission, command, book, place)]
 
     def _refuse_rewritten(self, admission: Admission, rows: list[JournalRow]) -> None:
         """Stop where a record below D is not the one that was decided there (L3)."""
@@ -174,22 +240,26 @@ class AnsweringAgain:
                     StopCode.LOG_REWRITTEN, f"offset {record.offset} is not the record that was decided there"
                 )
 
-    def _recomputed(self, admission: Admission, command: Command, book: Book) -> OutRecord:
+    def _recomputed(self, admission: Admission, command: Command, book: Book, place: tuple[int, int]) -> OutRecord:
         """Return the answer to a command that left no row: a function of record, lane time and journal (L4)."""
         context, standing = self._context, self._standing
-        offset = admission.record.offset
+        offset, index = place
         book.rules = self._gate.rules_at(offset)
         key = (admission.root, command.command_id)
         known = book.decisions
         first = known.get(key)
-        if first is not None and first.lane_offset > offset:  # nothing was known of it yet
+        if first is not None and (first.lane_offset, first.lane_index) > place:  # nothing was known of it yet
             book.decisions = {key: None}
-        verdict = identify(
-            book,
-            root=admission.root,
-            command_id=command.command_id,
-            body_hash=admission.body_hash,
-            now_ms=standing.lane_time_ms,
+        verdict = (
+            decide(book, command, root=admission.root, body_hash=admission.body_hash, now_ms=standing.lane_time_ms)
+            if isinstance(command, MovePartner)
+            else identify(
+                book,
+                root=admission.root,
+                command_id=command.command_id,
+                body_hash=admission.body_hash,
+                now_ms=standing.lane_time_ms,
+            )
         )
         book.decisions = known
         if isinstance(verdict, Duplicate):
@@ -197,7 +267,7 @@ class AnsweringAgain:
                 context.identity,
                 verdict.first.result,
                 offset=offset,
-                index=0,
+                index=index,
                 lane_time_ms=standing.lane_time_ms,
                 rules=book.rules,
                 admission=admission,
@@ -208,7 +278,7 @@ class AnsweringAgain:
             result = encode_result(
                 context.identity,
                 offset=offset,
-                index=0,
+                index=index,
                 lane_time_ms=standing.lane_time_ms,
                 version_us=0,
                 rules=book.rules,

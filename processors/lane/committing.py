@@ -9,7 +9,9 @@ from itertools import chain
 from typing import Protocol
 
 from processors.faults import Retryable
-from processors.lane.deciding import Decided, Decider, UndecidedError, needs_of
+from processors.lane.decided import Decided, UndecidedError
+from processors.lane.deciding import Decider
+from processors.lane.moving import ALONE, Mover, MovesStore
 from processors.ledger.book import Keys, Rows
 from processors.ledger.rules import Rules
 from processors.stores.rows import BatchWrite, LaneState, Progress
@@ -22,7 +24,7 @@ from processors.wire.records import Record
 AHEAD_FROM = 1_000
 
 
-class BatchStore(Protocol):
+class BatchStore(MovesStore, Protocol):
     """A lane's rows, one transaction at a time (``stores.lane_store``)."""
 
     def begin(self, fence: Progress, write: BatchWrite | None, load: Keys, *, open_end: bool = False) -> None:
@@ -65,6 +67,8 @@ class Committer:
 
     What a record is depends on the rules at its offset (I6). So where a record changes the rules its batch ends with
     it, and the records after it, which were admitted under the old rules, are admitted and have their rows read again.
+    A record that moves a placement key is a batch of its own, with nothing on its way before it (``Mover``): it changes
+    whose records are decided here.
     """
 
     def __init__(
@@ -94,6 +98,7 @@ class Committer:
         self.cut_before: int | None = None
         self._store = store
         self._decider = decider
+        self._mover = Mover(decider, store, admit)
         self._admit = admit
         self._book_accounts_max = book_accounts_max
         self._ahead_from = ahead_from
@@ -102,8 +107,8 @@ class Committer:
         self._decided: Decided | None = None
         self._writing: Decided | None = None
         # Records that were admitted before a record changed the rules, and must be admitted anew: the rest of that
-        # record's batch, and the batch whose rows were read meanwhile. There are never more than these two, since
-        # no other records are taken before they are decided.
+        # record's batch, and the batch whose rows were read meanwhile; and what lies behind a record among them that is
+        # decided alone. No other records are taken before they are decided.
         self._read_before_rules: deque[list[Record]] = deque()
 
     @property
@@ -136,17 +141,40 @@ class Committer:
             check: Called once records are decided; what it raises throws them away.
 
         Returns:
-            How many of them were taken: all, or none where others must come first.
+            How many of them were taken: all, or those before a record that is decided alone, or none where others
+            must come first.
 
         Raises:
             LaneStopped: The first record to be decided cannot be, or ``check`` says so.
             Retryable: A later one cannot; ``cut_before`` says which, and what precedes it can.
             Fault: The store's; nothing is known of the batch that was written.
         """
-        taken = 0 if self._read_before_rules else len(records)
-        coming = self._admitted(self._read_before_rules.popleft() if self._read_before_rules else records)
+        again = bool(self._read_before_rules)
+        offered = self._read_before_rules.popleft() if again else records
+        coming, alone = self._admitted(offered)
         missing = Keys() if coming is None else self._decider.book.missing(coming.needs)
         self.settle()
+        if alone is not None and self._read is None and self._decided is None:
+            self._decide_alone(alone, published, check)
+            taken = 1
+        else:
+            self._move_on(coming, missing, published, check)
+            taken = 0 if coming is None else len(coming.admissions)
+        if not again:
+            return taken
+        self._admit_later(offered[taken:])
+        return 0
+
+    def _admit_later(self, records: list[Record]) -> None:
+        """Keep records that were taken, to be admitted anew, in the order of the log."""
+        if records:
+            waiting = [*self._read_before_rules, records]
+            self._read_before_rules = deque(sorted(waiting, key=lambda each: each[0].offset))
+
+    def _move_on(
+        self, coming: _LoadedBatch | None, missing: Keys, published: tuple[int, int], check: Callable[[], None]
+    ) -> None:
+        """Read a batch's rows, if one comes, decide the one before it, and write the one before that."""
         deciding, self._read = self._read, None
         writing, self._decided = self._decided, None
         nothing_precedes = deciding is None and writing is None
@@ -172,22 +200,50 @@ class Committer:
             self._writing = decided
         in_flight = [batch.needs for batch in (self._decided, self._read) if batch is not None]
         self._decider.book.forget(in_flight, self._book_accounts_max)
-        return taken
 
-    def _admitted(self, records: list[Record]) -> _LoadedBatch | None:
-        """Say what records are, if nothing before them changes the rules."""
-        if not records:
-            return None
+    def _admitted(self, records: list[Record]) -> tuple[_LoadedBatch | None, Admission | None]:
+        """Say what records are, if nothing before them changes the rules: those before one that is decided alone.
+
+        Returns:
+            The records that are decided together, None where there are none; and the first, if it is decided alone.
+        """
         rules = self._decider.book.rules
         admissions = [self._admit(record, rules) for record in records]
-        return _LoadedBatch(admissions, needs_of(admissions), rules)
+        places = (place for place, each in enumerate(admissions) if type(each.command) in ALONE)
+        first = next((place for place in places if self._mover.is_alone(admissions[place])), len(admissions))
+        together = admissions[:first]
+        if not together:
+            return None, admissions[0] if admissions else None
+        return _LoadedBatch(together, self._decider.needs_of(together), rules), None
+
+    def _decide_alone(self, admission: Admission, published: tuple[int, int], check: Callable[[], None]) -> None:
+        """Decide a record that is a batch of its own, and have it committed before this returns."""
+        alone = self._mover.prepare(admission)
+        missing = self._decider.book.missing(alone.needs)
+        self._store.begin(self.fence, None, missing, open_end=True)
+        try:
+            self._decider.book.add(missing, self._store.loaded())
+            decided = self._mover.decide(alone, published=published)
+            check()
+        except UndecidedError as undecided:
+            self._store.end(None)
+            self.settle()
+            raise undecided.stop from undecided
+        except BaseException:
+            self._store.end(None)
+            self.settle()
+            raise
+        self._store.end(decided.write)
+        self._writing = decided
+        self.settle()
+        self._decider.book.forget([], self._book_accounts_max)
 
     def _take(
         self, coming: _LoadedBatch, deciding: _LoadedBatch | None, published: tuple[int, int], check: Callable[[], None]
     ) -> None:
         """Decide records whose rows are there at once, keep them for the next step, or have them admitted again."""
         if coming.rules is not self._decider.book.rules:
-            self._read_before_rules.append([admission.record for admission in coming.admissions])
+            self._admit_later([admission.record for admission in coming.admissions])
         elif deciding is None and (self._writing is None or len(coming.admissions) < self._ahead_from):
             self._decided = self._decide(coming, published, check)
         else:
@@ -203,7 +259,7 @@ class Committer:
             self.cut_before = undecided.offset
             raise Retryable(f"offset {undecided.offset} cannot be decided; what precedes it comes first") from undecided
         if decided.taken < len(batch.admissions):
-            self._read_before_rules.appendleft([admission.record for admission in batch.admissions[decided.taken :]])
+            self._admit_later([admission.record for admission in batch.admissions[decided.taken :]])
         check()
         return decided
 

@@ -6,13 +6,21 @@ therefore answers from the rows that were loaded and from what was decided since
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import assert_never
+from collections.abc import Callable
 
 from processors.faults import LaneStopped, StopCode
 from processors.ids import slice_of, slice_of_id
+from processors.lane.decided import (
+    Decided,
+    Gathered,
+    dead_letter,
+    never_here,
+    refusal_of_generation,
+    refused_for_generation,
+    result_record,
+    told_of,
+)
+from processors.lane.placements import Placements, Turn
 from processors.lane.standing import LaneContext, chain_digest, is_redelivery, meet, standing_at
 from processors.lane.times import RANGES_SINCE, LaneTimes, override_of
 from processors.ledger.addresses import chain
@@ -24,8 +32,6 @@ from processors.ledger.commands import (
     Command,
     CommandType,
     Control,
-    HandOff,
-    Installed,
     SetLaneTime,
     SetRules,
     Tick,
@@ -37,61 +43,24 @@ from processors.ledger.metadata import canonical_metadata
 from processors.ledger.needs import collect_needs
 from processors.ledger.outcomes import Outcome, Reason, Status
 from processors.ledger.rows import Decision
-from processors.ledger.rules import Rules
 from processors.routing.buckets import partition_of
-from processors.stores.rows import BatchWrite, JournalRow, LaneState, NewJournalRow, OverriddenTime, Progress
+from processors.stores.rows import (
+    BatchWrite,
+    JournalRow,
+    LaneState,
+    NewJournalRow,
+    Progress,
+)
 from processors.wire.admission import Admission
-from processors.wire.dead_letters import KEY_BYTES_MAX, encode_dead_letter
 from processors.wire.legs import SENDING
-from processors.wire.positions import GroupPosition
 from processors.wire.records import OutRecord
 from processors.wire.results import (
     control_id,
     encode_control,
     encode_duplicate,
     encode_result,
-    headers_of,
     result_headers,
 )
-
-
-@dataclass(slots=True)
-class Decided:
-    """A batch that was decided: what it writes, what it publishes once that is committed, and which rows it named.
-
-    ``taken`` says how many of the records it decided. Those that come after a change of the rules must be admitted
-    anew, since the rules say what a record is (I6).
-    """
-
-    taken: int
-    needs: Keys
-    write: BatchWrite
-    out: list[OutRecord]
-    position: GroupPosition
-    silent: int = 0  # redeliveries and service records without effect (L10, I7): no answer, only a metric
-    sends: list[OutRecord] = field(default_factory=list)  # what the lane sends by itself, in the causes' order (P2)
-    reasons: Mapping[Reason, int] = field(default_factory=dict)  # of what was refused, but not again: only a metric
-    stamped_ms: int = 0  # the broker's time of the first record: only a metric
-
-
-class UndecidedError(Exception):
-    """A record could not be decided, and ``stop`` says why. What came before it can: the lane cuts its batch there."""
-
-    def __init__(self, offset: int, stop: LaneStopped) -> None:
-        super().__init__(str(stop))
-        self.offset = offset
-        self.stop = stop
-
-
-@dataclass(slots=True)
-class _Gathered:
-    journal: list[NewJournalRow] = field(default_factory=list)
-    out: list[OutRecord] = field(default_factory=list)
-    sends: list[OutRecord] = field(default_factory=list)
-    silent: int = 0
-    reasons: Counter[Reason] = field(default_factory=Counter)
-    rules: dict[int, Rules] = field(default_factory=dict)
-    lane_times: dict[int, OverriddenTime] = field(default_factory=dict)
 
 
 def needs_of(admissions: list[Admission]) -> Keys:
@@ -102,30 +71,6 @@ def needs_of(admissions: list[Admission]) -> Keys:
         if command is not None and not isinstance(command, Control):
             collect_needs(command, admission.root, needs)
     return needs
-
-
-def dead_letter(context: LaneContext, admission: Admission) -> OutRecord:
-    """Return the dead letter of a record that was refused before it could be a command."""
-    refusal = admission.refusal
-    assert refusal is not None
-    record = admission.record
-    return OutRecord(
-        context.dead_letters_topic,
-        0,
-        record.key[:KEY_BYTES_MAX] if record.key else None,
-        encode_dead_letter(record, refusal.cause, refusal.detail, route=admission.route),
-        [],
-    )
-
-
-def result_record(context: LaneContext, root: str, result: bytes) -> OutRecord:
-    """Return a stored result's record, in the partition of its root, under headers made from its bytes."""
-    if not root:  # a control row: it concerns no partner (A1)
-        return OutRecord(
-            context.results_topic, context.lane % context.results_partitions, None, result, headers_of(result)
-        )
-    partition = partition_of(root, context.results_partitions)
-    return OutRecord(context.results_topic, partition, root.encode(), result, headers_of(result))
 
 
 class Decider:
@@ -151,12 +96,26 @@ class Decider:
         """
         progress = state.progress
         self.book = Book(state.rules, state.system)
+        self.placements = Placements(state.placements, home=state.home)
         self.standing = standing_at(progress.at, version_us=progress.version_us, ingress=state.ingress)
         self.lane_times = lane_times
-        self._context = context
+        self.context = context
         self._lacking = lacking
         self._legs = legs
         self._progress = progress
+        self.note_moves()
+
+    def note_moves(self) -> None:
+        """Have the book ask since when ids are known, if any placement key ever moved here (M6)."""
+        self.book.known_since = self.placements.known_since if self.placements.rows else None
+
+    def needs_of(self, admissions: list[Admission]) -> Keys:
+        """Return every row that deciding these records may read, the ids that came along with their roots, too."""
+        needs = needs_of(admissions)
+        if self.placements.rows:
+            came_here = self.placements.came_here
+            needs.moved_ids = {key: None for key in needs.decisions if came_here(key[0])}
+        return needs
 
     def decide(self, admissions: list[Admission], needs: Keys, *, published: tuple[int, int]) -> Decided:
         """Decide records in order, up to the first that changes the rules; every row they need is in the book.
@@ -170,19 +129,22 @@ class Decider:
             UndecidedError: The log is not what it was, H3, or a bug (L11). The book is spoilt then, and nothing may be
             written.
         """
-        batch = _Gathered()
+        batch = Gathered()
         taken = 0
         for admission in admissions:
             if batch.rules:
                 break
             taken += 1
-            try:
+            with told_of(admission.record):
                 self._one(admission, batch)
-            except LaneStopped as stop:
-                raise UndecidedError(admission.record.offset, stop) from stop
-            except Exception as bug:  # L11: whatever it is, another release would decide the record differently
-                told = f"offset {admission.record.offset}: {type(bug).__name__}: {bug}"
-                raise UndecidedError(admission.record.offset, LaneStopped(StopCode.BUG, told)) from bug
+        return self.decided(
+            batch, taken=taken, needs=needs, published=published, stamped_ms=admissions[0].record.timestamp_ms
+        )
+
+    def decided(
+        self, batch: Gathered, *, taken: int, needs: Keys, published: tuple[int, int], stamped_ms: int
+    ) -> Decided:
+        """Return a batch whose records are all decided; the arguments are as ``Decided`` and ``decide`` have them."""
         standing = self.standing
         batch.lane_times, self.lane_times.unstored = self.lane_times.unstored, {}
         self._progress = self._moved_on(published)
@@ -196,13 +158,20 @@ class Decider:
                 ingress=dict(standing.ingress),
                 rules=batch.rules,
                 lane_times=batch.lane_times,
+                placements=self.placements.take_changes(),
+                parked=batch.parked,
+                unparked=batch.unparked,
+                cleared=batch.cleared,
+                arrived=batch.arrived,
             ),
             out=batch.out,
-            position=standing.position(self._context),
+            position=standing.position(self.context),
             sends=batch.sends,
+            handed_over=batch.handed_over,
+            alarms=batch.alarms,
             silent=batch.silent,
             reasons=batch.reasons,
-            stamped_ms=admissions[0].record.timestamp_ms,
+            stamped_ms=stamped_ms,
         )
 
     def _moved_on(self, published: tuple[int, int]) -> Progress:
@@ -212,7 +181,7 @@ class Decider:
         # there.
         published = min(published, (standing.next_offset, standing.lane_time_ms))
         return Progress(
-            lane=self._context.lane,
+            lane=self.context.lane,
             topic_id=self._progress.topic_id,
             owner_epoch=self._progress.owner_epoch,
             at=standing.at,
@@ -221,76 +190,129 @@ class Decider:
             published_time_ms=published[1],
         )
 
-    def _one(self, admission: Admission, batch: _Gathered) -> None:
-        record = admission.record
+    def meet(self, admission: Admission) -> bool:
+        """Step over a record; say whether the router sent it before (L10)."""
         release = self.book.rules.release
-        meet(self.standing, record, context=self._context, lane_times=self.lane_times, release=release)
-        if admission.route is not None and is_redelivery(self.standing, admission.route):
+        meet(self.standing, admission.record, context=self.context, lane_times=self.lane_times, release=release)
+        return admission.route is not None and is_redelivery(self.standing, admission.route)
+
+    def _one(self, admission: Admission, batch: Gathered) -> None:
+        if self.meet(admission):
             batch.silent += 1
             return
+        if isinstance(admission.command, Control):
+            self._control(admission, admission.command, batch)
+        elif self.waits(admission, batch):
+            pass
+        else:
+            self.answer(admission, batch, (admission.record.offset, 0))
+
+    def waits(self, admission: Admission, batch: Gathered) -> bool:
+        """Park a record whose generation is still to come, and refuse one whose generation was here (M1).
+
+        What is no command is a dead letter at once, whatever its generation: it changes nothing and has no result.
+
+        Returns:
+            False where the record is to be decided now.
+        """
+        route = admission.route
+        if route is None or admission.command is None:
+            return False
+        turn = self.placements.turn_of(route, admission.root)
+        if turn is Turn.HERE:
+            return False
+        if turn is Turn.LATER:
+            batch.parked.append(self.placements.park(admission, route))
+            self.note_moves()
+        else:
+            batch.parked.append(never_here(admission, route))
+            batch.out.append(dead_letter(self.context, refused_for_generation(admission, route)))
+            batch.alarms.append(f"offset {admission.record.offset}: {refusal_of_generation(route).detail}")
+        return True
+
+    def answer(self, admission: Admission, batch: Gathered, place: tuple[int, int]) -> None:
+        """Decide a partner's or the service's own command, or refuse what is none; ``place``: the answer's."""
         command = admission.command
         if command is None:
-            batch.out.append(dead_letter(self._context, admission))
-        elif isinstance(command, Control):
-            self._control(admission, command, batch)
+            batch.out.append(dead_letter(self.context, admission))
         else:
-            self._command(admission, command, batch)
+            assert not isinstance(command, Control)
+            self._command(admission, command, batch, place)
 
-    def _command(self, admission: Admission, command: Command, batch: _Gathered) -> None:
+    def _command(self, admission: Admission, command: Command, batch: Gathered, place: tuple[int, int]) -> None:
         standing = self.standing
         root, lane_time_ms = admission.root, standing.lane_time_ms
+        if admission.route is None and not self.placements.owns(root):  # M9: its owner's expirer sends its own
+            batch.silent += 1
+            return
         verdict = decide(self.book, command, root=root, body_hash=admission.body_hash, now_ms=lane_time_ms)
         if verdict is None:
             batch.silent += 1
             return
         if isinstance(verdict, Duplicate):
-            self._answer_again(admission, verdict, batch)
+            self._answer_again(admission, verdict, batch, place)
             return
         if verdict.reason is not Reason.NONE:
             batch.reasons[verdict.reason] += 1
-        version_us = max(standing.version_us + 1, lane_time_ms * 1000) if verdict.journalled else 0  # A2
-        context = self._context
+        row = self.give(admission, verdict, batch, place)
+        if row is not None and type(command) not in OF_THE_SERVICE:  # no partner could repeat its id (I7)
+            self._remember(row, TYPE_OF[type(command)], verdict)
+
+    def give(
+        self, admission: Admission, outcome: Outcome, batch: Gathered, place: tuple[int, int]
+    ) -> NewJournalRow | None:
+        """Add an outcome's result to what is published, and its row to the journal if it leaves one."""
+        standing, root, context = self.standing, admission.root, self.context
+        lane_time_ms = standing.lane_time_ms
+        version_us = max(standing.version_us + 1, lane_time_ms * 1000) if outcome.journalled else 0  # A2
         result = encode_result(
             context.identity,
-            offset=admission.record.offset,
-            index=0,
+            offset=place[0],
+            index=place[1],
             lane_time_ms=lane_time_ms,
             version_us=version_us,
             rules=self.book.rules,
             admission=admission,
-            outcome=verdict,
+            outcome=outcome,
         )
-        command_type = TYPE_OF[type(command)]
-        headers = result_headers(command_type, verdict.status, root)
+        command = admission.command
+        assert command is not None
+        assert not isinstance(command, Control)
+        headers = result_headers(TYPE_OF[type(command)], outcome.status, root)
         partition = partition_of(root, context.results_partitions)
         batch.out.append(OutRecord(context.results_topic, partition, admission.record.key, result, headers))
         if type(command) in SENDING:
             batch.sends.extend(self._legs(result))
-        if verdict.journalled:
-            row = self._row(admission, command, verdict, result, version_us)
-            self._journal(batch, row)
-            if type(command) not in OF_THE_SERVICE:  # no partner could repeat its id (I7)
-                self._remember(row, command_type, verdict)
+        if not outcome.journalled:
+            return None
+        row = self._row_of(admission, outcome, result, version_us=version_us, place=place)
+        self.journal(batch, row)
+        return row
 
-    def _answer_again(self, admission: Admission, duplicate: Duplicate, batch: _Gathered) -> None:
+    def _answer_again(
+        self, admission: Admission, duplicate: Duplicate, batch: Gathered, place: tuple[int, int]
+    ) -> None:
         """Give the first result's content again, as a new result (I3)."""
         result = encode_duplicate(
-            self._context.identity,
+            self.context.identity,
             duplicate.first.result,
-            offset=admission.record.offset,
-            index=0,
+            offset=place[0],
+            index=place[1],
             lane_time_ms=self.standing.lane_time_ms,
             rules=self.book.rules,
             admission=admission,
         )
-        first, context, root = duplicate.first, self._context, admission.root
+        first, context, root = duplicate.first, self.context, admission.root
         headers = result_headers(first.type, first.status, root)
         partition = partition_of(root, context.results_partitions)
         batch.out.append(OutRecord(context.results_topic, partition, admission.record.key, result, headers))
 
-    def _row(
-        self, admission: Admission, command: Command, outcome: Outcome, result: bytes, version_us: int
+    def _row_of(
+        self, admission: Admission, outcome: Outcome, result: bytes, *, version_us: int, place: tuple[int, int]
     ) -> NewJournalRow:
+        command = admission.command
+        assert command is not None
+        assert not isinstance(command, Control)
         command_type = TYPE_OF[type(command)]
         lane_time_ms = self.standing.lane_time_ms
         command_id, address, currency = command.command_id, command.address, command.currency
@@ -299,9 +321,8 @@ class Decider:
         rules = self.book.rules
         row = JournalRow(
             slice_of(lane_time_ms) if command_type in SLICED_BY_LANE_TIME else slice_of_id(command_id),  # I7
-            self._context.lane,
-            admission.record.offset,
-            0,
+            self.context.lane,
+            *place,
             command_id,
             admission.root,
             outcome.transaction_id,
@@ -342,16 +363,17 @@ class Decider:
             row.result,
         )
 
-    def _journal(self, batch: _Gathered, new: NewJournalRow) -> None:
+    def journal(self, batch: Gathered, new: NewJournalRow) -> None:
+        """Add a row to the journal, and its result to the digest (L13)."""
         batch.journal.append(new)
         self.standing.version_us = new.version_us
         self.standing.digest = chain_digest(self.standing.digest, new.row.result)
 
-    def _control(self, admission: Admission, control: Control, batch: _Gathered) -> None:
+    def _control(self, admission: Admission, control: Control, batch: Gathered) -> None:
         """Apply a control record; a change of rules leaves a row with its bytes (M9), a tick only its time."""
         record = admission.record
         if isinstance(control, SetRules):
-            known_release = self._context.known_release
+            known_release = self.context.known_release
             now_ms = self.standing.lane_time_ms
             rules = next_rules(self.book.rules, control, now_ms=now_ms, known_release=known_release)
             if rules is None:  # sent again by the operator, or out of order: no effect
@@ -369,14 +391,17 @@ class Decider:
         elif isinstance(control, Tick):
             return
         else:
-            assert not isinstance(control, HandOff | Installed), "admission takes none yet"
-            assert_never(control)
-        standing = self.standing
+            raise TypeError(f"offset {record.offset}: a {type(control).__name__} is decided alone")
+        self.journal_control(admission, control, batch)
+
+    def journal_control(self, admission: Admission, control: Control, batch: Gathered) -> None:
+        """Add a control record's row, with its bytes (M9)."""
+        record, standing = admission.record, self.standing
         # Not the operator's id: he may send the same record twice, and each has a row.
-        row_id = control_id(self._context.identity, record.offset)
+        row_id = control_id(self.context.identity, record.offset)
         version_us = max(standing.version_us + 1, standing.lane_time_ms * 1000)
         result = encode_control(
-            self._context.identity,
+            self.context.identity,
             offset=record.offset,
             index=0,
             lane_time_ms=standing.lane_time_ms,
@@ -386,13 +411,13 @@ class Decider:
             control=control,
         )
         row = self._control_row(record.offset, row_id, version_us, result)
-        self._journal(batch, row)
-        batch.out.append(result_record(self._context, "", result))
+        self.journal(batch, row)
+        batch.out.append(result_record(self.context, "", result))
 
     def _control_row(self, offset: int, row_id: bytes, version_us: int, result: bytes) -> NewJournalRow:
         lane_time_ms, rules = self.standing.lane_time_ms, self.book.rules
         return NewJournalRow(
-            JournalRow(slice_of(lane_time_ms), self._context.lane, offset, 0, row_id, "", row_id, bytes(16), result),
+            JournalRow(slice_of(lane_time_ms), self.context.lane, offset, 0, row_id, "", row_id, bytes(16), result),
             CommandType.CONTROL,
             Status.ACCEPTED,
             Reason.NONE,

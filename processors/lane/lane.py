@@ -15,8 +15,10 @@ from typing import Protocol
 from processors.faults import WAITING_FOR_A_TIME, Fenced, LaneStopped, Retryable, StopCode
 from processors.lane.answering import AnsweringAgain, AnswersStore
 from processors.lane.committing import AHEAD_FROM, Committer
-from processors.lane.deciding import Decided, Decider
+from processors.lane.decided import Decided
+from processors.lane.deciding import Decider
 from processors.lane.gate import Admit, LaneGate
+from processors.lane.handing_over import Courier
 from processors.lane.metrics import count_batch
 from processors.lane.position import published_position, refuse_other_digest, standing_up_to
 from processors.lane.publishing import Committed, Publisher, PublishStage
@@ -25,9 +27,12 @@ from processors.lane.standing import LaneContext
 from processors.lane.times import LaneTimes, OverridesAhead
 from processors.ledger.rules import RESULT_VERSION, Rules
 from processors.stores.rows import Border, LaneState
+from processors.telemetry import get_logger
 from processors.wire.admission import Admission, Gate, admit
 from processors.wire.positions import GroupPosition
 from processors.wire.records import OutRecord, Record, records_below
+
+log = get_logger(__name__)
 
 
 class LaneStore(AnswersStore, Protocol):
@@ -82,6 +87,7 @@ class LaneParts:
     make_sender: Callable[[], OwnProducer]
     clock_ms: Callable[[], int]
     book_accounts_max: int
+    courier: Courier
     ahead_from: int = AHEAD_FROM
     observe_published: Callable[[int, int], None]
     admit: Admit = admit
@@ -146,7 +152,7 @@ class Lane:
         )
         self._decided_before = progress.at.next_offset  # D at the assignment
         self._published_at = published  # P at the assignment
-        self.publishing = PublishStage(self._publisher, self._sender, published, parts.observe_published)
+        self.publishing = PublishStage(self._publisher, self._sender, published, parts.observe_published, parts.courier)
         start, epoch = self._begin_at(published, state)
         self._gate.refuse_missing_keys(start)
         parts.log.start(start, epoch)
@@ -230,6 +236,7 @@ class Lane:
         """Let go of the producers; what was not committed was never visible."""
         self._sender.close()
         self._sender = LaneSender(self._parts.make_sender)
+        self._parts.courier.close()
         if self._publisher is not None:
             self._publisher.close()
             self._publisher = None
@@ -335,9 +342,11 @@ class Lane:
     def _committed(self, batch: Decided) -> None:
         """Pass a durable batch on, unless it was published before (L4)."""
         count_batch(self._parts.context.identity, batch)
+        for alarm in batch.alarms:
+            log.error("move_needs_a_look", lane=self._parts.context.lane, detail=alarm)
         if batch.position.at.next_offset > self._published_at.at.next_offset:
             stamped_ms = batch.stamped_ms if batch.out else 0
-            self.publishing.offer(Committed(batch.out, batch.position, stamped_ms, batch.sends))
+            self.publishing.offer(Committed(batch.out, batch.position, stamped_ms, batch.sends, batch.handed_over))
 
     def _check_at_published(self) -> None:
         """Compare digests when a restored database reaches P: it must have decided what was published (L4)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
-from processors.lane.deciding import Decided
+from processors.lane.decided import Decided
 from processors.ledger.outcomes import Reason, Status
 from processors.metrics import (
     FAULT_NAMES,

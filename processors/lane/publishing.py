@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Protocol
 
+from processors.lane.decided import HandedOver
+from processors.lane.handing_over import Courier
 from processors.lane.sending import LaneSender
 from processors.wire.positions import GroupPosition
 from processors.wire.records import OutRecord
@@ -39,6 +42,7 @@ class Committed:
     position: GroupPosition
     stamped_ms: int = 0  # the broker's time of its first record; 0: it may have been published before
     sends: list[OutRecord] = field(default_factory=list)  # what the lane sends because of it, in the causes' order
+    handed_over: list[HandedOver] = field(default_factory=list)  # acknowledged before its results are published (P3)
 
 
 class PublishStage:
@@ -50,6 +54,7 @@ class PublishStage:
         sender: LaneSender,
         published: GroupPosition,
         observe: Callable[[int, int], None],
+        courier: Courier,
     ) -> None:
         """Begin after what was published before.
 
@@ -58,11 +63,14 @@ class PublishStage:
             sender: Of what the lane sends by itself.
             published: P.
             observe: Told the number of records of each transaction, and the broker's time of the first.
+            courier: Takes to other shards what a batch hands over.
         """
         self._publisher = publisher
         self._sender = sender
         self._waiting: deque[Committed] = deque()
         self._observe = observe
+        self._courier = courier
+        self._under_way: Iterator[list[OutRecord]] | None = None  # what the first batch that waits hands over
         self.published = (published.at.next_offset, published.at.lane_time_ms)
 
     @property
@@ -82,12 +90,15 @@ class PublishStage:
         Raises:
             Fault: What happened is unknown or did not happen; the lane must be assigned again (L5).
         """
-        if not self._waiting:
-            return False
+        if not self._waiting or self._hands_over():
+            return bool(self._waiting)
         batch = self._waiting.popleft()
         records, sends, stamped_ms = list(batch.out), list(batch.sends), batch.stamped_ms
         size = _bytes_of(records) if self._waiting else 0
-        while self._waiting and len(records) + len(self._waiting[0].out) <= TRANSACTION_RECORDS_MAX:
+        alone = bool(batch.handed_over)  # P3: what is before it is published before anything of it is sent
+        while not alone and self._waiting and not self._waiting[0].handed_over:
+            if len(records) + len(self._waiting[0].out) > TRANSACTION_RECORDS_MAX:
+                break
             size += _bytes_of(self._waiting[0].out)
             if size > TRANSACTION_BYTES_MAX:
                 break
@@ -99,6 +110,17 @@ class PublishStage:
         self._publisher.publish(records, position)
         self.published = (position.at.next_offset, position.at.lane_time_ms)
         self._observe(len(records), stamped_ms)
+        return True
+
+    def _hands_over(self) -> bool:
+        """Send the next of what the first batch hands over; say whether there was any left to send (P3)."""
+        if self._under_way is None:
+            self._under_way = chain.from_iterable(map(self._courier.records, self._waiting[0].handed_over))
+        records = next(self._under_way, None)
+        if records is None:
+            self._under_way = None
+            return False
+        self._sender.send(records)
         return True
 
 

@@ -7,8 +7,8 @@ loaded, and asking for it is a bug.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, fields
 from itertools import islice
 from typing import Any
 
@@ -36,10 +36,11 @@ class Keys:
     open_refunds: dict[TransactionKey, None] = field(default_factory=dict)
     refunded: dict[TransactionKey, None] = field(default_factory=dict)
     decisions: dict[DecisionKey, None] = field(default_factory=dict)
+    moved_ids: dict[DecisionKey, None] = field(default_factory=dict)  # of ``decisions``, which another shard may have
     system: dict[SystemKey, None] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        return bool(self.accounts or self.holds or self.open_refunds or self.refunded or self.decisions or self.system)
+        return any(getattr(self, each.name) for each in fields(self))
 
 
 @dataclass(slots=True)
@@ -61,6 +62,17 @@ class Changes:
     system: dict[SystemKey, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownSince:
+    """Since which id time all of a root's ids, and all that was given back, are known, ms since the epoch (M6).
+
+    The shard from which the root moved here may have forgotten more than this one's rules would.
+    """
+
+    ids_ms: int
+    refunds_ms: int
+
+
 class Book:
     """A lane's rows in memory, and which of them were changed since ``take_changes``.
 
@@ -69,7 +81,18 @@ class Book:
     over the gaps that the accounts before have left each time it is asked for its first.
     """
 
-    __slots__ = ("accounts", "changed", "decisions", "holds", "open_refunds", "refunded", "rules", "stored", "system")
+    __slots__ = (
+        "accounts",
+        "changed",
+        "decisions",
+        "holds",
+        "known_since",
+        "open_refunds",
+        "refunded",
+        "rules",
+        "stored",
+        "system",
+    )
 
     def __init__(self, rules: Rules, system: dict[SystemKey, int]) -> None:
         """Begin with no partner's rows; the lane's system accounts are few and are all held, always."""
@@ -82,10 +105,27 @@ class Book:
         self.decisions: dict[DecisionKey, Decision | None] = {}
         self.changed = Keys()
         self.stored: dict[AnyTable, dict[Any, int]] = {table: {} for table in ROOT_TABLES}
+        self.known_since: Callable[[str], KnownSince] | None = None  # None: no root came here from another shard
+
+    def window_start_ms(self, root: str, now_ms: int) -> int:
+        """Return the earliest id time that is within the window for a root, wherever it was decided (I3, M6)."""
+        start_ms = self.rules.window_start_ms(now_ms)
+        return start_ms if self.known_since is None else max(start_ms, self.known_since(root).ids_ms)
+
+    def refund_start_ms(self, root: str, now_ms: int) -> int:
+        """Return the earliest id time of an original that may be refunded, wherever it was decided (H3, M6)."""
+        start_ms = self.rules.refund_start_ms(now_ms)
+        return start_ms if self.known_since is None else max(start_ms, self.known_since(root).refunds_ms)
+
+    def recall_start_ms(self, root: str, now_ms: int) -> int:
+        """Return the earliest id time of originals whose ``refunded`` row is kept, here and elsewhere (H3, M6)."""
+        start_ms = self.rules.recall_start_ms(now_ms)
+        return start_ms if self.known_since is None else max(start_ms, self.known_since(root).refunds_ms)
 
     def missing(self, needed: Keys) -> Keys:
         """Return which of the needed rows must be loaded first, and mark the accounts needed as recently used."""
         found = Keys(decisions={key: None for key in needed.decisions if key not in self.decisions})
+        found.moved_ids = {key: None for key in needed.moved_ids if key in found.decisions}
         for table in ROOT_TABLES:
             rows, absent = table.rows_in(self), table.keys_in(found)
             for key in table.keys_in(needed):
@@ -102,6 +142,20 @@ class Book:
             loaded = table.rows_in(found)
             table.rows_in(self).update((key, loaded.get(key)) for key in table.keys_in(asked))
             self.stored[table].update((key, _sequence(table, row)) for key, row in loaded.items())
+
+    def forget_roots(self, is_meant: Callable[[str], bool]) -> None:
+        """Let go of all that is known of some roots, and of what is known to be absent: their rows come or go (M2, M4).
+
+        Args:
+            is_meant: Says it of a root. None of their rows is changed and not taken.
+        """
+        for table in ROOT_TABLES:
+            rows, stored = table.rows_in(self), self.stored[table]
+            for key in [key for key in rows if is_meant(table.root_of(key))]:
+                assert key not in table.keys_in(self.changed), f"{table.name} {key} is changed and not taken"
+                del rows[key]
+                stored.pop(key, None)
+        self.decisions = {key: first for key, first in self.decisions.items() if not is_meant(key[0])}
 
     def take_changes(self) -> Changes:
         """Return what was changed since the last call, which from now on counts as stored."""

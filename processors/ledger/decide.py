@@ -33,7 +33,7 @@ from processors.ledger.commands import (
 from processors.ledger.holds import capture_hold, expire_hold, place_hold, void_hold
 from processors.ledger.identity import Duplicate, identify
 from processors.ledger.movements import adjust, collect, pay, top_up, transfer
-from processors.ledger.outcomes import Outcome
+from processors.ledger.outcomes import Outcome, Reason, Status
 from processors.ledger.recalls import recall_original
 from processors.ledger.refunds import refund
 from processors.ledger.rejections import rejected
@@ -126,10 +126,17 @@ _OF_NOW = dict(
     )
 )
 
+
+def _refuse_move(_book: Book, command: MovePartner, _root: str, _now_ms: int) -> Outcome:
+    """Refuse a marker that the router did not find good (R3): without a row, since it may come as often as it likes."""
+    return Outcome(Status.REJECTED, Reason.MOVE_REFUSED, command.command_id, journalled=False)
+
+
 # Outside the window, and without a first decision to look for: each acts on an open row that its decision deletes (I7).
 _OF_THE_SERVICE = dict(
     (
         _of_the_service(ExpireHold, expire_hold),
         _of_the_service(RecallOriginal, recall_original),
+        _of_the_service(MovePartner, _refuse_move),
     )
 )

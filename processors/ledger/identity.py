@@ -39,7 +39,7 @@ def identify(book: Book, *, root: str, command_id: bytes, body_hash: bytes, now_
     id_time_ms = uuid7_time_ms(command_id)
     if id_time_ms is None or id_time_ms > now_ms + rules.future_limit_ms:  # I5
         return Outcome(Status.REJECTED, Reason.IMPLAUSIBLE_ID, command_id, journalled=False)
-    if id_time_ms < rules.window_start_ms(now_ms):  # I4: no rejection, it may have been decided before
+    if id_time_ms < book.window_start_ms(root, now_ms):  # I4: no rejection, it may have been decided before
         return Outcome(Status.UNKNOWN, Reason.COMMAND_TOO_OLD, command_id, journalled=False)
     first = book.decisions[root, command_id]
     if first is not None:  # I3

@@ -42,6 +42,8 @@ def collect_needs(command: Command, root: str, needs: Keys) -> None:
         needs: Grows by the chain's accounts (all levels, H1), the hold, the original and the id's first decision; also
             by the row that the command may open, so that the book keeps it while it is decided but not committed (L9).
     """
+    if isinstance(command, MovePartner):  # it is refused as it is (R3), or seals whatever rows there are (M2)
+        return
     _need_accounts(command.address, command.currency, root, needs)
     if not isinstance(command, ServicesCommand):  # the service's own act on open rows, not on ids (I7)
         needs.decisions[root, command.command_id] = None
@@ -61,7 +63,7 @@ def collect_needs(command: Command, root: str, needs: Keys) -> None:
             needs.refunded[root, command.original_id] = None
         case Transfer():
             _need_accounts(command.to_address, command.currency, root, needs)
-        case MovePartner() | TransferCredit() | TransferCompleted() | TransferReturn():
+        case TransferCredit() | TransferCompleted() | TransferReturn():
             raise AssertionError("admission takes none yet")
         case _ as never:
             assert_never(never)

@@ -83,7 +83,7 @@ def _why_not_completed(
 ) -> Rejection | None:
     original_time_ms = uuid7_time_ms(row.original_id)
     assert original_time_ms is not None  # else the refund was never opened
-    if original_time_ms < book.rules.recall_start_ms(now_ms):  # H3: its `refunded` row is not read, there or not
+    if original_time_ms < book.recall_start_ms(key[0], now_ms):  # H3: its `refunded` row is not read, there or not
         return Rejection(Reason.ORIGINAL_TOO_OLD)
     _refuse_disagreement(book, row, original, key)
     return Rejection(Reason.UNKNOWN_ORIGINAL) if original is None else why_not_given_back(book, row, original, key)

@@ -64,11 +64,12 @@ def refund(book: Book, command: Refund, now_ms: int) -> Outcome:
     original_time_ms = uuid7_time_ms(command.original_id)
     if original_time_ms is None:
         return rejected(command, Reason.UNKNOWN_ORIGINAL)
-    if original_time_ms < book.rules.refund_start_ms(now_ms):  # H3
+    root = root_of(command.address)
+    if original_time_ms < book.refund_start_ms(root, now_ms):  # H3
         return rejected(command, Reason.ORIGINAL_TOO_OLD)
-    if original_time_ms < book.rules.window_start_ms(now_ms):  # H4
+    if original_time_ms < book.window_start_ms(root, now_ms):  # H4
         return _left_open(book, command, named)
-    key = (root_of(command.address), command.original_id)
+    key = (root, command.original_id)
     decision = book.decisions[key]
     if decision is None:
         return rejected(command, Reason.UNKNOWN_ORIGINAL)

@@ -69,6 +69,13 @@ class Refunded:
 
 
 @dataclass(slots=True)
+class MovedId:
+    """The result of a command that another shard decided, within the window, before the root moved here (M6)."""
+
+    result: bytes
+
+
+@dataclass(slots=True)
 class Decision:
     """A journal row as later commands see it: the answer to a duplicate (I3), and a refund's original (H4).
 

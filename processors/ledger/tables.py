@@ -1,7 +1,7 @@
 """The tables that hold a partner's state, each described once.
 
-The book, a lane's statements, the reader of a shard and the simulation's database all go by these descriptions. So will
-whatever hands a partner over to another shard: all that belongs to a root is in ``ROOT_TABLES`` (M6).
+The book, a lane's statements, the reader of a shard and the simulation's database all go by these descriptions. So does
+what hands a partner over to another shard: all that goes along with a root is in ``MOVING_TABLES`` (M6).
 """
 
 from __future__ import annotations
@@ -13,7 +13,16 @@ from operator import attrgetter
 from typing import Any, Generic, NamedTuple, TypeVar, get_type_hints
 
 from processors.ids import root_of
-from processors.ledger.rows import Account, AccountKey, Hold, OpenRefund, Refunded, TransactionKey
+from processors.ledger.rows import (
+    Account,
+    AccountKey,
+    DecisionKey,
+    Hold,
+    MovedId,
+    OpenRefund,
+    Refunded,
+    TransactionKey,
+)
 
 K = TypeVar("K")
 R = TypeVar("R")
@@ -141,3 +150,14 @@ REFUNDED: Table[TransactionKey, Refunded] = Table(
 
 # In the order in which a lane locks and writes them.
 ROOT_TABLES: tuple[AnyTable, ...] = (ACCOUNTS, HOLDS, OPEN_REFUNDS, REFUNDED)
+
+# Read as decisions, and written by a hand-off only.
+MOVED_IDS: Table[DecisionKey, MovedId] = Table(
+    name="moved_id",
+    plural="moved_ids",
+    key={"root": str, "command_id": bytes},
+    row=MovedId,
+    changing=(),
+)
+# In the order in which a hand-off has them.
+MOVING_TABLES: tuple[AnyTable, ...] = (*ROOT_TABLES, MOVED_IDS)

@@ -17,7 +17,8 @@ from typing import Protocol
 from processors.faults import LaneStopped, Misconfigured, StopCode
 from processors.ids import id_text
 from processors.lane.committing import BatchStore, Committer
-from processors.lane.deciding import Decided, Decider
+from processors.lane.decided import Decided
+from processors.lane.deciding import Decider
 from processors.lane.standing import LaneContext
 from processors.lane.times import LaneTimes, by_first_offset, overrides_in
 from processors.ledger.rows import Account
@@ -138,14 +139,21 @@ def replay_lane(
             book_accounts_max=parts.book_accounts_max,
             on_committed=committed,
         )
-        for records in _batches(parts, lane, first, target):
-            while not committer.advance(records, published=(0, 0), check=_nothing):
-                pass  # others come first: those behind a change of the rules
-        while not committer.idle:
-            committer.advance([], published=(0, 0), check=_nothing)
+        for batch in _batches(parts, lane, first, target):
+            _decide_all(committer, batch)
+        _decide_all(committer, [])
         return reached[-1]
     finally:
         store.close()
+
+
+def _decide_all(committer: Committer, records: list[Record]) -> None:
+    """Have all records taken, others before them where they must come first; without any, have all committed."""
+    while records or not committer.idle:
+        taken = committer.advance(records, published=(0, 0), check=_nothing)
+        if records and taken == len(records):
+            return
+        records = records[taken:]
 
 
 def _refuse_missing_keys(gate: Gate, state: LaneState) -> None:

@@ -8,7 +8,7 @@ from processors.faults import StopCode
 from processors.ledger.book import Rows
 from processors.ledger.outcomes import Contra
 from processors.ledger.rows import Decision, SystemKey
-from processors.ledger.tables import AnyTable
+from processors.ledger.tables import MOVED_IDS, AnyTable
 from processors.stores.mysql import Row, Session
 from processors.stores.rows import IngressKey, IngressPosition, JournalRow, OverriddenTime, Progress
 from processors.stores.table_sql import row_of
@@ -27,6 +27,10 @@ def add_rows(
     if table is None:
         for root, id_, result in rows:
             found.decisions[root.decode(), id_] = decision_of(result)
+    elif table is MOVED_IDS:
+        for row in rows:
+            key, moved = row_of(MOVED_IDS, row)
+            found.decisions.setdefault(key, decision_of(moved.result))
     else:
         table.rows_in(found).update(row_of(table, row) for row in rows)
 

@@ -10,9 +10,9 @@ from processors.ledger.book import Keys
 from processors.ledger.commands import CommandType
 from processors.ledger.outcomes import Reason, Status
 from processors.ledger.rows import SystemKey
-from processors.ledger.tables import ROOT_TABLES, AnyTable
+from processors.ledger.tables import MOVED_IDS, ROOT_TABLES, AnyTable
 from processors.routing.buckets import bucket_of
-from processors.stores import table_sql
+from processors.stores import placement_sql, table_sql
 from processors.stores.packing import pack_ingress
 from processors.stores.rows import BatchWrite, IngressKey, IngressPosition, NewJournalRow, Progress
 from processors.stores.rules_rows import insert_rules
@@ -64,6 +64,10 @@ def loads(keys: Keys, keys_max: int) -> list[Load]:
         for chunk in chunks(sorted(table.keys_in(keys)), keys_max)
     ]
     found.extend(Load(table=None, sql=sql) for sql in _select_decisions(keys, keys_max))
+    found.extend(
+        Load(table=MOVED_IDS, sql=table_sql.select(MOVED_IDS, chunk))
+        for chunk in chunks(sorted(keys.moved_ids), keys_max)
+    )
     return found
 
 
@@ -110,6 +114,7 @@ def writes(
         )
         for rows, text in row_chunks(write.journal, _journal_row)
     ]
+    found += placement_sql.writes(write)
     for table, changes in write.changes.rows.items():
         found += table_sql.writes(table, changes, lane, keys_max)
     found += _system_accounts(write, stored_system)

@@ -9,7 +9,7 @@ from typing import TypeVar
 from processors.faults import WAITING_FOR_A_TIME, Fenced, Misconfigured, Retryable, StopCode
 from processors.ledger.book import Keys, Rows
 from processors.ledger.rows import Decision, SystemKey
-from processors.stores import lane_sql
+from processors.stores import lane_sql, placement_sql
 from processors.stores.addresses import MysqlAddress
 from processors.stores.lane_rows import (
     JOURNAL_ROW_COLUMNS,
@@ -26,7 +26,17 @@ from processors.stores.lane_thread import SqlThread, SqlTransaction
 from processors.stores.mysql import LOCK_WAIT_TIMEOUT_S, WAIT_TIMEOUT_S, LockWaitTimeout, Session
 from processors.stores.packing import unpack_ingress
 from processors.stores.partitions import slices
-from processors.stores.rows import BatchWrite, Border, IngressKey, IngressPosition, JournalRow, LaneState, Progress
+from processors.stores.rows import (
+    BatchWrite,
+    Border,
+    IngressKey,
+    IngressPosition,
+    JournalRow,
+    LaneState,
+    ParkedRow,
+    Progress,
+    RowsOf,
+)
 from processors.stores.rules_rows import select_rules
 from processors.stores.sql_text import cut_literal, hex_literal, text_literal
 from processors.stores.table_sql import SqlStatement
@@ -155,6 +165,7 @@ class MysqlLaneStore:
             stop_code=stop_code,
             stop_detail=stop_detail,
             home=bool(home),
+            placements=placement_sql.select_placements(session, lane),
         )
         session.commit()
         return state
@@ -299,6 +310,44 @@ class MysqlLaneStore:
             ingress=unpack_ingress(sources),
             at=LanePoint(next_offset=next_offset, digest=digest, lane_time_ms=lane_time_ms),
         )
+
+    def sums(self, rows: RowsOf) -> dict[SystemKey, int]:
+        """Return what the accounts of a placement key hold, by level and currency, in minor units (M2)."""
+        sql = placement_sql.select_sums(rows)
+        return placement_sql.sums_of(self._ask(lambda session: session.query(sql, "reading a placement key's sums")))
+
+    def parked(self, placement_key: str, *, records_max: int, bytes_max: int) -> list[ParkedRow]:
+        """Return the first records that wait for a placement key, in their order (M5).
+
+        Args:
+            placement_key: The one that they wait for.
+            records_max: How many at most.
+            bytes_max: Of their payloads together; the first record comes whatever it has.
+        """
+        waiting = f"placement_key = {text_literal(placement_key)} AND unparked_offset IS NULL"
+        sizes = (
+            f"SELECT lane_offset, LENGTH(record_value) FROM parked WHERE lane = {self._lane} AND {waiting} "
+            f"ORDER BY lane_offset LIMIT {records_max}"
+        )
+        rows = self._ask(lambda session: session.query(sizes, "reading the sizes of parked records"))
+        last, total = None, 0
+        for offset, size in rows:
+            total += size
+            if last is not None and total > bytes_max:
+                break
+            last = offset
+        return [] if last is None else self._parked(f"{waiting} AND lane_offset <= {last}")
+
+    def parked_again(self, from_offset: int, to_offset: int) -> list[ParkedRow]:
+        """Return what was parked, or unparked, from an offset of the lane on to below another one (L4)."""
+        met = f"(lane_offset >= {from_offset} AND lane_offset < {to_offset})"
+        unparked = f"(unparked_offset >= {from_offset} AND unparked_offset < {to_offset})"
+        return self._parked(f"({met} OR {unparked})")
+
+    def _parked(self, where: str) -> list[ParkedRow]:
+        sql = placement_sql.select_parked(self._lane, where)
+        rows = self._ask(lambda session: session.query(sql, "reading parked records"))
+        return [placement_sql.parked_of(row) for row in rows]
 
     def stop(self, code: StopCode, detail: str) -> None:
         """Store why the lane stopped, if the lane is still ours; its next commit removes the reason.

@@ -6,7 +6,9 @@ import struct
 from collections.abc import Mapping
 
 from processors.stores.rows import IngressKey, IngressPosition
+from processors.wire.records import Headers
 
+_SIZES = struct.Struct(">HI")  # of a header's name and value
 _POSITION = struct.Struct(">IIqi")  # ingress epoch, ingress partition, offset, leader epoch
 
 
@@ -28,3 +30,23 @@ def unpack_ingress(packed: bytes) -> dict[IngressKey, IngressPosition]:
         (epoch, partition): IngressPosition(offset=offset, leader_epoch=leader_epoch)
         for epoch, partition, offset, leader_epoch in _POSITION.iter_unpack(packed)
     }
+
+
+def pack_headers(headers: Headers) -> bytes:
+    """Return a record's headers as bytes.
+
+    >>> unpack_headers(pack_headers([("signature", b"k1 00")]))
+    [('signature', b'k1 00')]
+    """
+    return b"".join(_SIZES.pack(len(name.encode()), len(value)) + name.encode() + value for name, value in headers)
+
+
+def unpack_headers(packed: bytes) -> Headers:
+    """Return what ``pack_headers`` packed."""
+    headers, at = [], 0
+    while at < len(packed):
+        name, value = _SIZES.unpack_from(packed, at)
+        at += _SIZES.size
+        headers.append((packed[at : at + name].decode(), packed[at + name : at + name + value]))
+        at += name + value
+    return headers

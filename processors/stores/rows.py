@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from processors.faults import StopCode
 from processors.ledger.book import Changes
 from processors.ledger.rows import SystemKey
 from processors.ledger.rules import Rules
+from processors.ledger.tables import AnyTable, RowChange
+from processors.routing.buckets import bucket_named, bucket_of
 from processors.wire.positions import LanePoint
+from processors.wire.records import Record
 
 IngressKey = tuple[int, int]  # ingress epoch, ingress partition
 
@@ -60,14 +65,105 @@ class OverriddenTime:
     time_ms: int
 
 
+class PlacementState(StrEnum):
+    """Where a placement key is, as far as one lane knows (docs/design.md, A move, on paper)."""
+
+    AWAY = "AWAY"  # elsewhere; no row of it is here
+    ARRIVING = "ARRIVING"  # parts of a hand-off have come, and not all
+    OWNED = "OWNED"  # its commands are decided here
+    SEALED = "SEALED"  # it went away: its rows are frozen, and are the hand-off
+    LEFT = "LEFT"  # the target has it: its frozen rows are deleted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacementRow:
+    """A placement key in a lane. A key without a row is at generation 0, which the home shard owns.
+
+    Attributes:
+        placement_key: A root that was placed by hand, or a bucket's key.
+        generation: The one that is owned here or arrives; else the last one that is known to be elsewhere.
+        state: Where the key is.
+        other_shard: Where it went, or comes from.
+        since_offset: Lane offset of the record that brought the key into this state; of a seal its source position.
+        since_time_ms: Lane time there, ms since the epoch.
+        version_us: Of the seal's journal row (A2).
+        parts: How many parts of the hand-off have come.
+        rest: Of the last part, a row of which the end is still to come.
+        digest: 32 bytes, chained over the rows that have come (M4).
+        parked: How many records wait.
+        ids_since_ms: Since which id time all ids of the key are known here (M6).
+        refunds_since_ms: The same of what was given back.
+        sealed_ids_since_ms: Since when the hand-off of a seal has all ids: what has left the window stays behind.
+        sealed_refunds_since_ms: The same of what was given back.
+    """
+
+    placement_key: str
+    generation: int
+    state: PlacementState
+    other_shard: str = ""
+    since_offset: int = 0
+    since_time_ms: int = 0
+    version_us: int = 0
+    parts: int = 0
+    rest: bytes = b""
+    digest: bytes = bytes(32)
+    parked: int = 0
+    ids_since_ms: int = 0
+    refunds_since_ms: int = 0
+    sealed_ids_since_ms: int = 0
+    sealed_refunds_since_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParkedRow:
+    """A record that came before its placement key did (M1).
+
+    ``unparked`` is offset and index of its answer: that of the record with which it was decided (M5); the record's own
+    where it was refused at once, since its generation can never be here; None while it waits.
+    """
+
+    placement_key: str
+    record: Record
+    is_move_out: bool
+    unparked: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowsOf:
+    """All rows that move with a placement key: of one root, or of a bucket's roots but for some (M6).
+
+    ``root`` is None for a bucket, whose roots that have a placement key of their own are in ``but_roots``.
+    """
+
+    bucket: int
+    root: str | None
+    but_roots: frozenset[str] = frozenset()
+
+    def has(self, root: str, bucket: int) -> bool:
+        """Say whether a root, which lies in a bucket, is meant."""
+        return root == self.root if self.root is not None else bucket == self.bucket and root not in self.but_roots
+
+
+def rows_of(placement_key: str, placements: Iterable[str]) -> RowsOf:
+    """Return which rows move with a placement key in a lane that has some placement keys.
+
+    Source: rules M6, M7: a bucket's are those of the roots that have no placement key of their own here.
+    """
+    number = bucket_named(placement_key)
+    if number is None:
+        return RowsOf(bucket=bucket_of(placement_key), root=placement_key)
+    own = frozenset(key for key in placements if bucket_named(key) is None and bucket_of(key) == number)
+    return RowsOf(bucket=number, root=None, but_roots=own)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaneState:
     """All that a new owner of a lane must know before its first record.
 
+    ``home`` says whether the shard owns generation 0 of every placement key; ``placements`` are by placement key.
     ``rules`` are those in force. ``rules_since`` has every version by the lane offset from which it was in force, for
     answering again. ``lane_times`` are by the first offset of each stretch. ``waiting_at`` is the offset of the last
-    record that stopped the lane because its time was not known; None where no record did. ``home`` says whether the
-    shard owns generation 0 of every placement key (R2).
+    record that stopped the lane because its time was not known; None where no record did.
     """
 
     progress: Progress
@@ -80,6 +176,7 @@ class LaneState:
     stop_code: StopCode | None
     stop_detail: str
     home: bool
+    placements: dict[str, PlacementRow] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -148,3 +245,8 @@ class BatchWrite:
     ingress: dict[IngressKey, IngressPosition] = field(default_factory=dict)  # all of the lane's, for batch_digest
     rules: dict[int, Rules] = field(default_factory=dict)  # by the lane offset from which they are in force
     lane_times: dict[int, OverriddenTime] = field(default_factory=dict)  # by the first offset of each stretch
+    placements: list[PlacementRow] = field(default_factory=list)  # as they are to be stored
+    parked: list[ParkedRow] = field(default_factory=list)
+    unparked: dict[int, tuple[int, int]] = field(default_factory=dict)  # parked offset: offset, index of its answer
+    cleared: RowsOf | None = None  # whose rows are deleted, before any others are inserted (M7)
+    arrived: dict[AnyTable, list[RowChange]] = field(default_factory=dict)  # rows that a hand-off brings

@@ -26,11 +26,11 @@ _Convert = Callable[[Any], Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SqlStatement:
-    """A statement that writes, and how many rows it must insert, match or delete (L8)."""
+    """A statement that writes, and how many rows it must insert, match or delete (L8); None: however many there are."""
 
     what: str
     sql: str
-    rows: int
+    rows: int | None = None
 
 
 def columns_of(table: AnyTable) -> str:
@@ -63,13 +63,14 @@ def writes(table: AnyTable, changes: Iterable[RowChange], lane: int, keys_max: i
         keys_max: Rows of a statement that finds rows by key (L8).
     """
     changes = sorted(changes, key=lambda change: change.key)
-    yield from _inserts(table, [each for each in changes if each.before is None], lane)
+    yield from inserts(table, [each for each in changes if each.before is None], lane)
     stored = [each for each in changes if each.before is not None]
     yield from _updates(table, [each for each in stored if each.row is not None], keys_max)
     yield from _deletes(table, [each for each in stored if each.row is None], keys_max)
 
 
-def _inserts(table: AnyTable, new: list[RowChange], lane: int) -> Iterator[SqlStatement]:
+def inserts(table: AnyTable, new: list[RowChange], lane: int) -> Iterator[SqlStatement]:
+    """Yield the statements that insert rows of which none is stored."""
     form = _form(table, tuple(table.columns))
     lane_text = f",{lane}" if table.has_lane else ""
 

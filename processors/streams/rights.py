@@ -110,7 +110,7 @@ def rights(shards: Sequence[str]) -> dict[str, list[Right]]:
         named |= {
             f"shard-{shard}": [
                 *_reads(topic, DIRECTORY_TOPIC),
-                *_writes(RESULTS_TOPIC, DEAD_LETTERS_TOPIC, COMMANDS_TOPIC),
+                *_writes(RESULTS_TOPIC, DEAD_LETTERS_TOPIC, COMMANDS_TOPIC, *topics),
                 _group(f"balance-shard-{shard}"),
                 _without_group(READER_GROUP),
                 Right(kind=TRANSACTIONAL_ID, name=f"{shard}.*", operations=(WRITE,)),

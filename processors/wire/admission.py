@@ -12,8 +12,6 @@ from processors.ledger.commands import (
     STRAIGHT,
     Command,
     Control,
-    HandOff,
-    Installed,
     MovePartner,
     TransferCompleted,
     TransferCredit,
@@ -21,7 +19,7 @@ from processors.ledger.commands import (
 )
 from processors.ledger.rules import Rules
 from processors.ledger.trust import read_keys, write_keys
-from processors.routing.buckets import bucket_of
+from processors.routing.buckets import bucket_named, bucket_of
 from processors.wire.causes import Cause, bounded
 from processors.wire.commands import BODY_HASH_BYTES, NO_REGISTRY, ConfluentIds, body_hash, decode_command
 from processors.wire.records import Record
@@ -30,7 +28,8 @@ from processors.wire.signature import SIGNATURE_HEADER, KeyRing, key_id_of, veri
 
 _NO_HASH = bytes(BODY_HASH_BYTES)
 # Known to the wire and not decided yet: no lane takes them.
-NOT_DECIDED = {MovePartner, HandOff, Installed, TransferCredit, TransferCompleted, TransferReturn}
+NOT_DECIDED = {TransferCredit, TransferCompleted, TransferReturn}
+MOVES_SINCE = 3  # the release of the rules since which placement keys move
 _ROOTS_MAX = 65_536  # whose keys are remembered; what is no root raises, and is not
 
 
@@ -96,15 +95,30 @@ def admit(record: Record, rules: Rules, gate: Gate) -> Admission:
     try:
         route = _route_of(record)
         command = _command_of(record, route, rules, gate)
-        if type(command) in SIGNED:
+        if type(command) in SIGNED and not _is_move_out(route):
             _refuse_unsigned(record, rules, gate.keyring)
         if isinstance(command, Control):
             _refuse_key(record.key)
             return Admission(record, None, "", command, _NO_HASH, None)
-        root = _root_of(record.key, gate.lane, gate.lanes)
+        root = _root_of(record.key, gate.lane, gate.lanes, may_be_bucket=type(command) is MovePartner)
+        if isinstance(command, MovePartner):
+            _refuse_other_key(command, root)
         return Admission(record, route, root, command, body_hash(command), None)
     except Undecodable as fault:
         return Admission(record, route, "", None, _NO_HASH, Refusal(Cause(fault.cause), bounded(fault.detail)))
+
+
+def _is_move_out(route: Route | None) -> bool:
+    """Say whether a record is a marker that the router found good (R3).
+
+    Whose signature it has is the router's to judge, once: the partner's next records go to the target already.
+    """
+    return route is not None and route.kind is RouteKind.MOVE_OUT
+
+
+def _is_known(route: Route, rules: Rules) -> bool:
+    """Say whether rules know what the router did with a record: earlier releases knew no markers (I6)."""
+    return route.kind is RouteKind.COMMAND or (route.kind is not RouteKind.STUB and rules.release >= MOVES_SINCE)
 
 
 def _route_of(record: Record) -> Route | None:
@@ -119,7 +133,7 @@ def _route_of(record: Record) -> Route | None:
 def _command_of(record: Record, route: Route | None, rules: Rules, gate: Gate) -> Command | Control:
     """Decode the payload, and hold what it is against the way it came (W1)."""
     payload = record.value
-    if route is not None and route.kind is not RouteKind.COMMAND:
+    if route is not None and not _is_known(route, rules):
         raise _no_command(route, payload or b"")
     command = decode_command(payload or b"", gate.confluent, registry_ids=rules.registry_ids, release=rules.release)
     if type(command) in NOT_DECIDED:
@@ -130,7 +144,9 @@ def _command_of(record: Record, route: Route | None, rules: Rules, gate: Gate) -
         return command
     if route is None:
         raise Undecodable(Cause.MISSING_ROUTE, f"{type(command).__name__} comes through the router only")
-    if route.generation != 0:  # M1: this release moves nothing
+    if isinstance(command, MovePartner) is (route.kind is RouteKind.COMMAND):  # R3: what the router did not judge
+        raise Undecodable(Cause.UNEXPECTED_ROUTE, f"{type(command).__name__} came as {route.kind.name}")
+    if route.generation != 0 and rules.release < MOVES_SINCE:  # M1: earlier releases moved nothing
         # What a dead letter says is part of its bytes, which no later release may give otherwise (I6).
         raise Undecodable(Cause.UNEXPECTED_GENERATION, f"generation {route.generation} of unit {route.placement_key}")
     return command
@@ -168,14 +184,19 @@ def _refuse_key(key: bytes | None) -> None:
         raise Undecodable(Cause.BAD_KEY, "a control record has no key")
 
 
+def _refuse_other_key(command: MovePartner, key: str) -> None:
+    if command.placement_key != key:
+        raise Undecodable(Cause.BAD_KEY, f"{key} is the key of a marker of {bounded(command.placement_key)}")
+
+
 @lru_cache(maxsize=_ROOTS_MAX)
-def _root_of(key: bytes | None, lane: int, lanes: int) -> str:
-    """Return the key as a root of this lane (W3)."""
+def _root_of(key: bytes | None, lane: int, lanes: int, *, may_be_bucket: bool = False) -> str:
+    """Return the key as a root of this lane, or as a bucket of it where it may be one (W3)."""
     try:
         root = (key or b"").decode("ascii")
     except UnicodeDecodeError:
         root = ""
-    if not is_root(root):
+    if not is_root(root) and not (may_be_bucket and bucket_named(root) is not None):
         raise Undecodable(Cause.BAD_KEY, f"{(key or b'')[:64]!r} is no root")
     if bucket_of(root) & (lanes - 1) != lane:
         raise Undecodable(Cause.WRONG_PARTITION, f"{root} belongs to lane {bucket_of(root) & (lanes - 1)}, not {lane}")

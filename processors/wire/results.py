@@ -13,6 +13,7 @@ from processors.ledger.commands import (
     Command,
     CommandType,
     Control,
+    MovePartner,
     Tick,
     Transfer,
 )
@@ -56,7 +57,7 @@ TYPE_HEADER = "type"
 STATUS_HEADER = "status"
 ROOT_HEADER = "root"
 _HEADERS_MAX = 65_536  # of the partners of the recent batches; 500 bytes each
-_WITH_EXTRAS = {CaptureHold, Transfer, Adjust}
+_WITH_EXTRAS = {CaptureHold, Transfer, Adjust, MovePartner}
 _STRAIGHT = ("", 0, -1, -1), (-1, -1)  # the source of a record that did not come through the router
 
 
@@ -106,7 +107,7 @@ def encode_result(
         outcome.journalled,
         outcome.postings,
         (outcome.levels, outcome.related_id, outcome.remaining_minor, outcome.expires_at_ms),
-        _extras(command, outcome, rules.result_version),
+        _extras(command, outcome, rules.result_version, admission.record),
         *_source(admission.route),
     )
 
@@ -186,7 +187,7 @@ def encode_control(
     return write_result(result, rules.result_version)
 
 
-def _extras(command: Command, outcome: Outcome, version: int) -> bytes:
+def _extras(command: Command, outcome: Outcome, version: int, record: Record) -> bytes:
     """Encode what only some types have; the result is all that consumers and the archive ever see of a command (A1)."""
     metadata = getattr(command, "metadata", None)
     if not metadata and outcome.policy is None and outcome.refused_by is None and type(command) not in _WITH_EXTRAS:
@@ -199,6 +200,7 @@ def _extras(command: Command, outcome: Outcome, version: int) -> bytes:
         direction=command.direction if isinstance(command, Adjust) else None,
         explanation=command.explanation if isinstance(command, Adjust) else "",
         metadata=(canonical_metadata(metadata) or b"") if metadata else b"",  # L14
+        control=record.value or b"" if isinstance(command, MovePartner) else b"",
         refused_by=outcome.refused_by,
         version=version,
     )

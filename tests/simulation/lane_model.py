@@ -10,7 +10,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from processors.faults import LaneStopped
-from processors.lane.deciding import Decider, UndecidedError, needs_of
+from processors.lane.decided import UndecidedError
+from processors.lane.deciding import Decider, needs_of
 from processors.lane.standing import LaneContext
 from processors.lane.times import LaneTimes, TimeOverride, heard, may_be_heard
 from processors.ledger.rules import RULES_RELEASE, Rules

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 from processors.faults import LaneStopped, StopCode, UnknownOutcome
 from processors.ids import SLICE_MS
-from processors.lane.deciding import Decided, Decider, _Gathered
+from processors.lane.decided import Decided, Gathered
+from processors.lane.deciding import Decider
 from processors.lane.gate import LaneGate
 from processors.lane.lane import Lane, LaneParts
 from processors.lane.publishing import Publisher
@@ -55,7 +56,7 @@ class StoreWithoutFence(FakeLaneStore):
 class DeciderAcrossGaps(Decider):
     """L2: takes any record for the next."""
 
-    def _one(self, admission: Admission, batch: _Gathered) -> None:
+    def _one(self, admission: Admission, batch: Gathered) -> None:
         self.standing.next_offset = admission.record.offset
         super()._one(admission, batch)
 
@@ -236,9 +237,9 @@ class StoreWithoutSources(FakeLaneStore):
 class DeciderWithTracesOfRefusals(Decider):
     """L11: a refusal leaves something in the book."""
 
-    def _command(self, admission: Admission, command: Command, batch: _Gathered) -> None:
+    def _command(self, admission: Admission, command: Command, batch: Gathered, place: tuple[int, int]) -> None:
         rows = len(batch.journal)
-        super()._command(admission, command, batch)
+        super()._command(admission, command, batch, place)
         refused = len(batch.journal) > rows and batch.journal[-1].status == Status.REJECTED
         account = self.book.accounts.get((command.address, command.currency))
         if refused and account is not None:
@@ -269,7 +270,7 @@ class DeciderWhoseDigestShowsCuts(Decider):
 class DeciderByItsOwnClock(Decider):
     """I2: now is when the worker looks."""
 
-    def _one(self, admission: Admission, batch: _Gathered) -> None:
+    def _one(self, admission: Admission, batch: Gathered) -> None:
         record = replace(admission.record, timestamp_ms=self.lane_times.looked_ms)
         super()._one(replace(admission, record=record), batch)
 
@@ -277,7 +278,7 @@ class DeciderByItsOwnClock(Decider):
 class DeciderOfEachRecordsTime(Decider):
     """I2: lane time goes back with the broker's clock."""
 
-    def _one(self, admission: Admission, batch: _Gathered) -> None:
+    def _one(self, admission: Admission, batch: Gathered) -> None:
         self.standing.lane_time_ms = 0
         super()._one(admission, batch)
 
@@ -285,7 +286,7 @@ class DeciderOfEachRecordsTime(Decider):
 class DeciderThatTrustsBrokersClocks(Decider):
     """I2: decides a record of a later time than it is."""
 
-    def _one(self, admission: Admission, batch: _Gathered) -> None:
+    def _one(self, admission: Admission, batch: Gathered) -> None:
         self.lane_times.looked_ms = 1 << 62
         super()._one(admission, batch)
 

@@ -33,6 +33,7 @@ from tests.simulation.fakes.crash_points import NoCrashes
 from tests.simulation.fakes.database import Database
 from tests.simulation.fakes.lane_store import FakeLaneStore
 from tests.simulation.fakes.producers import FakeProducer, FakePublisher, Membership
+from tests.simulation.fakes.sealed_rows import fake_courier
 from tests.simulation.workload import KEYRING
 
 TOPIC = "balance.shard.s1"
@@ -72,6 +73,7 @@ class Worker:
             make_sender=lambda: FakeProducer(broker, crash_points),
             clock_ms=clock.read,
             book_accounts_max=10,
+            courier=fake_courier("s1", database, 0, broker, crash_points),
             observe_published=lambda _records, _stamped_ms: None,
         )
         self.lane = Lane(self.parts)

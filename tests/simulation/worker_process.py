@@ -24,6 +24,7 @@ from processors.wire.records import Record
 from tests.simulation.deployment import admit_of
 from tests.simulation.fakes.lane_store import FakeLaneStore
 from tests.simulation.fakes.producers import Membership
+from tests.simulation.fakes.sealed_rows import fake_courier
 
 if TYPE_CHECKING:
     from tests.simulation.environment import Environment
@@ -150,6 +151,7 @@ class WorkerProcess(Process):
             make_sender=lambda: components.producer(environment.broker, self),
             clock_ms=self.read_clock,
             book_accounts_max=environment.options.book_accounts_max,
+            courier=fake_courier("s1", environment.database, lane, environment.broker, self),
             ahead_from=AHEAD_FROM,
             observe_published=lambda _records, _stamped_ms: None,
             admit=admit_of(self.release, components.admit),

@@ -72,6 +72,7 @@ def start() -> Iterator[Start]:
             store=store,
             clock_ms=lambda: 0,
             log=SimpleNamespace(topic_id=lambda: bytes(16)),
+            courier=SimpleNamespace(close=lambda: None),
         )
         runner = LaneRunner(
             "s1",

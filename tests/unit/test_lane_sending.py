@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
 
 from processors.faults import Unavailable
+from processors.lane.decided import HandedOver
 from processors.lane.publishing import Committed, PublishStage
 from processors.lane.sending import LaneSender
+from processors.stores.rows import PlacementRow, PlacementState
 from processors.wire.positions import GroupPosition, LanePoint
 from processors.wire.records import OutRecord
 
@@ -58,12 +61,45 @@ class Wire:
         self.seen.append("closed")
 
 
+class TwoPackages:
+    """A courier that carries everything in two records, one after the other."""
+
+    def records(self, handed_over: HandedOver) -> Iterator[list[OutRecord]]:
+        yield from ([record(f"{handed_over.placement_key} {number}")] for number in (1, 2))
+
+    def close(self) -> None:
+        pass
+
+
 def committed(offset: int, *sends: str) -> Committed:
     return Committed([record(f"result-{offset}")], position(offset), sends=[record(name) for name in sends])
 
 
 def stage_of(wire: Wire) -> PublishStage:
-    return PublishStage(wire, LaneSender(wire.make_sender), position(0), lambda _records, _stamped_ms: None)
+    return PublishStage(
+        wire, LaneSender(wire.make_sender), position(0), lambda _records, _stamped_ms: None, TwoPackages()
+    )
+
+
+@pytest.mark.rule("P3")
+def test_a_seal_is_handed_over_after_all_results_before_it_and_published_alone() -> None:
+    wire = Wire()
+    stage = stage_of(wire)
+    sealed = PlacementRow(placement_key="acme", generation=1, state=PlacementState.SEALED)
+    stage.offer(committed(5))
+    stage.offer(Committed([record("seal")], position(6), handed_over=[sealed]))
+    stage.offer(committed(7))
+
+    while stage.step():
+        pass
+
+    assert wire.seen == [
+        "published result-5 to 5",
+        "acknowledged acme 1",
+        "acknowledged acme 2",
+        "published seal to 6",
+        "published result-7 to 7",
+    ]
 
 
 def test_what_is_sent_is_acknowledged_before_its_causes_are_published_and_in_their_order() -> None:
@@ -95,7 +131,7 @@ def test_nothing_is_published_where_something_is_not_acknowledged() -> None:
 def test_a_lane_that_sends_nothing_makes_no_producer() -> None:
     wire = Wire()
     sender = LaneSender(wire.make_sender)
-    stage = PublishStage(wire, sender, position(0), lambda _records, _stamped_ms: None)
+    stage = PublishStage(wire, sender, position(0), lambda _records, _stamped_ms: None, TwoPackages())
     stage.offer(committed(5))
     stage.step()
     assert wire.made == 0

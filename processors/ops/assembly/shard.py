@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 
+from processors.faults import Misconfigured
+from processors.lane.handing_over import LaneCourier
 from processors.lane.lane import LaneParts
 from processors.lane.log import TopicLaneLog
 from processors.lane.metrics import publications
 from processors.lane.runner import LaneLimits
 from processors.lane.sending import SEND_DEADLINE_S
 from processors.ops import addresses, assembly
+from processors.routing.buckets import partition_of
 from processors.settings import Settings
+from processors.stores.frozen_rows import FrozenRows
+from processors.streams.connection import KafkaAddress
 from processors.streams.consumer import AssignmentEvents, GroupOptions, RecordConsumer
+from processors.streams.directory import read_directory
 from processors.streams.producer import IdempotentProducer
 from processors.streams.publisher import TransactionalPublisher
 from processors.streams.topics import DEAD_LETTERS_TOPIC, LOOK_DEADLINE_S, RESULTS_TOPIC, shard_topic
@@ -36,6 +43,7 @@ def run(
     """
     settings = assembly.checked_shard(assembly.counted(settings), shard)
     address, topic = addresses.kafka_address(settings), shard_topic(shard)
+    whole_topic = address.topic_prefix + topic
     topics, watch = assembly.check_topics(settings, topic, RESULTS_TOPIC, DEAD_LETTERS_TOPIC, process="shard")
     assembly.gate(settings, shard, 0)  # a keys file that cannot be read is said at the start
     config = _shard_config(settings, shard, topics.topic_id(topic))
@@ -46,12 +54,11 @@ def run(
             make_gate=lambda: assembly.gate(settings, shard, lane),
             store=assembly.lane_store(settings, shard, lane),
             log=TopicLaneLog(address, consumer, shard=shard, lane=lane),
-            make_publisher=lambda: publisher(
-                address, f"{shard}.{lane}", address.topic_prefix + topic, consumer.group_metadata
-            ),
+            make_publisher=lambda: publisher(address, f"{shard}.{lane}", whole_topic, consumer.group_metadata),
             make_sender=lambda: IdempotentProducer(address, linger_ms=0, room_deadline_s=SEND_DEADLINE_S),
             clock_ms=assembly.clock_ms,
             book_accounts_max=settings.worker.book_accounts_max,
+            courier=_courier(settings, shard, lane),
             observe_published=publications(shard, lane, assembly.clock_ms),
         )
 
@@ -59,7 +66,7 @@ def run(
         config, make_parts, lambda: topics.topic_id(topic, deadline_s=LOOK_DEADLINE_S), watch.look_if_due
     )
     events = AssignmentEvents(assigned=worker.assigned, revoked=worker.revoked, started=worker.started)
-    consumer = RecordConsumer(address, address.topic_prefix + topic, _group(settings, shard), events)
+    consumer = RecordConsumer(address, whole_topic, _group(settings, shard), events)
     try:
         return worker.run(consumer, stopping)
     finally:
@@ -72,6 +79,23 @@ def _group(settings: Settings, shard: str) -> GroupOptions:
         instance=f"{settings.instance}-{shard}",
         session_timeout_ms=settings.worker.session_timeout_ms,
     )
+
+
+def _courier(settings: Settings, shard: str, lane: int) -> LaneCourier:
+    address = addresses.kafka_address(settings)
+    return LaneCourier(
+        shard,
+        FrozenRows(addresses.mysql_address(settings, shard), lane),
+        partial(_lane_of, address),
+    )
+
+
+def _lane_of(address: KafkaAddress, shard: str, placement_key: str) -> tuple[str, int]:
+    """Return the topic of a shard, which may have been added since this process began, and a placement key's lane."""
+    lanes = read_directory(address).partitions.get(shard_topic(shard))
+    if lanes is None:
+        raise Misconfigured(f"the directory has no shard {shard}, to which {placement_key} moves")
+    return address.topic_prefix + shard_topic(shard), partition_of(placement_key, lanes)
 
 
 def _shard_config(settings: Settings, shard: str, topic_id: bytes) -> ShardConfig:

@@ -6,7 +6,8 @@ from copy import copy
 
 from processors.faults import WAITING_FOR_A_TIME, Fenced, LaneStopped, Retryable, StopCode, Unavailable, UnknownOutcome
 from processors.ledger.book import Changes, Keys, Rows
-from processors.stores.rows import BatchWrite, Border, JournalRow, LaneState, Progress
+from processors.ledger.rows import SystemKey
+from processors.stores.rows import BatchWrite, Border, JournalRow, LaneState, ParkedRow, Progress, RowsOf
 from processors.wire.results import decision_of
 from tests.simulation.fakes.crash_points import CrashPoints
 from tests.simulation.fakes.database import Database, Session
@@ -75,6 +76,7 @@ class FakeLaneStore:
             waiting_at=tables.waiting.get(lane),
             stop_code=code,
             stop_detail=detail,
+            placements={key: row for (of_lane, key), row in tables.placements.items() if of_lane == lane},
             home=self.database.home,
         )
 
@@ -175,6 +177,28 @@ class FakeLaneStore:
         known = [offset for lane, offset in borders if lane == self.lane and offset <= at_most]
         return borders[self.lane, max(known)] if known else None
 
+    def sums(self, rows: RowsOf) -> dict[SystemKey, int]:
+        self._ask("store.sums")
+        return self.database.tables.sums(rows)
+
+    def parked(self, placement_key: str, *, records_max: int, bytes_max: int) -> list[ParkedRow]:
+        self._ask("store.parked")
+        rows = self.database.tables.parked_of(self.lane)
+        waiting = [row for row in rows if row.placement_key == placement_key and row.unparked is None]
+        found: list[ParkedRow] = []
+        for row in waiting[:records_max]:
+            bytes_max -= len(row.record.value or b"")
+            if found and bytes_max < 0:
+                break
+            found.append(row)
+        return found
+
+    def parked_again(self, from_offset: int, to_offset: int) -> list[ParkedRow]:
+        self._ask("store.parked_again")
+        within = range(from_offset, to_offset)
+        rows = self.database.tables.parked_of(self.lane)
+        return [row for row in rows if row.record.offset in within or (row.unparked and row.unparked[0] in within)]
+
     def stop(self, code: StopCode, detail: str) -> None:
         self.crash_points.point("store.stop")
         database, lane = self.database, self.lane
@@ -237,4 +261,9 @@ def copy_write(write: BatchWrite) -> BatchWrite:
         ingress=dict(write.ingress),
         rules=dict(write.rules),
         lane_times=dict(write.lane_times),
+        placements=list(write.placements),
+        parked=list(write.parked),
+        unparked=dict(write.unparked),
+        cleared=write.cleared,
+        arrived=dict(write.arrived),
     )

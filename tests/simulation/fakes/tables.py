@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import copy
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from processors.faults import LaneStopped, StopCode
 from processors.ids import slice_of, uuid7_time_ms
+from processors.ledger.addresses import level_of
 from processors.ledger.book import Keys, Rows
-from processors.ledger.rows import Account, AccountKey, Decision, Hold, OpenRefund, Refunded, SystemKey, TransactionKey
+from processors.ledger.outcomes import Contra
+from processors.ledger.rows import (
+    Account,
+    AccountKey,
+    Decision,
+    DecisionKey,
+    Hold,
+    MovedId,
+    OpenRefund,
+    Refunded,
+    SystemKey,
+    TransactionKey,
+)
 from processors.ledger.rules import Rules
-from processors.ledger.tables import HOLDS, ROOT_TABLES, AnyTable, RowChange
+from processors.ledger.tables import ACCOUNTS, HOLDS, MOVED_IDS, MOVING_TABLES, ROOT_TABLES, AnyTable, RowChange
+from processors.routing.buckets import bucket_of
 from processors.stores.rows import (
     BatchWrite,
     Border,
@@ -21,8 +35,13 @@ from processors.stores.rows import (
     JournalRow,
     NewJournalRow,
     OverriddenTime,
+    ParkedRow,
+    PlacementRow,
     Progress,
+    RowsOf,
+    rows_of,
 )
+from processors.wire.packed_rows import pack_row
 from tests.simulation.fakes.widths import too_wide
 
 RowKey = tuple[int, int, int]  # lane, offset, index
@@ -38,6 +57,9 @@ class Tables:
     hold_lanes: dict[TransactionKey, int] = field(default_factory=dict)
     open_refunds: dict[TransactionKey, OpenRefund] = field(default_factory=dict)
     refunded: dict[TransactionKey, Refunded] = field(default_factory=dict)
+    moved_ids: dict[DecisionKey, MovedId] = field(default_factory=dict)
+    placements: dict[tuple[int, str], PlacementRow] = field(default_factory=dict)  # lane, placement key
+    parked: dict[tuple[int, int], ParkedRow] = field(default_factory=dict)  # lane, offset
     system: dict[tuple[int, SystemKey], int] = field(default_factory=dict)
     journal: dict[int, dict[RowKey, JournalRow]] = field(default_factory=dict)  # by slice; a slice must be there (A7)
     by_command: dict[CommandKey, JournalRow] = field(default_factory=dict)
@@ -69,7 +91,42 @@ class Tables:
             found = None if time_ms is None else self.by_command.get((command_id, root, slice_of(time_ms)))
             if found is not None:
                 rows.decisions[root, command_id] = decision_of(found.result)
+        for key in keys.moved_ids:
+            if key in self.moved_ids:
+                rows.decisions.setdefault(key, decision_of(self.moved_ids[key].result))
         return rows
+
+    def sums(self, rows: RowsOf) -> dict[SystemKey, int]:
+        """Return what the accounts of a placement key hold, by level and currency."""
+        sums: dict[SystemKey, int] = {}
+        for (address, currency), account in self.accounts.items():
+            if is_of(ACCOUNTS, (address, currency), rows):
+                key = (level_of(address), Contra.MOVED, currency)
+                sums[key] = sums.get(key, 0) + account.balance
+        return dict(sorted(sums.items()))
+
+    def parked_of(self, lane: int) -> list[ParkedRow]:
+        """Return a lane's parked records, in order."""
+        return [row for key, row in sorted(self.parked.items(), key=lambda each: each[0]) if key[0] == lane]
+
+    def frozen(self, lane: int, sealed: PlacementRow) -> list[bytes]:
+        """Return the rows that move with a sealed placement key, packed, in an order that is the same each time."""
+        rows = rows_of(sealed.placement_key, [key for of_lane, key in self.placements if of_lane == lane])
+        packed = []
+        for table in MOVING_TABLES:
+            if table is MOVED_IDS:
+                packed += [pack_row(MOVED_IDS, *each) for each in self._decided_here(lane, rows, sealed)]
+            stored = sorted(table.rows_in(self).items())
+            packed += [pack_row(table, key, row) for key, row in stored if is_of(table, key, rows)]
+        return packed
+
+    def _decided_here(self, lane: int, rows: RowsOf, sealed: PlacementRow) -> Iterator[tuple[DecisionKey, MovedId]]:
+        for number in sorted(self.journal):
+            for key, row in sorted(self.journal[number].items()):
+                time_ms = uuid7_time_ms(row.command_id)
+                is_meant = row.root != "" and rows.has(row.root, bucket_of(row.root))
+                if key[0] == lane and is_meant and time_ms is not None and time_ms >= sealed.sealed_ids_since_ms:
+                    yield (row.root, row.command_id), MovedId(row.result)
 
     def rows_of(self, lane: int, from_offset: int, to_offset: int) -> list[JournalRow]:
         found = [
@@ -106,6 +163,7 @@ class Tables:
         lane = write.progress.lane
         for row in write.journal:
             self._insert_journal(row)
+        self._write_moves(lane, write)
         for table, changes in write.changes.rows.items():
             for change in changes:
                 self._store(table, change)
@@ -128,6 +186,26 @@ class Tables:
         else:
             rows[key] = replace(stored, **{name: getattr(row, name) for name in table.changing})
 
+    def _write_moves(self, lane: int, write: BatchWrite) -> None:
+        for placement in write.placements:
+            self.placements[lane, placement.placement_key] = placement
+        for table in MOVING_TABLES if write.cleared is not None else ():
+            rows = table.rows_in(self)
+            for key in [key for key in rows if write.cleared is not None and is_of(table, key, write.cleared)]:
+                del rows[key]
+        for table, changes in write.arrived.items():
+            for change in changes:
+                if table is MOVED_IDS:
+                    self.moved_ids.setdefault(change.key, change.row)
+                    continue
+                self._store(table, change)
+                if table is HOLDS:
+                    self.hold_lanes[change.key] = lane
+        for row in write.parked:
+            _insert(self.parked, (lane, row.record.offset), row)
+        for offset, place in write.unparked.items():
+            self.parked[lane, offset] = replace(self.parked[lane, offset], unparked=place)
+
     def _write_lane(self, lane: int, write: BatchWrite) -> None:
         progress = write.progress
         self.ingress[lane] = dict(write.ingress)
@@ -148,6 +226,12 @@ class Tables:
         _fit("journal", new)
         _insert(self.by_command, (row.command_id, row.root, row.slice), row)
         _insert(self.journal[row.slice], (row.lane, row.lane_offset, row.lane_index), row)
+
+
+def is_of(table: AnyTable, key: Any, rows: RowsOf) -> bool:
+    """Say whether a row moves with a placement key."""
+    root = table.root_of(key)
+    return rows.has(root, bucket_of(root))
 
 
 def _expect(holds: bool, what: str) -> None:

@@ -183,7 +183,7 @@ def test_the_book_has_a_place_for_each_table_of_a_roots_state() -> None:
     """A ``Decision`` is a row of the journal; of the ids alone a move takes those within the window."""
     plurals = {table.plural for table in ROOT_TABLES}
 
-    assert plurals | {"decisions", "system"} == {field.name for field in fields(Keys)}
+    assert plurals | {"decisions", "moved_ids", "system"} == {field.name for field in fields(Keys)}
     assert plurals | {"decisions"} == {field.name for field in fields(Rows)}
     assert plurals < set(Book.__slots__)
 

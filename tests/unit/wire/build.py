@@ -13,6 +13,7 @@ from processors.ledger.commands import (
     Control,
     Direction,
     ExpireHold,
+    MovePartner,
     Pay,
     Policy,
     Recalled,
@@ -162,6 +163,8 @@ def admitted(
 def admission(command: Command, **wishes: Any) -> Admission:
     """Return the admission of a command of ``acme`` that came as it must; wishes are about its route."""
     payload = encode_command(command)
+    if isinstance(command, MovePartner):
+        wishes.setdefault("kind", RouteKind.MOVE_OUT)
     way = [] if isinstance(command, ExpireHold) else routed(**wishes)
     return admitted(record(payload, [*way, *signed(b"acme", payload)]))
 

@@ -9,6 +9,7 @@ from processors.ledger.commands import (
     TYPE_OF,
     Adjust,
     ExpireHold,
+    MovePartner,
     RecallOriginal,
     SetLaneTime,
     SetRules,
@@ -41,7 +42,7 @@ from tests.unit.wire.build import (
 PAY = encode_command(pay())
 STRAIGHT = [Tick, SetRules, SetLaneTime, ExpireHold]
 SIGNED = [Adjust, RecallOriginal, SetRules, SetLaneTime]
-ROUTED = [kind for kind in TYPE_OF if kind is not ExpireHold and kind not in NOT_DECIDED]
+ROUTED = [kind for kind in TYPE_OF if kind not in {*NOT_DECIDED, ExpireHold, MovePartner}]
 CONTROL = [Tick, SetRules, SetLaneTime]
 
 
@@ -218,8 +219,8 @@ def test_a_moves_marker_is_refused_by_a_release_that_moves_nothing(kind: RouteKi
 
 
 @pytest.mark.rule("M1")
-def test_a_generation_that_never_was_is_refused() -> None:
-    refused = refusal(admitted(record(PAY, routed(generation=1))))
+def test_a_shard_of_an_earlier_release_refuses_every_generation_but_the_first() -> None:
+    refused = refusal(admitted(record(PAY, routed(generation=1)), rules=replace(RULES, release=2)))
 
     assert refused.cause is Cause.UNEXPECTED_GENERATION
     assert refused.detail == "generation 1 of unit bucket:39172"  # in the dead letter, whose bytes stay (I6)

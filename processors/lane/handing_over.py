@@ -1,0 +1,130 @@
+"""Carries a sealed placement key to another shard's lane, in parts, and a receipt back (M3, M7, P2, P3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+from processors.lane.decided import HandedOver, Receipt
+from processors.lane.placements import chain_rows
+from processors.ledger.commands import HandOff, Installed
+from processors.stores.rows import PlacementRow
+from processors.stores.sql_text import chunks
+from processors.wire.commands import encode_command
+from processors.wire.packed_rows import frame
+from processors.wire.records import OutRecord
+
+# A part's rows: below what a record of a shard's topic may have (W4), with room for its other fields.
+PART_BYTES_MAX = 48 * 1024
+PART_ROWS_MAX = 500
+# So many parts are on their way at once: a megabyte.
+PARTS_IN_FLIGHT = 20
+
+
+class SealedRows(Protocol):
+    """A lane's frozen rows (``stores.frozen_rows``)."""
+
+    def is_sealed(self, sealed: PlacementRow) -> bool:
+        """Say whether a placement key is still sealed as it was."""
+
+    def read(self, sealed: PlacementRow) -> Iterator[bytes]:
+        """Yield the rows that move with it, packed, in an order that is the same each time."""
+
+    def close(self) -> None:
+        """Give the connection back."""
+
+
+class Courier(Protocol):
+    """What takes to other shards what a batch hands over."""
+
+    def records(self, handed_over: HandedOver) -> Iterator[list[OutRecord]]:
+        """Yield the records that carry it, in order, some at a time: these are acknowledged before the next."""
+
+    def close(self) -> None:
+        """Let go of what it is connected to."""
+
+
+class LaneCourier:
+    """Carries for one lane. For one thread at a time."""
+
+    def __init__(
+        self,
+        shard: str,
+        rows: SealedRows,
+        address_of: Callable[[str, str], tuple[str, int]],
+    ) -> None:
+        """Nothing is connected before something is to be carried.
+
+        Args:
+            shard: The lane's own.
+            rows: The lane's.
+            address_of: Returns the whole topic and the partition of a placement key in a shard.
+        """
+        self._shard = shard
+        self._rows = rows
+        self._address_of = address_of
+
+    def records(self, handed_over: HandedOver) -> Iterator[list[OutRecord]]:
+        """Yield the records of a receipt, or of the parts of a hand-off, some at a time.
+
+        Raises:
+            Fault: A server's: what arrived will arrive again, and is dropped there (M4).
+        """
+        yield from chunks(self._records(handed_over), PARTS_IN_FLIGHT)
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._rows.close()
+
+    def _records(self, handed_over: HandedOver) -> Iterator[OutRecord]:
+        key = handed_over.placement_key
+        if isinstance(handed_over, Receipt):
+            topic, partition = self._address_of(handed_over.shard, key)
+            yield OutRecord(topic, partition, None, encode_command(Installed(key, handed_over.generation)), [])
+        elif self._rows.is_sealed(handed_over):
+            topic, partition = self._address_of(handed_over.other_shard, key)
+            for part in self._parts(handed_over):
+                yield OutRecord(topic, partition, None, encode_command(part), [])
+
+    def _parts(self, sealed: PlacementRow) -> Iterator[HandOff]:
+        """Yield a hand-off's parts: rows, if there are any; then the last one, which says what the rows come to."""
+        digest, number = bytes(32), 0
+        for packed, digest_so_far in cut(self._rows.read(sealed)):
+            yield self._part(sealed, number, rows=packed)
+            digest, number = digest_so_far, number + 1
+        yield self._part(sealed, number, is_last=True, digest=digest)
+
+    def _part(
+        self, sealed: PlacementRow, number: int, *, rows: bytes = b"", is_last: bool = False, digest: bytes = b""
+    ) -> HandOff:
+        return HandOff(
+            placement_key=sealed.placement_key,
+            generation=sealed.generation,
+            source=self._shard,
+            number=number,
+            is_last=is_last,
+            rows=rows,
+            digest=digest,
+            lane_time_ms=sealed.since_time_ms,
+            version_us=sealed.version_us,
+            ids_since_ms=sealed.sealed_ids_since_ms,
+            refunds_since_ms=sealed.sealed_refunds_since_ms,
+        )
+
+
+def cut(rows: Iterator[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    """Yield rows put together in parts, at least one, and the digest over all rows up to the part's end (M8).
+
+    A part ends at ``PART_ROWS_MAX`` rows or ``PART_BYTES_MAX``, even within a row: a row of the window's ids may be
+    larger than a record, since a result quotes what its command said.
+    """
+    digest, waiting, count, is_first = bytes(32), b"", 0, True
+    for row in rows:
+        digest = chain_rows(digest, [row])
+        waiting += frame(row)
+        count += 1
+        while len(waiting) > PART_BYTES_MAX or count >= PART_ROWS_MAX:
+            yield waiting[:PART_BYTES_MAX], digest
+            waiting, count, is_first = waiting[PART_BYTES_MAX:], 0, False
+    if waiting or is_first:
+        yield waiting, digest

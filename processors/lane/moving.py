@@ -1,0 +1,339 @@
+"""Decides what moves placement keys: seals, parts of a hand-off, receipts, and records that were parked (M1 to M7).
+
+Each such record is a batch of its own, decided with nothing on its way before it, since it changes what the records
+after it may do, and whose rows are here.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from itertools import takewhile
+from typing import Protocol
+
+from processors.lane.decided import (
+    Decided,
+    Gathered,
+    Receipt,
+    dead_letter,
+    never_here,
+    refused_for_generation,
+    told_of,
+)
+from processors.lane.deciding import Decider
+from processors.lane.placements import Turn, chain_rows
+from processors.ledger.addresses import level_of
+from processors.ledger.book import Keys
+from processors.ledger.commands import HandOff, Installed, MovePartner, Tick
+from processors.ledger.outcomes import Contra, Outcome, Reason, Status
+from processors.ledger.rows import SystemKey
+from processors.ledger.rules import Rules
+from processors.ledger.tables import ACCOUNTS
+from processors.routing.buckets import bucket_of, placement_key_of
+from processors.stores.rows import ParkedRow, PlacementRow, PlacementState, RowsOf, rows_of
+from processors.wire.admission import Admission
+from processors.wire.packed_rows import split_frames, unpack_row
+from processors.wire.records import Record
+from processors.wire.route import Route, RouteKind
+
+# What one record unparks at most: as much as a batch may have (L8). No setting, since it decides.
+UNPARKED_RECORDS_MAX = 4_000
+UNPARKED_BYTES_MAX = 1024 * 1024  # of payloads, of which a byte can take four in SQL
+
+ALONE = frozenset({HandOff, Installed, MovePartner, Tick})
+
+
+class MovesStore(Protocol):
+    """What is read of a lane's rows before a record that is decided alone (``stores.lane_store``)."""
+
+    def sums(self, rows: RowsOf) -> dict[SystemKey, int]:
+        """Return what the accounts of a placement key hold, by level and currency (M2)."""
+
+    def parked(self, placement_key: str, *, records_max: int, bytes_max: int) -> list[ParkedRow]:
+        """Return the first records that wait for a placement key (M5)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alone:
+    """A record that is decided alone, and all that was read for it.
+
+    ``unparked`` are the parked records that are decided with it, each as it was stored and as it is admitted now;
+    ``sums`` what the accounts that it seals hold.
+    """
+
+    admission: Admission
+    unparked: list[tuple[ParkedRow, Admission]] = field(default_factory=list)
+    sums: dict[SystemKey, int] = field(default_factory=dict)
+    needs: Keys = field(default_factory=Keys)
+
+
+class Mover:
+    """Decides a lane's records that are batches of their own."""
+
+    def __init__(self, decider: Decider, store: MovesStore, admit: Callable[[Record, Rules], Admission]) -> None:
+        """Hold the parts; ``admit`` says what a parked record is under the rules in force."""
+        self._decider = decider
+        self._store = store
+        self._admit = admit
+
+    def is_alone(self, admission: Admission) -> bool:
+        """Say whether a record is decided alone: it seals, arrives, tells of an installation, or unparks others.
+
+        Of a TICK that can be asked once nothing is on its way before it, or where it is said: only records that are
+        decided alone make it one that unparks.
+        """
+        command = admission.command
+        if type(command) not in ALONE:
+            return False
+        if isinstance(command, MovePartner):
+            return admission.route is not None and admission.route.kind is RouteKind.MOVE_OUT
+        return not isinstance(command, Tick) or bool(self._decider.placements.waiting())
+
+    # ------------------------------------------------------------------ reading
+
+    def prepare(self, admission: Admission) -> Alone:
+        """Read what a record needs that is decided alone; nothing is on its way before it.
+
+        Raises:
+            Fault: The store's.
+        """
+        placements, command = self._decider.placements, admission.command
+        unparked: list[tuple[ParkedRow, Admission]] = []
+        sealed: MovePartner | None = None
+        if isinstance(command, HandOff):
+            self._forget(command.placement_key)
+            if self._completes(command):
+                unparked = self._waiting([placements.rows[command.placement_key]], may_seal=False)
+        elif isinstance(command, Tick):
+            unparked = self._waiting(placements.waiting(), may_seal=True)
+        elif isinstance(command, MovePartner):
+            assert admission.route is not None
+            turn = placements.turn_of(admission.route, admission.root)
+            sealed = command if turn is Turn.HERE else None
+        if unparked and isinstance(unparked[0][1].command, MovePartner) and unparked[0][0].is_move_out:
+            sealed = unparked[0][1].command
+        sums = {} if sealed is None else self._store.sums(rows_of(sealed.placement_key, placements.rows))
+        needs = self._decider.needs_of([admission for _, admission in unparked])
+        return Alone(admission=admission, unparked=unparked, sums=sums, needs=needs)
+
+    def _forget(self, placement_key: str) -> None:
+        """Have the book know nothing of a placement key's roots: their rows come or go."""
+        rows = rows_of(placement_key, self._decider.placements.rows)
+        self._decider.book.forget_roots(lambda root: rows.has(root, bucket_of(root)))
+
+    def _waiting(self, keys: Iterable[PlacementRow], *, may_seal: bool) -> list[tuple[ParkedRow, Admission]]:
+        """Return the next records to unpark: those before a MOVE_OUT; it alone where it is the first (P3)."""
+        found: list[tuple[ParkedRow, Admission]] = []
+        bytes_left = UNPARKED_BYTES_MAX
+        for key in keys:
+            records_left = UNPARKED_RECORDS_MAX - len(found)
+            if not key.parked or records_left <= 0 or bytes_left <= 0:
+                continue
+            rows = self._store.parked(key.placement_key, records_max=records_left, bytes_max=bytes_left)
+            if rows[0].is_move_out and may_seal and not found:
+                return [self._admitted(rows[0])]
+            before = list(takewhile(lambda row: not row.is_move_out, rows))
+            found += map(self._admitted, before)
+            bytes_left -= sum(len(row.record.value or b"") for row in before)
+        return found
+
+    def _admitted(self, row: ParkedRow) -> tuple[ParkedRow, Admission]:
+        return row, self._admit(row.record, self._decider.book.rules)
+
+    # ------------------------------------------------------------------ deciding
+
+    def decide(self, alone: Alone, *, published: tuple[int, int]) -> Decided:
+        """Decide a record and what it unparks; every row that this needs is in the book.
+
+        Args:
+            alone: As it was prepared.
+            published: As ``Decider.decide`` takes it.
+
+        Raises:
+            UndecidedError: As ``Decider.decide``.
+        """
+        decider, admission, batch = self._decider, alone.admission, Gathered()
+        record = admission.record
+        with told_of(record):
+            if decider.meet(admission):
+                batch.silent += 1
+            else:
+                self._itself(alone, batch)
+            self._unpark(alone, batch)
+        return decider.decided(batch, taken=1, needs=alone.needs, published=published, stamped_ms=record.timestamp_ms)
+
+    def _itself(self, alone: Alone, batch: Gathered) -> None:
+        admission = alone.admission
+        command = admission.command
+        if isinstance(command, HandOff):
+            self._part(admission, command, batch)
+        elif isinstance(command, Installed):
+            self._installed(admission, command, batch)
+        elif isinstance(command, MovePartner) and not self._decider.waits(admission, batch):
+            self._seal(admission, command, alone.sums, batch, (admission.record.offset, 0))
+
+    def _unpark(self, alone: Alone, batch: Gathered) -> None:
+        """Decide what was parked, in its order; the answers have this record's offset, and an index each (M5)."""
+        decider, offset = self._decider, alone.admission.record.offset
+        counts: Counter[str] = Counter()
+        for index, (row, admission) in enumerate(alone.unparked, 1):
+            counts[row.placement_key] += 1
+            batch.unparked[row.record.offset] = (offset, index)
+            command = admission.command
+            if row.is_move_out and isinstance(command, MovePartner):
+                decider.placements.unpark(row.placement_key, counts.pop(row.placement_key))
+                self._seal(admission, command, alone.sums, batch, (offset, index))
+            else:
+                decider.answer(admission, batch, (offset, index))
+        for placement_key, records in counts.items():
+            decider.placements.unpark(placement_key, records)
+
+    # ------------------------------------------------------------------ the source
+
+    def _seal(
+        self,
+        admission: Admission,
+        command: MovePartner,
+        sums: dict[SystemKey, int],
+        batch: Gathered,
+        place: tuple[int, int],
+    ) -> None:
+        """Freeze a placement key's rows, and post what they hold against ``@moved`` (M2)."""
+        decider, placements, standing = self._decider, self._decider.placements, self._decider.standing
+        key, now_ms, route = command.placement_key, standing.lane_time_ms, admission.route
+        assert route is not None
+        if not _fits(command, route, decider.context.identity.shard):
+            self._refuse(admission, route, batch)
+            return
+        self._post({of: -total for of, total in sums.items()})
+        known = placements.known_since(key)
+        rules = decider.book.rules
+        row = placements.rows.get(key)
+        self._forget(key)
+        outcome = Outcome(Status.ACCEPTED, Reason.NONE, command.command_id)
+        decider.give(admission, outcome, batch, place)
+        sealed = PlacementRow(
+            placement_key=key,
+            generation=command.generation,
+            state=PlacementState.SEALED,
+            other_shard=command.target,
+            since_offset=place[0],
+            since_time_ms=now_ms,
+            version_us=standing.version_us,
+            parked=0 if row is None else row.parked,
+            ids_since_ms=known.ids_ms,
+            refunds_since_ms=known.refunds_ms,
+            sealed_ids_since_ms=max(known.ids_ms, rules.window_start_ms(now_ms)),
+            sealed_refunds_since_ms=max(known.refunds_ms, rules.recall_start_ms(now_ms)),
+        )
+        placements.put(sealed)
+        decider.note_moves()
+        batch.handed_over.append(sealed)
+
+    def _refuse(self, admission: Admission, route: Route, batch: Gathered) -> None:
+        """Refuse what no router sends: a MOVE_OUT that does not fit its route."""
+        batch.parked.append(never_here(admission, route))
+        batch.out.append(dead_letter(self._decider.context, refused_for_generation(admission, route)))
+        batch.alarms.append(f"offset {admission.record.offset}: a MOVE_OUT that does not fit its route")
+
+    def _installed(self, admission: Admission, command: Installed, batch: Gathered) -> None:
+        """Let the frozen rows be deleted that the target has; a receipt for another generation is none (M7)."""
+        row = self._decider.placements.rows.get(command.placement_key)
+        if row is None or row.state is not PlacementState.SEALED or row.generation != command.generation:
+            batch.silent += 1
+            return
+        self._decider.placements.put(replace(row, state=PlacementState.LEFT))
+        self._decider.journal_control(admission, command, batch)
+
+    # ------------------------------------------------------------------ the target
+
+    def _is_next(self, command: HandOff) -> bool:
+        """Say whether a part is the next one: the first of a later generation, or that after the last (M4)."""
+        row = self._decider.placements.rows.get(command.placement_key)
+        if row is not None and row.state is PlacementState.ARRIVING and row.generation == command.generation:
+            return command.number == row.parts
+        return command.number == 0 and (row is None or command.generation > row.generation)
+
+    def _completes(self, command: HandOff) -> bool:
+        row = self._decider.placements.rows.get(command.placement_key)
+        return self._is_next(command) and command.is_last and row is not None and row.digest == command.digest
+
+    def _part(self, admission: Admission, command: HandOff, batch: Gathered) -> None:
+        if not self._is_next(command):
+            batch.silent += 1
+        elif command.is_last:
+            self._install(admission, command, batch)
+        else:
+            self._arrive(command, batch)
+            self._decider.journal_control(admission, command, batch)
+
+    def _arrive(self, command: HandOff, batch: Gathered) -> None:
+        """Store a part's rows where they belong: nobody reads them before the key is owned (M4)."""
+        placements, standing, key = self._decider.placements, self._decider.standing, command.placement_key
+        row = placements.rows.get(key)
+        if command.number == 0:
+            batch.cleared = rows_of(key, placements.rows)  # M7: what is left of rows that were frozen here
+            row = PlacementRow(
+                placement_key=key,
+                generation=command.generation,
+                state=PlacementState.ARRIVING,
+                other_shard=command.source,
+                since_offset=standing.next_offset - 1,
+                since_time_ms=standing.lane_time_ms,
+                parked=0 if row is None else row.parked,
+            )
+        assert row is not None
+        packed, rest = split_frames(row.rest + command.rows)
+        sums: Counter[SystemKey] = Counter()
+        for table, change in map(unpack_row, packed):
+            batch.arrived.setdefault(table, []).append(change)
+            if table is ACCOUNTS:
+                sums[level_of(change.row.address), Contra.MOVED, change.row.currency] += change.row.balance
+        self._post(sums)
+        placements.put(replace(row, parts=row.parts + 1, rest=rest, digest=chain_rows(row.digest, packed)))
+        self._decider.note_moves()
+
+    def _install(self, admission: Admission, command: HandOff, batch: Gathered) -> None:
+        """Own a placement key, if all that was handed over is here; else it stays parked, with an alarm (M4)."""
+        decider = self._decider
+        placements, standing, key = decider.placements, decider.standing, command.placement_key
+        row = placements.rows[key]
+        if row.digest != command.digest:
+            batch.silent += 1
+            batch.alarms.append(f"offset {admission.record.offset}: what was handed over of {key} has another digest")
+            return
+        standing.lane_time_ms = max(standing.lane_time_ms, command.lane_time_ms)
+        standing.version_us = max(standing.version_us, command.version_us)
+        owned = PlacementRow(
+            placement_key=key,
+            generation=command.generation,
+            state=PlacementState.OWNED,
+            other_shard=command.source,
+            since_offset=admission.record.offset,
+            since_time_ms=standing.lane_time_ms,
+            parked=row.parked,
+            ids_since_ms=command.ids_since_ms,
+            refunds_since_ms=command.refunds_since_ms,
+        )
+        placements.put(owned)
+        decider.journal_control(admission, command, batch)
+        batch.handed_over.append(Receipt(shard=command.source, placement_key=key, generation=command.generation))
+
+    def _post(self, sums: dict[SystemKey, int]) -> None:
+        """Post what came with accounts, or went with them, against ``@moved``, so that the trial balance stays zero."""
+        book = self._decider.book
+        for key, total in sums.items():
+            if total:
+                book.system[key] = book.system.get(key, 0) - total
+                book.changed.system[key] = None
+
+
+def _fits(command: MovePartner, route: Route, shard: str) -> bool:
+    """Say whether a MOVE_OUT is of this shard, and of the placement key by whose generation it was routed (R4)."""
+    key = command.placement_key
+    if command.source != shard or command.target == shard:
+        return False
+    if key == route.placement_key:
+        return command.generation == route.generation + 1
+    return placement_key_of(key) == route.placement_key and command.generation == 1  # it leaves its bucket

@@ -1,0 +1,118 @@
+"""Which placement keys a lane has, what waits for others, and what a hand-off has brought so far (M1 to M7). No I/O."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from enum import Enum
+
+from processors.ledger.book import KnownSince
+from processors.routing.buckets import placement_key_of
+from processors.stores.rows import ParkedRow, PlacementRow, PlacementState
+from processors.wire.admission import Admission
+from processors.wire.route import Route, RouteKind
+
+_NEVER_MOVED = KnownSince(ids_ms=0, refunds_ms=0)
+
+
+class Turn(Enum):
+    """Whether a record's generation of its placement key is the one that is owned here (M1)."""
+
+    HERE = "HERE"  # it is, and nothing waits before it
+    LATER = "LATER"  # it is still to come, or others wait: the record is parked
+    NEVER = "NEVER"  # it was here, or never will be: no router sends such a record
+
+
+class Placements:
+    """A lane's placement keys, as its database has them once the batches decided so far are committed.
+
+    ``changed`` has the rows that were changed since ``take_changes``. A row itself is never changed, but replaced.
+    """
+
+    def __init__(self, rows: Mapping[str, PlacementRow], *, home: bool) -> None:
+        """Begin with the lane's rows; ``home`` says whether the shard owns generation 0 of every placement key."""
+        self.rows = dict(rows)
+        self.changed: dict[str, PlacementRow] = {}
+        self._home = home
+
+    def turn_of(self, route: Route, root: str) -> Turn:
+        """Say whether a root's record that came by a route is to be decided now.
+
+        A MOVE_OUT names the generation that it ends; where it takes a root out of its bucket, the bucket's.
+        """
+        row, generation = self.rows.get(route.placement_key), route.generation
+        if self.rows and root != route.placement_key and root in self.rows:
+            return Turn.NEVER  # the root has left its bucket
+        if row is None:
+            if generation == 0:
+                return Turn.HERE if self._home else Turn.NEVER
+            return Turn.LATER
+        match row.state:
+            case PlacementState.OWNED if generation == row.generation:
+                return Turn.LATER if row.parked else Turn.HERE
+            case PlacementState.ARRIVING:
+                return Turn.LATER if generation >= row.generation else Turn.NEVER
+            case _:
+                return Turn.LATER if generation > row.generation else Turn.NEVER
+
+    def row_of(self, root: str) -> PlacementRow | None:
+        """Return the row of the placement key that has a root here: its own, else its bucket's."""
+        if not self.rows:
+            return None
+        return self.rows.get(root) or self.rows.get(placement_key_of(root))
+
+    def owns(self, root: str) -> bool:
+        """Say whether a root's commands are decided here (M9)."""
+        row = self.row_of(root)
+        return self._home if row is None else row.state is PlacementState.OWNED
+
+    def came_here(self, root: str) -> bool:
+        """Say whether a root moved here, or is about to: another shard may have decided some of its ids (M6)."""
+        return self.row_of(root) is not None
+
+    def known_since(self, root: str) -> KnownSince:
+        """Return since when all of a root's ids are known here (M6)."""
+        row = self.row_of(root)
+        if row is None:
+            return _NEVER_MOVED
+        return KnownSince(ids_ms=row.ids_since_ms, refunds_ms=row.refunds_since_ms)
+
+    def waiting(self) -> list[PlacementRow]:
+        """Return the owned placement keys for which records wait, in the order of the keys (M5)."""
+        rows = sorted(self.rows.items())
+        return [row for _, row in rows if row.parked and row.state is PlacementState.OWNED]
+
+    def put(self, row: PlacementRow) -> None:
+        """Replace a placement key's row."""
+        self.rows[row.placement_key] = self.changed[row.placement_key] = row
+
+    def park(self, admission: Admission, route: Route) -> ParkedRow:
+        """Note that one more record waits for its placement key, and return it as it is stored."""
+        key = route.placement_key
+        row = self.rows.get(key) or PlacementRow(
+            placement_key=key, generation=route.generation - 1, state=PlacementState.AWAY
+        )
+        self.put(replace(row, parked=row.parked + 1))
+        return ParkedRow(placement_key=key, record=admission.record, is_move_out=route.kind is RouteKind.MOVE_OUT)
+
+    def unpark(self, placement_key: str, records: int) -> None:
+        """Note that some of the records that waited for a placement key are decided."""
+        row = self.rows[placement_key]
+        assert records <= row.parked, f"{records} records of {placement_key} are decided, {row.parked} waited"
+        self.put(replace(row, parked=row.parked - records))
+
+    def take_changes(self) -> list[PlacementRow]:
+        """Return the rows that were changed since the last call, which from now on count as stored."""
+        changed, self.changed = self.changed, {}
+        return list(changed.values())
+
+
+def chain_rows(digest: bytes, rows: Iterable[bytes]) -> bytes:
+    """Return a digest over rows after some more: SHA-256 of the last digest and each packed row, one by one (M8).
+
+    One by one, so that it does not matter into which parts the rows are cut.
+    """
+    for row in rows:
+        digest = hashlib.sha256(digest + row).digest()
+    return digest

@@ -1,0 +1,105 @@
+"""Reads the frozen rows of a sealed placement key, in the same order each time: they are the hand-off (M3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from processors.ids import slice_of
+from processors.ledger.commands import SLICED_BY_LANE_TIME
+from processors.ledger.rows import MovedId
+from processors.ledger.tables import MOVED_IDS, MOVING_TABLES, AnyTable
+from processors.stores.addresses import MysqlAddress
+from processors.stores.mysql import Reconnecting, Row
+from processors.stores.partitions import slices
+from processors.stores.placement_sql import select_placements, where_of
+from processors.stores.rows import PlacementRow, PlacementState, RowsOf, rows_of
+from processors.stores.sql_text import hex_literal, text_literal
+from processors.stores.table_sql import columns_of, row_of
+from processors.wire.packed_rows import pack_row
+
+PAGE_ROWS = 2_000  # read at once: half a megabyte
+
+
+class FrozenRows:
+    """A lane's frozen rows, over a connection of its own. For one thread."""
+
+    def __init__(self, address: MysqlAddress, lane: int) -> None:
+        """Nothing is connected yet."""
+        self._connection = Reconnecting(address)
+        self._lane = lane
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._connection.close()
+
+    def is_sealed(self, sealed: PlacementRow) -> bool:
+        """Say whether a placement key is still sealed as it was; else the target has it, and needs no more (M7)."""
+        row = self._placements().get(sealed.placement_key)
+        seal = (PlacementState.SEALED, sealed.generation)
+        return row is not None and (row.state, row.generation) == seal
+
+    def read(self, sealed: PlacementRow) -> Iterator[bytes]:
+        """Yield the rows that move with a sealed placement key, packed, table by table; the ids of the window last.
+
+        Raises:
+            Fault: The server's.
+        """
+        rows = rows_of(sealed.placement_key, self._placements())
+        for table in MOVING_TABLES:
+            if table is MOVED_IDS:
+                yield from self._decided_here(rows, sealed)
+            yield from self._rows(table, rows)
+
+    def _placements(self) -> dict[str, PlacementRow]:
+        return self._connection.ask(lambda session: select_placements(session, self._lane))
+
+    def _rows(self, table: AnyTable, rows: RowsOf) -> Iterator[bytes]:
+        key, after = ", ".join(table.key), ""
+        while True:
+            sql = (
+                f"SELECT {columns_of(table)} FROM {table.name} WHERE {where_of(table, rows)}{after} "
+                f"ORDER BY {key} LIMIT {PAGE_ROWS}"
+            )
+            page = [row_of(table, row) for row in self._query(sql, table.name)]
+            for row_key, row in page:
+                yield pack_row(table, row_key, row)
+            if len(page) < PAGE_ROWS:
+                return
+            after = f" AND {_above(table, page[-1][0])}"
+
+    def _decided_here(self, rows: RowsOf, sealed: PlacementRow) -> Iterator[bytes]:
+        """Yield what this lane decided within the window, by id; nobody repeats the ids of the service's own (I7)."""
+        others = ",".join(text_literal(kind.value) for kind in sorted(SLICED_BY_LANE_TIME))
+        oldest = sealed.sealed_ids_since_ms.to_bytes(6, "big") + bytes(10)  # of all ids with that time (RFC 9562)
+        first = slice_of(sealed.sealed_ids_since_ms)
+        meant = f"bucket = {rows.bucket} AND command_id >= {hex_literal(oldest)} AND type NOT IN ({others})"
+        for number in (each for each in self._connection.ask(slices) if each >= first):
+            for root, command_id, result in self._of_slice(number, meant):
+                if rows.has(root, rows.bucket):
+                    yield pack_row(MOVED_IDS, (root, command_id), MovedId(result))
+
+    def _of_slice(self, number: int, meant: str) -> Iterator[tuple[str, bytes, bytes]]:
+        """Yield root, id and result of a slice's rows that meet a condition, in the lane's order."""
+        after: tuple[int, int] | None = (-1, -1)
+        while after is not None:
+            offset, index = after
+            page = self._query(
+                f"SELECT lane_offset, lane_index, root, command_id, result FROM journal WHERE slice = {number} "
+                f"AND lane = {self._lane} AND {meant} AND (lane_offset > {offset} "
+                f"OR (lane_offset = {offset} AND lane_index > {index})) "
+                f"ORDER BY lane_offset, lane_index LIMIT {PAGE_ROWS}",
+                "journal",
+            )
+            yield from ((root.decode(), command_id, result) for _, _, root, command_id, result in page)
+            after = page[-1][:2] if len(page) == PAGE_ROWS else None
+
+    def _query(self, sql: str, name: str) -> list[Row]:
+        return self._connection.ask(lambda session: session.query(sql, f"reading frozen rows of {name}"))
+
+
+def _above(table: AnyTable, key: Any) -> str:
+    """Return the condition on rows behind a key, in the key's order: both tables' keys have two columns."""
+    first, second = table.key
+    literals = [text_literal(value) if isinstance(value, str) else hex_literal(value) for value in key]
+    return f"({first} > {literals[0]} OR ({first} = {literals[0]} AND {second} > {literals[1]}))"

@@ -1,0 +1,150 @@
+"""The SQL of moves: placement keys, parked records, and the rows that move with a placement key. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import fields
+
+from processors.ledger.outcomes import Contra
+from processors.ledger.rows import SystemKey
+from processors.ledger.tables import ACCOUNTS, MOVING_TABLES, AnyTable
+from processors.stores import table_sql
+from processors.stores.mysql import Row, Session
+from processors.stores.packing import pack_headers, unpack_headers
+from processors.stores.rows import BatchWrite, ParkedRow, PlacementRow, PlacementState, RowsOf
+from processors.stores.sql_text import hex_literal, row_chunks, text_literal, update_by_keys
+from processors.stores.table_sql import SqlStatement
+from processors.wire.records import Record
+
+_PLACEMENT_COLUMNS = ", ".join(field.name for field in fields(PlacementRow))
+_PARKED_COLUMNS = (
+    "lane, lane_offset, placement_key, topic, record_key, record_value, headers, timestamp_ms, leader_epoch, "
+    "is_move_out, unparked_offset, unparked_index"
+)
+
+
+# ---------------------------------------------------------------------- placement keys
+
+
+def select_placements(session: Session, lane: int) -> dict[str, PlacementRow]:
+    """Return a lane's placement keys."""
+    rows = session.query(
+        f"SELECT {_PLACEMENT_COLUMNS} FROM placement WHERE lane = {lane} ORDER BY placement_key", "reading placements"
+    )
+    return {row.placement_key: row for row in map(_placement_of, rows)}
+
+
+def _placement_of(row: Row) -> PlacementRow:
+    values = dict(zip((field.name for field in fields(PlacementRow)), row, strict=True))
+    for name in ("placement_key", "other_shard"):
+        values[name] = values[name].decode()
+    return PlacementRow(**{**values, "state": PlacementState(values["state"].decode())})
+
+
+def _placement(row: PlacementRow, lane: int) -> str:
+    return (
+        f"({lane},{text_literal(row.placement_key)},{row.generation},{text_literal(row.state.value)},"
+        f"{text_literal(row.other_shard)},{row.since_offset},{row.since_time_ms},{row.version_us},{row.parts},"
+        f"{hex_literal(row.rest)},{hex_literal(row.digest)},{row.parked},{row.ids_since_ms},{row.refunds_since_ms},"
+        f"{row.sealed_ids_since_ms},{row.sealed_refunds_since_ms})"
+    )
+
+
+# ---------------------------------------------------------------------- parked records
+
+
+def select_parked(lane: int, where: str) -> str:
+    """Return the SELECT of some parked records of a lane, in their order; ``where`` is one more condition, or more."""
+    return f"SELECT {_PARKED_COLUMNS} FROM parked WHERE lane = {lane} AND {where} ORDER BY lane_offset"
+
+
+def parked_of(row: Row) -> ParkedRow:
+    """Return a parked record from ``select_parked``'s columns."""
+    lane, offset, placement_key, topic, key, value, headers, timestamp_ms, leader_epoch, is_move_out, *unparked = row
+    headers = unpack_headers(headers)
+    record = Record(topic.decode(), lane, offset, leader_epoch, timestamp_ms, True, key, value, headers)
+    return ParkedRow(
+        placement_key=placement_key.decode(),
+        record=record,
+        is_move_out=bool(is_move_out),
+        unparked=None if unparked[0] is None else (unparked[0], unparked[1]),
+    )
+
+
+def _parked(row: ParkedRow) -> str:
+    record = row.record
+    offset, index = row.unparked or ("NULL", "NULL")
+    return (
+        f"({record.partition},{record.offset},{text_literal(row.placement_key)},{text_literal(record.topic)},"
+        f"{hex_literal(record.key or b'')},"
+        f"{hex_literal(record.value or b'')},{hex_literal(pack_headers(record.headers))},{record.timestamp_ms},"
+        f"{record.leader_epoch},{int(row.is_move_out)},{offset},{index})"
+    )
+
+
+# ---------------------------------------------------------------------- a batch
+
+
+def writes(write: BatchWrite) -> Iterator[SqlStatement]:
+    """Yield what a batch writes for moves; the placement key's row first, which locks it (M7)."""
+    lane = write.progress.lane
+    for _, text in row_chunks(write.placements, lambda row: _placement(row, lane)):
+        yield SqlStatement(
+            what="storing placements", sql=f"REPLACE INTO placement (lane, {_PLACEMENT_COLUMNS}) VALUES {text}"
+        )
+    if write.cleared is not None:
+        for table in MOVING_TABLES:
+            sql = f"DELETE FROM {table.name} WHERE {where_of(table, write.cleared)}"
+            yield SqlStatement(what=f"deleting frozen rows of {table.name}", sql=sql)
+    for table, arrived in write.arrived.items():
+        yield from table_sql.inserts(table, arrived, lane)
+    for rows, text in row_chunks(write.parked, _parked):
+        yield SqlStatement(
+            what="parking records", sql=f"INSERT INTO parked ({_PARKED_COLUMNS}) VALUES {text}", rows=rows
+        )
+    yield from _unparked(write, lane)
+
+
+def _unparked(write: BatchWrite, lane: int) -> Iterator[SqlStatement]:
+    def text(row: tuple[int, tuple[int, int]]) -> str:
+        return f"ROW({lane},{row[0]},{row[1][0]},{row[1][1]})"
+
+    for rows, values in row_chunks(write.unparked.items(), text):
+        sql = update_by_keys("parked", ["lane", "lane_offset"], ["unparked_offset", "unparked_index"], values)
+        yield SqlStatement(what="unparking records", sql=sql, rows=rows)
+
+
+# ---------------------------------------------------------------------- the rows of a placement key
+
+
+def where_of(table: AnyTable, rows: RowsOf) -> str:
+    """Return the condition that finds a table's rows of a placement key, by its index of buckets."""
+    in_bucket = f"bucket = {rows.bucket}"
+    if rows.root is not None:
+        return f"{in_bucket} AND {_is_root(table, rows.root)}"
+    if not rows.but_roots:
+        return in_bucket
+    others = ",".join(map(text_literal, sorted(rows.but_roots)))
+    root = "root" if "root" in table.key else "SUBSTRING_INDEX(address, X'3A', 1)"
+    return f"{in_bucket} AND {root} NOT IN ({others})"
+
+
+def _is_root(table: AnyTable, root: str) -> str:
+    if "root" in table.key:
+        return f"root = {text_literal(root)}"
+    first, last = text_literal(f"{root}:"), text_literal(f"{root};")  # what comes after a colon is between the two
+    return f"(address = {text_literal(root)} OR (address > {first} AND address < {last}))"
+
+
+def select_sums(rows: RowsOf) -> str:
+    """Return the SELECT of what the accounts of a placement key hold, by level and currency, in minor units (M2)."""
+    level = "LENGTH(address) - LENGTH(REPLACE(address, X'3A', X'')) + 1"
+    return (
+        f"SELECT {level} AS level, currency, SUM(balance) FROM account WHERE {where_of(ACCOUNTS, rows)} "
+        "GROUP BY level, currency ORDER BY level, currency"
+    )
+
+
+def sums_of(rows: Iterable[Row]) -> dict[SystemKey, int]:
+    """Return the sums from ``select_sums``, by the system account that they are posted against."""
+    return {(int(level), Contra.MOVED, currency.decode()): int(total) for level, currency, total in rows}

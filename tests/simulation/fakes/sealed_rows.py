@@ -1,0 +1,46 @@
+"""``stores.frozen_rows.FrozenRows`` on the in-memory shard database, and a courier that reads from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from processors.lane.handing_over import LaneCourier
+from processors.routing.buckets import partition_of
+from processors.stores.rows import PlacementRow, PlacementState
+from tests.simulation.fakes.broker import Broker
+from tests.simulation.fakes.crash_points import CrashPoints
+from tests.simulation.fakes.database import Database
+
+
+class FakeSealedRows:
+    """A lane's frozen rows."""
+
+    def __init__(self, database: Database, lane: int, crash_points: CrashPoints) -> None:
+        self.database = database
+        self.lane = lane
+        self.crash_points = crash_points
+
+    def is_sealed(self, sealed: PlacementRow) -> bool:
+        self.crash_points.point("sealed.look")
+        row = self.database.tables.placements.get((self.lane, sealed.placement_key))
+        return row is not None and (row.state, row.generation) == (PlacementState.SEALED, sealed.generation)
+
+    def read(self, sealed: PlacementRow) -> Iterator[bytes]:
+        yield from self.database.tables.frozen(self.lane, sealed)
+
+    def close(self) -> None:
+        """There is nothing to give back."""
+
+
+def fake_courier(shard: str, database: Database, lane: int, broker: Broker, crash_points: CrashPoints) -> LaneCourier:
+    """Return what takes to other shards' lanes what a lane hands over; shards' topics are named by their ids."""
+
+    def address_of(to: str, placement_key: str) -> tuple[str, int]:
+        topic = f"balance.shard.{to}"
+        return topic, partition_of(placement_key, len(broker.topic(topic).partitions))
+
+    return LaneCourier(
+        shard,
+        FakeSealedRows(database, lane, crash_points),
+        address_of,
+    )

@@ -1,0 +1,161 @@
+"""A partner moves between two shards while he is paid, step by step (R4, M1 to M7, P3)."""
+
+from __future__ import annotations
+
+import pytest
+
+from processors.ledger.commands import CommandType
+from processors.ledger.outcomes import Status
+from processors.stores.rows import PlacementState
+from processors.wire.records import OutRecord
+from tests.simulation.two_shards import TwoShards
+
+
+def outcomes(shards: TwoShards) -> list[tuple[CommandType, Status, int]]:
+    results = shards.results()
+    return [(each.type, each.status, each.postings[0].balance if each.postings else 0) for each in results]
+
+
+@pytest.fixture
+def shards() -> TwoShards:
+    made = TwoShards()
+    made.open(1_000)
+    made.serve()
+    return made
+
+
+@pytest.mark.rule("M2")
+@pytest.mark.rule("M4")
+@pytest.mark.rule("M5")
+def test_a_partner_is_paid_before_during_and_after_his_move(shards: TwoShards) -> None:
+    shards.pay(10)
+    shards.move("s2")
+    shards.pay(20)
+    shards.of["s2"].serve()
+    assert shards.of["s2"].states == {"acme": (PlacementState.AWAY, 0, 1)}
+    shards.pay(30)
+
+    shards.serve()
+
+    assert outcomes(shards)[2:] == [
+        (CommandType.PAY, Status.ACCEPTED, 990),
+        (CommandType.MOVE_PARTNER, Status.ACCEPTED, 0),
+        (CommandType.PAY, Status.ACCEPTED, 970),
+        (CommandType.PAY, Status.ACCEPTED, 940),
+    ]
+    assert [result.shard for result in shards.results()[2:]] == ["s1", "s1", "s2", "s2"]
+    assert shards.of["s1"].states == {"acme": (PlacementState.LEFT, 1, 0)}
+    assert shards.of["s2"].states == {"acme": (PlacementState.OWNED, 1, 0)}
+    assert [shards.trial_balance(shard) for shard in shards.of] == [0, 0]
+    assert shards.dead_letters() == 0
+
+
+@pytest.mark.rule("M6")
+@pytest.mark.rule("I3")
+def test_a_repeated_command_is_answered_as_it_was_wherever_its_partner_is(shards: TwoShards) -> None:
+    first = shards.pay(10)
+    shards.move("s2")
+    shards.send(first)
+    shards.serve()
+    shards.move("s1")
+    shards.send(first)
+
+    shards.serve()
+
+    pays = [result for result in shards.results() if result.type is CommandType.PAY]
+    assert [(pay.shard, pay.duplicate_of is not None, pay.postings[0].balance) for pay in pays] == [
+        ("s1", False, 990),
+        ("s2", True, 990),
+        ("s1", True, 990),
+    ]
+
+
+@pytest.mark.rule("M1")
+@pytest.mark.rule("M5")
+@pytest.mark.rule("M7")
+@pytest.mark.rule("P3")
+def test_moves_that_follow_each_other_at_once_are_made_one_after_the_other(shards: TwoShards) -> None:
+    for number in range(1, 6):
+        shards.move("s2" if number % 2 else "s1")
+        shards.pay(number)
+
+    shards.serve(rounds=20)
+
+    pays = [result for result in shards.results() if result.type is CommandType.PAY]
+    assert [pay.postings[0].balance for pay in pays] == [999, 997, 994, 990, 985]
+    assert [pay.postings[0].sequence for pay in pays] == [2, 3, 4, 5, 6]
+    assert shards.of["s2"].states == {"acme": (PlacementState.OWNED, 5, 0)}
+    assert [shards.trial_balance(shard) for shard in shards.of] == [0, 0]
+    assert shards.dead_letters() == 0
+
+
+@pytest.mark.rule("L4")
+@pytest.mark.rule("P3")
+def test_whatever_was_not_published_is_answered_again_with_the_hand_off(shards: TwoShards) -> None:
+    shards.pay(10)
+    shards.move("s2")
+    shards.pay(20)
+    shards.of["s1"].serve(publish=False)
+
+    shards.of["s1"].begin_again()
+    shards.serve()
+
+    assert [status for _, status, _ in outcomes(shards)[2:]] == [Status.ACCEPTED] * 3
+    assert outcomes(shards)[-1] == (CommandType.PAY, Status.ACCEPTED, 970)
+
+
+@pytest.mark.rule("L4")
+@pytest.mark.rule("M5")
+def test_what_was_unparked_is_answered_again_in_its_order(shards: TwoShards) -> None:
+    again = shards.pay(10)
+    shards.move("s2")
+    for amount_minor in (1, 2, 3):
+        shards.pay(amount_minor)
+    shards.send(again)
+    shards.of["s1"].serve()
+    shards.of["s2"].serve(publish=False)
+
+    shards.of["s2"].begin_again()
+    shards.serve()
+
+    of_s2 = [result for result in shards.results() if result.shard == "s2"]
+    assert [result.postings[0].balance for result in of_s2] == [989, 987, 984, 990]
+    assert [result.lane_index for result in of_s2] == [1, 2, 3, 4]
+    assert of_s2[-1].duplicate_of is not None
+
+
+@pytest.mark.rule("M1")
+def test_a_record_of_a_generation_that_was_here_is_a_dead_letter(shards: TwoShards) -> None:
+    before = shards.owner
+    shards.move("s2")
+    shards.serve()
+    shards.owner = before
+
+    shards.pay(1)
+    shards.serve()
+
+    assert shards.dead_letters() == 1
+    assert [status for _, status, _ in outcomes(shards)[2:]] == [Status.ACCEPTED]
+
+
+@pytest.mark.rule("M3")
+@pytest.mark.rule("M4")
+@pytest.mark.rule("M7")
+@pytest.mark.rule("P2")
+def test_parts_and_receipts_that_come_again_change_nothing(shards: TwoShards) -> None:
+    shards.move("s2")
+    shards.serve()
+    shards.move("s1")
+    shards.pay(10)
+    shards.serve()
+    before = {name: (shard.states, shard.database.tables.accounts) for name, shard in shards.of.items()}
+    for name in shards.of:
+        topic = f"balance.shard.{name}"
+        for payload in [each.value for each in shards.broker.log(topic, 0).entries if not each.key and each.value]:
+            shards.broker.write(OutRecord(topic, 0, None, payload, []))
+
+    shards.serve()
+
+    assert {name: (shard.states, shard.database.tables.accounts) for name, shard in shards.of.items()} == before
+    assert [shards.trial_balance(shard) for shard in shards.of] == [0, 0]
+    assert len([result for result in shards.results() if result.type is CommandType.PAY]) == 1

@@ -1,0 +1,170 @@
+"""Two shards in memory, a lane each, step by step; the test is the router."""
+
+from __future__ import annotations
+
+from processors.ids import derived_id, make_command_id, slice_of
+from processors.lane.lane import Lane, LaneParts
+from processors.lane.standing import LaneContext
+from processors.ledger.commands import Command, MovePartner, OpenAccount, Pay, Tick, TopUp
+from processors.ledger.rules import Rules
+from processors.routing.buckets import placement_key_of
+from processors.stores.rows import PlacementState
+from processors.streams.consumer import AssignmentEvents
+from processors.wire.admission import Gate
+from processors.wire.commands import encode_command
+from processors.wire.records import OutRecord, Record
+from processors.wire.results import LaneIdentity, Result, decode_result
+from processors.wire.route import ROUTE_HEADER, Route, RouteKind, encode_route
+from tests.simulation.fakes.broker import Broker
+from tests.simulation.fakes.clock import START_MS, Clock
+from tests.simulation.fakes.consumers import FakeLaneLog, FakeShardConsumer
+from tests.simulation.fakes.crash_points import NoCrashes
+from tests.simulation.fakes.database import Database
+from tests.simulation.fakes.lane_store import FakeLaneStore
+from tests.simulation.fakes.producers import FakeProducer, FakePublisher, Membership
+from tests.simulation.fakes.sealed_rows import fake_courier
+from tests.simulation.workload import KEYRING
+
+HOME = placement_key_of("acme")
+
+
+class Shard:
+    """One lane of a shard; ``begin_again`` is another process that takes it over."""
+
+    def __init__(self, shard: str, clock: Clock, broker: Broker, *, home: bool) -> None:
+        self.shard, self.topic, self.broker, self.clock = shard, f"balance.shard.{shard}", broker, clock
+        broker.make_topic(self.topic, 1)
+        self.database = Database(clock, Rules(version=1))
+        self.database.home = home
+        for number in range(slice_of(START_MS) - 8, slice_of(START_MS) + 12):
+            self.database.tables.journal[number] = {}
+        self.begin_again()
+
+    def begin_again(self) -> None:
+        """Take the lane over, as another process."""
+        crash_points = self.crash_points = NoCrashes()
+        events = AssignmentEvents(assigned=lambda _: None, revoked=lambda _: None, started=lambda _: None)
+        consumer = FakeShardConsumer(
+            self.broker, self.topic, f"workers-{self.shard}", "worker", events=events, crash_points=crash_points
+        )
+        consumer.poll(1, 0)  # joins
+        self.consumer = consumer
+        membership = Membership(group=consumer.group, member=lambda: consumer.member)
+        topic_id = self.broker.topic(self.topic).topic_id
+        self.parts = LaneParts(
+            context=LaneContext(
+                identity=LaneIdentity(shard=self.shard, incarnation=topic_id, lane=0),
+                lanes=1,
+                results_topic="balance.results",
+                results_partitions=1,
+                dead_letters_topic="balance.dead-letters",
+                commands_topic="balance.commands",
+                commands_partitions=1,
+            ),
+            make_gate=lambda: Gate(keyring=KEYRING, lane=0, lanes=1),
+            store=FakeLaneStore(self.database, 0, crash_points),
+            log=FakeLaneLog(self.broker, consumer, self.topic, 0, crash_points=crash_points),
+            make_publisher=lambda: FakePublisher(self.broker, f"{self.shard}.0", self.topic, membership, crash_points),
+            make_sender=lambda: FakeProducer(self.broker, crash_points),
+            clock_ms=self.clock.read,
+            book_accounts_max=10,
+            courier=fake_courier(self.shard, self.database, 0, self.broker, crash_points),
+            observe_published=lambda _records, _stamped_ms: None,
+        )
+        self.lane = Lane(self.parts)
+        self.lane.assign()
+
+    def serve(self, *, publish: bool = True) -> None:
+        """Take everything there is, and bring it to its end."""
+        records, _ = self.consumer.poll(100, 0)
+        waiting: list[Record] = records.get(0, [])
+        while waiting or not self.lane.idle:
+            waiting = waiting[self.lane.turn(waiting) :]
+        while publish and self.lane.publishing.step():
+            pass
+
+    def tick(self) -> None:
+        """Move the lane's time on, and unpark what waits."""
+        self.broker.write(OutRecord(self.topic, 0, None, encode_command(Tick()), []))
+
+    @property
+    def states(self) -> dict[str, tuple[PlacementState, int, int]]:
+        """Return by placement key its state, generation and how many records wait."""
+        rows = self.database.tables.placements.items()
+        return {key: (row.state, row.generation, row.parked) for (_, key), row in rows}
+
+
+class TwoShards:
+    """The shards, and the partner's log as a router would forward it."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.broker = Broker(self.clock)
+        for topic in ("balance.results", "balance.dead-letters"):
+            self.broker.make_topic(topic, 1)
+        self.of = {name: Shard(name, self.clock, self.broker, home=name == "s1") for name in ("s1", "s2")}
+        self.offset = 0
+        self.count = 0
+        self.owner = ("s1", HOME, 0)
+
+    def new_id(self) -> bytes:
+        self.count += 1
+        return make_command_id(self.clock.now_ms, self.count.to_bytes(10, "big"))
+
+    def send(self, command: Command) -> Command:
+        """Route a command of acme's to his shard."""
+        shard, key, generation = self.owner
+        self._forward(shard, RouteKind.COMMAND, command, key, generation)
+        return command
+
+    def _forward(self, shard: str, kind: RouteKind, command: Command, key: str, generation: int) -> None:
+        self.offset += 1
+        route = Route(kind, 1, 0, self.offset, 0, self.clock.now_ms, key, generation)
+        headers = [(ROUTE_HEADER, encode_route(route))]
+        self.broker.write(OutRecord(f"balance.shard.{shard}", 0, b"acme", encode_command(command), headers))
+
+    def open(self, balance_minor: int) -> None:
+        self.send(OpenAccount(command_id=self.new_id(), address="acme", currency="USD"))
+        self.send(TopUp(command_id=self.new_id(), address="acme", currency="USD", amount_minor=balance_minor))
+
+    def pay(self, amount_minor: int) -> Command:
+        return self.send(Pay(command_id=self.new_id(), address="acme", currency="USD", amount_minor=amount_minor))
+
+    def move(self, to: str) -> None:
+        """Have the router meet acme's marker: what comes next goes to the target."""
+        shard, key, generation = self.owner
+        begins = 1 if key == HOME else generation + 1
+        text = f"acme.{begins}.{shard}.{to}"
+        marker = MovePartner(
+            command_id=derived_id("MOVE_PARTNER", text.encode()),
+            placement_key="acme",
+            generation=begins,
+            source=shard,
+            target=to,
+        )
+        self._forward(shard, RouteKind.MOVE_OUT, marker, key, generation)
+        self.owner = (to, "acme", begins)
+
+    def serve(self, rounds: int = 4) -> None:
+        """Have both shards take all there is, with a TICK each round."""
+        for _ in range(rounds):
+            for shard in self.of.values():
+                shard.serve()
+                shard.tick()
+
+    def results(self) -> list[Result]:
+        """Return every visible result that concerns a partner."""
+        entries = self.broker.log("balance.results", 0).entries
+        results = [decode_result(entry.value) for entry in entries if entry.value]
+        return [result for result in results if result.root]
+
+    def dead_letters(self) -> int:
+        return len([entry for entry in self.broker.log("balance.dead-letters", 0).entries if entry.value])
+
+    def trial_balance(self, shard: str) -> int:
+        """Return what a shard's accounts that are its own, and its system accounts, come to: zero."""
+        tables = self.of[shard].database.tables
+        away = {PlacementState.SEALED, PlacementState.LEFT}
+        gone = [key for (_, key), row in tables.placements.items() if row.state in away]
+        own = sum(account.balance for (address, _), account in tables.accounts.items() if address not in gone)
+        return own + sum(tables.system.values())
