@@ -21,7 +21,7 @@ from processors.wire.records import OutRecord
 from processors.wire.route import RouteKind
 from processors.wire.signature import SIGNATURE_HEADER, KeyRing, sign
 
-PARTITIONS = 2
+PARTITIONS = 4
 HOME = "s1"
 LANES = {"s1": 2, "s2": 4, "s3": 1}  # lanes by shard
 KEYRING = KeyRing(signing="k1", keys={"k1": bytes(32)})
@@ -40,7 +40,9 @@ def _of_one_bucket() -> list[str]:
 
 
 NEIGHBOURS = _of_one_bucket()
-ROOTS = NEIGHBOURS + [next(root for root in _SPREAD[9:] if partition_of(root, PARTITIONS) == part) for part in (0, 1)]
+ROOTS = NEIGHBOURS + [
+    next(root for root in _SPREAD if partition_of(root, PARTITIONS) == part) for part in range(PARTITIONS)
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from random import Random
 
 from processors.faults import Fault, Misconfigured, Unavailable
-from processors.routing.buckets import partition_of
 from processors.routing.directory import HOME_PLACEMENT_KEY
 from processors.streams.directory import DirectoryContents, contents_of
 from processors.streams.group import NO_METADATA
@@ -23,12 +22,12 @@ from processors.wire.directory import (
     decode_directory,
     encode_directory,
 )
-from processors.wire.records import Headers, OutRecord, Record
-from processors.wire.route import ROUTE_HEADER, Route, decode_route, encode_route
-from processors.wire.signature import SIGNATURE_HEADER
+from processors.wire.records import OutRecord, Record
+from processors.wire.route import ROUTE_HEADER, decode_route
 from processors.workers.router import Router, RouterConfig, RouterParts
-from tests.properties.routing_history import HOME, KEYRING, LANES, PARTITIONS, History, Told
-from tests.simulation.fakes.broker import Broker, PartitionLog, record_of
+from tests.properties.routing_comparison import expected, expected_letters, expected_moves, moves_among, taken
+from tests.properties.routing_history import HOME, KEYRING, LANES, PARTITIONS, History
+from tests.simulation.fakes.broker import Broker, Entry, PartitionLog, record_of
 from tests.simulation.fakes.clock import Clock
 from tests.simulation.fakes.consumers import FakeGroupConsumer
 from tests.simulation.fakes.crash_points import Crash
@@ -39,8 +38,6 @@ EPOCH = 7
 INSTANCES = ("router-1", "router-2")
 PAUSES_NESTED_MAX = 2
 HEAL_ROUNDS_MAX = 300
-Lane = tuple[str, int, int]  # topic, lane, ingress partition
-Copy = tuple[bytes | None, bytes | None, Headers]
 
 
 class Producer:
@@ -296,71 +293,23 @@ class World:
 
     def compare(self) -> None:
         """Hold what lanes, directory and dead letters have against the history."""
-        expected: dict[Lane, list[Copy]] = {}
-        letters = 0
-        for partition, told in self.history.told.items():
-            for entry, each in zip(self._records(self.broker.log(COMMANDS_TOPIC, partition)), told, strict=True):
-                if each.kind is None:
-                    letters += 1
-                    continue
-                lane, copy = _expected(entry, each)
-                expected.setdefault(lane, []).append(copy)
-        assert self._routed() == expected
-        self._compare_placements()
-        assert len({entry.value for entry in self.broker.log(DEAD_LETTERS, 0).entries}) == letters
-
-    def _routed(self) -> dict[Lane, list[Copy]]:
-        """Return what each lane takes of each ingress partition: a redelivery is silence, and the same bytes (L10)."""
-        found: dict[Lane, list[Copy]] = {}
-        for shard, lanes in LANES.items():
-            for lane in range(lanes):
-                first: dict[tuple[int, int], Copy] = {}
-                highest: dict[int, int] = {}
-                for record in self._records(self.broker.log(shard_topic(shard), lane)):
-                    copy = (record.key, record.value, record.headers)
-                    route = _route_of(record)
-                    source = (route.ingress_partition, route.ingress_offset)
-                    if route.ingress_offset > highest.get(route.ingress_partition, -1):
-                        highest[route.ingress_partition] = route.ingress_offset
-                        found.setdefault((shard_topic(shard), lane, route.ingress_partition), []).append(copy)
-                    assert first.setdefault(source, copy) == copy, "a record was routed in two ways"
-        return found
-
-    def _compare_placements(self) -> None:
-        expected = [
-            each.placement for told in self.history.told.values() for each in told if each.placement is not None
-        ]
+        read = self._records
+        came = {part: read(self.broker.log(COMMANDS_TOPIC, part)) for part in range(PARTITIONS)}
+        lanes = {
+            (shard, lane): read(self.broker.log(shard_topic(shard), lane))
+            for shard, count in LANES.items()
+            for lane in range(count)
+        }
+        assert taken(lanes) == expected(self.history, came, EPOCH)
         met = [_entry(entry) for entry in self.broker.log(DIRECTORY_TOPIC, 0).entries]
-        placed = [each for each in met if isinstance(each, PlacementRecord) and each.unit != HOME_PLACEMENT_KEY]
-        assert {each.key: each for each in placed} == {each.key: each for each in expected}
+        assert moves_among(met) == expected_moves(self.history)
+        letters = {entry.value for entry in self.broker.log(DEAD_LETTERS, 0).entries}
+        assert len(letters) == expected_letters(self.history)
 
     def _records(self, log: PartitionLog) -> list[Record]:
         return [record_of(log, entry) for entry in log.entries]
 
 
-def _entry(entry: object) -> DirectoryRecord:
-    return decode_directory(entry.value)  # type: ignore[attr-defined]
-
-
-def _route_of(record: Record) -> Route:
-    (value,) = [value for name, value in record.headers if name == ROUTE_HEADER]
-    return decode_route(value)
-
-
-def _expected(record: Record, told: Told) -> tuple[Lane, Copy]:
-    assert told.kind is not None
-    owner, key = told.goes_to, (record.key or b"").decode()
-    route = Route(
-        told.kind,
-        EPOCH,
-        record.partition,
-        record.offset,
-        record.leader_epoch,
-        record.timestamp_ms,
-        owner.placement_key,
-        owner.generation,
-    )
-    signatures = [(name, value) for name, value in record.headers if name == SIGNATURE_HEADER]
-    lane = partition_of(key, LANES[owner.shard])
-    copy = (record.key, record.value, [*signatures, (ROUTE_HEADER, encode_route(route))])
-    return (shard_topic(owner.shard), lane, record.partition), copy
+def _entry(entry: Entry) -> DirectoryRecord:
+    assert entry.value is not None
+    return decode_directory(entry.value)

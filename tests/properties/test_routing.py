@@ -6,6 +6,7 @@ class of its own, and the property must fail then.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from random import Random
 
@@ -24,7 +25,7 @@ from tests.properties.routing_world import World
 
 RUNS = 120
 STEPS = 150
-RUNS_WITHOUT_A_RULE = 100  # every thirtieth run goes wrong, or more
+RUNS_WITHOUT_A_RULE = 300  # every fiftieth run goes wrong, or more
 LATER = 1_000_000  # an offset behind everything
 
 
@@ -114,14 +115,13 @@ def test_whatever_becomes_of_routers_each_lane_gets_what_a_plain_reading_of_the_
         World(Random(seed)).play(STEPS)
 
 
-def goes_wrong(router: type[Router], *, blind: bool) -> bool:
-    """Say whether a run goes wrong; ``blind``: though nobody looks at R4's order, nor at R8."""
+def troubles(router: type[Router], *, blind: bool) -> Iterator[str]:
+    """Yield what goes wrong in each run that does; ``blind``: though nobody looks at R4's order, nor at R8."""
     for seed in range(RUNS_WITHOUT_A_RULE):
         try:
             World(Random(seed), router=router, blind=blind).play(STEPS)
-        except AssertionError:
-            return True
-    return False
+        except AssertionError as trouble:
+            yield str(trouble)
 
 
 @pytest.mark.parametrize(
@@ -137,16 +137,14 @@ def goes_wrong(router: type[Router], *, blind: bool) -> bool:
     ],
 )
 def test_without_a_rule_something_is_lost_or_routed_otherwise(router: type[Router]) -> None:
-    assert goes_wrong(router, blind=True)
+    assert next(troubles(router, blind=True), None) is not None
 
 
 @pytest.mark.rule("R4")
 def test_without_the_wait_a_lane_has_records_that_the_directory_places_elsewhere() -> None:
-    with pytest.raises(AssertionError, match="not in the directory"):
-        World(Random(3), router=WithoutR4).play(STEPS)
+    assert any("not in the directory" in each for each in troubles(WithoutR4, blind=False))
 
 
 @pytest.mark.rule("R8")
 def test_a_router_that_knows_less_than_its_own_commit_says_does_not_start() -> None:
-    with pytest.raises(AssertionError, match="placements are lost"):
-        World(Random(0), router=WithoutR1).play(STEPS)
+    assert any("placements are lost" in each for each in troubles(WithoutR1, blind=False))
