@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from dataclasses import replace
+from fcntl import LOCK_EX, flock
 from pathlib import Path
 
 from devtools.stack.certificates import authority, server_certificate
@@ -33,9 +34,13 @@ def secrets_folder(settings: Settings) -> Path:
 
 
 def password(file: Path) -> str:
-    """Return the password in a file, drawn if there is none."""
+    """Return the password in a file, drawn if there is none: once, though servers that share it start at once."""
     if not file.exists():
-        write(file, secrets.token_urlsafe(PASSWORD_BYTES) + "\n", mode=0o600)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.with_name(f".{file.name}.lock").open("w") as lock:
+            flock(lock, LOCK_EX)
+            if not file.exists():
+                write(file, secrets.token_urlsafe(PASSWORD_BYTES) + "\n", mode=0o600)
     return file.read_text(encoding="utf-8").rstrip("\n")
 
 

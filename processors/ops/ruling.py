@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from processors.client import Client
-from processors.faults import Misconfigured
+from processors.client import Client, NoAnswer
+from processors.faults import Fault, Misconfigured
 from processors.ledger.control import set_rules_of
 from processors.ledger.rules import RESULT_VERSION, RULES_RELEASE, Rules, newest_of, why_unfit
 from processors.ledger.trust import (
@@ -65,18 +65,52 @@ def _steps(rules: Rules, change: Change) -> list[tuple[int, Rules]]:
     return steps
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CarriedOut:
+    """How far a shard's change went: the version in each lane that has it, and the lanes that are ``left``.
+
+    Of those it is not known that they have it. ``fault`` says what kept it; empty where nothing is left.
+    """
+
+    done: dict[int, int]
+    left: list[int]
+    fault: str
+
+
 def carry_out(
     settings: Settings,
     client: Client,
     shard: str,
     plans: Mapping[int, list[tuple[int, Rules]]],
     done: Callable[[int, Rules], None],
-) -> None:
+) -> CarriedOut:
     """Make the journal's slices that the rules need (A7), write each lane's records, and wait for their results.
 
-    Raises:
-        NoAnswer: Of a lane: what was written counts once its worker runs. Do it again then; what is done stays done.
+    The first lane that does not answer ends it for its shard: what was written to it counts once its worker runs. It is
+    done again then; what is done stays done. Other shards have workers of their own: the caller goes on with them.
     """
+    versions: dict[int, int] = {}
+
+    def note(lane: int, rules: Rules) -> None:
+        versions[lane] = rules.version
+        done(lane, rules)
+
+    fault = ""
+    try:
+        _write(settings, client, shard, plans, note)
+    except (Fault, NoAnswer) as met:
+        fault = str(met)
+    finished = {lane: version for lane, version in versions.items() if version == plans[lane][-1][1].version}
+    return CarriedOut(done=finished, left=[lane for lane in plans if lane not in finished], fault=fault)
+
+
+def _write(
+    settings: Settings,
+    client: Client,
+    shard: str,
+    plans: Mapping[int, list[tuple[int, Rules]]],
+    done: Callable[[int, Rules], None],
+) -> None:
     upkeep = ShardUpkeep(addresses.mysql_address(settings, shard))
     try:
         now_ms = assembly.clock_ms()
@@ -86,8 +120,29 @@ def carry_out(
         upkeep.close()
     for lane, planned in plans.items():
         for release, rules in planned:
-            client.send_control(set_rules_of(rules, client.new_id()), shard=shard, lane=lane, release=release)
+            _write_one(settings, client, shard, lane, rules, release=release)
             done(lane, rules)
+
+
+def _write_one(settings: Settings, client: Client, shard: str, lane: int, rules: Rules, *, release: int) -> None:
+    try:
+        client.send_control(set_rules_of(rules, client.new_id()), shard=shard, lane=lane, release=release)
+    except NoAnswer:
+        if not _has(settings, shard, lane, rules):
+            raise
+
+
+def _has(settings: Settings, shard: str, lane: int, wanted: Rules) -> bool:
+    """Say whether a lane that did not answer has the rules all the same.
+
+    It had not decided an earlier record of the same change yet when this one was written, and that one went first.
+    """
+    return _wish(rules_by_lane(settings, shard)[lane]) == _wish(wanted)
+
+
+def _wish(rules: Rules) -> Rules:
+    """Return rules without what the lane itself adds to an operator's wish."""
+    return replace(rules, version=1, window_floor_ms=0, refund_floor_ms=0, recall_floor_ms=0)
 
 
 # ------------------------------------------------------------------ changes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from processors.faults import Misconfigured
 from processors.ops import addresses, assembly, counts
@@ -51,7 +51,7 @@ def initialize(settings: Settings, say: Progress) -> None:
         shards=[home],
         partitions={spec.name: partitions[spec.name] for spec in specs if spec.name in partitions},
     )
-    migrate_schemas(settings, say)
+    _migrate(settings, [home, *(shard for shard in further if _is_made(settings, shard))], say)
     for shard in further:
         add_shard(settings, shard, say)
 
@@ -86,15 +86,23 @@ def migrate_schemas(settings: Settings, say: Progress) -> None:
         Misconfigured: A database is of a later release, or of another shard.
         Fault: A server does not answer; run it again.
     """
+    made = [shard for shard in settings.shards if shard == settings.home_shard or _is_made(settings, shard)]
     for shard in settings.shards:
-        address = addresses.mysql_address(settings, shard)
-        known = known_shard(address)
-        if known is None and shard != settings.home_shard:
+        if shard not in made:
             say(f"shard {shard} is not made yet: `balance shard add {shard}`, or `balance init`, makes it")
-            continue
+    _migrate(settings, made, say)
+
+
+def _is_made(settings: Settings, shard: str) -> bool:
+    return known_shard(addresses.mysql_address(settings, shard)) is not None
+
+
+def _migrate(settings: Settings, shards: Sequence[str], say: Progress) -> None:
+    for shard in shards:
+        address = addresses.mysql_address(settings, shard)
         if create_database(address):
             say(f"made database {address}")
-        row = known or assembly.shard_row(settings, shard)  # its own counts count (W3)
+        row = known_shard(address) or assembly.shard_row(settings, shard)  # its own counts count (W3)
         for done in migrate(address, row, {0: first_rules(settings)}, now_ms=assembly.clock_ms()):
             say(f"{address}: {done}")
     archive = addresses.cassandra_address(settings)

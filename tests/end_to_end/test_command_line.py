@@ -293,9 +293,9 @@ def test_a_record_that_is_no_command_is_a_dead_letter(running: Running) -> None:
 
 
 def test_rules_are_changed_in_every_lane_through_the_log(running: Running) -> None:
-    before = running.balance("rules", "show", "--json").json
+    before = running.balance("rules", "show", "--json").json["s1"]
     assert running.balance("rules", "set", "--longest-hold", "29d").status == 0
-    after = running.balance("rules", "show", "--json").json
+    after = running.balance("rules", "show", "--json").json["s1"]
     assert {lane: rules["longest_hold_ms"] for lane, rules in after.items()} == dict.fromkeys("0123", 29 * 24 * HOUR_MS)
     assert all(after[lane]["version"] == before[lane]["version"] + 1 for lane in before)
     assert "already" in running.balance("rules", "set", "--longest-hold", "29d").out
@@ -442,7 +442,7 @@ def test_operators_programs_get_json_too(running: Running) -> None:
         "was_stopped": False,
         "troubles": [],
     }
-    assert running.balance("rules", "set", "--skew", "5m", "--json").json == {}
+    assert running.balance("rules", "set", "--skew", "5m", "--json").json == {"done": {"s1": {}}, "left": {}}
     assert {each["server"] for each in running.balance("stack", "status", "--json").json} == {
         "kafka",
         "mysql",

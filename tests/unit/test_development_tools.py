@@ -5,10 +5,12 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
+from devtools.stack import secured
 from tests.architecture.source_tree import ROOT
 
 FAULT = 3
@@ -82,3 +84,18 @@ def test_make_down_sets_up_what_it_needs_where_servers_may_run(tmp_path: Path) -
     (tmp_path / ".stack").mkdir()
 
     assert "set-up" in make_down(tmp_path).stdout
+
+
+def test_a_password_that_several_servers_share_is_drawn_once(tmp_path: Path) -> None:
+    found: list[str] = []
+    threads = [
+        threading.Thread(target=lambda: found.append(secured.password(tmp_path / "secrets/mysql-password")))
+        for _ in range(16)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(found) == 16
+    assert len(set(found)) == 1

@@ -308,16 +308,19 @@ _OPERATING: dict[str, Command | Group] = {
     "rules": Group(
         "What decides: window, skew, periods, registry ids.",
         {
-            "show": _command("ruling:show_rules", "Show the rules in force in each lane.", "balance rules show"),
+            "show": _command(
+                "ruling:show_rules", "Show the rules in force in each lane of each shard.", "balance rules show"
+            ),
             "set": _command(
                 "ruling:set_rules",
-                "Change the rules: one signed record into every lane; what is not named stays. Safe to run again.",
+                "Change the rules: a signed record into every lane of every shard; what is not named stays. Safe to "
+                "run again.",
                 "balance rules set --longest-hold 30d",
                 "balance rules set --registry-id pay=12",
             ),
             "raise": _command(
                 "ruling:raise_release",
-                "Let the shard decide as this release does: signed records into every lane. Safe to run again.",
+                "Let every shard decide as this release does: signed records into every lane. Safe to run again.",
                 "balance rules raise",
             ),
         },

@@ -199,6 +199,9 @@ WithinOption = Annotated[
 ShardOption = Annotated[
     str | None, typer.Option("--shard", metavar="SHARD", help="Which shard.", show_default="home_shard")
 ]
+ShardsOption = Annotated[
+    str | None, typer.Option("--shard", metavar="SHARD", help="Only this shard.", show_default="every shard")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 WITHIN_S = 15
 LaneArgument = Annotated[int, typer.Argument(metavar="LANE", min=0, help="A partition of the shard's topic.")]

@@ -1,0 +1,133 @@
+"""A service with two shards, each on a MySQL server of its own."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from processors.ops.setting_up import initialize
+from tests.end_to_end.conftest import STOP_DEADLINE_S, Running, balance, start, started
+from tests.servers import Place
+from tests.waiting import eventually
+
+HOUR_MS = 3_600_000
+LANES = {"s1": 4, "s2": 2}
+
+
+@pytest.fixture(scope="module")
+def both(fresh_two_shards: Callable[..., Place]) -> Iterator[Running]:
+    """Return a service whose second shard has two lanes."""
+    yield from started(fresh_two_shards(BALANCE_SHARDS__S2__LANES="2", BALANCE_EXPIRER__TICK_MS="1000"))
+
+
+@contextmanager
+def worker(place: Place, shard: str) -> Iterator[subprocess.Popen[str]]:
+    """Run one shard's worker."""
+    process = start(place, "shard", "run", "--shard", shard)
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=STOP_DEADLINE_S)
+
+
+def test_every_process_of_each_shard_runs_and_its_lanes_are_shown_with_what_waits(both: Running) -> None:
+    def lanes_that_moved() -> set[tuple[str, int]]:
+        found = both.balance("status", "--json").json
+        return {(lane["shard"], lane["lane"]) for lane in found["lanes"] if lane["next_offset"] > 0}
+
+    every = {(shard, lane) for shard, lanes in LANES.items() for lane in range(lanes)}
+    eventually(lambda: lanes_that_moved() == every, "each expirer ticks, each worker decides")
+    found = both.balance("status", "--json").json
+    assert {each["name"] for each in found["processes"]} >= {
+        f"{kind}-{shard}" for kind in ("shard", "expirer", "remover") for shard in LANES
+    }
+    assert {(lane["shard"], lane["lane"]) for lane in found["lanes"]} == every
+    assert all(lane["undecided"] is not None for lane in found["lanes"])
+    assert [each["shard"] for each in found["shards"]] == ["s1", "s2"]
+    assert {"MySQL of s1", "MySQL of s2"} <= {each["server"] for each in found["servers"]}
+
+
+def test_shards_are_listed_and_shown(both: Running) -> None:
+    listed = both.balance("shard", "list", "--json")
+    assert listed.status == 0
+    assert [(each["shard"], each["home"], each["lanes"], each["state"]) for each in listed.json] == [
+        ("s1", True, 4, ""),
+        ("s2", False, 2, ""),
+    ]
+    shown = both.balance("shard", "show", "s2")
+    assert shown.status == 0
+    assert "balance.shard.s2" in shown.out
+    assert "next" in shown.out
+    assert both.balance("shard", "show", "s9").status == 3
+    assert both.balance("shard", "add", "s2").status == 0
+    assert "is there already" in both.balance("shard", "add", "s2").out
+    said = both.balance("shard", "add", "s3")
+    assert said.status == 2
+    assert "[shards.s3]" in said.err
+
+
+@pytest.mark.rule("I6")
+def test_a_change_of_the_rules_goes_to_every_lane_of_every_shard(both: Running) -> None:
+    set_ = both.balance("rules", "set", "--longest-hold", "29d", "--json")
+    assert (set_.status, set_.json) == (
+        0,
+        {"done": {"s1": dict.fromkeys("0123", 2), "s2": dict.fromkeys("01", 2)}, "left": {}},
+    )
+    assert both.balance("rules", "set", "--longest-hold", "28d", "--shard", "s2").status == 0
+    shown = both.balance("rules", "show", "--json").json
+    assert {shard: {rules["longest_hold_ms"] for rules in lanes.values()} for shard, lanes in shown.items()} == {
+        "s1": {29 * 24 * HOUR_MS},
+        "s2": {28 * 24 * HOUR_MS},
+    }
+    assert both.balance("key", "add", "k2").status == 0
+    announced = both.balance("key", "announce", "--json")
+    assert (announced.status, announced.json["left"]) == (0, {})
+    for key in both.balance("key", "list", "--json").json["keys"]:
+        assert (key["s1"], key["s2"]) == ("counts", "counts")
+
+
+@pytest.mark.rule("I6")
+def test_what_of_a_change_is_done_and_what_is_not_is_told_by_shard(fresh_two_shards: Callable[..., Place]) -> None:
+    place = fresh_two_shards(BALANCE_SHARDS__S2__LANES="2")
+    initialize(place.settings, lambda _line: None)
+    change = ("rules", "set", "--longest-hold", "29d")
+    with worker(place, "s1"):
+        half = balance(place, *change, "--within", "20", "--json")
+        assert half.status == 3
+        assert half.json["done"] == {"s1": dict.fromkeys("0123", 2), "s2": {}}
+        assert half.json["left"]["s2"]["lanes"] == [0, 1]
+        assert "complete: s1; not complete: s2" in half.err
+        with worker(place, "s2"):
+            again = balance(place, *change, "--within", "60", "--json")
+            assert (again.status, again.json["left"]) == (0, {})
+    shown = balance(place, "rules", "show", "--json").json
+    assert {rules["longest_hold_ms"] for lanes in shown.values() for rules in lanes.values()} == {29 * 24 * HOUR_MS}
+
+
+def test_a_shard_of_the_directory_that_the_settings_lack_is_told(both: Running) -> None:
+    without = {name: value for name, value in both.place.environment.items() if "SHARDS__S2" not in name}
+    place = Place(environment=without, settings=both.place.settings)
+    found = balance(place, "status", "--json")
+    assert (found.status, found.json["unknown_shards"], found.json["good"]) == (3, ["s2"], False)
+    listed = balance(place, "shard", "list", "--json")
+    assert (listed.status, listed.json[1]["state"]) == (3, "not in the settings here")
+
+
+def test_a_third_shard_is_added_while_the_service_runs_with_its_address_on_the_command_line(
+    both: Running, fresh_second_database: Callable[[], str]
+) -> None:
+    second = both.place.settings.shards["s2"]
+    database = fresh_second_database()
+    dsn = f"mysql://{second.user}:{second.read_password()}@{second.host}:{second.port}/{database}"
+    made = both.balance("shard", "add", "s3", "--dsn", dsn, "--lanes", "2")
+    assert made.status == 0, made.err
+    assert "[shards.s3]" in made.out
+    assert f'database = "{database}"' in made.out
+    assert second.read_password() not in made.out
+    assert [each["shard"] for each in both.balance("shard", "list", "--json").json] == ["s1", "s2", "s3"]
+    assert both.balance("balance", "nobody", "USD").status == 1  # the others go on
