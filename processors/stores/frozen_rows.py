@@ -69,7 +69,10 @@ class FrozenRows:
             after = f" AND {_above(table, page[-1][0])}"
 
     def _decided_here(self, rows: RowsOf, sealed: PlacementRow) -> Iterator[bytes]:
-        """Yield what this lane decided within the window, by id; nobody repeats the ids of the service's own (I7)."""
+        """Yield what this lane decided within the window, by id; nobody repeats the ids of the service's own (I7).
+
+        What came back with its partner is among the ids that came along: the digest has each id once.
+        """
         others = ",".join(text_literal(kind.value) for kind in sorted(SLICED_BY_LANE_TIME))
         oldest = sealed.sealed_ids_since_ms.to_bytes(6, "big") + bytes(10)  # of all ids with that time (RFC 9562)
         first = slice_of(sealed.sealed_ids_since_ms)
@@ -86,7 +89,9 @@ class FrozenRows:
             offset, index = after
             page = self._query(
                 f"SELECT lane_offset, lane_index, root, command_id, result FROM journal WHERE slice = {number} "
-                f"AND lane = {self._lane} AND {meant} AND (lane_offset > {offset} "
+                f"AND lane = {self._lane} AND {meant} AND NOT EXISTS (SELECT 1 FROM moved_id AS other "
+                "WHERE other.root = journal.root AND other.command_id = journal.command_id) "
+                f"AND (lane_offset > {offset} "
                 f"OR (lane_offset = {offset} AND lane_index > {index})) "
                 f"ORDER BY lane_offset, lane_index LIMIT {PAGE_ROWS}",
                 "journal",

@@ -159,3 +159,19 @@ def test_parts_and_receipts_that_come_again_change_nothing(shards: TwoShards) ->
     assert {name: (shard.states, shard.database.tables.accounts) for name, shard in shards.of.items()} == before
     assert [shards.trial_balance(shard) for shard in shards.of] == [0, 0]
     assert len([result for result in shards.results() if result.type is CommandType.PAY]) == 1
+
+
+@pytest.mark.rule("M6")
+def test_a_partner_who_comes_back_again_brings_each_id_once(shards: TwoShards) -> None:
+    first = shards.pay(10)  # s1 decides it, and has it a second time once it has come back with its partner
+    for number in range(1, 5):
+        shards.move("s2" if number % 2 else "s1")
+        shards.pay(number)
+        shards.serve()
+    shards.send(first)
+
+    shards.serve()
+
+    pays = [result for result in shards.results() if result.type is CommandType.PAY]
+    assert [pay.postings[0].balance for pay in pays] == [990, 989, 987, 984, 980, 990]
+    assert shards.of["s1"].states == {"acme": (PlacementState.OWNED, 4, 0)}

@@ -125,7 +125,9 @@ class Tables:
             for key, row in sorted(self.journal[number].items()):
                 time_ms = uuid7_time_ms(row.command_id)
                 is_meant = row.root != "" and rows.has(row.root, bucket_of(row.root))
-                if key[0] == lane and is_meant and time_ms is not None and time_ms >= sealed.sealed_ids_since_ms:
+                is_recent = time_ms is not None and time_ms >= sealed.sealed_ids_since_ms
+                came_back = (row.root, row.command_id) in self.moved_ids
+                if key[0] == lane and is_meant and is_recent and not came_back:
                     yield (row.root, row.command_id), MovedId(row.result)
 
     def rows_of(self, lane: int, from_offset: int, to_offset: int) -> list[JournalRow]:
@@ -196,7 +198,7 @@ class Tables:
         for table, changes in write.arrived.items():
             for change in changes:
                 if table is MOVED_IDS:
-                    self.moved_ids.setdefault(change.key, change.row)
+                    _insert(self.moved_ids, change.key, change.row)
                     continue
                 self._store(table, change)
                 if table is HOLDS:
