@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from processors.ids import root_of
 from processors.ledger.commands import (
@@ -267,20 +267,37 @@ class WholeService(Shard):
         self.assert_clean()
 
 
+class Sending(Protocol):
+    """What takes commands to the ingress."""
+
+    def send(self, commands: Sequence[Command]) -> None:
+        """Append commands; not acknowledged yet."""
+
+
 class Load:
     """A thread that sends batches of commands from a seed until its block ends, or ``BATCHES_MAX`` are sent."""
 
-    def __init__(self, service: WholeService, seed: int) -> None:
-        """Open the partners' accounts."""
+    def __init__(
+        self, service: Sending, seed: int, addresses: Sequence[str] = (), *, commands: int = BATCH_COMMANDS
+    ) -> None:
+        """Open the partners' accounts.
+
+        Args:
+            service: Gets the commands.
+            seed: Of all that is chosen at random.
+            addresses: Of the accounts, each level before those below it; what is named twice is paid twice as often.
+            commands: Of a batch.
+        """
         self._service = service
         self._chance = random.Random(seed)
-        self._roots = [f"load-{seed}-{number}" for number in range(ROOTS)]
+        self._roots = list(addresses) or [f"load-{seed}-{number}" for number in range(ROOTS)]
+        self._commands = commands
         self._known: list[Command] = []
         self._ending = threading.Event()
         self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._run)
         self.batches = 0
-        for root in self._roots:
+        for root in dict.fromkeys(self._roots):
             opening: list[Command] = [
                 OpenAccount(command_id=new_id(), address=root, currency="USD"),
                 TopUp(command_id=new_id(), address=root, currency="USD", amount_minor=1_000_000),
@@ -307,7 +324,7 @@ class Load:
     def _run(self) -> None:
         try:
             while not self._ending.wait(PAUSE_S) and self.batches < BATCHES_MAX:
-                self._service.send([self._command() for _ in range(BATCH_COMMANDS)])
+                self._service.send([self._command() for _ in range(self._commands)])
                 self.batches += 1
         except Exception as failure:  # noqa: BLE001 - told in the test's own thread
             self._failure = failure

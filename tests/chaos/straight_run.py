@@ -1,0 +1,118 @@
+"""A partner's log decided in one piece, on one shard, in memory: what his moves must not change."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+from processors.ids import root_of
+from processors.ledger.book import Book, Keys, Rows
+from processors.ledger.commands import (
+    OF_THE_SERVICE,
+    TYPE_OF,
+    Command,
+    CommandType,
+    Control,
+    ExpireHold,
+    MovePartner,
+)
+from processors.ledger.decide import Duplicate, decide
+from processors.ledger.needs import collect_needs
+from processors.ledger.outcomes import Outcome, Reason, Status
+from processors.ledger.rows import Account, AccountKey, Decision, Hold, Refunded
+from processors.ledger.rules import Rules
+from processors.wire.commands import body_hash, decode_command
+from processors.wire.records import Record
+from processors.wire.results import Result
+
+_COMPARED = tuple(field.name for field in fields(Outcome) if field.name not in ("policy", "account_status"))
+
+
+class StraightRun:
+    """One partner's book, and the results of what was decided in it."""
+
+    def __init__(self, root: str, rules: Rules) -> None:
+        """Begin with no rows."""
+        self._root = root
+        self._book = Book(rules, {})
+        self._first: dict[bytes, Result] = {}
+
+    def follow(self, records: list[Record], results: list[Result]) -> None:
+        """Decide a partner's records in the order of his results, each at its lane time, and compare the answers.
+
+        Args:
+            records: All of his records of the ingress, in order.
+            results: All of his results, in order; those of the service's own commands are among them.
+        """
+        routed = [result for result in results if result.ingress_offset >= 0]
+        assert [result.ingress_offset for result in routed] == [record.offset for record in records], self._root
+        commands = {record.offset: decode_command(record.value or b"") for record in records}
+        lane_time_ms = version_us = 0
+        for result in results:
+            assert result.lane_time_ms >= lane_time_ms, f"{self._root}: time goes back before {result}"
+            lane_time_ms = result.lane_time_ms
+            if result.journalled and result.duplicate_of is None:
+                assert result.version_us > version_us, f"{self._root}: versions go back before {result}"  # A2
+                version_us = result.version_us
+            command = commands.get(result.ingress_offset) or _of_the_service(result)
+            assert not isinstance(command, Control)
+            self._compare(command, result)
+
+    def _compare(self, command: Command, result: Result) -> None:
+        if isinstance(command, MovePartner):
+            assert (result.type, result.root) == (CommandType.MOVE_PARTNER, self._root)
+            assert (result.status, result.reason) in (
+                (Status.ACCEPTED, Reason.NONE),
+                (Status.REJECTED, Reason.MOVE_REFUSED),
+            )
+            return
+        book, needs, hashed = self._book, Keys(), body_hash(command)
+        collect_needs(command, self._root, needs)
+        book.add(book.missing(needs), Rows())
+        verdict = decide(book, command, root=self._root, body_hash=hashed, now_ms=result.lane_time_ms)
+        assert verdict is not None, f"{self._root}: {result} came of nothing"
+        if isinstance(verdict, Duplicate):
+            first = self._first[command.command_id]
+            assert result.duplicate_of is not None, f"{self._root}: decided twice: {result}"
+            assert (result.postings, result.status) == (first.postings, first.status)
+            return
+        assert result.duplicate_of is None, f"{self._root}: {result} was never decided"
+        for name in _COMPARED:
+            assert getattr(result, name) == getattr(verdict, name), f"{self._root}: {name} of {result}: {verdict}"
+        if verdict.journalled and type(command) not in OF_THE_SERVICE:
+            self._first[command.command_id] = result
+            book.decisions[self._root, command.command_id] = Decision(
+                hashed,
+                0,
+                0,
+                TYPE_OF[type(command)],
+                verdict.status,
+                command.address,
+                command.currency,
+                verdict.amount_minor,
+                verdict.levels,
+                b"",
+            )
+
+    def accounts(self) -> dict[AccountKey, Account]:
+        """Return the partner's accounts."""
+        return {key: row for key, row in self._book.accounts.items() if row is not None}
+
+    def holds(self) -> dict[bytes, Hold]:
+        """Return his open holds, by id."""
+        rows = self._book.holds.items()
+        return {key[1]: row for key, row in rows if row is not None and row.remaining_minor}
+
+    def refunded(self) -> dict[bytes, Refunded]:
+        """Return what was given back of his payments and captures, by their id."""
+        return {key[1]: row for key, row in self._book.refunded.items() if row is not None}
+
+
+def _of_the_service(result: Result) -> Command:
+    assert result.type is CommandType.EXPIRE_HOLD, result
+    assert root_of(result.address) == result.root
+    return ExpireHold(
+        command_id=result.command_id,
+        address=result.address,
+        currency=result.currency,
+        hold_id=result.transaction_id,
+    )

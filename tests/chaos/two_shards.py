@@ -1,0 +1,301 @@
+"""A service of two shards on two MySQL servers, whose partners move while they are paid; and what must come of it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from confluent_kafka import KafkaError, Message, Producer
+
+from processors.ids import root_of
+from processors.ledger.commands import Command
+from processors.ledger.rules import Rules
+from processors.ops import addresses, keys
+from processors.ops.moving import marker_of
+from processors.ops.ruling import rules_by_lane
+from processors.ops.setting_up import initialize
+from processors.routing.buckets import partition_of
+from processors.routing.directory import Placement
+from processors.stores.mysql import Session
+from processors.stores.placement_sql import select_placements
+from processors.stores.rows import PlacementRow, PlacementState
+from processors.stores.shard_reader import ShardReader, open_reader
+from processors.streams.directory import read_directory
+from processors.streams.reader import read_range
+from processors.streams.topics import COMMANDS_TOPIC, DEAD_LETTERS_TOPIC, RESULTS_TOPIC, TopicAdmin
+from processors.wire.commands import encode_command
+from processors.wire.records import Headers, Record
+from processors.wire.results import Result, decode_result
+from tests.chaos.straight_run import StraightRun
+from tests.servers import Place
+from tests.waiting import eventually
+
+SHARDS = ("s1", "s2")
+KINDS = ("router", "shard-s1", "shard-s2", "expirer-s1", "expirer-s2")
+SETTLE_S = 180.0
+MOVED_S = 60.0  # far above a move's pause, and above a taken over lane's (6 s, P4) or a restarted server's
+STOP_S = 30.0
+FLUSH_S = 60.0
+_FAR = 1 << 62
+
+
+class Process:
+    """One process of the service, which can be killed and started again."""
+
+    def __init__(self, name: str, place: Place) -> None:
+        self.name = name
+        kind, _, shard = name.partition("-")
+        self._words = [kind, "run", *(["--shard", shard] if shard else [])]
+        self._environment = {**os.environ, **place.environment, "BALANCE_HEALTH__PORT": "0"}
+        self._log = Path(place.settings.keys_file).parent / f"{name}.log"
+        self._running: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it; a process that runs is left alone."""
+        if self._running is not None and self._running.poll() is None:
+            return
+        with self._log.open("ab") as log:
+            self._running = subprocess.Popen(
+                [sys.executable, "-m", "processors.ops.cli", *self._words],
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        if self._running is not None:
+            self._running.kill()
+            self._running.wait()
+
+    def stop(self) -> None:
+        """SIGTERM, and the end in time."""
+        assert self._running is not None
+        assert self._running.poll() is None, f"{self.name} ended by itself:\n{self.log_end}"
+        self._running.terminate()
+        status = self._running.wait(STOP_S)
+        assert status == 0, f"{self.name} ended with {status}:\n{self.log_end}"
+
+    @property
+    def log_end(self) -> str:
+        """Return the end of what it wrote."""
+        return "\n".join(self._log.read_text().splitlines()[-30:])
+
+
+class TwoShardService:
+    """The service's own names on the servers, what is sent to it, and what it answered."""
+
+    def __init__(self, place: Place) -> None:
+        """Make topics and schemas; nothing runs yet."""
+        self.place, self.settings = place, place.settings
+        initialize(self.settings, lambda _said: None)
+        self.address = addresses.kafka_address(self.settings)
+        self.topics = TopicAdmin(self.address)
+        self.of = {name: Process(name, place) for name in KINDS}
+        self._producer = Producer(self.address.options() | {"enable.idempotence": True, "acks": "all", "linger.ms": 2})
+        self._sending = threading.Lock()
+        self._undelivered: list[str] = []
+        self._read: dict[int, list[Record]] = {}
+        self.readers = {shard: open_reader(addresses.mysql_address(self.settings, shard)) for shard in SHARDS}
+
+    def close(self) -> None:
+        """Give connections back."""
+        for reader in self.readers.values():
+            reader.close()
+
+    # ------------------------------------------------------------------ what goes in
+
+    def send(self, commands: Sequence[Command]) -> None:
+        """Append commands to the ingress, as a gateway does; not acknowledged yet."""
+        for command in commands:
+            root = root_of(command.address)
+            self._append(root, encode_command(command), [])
+
+    def _append(self, key: str, payload: bytes, headers: Headers) -> None:
+        topic = self.address.topic_prefix + COMMANDS_TOPIC
+        partition = partition_of(key, self.settings.topics.commands_partitions)
+        with self._sending:
+            self._producer.produce(
+                topic, payload, key.encode(), partition, headers=list(headers), on_delivery=self._on_delivery
+            )
+            self._producer.poll(0)
+
+    def _on_delivery(self, error: KafkaError | None, _message: Message) -> None:
+        if error is not None:
+            self._undelivered.append(str(error))
+
+    def flush(self) -> None:
+        """Wait until everything is acknowledged."""
+        assert self._producer.flush(FLUSH_S) == 0
+        assert self._undelivered == []
+
+    # ------------------------------------------------------------------ moves
+
+    def owner(self, key: str) -> Placement:
+        """Return who owns a placement key, as the directory has it by now."""
+        partition = partition_of(key, self.settings.topics.commands_partitions)
+        return read_directory(self.address).directory.place(key, ingress_partition=partition, ingress_offset=_FAR)
+
+    def send_marker(self, key: str) -> Placement:
+        """Send the marker that moves a placement key to the other shard; return what it makes of it."""
+        owner = self.owner(key)
+        target = next(shard for shard in SHARDS if shard != owner.shard)
+        begins = owner.generation + 1 if owner.placement_key == key else 1
+        record = marker_of(
+            key,
+            begins,
+            owner.shard,
+            target,
+            keyring=keys.keyring(self.settings),
+            topic=COMMANDS_TOPIC,
+            partitions=self.settings.topics.commands_partitions,
+        )
+        self._append(key, record.value, record.headers)
+        return Placement(placement_key=key, generation=begins, shard=target)
+
+    def move(self, key: str) -> None:
+        """Move a placement key to the other shard, and wait until it is there and nothing waits."""
+        self.await_moved(self.send_marker(key))
+
+    def await_moved(self, placed: Placement, deadline_s: float = MOVED_S) -> None:
+        """Wait until a placement is that which the shards have, with nothing parked."""
+
+        def is_there() -> bool:
+            row = self.rows_of_key(placed.shard).get(placed.placement_key)
+            wanted = (PlacementState.OWNED, placed.generation, 0)
+            return row is not None and (row.state, row.generation, row.parked) == wanted
+
+        eventually(is_there, f"{placed} is there", deadline_s, lambda: self.told_of_key(placed.placement_key))
+
+    def rows_of_key(self, shard: str) -> dict[str, PlacementRow]:
+        """Return a shard's placement rows, by key."""
+        session = Session(addresses.mysql_address(self.settings, shard), lane=False)
+        try:
+            rows = [select_placements(session, lane) for lane in range(self.settings.lanes_of(shard))]
+        finally:
+            session.close()
+        return {key: row for of_lane in rows for key, row in of_lane.items()}
+
+    def told_of_key(self, key: str) -> str:
+        """Say what both shards know of a placement key, and what their processes said last."""
+        said = [f"{shard}: {self.rows_of_key(shard).get(key)}; stops {self.stops(shard)}" for shard in SHARDS]
+        return "\n".join([*said, *(f"{name}:\n{process.log_end}" for name, process in self.of.items())])
+
+    def stops(self, shard: str) -> list[str]:
+        """Return why lanes of a shard are stopped."""
+        found = self.readers[shard].lane_positions().values()
+        return [f"{each.stop_code}: {each.stop_detail}" for each in found if each.stop_code is not None]
+
+    # ------------------------------------------------------------------ processes
+
+    @contextmanager
+    def processes(self, *names: str) -> Iterator[None]:
+        """Run the named processes, or all; they end in an orderly way, unless the block failed."""
+        running = [self.of[name] for name in names or KINDS]
+        with ExitStack() as ending:
+            for process in running:
+                ending.callback(process.kill)
+                process.start()
+            yield
+            for process in running:
+                process.stop()
+
+    # ------------------------------------------------------------------ what comes out
+
+    def ingress(self) -> dict[str, list[Record]]:
+        """Return every record of the ingress by its key, in order."""
+        found: dict[str, list[Record]] = {}
+        for partition in range(self.settings.topics.commands_partitions):
+            for record in self._records(COMMANDS_TOPIC, partition):
+                found.setdefault((record.key or b"").decode(), []).append(record)
+        return found
+
+    def results(self) -> dict[str, list[Result]]:
+        """Return every visible result that concerns a partner, by root, in order; only what is new is read."""
+        found: dict[str, list[Result]] = {}
+        for partition in range(self.settings.topics.results_partitions):
+            read = self._read.setdefault(partition, [])
+            first, end = self.topics.bounds(RESULTS_TOPIC, partition)
+            for records in read_range(
+                self.address, RESULTS_TOPIC, partition, read[-1].offset + 1 if read else first, end
+            ):
+                read += [record for record in records if record.value]
+            for record in read:
+                result = decode_result(record.value or b"")
+                if result.root:
+                    found.setdefault(result.root, []).append(result)
+        return found
+
+    def _records(self, topic: str, partition: int) -> list[Record]:
+        first, end = self.topics.bounds(topic, partition)
+        found = read_range(self.address, topic, partition, first, end)
+        return [record for records in found for record in records if record.value is not None]
+
+    def await_answers(self) -> None:
+        """Wait until each record of the ingress is answered."""
+        self.flush()
+        sent = sum(map(len, self.ingress().values()))
+
+        def unanswered() -> int:
+            results = [result for of_root in self.results().values() for result in of_root]
+            return sent - sum(result.ingress_offset >= 0 for result in results)
+
+        eventually(lambda: unanswered() <= 0, "every command is answered", SETTLE_S, lambda: self._told(unanswered()))
+
+    def _told(self, unanswered: int) -> str:
+        letters = self._records(DEAD_LETTERS_TOPIC, 0)
+        return f"({unanswered} are not; {len(letters)} dead letters; {self.told_of_key('acme')})"
+
+    # ------------------------------------------------------------------ what must hold
+
+    def assert_as_if_nothing_had_moved(self) -> None:
+        """Prove that each partner's answers, and his rows, are those of a straight run of his log on one shard."""
+        assert self._records(DEAD_LETTERS_TOPIC, 0) == []
+        rules = self._rules()
+        ingress, results = self.ingress(), self.results()
+        assert results.keys() == ingress.keys()
+        for root, records in ingress.items():
+            straight = StraightRun(root, rules)
+            straight.follow(records, results[root])
+            self._assert_rows(root, straight)
+
+    def _rules(self) -> Rules:
+        (rules,) = {
+            replace(each, version=1) for shard in SHARDS for each in rules_by_lane(self.settings, shard).values()
+        }
+        return rules
+
+    def _assert_rows(self, root: str, straight: StraightRun) -> None:
+        reader: ShardReader = self.readers[self.owner(root).shard]
+        accounts = {(row.address, row.currency): row for row in reader.accounts_below(root)}
+        assert accounts == straight.accounts(), f"accounts of {root}"
+        holds = {key[1]: row for key, row in reader.holds() if key[0] == root}
+        assert holds == straight.holds(), f"open holds of {root}"
+        assert reader.refunded([(root, id_) for id_ in straight.refunded()]) == {
+            (root, id_): row for id_, row in straight.refunded().items()
+        }
+
+    def assert_nothing_in_between(self) -> None:
+        """Prove that what moved away from one shard has come to the other: ``@moved`` is zero over both (M2, M4)."""
+        total: Counter[tuple[int, str]] = Counter()
+        for shard in SHARDS:
+            session = Session(addresses.mysql_address(self.settings, shard), lane=False)
+            try:
+                rows = session.query(
+                    "SELECT level, currency, SUM(balance) FROM system_account WHERE name = 'MOVED' "
+                    "GROUP BY level, currency",
+                    "reading @moved",
+                )
+            finally:
+                session.close()
+            for level, currency, balance in rows:
+                total[level, currency.decode()] += int(balance)
+        assert {key: balance for key, balance in total.items() if balance} == {}
