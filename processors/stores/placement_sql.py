@@ -136,6 +136,28 @@ def _is_root(table: AnyTable, root: str) -> str:
     return f"(address = {text_literal(root)} OR (address > {first} AND address < {last}))"
 
 
+def owner_state(table: AnyTable, alias: str) -> str:
+    """Return the SQL of the state of the placement key that has a row's root: its own, else its bucket's; or NULL.
+
+    A root's own key that is known here only by what waits for it has nothing: it has not come yet (M1).
+
+    Args:
+        table: One of those that move.
+        alias: The table's in the statement. NULL means that no key has moved: the home shard's rows are its own.
+    """
+    root = f"{alias}.root" if "root" in table.key else f"SUBSTRING_INDEX({alias}.address, X'3A', 1)"
+    of_lane = f"lane = ({alias}.bucket & (SELECT lanes - 1 FROM shard))"
+    bucket = f"CAST(CONCAT('bucket:', {alias}.bucket) AS BINARY)"
+    only_waits = f"state = '{PlacementState.AWAY}' AND other_shard = ''"
+    own = f"SELECT state FROM placement WHERE {of_lane} AND placement_key = {root} AND NOT ({only_waits})"
+    return f"COALESCE(({own}), (SELECT state FROM placement WHERE {of_lane} AND placement_key = {bucket}))"
+
+
+def is_owned(table: AnyTable, alias: str) -> str:
+    """Return the condition that a row is a partner's of this shard: neither frozen (M2) nor still arriving (M4)."""
+    return f"COALESCE({owner_state(table, alias)}, '{PlacementState.OWNED}') = '{PlacementState.OWNED}'"
+
+
 def select_sums(rows: RowsOf) -> str:
     """Return the SELECT of what the accounts of a placement key hold, by level and currency, in minor units (M2)."""
     level = "LENGTH(address) - LENGTH(REPLACE(address, X'3A', X'')) + 1"

@@ -25,7 +25,8 @@ from processors.stores.lane_rows import (
 from processors.stores.migrations import ShardRow, check_schema
 from processors.stores.mysql import Reconnecting, Row, Session
 from processors.stores.partitions import slices
-from processors.stores.rows import JournalRow, Progress
+from processors.stores.placement_sql import is_owned
+from processors.stores.rows import JournalRow, PlacementState, Progress
 from processors.stores.rules_rows import select_rules
 from processors.stores.sql_text import hex_literal, text_literal
 from processors.stores.table_sql import columns_of, row_of
@@ -190,6 +191,9 @@ class ShardReader:
     def overdue_holds(self, lane: int, *, now_ms: int, holds_max: int) -> list[OverdueHold]:
         """Return the lane's open holds that expired at or before ``now_ms``, the longest overdue first (H2).
 
+        Not those of partners who are not owned here: they are frozen, or still arriving, and their owner's expirer asks
+        for them (M9).
+
         Args:
             lane: Partition of the shard's topic.
             now_ms: The lane's own time, ms since the epoch, as ``lane_positions`` gives it; never the wall clock.
@@ -197,7 +201,7 @@ class ShardReader:
         """
         rows = self._query(
             "SELECT root, transaction_id, address, currency FROM hold FORCE INDEX (by_expiry) "
-            f"WHERE lane = {lane} AND is_open = 1 AND expires_at_ms <= {now_ms} "
+            f"WHERE lane = {lane} AND is_open = 1 AND expires_at_ms <= {now_ms} AND {is_owned(HOLDS, 'hold')} "
             f"ORDER BY expires_at_ms LIMIT {holds_max}",
             "reading overdue holds",
         )
@@ -205,6 +209,23 @@ class ShardReader:
             OverdueHold(root=root.decode(), transaction_id=id_, address=address.decode(), currency=currency.decode())
             for root, id_, address, currency in rows
         ]
+
+    def unparking_lanes(self) -> list[int]:
+        """Return the lanes that run and own a placement key for which records wait: a TICK unparks some (M5).
+
+        Whether anything waits in a lane is asked first, by an index: mostly nothing does, and then no placement key is
+        looked at, of which there may be 65,536 and more.
+        """
+        waits = "SELECT 1 FROM parked WHERE parked.lane = progress.lane AND unparked_offset IS NULL LIMIT 1"
+        owned = (
+            "SELECT 1 FROM placement WHERE placement.lane = progress.lane "
+            f"AND state = '{PlacementState.OWNED}' AND placement.parked > 0 LIMIT 1"
+        )
+        rows = self._query(
+            f"SELECT lane FROM progress WHERE stop_code IS NULL AND IF(({waits}), ({owned}), 0) ORDER BY lane",
+            "looking for lanes that unpark",
+        )
+        return [lane for (lane,) in rows]
 
     # ------------------------------------------------------------------ money
 

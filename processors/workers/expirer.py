@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -28,6 +28,9 @@ TICK = encode_command(Tick())
 FLUSH_DEADLINE_S = 30.0
 # After a step that found all the holds it may ask for at once: long enough for the lane to expire 2,000.
 FULL_STEP_WAIT_S = 0.25
+# From TICK to TICK of a lane in which records wait for a placement key that has come: some more than deciding the 4,000
+# takes that one TICK unparks (M5), so that a partner who moved catches up, and his neighbours have their turn.
+UNPARK_S = 0.25
 # After the ticks were written: an idle lane takes one in 30 ms, a busy machine in some more.
 TAKEN_S = 0.5
 
@@ -40,6 +43,9 @@ class HoldReader(Protocol):
 
     def overdue_holds(self, lane: int, *, now_ms: int, holds_max: int) -> list[OverdueHold]:
         """Return the lane's holds that expired by ``now_ms``, the longest overdue first."""
+
+    def unparking_lanes(self) -> list[int]:
+        """Return the lanes that own a placement key for which records wait (M5)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,16 +85,30 @@ class Expirer:
         Raises:
             Fault: The shard or the broker. What was written is harmless; step again.
         """
-        parts = self._parts
         asked = self._ask_lanes()
-        for lane in range(parts.lanes):  # idle or not, owned or not: A6 waits for every lane's time
-            parts.writer.send(OutRecord(parts.topic, lane, None, TICK, []))
-        TICKS_SENT.labels(parts.shard).inc(parts.lanes)
+        self._tick(range(self._parts.lanes))  # idle or not, owned or not: A6 waits for every lane's time
         return self._sent(asked)
 
     def ask(self) -> int:
         """Do the same without a TICK: a lane that has taken its last one knows that more holds are over."""
         return self._sent(self._ask_lanes())
+
+    def unpark(self) -> None:
+        """Write a TICK to each lane in which records wait for a placement key that has come (M5).
+
+        Raises:
+            Fault: As ``step``.
+        """
+        lanes = self._parts.reader.unparking_lanes()
+        if lanes:
+            self._tick(lanes)
+            self._parts.writer.flush(FLUSH_DEADLINE_S)
+
+    def _tick(self, lanes: Collection[int]) -> None:
+        parts = self._parts
+        for lane in lanes:
+            parts.writer.send(OutRecord(parts.topic, lane, None, TICK, []))
+        TICKS_SENT.labels(parts.shard).inc(len(lanes))
 
     def _ask_lanes(self) -> dict[int, int]:
         return {lane: self._ask_lane(lane, position) for lane, position in self._parts.reader.lane_positions().items()}
@@ -151,12 +171,12 @@ def run(
                 began_s = time.monotonic()
                 asked = expirer.step()
                 # An idle lane's time moves with ticks alone. Once it has taken this one, more of its holds may be over.
-                stopping.wait(min(TAKEN_S, tick_ms / 2_000))
+                _unpark_until(expirer, began_s + min(TAKEN_S, tick_ms / 2_000), stopping)
                 asked = max(asked, expirer.ask())
                 PULSE.beat()
                 TROUBLES.over("expirer")
                 wait_s = FULL_STEP_WAIT_S if asked >= expirer.holds_max else tick_ms / 1000
-                stopping.wait(max(0.0, wait_s - (time.monotonic() - began_s)))
+                _unpark_until(expirer, began_s + wait_s, stopping)
         except (Retryable, Unavailable, UnknownOutcome) as fault:
             TROUBLES.met("expirer", fault)
             if PULSE.has_begun:
@@ -166,3 +186,10 @@ def run(
             close()
     PULSE.stop()
     return 0
+
+
+def _unpark_until(expirer: Expirer, ends_s: float, stopping: threading.Event) -> None:
+    """Wait until a moment, or until told to stop; lanes in which records wait get a TICK every ``UNPARK_S`` (M5)."""
+    while (left_s := ends_s - time.monotonic()) > 0 and not stopping.wait(min(left_s, UNPARK_S)):
+        expirer.unpark()
+        PULSE.beat()

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from processors.faults import Misconfigured, Unavailable
+from processors.faults import Misconfigured, StopCode, Unavailable
 from processors.ids import derived_id
 from processors.ledger.commands import ExpireHold, Tick
 from processors.ledger.rows import Hold
 from processors.ledger.rules import Rules
-from processors.routing.buckets import partition_of
+from processors.routing.buckets import partition_of, placement_key_of
 from processors.stores.addresses import MysqlAddress
-from processors.stores.rows import Progress
+from processors.stores.rows import ParkedRow, PlacementRow, PlacementState, Progress
 from processors.stores.shard_reader import LanePosition, OverdueHold, open_reader
 from processors.streams.connection import KafkaAddress
 from processors.streams.producer import IdempotentProducer
@@ -26,13 +26,15 @@ from processors.wire.admission import Gate, admit
 from processors.wire.positions import LanePoint
 from processors.wire.records import OutRecord, Record
 from processors.wire.signature import KeyRing
-from processors.workers.expirer import Expirer, ExpirerParts, run
+from processors.workers.expirer import TICK, Expirer, ExpirerParts, run
 from tests.integration.ingress import LANES, SHARD, make_topics
+from tests.integration.mysql_shard import SHARD as MYSQL_SHARD
 from tests.integration.mysql_shard import make_shard, new_id, take_lane
 from tests.servers import Servers
 
 KEYS = KeyRing(signing="k1", keys={"k1": bytes(32)})
 HOLDS_MAX = 3
+ROOT = next(name for name in (f"p{number}" for number in range(99)) if partition_of(name, MYSQL_SHARD.lanes) == 0)
 
 
 @dataclass
@@ -42,6 +44,7 @@ class Place:
     database: MysqlAddress
     kafka: KafkaAddress
     topics: TopicAdmin
+    parts: ExpirerParts
     expirer: Expirer
     positions: dict[int, int] = field(default_factory=dict)
 
@@ -69,7 +72,7 @@ def place(servers: Servers, topic_prefix: Callable[[], str], fresh_database: Cal
         end_offset=lambda lane: topics.end(shard_topic(SHARD), lane),
         holds_max=HOLDS_MAX,
     )
-    yield Place(database=database, kafka=kafka, topics=topics, expirer=Expirer(parts))
+    yield Place(database=database, kafka=kafka, topics=topics, parts=parts, expirer=Expirer(parts))
     reader.close()
     producer.close()
 
@@ -149,6 +152,80 @@ def test_a_step_asks_for_a_bounded_number_of_holds(place: Place) -> None:
     assert place.expirer.step() == HOLDS_MAX
 
 
+@pytest.mark.rule("M5")
+def test_a_lane_in_which_records_wait_for_a_key_that_has_come_gets_a_tick(place: Place) -> None:
+    came, comes = take_lane(place.database, 0), take_lane(place.database, 1)
+    owned = PlacementRow(placement_key="a", generation=1, state=PlacementState.OWNED, parked=1)
+    came.commit(replace(came.batch(1), placements=[owned], parked=[waiting("a", 0)]))
+    others = [
+        PlacementRow(placement_key="b", generation=1, state=PlacementState.ARRIVING, parked=1),
+        PlacementRow(placement_key="c", generation=1, state=PlacementState.OWNED),
+    ]
+    comes.commit(replace(comes.batch(1), placements=others, parked=[waiting("b", 1)]))
+
+    place.expirer.unpark()
+
+    assert [commands_of(place.written(lane)) for lane in range(LANES)] == [[Tick()], []]
+
+
+@pytest.mark.rule("M5")
+def test_a_lane_in_which_nothing_waits_any_more_or_that_is_stopped_gets_no_tick_but_its_usual_one(place: Place) -> None:
+    owned = PlacementRow(placement_key="a", generation=1, state=PlacementState.OWNED, parked=1)
+    done, stopped = take_lane(place.database, 0), take_lane(place.database, 1)
+    done.commit(replace(done.batch(1), placements=[owned], parked=[waiting("a", 0, unparked=(1, 1))]))
+    stopped.commit(replace(stopped.batch(1), placements=[owned], parked=[waiting("a", 1)]))
+    stopped.store.stop(StopCode.BUG, "a bug")
+
+    place.expirer.unpark()
+
+    assert [place.written(lane) for lane in range(LANES)] == [[]] * LANES
+
+
+def waiting(placement_key: str, lane: int, *, unparked: tuple[int, int] | None = None) -> ParkedRow:
+    record = Record("balance.shard.s1", lane, 0, 0, 1_000, True, placement_key.encode(), b"payload", [])
+    return ParkedRow(placement_key=placement_key, record=record, is_move_out=False, unparked=unparked)
+
+
+@pytest.mark.rule("M2")
+@pytest.mark.rule("M9")
+@pytest.mark.parametrize(
+    ("state", "asked"),
+    [
+        (PlacementState.OWNED, 1),
+        (PlacementState.ARRIVING, 0),
+        (PlacementState.SEALED, 0),
+        (PlacementState.LEFT, 0),
+    ],
+)
+@pytest.mark.parametrize("key", [ROOT, placement_key_of(ROOT)])
+def test_a_hold_is_asked_for_where_its_partner_is_owned(
+    place: Place, key: str, state: PlacementState, asked: int
+) -> None:
+    lane = take_lane(place.database, 0)
+    row = PlacementRow(placement_key=key, generation=1, state=state, other_shard="s2")
+    batch = lane.batch(1, holds=[((ROOT, new_id()), Hold(f"{ROOT}:a", "USD", 5, 5, 1, 1_000), False)])
+    lane.commit(replace(batch, placements=[row]))
+
+    assert place.expirer.ask() == asked
+
+
+@pytest.mark.rule("M9")
+def test_a_roots_own_key_decides_before_its_buckets_once_it_has_come(place: Place) -> None:
+    lane = take_lane(place.database, 0)
+    bucket = PlacementRow(
+        placement_key=placement_key_of(ROOT), generation=1, state=PlacementState.OWNED, other_shard="s2"
+    )
+    only_waits = PlacementRow(placement_key=ROOT, generation=0, state=PlacementState.AWAY, parked=1)
+    batch = lane.batch(1, holds=[((ROOT, new_id()), Hold(f"{ROOT}:a", "USD", 5, 5, 1, 1_000), False)])
+    lane.commit(replace(batch, placements=[bucket, only_waits]))
+    assert place.expirer.ask() == 1
+
+    left = PlacementRow(placement_key=ROOT, generation=1, state=PlacementState.LEFT, other_shard="s2")
+    lane.commit(replace(lane.batch(1), placements=[left]))
+    again = Expirer(place.parts)
+    assert again.ask() == 0
+
+
 class FlakyShard:
     """A shard whose rows cannot always be read."""
 
@@ -176,6 +253,9 @@ class FlakyShard:
         del lane, now_ms, holds_max
         return []
 
+    def unparking_lanes(self) -> list[int]:
+        return []
+
     def send(self, record: OutRecord) -> None:
         self.written.append(record)
 
@@ -183,14 +263,21 @@ class FlakyShard:
         del deadline_s
 
 
-def run_in(flaky: FlakyShard, until: Callable[[], bool]) -> list[str]:
+class WaitingShard(FlakyShard):
+    """A shard with a lane in which records wait, as long as fewer TICKs were written than its backlog needs."""
+
+    def unparking_lanes(self) -> list[int]:
+        return [0] if len(self.written) < 5 else []
+
+
+def run_in(flaky: FlakyShard, until: Callable[[], bool], *, tick_ms: int = 10) -> list[str]:
     stopping = threading.Event()
     closed: list[str] = []
     parts = ExpirerParts(
         shard=SHARD, topic="t", lanes=1, reader=flaky, writer=flaky, end_offset=lambda _: 0, holds_max=1
     )
     thread = threading.Thread(
-        target=lambda: run(lambda: (Expirer(parts), lambda: closed.append("closed")), stopping, tick_ms=10)
+        target=lambda: run(lambda: (Expirer(parts), lambda: closed.append("closed")), stopping, tick_ms=tick_ms)
     )
     thread.start()
     ends_s = time.monotonic() + 10
@@ -208,6 +295,16 @@ def test_a_fault_that_passes_is_waited_out_with_new_connections() -> None:
 
     assert len(closed) == 3
     assert len(flaky.written) >= 2
+
+
+@pytest.mark.rule("M5")
+def test_a_backlog_is_unparked_long_before_the_next_usual_tick() -> None:
+    waiting_shard, began_s = WaitingShard([]), time.monotonic()
+
+    run_in(waiting_shard, lambda: len(waiting_shard.written) >= 5, tick_ms=60_000)
+
+    assert [record.value for record in waiting_shard.written] == [TICK] * 5
+    assert time.monotonic() - began_s < 10
 
 
 def test_what_waiting_does_not_mend_ends_the_process() -> None:

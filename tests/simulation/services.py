@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from processors.faults import Retryable
 from processors.ids import SLICE_MS, derived_id, uuid7_time_ms
+from processors.lane.placements import Placements
 from processors.ledger.commands import CommandType, Recalled, RecallOriginal
 from processors.ledger.outcomes import Status
 from processors.ledger.rules import Rules
@@ -90,8 +91,17 @@ class FakeHoldReader:
             ))
             for (root, transaction_id), hold in tables.holds.items()
             if hold.remaining_minor and hold.expires_at_ms <= now_ms and tables.hold_lanes[root, transaction_id] == lane
+            and self._placements(lane).owns(root)
         ]  # fmt: skip
         return [hold for _, hold in sorted(found, key=lambda each: (each[0], each[1].transaction_id))][:holds_max]
+
+    def unparking_lanes(self) -> list[int]:
+        self._crash_points.point("reader.unparking_lanes")
+        tables = self._database.tables
+        return [lane for lane in tables.progress if lane not in tables.stops and self._placements(lane).waiting()]
+
+    def _placements(self, lane: int) -> Placements:
+        return Placements(self._database.tables.placements_of(lane), home=self._database.home)
 
 
 class ExpirerProcess(LoopProcess):
@@ -118,6 +128,7 @@ class ExpirerProcess(LoopProcess):
 
     def turn(self) -> None:
         self._next_ms = self.environment.clock.now_ms + TICK_MS
+        self._expirer.unpark()
         self._expirer.step()
 
 

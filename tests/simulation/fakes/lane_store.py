@@ -76,7 +76,7 @@ class FakeLaneStore:
             waiting_at=tables.waiting.get(lane),
             stop_code=code,
             stop_detail=detail,
-            placements={key: row for (of_lane, key), row in tables.placements.items() if of_lane == lane},
+            placements=tables.placements_of(lane),
             home=self.database.home,
         )
 

@@ -105,6 +105,10 @@ class Tables:
                 sums[key] = sums.get(key, 0) + account.balance
         return dict(sorted(sums.items()))
 
+    def placements_of(self, lane: int) -> dict[str, PlacementRow]:
+        """Return a lane's placement keys."""
+        return {key: row for (of_lane, key), row in self.placements.items() if of_lane == lane}
+
     def parked_of(self, lane: int) -> list[ParkedRow]:
         """Return a lane's parked records, in order."""
         return [row for key, row in sorted(self.parked.items(), key=lambda each: each[0]) if key[0] == lane]
