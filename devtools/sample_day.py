@@ -261,6 +261,7 @@ class _Planner:
             self._wrong_accounts(place)
             self._wrong_holds(place)
             self._wrong_refunds(place)
+            self._transfers_between_trees(place)
 
     def _wrong_ids(self, place: Place) -> None:
         paid = self._made(Pay, place, amount_minor=self._amount())
@@ -289,8 +290,18 @@ class _Planner:
         adjust = self._made(Adjust, place, **pay, direction=Direction.DEBIT, explanation="")
         self._no(adjust, Reason.INVALID_EXPLANATION)
         self._no(self._made(Transfer, place, **pay, to_address=place.address), Reason.SAME_ACCOUNT)
+
+    def _transfers_between_trees(self, place: Place) -> None:
+        """Send money to another partner, who has it in the end; and to nobody, from whom it comes back."""
+        there = [each for each in self.places if each.root != place.root and each.currency == place.currency]
+        for other in there[:1]:
+            self._sent(self._made(Transfer, place, amount_minor=1, to_address=other.address), Status.COMPLETED)
         other = next(each for each in self.places if each.root != place.root)
-        self._no(self._made(Transfer, place, **pay, to_address=other.address), Reason.TRANSFER_BETWEEN_TREES)
+        lost = self._made(Transfer, place, amount_minor=1, to_address=f"{other.root}:nowhere")
+        self._sent(lost, Status.RETURNED, Reason.UNKNOWN_ACCOUNT)
+
+    def _sent(self, command: Transfer, status: Status, reason: Reason = Reason.NONE) -> None:
+        self.planned.append(Planned(command=command, status=status, reasons=(reason,), until_final=True))
 
     def _wrong_accounts(self, place: Place) -> None:
         self._no(self._made(OpenAccount, place), Reason.ACCOUNT_EXISTS)

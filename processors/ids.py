@@ -12,6 +12,7 @@ SLICES_MAX = 1_000  # that a journal may have at once (A7)
 _TIME_MS_MAX = (1 << 48) - 1
 _RANDOM_BYTES = 10
 _VERSION_7 = 7  # the upper half of byte 6
+_VERSION_8 = 8
 _VARIANT = 0b10  # the upper two bits of byte 8
 
 
@@ -54,6 +55,16 @@ def uuid7_time_ms(command_id: bytes) -> int | None:
     if len(command_id) != COMMAND_ID_BYTES or command_id[6] >> 4 != _VERSION_7 or command_id[8] >> 6 != _VARIANT:
         return None
     return int.from_bytes(command_id[:6], "big")
+
+
+def id_time_ms(command_id: bytes) -> int | None:
+    """Return the time that an id carries, ms since the epoch: a UUIDv7, or a transfer's credit, which is a UUIDv8 (T5).
+
+    Of any other UUIDv8 it is a number without a meaning, and no row has it; None where the bytes are neither.
+    """
+    if command_id[6:7] and command_id[6] >> 4 == _VERSION_8 and command_id[8] >> 6 == _VARIANT:
+        return int.from_bytes(command_id[:6], "big")
+    return uuid7_time_ms(command_id)
 
 
 def derived_id(type_name: str, transaction_id: bytes) -> bytes:

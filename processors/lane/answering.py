@@ -21,9 +21,11 @@ from processors.lane.publishing import Committed
 from processors.lane.standing import LaneContext, Standing, chain_digest, is_redelivery, meet
 from processors.lane.times import LaneTimes
 from processors.ledger.book import Book, Keys
-from processors.ledger.commands import OF_THE_SERVICE, Command, Control, HandOff, MovePartner
+from processors.ledger.commands import OF_THE_SERVICE, Command, Control, HandOff, MovePartner, TransferCredit
 from processors.ledger.decide import Duplicate, decide
 from processors.ledger.identity import identify
+from processors.ledger.outcomes import Outcome
+from processors.ledger.transfers import too_old_credit
 from processors.stores.rows import JournalRow, LaneState, ParkedRow, PlacementState
 from processors.wire.admission import Admission
 from processors.wire.legs import SENDING
@@ -218,6 +220,8 @@ class AnsweringAgain:
             return [dead_letter(context, refused_for_generation(admission, admission.route))]
         if command is None:
             return [dead_letter(context, admission)]
+        if isinstance(command, TransferCredit):
+            return self._too_old(admission, command, book, place)
         if isinstance(command, Control) or type(command) in OF_THE_SERVICE:
             return []
         return [self._recomputed(admission, command, book, place)]
@@ -239,6 +243,18 @@ class AnsweringAgain:
                 raise LaneStopped(
                     StopCode.LOG_REWRITTEN, f"offset {record.offset} is not the record that was decided there"
                 )
+
+    def _too_old(
+        self, admission: Admission, command: TransferCredit, book: Book, place: tuple[int, int]
+    ) -> list[OutRecord]:
+        """Answer a credit that left no row: it was too old, and goes back; or it was known, which is silence (T2)."""
+        book.rules = self._gate.rules_at(place[0])
+        verdict = too_old_credit(book, command, admission.root, self._standing.lane_time_ms)
+        if verdict is None:
+            return []
+        answer = self._without_row(admission, book, verdict, place)
+        self._sends.extend(self._legs(answer.value))
+        return [answer]
 
     def _recomputed(self, admission: Admission, command: Command, book: Book, place: tuple[int, int]) -> OutRecord:
         """Return the answer to a command that left no row: a function of record, lane time and journal (L4)."""
@@ -275,14 +291,18 @@ class AnsweringAgain:
         elif verdict is None or verdict.journalled:
             raise LaneStopped(StopCode.LOG_REWRITTEN, f"offset {offset} was decided, but has no journal row")
         else:
-            result = encode_result(
-                context.identity,
-                offset=offset,
-                index=index,
-                lane_time_ms=standing.lane_time_ms,
-                version_us=0,
-                rules=book.rules,
-                admission=admission,
-                outcome=verdict,
-            )
+            return self._without_row(admission, book, verdict, place)
         return result_record(context, admission.root, result)
+
+    def _without_row(self, admission: Admission, book: Book, outcome: Outcome, place: tuple[int, int]) -> OutRecord:
+        result = encode_result(
+            self._context.identity,
+            offset=place[0],
+            index=place[1],
+            lane_time_ms=self._standing.lane_time_ms,
+            version_us=0,
+            rules=book.rules,
+            admission=admission,
+            outcome=outcome,
+        )
+        return result_record(self._context, admission.root, result)

@@ -26,7 +26,6 @@ from processors.lane.times import RANGES_SINCE, LaneTimes, override_of
 from processors.ledger.addresses import chain
 from processors.ledger.book import Book, Keys
 from processors.ledger.commands import (
-    OF_THE_SERVICE,
     SLICED_BY_LANE_TIME,
     TYPE_OF,
     Command,
@@ -255,7 +254,7 @@ class Decider:
         if verdict.reason is not Reason.NONE:
             batch.reasons[verdict.reason] += 1
         row = self.give(admission, verdict, batch, place)
-        if row is not None and type(command) not in OF_THE_SERVICE:  # no partner could repeat its id (I7)
+        if row is not None and TYPE_OF[type(command)] not in SLICED_BY_LANE_TIME:  # its id may come again (I7)
             self._remember(row, TYPE_OF[type(command)], verdict)
 
     def give(

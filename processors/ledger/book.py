@@ -19,6 +19,7 @@ from processors.ledger.rows import (
     DecisionKey,
     Hold,
     OpenRefund,
+    OpenTransfer,
     Refunded,
     SystemKey,
     TransactionKey,
@@ -34,6 +35,7 @@ class Keys:
     accounts: dict[AccountKey, None] = field(default_factory=dict)
     holds: dict[TransactionKey, None] = field(default_factory=dict)
     open_refunds: dict[TransactionKey, None] = field(default_factory=dict)
+    open_transfers: dict[TransactionKey, None] = field(default_factory=dict)
     refunded: dict[TransactionKey, None] = field(default_factory=dict)
     decisions: dict[DecisionKey, None] = field(default_factory=dict)
     moved_ids: dict[DecisionKey, None] = field(default_factory=dict)  # of ``decisions``, which another shard may have
@@ -50,6 +52,7 @@ class Rows:
     accounts: dict[AccountKey, Account] = field(default_factory=dict)
     holds: dict[TransactionKey, Hold] = field(default_factory=dict)
     open_refunds: dict[TransactionKey, OpenRefund] = field(default_factory=dict)
+    open_transfers: dict[TransactionKey, OpenTransfer] = field(default_factory=dict)
     refunded: dict[TransactionKey, Refunded] = field(default_factory=dict)
     decisions: dict[DecisionKey, Decision] = field(default_factory=dict)
 
@@ -88,6 +91,7 @@ class Book:
         "holds",
         "known_since",
         "open_refunds",
+        "open_transfers",
         "refunded",
         "rules",
         "stored",
@@ -101,6 +105,7 @@ class Book:
         self.accounts: OrderedDict[AccountKey, Account | None] = OrderedDict()
         self.holds: dict[TransactionKey, Hold | None] = {}
         self.open_refunds: dict[TransactionKey, OpenRefund | None] = {}
+        self.open_transfers: dict[TransactionKey, OpenTransfer | None] = {}
         self.refunded: dict[TransactionKey, Refunded | None] = {}
         self.decisions: dict[DecisionKey, Decision | None] = {}
         self.changed = Keys()

@@ -27,16 +27,20 @@ from processors.ledger.commands import (
     ServicesCommand,
     TopUp,
     Transfer,
+    TransferCompleted,
+    TransferCredit,
+    TransferReturn,
     UpdateAccount,
     VoidHold,
 )
 from processors.ledger.holds import capture_hold, expire_hold, place_hold, void_hold
 from processors.ledger.identity import Duplicate, identify
-from processors.ledger.movements import adjust, collect, pay, top_up, transfer
+from processors.ledger.movements import adjust, collect, pay, top_up
 from processors.ledger.outcomes import Outcome, Reason, Status
 from processors.ledger.recalls import recall_original
 from processors.ledger.refunds import refund
 from processors.ledger.rejections import rejected
+from processors.ledger.transfers import transfer, transfer_completed, transfer_credit, transfer_return
 from processors.ledger.validity import why_invalid
 
 __all__ = ["Duplicate", "Verdict", "decide"]
@@ -132,11 +136,14 @@ def _refuse_move(_book: Book, command: MovePartner, _root: str, _now_ms: int) ->
     return Outcome(Status.REJECTED, Reason.MOVE_REFUSED, command.command_id, journalled=False)
 
 
-# Outside the window, and without a first decision to look for: each acts on an open row that its decision deletes (I7).
+# Each acts on an open row that its decision deletes, whatever the window (I7); a credit on its own first decision (T2).
 _OF_THE_SERVICE = dict(
     (
         _of_the_service(ExpireHold, expire_hold),
         _of_the_service(RecallOriginal, recall_original),
         _of_the_service(MovePartner, _refuse_move),
+        _of_the_service(TransferCredit, transfer_credit),
+        _of_the_service(TransferCompleted, transfer_completed),
+        _of_the_service(TransferReturn, transfer_return),
     )
 )

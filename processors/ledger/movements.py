@@ -1,4 +1,4 @@
-"""Money in, out and between: TOP_UP, COLLECT, ADJUST, PAY and TRANSFER."""
+"""Money in, out, and between accounts of a tree: TOP_UP, COLLECT, ADJUST, PAY and TRANSFER."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def pay(book: Book, command: Pay) -> Outcome:
     return _move(book, command, accounts_of(book, command.address, command.currency), PAY)
 
 
-def transfer(book: Book, command: Transfer) -> Outcome:
+def transfer_within(book: Book, command: Transfer) -> Outcome:
     """Move an amount between exactly the two named accounts of one tree, each against ``@transit`` of its level.
 
     Returns:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
+from processors.ids import root_of
 from processors.ledger.addresses import chain
 from processors.ledger.book import Keys
 from processors.ledger.commands import (
@@ -45,7 +46,8 @@ def collect_needs(command: Command, root: str, needs: Keys) -> None:
     if isinstance(command, MovePartner):  # it is refused as it is (R3), or seals whatever rows there are (M2)
         return
     _need_accounts(command.address, command.currency, root, needs)
-    if not isinstance(command, ServicesCommand):  # the service's own act on open rows, not on ids (I7)
+    # The service's own act on open rows and not on ids (I7), but for a credit (T2).
+    if not isinstance(command, ServicesCommand) or isinstance(command, TransferCredit):
         needs.decisions[root, command.command_id] = None
     match command:
         case Pay() | TopUp() | Collect() | Adjust() | OpenAccount() | UpdateAccount() | GetBalance():
@@ -61,10 +63,14 @@ def collect_needs(command: Command, root: str, needs: Keys) -> None:
         case RecallOriginal():
             needs.open_refunds[root, command.refund_id] = None
             needs.refunded[root, command.original_id] = None
-        case Transfer():
+        case Transfer() if root_of(command.to_address) == root:
             _need_accounts(command.to_address, command.currency, root, needs)
-        case TransferCredit() | TransferCompleted() | TransferReturn():
-            raise AssertionError("admission takes none yet")
+        case Transfer():
+            needs.open_transfers[root, command.command_id] = None
+        case TransferCredit():
+            pass  # its chain, and its first decision
+        case TransferCompleted() | TransferReturn():
+            needs.open_transfers[root, command.transfer_id] = None
         case _ as never:
             assert_never(never)
 

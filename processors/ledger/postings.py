@@ -27,7 +27,7 @@ class Effect:
     """What one kind of command does to each account that it concerns, for every minor unit of its amount.
 
     ``balance_sign`` and ``held_sign`` are -1, 0 or 1. ``refused_by`` is what statuses refuse. ``checks_funds`` says
-    whether a CHECKED account must have the amount available.
+    whether a CHECKED account must have the amount available, ``keeps_room`` whether room is kept for its return (T3).
     """
 
     contra: Contra
@@ -35,6 +35,7 @@ class Effect:
     held_sign: int = 0
     refused_by: dict[AccountStatus, Reason]
     checks_funds: bool = False
+    keeps_room: bool = False
 
 
 def accounts_of(book: Book, address: str, currency: str) -> list[Account]:
@@ -91,7 +92,10 @@ def _why_not_on(account: Account, amount_minor: int, effect: Effect) -> Reason |
         and balance - held + account.overdraft_limit < amount_minor
     ):
         return Reason.INSUFFICIENT_FUNDS
-    if effect.balance_sign and not fits(balance + effect.balance_sign * amount_minor):
+    room = account.in_transit_minor if effect.balance_sign > 0 else 0  # what may still be returned keeps its place (T3)
+    if effect.balance_sign and not fits(balance + room + effect.balance_sign * amount_minor):
+        return Reason.BALANCE_OVERFLOW
+    if effect.keeps_room and not fits(account.in_transit_minor + amount_minor):  # balances of -2**63 make it possible
         return Reason.BALANCE_OVERFLOW
     if effect.held_sign and not fits(held + effect.held_sign * amount_minor):
         return Reason.BALANCE_OVERFLOW
@@ -149,7 +153,7 @@ def shown(account: Account) -> Posting:
 
 
 def count_open(book: Book, accounts: Sequence[Account], change: int) -> None:
-    """Raise or lower how many open holds and refunds touch the accounts; the sequence stays (H5)."""
+    """Raise or lower how many open holds, refunds and transfers touch the accounts; the sequence stays (H5)."""
     for account in accounts:
         account.open_count += change
         book.changed.accounts[account.address, account.currency] = None

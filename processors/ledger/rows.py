@@ -15,7 +15,10 @@ SystemKey = tuple[int, Contra, str]  # level, name, currency
 
 @dataclass(slots=True)
 class Account:
-    """An account's row; amounts in minor units. ``open_count`` counts open holds, refunds and transfers (H5)."""
+    """An account's row; amounts in minor units.
+
+    ``open_count`` counts open holds, refunds and transfers (H5), ``in_transit_minor`` is what open transfers took (T3).
+    """
 
     address: str
     currency: str
@@ -27,6 +30,7 @@ class Account:
     sequence: int = 0
     open_count: int = 0
     metadata: bytes = b""
+    in_transit_minor: int = 0
 
     @property
     def available(self) -> int:
@@ -58,6 +62,21 @@ class OpenRefund:
     original_id: bytes
     amount_minor: int
     levels: int
+
+
+@dataclass(slots=True)
+class OpenTransfer:
+    """A transfer whose money is on its way to another tree (T1). ``levels`` are those that it took from."""
+
+    address: str
+    currency: str
+    to_address: str
+    amount_minor: int
+    levels: int
+
+
+OpenRow = Hold | OpenRefund | OpenTransfer
+"""A transaction that has not ended."""
 
 
 @dataclass(slots=True)

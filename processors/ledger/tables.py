@@ -20,6 +20,7 @@ from processors.ledger.rows import (
     Hold,
     MovedId,
     OpenRefund,
+    OpenTransfer,
     Refunded,
     TransactionKey,
 )
@@ -127,7 +128,17 @@ ACCOUNTS: Table[AccountKey, Account] = Table(
     plural="accounts",
     key={"address": str, "currency": str},
     row=Account,
-    changing=("balance", "held", "overdraft_limit", "policy", "status", "sequence", "open_count", "metadata"),
+    changing=(
+        "balance",
+        "held",
+        "overdraft_limit",
+        "policy",
+        "status",
+        "sequence",
+        "open_count",
+        "metadata",
+        "in_transit_minor",
+    ),
     sequence="sequence",
     stays=True,
 )
@@ -144,12 +155,15 @@ HOLDS: Table[TransactionKey, Hold] = Table(
 OPEN_REFUNDS: Table[TransactionKey, OpenRefund] = Table(
     name="open_refund", plural="open_refunds", key=_TRANSACTION, row=OpenRefund, changing=(), ends=True
 )
+OPEN_TRANSFERS: Table[TransactionKey, OpenTransfer] = Table(
+    name="open_transfer", plural="open_transfers", key=_TRANSACTION, row=OpenTransfer, changing=(), ends=True
+)
 REFUNDED: Table[TransactionKey, Refunded] = Table(
     name="refunded", plural="refunded", key=_TRANSACTION, row=Refunded, changing=("amount_minor", "refunded_minor")
 )
 
 # In the order in which a lane locks and writes them.
-ROOT_TABLES: tuple[AnyTable, ...] = (ACCOUNTS, HOLDS, OPEN_REFUNDS, REFUNDED)
+ROOT_TABLES: tuple[AnyTable, ...] = (ACCOUNTS, HOLDS, OPEN_REFUNDS, OPEN_TRANSFERS, REFUNDED)
 
 # Read as decisions, and written by a hand-off only.
 MOVED_IDS: Table[DecisionKey, MovedId] = Table(

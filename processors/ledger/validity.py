@@ -26,6 +26,7 @@ from processors.ledger.currencies import EXPONENTS_OF
 from processors.ledger.metadata import canonical_metadata
 from processors.ledger.outcomes import Reason
 from processors.ledger.rules import AMOUNT_MINOR_MAX, Rules
+from processors.ledger.transfers import BETWEEN_TREES_SINCE
 
 __all__ = ["EXPLANATION_CHARACTERS_MAX", "canonical_metadata", "why_invalid"]
 
@@ -102,10 +103,11 @@ def _metadata(
     return Reason.INVALID_METADATA  # L14
 
 
-def _two_accounts_of_a_tree(command: Transfer, _rules: Rules) -> Reason | None:
+def _two_accounts(command: Transfer, rules: Rules) -> Reason | None:
     if command.to_address == command.address:
         return Reason.SAME_ACCOUNT
-    if root_of(command.to_address) != root_of(command.address):
+    between_trees = root_of(command.to_address) != root_of(command.address)
+    if between_trees and rules.release < BETWEEN_TREES_SINCE:
         return Reason.TRANSFER_BETWEEN_TREES
     return None
 
@@ -127,7 +129,7 @@ _CHECKS: dict[type[object], tuple[_Check, ...]] = dict(
         _checks(CaptureHold, _amount_or_all, _metadata),
         _checks(VoidHold, _metadata),
         _checks(Refund, _amount, _metadata),
-        _checks(Transfer, _amount, _metadata, _two_accounts_of_a_tree),
+        _checks(Transfer, _amount, _metadata, _two_accounts),
         _checks(GetBalance),
     )
 )

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from processors.ids import root_of, slice_of, uuid7_time_ms
 from processors.ledger.commands import CommandType
-from processors.ledger.rows import Account, Hold, OpenRefund, Refunded, TransactionKey
+from processors.ledger.rows import Account, OpenRow, Refunded, TransactionKey
 from processors.ledger.rules import Rules
 from processors.routing.buckets import partition_of
 from processors.stores.archive_reader import Step, changes_of
@@ -41,7 +41,7 @@ class Transaction:
     """
 
     steps: list[Result]
-    open: list[tuple[str, Hold | OpenRefund]]
+    open: list[tuple[str, OpenRow]]
     refunded: dict[TransactionKey, Refunded] = field(default_factory=dict)
 
 
@@ -72,7 +72,7 @@ class ShardRows(Protocol):
     def transaction(self, transaction_id: bytes) -> list[JournalRow]:
         """Return a transaction's steps that are still here."""
 
-    def open_transactions(self, transaction_id: bytes) -> list[tuple[str, Hold | OpenRefund]]:
+    def open_transactions(self, transaction_id: bytes) -> list[tuple[str, OpenRow]]:
         """Return what is open under an id, by root."""
 
     def refunded(self, originals: Collection[TransactionKey]) -> dict[TransactionKey, Refunded]:

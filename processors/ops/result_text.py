@@ -10,7 +10,7 @@ from processors.faults import Undecodable
 from processors.ids import id_text
 from processors.ledger.commands import Command, Control
 from processors.ledger.outcomes import Posting, Reason, RefusedBy
-from processors.ledger.rows import Account, Hold, OpenRefund
+from processors.ledger.rows import Account, Hold, OpenRow, OpenTransfer
 from processors.ledger.rules import Rules
 from processors.ops.command_text import command_as_json
 from processors.ops.durations import show_duration
@@ -222,12 +222,14 @@ def account_as_json(account: Account) -> dict[str, Any]:
     }
 
 
-def open_row_as_json(root: str, row: Hold | OpenRefund) -> dict[str, Any]:
+def open_row_as_json(root: str, row: OpenRow) -> dict[str, Any]:
     """Return what is open of a transaction; amounts in minor units."""
     values = {"root": root, "address": row.address, "currency": row.currency, "amount_minor": row.amount_minor}
     if isinstance(row, Hold):
         rest = {"remaining_minor": row.remaining_minor, "expires_at": show_time(row.expires_at_ms)}
         return {"what": "hold", **values, **rest}
+    if isinstance(row, OpenTransfer):
+        return {"what": "transfer", **values, "to_address": row.to_address}
     return {"what": "refund", **values, "original_id": show_id(row.original_id)}
 
 

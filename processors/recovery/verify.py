@@ -14,10 +14,10 @@ from itertools import islice
 from typing import Protocol
 
 from processors.faults import Undecodable
-from processors.ids import slice_of, uuid7_time_ms
+from processors.ids import id_time_ms, slice_of
 from processors.ledger.addresses import at_levels
 from processors.ledger.commands import SLICED_BY_LANE_TIME
-from processors.ledger.rows import Account, AccountKey, Hold, OpenRefund, TransactionKey
+from processors.ledger.rows import Account, AccountKey, Hold, OpenRefund, OpenTransfer, TransactionKey
 from processors.recovery.trails import Trail, leads_to, opening_keys, opens_right, whole_trail
 from processors.routing.buckets import partition_of
 from processors.stores.archive_reader import ChangeKey, changes_of
@@ -54,6 +54,9 @@ class Books(SliceReader, Protocol):
 
     def open_refunds(self) -> Iterator[tuple[TransactionKey, OpenRefund]]:
         """Yield every open refund."""
+
+    def open_transfers(self) -> Iterator[tuple[TransactionKey, OpenTransfer]]:
+        """Yield every open transfer."""
 
     def slices(self) -> list[int]:
         """Return the journal's slices."""
@@ -272,12 +275,18 @@ def _holds(parts: VerifyParts) -> Check:
     for _, refund in parts.books.open_refunds():
         for address in at_levels(refund.address, refund.levels):
             opened[address, refund.currency] += 1
+    in_transit: dict[AccountKey, int] = defaultdict(int)
+    for _, transfer in parts.books.open_transfers():
+        for address in at_levels(transfer.address, transfer.levels):
+            opened[address, transfer.currency] += 1
+            in_transit[address, transfer.currency] += transfer.amount_minor
     for account in parts.books.accounts():
         key = (account.address, account.currency)
-        said, found = (account.held, account.open_count), (held.pop(key, 0), opened.pop(key, 0))
+        said = (account.held, account.open_count, account.in_transit_minor)
+        found = (held.pop(key, 0), opened.pop(key, 0), in_transit.get(key, 0))
         tally.counted += 1
         if said != found:
-            tally.refute(f"{key}: held and open count are {said}, open rows say {found}")
+            tally.refute(f"{key}: held, open count and in transit are {said}, open rows say {found}")
     for key in opened:
         tally.refute(f"{key}: something is open on an account that is not there")
     return tally.check()
@@ -341,7 +350,7 @@ def _journal_rows(parts: VerifyParts) -> Iterator[tuple[int, JournalRow, Result]
 
 def _slice(result: Result) -> int:
     """Return a row's slice: its id's hour, of the service's own records the lane time's (I7)."""
-    time_ms = None if result.type in SLICED_BY_LANE_TIME else uuid7_time_ms(result.command_id)
+    time_ms = None if result.type in SLICED_BY_LANE_TIME else id_time_ms(result.command_id)
     return slice_of(result.lane_time_ms if time_ms is None else time_ms)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from processors.ids import slice_of, uuid7_time_ms
+from processors.ids import id_time_ms, slice_of
 from processors.ledger.book import Keys
 from processors.ledger.commands import CommandType
 from processors.ledger.outcomes import Reason, Status
@@ -75,8 +75,8 @@ def _select_decisions(keys: Keys, keys_max: int) -> Iterator[str]:
     """Yield SELECTs by id: its time tells the slice, so that one partition is looked into (I1)."""
     places = []
     for root, command_id in keys.decisions:
-        time_ms = uuid7_time_ms(command_id)
-        if time_ms is not None:  # what is no UUIDv7 was never decided (I5)
+        time_ms = id_time_ms(command_id)
+        if time_ms is not None:  # what has no time was never decided by its id (I5)
             places.append((command_id, root, slice_of(time_ms)))
     places.sort()
     for chunk in chunks(places, keys_max):

@@ -11,9 +11,18 @@ from typing import Protocol, TypeVar
 
 from processors.faults import StopCode
 from processors.ids import root_of
-from processors.ledger.rows import Account, AccountKey, Hold, OpenRefund, Refunded, TransactionKey
+from processors.ledger.rows import (
+    Account,
+    AccountKey,
+    Hold,
+    OpenRefund,
+    OpenRow,
+    OpenTransfer,
+    Refunded,
+    TransactionKey,
+)
 from processors.ledger.rules import Rules
-from processors.ledger.tables import ACCOUNTS, HOLDS, OPEN_REFUNDS, REFUNDED, R, Table
+from processors.ledger.tables import ACCOUNTS, HOLDS, OPEN_REFUNDS, OPEN_TRANSFERS, REFUNDED, AnyTable, R, Table
 from processors.stores.addresses import MysqlAddress
 from processors.stores.lane_rows import (
     JOURNAL_ROW_COLUMNS,
@@ -290,6 +299,10 @@ class ShardReader:
         """Yield every open refund in key order, read in ranges."""
         yield from self._open_rows(OPEN_REFUNDS)
 
+    def open_transfers(self) -> Iterator[tuple[TransactionKey, OpenTransfer]]:
+        """Yield every open transfer in key order, read in ranges."""
+        yield from self._open_rows(OPEN_TRANSFERS)
+
     def _open_rows(self, table: Table[TransactionKey, R], *, where: str = "TRUE") -> Iterator[tuple[TransactionKey, R]]:
         after: TransactionKey = ("", b"")
         while True:
@@ -317,10 +330,15 @@ class ShardReader:
         )
         return dict(row_of(REFUNDED, row) for row in rows)
 
-    def open_transactions(self, transaction_id: bytes) -> list[tuple[str, Hold | OpenRefund]]:
+    def open_transactions(self, transaction_id: bytes) -> list[tuple[str, OpenRow]]:
         """Return what is open under an id: root and row; of each partner who uses the id (I1)."""
-        found: list[tuple[str, Hold | OpenRefund]] = []
-        for table, where in ((HOLDS, "is_open = 1"), (OPEN_REFUNDS, "TRUE")):
+        found: list[tuple[str, OpenRow]] = []
+        tables: tuple[tuple[AnyTable, str], ...] = (
+            (HOLDS, "is_open = 1"),
+            (OPEN_REFUNDS, "TRUE"),
+            (OPEN_TRANSFERS, "TRUE"),
+        )
+        for table, where in tables:
             rows = self._query(
                 f"SELECT {columns_of(table)} FROM {table.name} WHERE transaction_id = {hex_literal(transaction_id)} "
                 f"AND {where} LIMIT {TRANSACTION_STEPS_MAX}",

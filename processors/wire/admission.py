@@ -13,9 +13,6 @@ from processors.ledger.commands import (
     Command,
     Control,
     MovePartner,
-    TransferCompleted,
-    TransferCredit,
-    TransferReturn,
 )
 from processors.ledger.rules import Rules
 from processors.ledger.trust import read_keys, write_keys
@@ -27,8 +24,6 @@ from processors.wire.route import ROUTE_HEADER, Route, RouteKind, decode_route, 
 from processors.wire.signature import SIGNATURE_HEADER, KeyRing, key_id_of, verify, why_lacking
 
 _NO_HASH = bytes(BODY_HASH_BYTES)
-# Known to the wire and not decided yet: no lane takes them.
-NOT_DECIDED = {TransferCredit, TransferCompleted, TransferReturn}
 MOVES_SINCE = 3  # the release of the rules since which placement keys move
 _ROOTS_MAX = 65_536  # whose keys are remembered; what is no root raises, and is not
 
@@ -136,8 +131,6 @@ def _command_of(record: Record, route: Route | None, rules: Rules, gate: Gate) -
     if route is not None and not _is_known(route, rules):
         raise _no_command(route, payload or b"")
     command = decode_command(payload or b"", gate.confluent, registry_ids=rules.registry_ids, release=rules.release)
-    if type(command) in NOT_DECIDED:
-        raise Undecodable(Cause.UNEXPECTED_ROUTE, f"{type(command).__name__} is not known to this release")
     if type(command) in STRAIGHT:
         if route is not None:
             raise Undecodable(Cause.UNEXPECTED_ROUTE, f"{type(command).__name__} does not come through the router")

@@ -5,7 +5,7 @@ A leg is a function of the result's bytes, which are in the journal: whoever ans
 
 from __future__ import annotations
 
-from processors.ids import derived_id, root_of, uuid7_time_ms
+from processors.ids import root_of
 from processors.ledger.commands import (
     CommandType,
     Transfer,
@@ -14,6 +14,7 @@ from processors.ledger.commands import (
     TransferReturn,
 )
 from processors.ledger.outcomes import Status
+from processors.ledger.transfers import credit_id, end_id
 from processors.wire.result_format import Result, decode_result
 
 Leg = TransferCredit | TransferCompleted | TransferReturn
@@ -40,28 +41,6 @@ def leg_of(payload: bytes) -> Leg | None:
     if result.type is CommandType.TRANSFER_CREDIT:
         return _completed(result) if result.status is Status.ACCEPTED else _return(result)
     return None
-
-
-def credit_id(sender: str, transfer_id: bytes) -> bytes:
-    """Return the id of a transfer's credit: of the transfer's time, so that window and slice follow from it (T5).
-
-    It is marked as UUIDv8, so that no partner's command can have taken it.
-
-    Args:
-        sender: The sender's root, without which two senders' transfers of one id would have one credit (I1).
-        transfer_id: A UUIDv7.
-    """
-    assert uuid7_time_ms(transfer_id) is not None
-    return transfer_id[:6] + derived_id("TRANSFER_CREDIT", _named(sender, transfer_id))[6:]
-
-
-def end_id(type_name: str, sender: str, transfer_id: bytes) -> bytes:
-    """Return the id of a TRANSFER_COMPLETED or a TRANSFER_RETURN (I7)."""
-    return derived_id(type_name, _named(sender, transfer_id))
-
-
-def _named(sender: str, transfer_id: bytes) -> bytes:
-    return sender.encode() + b"\x00" + transfer_id
 
 
 def _credit(result: Result) -> TransferCredit:

@@ -16,6 +16,9 @@ from processors.ledger.commands import (
     MovePartner,
     Tick,
     Transfer,
+    TransferCompleted,
+    TransferCredit,
+    TransferReturn,
 )
 from processors.ledger.metadata import canonical_metadata
 from processors.ledger.outcomes import Outcome, Reason, Status
@@ -57,7 +60,7 @@ TYPE_HEADER = "type"
 STATUS_HEADER = "status"
 ROOT_HEADER = "root"
 _HEADERS_MAX = 65_536  # of the partners of the recent batches; 500 bytes each
-_WITH_EXTRAS = {CaptureHold, Transfer, Adjust, MovePartner}
+_WITH_EXTRAS = {CaptureHold, Transfer, TransferCredit, TransferCompleted, TransferReturn, Adjust, MovePartner}
 _STRAIGHT = ("", 0, -1, -1), (-1, -1)  # the source of a record that did not come through the router
 
 
@@ -196,7 +199,7 @@ def _extras(command: Command, outcome: Outcome, version: int, record: Record) ->
         policy=outcome.policy,
         account_status=outcome.account_status,
         final=command.final if isinstance(command, CaptureHold) else True,
-        to_address=command.to_address if isinstance(command, Transfer) else "",
+        to_address=_other_address(command),
         direction=command.direction if isinstance(command, Adjust) else None,
         explanation=command.explanation if isinstance(command, Adjust) else "",
         metadata=(canonical_metadata(metadata) or b"") if metadata else b"",  # L14
@@ -204,6 +207,13 @@ def _extras(command: Command, outcome: Outcome, version: int, record: Record) ->
         refused_by=outcome.refused_by,
         version=version,
     )
+
+
+def _other_address(command: Command) -> str:
+    """Return the address of a transfer's other account, empty where the command is no transfer's."""
+    if isinstance(command, TransferCredit):
+        return command.from_address
+    return command.to_address if isinstance(command, Transfer | TransferCompleted | TransferReturn) else ""
 
 
 def _source(route: Route | None) -> tuple[tuple[str, int, int, int], tuple[int, int]]:

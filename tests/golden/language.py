@@ -3,6 +3,7 @@
 A line is a wish, an arrow, and what must come of it; ``#`` begins a remark. Amounts are written as people write them,
 in the currency of the last ``account`` or ``open`` line unless another follows. Transactions have names: ``P1``.
 
+    release 2                                         # of the rules; the newest where nothing is said
     account acme USD balance 100.00 limit 20.00       # an account as it is when the story begins
     pay P1 acme 30.00          -> accepted   balance 70.00  available 90.00
     pay acme 90.01             -> INSUFFICIENT_FUNDS at acme (available 90.00, missing 0.01)
@@ -20,6 +21,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from copy import deepcopy
+from dataclasses import replace
 
 from processors.ledger.commands import AccountStatus, Command, Policy, RecallOriginal
 from processors.ledger.decide import Duplicate, Verdict
@@ -27,12 +29,13 @@ from processors.ledger.outcomes import Contra, Outcome, Reason, Status
 from processors.ledger.rows import Account
 from tests.golden.wishes import Wishes
 from tests.golden.words import CURRENCY, Words, shown, span_ms
-from tests.unit.ledger.lane import SerialLane
+from tests.unit.ledger.lane import RULES, SerialLane
 
 _ANSWERS = {
     "accepted": Status.ACCEPTED,
     "open": Status.OPEN,
     "completed": Status.COMPLETED,
+    "returned": Status.RETURNED,
     "unknown": Status.UNKNOWN,
 }
 
@@ -49,7 +52,9 @@ class Story:
         """Do what a line says, and check what it says must come of it."""
         wish, _, expected = line.partition("->")
         words = Words(wish)
-        if words.take("account"):
+        if words.take("release"):
+            self._lane = SerialLane(replace(RULES, release=int(words.next())))
+        elif words.take("account"):
             self._have_account(words)
         elif words.take("wait"):
             self._wishes.now_ms += span_ms(words.next())
@@ -111,10 +116,10 @@ class Story:
                 assert f"<Reason.{word}:" in answer.first.result.decode()
             assert (expected.take("(same"), expected.take("answer)")) == ("(same", "answer)"), "it is the same answer"
             return
-        if word in _ANSWERS and word != "unknown":
+        if word in {"unknown", "returned"}:
+            wanted, reason = _ANSWERS[word], Reason(expected.next())
+        elif word in _ANSWERS:
             wanted, reason = _ANSWERS[word], Reason.NONE
-        elif word == "unknown":
-            wanted, reason = Status.UNKNOWN, Reason(expected.next())
         else:
             wanted, reason = Status.REJECTED, Reason(word)
         said = f"it was {answer.status} {answer.reason}"

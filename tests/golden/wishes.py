@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from processors.ids import root_of
 from processors.ledger.commands import (
     AccountStatus,
     Adjust,
@@ -22,9 +23,13 @@ from processors.ledger.commands import (
     Refund,
     TopUp,
     Transfer,
+    TransferCompleted,
+    TransferCredit,
+    TransferReturn,
     UpdateAccount,
     VoidHold,
 )
+from processors.ledger.transfers import credit_id, end_id
 from tests.golden.words import AMOUNT, CURRENCY, NAME, Words, minor, span_ms
 from tests.unit.ledger.lane import START_MS, Ids, expiry_id, recall_id
 
@@ -41,6 +46,7 @@ class Wishes:
         self._named: dict[str, bytes] = {}
         self._addresses: dict[str, str] = {}  # of what was named: holds, refunds
         self._originals: dict[str, bytes] = {}  # of refunds
+        self._transfers: dict[str, Transfer] = {}
 
     def read(self, words: Words) -> tuple[Command, str]:
         """Return a line's command and, where it says so, the key it is sent under."""
@@ -148,11 +154,11 @@ class Wishes:
         return Adjust(**common, direction=direction, explanation=words.rest())  # type: ignore[arg-type]
 
     def transfer(self, words: Words, command_id: bytes) -> Command:
-        self._name(words, command_id)
+        name = self._name(words, command_id)
         address = words.next()
         assert words.take("to")
         to_address = words.next()
-        return Transfer(
+        self._transfers[name] = sent = Transfer(
             command_id=command_id,
             address=address,
             to_address=to_address,
@@ -160,6 +166,31 @@ class Wishes:
             currency=self.currency,
             metadata=self._metadata(words),
         )
+        return sent
+
+    def credit(self, words: Words, _: bytes) -> Command:
+        sent = self._transfers[words.next()]
+        return TransferCredit(
+            command_id=credit_id(root_of(sent.address), sent.command_id),
+            address=sent.to_address,
+            currency=sent.currency,
+            from_address=sent.address,
+            transfer_id=sent.command_id,
+            amount_minor=sent.amount_minor,
+            metadata=sent.metadata,
+        )
+
+    def completed(self, words: Words, _: bytes) -> Command:
+        sent = self._transfers[words.next()]
+        id_ = end_id("TRANSFER_COMPLETED", root_of(sent.address), sent.command_id)
+        return TransferCompleted(id_, sent.address, sent.currency, sent.to_address, sent.command_id)
+
+    def returned(self, words: Words, _: bytes) -> Command:
+        """Read ``return T1 because ACCOUNT_CLOSED``."""
+        sent = self._transfers[words.next()]
+        assert words.take("because")
+        id_ = end_id("TRANSFER_RETURN", root_of(sent.address), sent.command_id)
+        return TransferReturn(id_, sent.address, sent.currency, sent.to_address, sent.command_id, words.next())
 
     def hold(self, words: Words, command_id: bytes) -> Command:
         name = self._name(words, command_id)
@@ -274,6 +305,9 @@ _VERBS: dict[str, Callable[[Wishes, Words, bytes], Command]] = {
     "adjust": Wishes.adjust,
     "pay": Wishes.pay,
     "transfer": Wishes.transfer,
+    "credit": Wishes.credit,
+    "completed": Wishes.completed,
+    "return": Wishes.returned,
     "hold": Wishes.hold,
     "capture": Wishes.capture,
     "void": Wishes.void,

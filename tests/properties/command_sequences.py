@@ -26,23 +26,31 @@ from processors.ledger.commands import (
     Recalled,
     RecallOriginal,
     Refund,
+    ServicesCommand,
     TopUp,
     Transfer,
+    TransferCompleted,
+    TransferCredit,
+    TransferReturn,
     UpdateAccount,
     VoidHold,
 )
 from processors.ledger.outcomes import Outcome, Status
-from tests.properties.reference import Again, Reference, StoppedError
+from tests.properties.reference import Reference
 from tests.properties.reference_fields import METADATA
+from tests.properties.reference_rows import Again, StoppedError
+from tests.properties.reference_transfers import derived
 from tests.unit.ledger.lane import DAY_MS, HOUR_MS, RULES, START_MS, Ids, Sent, expiry_id, recall_id
 
 VERBS = (
     *("pay", "hold", "capture", "refund") * 4,
     *("transfer", "void", "expire", "recall", "topup", "update") * 2,
+    *("transfer", "credit", "end") * 2,
     *("open", "collect", "adjust", "balance"),
     *("late mistaken refund",) * 3,
 )
 ADDRESSES = (*("acme", "acme:vn", "acme:vn:shop") * 4, "acme:us", "acme:us", "beta", "beta:x")
+TO_ADDRESSES = (*("acme", "acme:vn", "acme:vn:shop", "acme:us"), *("beta", "beta:x", "gamma", "acme:us") * 2)
 AMOUNTS = (*range(1, 12), 40, 100, 2**62)
 PAUSES_MS = (*(0,) * 15, 1, 30_000, 60_000, HOUR_MS, 6 * HOUR_MS, 7 * HOUR_MS, 7 * HOUR_MS, 90 * DAY_MS)
 TWISTS = (
@@ -111,6 +119,7 @@ class ReferenceRun:
         """Open a tree with money in it, so that chance has something to spend."""
         for address in ("acme", "acme:vn", "acme:vn:shop", "acme:us"):
             self._send(Sent(command=self._open(address, 20), now_ms=self.now_ms))
+        self._send(Sent(command=self._open("beta", 20), now_ms=self.now_ms))
         in_yen = replace(self._open("acme", 20), currency="JPY")  # so that a refund may name a wrong currency
         self._send(Sent(command=in_yen, now_ms=self.now_ms))
         for address, amount in (("acme", 200), ("acme:vn", 100), ("acme:vn:shop", 60)):
@@ -144,7 +153,7 @@ class ReferenceRun:
 
     def _twisted(self, command: Any, step: Step) -> Any:
         """Make one thing odd about a command; those of the service keep their own id."""
-        if isinstance(command, ExpireHold | RecallOriginal):
+        if isinstance(command, ServicesCommand):
             return command
         match step.twist:
             case "reuse":
@@ -180,7 +189,7 @@ class ReferenceRun:
             "adjust": lambda: Adjust(
                 **amounts, direction=list(Direction)[step.pick % 2], explanation="why" * (step.pick % 4)
             ),
-            "transfer": lambda: Transfer(**amounts, to_address=ADDRESSES[step.pick]),
+            "transfer": lambda: Transfer(**amounts, to_address=TO_ADDRESSES[step.pick]),
             "hold": lambda: PlaceHold(**amounts, expires_in_ms=(*(8 * HOUR_MS, 60_000) * 5, 1, 0)[step.pick]),
             "balance": lambda: GetBalance(**common),
             "open": lambda: self._open(step.address, step.amount),
@@ -191,6 +200,8 @@ class ReferenceRun:
             "refund": lambda: self._refund(step),
             "late mistaken refund": lambda: self._late_mistaken_refund(step),
             "recall": lambda: self._recall(step),
+            "credit": lambda: self._credit(step),
+            "end": lambda: self._end(step),
         }
         return made[step.verb]()
 
@@ -247,6 +258,37 @@ class ReferenceRun:
             original_id=self.ids.at(self.now_ms) if original is None else original.command_id,
             amount_minor=step.amount,
         )
+
+    def _sent(self, step: Step) -> Transfer | None:
+        """Return an earlier transfer, mostly one that is open."""
+        waiting = [known.command for key, known in self.reference.decided.items() if key in self.reference.sent]
+        sent = waiting[step.pick % len(waiting)] if waiting and step.pick else self._earlier(step.pick, Transfer)
+        return sent if isinstance(sent, Transfer) else None
+
+    def _credit(self, step: Step) -> Command:
+        sent = self._sent(step)
+        if sent is None:
+            return self._refund(step)
+        command_id = derived("TRANSFER_CREDIT", root_of(sent.address), sent.command_id)
+        return TransferCredit(
+            command_id=command_id if step.pick != 9 else derived("TRANSFER_CREDIT", "gamma", sent.command_id),
+            address=sent.to_address,
+            currency=sent.currency,
+            from_address=sent.address,
+            transfer_id=sent.command_id,
+            amount_minor=step.amount,
+        )
+
+    def _end(self, step: Step) -> Command:
+        sent = self._sent(step)
+        if sent is None:
+            return self._refund(step)
+        name = "TRANSFER_RETURN" if step.amount & 1 else "TRANSFER_COMPLETED"
+        id_ = derived(name, "beta" if step.pick == 9 else root_of(sent.address), sent.command_id)
+        to_address = sent.to_address if step.pick != 10 else step.address
+        common: tuple[Any, ...] = (id_, sent.address, sent.currency, to_address, sent.command_id)
+        reason = ("ACCOUNT_CLOSED", "TRANSFER_TOO_OLD", "OF_LATER")[step.pick % 3]
+        return TransferReturn(*(*common, reason)) if step.amount & 1 else TransferCompleted(*common)
 
     def _late_mistaken_refund(self, step: Step) -> Refund:
         """Refund, after its window, an original of which a part was given back: at a wrong address or currency."""

@@ -29,64 +29,29 @@ from processors.ledger.commands import (
     Refund,
     TopUp,
     Transfer,
+    TransferCompleted,
+    TransferCredit,
+    TransferReturn,
     UpdateAccount,
     VoidHold,
 )
 from processors.ledger.outcomes import Contra, Outcome, Posting, Reason, Status
 from processors.ledger.rules import Rules
+from tests.properties import reference_transfers as transfers
 from tests.properties.reference_fields import mask, rejected, time_of, wrong_fields
-
-Key = tuple[str, str]  # address, currency
-RootId = tuple[str, bytes]
-Objection = tuple[Reason, Key | None]  # why not, and the account that is the cause
-
-
-@dataclass(frozen=True)
-class Again:
-    """The answer to a duplicate: the first one's."""
-
-    first: Outcome
-
-
-class StoppedError(Exception):
-    """The lane must stop here (H3)."""
-
-
-@dataclass
-class Change:
-    """What was ever done to an account."""
-
-    key: Key
-    contra: Contra
-    balance: int
-    held: int
-
-
-@dataclass
-class OpenHold:
-    key: Key
-    addresses: list[str]
-    remaining: int  # 0: it was released at its expiry, and is only known to have been
-    expires_at_ms: int
-
-
-@dataclass
-class Waiting:
-    """An open refund."""
-
-    key: Key
-    original_id: bytes
-    amount: int
-    addresses: list[str]
-
-
-@dataclass
-class Known:
-    """A command that was decided, for ever: the archive too."""
-
-    command: Command
-    outcome: Outcome
-    addresses: list[str]
+from tests.properties.reference_rows import (
+    Again,
+    Change,
+    Key,
+    Known,
+    Objection,
+    OpenHold,
+    RootId,
+    SentTransfer,
+    StoppedError,
+    Waiting,
+    known_amount,
+)
 
 
 @dataclass
@@ -102,6 +67,8 @@ class Reference:
     given_back: dict[RootId, list[int]] = field(default_factory=dict)
     whole: dict[RootId, int] = field(default_factory=dict)
     decided: dict[RootId, Known] = field(default_factory=dict)
+    sent: dict[RootId, SentTransfer] = field(default_factory=dict)
+    credited: set[RootId] = field(default_factory=set)
 
     # ------------------------------------------------------------------ adding up
 
@@ -116,8 +83,12 @@ class Reference:
 
     def open_count(self, key: Key) -> int:
         held = [hold for hold in self.holds.values() if hold.remaining]
-        rows: list[OpenHold | Waiting] = [*held, *self.waiting.values()]
+        rows: list[OpenHold | Waiting | SentTransfer] = [*held, *self.waiting.values(), *self.sent.values()]
         return len([row for row in rows if row.key[1] == key[1] and key[0] in row.addresses])
+
+    def in_transit(self, key: Key) -> int:
+        rows = [row for row in self.sent.values() if row.key[1] == key[1] and key[0] in row.addresses]
+        return sum(row.amount for row in rows)
 
     def system(self) -> dict[tuple[int, Contra, str], int]:
         sums: dict[tuple[int, Contra, str], int] = {}
@@ -140,6 +111,8 @@ class Reference:
             return self._expire(command, root, now_ms)
         if isinstance(command, RecallOriginal):
             return self._recall(command, root, now_ms)
+        if isinstance(command, TransferCredit | TransferCompleted | TransferReturn):
+            return transfers.answer(self, command, root, now_ms)
         known = self._identified(command, root, now_ms)
         if known is not None:
             return known
@@ -174,7 +147,7 @@ class Reference:
         if isinstance(command, OpenAccount):
             return self._open(command, named)
         if named not in self.accounts:
-            return self._refused(command, [(Reason.UNKNOWN_ACCOUNT, named)]), []
+            return self.refused(command, [(Reason.UNKNOWN_ACCOUNT, named)]), []
         if isinstance(command, UpdateAccount):
             return self._update(command, named)
         if isinstance(command, GetBalance):
@@ -185,6 +158,8 @@ class Reference:
             return self._refund(command, root, now_ms)
         if isinstance(command, PlaceHold):
             return self._place(command, root, now_ms)
+        if isinstance(command, Transfer) and command.to_address.split(":")[0] != root:
+            return transfers.send(self, command, root)
         return self._move(command)
 
     def _open(self, command: OpenAccount, named: Key) -> tuple[Outcome, list[str]]:
@@ -201,7 +176,7 @@ class Reference:
         if command.status is AccountStatus.CLOSED and used:
             found.append((Reason.ACCOUNT_NOT_EMPTY, None))
         if found:
-            return self._refused(command, found), []
+            return self.refused(command, found), []
         wishes = {name: getattr(command, name) for name in ("overdraft_limit", "policy", "metadata")}
         self.accounts[named] = replace(
             self.accounts[named], **{name: wish for name, wish in wishes.items() if wish is not None}
@@ -215,7 +190,7 @@ class Reference:
             Status.ACCEPTED,
             Reason.NONE,
             command.command_id,
-            postings=tuple(self._posting((address, command.currency), Contra.NONE, 0, 0) for address in addresses),
+            postings=tuple(self.posting((address, command.currency), Contra.NONE, 0, 0) for address in addresses),
             levels=mask(addresses),
             policy=self.accounts[named].policy,
             account_status=self.status[named],
@@ -238,25 +213,25 @@ class Reference:
                 legs = [Change((address, currency), Contra.SETTLEMENT, -amount, 0) for address in touched]
             case Transfer():
                 if (command.to_address, currency) not in self.accounts:
-                    return self._refused(command, [(Reason.UNKNOWN_ACCOUNT, (command.to_address, currency))]), []
+                    return self.refused(command, [(Reason.UNKNOWN_ACCOUNT, (command.to_address, currency))]), []
                 legs = [
                     Change((command.address, currency), Contra.TRANSIT, -amount, 0),
                     Change((command.to_address, currency), Contra.TRANSIT, amount, 0),
                 ]
-        found = self._against(legs, funds=isinstance(command, Pay | Transfer))
+        found = self.against(legs, funds=isinstance(command, Pay | Transfer))
         if isinstance(command, Adjust) and self.rules.release >= 2:
             found = [each for each in found if each[0] is not Reason.ACCOUNT_FROZEN]
         if found:
-            return self._refused(command, found), []
-        postings = self._book(legs)
+            return self.refused(command, found), []
+        postings = self.book(legs)
         return Outcome(Status.ACCEPTED, Reason.NONE, command.command_id, amount, postings, mask(touched)), touched
 
     def _place(self, command: PlaceHold, root: str, now_ms: int) -> tuple[Outcome, list[str]]:
         addresses = self.chain(command.address, command.currency)
         legs = [Change((address, command.currency), Contra.NONE, 0, command.amount_minor) for address in addresses]
-        found = self._against(legs, funds=True)
+        found = self.against(legs, funds=True)
         if found:
-            return self._refused(command, found), []
+            return self.refused(command, found), []
         expires_at_ms = now_ms + command.expires_in_ms
         self.holds[root, command.command_id] = OpenHold(
             (command.address, command.currency), addresses, command.amount_minor, expires_at_ms
@@ -266,7 +241,7 @@ class Reference:
             Reason.NONE,
             command.command_id,
             command.amount_minor,
-            self._book(legs),
+            self.book(legs),
             mask(addresses),
             remaining_minor=command.amount_minor,
             expires_at_ms=expires_at_ms,
@@ -289,7 +264,7 @@ class Reference:
         found: list[Objection] = [(reason, None) for reason, applies in possible.items() if applies]
         found += [(Reason.BALANCE_OVERFLOW, key) for key in overflowing]
         if found:
-            return self._refused(command, found), []
+            return self.refused(command, found), []
         released = taken if isinstance(command, CaptureHold) and not command.final else hold.remaining
         amount = taken if isinstance(command, CaptureHold) else released
         outcome = self._let_go(root, command.hold_id, taken, released, amount)
@@ -307,7 +282,7 @@ class Reference:
             Reason.NONE,
             hold_id,
             amount,
-            self._book(legs),
+            self.book(legs),
             mask(hold.addresses),
             related_id=hold_id,
             remaining_minor=hold.remaining,
@@ -334,13 +309,13 @@ class Reference:
         known = self.decided.get((root, command.original_id))
         found, addresses = self._against_refund(command, known, root, command.original_id)
         if found:
-            return self._refused(command, found), []
+            return self.refused(command, found), []
         return self._give_back(command, root, command.original_id, known, Status.ACCEPTED), addresses
 
     def _wait(self, command: Refund, root: str) -> tuple[Outcome, list[str]]:
         named = (command.address, command.currency)
         if self.status[named] is AccountStatus.CLOSED:
-            return self._refused(command, [(Reason.ACCOUNT_CLOSED, named)]), []
+            return self.refused(command, [(Reason.ACCOUNT_CLOSED, named)]), []
         chain = self.chain(command.address, command.currency)
         addresses = [each for each in chain if self.status[each, command.currency] is not AccountStatus.CLOSED]
         self.waiting[root, command.command_id] = Waiting(
@@ -370,7 +345,7 @@ class Reference:
             return [(Reason.ORIGINAL_MISMATCH, None)], []
         if total > known.outcome.amount_minor:
             found.append((Reason.REFUND_ABOVE_ORIGINAL, None))
-        return [*found, *self._against(legs, funds=False)], known.addresses
+        return [*found, *self.against(legs, funds=False)], known.addresses
 
     def _give_back(self, wish: Refund, root: str, original_id: bytes, known: Known | None, status: Status) -> Outcome:
         assert known is not None
@@ -383,7 +358,7 @@ class Reference:
             Reason.NONE,
             wish.command_id,
             wish.amount_minor,
-            self._book(legs),
+            self.book(legs),
             mask(known.addresses),
             related_id=original_id,
             remaining_minor=self.whole[key] - sum(self.given_back[key]),
@@ -421,7 +396,7 @@ class Reference:
                     raise StoppedError
         del self.waiting[root, command.refund_id]
         if found:
-            return self._refused(wish, found)
+            return self.refused(wish, found)
         return self._give_back(wish, root, row.original_id, known, Status.COMPLETED)
 
     def _all_there(self, addresses: list[str], row: Waiting) -> bool:
@@ -447,7 +422,7 @@ class Reference:
 
     # ------------------------------------------------------------------ what accounts allow, and what is done to them
 
-    def _refused(self, command: Any, found: list[Objection]) -> Outcome:
+    def refused(self, command: Any, found: list[Objection]) -> Outcome:
         """Return the rejection with the first of some reasons, and the first account that has it."""
         reason, key = min(found, key=lambda each: list(Reason).index(each[0]))
         if key is None:
@@ -456,7 +431,7 @@ class Reference:
         available = self.balance(key) - self.held(key) + (account.overdraft_limit if account else 0)
         return rejected(command, [reason], key[0], available)
 
-    def _against(self, legs: list[Change], *, funds: bool) -> list[Objection]:
+    def against(self, legs: list[Change], *, funds: bool) -> list[Objection]:
         """Return every reason on every level against some changes."""
         found: list[Objection] = []
         for leg in legs:
@@ -472,18 +447,19 @@ class Reference:
                 found.append((Reason.ACCOUNT_FROZEN, leg.key))
             if takes and funds and account.policy is Policy.CHECKED and available < leg.held - leg.balance:
                 found.append((Reason.INSUFFICIENT_FUNDS, leg.key))
-            if not -(2**63) <= balance + leg.balance < 2**63 or held + leg.held >= 2**63:
+            room = self.in_transit(leg.key) if leg.balance > 0 else 0
+            if not -(2**63) <= balance + room + leg.balance < 2**63 or held + leg.held >= 2**63:
                 found.append((Reason.BALANCE_OVERFLOW, leg.key))
         return found
 
-    def _book(self, legs: list[Change]) -> tuple[Posting, ...]:
+    def book(self, legs: list[Change]) -> tuple[Posting, ...]:
         postings = []
         for leg in legs:
             self.changes.append(leg)
-            postings.append(self._posting(leg.key, leg.contra, leg.balance, leg.held))
+            postings.append(self.posting(leg.key, leg.contra, leg.balance, leg.held))
         return tuple(postings)
 
-    def _posting(self, key: Key, contra: Contra, balance: int, held: int) -> Posting:
+    def posting(self, key: Key, contra: Contra, balance: int, held: int) -> Posting:
         return Posting(
             key[0],
             contra,
@@ -494,7 +470,3 @@ class Reference:
             self.accounts[key].overdraft_limit,
             self.sequence(key),
         )
-
-
-def known_amount(known: Known | None) -> int | None:
-    return None if known is None else known.outcome.amount_minor

@@ -30,7 +30,7 @@ def wrong_fields(command: Any, root: str, rules: Rules) -> list[Reason]:
         Reason.INVALID_EXPLANATION: not 1 <= len(getattr(command, "explanation", "x")) <= 256,
         Reason.INVALID_METADATA: METADATA[metadata] is None,
         Reason.SAME_ACCOUNT: isinstance(command, Transfer) and to_address == command.address,
-        Reason.TRANSFER_BETWEEN_TREES: to_address.split(":")[0] != command.address.split(":")[0],
+        Reason.TRANSFER_BETWEEN_TREES: rules.release < 3 and to_address.split(":")[0] != command.address.split(":")[0],
     }
     return [reason for reason, applies in found.items() if applies]
 

@@ -12,10 +12,12 @@ from processors.faults import LaneStopped, StopCode
 from processors.ledger.commands import Adjust, Policy, RecallOriginal, UpdateAccount
 from processors.ledger.decide import Duplicate, Verdict
 from processors.ledger.outcomes import Outcome, Status
-from processors.ledger.rows import Account, Hold, OpenRefund, Refunded
+from processors.ledger.rows import Account, Hold, OpenRefund, OpenTransfer, Refunded
+from processors.ledger.tables import ROOT_TABLES
 from tests.properties.command_sequences import SEQUENCES, Exchange, ReferenceAnswer, Step, run_reference
-from tests.properties.reference import Again, Reference, StoppedError
+from tests.properties.reference import Reference
 from tests.properties.reference_fields import METADATA, mask
+from tests.properties.reference_rows import Again, StoppedError
 from tests.unit.ledger.lane import Sent, SerialLane
 
 # Together below five seconds on one core: every rule about money is tried whenever someone saves a file.
@@ -56,6 +58,7 @@ def rows_of(reference: Reference) -> tuple[object, ...]:
             reference.sequence(key),
             reference.open_count(key),
             METADATA[opened.metadata] or b"",
+            reference.in_transit(key),
         )
     holds = {}
     for name, hold in reference.holds.items():
@@ -66,7 +69,11 @@ def rows_of(reference: Reference) -> tuple[object, ...]:
         for name, row in reference.waiting.items()
     }
     refunded = {name: Refunded(whole, sum(reference.given_back[name])) for name, whole in reference.whole.items()}
-    return accounts, holds, waiting, refunded
+    sent = {
+        name: OpenTransfer(*row.key, row.to_address, row.amount, mask(row.addresses))
+        for name, row in reference.sent.items()
+    }
+    return accounts, holds, waiting, refunded, sent
 
 
 @given(steps=SEQUENCES)
@@ -79,6 +86,10 @@ def rows_of(reference: Reference) -> tuple[object, ...]:
 @pytest.mark.rule("H2")
 @pytest.mark.rule("H3")
 @pytest.mark.rule("H5")
+@pytest.mark.rule("T1")
+@pytest.mark.rule("T2")
+@pytest.mark.rule("T3")
+@pytest.mark.rule("T5")
 def test_the_core_answers_as_the_naive_reference_does(steps: list[Step]) -> None:
     run = run_reference(steps)
     lane = SerialLane()
@@ -90,7 +101,8 @@ def test_the_core_answers_as_the_naive_reference_does(steps: list[Step]) -> None
         )
 
     rows = lane.rows
-    assert (rows.accounts, rows.holds, rows.open_refunds, rows.refunded) == rows_of(run.reference)
+    found = (rows.accounts, rows.holds, rows.open_refunds, rows.refunded, rows.open_transfers)
+    assert found == rows_of(run.reference)
     assert {key: change for key, change in lane.system.items() if change} == {
         key: change for key, change in run.reference.system().items() if change
     }
@@ -125,7 +137,7 @@ def test_what_is_held_and_counted_open_is_what_the_open_rows_say(steps: list[Ste
             bit = 1 << address.count(":")
 
             def touches(
-                row: Hold | OpenRefund, bit: int = bit, address: str = address, currency: str = currency
+                row: Hold | OpenRefund | OpenTransfer, bit: int = bit, address: str = address, currency: str = currency
             ) -> bool:
                 on_chain = row.address == address or row.address.startswith(f"{address}:")
                 return on_chain and row.currency == currency and bool(row.levels & bit)
@@ -133,7 +145,9 @@ def test_what_is_held_and_counted_open_is_what_the_open_rows_say(steps: list[Ste
             holds = [hold for hold in lane.rows.holds.values() if touches(hold) and hold.remaining_minor]
             refunds = [refund for refund in lane.rows.open_refunds.values() if touches(refund)]
             assert account.held == sum(hold.remaining_minor for hold in holds)
-            assert account.open_count == len(holds) + len(refunds)
+            transfers = [transfer for transfer in lane.rows.open_transfers.values() if touches(transfer)]
+            assert account.open_count == len(holds) + len(refunds) + len(transfers)
+            assert account.in_transit_minor == sum(transfer.amount_minor for transfer in transfers)
 
 
 @given(steps=SEQUENCES)
@@ -152,6 +166,11 @@ def test_available_of_a_checked_account_falls_below_zero_only_by_an_operator(ste
                 assert account.available >= before[key], f"{exchange.sent} overspent {key}"
 
 
+def state_of(lane: SerialLane) -> tuple[object, ...]:
+    """Return all that a refusal leaves as it was."""
+    return tuple(table.rows_in(lane.rows) for table in ROOT_TABLES), lane.system
+
+
 @given(steps=SEQUENCES)
 @short_run
 @pytest.mark.rule("L11")
@@ -159,15 +178,12 @@ def test_a_refusal_leaves_everything_as_it_was(steps: list[Step]) -> None:
     lane = SerialLane()
 
     for exchange in run_reference(steps).exchanges:
-        before = deepcopy(
-            (lane.rows.accounts, lane.rows.holds, lane.rows.open_refunds, lane.rows.refunded, lane.system)
-        )
+        before = deepcopy(state_of(lane))
         answer = sent_to(lane, exchange)
         no = isinstance(answer, Outcome) and answer.status in (Status.REJECTED, Status.UNKNOWN)
         ends_a_refund = isinstance(exchange.sent.command, RecallOriginal)  # its refusal is the refund's end
         if not isinstance(answer, Outcome) or (no and not ends_a_refund):
-            rows = lane.rows
-            assert (rows.accounts, rows.holds, rows.open_refunds, rows.refunded, lane.system) == before
+            assert state_of(lane) == before
 
 
 @given(steps=SEQUENCES)

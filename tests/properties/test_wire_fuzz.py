@@ -19,7 +19,6 @@ from processors.faults import Undecodable
 from processors.ledger.commands import TYPE_OF, Command
 from processors.ledger.outcomes import RefusedBy
 from processors.ledger.rules import RESULT_VERSION, Rules
-from processors.wire.admission import NOT_DECIDED
 from processors.wire.avro import long_bytes
 from processors.wire.commands import PAYLOAD_BYTES_MAX, body_hash, decode_command, encode_command, type_of_payload
 from processors.wire.dead_letters import decode_dead_letter, encode_dead_letter
@@ -61,7 +60,7 @@ TYPES_OF = {version: symbols_of(schema_of("result", version))["balance.CommandTy
 
 def answered_in(version: int) -> list[type[Command]]:
     """Return the commands that lanes answer with this version of the result."""
-    return [kind for kind, type_ in TYPE_OF.items() if kind not in NOT_DECIDED and type_ in TYPES_OF[version]]
+    return [kind for kind, type_ in TYPE_OF.items() if type_ in TYPES_OF[version]]
 
 
 RESULTS = [
@@ -74,9 +73,7 @@ RESULTS = [
         rules=Rules(version=1, result_version=version),
     )
     for version in RESULT_OF.values()
-    for levels, kind in enumerate(
-        kind for kind in TYPE_OF if kind not in NOT_DECIDED and TYPE_OF[kind] in TYPES_OF[version]
-    )
+    for levels, kind in enumerate(kind for kind in TYPE_OF if TYPE_OF[kind] in TYPES_OF[version])
 ]
 NUMBERS = [long_bytes(n) for n in (0, -1, 1, 2, 63, 64, -64, 2**20, 2**31, 2**40, 2**62, 2**63 - 1, -(2**63))]
 FRAGMENTS = [*NUMBERS, b"\xff" * 12, b"\x80" * 40, b"\x80\x00", b"\x00" * 30, b"\xed\xa0\x80", MARKER, b"", b"{}"]

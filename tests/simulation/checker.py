@@ -21,17 +21,9 @@ from tests.simulation.deployment import EVERY_KEY, OTHER_GATE, SETTINGS
 from tests.simulation.fakes.broker import Broker, KafkaTransaction, PartitionLog, record_of
 from tests.simulation.fakes.database import Database
 from tests.simulation.lane_model import LaneModel
+from tests.simulation.transfers_checker import Violation, check_transfers, demand
 
 AnswerKey = tuple[int, int, int]  # lane, offset, place among the record's answers
-
-
-class Violation(BaseException):
-    """An invariant does not hold."""
-
-
-def demand(holds: bool, what: str) -> None:
-    if not holds:
-        raise Violation(what)
 
 
 class Checker:
@@ -206,6 +198,7 @@ class Checker:
             self._compare_tables()
         if all(is_whole(lane) for lane in lanes):
             self._check_nothing_is_lost(commands_topic)
+            check_transfers(self.results, self._database.tables, self._dead_letters())
         for lane in lanes:
             self._check_replay(lane)
         self._check_holds()
@@ -224,9 +217,14 @@ class Checker:
             for entry in log.read(0, 1 << 30)[0]:
                 demand((log.number, entry.offset) in met, f"ingress {log.number} offset {entry.offset} is lost")
 
+    def _dead_letters(self) -> list[bytes]:
+        """Return the payloads of all that no lane took for a command."""
+        entries = self._broker.log(self._contexts[0].dead_letters_topic, 0).entries
+        return [decode_dead_letter(entry.value).payload for entry in entries if entry.value is not None]
+
     def _compare_tables(self) -> None:
         tables = self._database.tables
-        for name in ("accounts", "holds", "open_refunds", "lane_times", "rules"):
+        for name in ("accounts", "holds", "open_refunds", "open_transfers", "lane_times", "rules"):
             wanted: dict[Any, Any] = {}
             for model in self.models:
                 wanted.update(getattr(model.tables, name))

@@ -22,7 +22,7 @@ from processors.wire.admission import admit
 from processors.wire.directory import DirectoryHead, ShardRecord
 from processors.wire.results import LaneIdentity, Result
 from processors.workers.router import Router
-from tests.simulation.checker import Checker, Violation, demand
+from tests.simulation.checker import Checker
 from tests.simulation.deployment import Deployment
 from tests.simulation.fakes.broker import Broker, End, PartitionLog
 from tests.simulation.fakes.clock import START_MS, Clock
@@ -35,6 +35,7 @@ from tests.simulation.nemesis import Nemesis
 from tests.simulation.outside_actors import Background, Gateways, Operator, Supervisor
 from tests.simulation.run_options import RunOptions, draw_options
 from tests.simulation.services import ExpirerProcess, RecallerProcess, RemoverProcess, RouterProcess
+from tests.simulation.transfers_checker import Violation, demand
 from tests.simulation.upgrade_nemesis import UpgradeNemesis
 from tests.simulation.worker_process import Actor, Process, WorkerProcess
 from tests.simulation.workload import Workload

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 import structlog
 
-from tests.simulation.checker import Violation
 from tests.simulation.environment import Components, Environment
 from tests.simulation.run_options import RunOptions
+from tests.simulation.transfers_checker import Violation
 
 CRITICAL = 50
 

@@ -198,7 +198,7 @@ class Workload:
     def _transfer(self) -> Operation:
         basics = self._basics()
         tree = [address for address in self._addresses if root_of(address) == root_of(basics["address"])]
-        to_address = self._rng.choice(tree if self._rng.random() < 0.9 else self._addresses)
+        to_address = self._rng.choice(tree if self._rng.random() < 0.4 else self._addresses)
         return self._operation(Transfer(**basics, to_address=to_address, amount_minor=self._amount()))
 
     def _get_balance(self) -> Operation:
@@ -269,7 +269,7 @@ _MIX: tuple[tuple[int, Callable[[Workload], Operation]], ...] = (
     (4, Workload._void),
     (14, Workload._refund),
     (9, Workload._top_up),
-    (4, Workload._transfer),
+    (9, Workload._transfer),
     (3, Workload._collect),
     (3, Workload._adjust),
     (4, Workload._update),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from processors.ids import make_command_id, slice_of
-from processors.ledger.rows import Account, Hold, OpenRefund, Refunded, TransactionKey
+from processors.ledger.rows import Account, OpenRow, Refunded, TransactionKey
 from processors.ledger.rules import Rules
 from processors.ops.lookup import Lookup
 from processors.stores.archive_reader import Step
@@ -54,7 +54,7 @@ class Moving:
     def refunded(self, originals: Collection[TransactionKey]) -> dict[TransactionKey, Refunded]:
         return {key: row for key, row in self.given_back.items() if key in originals}
 
-    def open_transactions(self, transaction_id: bytes) -> list[tuple[str, Hold | OpenRefund]]:
+    def open_transactions(self, transaction_id: bytes) -> list[tuple[str, OpenRow]]:
         del transaction_id
         return []
 

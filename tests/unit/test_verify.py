@@ -9,7 +9,7 @@ import pytest
 
 from processors.faults import Unavailable
 from processors.ids import slice_of
-from processors.ledger.rows import Account, Hold, OpenRefund, TransactionKey
+from processors.ledger.rows import Account, Hold, OpenRefund, OpenTransfer, TransactionKey
 from processors.recovery.verify import Check, VerifyParts, verify
 from processors.stores.archive_reader import ChangeKey
 from processors.stores.archive_rows import Covered, StatementRow
@@ -55,6 +55,9 @@ class Books:
         return iter(())
 
     def open_refunds(self) -> Iterator[tuple[TransactionKey, OpenRefund]]:
+        return iter(())
+
+    def open_transfers(self) -> Iterator[tuple[TransactionKey, OpenTransfer]]:
         return iter(())
 
     def slices(self) -> list[int]:

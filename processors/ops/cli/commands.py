@@ -71,8 +71,8 @@ _MONEY: dict[str, Command | Group] = {
         "balance collect acme 75.00 USD",
     ),
     "transfer": _command(
-        "payments:transfer",
-        "Move money between two accounts of one partner's tree.",
+        "transferring:transfer",
+        "Move money between two accounts, of one partner or of two.",
         "balance transfer acme acme:vn 40.00 USD",
     ),
     "adjust": _command(

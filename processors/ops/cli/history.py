@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from processors.ledger.outcomes import Status
-from processors.ledger.rows import Hold, OpenRefund, TransactionKey
+from processors.ledger.rows import Hold, OpenRow, OpenTransfer, TransactionKey
 from processors.ops import addresses, assembly
 from processors.ops.cli.asking import print_postings
 from processors.ops.cli.looking import refuse_no_account
@@ -179,11 +179,14 @@ def newest_of(result: Result) -> Result:
     return ends[-1] if ends else result
 
 
-def open_line(root: str, row: Hold | OpenRefund) -> str:
+def open_line(root: str, row: OpenRow) -> str:
     """Say in one line what is still open of a transaction."""
     if isinstance(row, Hold):
         left = show_money(row.remaining_minor, row.currency)
         return f"open hold of {root} at {row.address}: {left} left, until {show_time(row.expires_at_ms)}"
+    if isinstance(row, OpenTransfer):
+        amount = show_money(row.amount_minor, row.currency)
+        return f"open transfer of {root} from {row.address} to {row.to_address}: {amount} on its way"
     return (
         f"open refund of {root} at {row.address}: {show_money(row.amount_minor, row.currency)}, waits for the archive"
     )

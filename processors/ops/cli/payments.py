@@ -16,7 +16,6 @@ from processors.ledger.commands import (
     Pay,
     PlaceHold,
     TopUp,
-    Transfer,
     VoidHold,
 )
 from processors.ops.cli.asking import ask
@@ -32,7 +31,6 @@ from processors.ops.cli.terminal import (
     WithinOption,
     amount_of,
     notes,
-    read_address,
     read_currency,
     read_duration,
     settings,
@@ -202,39 +200,5 @@ def void(
 
     def make(new_id: bytes) -> Command:
         return VoidHold(command_id=new_id, address=address, currency=currency, hold_id=hold_id, metadata=metadata)
-
-    ask(make, command_id, within_s=within_s, as_json=as_json)
-
-
-def transfer(
-    *,
-    address: Address,
-    to_address: Annotated[
-        str,
-        typer.Argument(
-            parser=read_address,
-            metavar="TO_ADDRESS",
-            help="The account that gets it, below the same root.",
-            show_default=False,
-        ),
-    ],
-    amount: AmountWords,
-    command_id: IdOption = None,
-    metadata: MetadataOption = b"",
-    within_s: WithinOption = WITHIN_S,
-    as_json: JsonOption = False,
-) -> None:
-    """Move money between two accounts of one partner's tree."""
-    money = amount_of(amount)
-
-    def make(new_id: bytes) -> Command:
-        return Transfer(
-            command_id=new_id,
-            address=address,
-            currency=money.currency,
-            to_address=to_address,
-            amount_minor=money.amount_minor,
-            metadata=metadata,
-        )
 
     ask(make, command_id, within_s=within_s, as_json=as_json)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from processors.faults import LaneStopped, StopCode
-from processors.ids import slice_of, uuid7_time_ms
+from processors.ids import id_time_ms, slice_of, slice_of_id
 from processors.ledger.addresses import level_of
 from processors.ledger.book import Keys, Rows
 from processors.ledger.outcomes import Contra
@@ -20,6 +20,7 @@ from processors.ledger.rows import (
     Hold,
     MovedId,
     OpenRefund,
+    OpenTransfer,
     Refunded,
     SystemKey,
     TransactionKey,
@@ -56,6 +57,7 @@ class Tables:
     holds: dict[TransactionKey, Hold] = field(default_factory=dict)
     hold_lanes: dict[TransactionKey, int] = field(default_factory=dict)
     open_refunds: dict[TransactionKey, OpenRefund] = field(default_factory=dict)
+    open_transfers: dict[TransactionKey, OpenTransfer] = field(default_factory=dict)
     refunded: dict[TransactionKey, Refunded] = field(default_factory=dict)
     moved_ids: dict[DecisionKey, MovedId] = field(default_factory=dict)
     placements: dict[tuple[int, str], PlacementRow] = field(default_factory=dict)  # lane, placement key
@@ -87,7 +89,7 @@ class Tables:
             stored = table.rows_in(self)
             table.rows_in(rows).update((key, copy(stored[key])) for key in table.keys_in(keys) if key in stored)
         for root, command_id in keys.decisions:
-            time_ms = uuid7_time_ms(command_id)
+            time_ms = id_time_ms(command_id)
             found = None if time_ms is None else self.by_command.get((command_id, root, slice_of(time_ms)))
             if found is not None:
                 rows.decisions[root, command_id] = decision_of(found.result)
@@ -127,7 +129,7 @@ class Tables:
     def _decided_here(self, lane: int, rows: RowsOf, sealed: PlacementRow) -> Iterator[tuple[DecisionKey, MovedId]]:
         for number in sorted(self.journal):
             for key, row in sorted(self.journal[number].items()):
-                time_ms = uuid7_time_ms(row.command_id)
+                time_ms = id_time_ms(row.command_id) if row.slice == slice_of_id(row.command_id) else None  # I7
                 is_meant = row.root != "" and rows.has(row.root, bucket_of(row.root))
                 is_recent = time_ms is not None and time_ms >= sealed.sealed_ids_since_ms
                 came_back = (row.root, row.command_id) in self.moved_ids

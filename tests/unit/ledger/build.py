@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from processors.ids import root_of
 from processors.ledger.commands import (
     Adjust,
     CaptureHold,
@@ -19,10 +20,14 @@ from processors.ledger.commands import (
     Refund,
     TopUp,
     Transfer,
+    TransferCompleted,
+    TransferCredit,
+    TransferReturn,
     UpdateAccount,
     VoidHold,
 )
 from processors.ledger.outcomes import Contra, Posting
+from processors.ledger.transfers import credit_id, end_id
 from tests.unit.ledger.lane import START_MS, Ids, SerialLane, expiry_id, recall_id
 
 IDS = Ids()
@@ -98,6 +103,36 @@ def recall(wish: Refund, **wishes: Any) -> RecallOriginal:
 
 def transfer(**wishes: Any) -> Transfer:
     return Transfer(**_given(wishes, to_address="acme:vn", amount_minor=10))
+
+
+def credit(sent: Transfer | None = None, **wishes: Any) -> TransferCredit:
+    """Carry the money of a transfer to ``beta``, where none is given."""
+    sent = sent or transfer(to_address="beta")
+    return TransferCredit(
+        **_given(
+            wishes,
+            command_id=credit_id(root_of(sent.address), sent.command_id),
+            address=sent.to_address,
+            from_address=sent.address,
+            transfer_id=sent.command_id,
+            amount_minor=sent.amount_minor,
+        )
+    )
+
+
+def completed(sent: Transfer | None = None, **wishes: Any) -> TransferCompleted:
+    sent = sent or transfer(to_address="beta")
+    return TransferCompleted(**_given(wishes, **_end_of(sent, "TRANSFER_COMPLETED")))
+
+
+def returned(sent: Transfer | None = None, reason: str = "ACCOUNT_CLOSED", **wishes: Any) -> TransferReturn:
+    sent = sent or transfer(to_address="beta")
+    return TransferReturn(**_given(wishes, **_end_of(sent, "TRANSFER_RETURN"), reason=reason))
+
+
+def _end_of(sent: Transfer, type_name: str) -> dict[str, Any]:
+    id_ = end_id(type_name, root_of(sent.address), sent.command_id)
+    return {"command_id": id_, "to_address": sent.to_address, "transfer_id": sent.command_id}
 
 
 def get_balance(**wishes: Any) -> GetBalance:

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from processors.ids import derived_id, make_command_id, root_of
 from processors.ledger.book import Book, Keys, Rows
-from processors.ledger.commands import TYPE_OF, Command, ExpireHold, RecallOriginal
+from processors.ledger.commands import SLICED_BY_LANE_TIME, TYPE_OF, Command
 from processors.ledger.decide import Verdict, decide
 from processors.ledger.needs import collect_needs
 from processors.ledger.outcomes import Outcome
@@ -80,7 +80,7 @@ class SerialLane:
         digest = body_hash(command)
         answer = decide(self.book, command, root=root, body_hash=digest, now_ms=record.now_ms)
         if isinstance(answer, Outcome) and answer.journalled:
-            if not isinstance(command, ExpireHold | RecallOriginal):
+            if TYPE_OF[type(command)] not in SLICED_BY_LANE_TIME:
                 self._record(command, root, digest, answer)
             self._next_offset += 1
         return answer

@@ -18,12 +18,13 @@ from processors.ledger.commands import (
     PlaceHold,
     RecallOriginal,
     Transfer,
+    TransferCompleted,
+    TransferReturn,
 )
 from processors.ledger.currencies import EXPONENTS, EXPONENTS_OF
 from processors.ledger.outcomes import PRECEDENCE, Outcome, Reason, Status
 from processors.ledger.rules import AMOUNT_MINOR_MAX, RULES_RELEASE
 from processors.ledger.validity import why_invalid
-from processors.wire.admission import NOT_DECIDED
 from tests.unit.ledger import build
 from tests.unit.ledger.lane import RULES, START_MS, SerialLane
 
@@ -65,7 +66,6 @@ PEELED: list[tuple[Command, list[tuple[Reason, dict[str, Any]]]]] = [
             (Reason.INVALID_AMOUNT, {"amount_minor": 1}),
             (Reason.INVALID_METADATA, {"metadata": b""}),
             (Reason.SAME_ACCOUNT, {"to_address": "beta"}),
-            (Reason.TRANSFER_BETWEEN_TREES, {"to_address": "acme:vn"}),
         ],
     ),
 ]
@@ -201,7 +201,7 @@ def test_every_release_of_the_rules_that_this_code_knows_has_its_list_of_currenc
     assert (len(EXPONENTS_OF[1]), hashlib.sha256(text.encode()).hexdigest()[:16]) == (167, "89929c1d29ec2b05")
 
 
-@pytest.mark.parametrize("kind", [kind for kind in TYPE_OF if kind not in {*NOT_DECIDED, MovePartner}])
+@pytest.mark.parametrize("kind", [kind for kind in TYPE_OF if kind is not MovePartner])
 def test_every_command_is_decided_by_a_rule_of_its_own(kind: type[Command]) -> None:
     hold = build.place_hold()
     made: dict[type[Command], Command] = {
@@ -210,15 +210,25 @@ def test_every_command_is_decided_by_a_rule_of_its_own(kind: type[Command]) -> N
             *(build.open_account(), build.update_account(), build.top_up(), build.collect(), build.adjust()),
             *(build.pay(), hold, build.capture_hold(hold), build.void_hold(hold), build.expire_hold(hold)),
             *(build.refund(), build.recall(build.refund()), build.transfer(), build.get_balance()),
+            *(build.credit(), build.completed(), build.returned()),
         )
     }
     answer = SerialLane().send(made[kind], now_ms=START_MS)
 
-    if kind in (ExpireHold, RecallOriginal):
+    if kind in (ExpireHold, RecallOriginal, TransferCompleted, TransferReturn):
         assert answer is None
     else:
         assert isinstance(answer, Outcome)
         assert answer.reason is (Reason.NONE if kind is OpenAccount else Reason.UNKNOWN_ACCOUNT)
+
+
+@pytest.mark.rule("I6")
+@pytest.mark.rule("T1")
+@pytest.mark.parametrize("release", range(1, RULES_RELEASE + 1))
+def test_a_transfer_between_trees_is_offered_since_release_3(release: int) -> None:
+    found = why_invalid(build.transfer(to_address="beta"), "acme", replace(RULES, release=release))
+
+    assert found is (Reason.TRANSFER_BETWEEN_TREES if release < 3 else None)
 
 
 def test_an_address_that_is_too_long_is_not_remembered() -> None:

@@ -12,8 +12,9 @@ from processors.ledger.commands import (
     TransferReturn,
 )
 from processors.ledger.outcomes import Reason, Status
+from processors.ledger.transfers import credit_id, end_id
 from processors.wire.commands import decode_command, encode_command
-from processors.wire.legs import credit_id, end_id, leg_of
+from processors.wire.legs import leg_of
 from processors.wire.result_format import Result, ResultPointer, write_result
 
 TRANSFER_ID = bytes.fromhex("01970000000070008000000000000001")

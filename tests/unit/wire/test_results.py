@@ -27,7 +27,6 @@ from processors.ledger.outcomes import Contra, Reason, RefusedBy, Status
 from processors.ledger.rows import Decision
 from processors.ledger.rules import RESULT_VERSION, Rules
 from processors.routing.buckets import placement_key_of
-from processors.wire.admission import NOT_DECIDED
 from processors.wire.avro import long_bytes
 from processors.wire.causes import Cause
 from processors.wire.commands import PAYLOAD_BYTES_MAX, body_hash, encode_command
@@ -134,7 +133,7 @@ def test_what_only_some_types_have_is_in_their_results() -> None:
     assert (shown.policy, shown.account_status) == (Policy.UNCHECKED, AccountStatus.CLOSED)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in TYPE_OF if kind not in NOT_DECIDED], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", TYPE_OF, ids=lambda kind: kind.__name__)
 @pytest.mark.parametrize("status", Status)
 def test_every_type_and_status_can_be_answered(kind: Any, status: Status) -> None:
     result = decode_result(answered(example(kind), outcome(status=status)))
