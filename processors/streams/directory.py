@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import assert_never
 
@@ -39,7 +39,8 @@ class DirectoryContents:
 
     ``partitions`` says of each topic, named without prefix, how many partitions the service uses; it lacks them where
     `balance init` was last run by a release that did not write them. ``positions`` are the routers' own, in the head's
-    ingress epoch: of each ingress partition an offset before which everything is forwarded.
+    ingress epoch: of each ingress partition an offset before which everything is forwarded. ``topic_id`` is the
+    directory's topic's own.
     """
 
     head: DirectoryHead
@@ -48,21 +49,27 @@ class DirectoryContents:
     partitions: dict[str, int]
     end_offset: int
     positions: dict[int, int] = field(default_factory=dict)
+    topic_id: bytes = b""
 
     def lanes_of(self, shard: str) -> int | None:
         """Return how many lanes one of ``shards`` has, its own number; None where an earlier release did not say."""
         return self.partitions.get(self.shards[shard].topic)
 
 
-def read_directory(address: KafkaAddress) -> DirectoryContents:
-    """Read the directory up to its end as it is now.
+def read_directory(address: KafkaAddress, known: DirectoryContents | None = None) -> DirectoryContents:
+    """Read the directory up to its end as it is now (R1).
+
+    Args:
+        address: The brokers.
+        known: What was read of it before, whose ``directory`` is added to: only what came since is read. It grows only,
+            and with all buckets placed it takes a second to read.
 
     Raises:
         Misconfigured: It has no head, two heads that cannot both be, a record of no known kind, or two placements of
-            one generation (R8).
+            one generation; or it is not the one that was read before, or has lost its end since (R8).
         Fault: Kafka cannot be reached.
     """
-    contents = _read(address)
+    contents = _read(address, known)
     if contents is None:
         raise Misconfigured(
             f"{address.topic_prefix}{DIRECTORY_TOPIC} does not say whose directory it is: run `balance init`; if "
@@ -235,18 +242,31 @@ def refuse_other_ingress(head: DirectoryHead, ingress_topic_id: bytes) -> None:
         )
 
 
-def _read(address: KafkaAddress) -> DirectoryContents | None:
-    start, end = TopicAdmin(address).bounds(DIRECTORY_TOPIC, _DIRECTORY_PARTITION)
+def _read(address: KafkaAddress, known: DirectoryContents | None = None) -> DirectoryContents | None:
+    topics = TopicAdmin(address)
+    topic_id = topics.topic_id(DIRECTORY_TOPIC)
+    start, end = topics.bounds(DIRECTORY_TOPIC, _DIRECTORY_PARTITION)
+    if known is not None:
+        if topic_id != known.topic_id or end < known.end_offset:
+            raise Misconfigured(
+                f"{DIRECTORY_TOPIC} was read up to its offset {known.end_offset} under id {known.topic_id.hex()}, and "
+                f"now ends at {end} under id {topic_id.hex()}: placements are lost"
+            )
+        start = known.end_offset
     stretches = read_range(address, DIRECTORY_TOPIC, _DIRECTORY_PARTITION, start, end)
-    return contents_of(chain.from_iterable(stretches), end)
+    contents = contents_of(chain.from_iterable(stretches), end, known)
+    return None if contents is None else replace(contents, topic_id=topic_id)
 
 
-def contents_of(records: Iterable[Record], end_offset: int) -> DirectoryContents | None:
+def contents_of(
+    records: Iterable[Record], end_offset: int, known: DirectoryContents | None = None
+) -> DirectoryContents | None:
     """Return what the records of the directory's topic say.
 
     Args:
         records: All of them before ``end_offset``, in order; compaction may have left the last one of each key.
         end_offset: Where the topic ended when its reader began.
+        known: What those before ``records`` say; its ``directory`` is added to.
 
     Returns:
         The directory; None where it has no head.
@@ -259,6 +279,10 @@ def contents_of(records: Iterable[Record], end_offset: int) -> DirectoryContents
     shards: dict[str, ShardRecord] = {}
     partitions: dict[str, int] = {}
     positions: dict[tuple[int, int], int] = {}  # by ingress epoch and partition
+    if known is not None:
+        head, directory = known.head, known.directory
+        shards, partitions = dict(known.shards), dict(known.partitions)
+        positions = {(known.head.ingress_epoch, part): offset for part, offset in known.positions.items()}
     for entry in map(_entry_of, records):
         match entry:
             case DirectoryHead():

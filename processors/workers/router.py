@@ -120,13 +120,14 @@ class RouterParts:
 
     ``join`` makes the consumer. From within its ``poll`` the consumer calls the first function with the partitions that
     it was assigned, before their first record, and the second one with those that were revoked. What the first returns
-    is where to begin in partitions of which the group has no offset. ``read_keyring`` reads the keys file, as it is at
+    is where to begin in partitions of which the group has no offset. ``read_directory`` is given what it returned last,
+    and need not read that again. ``read_keyring`` reads the keys file, as it is at
     each marker. ``clock_s`` gives seconds that never go back. ``watch`` knows the ingress and the shards' topics.
     """
 
     join: Callable[[Assigned, Told], IngressConsumer]
     producer: LaneProducer
-    read_directory: Callable[[], DirectoryContents]
+    read_directory: Callable[[DirectoryContents | None], DirectoryContents]
     read_ingress_id: Callable[[], bytes]
     read_keyring: Callable[[], KeyRing]
     clock_s: Callable[[], float]
@@ -246,7 +247,7 @@ class Router:
 
     def _read_directory(self) -> None:
         """Read the directory up to its end as it is now; what was known stays known, since it only grows (R2)."""
-        contents = self._parts.read_directory()
+        contents = self._parts.read_directory(self._contents)
         refuse_other_ingress(contents.head, self._parts.read_ingress_id())
         if self._contents is not None and contents.head != self._contents.head:
             raise Misconfigured("the directory's head changed while the router ran: start it again")

@@ -89,7 +89,7 @@ def main() -> int:
     parts = RouterParts(
         join=join,
         producer=producer,
-        read_directory=lambda: read_directory(address),
+        read_directory=lambda known: read_directory(address, known),
         read_ingress_id=lambda: topics.topic_id(COMMANDS_TOPIC),
         read_keyring=lambda: KEYRING,
         clock_s=time.monotonic,

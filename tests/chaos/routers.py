@@ -120,7 +120,7 @@ class Ingress:
 
     @contextmanager
     def router(self, instance: str = "a", *, plug: str = "", batch_records_max: int = 50) -> Iterator[RouterProcess]:
-        """Run a router; it ends in an orderly way if nobody killed it."""
+        """Run a router; it ends in an orderly way if nobody killed it, and never by itself."""
         wanted = {
             "kafka": self.address.bootstrap_servers,
             "topic_prefix": self.address.topic_prefix,
@@ -142,6 +142,7 @@ class Ingress:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
                 assert process.wait(STOP_S) == 0, log.read_text()
+            assert process.returncode in (0, -signal.SIGKILL), log.read_text()
         finally:
             if process.poll() is None:
                 process.kill()

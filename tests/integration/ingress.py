@@ -101,7 +101,7 @@ class Running:
             RouterParts(
                 join=self._join,
                 producer=self.producer,
-                read_directory=lambda: read_directory(address),
+                read_directory=lambda known: read_directory(address, known),
                 read_ingress_id=lambda: topics.topic_id(COMMANDS_TOPIC),
                 read_keyring=lambda: KEYRING,
                 clock_s=time.monotonic,

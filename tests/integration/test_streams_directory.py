@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -16,6 +17,7 @@ from processors.wire.directory import (
     DirectoryHead,
     DirectoryRecord,
     PlacementRecord,
+    PositionRecord,
     ShardRecord,
     TopicRecord,
     encode_directory,
@@ -162,6 +164,43 @@ def test_two_placements_of_one_generation_are_refused(address: KafkaAddress, log
     write(log, placed("s1", 8))
     with pytest.raises(Misconfigured, match="two placements"):
         read_directory(address)
+
+
+@pytest.mark.rule("R1")
+def test_a_directory_that_was_read_before_is_read_on_from_its_end(address: KafkaAddress, log: KafkaLog) -> None:
+    make_topics(address)
+    made(address, "s1", "s1")
+    write(log, placed("s1", 7))
+    before = read_directory(address)
+    note = PositionRecord(ingress_epoch=before.head.ingress_epoch, ingress_partition=1, next_offset=9)
+    write(log, replace(placed("s1", 8), generation=2), note)
+
+    after = read_directory(address, before)
+
+    assert after.directory is before.directory
+    assert [move.since for move in after.directory.moves_of("acme")] == [8, 7]
+    assert (after.positions, after.end_offset) == ({1: 9}, before.end_offset + 2)
+    whole = read_directory(address)
+    assert (whole.head, whole.shards, whole.partitions, whole.positions, whole.end_offset, whole.topic_id) == (
+        (after.head, after.shards, after.partitions, after.positions, after.end_offset, after.topic_id)
+    )
+
+
+@pytest.mark.rule("R8")
+def test_a_directory_that_ends_before_what_was_read_or_was_made_again_is_not_read_on(
+    address: KafkaAddress, log: KafkaLog
+) -> None:
+    make_topics(address)
+    before = made(address, "s1", "s1")
+    with pytest.raises(Misconfigured, match="placements are lost"):
+        read_directory(address, replace(before, end_offset=before.end_offset + 1))
+
+    log.drop(DIRECTORY_TOPIC)
+    make_topics(address)
+    made(address, "s1", "s1")
+    write(log, placed("s1", 7))
+    with pytest.raises(Misconfigured, match="placements are lost"):
+        read_directory(address, before)
 
 
 def test_a_record_of_no_known_kind_is_refused(address: KafkaAddress, log: KafkaLog) -> None:

@@ -126,9 +126,9 @@ class Life:
         )
         self._router = world.router(config, parts)
 
-    def _read_directory(self) -> DirectoryContents:
+    def _read_directory(self, known: DirectoryContents | None) -> DirectoryContents:
         self.point("directory.read")
-        return self.world.directory()
+        return self.world.directory(known)
 
     def step(self) -> None:
         """Take a step of the router; whatever ends it ends this life."""
@@ -272,9 +272,12 @@ class World:
 
     # ---------------------------------------------------------------------- what must be so
 
-    def directory(self) -> DirectoryContents:
+    def directory(self, known: DirectoryContents | None) -> DirectoryContents:
+        """Return the directory as it is now, as ``streams.directory`` reads it: from where it was ``known`` on."""
         log = self.broker.log(DIRECTORY_TOPIC, 0)
-        contents = contents_of((record_of(log, entry) for entry in log.entries), log.next_offset)
+        start = 0 if known is None else known.end_offset
+        records = (record_of(log, entry) for entry in log.entries if entry.offset >= start)
+        contents = contents_of(records, log.next_offset, known)
         assert contents is not None
         return contents
 

@@ -25,7 +25,7 @@ from tests.properties.routing_world import World
 
 RUNS = 120
 STEPS = 150
-RUNS_WITHOUT_A_RULE = 300  # every fiftieth run goes wrong, or more
+RUNS_WITHOUT_A_RULE = 100  # every third run goes wrong, or more
 LATER = 1_000_000  # an offset behind everything
 
 
@@ -67,7 +67,7 @@ class WithoutR3Generation(Router):
 
 
 class WithoutR4(Router):
-    """Does not wait for a placement; the commit does. It is forgotten if the directory is read meanwhile."""
+    """Does not wait for a placement; the commit does."""
 
     counts = True
 
@@ -115,9 +115,9 @@ def test_whatever_becomes_of_routers_each_lane_gets_what_a_plain_reading_of_the_
         World(Random(seed)).play(STEPS)
 
 
-def troubles(router: type[Router], *, blind: bool) -> Iterator[str]:
+def troubles(router: type[Router], *, blind: bool, runs: int = RUNS_WITHOUT_A_RULE) -> Iterator[str]:
     """Yield what goes wrong in each run that does; ``blind``: though nobody looks at R4's order, nor at R8."""
-    for seed in range(RUNS_WITHOUT_A_RULE):
+    for seed in range(runs):
         try:
             World(Random(seed), router=router, blind=blind).play(STEPS)
         except AssertionError as trouble:
@@ -130,7 +130,6 @@ def troubles(router: type[Router], *, blind: bool) -> Iterator[str]:
         pytest.param(WithoutR1, marks=pytest.mark.rule("R1")),
         pytest.param(WithoutR3, marks=pytest.mark.rule("R3")),
         pytest.param(WithoutR3Generation, marks=pytest.mark.rule("R3")),
-        pytest.param(WithoutR4, marks=pytest.mark.rule("R4")),
         pytest.param(WithoutR5, marks=pytest.mark.rule("R5")),
         pytest.param(WithoutR6, marks=pytest.mark.rule("R6")),
         pytest.param(WithoutR6Placements, marks=pytest.mark.rule("R6")),
@@ -141,8 +140,9 @@ def test_without_a_rule_something_is_lost_or_routed_otherwise(router: type[Route
 
 
 @pytest.mark.rule("R4")
-def test_without_the_wait_a_lane_has_records_that_the_directory_places_elsewhere() -> None:
+def test_without_the_wait_a_lane_has_records_that_the_directory_places_elsewhere_and_no_more_goes_wrong() -> None:
     assert any("not in the directory" in each for each in troubles(WithoutR4, blind=False))
+    assert list(troubles(WithoutR4, blind=True, runs=30)) == []
 
 
 @pytest.mark.rule("R8")

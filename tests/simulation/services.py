@@ -52,7 +52,7 @@ class RouterProcess(LoopProcess):
                 on_assigned=assigned, on_revoked=revoked,
             ),
             producer=environment.components.producer(environment.broker, self),
-            read_directory=lambda: environment.directory,
+            read_directory=lambda _known: environment.directory,
             read_ingress_id=lambda: environment.broker.topic(environment.commands_topic).topic_id,
             read_keyring=lambda: KEYRING,
             clock_s=lambda: environment.clock.now_ms / 1000,

@@ -119,7 +119,7 @@ class RouterFakes:
     def __post_init__(self) -> None:
         self.directory.add(placement_key=HOME_PLACEMENT_KEY, generation=0, shard="s1", ingress_partition=0, since=0)
 
-    def contents(self) -> DirectoryContents:
+    def contents(self, _known: DirectoryContents | None = None) -> DirectoryContents:
         self.reads += 1
         shards = {
             shard: ShardRecord(shard=shard, topic=shard_topic(shard), topic_id=shard.encode() * 8)

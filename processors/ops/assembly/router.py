@@ -58,7 +58,7 @@ def run(settings: Settings, _shard: str, stopping: threading.Event) -> int:
     parts = RouterParts(
         join=join,
         producer=producer,
-        read_directory=lambda: read_directory(address),
+        read_directory=lambda known: read_directory(address, known),
         read_ingress_id=lambda: topics.topic_id(COMMANDS_TOPIC, deadline_s=LOOK_DEADLINE_S),
         read_keyring=lambda: keyring(settings),
         clock_s=time.monotonic,
