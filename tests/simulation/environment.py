@@ -137,7 +137,7 @@ class Environment:
         ]
         for process in self.processes:
             process.boot()
-        self.workload = Workload(self.rng, self.options.roots)
+        self.workload = Workload(self.rng, self.options.roots, self.options.transfers_share)
         self.gateways = Gateways(self)
         self.operator = Operator(self)
         self.nemesis = Nemesis(self)

@@ -65,6 +65,7 @@ class RunOptions:
     disruptions_every: int
     log_damage: LogDamage | None
     rules: Rules
+    transfers_share: float = 0.0  # of the operations, besides those of the mix
     replays: bool = False  # whether a database may be replaced by one that was replayed from the topic
     worker_ahead_ms: int = 0  # how far the second worker's clock is wrong
     rolling_upgrades: bool = (
@@ -112,4 +113,5 @@ def draw_options(rng: Random) -> RunOptions:
         ),
         replays=beside.random() < 0.5,
         rolling_upgrades=beside.random() < 0.3,
+        transfers_share=beside.choice((0.0, 0.3)),
     )

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from processors.ledger.rules import RESULT_VERSION, RULES_RELEASE
 from tests.simulation import mutations
 from tests.simulation.environment import Components
 from tests.simulation.run_options import HOUR_MS, Disruption, LogDamage, RunOptions
@@ -302,3 +303,79 @@ def test_simulation_notices_a_router_that_commits_what_is_not_acknowledged() -> 
 @pytest.mark.rule("R7")
 def test_simulation_notices_a_gap_that_the_routers_producer_leaves() -> None:
     assert notices(Components(producer=mutations.ProducerWithGaps))
+
+
+def with_transfers(*disruptions: Disruption) -> Callable[[RunOptions], RunOptions]:
+    """Have much money go from partner to partner, under rules that let it."""
+
+    def change(options: RunOptions) -> RunOptions:
+        rules = replace(options.rules, release=RULES_RELEASE, result_version=RESULT_VERSION)
+        return replace(
+            options,
+            rules=rules,
+            transfers_share=0.6,
+            roots=3,
+            lanes=2,
+            operations=100,
+            disruptions=disruptions,
+            disruptions_every=25,
+            crashes_every=40,
+            log_damage=None,
+            rolling_upgrades=False,
+        )
+
+    return change
+
+
+@pytest.mark.rule("T1")
+@pytest.mark.rule("T2")
+@pytest.mark.rule("T3")
+@pytest.mark.rule("T4")
+def test_simulation_finds_nothing_where_money_goes_to_and_fro_and_everything_goes_wrong() -> None:
+    disruptions = (Disruption.KILL, Disruption.RESTORE, Disruption.TIME_PASSES, Disruption.REWIND_ROUTER)
+    found = first_violation(range(60), components=Components(), options=with_transfers(*disruptions))
+    assert found is None
+
+
+@pytest.mark.rule("P2")
+def test_simulation_notices_a_leg_that_is_committed_before_it_is_acknowledged() -> None:
+    assert notices(Components(lane=mutations.LaneThatHopesForItsLegs), with_transfers(Disruption.KILL))
+
+
+@pytest.mark.rule("P2")
+def test_simulation_notices_a_leg_that_is_not_sent_again() -> None:
+    assert notices(Components(lane=mutations.LaneThatSendsOnce), with_transfers(Disruption.KILL))
+
+
+@pytest.mark.rule("T2")
+def test_simulation_notices_a_credit_that_is_decided_again() -> None:
+    mutation = mutations.lane_with(mutations.DeciderOfForgottenCredits)
+    assert notices(Components(lane=mutation), with_transfers(Disruption.KILL))
+
+
+@pytest.mark.rule("T2")
+def test_simulation_notices_a_credit_that_counts_however_old_it_is() -> None:
+    mutation = mutations.lane_with(mutations.DeciderOfCreditsOfAnyAge)
+    assert notices(Components(lane=mutation), with_transfers(Disruption.TIME_PASSES))
+
+
+@pytest.mark.rule("T2")
+def test_simulation_notices_a_credit_too_old_that_has_no_answer() -> None:
+    mutation = mutations.lane_with(mutations.DeciderThatKeepsOldCredits)
+    assert notices(Components(lane=mutation), with_transfers(Disruption.TIME_PASSES))
+
+
+@pytest.mark.rule("T2")
+def test_simulation_notices_a_refused_credit_that_leaves_no_row() -> None:
+    mutation = mutations.lane_with(mutations.DeciderWithoutRowsOfRefusedCredits)
+    assert notices(Components(lane=mutation), with_transfers())
+
+
+@pytest.mark.rule("T3")
+def test_simulation_notices_a_transfer_that_outlives_its_end() -> None:
+    assert notices(Components(store=mutations.StoreThatKeepsTransfers), with_transfers(Disruption.KILL))
+
+
+@pytest.mark.rule("T5")
+def test_simulation_notices_legs_with_ids_of_their_own() -> None:
+    assert notices(Components(lane=mutations.LaneWithLegsOfTheirOwnIds), with_transfers(Disruption.KILL))

@@ -56,8 +56,9 @@ class Operation:
 class Workload:
     """Makes operations; remembers what was sent, to repeat it and to refer to it."""
 
-    def __init__(self, rng: Random, roots: int) -> None:
+    def __init__(self, rng: Random, roots: int, transfers_share: float = 0.0) -> None:
         self._rng = rng
+        self._transfers_share = transfers_share
         self._addresses = [address for root in ROOTS[:roots] for address in (root, f"{root}:vn", f"{root}:vn:shop")]
         self._sent: list[Command] = []
         self._operations: list[Operation] = []
@@ -67,6 +68,7 @@ class Workload:
         pairs = [(address, currency) for address in self._addresses for currency in CURRENCIES]
         self._opening = sorted(rng.sample(pairs, min(len(pairs), rng.randrange(3, 9))))
         self._funding: list[tuple[str, str]] = []
+        self._opened: list[tuple[str, str]] = []
 
     def next_operation(self, now_ms: int) -> Operation:
         """Return the next operation, as of the gateway's time."""
@@ -77,6 +79,8 @@ class Workload:
             return self._operation(TopUp(command_id=command_id, address=address, currency=currency, amount_minor=1_500))
         if self._opening:
             return self._open_next()
+        if self._transfers_share and self._rng.random() < self._transfers_share:
+            return self._transfer_between_trees()
         total, choose = self._rng.randrange(_TOTAL_WEIGHT), None
         for weight, choose in _MIX:  # noqa: B007 - the one that the number falls on
             total -= weight
@@ -125,6 +129,7 @@ class Workload:
         """Open an account as every run begins, and mostly see to its funds next."""
         rng = self._rng
         address, currency = self._opening.pop(0)
+        self._opened.append((address, currency))
         if rng.random() < 0.9:
             self._funding.append((address, currency))
         return self._operation(
@@ -200,6 +205,15 @@ class Workload:
         tree = [address for address in self._addresses if root_of(address) == root_of(basics["address"])]
         to_address = self._rng.choice(tree if self._rng.random() < 0.4 else self._addresses)
         return self._operation(Transfer(**basics, to_address=to_address, amount_minor=self._amount()))
+
+    def _transfer_between_trees(self) -> Operation:
+        """Send money from an account that was opened, mostly to one of another partner that was, too."""
+        rng = self._rng
+        address, currency = rng.choice(self._opened)
+        others = [other for other, theirs in self._opened if theirs == currency and root_of(other) != root_of(address)]
+        to_address = rng.choice(others) if others and rng.random() < 0.9 else rng.choice(self._addresses)
+        id_ = self._id(self._now_ms - rng.randrange(2_000))
+        return self._operation(Transfer(id_, address, currency, to_address, rng.randrange(1, 200)))
 
     def _get_balance(self) -> Operation:
         return self._operation(GetBalance(**self._basics()))
