@@ -163,6 +163,7 @@ class Router:
         self._acknowledged: dict[int, int] = {}  # what may be committed, and is not
         self._forwarded_s = self._committed_s = self._noted_s = parts.clock_s()
         self._unnoted: dict[int, int] = {}  # what was committed, and is not in the directory yet
+        self._has_note: set[int] = set()  # ingress partitions of which the directory has any note
         self._consumer = parts.join(self._assigned, self._revoked)
 
     @property
@@ -239,10 +240,26 @@ class Router:
             self._context = self._context_of(contents)
         self._owned.update(partitions)
         log.info("ingress_assigned", partitions=sorted(partitions), directory_end=contents.end_offset)
-        gone = contents.positions.keys() & (set(partitions) - committed.keys())
-        expired = {partition: contents.positions[partition] for partition in gone}
+        self._has_note.update(contents.positions)
+        unnoted = {partition: offset for partition, (offset, _) in committed.items() if partition not in self._has_note}
+        if unnoted:  # by a release that wrote no notes, or by a router that was killed before its first
+            self._unnoted.update(unnoted)
+            self._note_positions()
+        return self._expired(set(partitions) - committed.keys(), contents)
+
+    def _expired(self, uncommitted: set[int], contents: DirectoryContents) -> Mapping[int, int]:
+        """Return where to begin in partitions of which the group has no offset, and say so."""
+        expired = {partition: contents.positions[partition] for partition in uncommitted & contents.positions.keys()}
         if expired:
             log.warning("group_offsets_gone", positions=expired, detail="goes on where the directory says")
+        unknown = sorted(uncommitted - expired.keys())
+        if unknown:
+            log.warning(
+                "no_positions",
+                partitions=unknown,
+                detail="neither group nor directory says that any record was forwarded: as in a new installation this "
+                "begins at the first record, and lanes drop what they had",
+            )
         return expired
 
     def _read_directory(self) -> None:
@@ -374,6 +391,8 @@ class Router:
             self._bear(fault, now_s)
             return
         self._unnoted.update(self._acknowledged)
+        if not self._acknowledged.keys() <= self._has_note:  # the first note must not wait for ten minutes
+            self._note_positions()
         self._acknowledged = {}
         self._committed_s = now_s
         TROUBLES.over("router")
@@ -382,6 +401,7 @@ class Router:
         """Write what is committed into the directory, where it does not expire."""
         self._noted_s = self._parts.clock_s()
         noted, self._unnoted = self._unnoted, {}
+        self._has_note.update(noted)
         for partition, offset in noted.items():
             assert self._context is not None
             epoch = self._context.ingress_epoch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -72,6 +73,7 @@ class Running:
     group: str = GROUP
     batch_records_max: int = 4_000
     stop_deadline_s: float = 10.0
+    clock_s: Callable[[], float] = time.monotonic
     met: int = 0
     producer: IdempotentProducer = field(init=False)
     consumer: GroupConsumer = field(init=False)
@@ -104,7 +106,7 @@ class Running:
                 read_directory=lambda known: read_directory(address, known),
                 read_ingress_id=lambda: topics.topic_id(COMMANDS_TOPIC),
                 read_keyring=lambda: KEYRING,
-                clock_s=time.monotonic,
+                clock_s=self.clock_s,
                 watch=self.watch,
             ),
         )

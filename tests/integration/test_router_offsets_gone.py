@@ -65,7 +65,7 @@ def test_a_router_that_was_killed_before_it_noted_anything_leaves_nothing_out(
 ) -> None:
     make_service(address)
     write_round(log, b"before")
-    with Running(address) as router:
+    with Running(address, clock_s=lambda: 0.0) as router:  # so that no commit is due
         eventually(lambda: bool(router.step() or router.met >= A_ROUND) and router.met >= A_ROUND, "all was met")
         router.producer.flush(10.0)
     log.forget(GROUP)
@@ -78,6 +78,27 @@ def test_a_router_that_was_killed_before_it_noted_anything_leaves_nothing_out(
     told = [(letter.ingress_epoch, letter.ingress_partition, letter.ingress_offset) for letter in letters(log)]
     epoch = read_directory(address).head.ingress_epoch
     assert told == [(epoch, 1, 1), (epoch, 1, 1), (epoch, 1, 3)]  # the repeat says what it repeats
+
+
+@pytest.mark.rule("R6")
+def test_a_router_that_is_killed_after_its_first_commit_has_noted_it(address: KafkaAddress, log: KafkaLog) -> None:
+    make_service(address)
+    write_round(log, b"before")
+    with Running(address) as router:
+
+        def noted() -> int:
+            router.step()
+            return len(read_directory(address).positions)
+
+        eventually(lambda: noted() == INGRESS_PARTITIONS, "every partition is noted")
+    log.forget(GROUP)
+    write_round(log, b"meanwhile")
+
+    with Running(address) as router:
+        router.forward(A_ROUND)
+
+    went = forwarded(log)
+    assert len(set(sources(went))) == len(went) == 2 * len(ROOTS)
 
 
 @pytest.mark.rule("R6")

@@ -115,6 +115,7 @@ class RouterFakes:
     records_max: int = 2
     partitions: int = PARTITIONS  # of the ingress, as the brokers say
     lanes_of: dict[str, int] = field(default_factory=dict)  # by shard, as the directory says; s1's is the settings'
+    positions: dict[int, int] = field(default_factory=lambda: dict.fromkeys(range(PARTITIONS), 0))  # notes
 
     def __post_init__(self) -> None:
         self.directory.add(placement_key=HOME_PLACEMENT_KEY, generation=0, shard="s1", ingress_partition=0, since=0)
@@ -131,6 +132,7 @@ class RouterFakes:
             shards=shards,
             partitions={shard_topic(shard): lanes for shard, lanes in self.lanes_of.items()},
             end_offset=self.end_offset,
+            positions=self.positions,
         )
 
     def join(self, assigned: Assigned, revoked: Told) -> Ingress:

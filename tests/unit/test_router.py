@@ -302,6 +302,41 @@ def test_what_is_committed_is_noted_in_the_directory_now_and_then_and_never_more
 
 
 @pytest.mark.rule("R6")
+def test_the_first_commit_of_a_partition_is_noted_at_once_and_later_ones_wait() -> None:
+    fakes = RouterFakes(positions={})
+    fakes.lanes.silent = False
+    router = fakes.router()
+    for offset in (0, 1):
+        fakes.arrive(0, offset)
+        router.step()
+        fakes.lanes.acknowledge(*list(fakes.lanes.told))
+        fakes.later()
+        router.step()
+
+    assert fakes.ingress.commits != []
+    assert noted(fakes) == [PositionRecord(ingress_epoch=HEAD.ingress_epoch, ingress_partition=0, next_offset=1)]
+
+
+@pytest.mark.rule("R6")
+def test_what_the_group_has_and_the_directory_lacks_is_noted_when_a_partition_is_assigned() -> None:
+    fakes = RouterFakes(positions={})
+    fakes.ingress.kept = {1: (7, "")}
+    fakes.router().step()
+
+    assert noted(fakes) == [PositionRecord(ingress_epoch=HEAD.ingress_epoch, ingress_partition=1, next_offset=7)]
+
+
+@pytest.mark.rule("R6")
+def test_where_neither_group_nor_directory_knows_a_partition_that_is_said() -> None:
+    fakes = RouterFakes(positions={})
+    fakes.ingress.kept = {1: (7, "")}
+    with capture_logs() as logs:
+        fakes.router().step()
+
+    assert [entry["partitions"] for entry in logs if entry["event"] == "no_positions"] == [[0]]
+
+
+@pytest.mark.rule("R6")
 def test_an_orderly_end_notes_where_it_was() -> None:
     fakes = RouterFakes()
     fakes.lanes.silent = False
