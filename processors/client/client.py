@@ -21,7 +21,7 @@ from processors.client.sender import LOOK_S, Sender
 from processors.faults import Misconfigured
 from processors.ids import root_of
 from processors.ledger.addresses import refuse_malformed
-from processors.ledger.commands import ROW_OF, Command, Origin, SetLaneTime, SetRules
+from processors.ledger.commands import ROW_OF, Command, MovePartner, Origin, SetLaneTime, SetRules
 from processors.ledger.rules import RULES_RELEASE
 from processors.routing.buckets import bucket_of
 from processors.streams.connection import KafkaAddress
@@ -154,7 +154,8 @@ class Client:
         payload = encode_command(command)
         refuse_malformed(command)
         plain = with_metadata_as_bytes(command)  # whose hash is the one that the service takes
-        root = root_of(command.address)
+        # A marker lies in the log of what it moves: a partner's, or a bucket's own (R3).
+        root = command.placement_key if isinstance(command, MovePartner) else root_of(command.address)
         record = OutRecord(self._topic(COMMANDS_TOPIC), _BY_KEY, root.encode(), payload, headers=[])
         if ROW_OF[type(command)].origin is Origin.OPERATOR:
             record.headers.append(self._signature(record))

@@ -1,45 +1,373 @@
-"""Markers of moves, as an operator sends them (R3)."""
+"""Moves of placement keys, as an operator asks for them: what speaks against one, what it would carry, how far it is.
+
+A move is a signed record in the partner's own log (R3). Before it is sent the target is asked whether it would take the
+partner (M10): what is on its way to a shard that does not answer waits there.
+"""
 
 from __future__ import annotations
 
-from processors.ledger.commands import MovePartner
-from processors.routing.buckets import partition_of
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+
+from processors.faults import Misconfigured
+from processors.lane.handing_over import PARTS_IN_FLIGHT, cut
+from processors.ledger.addresses import is_root
+from processors.ledger.commands import MovePartner, Tick
+from processors.ledger.rules import Rules, newest_of
+from processors.ledger.tables import ACCOUNTS, HOLDS, MOVED_IDS
+from processors.ops import addresses, counts
+from processors.ops.stages import MoveSeen, Stage
+from processors.routing.buckets import bucket_named, partition_of
+from processors.routing.directory import Placement
+from processors.settings import Settings
+from processors.stores.frozen_rows import FrozenRows
+from processors.stores.rows import PlacementRow, PlacementState
+from processors.stores.shard_reader import LanePosition, ShardReader, open_reader
+from processors.streams.directory import DirectoryContents, read_directory
+from processors.streams.producer import IdempotentProducer
+from processors.streams.topics import TopicAdmin, shard_topic
 from processors.wire.commands import encode_command
 from processors.wire.markers import marker_id
+from processors.wire.packed_rows import unpack_row
 from processors.wire.records import OutRecord
-from processors.wire.signature import SIGNATURE_HEADER, KeyRing, sign
+
+MOVES_SINCE = 3  # release of the rules
+# A lane that is well takes a TICK within 30 ms, on a busy machine within some; one that changes its owner, 6 s (P4).
+PROBE_S = 10.0
+# A lane decides some 10,000 records a second: the partner's commands wait behind those that it has still to decide.
+LAG_MAX = 10_000
+LOOK_S = 0.1  # how often it is looked how far something is
+_FLUSH_S = 10.0
+_FAR = (1 << 63) - 1  # an ingress offset above every one
+# Measured (docs/performance.md): a move without rows, and each round of parts.
+PAUSE_MS = 150
+ROUND_MS = 250
 
 
-def marker_of(
-    placement_key: str,
-    generation: int,
-    source: str,
-    target: str,
-    *,
-    keyring: KeyRing,
-    topic: str,
-    partitions: int,
-) -> OutRecord:
-    """Return the signed record that moves a placement key: the same bytes whenever it is asked for, under one key.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedMove:
+    """A move: ``generation`` is the one that it begins; ``settings`` have the counts in force.
+
+    ``under_way``: its marker was met before, and it is not settled yet.
+    """
+
+    settings: Settings
+    placement_key: str
+    generation: int
+    source: str
+    target: str
+    under_way: bool = False
+
+    @property
+    def marker(self) -> MovePartner:
+        """Return its marker: the same whoever asks for it (R3)."""
+        return MovePartner(
+            command_id=marker_id(self.placement_key, self.generation, self.source, self.target),
+            placement_key=self.placement_key,
+            generation=self.generation,
+            source=self.source,
+            target=self.target,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Luggage:
+    """What would move, if it moved now: ``ids`` of the window, ``other_rows`` of refunds; bytes in ``parts`` records.
+
+    ``pause_ms`` is how long the partner's commands would wait, about.
+    """
+
+    accounts: int
+    holds: int
+    ids: int
+    other_rows: int
+    bytes: int
+    parts: int
+    pause_ms: int
+
+
+# ---------------------------------------------------------------------- what is asked for
+
+
+def plan_move(settings: Settings, placement_key: str, target: str) -> PlannedMove:
+    """Return the move of a placement key to a shard.
 
     Args:
-        placement_key: A root, or a bucket's placement key (``routing.buckets.placement_key_of``).
-        generation: The one that it begins: the owner's and 1; of a root that leaves its bucket, 1.
-        source: The shard that owns the placement key.
-        target: The shard that is to own it.
-        keyring: Its signing key signs (W1).
-        topic: ``balance.commands``, with its prefix.
-        partitions: How many of them the service uses (W3).
+        settings: Of the whole service.
+        placement_key: A root, or a bucket's placement key.
+        target: A shard's id.
 
-    Source: R3.
+    Raises:
+        Misconfigured: There is no such shard, the key is there already, or on its way elsewhere.
+        Fault: A server's.
     """
-    marker = MovePartner(
-        command_id=marker_id(placement_key, generation, source, target),
-        placement_key=placement_key,
-        generation=generation,
-        source=source,
-        target=target,
+    contents = read_directory(addresses.kafka_address(settings))
+    settings = counts.of_contents(settings, contents)
+    _refuse_key(placement_key)
+    for shard in (target, _owner(settings, contents, placement_key).shard):
+        _refuse_unknown(settings, contents, shard)
+    owner = _owner(settings, contents, placement_key)
+    last = _last_move(settings, contents, placement_key)
+    if last is not None and seen(last).stage is not Stage.SETTLED:
+        if last.target == target:
+            return last
+        raise Misconfigured(
+            f"{placement_key} is on its way from {last.source} to {last.target}: {told(last)}; wait until it is there "
+            f"(`balance partner move {placement_key} --to {last.target} --watch`)"
+        )
+    if owner.shard == target:
+        raise Misconfigured(f"{placement_key} is on {target} already")
+    _refuse_bucket_under_way(settings, owner)
+    begins = owner.generation + 1 if owner.placement_key == placement_key else 1
+    return PlannedMove(
+        settings=settings, placement_key=placement_key, generation=begins, source=owner.shard, target=target
     )
-    key, payload = placement_key.encode(), encode_command(marker)
-    headers = [(SIGNATURE_HEADER, sign(keyring, key, payload))]
-    return OutRecord(topic, partition_of(placement_key, partitions), key, payload, headers)
+
+
+def plan_return(settings: Settings, placement_key: str) -> PlannedMove:
+    """Return the move of a placement key to the shard that it came from.
+
+    Raises:
+        Misconfigured: It never moved; or as ``plan_move``.
+    """
+    contents = read_directory(addresses.kafka_address(settings))
+    _refuse_key(placement_key)
+    last = _last_move(counts.of_contents(settings, contents), contents, placement_key)
+    if last is None:
+        raise Misconfigured(f"{placement_key} never moved by itself: say where it is to go, with --to")
+    return plan_move(settings, placement_key, last.source)
+
+
+def plan_placing(settings: Settings, root: str, shard: str) -> PlannedMove:
+    """Return the move of a root that has no account yet.
+
+    Raises:
+        Misconfigured: It has accounts; or as ``plan_move``.
+    """
+    if bucket_named(root) is not None:
+        raise Misconfigured(f"{root} is a bucket: move it (`balance partner move {root} --to {shard}`)")
+    planned = plan_move(settings, root, shard)
+    with closing(_reader(planned, planned.source)) as reader:
+        if not planned.under_way and reader.accounts_below(root, rows_max=1):
+            raise Misconfigured(
+                f"{root} has accounts on {planned.source}: move him (`balance partner move {root} --to {shard}`)"
+            )
+    return planned
+
+
+def _refuse_key(placement_key: str) -> None:
+    if not is_root(placement_key) and bucket_named(placement_key) is None:
+        raise Misconfigured(f"{placement_key} is no partner's root, such as acme, and no bucket, such as bucket:17")
+
+
+def _refuse_unknown(settings: Settings, contents: DirectoryContents, shard: str) -> None:
+    if shard not in contents.shards:
+        raise Misconfigured(
+            f"there is no shard {shard}; there are {', '.join(sorted(contents.shards))} (`balance shard add {shard}` "
+            "makes one)"
+        )
+    if shard not in settings.shards:
+        raise Misconfigured(f"shard {shard} is not in the settings here: add a table [shards.{shard}]")
+
+
+def _owner(settings: Settings, contents: DirectoryContents, placement_key: str) -> Placement:
+    return contents.directory.place(
+        placement_key, ingress_partition=_ingress_partition(settings, placement_key), ingress_offset=_FAR
+    )
+
+
+def _ingress_partition(settings: Settings, placement_key: str) -> int:
+    return partition_of(placement_key, settings.topics.commands_partitions)
+
+
+def _last_move(settings: Settings, contents: DirectoryContents, placement_key: str) -> PlannedMove | None:
+    """Return the last move of a placement key that the directory has; None where it never moved by itself."""
+    last = next(contents.directory.moves_of(placement_key), None)
+    if last is None:
+        return None
+    before = contents.directory.place(
+        placement_key, ingress_partition=last.ingress_partition, ingress_offset=last.since - 1
+    )
+    return PlannedMove(
+        settings=settings,
+        placement_key=placement_key,
+        generation=last.placement.generation,
+        source=before.shard,
+        target=last.placement.shard,
+        under_way=True,
+    )
+
+
+def _refuse_bucket_under_way(settings: Settings, owner: Placement) -> None:
+    """Refuse to move a root out of a bucket that has not arrived yet."""
+    if bucket_named(owner.placement_key) is None or owner.generation == 0:
+        return
+    row = _row(settings, owner.shard, owner.placement_key)
+    if row is None or row.state is not PlacementState.OWNED or row.generation != owner.generation or row.parked:
+        raise Misconfigured(f"{owner.placement_key}, to which it belongs, is on its way to {owner.shard}: wait")
+
+
+# ---------------------------------------------------------------------- how far it is
+
+
+def seen(planned: PlannedMove) -> MoveSeen:
+    """Ask both shards, and the directory, how far a move is."""
+    key, settings = planned.placement_key, planned.settings
+    # In this order: a target that has a part of it was placed, and what the source does next is no less.
+    target = _row(settings, planned.target, key)
+    source = _row(settings, planned.source, key)
+    moves = read_directory(addresses.kafka_address(settings)).directory.moves_of(key)
+    is_placed = any(move.placement.generation >= planned.generation for move in moves)
+    return MoveSeen(generation=planned.generation, is_placed=is_placed, source=source, target=target)
+
+
+def told(planned: PlannedMove) -> str:
+    """Say in words how far a move is."""
+    return seen(planned).told(planned.source, planned.target)
+
+
+def watch(planned: PlannedMove, *, ends_s: float, tell: Callable[[MoveSeen], None] = lambda _seen: None) -> MoveSeen:
+    """Look how far a move is until it is settled, at most until a time of the monotonic clock.
+
+    Args:
+        planned: The move.
+        ends_s: On the monotonic clock.
+        tell: Told of each stage that is met, once.
+
+    Returns:
+        What was seen last.
+    """
+    before: Stage | None = None
+    while True:
+        found = seen(planned)
+        if found.stage is not before:
+            tell(found)
+        before = found.stage
+        if before is Stage.SETTLED or time.monotonic() > ends_s:
+            return found
+        time.sleep(LOOK_S)
+
+
+def _row(settings: Settings, shard: str, placement_key: str) -> PlacementRow | None:
+    with closing(open_reader(addresses.mysql_address(settings, shard))) as reader:
+        return reader.placements(_lane(settings, shard, placement_key)).get(placement_key)
+
+
+def _lane(settings: Settings, shard: str, placement_key: str) -> int:
+    return partition_of(placement_key, settings.lanes_of(shard))
+
+
+def _reader(planned: PlannedMove, shard: str) -> ShardReader:
+    return open_reader(addresses.mysql_address(planned.settings, shard))
+
+
+# ---------------------------------------------------------------------- M10
+
+
+def refuse_unfit(planned: PlannedMove) -> None:
+    """Ask both shards whether their lanes do their part: they know moves, have no backlog, and take a TICK (M10).
+
+    Raises:
+        Misconfigured: One does not; the text says why, and what to do.
+        Fault: A server's.
+    """
+    for shard in (planned.target, planned.source):
+        lane = _lane(planned.settings, shard, planned.placement_key)
+        with closing(_reader(planned, shard)) as reader:
+            reader.check(shard)
+            rules = newest_of(reader.rules()[lane].values())
+            _refuse_rules(shard, lane, rules)
+            _refuse_lane(planned.settings, shard, lane, reader)
+
+
+def _refuse_rules(shard: str, lane: int, rules: Rules) -> None:
+    if rules.release < MOVES_SINCE:
+        raise Misconfigured(
+            f"lane {lane} of {shard} decides by rules of release {rules.release}, which know no moves: first "
+            f"`balance rules raise --shard {shard}`"
+        )
+
+
+def _refuse_lane(settings: Settings, shard: str, lane: int, reader: ShardReader) -> None:
+    """Refuse a lane that is stopped, is behind, or does not take a TICK."""
+    address = addresses.kafka_address(settings)
+    topics, topic = TopicAdmin(address), shard_topic(shard)
+    position = _position(shard, lane, reader)
+    behind = topics.end(topic, lane) - (0 if position is None else position.progress.at.next_offset)
+    if behind > LAG_MAX:
+        raise Misconfigured(
+            f"lane {lane} of {shard} is {behind} records behind, above {LAG_MAX}: the partner's commands would wait as "
+            "long as it takes to decide them; wait until it has caught up (`balance status`)"
+        )
+    producer = IdempotentProducer(address, delivery_deadline_ms=int(_FLUSH_S * 1_000), linger_ms=0)
+    try:
+        producer.send(OutRecord(address.topic_prefix + topic, lane, None, encode_command(Tick()), []))
+        producer.flush(_FLUSH_S)
+    finally:
+        producer.close()
+    end, ends_s = topics.end(topic, lane), time.monotonic() + PROBE_S
+    while position is None or position.progress.at.next_offset < end:
+        if time.monotonic() > ends_s:
+            raise Misconfigured(
+                f"lane {lane} of {shard} did not take a TICK within {PROBE_S:.0f} s: is a worker of {shard} running? "
+                f"(`balance status`, `balance shard run --shard {shard}`)"
+            )
+        time.sleep(LOOK_S)
+        position = _position(shard, lane, reader)
+
+
+def _position(shard: str, lane: int, reader: ShardReader) -> LanePosition | None:
+    position = reader.lane_positions().get(lane)
+    if position is not None and position.stop_code is not None:
+        raise Misconfigured(
+            f"lane {lane} of {shard} is stopped: {position.stop_code} (`balance lane show --shard {shard}`)"
+        )
+    return position
+
+
+# ---------------------------------------------------------------------- what would move
+
+
+def luggage(planned: PlannedMove) -> Luggage:
+    """Read what would move if it moved now; all of it is read, and nothing changed.
+
+    Raises:
+        Fault: The server's.
+    """
+    settings, source = planned.settings, planned.source
+    lane = _lane(settings, source, planned.placement_key)
+    with closing(_reader(planned, source)) as reader:
+        position = reader.lane_positions().get(lane)
+        rules = newest_of(reader.rules()[lane].values())
+    lane_time_ms = 0 if position is None else position.progress.at.lane_time_ms
+    as_if = PlacementRow(
+        placement_key=planned.placement_key,
+        generation=planned.generation,
+        state=PlacementState.SEALED,
+        sealed_ids_since_ms=max(0, rules.window_start_ms(lane_time_ms)),
+    )
+    found: Counter[str] = Counter()
+    size = 0
+    with closing(FrozenRows(addresses.mysql_address(settings, source), lane)) as rows:
+
+        def counted(packed: bytes) -> bytes:
+            nonlocal size
+            table, _ = unpack_row(packed)
+            found[table.name] += 1
+            size += len(packed)
+            return packed
+
+        parts = sum(1 for _ in cut(map(counted, rows.read(as_if)))) + 1
+    known = (ACCOUNTS.name, HOLDS.name, MOVED_IDS.name)
+    return Luggage(
+        accounts=found[ACCOUNTS.name],
+        holds=found[HOLDS.name],
+        ids=found[MOVED_IDS.name],
+        other_rows=found.total() - sum(found[name] for name in known),
+        bytes=size,
+        parts=parts,
+        pause_ms=PAUSE_MS + ROUND_MS * -(-parts // PARTS_IN_FLIGHT),
+    )

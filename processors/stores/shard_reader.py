@@ -34,8 +34,8 @@ from processors.stores.lane_rows import (
 from processors.stores.migrations import ShardRow, check_schema
 from processors.stores.mysql import Reconnecting, Row, Session
 from processors.stores.partitions import slices
-from processors.stores.placement_sql import is_owned
-from processors.stores.rows import JournalRow, PlacementState, Progress
+from processors.stores.placement_sql import is_owned, select_placements
+from processors.stores.rows import JournalRow, PlacementRow, PlacementState, Progress
 from processors.stores.rules_rows import select_rules
 from processors.stores.sql_text import hex_literal, text_literal
 from processors.stores.table_sql import columns_of, row_of
@@ -186,6 +186,10 @@ class ShardReader:
     def rules(self) -> dict[int, dict[int, Rules]]:
         """Return lane -> offset -> the rules in force from that offset on, in the order of their versions (I6)."""
         return self._connection.ask(select_rules)
+
+    def placements(self, lane: int) -> dict[str, PlacementRow]:
+        """Return what a lane knows of placement keys, by key (docs/design.md, A move, on paper)."""
+        return self._connection.ask(lambda session: select_placements(session, lane))
 
     def counts(self) -> Counts:
         """Return how much the shard holds."""

@@ -14,7 +14,6 @@ USED_FROM_OUTSIDE = {
     "AsyncClient": "for gateways written with asyncio",
     "decode_archived": "for programs that read balance.archived, which no process of ours does (decision 15)",
     "settings_customise_sources": "pydantic-settings' hook",
-    "marker_of": "whoever begins a move sends it; so far the tests of the router do",
     "do_GET": "http.server's",
     "log_message": "http.server's",
     "on_read_timeout": "the Cassandra driver's retry policy",

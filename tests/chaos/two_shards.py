@@ -18,7 +18,6 @@ from processors.ids import root_of
 from processors.ledger.commands import Command
 from processors.ledger.rules import Rules
 from processors.ops import addresses, keys
-from processors.ops.moving import marker_of
 from processors.ops.ruling import rules_by_lane
 from processors.ops.setting_up import initialize
 from processors.routing.buckets import partition_of
@@ -34,6 +33,7 @@ from processors.wire.commands import encode_command
 from processors.wire.records import Headers, Record
 from processors.wire.results import Result, decode_result
 from tests.chaos.straight_run import StraightRun
+from tests.markers import marker_of
 from tests.servers import Place
 from tests.waiting import eventually
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from random import Random
 
 from processors.ledger.commands import MovePartner, Pay
-from processors.ops.moving import marker_of
 from processors.routing.buckets import partition_of, placement_key_of
 from processors.streams.topics import COMMANDS_TOPIC
 from processors.wire.commands import encode_command
@@ -20,6 +19,7 @@ from processors.wire.markers import marker_id
 from processors.wire.records import OutRecord
 from processors.wire.route import RouteKind
 from processors.wire.signature import SIGNATURE_HEADER, KeyRing, sign
+from tests.markers import marker_of
 
 PARTITIONS = 4
 HOME = "s1"

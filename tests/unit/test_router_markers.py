@@ -9,13 +9,13 @@ from structlog.testing import capture_logs
 
 from processors.faults import Misconfigured, Unavailable
 from processors.metrics import ROUTER_MARKERS
-from processors.ops.moving import marker_of
 from processors.routing.buckets import placement_key_of
 from processors.wire.directory import PlacementRecord
 from processors.wire.records import OutRecord
 from processors.wire.route import RouteKind
 from processors.wire.signature import KeyRing
 from processors.workers.router import IN_FLIGHT_RECORDS_MAX
+from tests.markers import marker_of
 from tests.unit.router_fakes import KEYRING, METADATA, PARTITIONS, ROOTS, RouterFakes, noted, route_of
 
 ACME = ROOTS.index("acme")

@@ -286,6 +286,23 @@ _OPERATING: dict[str, Command | Group] = {
         "Bring databases and archive to this release's schema. Safe to run twice, and while the service runs.",
         "balance migrate",
     ),
+    "partner": Group(
+        "Move partners from shard to shard.",
+        {
+            "move": _command(
+                "moving:move",
+                "Move a partner, or a bucket of partners, to another shard while they are paid. Safe to run again.",
+                "balance partner move acme --to s2 --watch",
+                "balance partner move acme --back",
+                "balance partner move bucket:17 --to s2 --dry-run",
+            ),
+            "place": _command(
+                "moving:place",
+                "Say on which shard a partner belongs who has no account yet.",
+                "balance partner place acme --shard s2",
+            ),
+        },
+    ),
     "lane": Group(
         "Look at lanes, and start stopped ones again.",
         {

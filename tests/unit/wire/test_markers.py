@@ -8,7 +8,6 @@ import pytest
 
 from processors.faults import Misconfigured
 from processors.ledger.commands import MovePartner, Pay
-from processors.ops.moving import marker_of
 from processors.routing.buckets import bucket_of, partition_of, placement_key_of
 from processors.routing.directory import HOME_PLACEMENT_KEY, Directory, Placement
 from processors.wire.causes import Cause
@@ -27,6 +26,7 @@ from processors.wire.markers import (
 from processors.wire.records import Headers, OutRecord, Record
 from processors.wire.route import ROUTE_HEADER, Route, RouteKind, decode_route
 from processors.wire.signature import SIGNATURE_HEADER, KeyRing, sign
+from tests.markers import marker_of
 
 PARTITIONS = 4
 LANES = {"s1": 2, "s2": 8, "s3": 4}

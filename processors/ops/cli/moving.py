@@ -1,0 +1,171 @@
+"""The operators' commands that move partners, and buckets of partners, from shard to shard."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from typing import Annotated, NoReturn
+
+import typer
+
+from processors.client import NoAnswer
+from processors.ledger.outcomes import Status
+from processors.ops.cli.terminal import JsonOption, notes, open_client, page, print_json, print_table, say, settings
+from processors.ops.exits import EXIT_FAULT, EXIT_REJECTED
+from processors.ops.moving import (
+    Luggage,
+    PlannedMove,
+    luggage,
+    plan_move,
+    plan_placing,
+    plan_return,
+    refuse_unfit,
+    watch,
+)
+from processors.ops.stages import MoveSeen, Stage
+
+# A move takes a second or so; a lane that changes its owner, or a server that is started again, some more.
+WITHIN_S = 60
+
+KeyArgument = Annotated[
+    str,
+    typer.Argument(metavar="PARTNER", help="A root, such as acme; or a bucket, such as bucket:17.", show_default=False),
+]
+WithinOption = Annotated[
+    int, typer.Option("--within", metavar="SECONDS", min=1, max=3_600, help="How long to wait until it is there.")
+]
+WatchOption = Annotated[bool, typer.Option("--watch", help="Tell each stage as it passes.")]
+NoWaitOption = Annotated[bool, typer.Option("--no-wait", help="Do not wait until it is there, only for the answer.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would move, and change nothing.")]
+
+
+def move(
+    *,
+    partner: KeyArgument,
+    to: Annotated[str | None, typer.Option("--to", metavar="SHARD", help="Where it goes.", show_default=False)] = None,
+    back: Annotated[bool, typer.Option("--back", help="Where it came from by its last move.")] = False,
+    dry_run: DryRunOption = False,
+    watch_it: WatchOption = False,
+    no_wait: NoWaitOption = False,
+    within_s: WithinOption = WITHIN_S,
+    as_json: JsonOption = False,
+) -> None:
+    """Move a partner, or a bucket of partners, to another shard while they are paid. Safe to run again.
+
+    Their commands wait for a moment, and none is lost or taken twice. What speaks against it is told before anything is
+    sent. A move that began ends by itself, whoever is down meanwhile; run this again to see how far it is.
+    """
+    if (to is None) == (not back):
+        raise typer.BadParameter("say --to SHARD, or --back")
+    chosen = settings()
+    planned = plan_return(chosen, partner) if to is None else plan_move(chosen, partner, to)
+    _carry_out(planned, dry_run=dry_run, tell=watch_it, wait=not no_wait, within_s=within_s, as_json=as_json)
+
+
+def place(
+    *,
+    partner: KeyArgument,
+    shard: Annotated[str, typer.Option("--shard", metavar="SHARD", help="Where it belongs.", show_default=False)],
+    within_s: WithinOption = WITHIN_S,
+    as_json: JsonOption = False,
+) -> None:
+    """Say on which shard a partner belongs who has no account yet.
+
+    It is a move, too, which carries nothing. A partner who has accounts is moved (`balance partner move`).
+    """
+    planned = plan_placing(settings(), partner, shard)
+    _carry_out(planned, dry_run=False, tell=False, wait=True, within_s=within_s, as_json=as_json)
+
+
+def _carry_out(planned: PlannedMove, *, dry_run: bool, tell: bool, wait: bool, within_s: int, as_json: bool) -> None:
+    found: dict[str, object] = {
+        "placement_key": planned.placement_key,
+        "source": planned.source,
+        "target": planned.target,
+    }
+    found |= {"generation": planned.generation, "command_id": planned.marker.command_id.hex()}
+    if dry_run:
+        _show(planned, luggage(planned), found, as_json=as_json)
+        return
+    ends_s = time.monotonic() + within_s
+    if planned.under_way:
+        say(f"{planned.placement_key} is on its way from {planned.source} to {planned.target} already")
+    else:
+        refuse_unfit(planned)
+        _send(planned, within_s=within_s, found=found, as_json=as_json)
+    if not wait:
+        if as_json:
+            print_json(found)
+        return
+    seen = watch(planned, ends_s=ends_s, tell=(lambda each: _tell(planned, each)) if tell else lambda _seen: None)
+    if as_json:
+        print_json(found | {"stage": seen.stage, "parked": seen.parked})
+    elif seen.stage is Stage.SETTLED:
+        page.print(f"{planned.placement_key} is on {planned.target} (generation {planned.generation})", soft_wrap=True)
+    if seen.stage is not Stage.SETTLED:
+        _tell_late(planned, seen, within_s)
+
+
+def _send(planned: PlannedMove, *, within_s: int, found: dict[str, object], as_json: bool) -> None:
+    """Send the marker and wait for its answer.
+
+    Raises:
+        Exit: It was refused.
+    """
+    try:
+        with open_client(within_s=within_s) as client:
+            result = client.send(planned.marker)
+    except NoAnswer:
+        notes.print(
+            "the marker was sent and has no answer yet: run this again, it says how far the move is",
+            soft_wrap=True,
+        )
+        raise
+    if result.status is Status.ACCEPTED:
+        return
+    if as_json:
+        print_json(found | {"status": result.status, "reason": result.reason})
+    notes.print(
+        f"{planned.placement_key} was not moved: {result.reason}. Somebody else moved it meanwhile, or the router has "
+        "other shards or keys than this machine; its log says which (event marker_refused). Run this again",
+        style="red",
+        soft_wrap=True,
+    )
+    raise typer.Exit(EXIT_REJECTED)
+
+
+def _tell(planned: PlannedMove, seen: MoveSeen) -> None:
+    say(f"{seen.stage}: {seen.told(planned.source, planned.target)}")
+
+
+def _tell_late(planned: PlannedMove, seen: MoveSeen, within_s: int) -> NoReturn:
+    """Say what to look at, where a move is not at its end in time, and end with exit status 3."""
+    waits_for = {
+        Stage.OWNED: "the router: is it running, and how far behind? `balance status`",
+        Stage.PLACED: f"a worker of {planned.source}: `balance status`, `balance lane show --shard {planned.source}`",
+        Stage.SEALED: f"a worker of {planned.source}: `balance status`, `balance lane show --shard {planned.source}`",
+        Stage.ARRIVING: f"a worker of {planned.target}: `balance status`, `balance lane show --shard {planned.target}`",
+        Stage.MOVED: f"a worker and the expirer of {planned.target}: `balance status`",
+        Stage.SETTLED: "nothing",
+    }
+    notes.print(
+        f"not there within {within_s} s: {seen.told(planned.source, planned.target)}. It waits for "
+        f"{waits_for[seen.stage]}. The move goes on by itself once that runs; run this again to watch it",
+        style="red",
+        soft_wrap=True,
+    )
+    raise typer.Exit(EXIT_FAULT)
+
+
+def _show(planned: PlannedMove, found: Luggage, move_of: dict[str, object], *, as_json: bool) -> None:
+    if as_json:
+        print_json(move_of | asdict(found))
+        return
+    columns = ("accounts", "holds", "ids", "other rows", "bytes", "parts", "pause")
+    row = (found.accounts, found.holds, found.ids, found.other_rows, found.bytes, found.parts)
+    print_table(
+        f"{planned.placement_key} from {planned.source} to {planned.target}, if it moved now",
+        columns,
+        [(*map(str, row), f"about {found.pause_ms / 1_000:.1f} s")],
+        right=columns,
+    )

@@ -1,0 +1,88 @@
+"""The stages of a move: how each is told from what the two shards' lanes know of a placement key, and what holds in it.
+
+The command line shows them as they pass; the tests that kill processes go through them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from processors.stores.rows import PlacementRow, PlacementState
+
+
+class Stage(StrEnum):
+    """How far a move is (docs/design.md, A move, on paper)."""
+
+    OWNED = "OWNED"
+    PLACED = "PLACED"
+    SEALED = "SEALED"
+    ARRIVING = "ARRIVING"
+    MOVED = "MOVED"
+    SETTLED = "SETTLED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageRule:
+    """What a stage means: ``says`` it in words; ``owners`` is how many shards decide the placement key's commands."""
+
+    says: str
+    owners: int
+
+
+STAGES: dict[Stage, StageRule] = {
+    Stage.OWNED: StageRule(says="{source} decides its commands; the router has not met the marker yet", owners=1),
+    Stage.PLACED: StageRule(
+        says="the directory names {target}; {source} decides what came before the marker, the rest waits",
+        owners=1,
+    ),
+    Stage.SEALED: StageRule(says="its rows are frozen in {source}, which hands them over; its commands wait", owners=0),
+    Stage.ARRIVING: StageRule(says="{target} has {parts} parts of the rows; its commands wait", owners=0),
+    Stage.MOVED: StageRule(says="{target} owns it; {parked} commands wait for their turn", owners=1),
+    Stage.SETTLED: StageRule(says="{target} owns it, and nothing waits", owners=1),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoveSeen:
+    """What is known of a move that begins ``generation`` of a placement key: the directory's word, and each lane's row.
+
+    A row is None where the lane has none of the key; what a row says of a later generation is over, too.
+    """
+
+    generation: int
+    is_placed: bool
+    source: PlacementRow | None
+    target: PlacementRow | None
+
+    @property
+    def stage(self) -> Stage:
+        """Say how far it is."""
+        if self._target_has(PlacementState.OWNED, PlacementState.SEALED, PlacementState.LEFT):
+            return Stage.MOVED if self.parked else Stage.SETTLED
+        if self._target_has(PlacementState.ARRIVING):
+            return Stage.ARRIVING
+        source = self.source
+        went = (PlacementState.SEALED, PlacementState.LEFT)
+        if source is not None and source.state in went and source.generation >= self.generation:
+            return Stage.SEALED
+        return Stage.PLACED if self.is_placed else Stage.OWNED
+
+    def _target_has(self, *states: PlacementState) -> bool:
+        target = self.target
+        return target is not None and target.state in states and target.generation >= self.generation
+
+    @property
+    def parked(self) -> int:
+        """Return how many commands wait in the target."""
+        return 0 if self.target is None else self.target.parked
+
+    @property
+    def owners(self) -> int:
+        """Return how many of the two lanes own the placement key by a row of their own."""
+        return sum(row is not None and row.state is PlacementState.OWNED for row in (self.source, self.target))
+
+    def told(self, source: str, target: str) -> str:
+        """Say in words how far it is; the arguments are the shards' ids."""
+        parts = 0 if self.target is None else self.target.parts
+        return STAGES[self.stage].says.format(source=source, target=target, parts=parts, parked=self.parked)

@@ -1,0 +1,106 @@
+"""Partners moved between two shards as an operator types it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from processors.routing.buckets import placement_key_of
+from tests.end_to_end.conftest import Running, balance, started
+from tests.servers import Place
+
+
+@pytest.fixture(scope="module")
+def two(fresh_two_shards: Callable[..., Place]) -> Iterator[Running]:
+    yield from started(fresh_two_shards(BALANCE_EXPIRER__TICK_MS="500"))
+
+
+def open_partner(two: Running, root: str) -> None:
+    assert two.balance("account", "open", root, "USD").status == 0
+    assert two.balance("topup", root, "100.00", "USD").status == 0
+
+
+@pytest.mark.rule("R3")
+@pytest.mark.rule("M10")
+def test_a_partner_moves_and_comes_back_and_pays_all_the_while(two: Running) -> None:
+    open_partner(two, "acme")
+    assert two.balance("hold", "acme", "20.00", "USD", "--expires-in", "1h").status == 0
+
+    there = two.balance("partner", "move", "acme", "--to", "s2", "--watch", "--json")
+    paid = two.balance("pay", "acme", "10.00", "USD", "--json")
+    back = two.balance("partner", "move", "acme", "--back")
+
+    assert there.status == 0, there.err
+    assert (there.json["generation"], there.json["stage"], there.json["source"]) == (1, "SETTLED", "s1")
+    assert "s2 owns it, and nothing waits" in there.err
+    assert paid.json["shard"] == "s2"
+    assert back.status == 0, back.err
+    assert back.out == "acme is on s1 (generation 2)\n"
+    read = two.balance("balance", "acme", "USD", "--json").json
+    assert (read["shard"], read["postings"][0]["balance"], read["postings"][0]["held"]) == ("s1", "90.00", "20.00")
+
+
+def test_a_dry_run_tells_what_would_move_and_changes_nothing(two: Running) -> None:
+    open_partner(two, "globex")
+    assert two.balance("hold", "globex", "20.00", "USD", "--expires-in", "1h").status == 0
+
+    found = two.balance("partner", "move", "globex", "--to", "s2", "--dry-run", "--json").json
+
+    assert (found["accounts"], found["holds"], found["ids"], found["other_rows"]) == (1, 1, 3, 0)
+    assert found["parts"] == 2
+    assert 300 < found["bytes"] < 3_000
+    assert "globex from s1 to s2" in two.balance("partner", "move", "globex", "--to", "s2", "--dry-run").out
+    assert two.balance("balance", "globex", "USD", "--json").json["shard"] == "s1"
+
+
+def test_a_partner_without_an_account_is_placed_by_a_move_that_carries_nothing(two: Running) -> None:
+    placed = two.balance("partner", "place", "initech", "--shard", "s2")
+
+    assert placed.status == 0, placed.err
+    open_partner(two, "initech")
+    assert two.balance("pay", "initech", "1.00", "USD", "--json").json["shard"] == "s2"
+
+
+def test_a_bucket_moves_with_every_partner_in_it(two: Running) -> None:
+    open_partner(two, "hooli")
+    bucket = placement_key_of("hooli")
+
+    moved = two.balance("partner", "move", bucket, "--to", "s2")
+
+    assert moved.status == 0, moved.err
+    assert two.balance("pay", "hooli", "1.00", "USD", "--json").json["shard"] == "s2"
+    assert two.balance("partner", "move", bucket, "--back").status == 0
+    assert two.balance("pay", "hooli", "1.00", "USD", "--json").json["shard"] == "s1"
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("move", "umbrella", "--to", "s9"), "there is no shard s9; there are s1, s2"),
+        (("move", "umbrella", "--to", "s1"), "umbrella is on s1 already"),
+        (("move", "umbrella", "--back"), "umbrella never moved by itself: say where it is to go, with --to"),
+        (("move", "umbrella"), "say --to SHARD, or --back"),
+        (("move", "umbrella:vn", "--to", "s2"), "umbrella:vn is no partner's root"),
+        (("place", "umbrella", "--shard", "s2"), "umbrella has accounts on s1: move him"),
+        (("place", "bucket:17", "--shard", "s2"), "bucket:17 is a bucket"),
+    ],
+)
+def test_a_move_that_cannot_be_is_refused_with_the_reason(two: Running, words: tuple[str, ...], why: str) -> None:
+    two.balance("account", "open", "umbrella", "USD")
+
+    said = two.balance("partner", *words)
+
+    assert said.status in (2, 3)
+    assert why in " ".join(said.err.split())
+
+
+@pytest.mark.rule("M10")
+def test_no_marker_is_sent_towards_a_shard_whose_worker_is_away(fresh_two_shards: Callable[..., Place]) -> None:
+    place = fresh_two_shards()
+    assert balance(place, "init").status == 0
+
+    said = balance(place, "partner", "move", "acme", "--to", "s2")
+
+    assert said.status == 3
+    assert "of s2 did not take a TICK within 10 s: is a worker of s2 running?" in " ".join(said.err.split())
