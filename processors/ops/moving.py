@@ -322,9 +322,7 @@ def _refuse_lane(settings: Settings, shard: str, lane: int, reader: ShardReader)
 def _position(shard: str, lane: int, reader: ShardReader) -> LanePosition | None:
     position = reader.lane_positions().get(lane)
     if position is not None and position.stop_code is not None:
-        raise Misconfigured(
-            f"lane {lane} of {shard} is stopped: {position.stop_code} (`balance lane show --shard {shard}`)"
-        )
+        raise Misconfigured(f"lane {lane} of {shard} is stopped: {position.stop_code} (`balance shard show {shard}`)")
     return position
 
 

@@ -77,11 +77,6 @@ class MoveSeen:
         """Return how many commands wait in the target."""
         return 0 if self.target is None else self.target.parked
 
-    @property
-    def owners(self) -> int:
-        """Return how many of the two lanes own the placement key by a row of their own."""
-        return sum(row is not None and row.state is PlacementState.OWNED for row in (self.source, self.target))
-
     def told(self, source: str, target: str) -> str:
         """Say in words how far it is; the arguments are the shards' ids."""
         parts = 0 if self.target is None else self.target.parts

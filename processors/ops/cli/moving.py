@@ -29,7 +29,9 @@ WITHIN_S = 60
 
 KeyArgument = Annotated[
     str,
-    typer.Argument(metavar="PARTNER", help="A root, such as acme; or a bucket, such as bucket:17.", show_default=False),
+    typer.Argument(
+        metavar="ROOT", help="A partner's, such as acme; or a bucket, such as bucket:17.", show_default=False
+    ),
 ]
 WithinOption = Annotated[
     int, typer.Option("--within", metavar="SECONDS", min=1, max=3_600, help="How long to wait until it is there.")
@@ -142,9 +144,9 @@ def _tell_late(planned: PlannedMove, seen: MoveSeen, within_s: int) -> NoReturn:
     """Say what to look at, where a move is not at its end in time, and end with exit status 3."""
     waits_for = {
         Stage.OWNED: "the router: is it running, and how far behind? `balance status`",
-        Stage.PLACED: f"a worker of {planned.source}: `balance status`, `balance lane show --shard {planned.source}`",
-        Stage.SEALED: f"a worker of {planned.source}: `balance status`, `balance lane show --shard {planned.source}`",
-        Stage.ARRIVING: f"a worker of {planned.target}: `balance status`, `balance lane show --shard {planned.target}`",
+        Stage.PLACED: f"a worker of {planned.source}: `balance status`, `balance shard show {planned.source}`",
+        Stage.SEALED: f"a worker of {planned.source}: `balance status`, `balance shard show {planned.source}`",
+        Stage.ARRIVING: f"a worker of {planned.target}: `balance status`, `balance shard show {planned.target}`",
         Stage.MOVED: f"a worker and the expirer of {planned.target}: `balance status`",
         Stage.SETTLED: "nothing",
     }
