@@ -88,6 +88,28 @@ def find_directory(address: KafkaAddress) -> DirectoryContents | None:
     return _read(address) if TopicAdmin(address).exists(DIRECTORY_TOPIC) else None
 
 
+def read_placements(address: KafkaAddress) -> list[tuple[PlacementRecord, int]]:
+    """Return every placement of the directory as it is now, for people.
+
+    Returns:
+        Each with the broker's time of its first record that is left, ms since the epoch, UTC; the home shard's, too.
+
+    Raises:
+        Misconfigured: There is no directory, or a record is of no known kind.
+        Fault: Kafka cannot be reached.
+    """
+    topics = TopicAdmin(address)
+    if not topics.exists(DIRECTORY_TOPIC):
+        raise Misconfigured(f"there is no topic {address.topic_prefix}{DIRECTORY_TOPIC}: run `balance init`")
+    start, end = topics.bounds(DIRECTORY_TOPIC, _DIRECTORY_PARTITION)
+    found: dict[PlacementRecord, int] = {}
+    for record in chain.from_iterable(read_range(address, DIRECTORY_TOPIC, _DIRECTORY_PARTITION, start, end)):
+        entry = _entry_of(record)
+        if isinstance(entry, PlacementRecord):
+            found.setdefault(entry, record.timestamp_ms)
+    return list(found.items())
+
+
 def write_directory_head(
     address: KafkaAddress, *, home_shard: str, shards: Sequence[str], partitions: Mapping[str, int]
 ) -> DirectoryContents:

@@ -322,6 +322,23 @@ _OPERATING: dict[str, Command | Group] = {
             ),
         },
     ),
+    "partner": Group(
+        "Look at where partners live.",
+        {
+            "show": _command(
+                "partners:show",
+                "Show which shard owns a partner, since when, and which ones did before.",
+                "balance partner show acme",
+                "balance partner show bucket:17 --json",
+            ),
+            "list": _command(
+                "partners:list_placed",
+                "List the partners that were placed by hand, each with its shard; all others go with their buckets.",
+                "balance partner list",
+                "balance partner list --shard s2 --buckets",
+            ),
+        },
+    ),
     "rules": Group(
         "What decides: window, skew, periods, registry ids.",
         {
