@@ -26,12 +26,13 @@ from processors.ledger.decide import Duplicate, decide
 from processors.ledger.identity import identify
 from processors.ledger.outcomes import Outcome
 from processors.ledger.transfers import too_old_credit
+from processors.ledger.rows import Decision
 from processors.stores.rows import JournalRow, LaneState, ParkedRow, PlacementState
 from processors.wire.admission import Admission
 from processors.wire.legs import SENDING
 from processors.wire.positions import GroupPosition
 from processors.wire.records import OutRecord, Record, records_below
-from processors.wire.results import encode_duplicate, encode_result
+from processors.wire.results import decode_result, encode_duplicate, encode_result
 
 
 class AnswersStore(BatchStore, Protocol):
@@ -226,6 +227,15 @@ class AnsweringAgain:
             return []
         return [self._recomputed(admission, command, book, place)]
 
+    def _is_of_later(self, first: Decision, place: tuple[int, int]) -> bool:
+        """Say whether this lane decided something after a place. What came along with a move was known, or had a row.
+
+        A command that another lane decided after the place would have been new there, and would have left a row.
+        """
+        result = decode_result(first.result)
+        ours = (self._context.identity.incarnation, self._context.lane)
+        return (result.incarnation, result.lane) == ours and (first.lane_offset, first.lane_index) > place
+
     def _refuse_rewritten(self, admission: Admission, rows: list[JournalRow]) -> None:
         """Stop where a record below D is not the one that was decided there (L3)."""
         record = admission.record
@@ -264,7 +274,7 @@ class AnsweringAgain:
         key = (admission.root, command.command_id)
         known = book.decisions
         first = known.get(key)
-        if first is not None and (first.lane_offset, first.lane_index) > place:  # nothing was known of it yet
+        if first is not None and self._is_of_later(first, place):  # nothing was known of it yet
             book.decisions = {key: None}
         verdict = (
             decide(book, command, root=admission.root, body_hash=admission.body_hash, now_ms=standing.lane_time_ms)

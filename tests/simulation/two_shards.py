@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from processors.ids import derived_id, make_command_id, slice_of
+from processors.ids import derived_id, make_command_id, root_of, slice_of
 from processors.lane.lane import Lane, LaneParts
 from processors.lane.standing import LaneContext
 from processors.ledger.commands import Command, MovePartner, OpenAccount, Pay, Tick, TopUp
@@ -18,7 +18,7 @@ from processors.wire.route import ROUTE_HEADER, Route, RouteKind, encode_route
 from tests.simulation.fakes.broker import Broker
 from tests.simulation.fakes.clock import START_MS, Clock
 from tests.simulation.fakes.consumers import FakeLaneLog, FakeShardConsumer
-from tests.simulation.fakes.crash_points import NoCrashes
+from tests.simulation.fakes.crash_points import CrashPoints, NoCrashes
 from tests.simulation.fakes.database import Database
 from tests.simulation.fakes.lane_store import FakeLaneStore
 from tests.simulation.fakes.producers import FakeProducer, FakePublisher, Membership
@@ -42,7 +42,11 @@ class Shard:
 
     def begin_again(self) -> None:
         """Take the lane over, as another process."""
-        crash_points = self.crash_points = NoCrashes()
+        self.start(NoCrashes())
+        self.lane.assign()
+
+    def start(self, crash_points: CrashPoints) -> None:
+        """Have another process there, which has not taken the lane over yet."""
         events = AssignmentEvents(assigned=lambda _: None, revoked=lambda _: None, started=lambda _: None)
         consumer = FakeShardConsumer(
             self.broker, self.topic, f"workers-{self.shard}", "worker", events=events, crash_points=crash_points
@@ -72,7 +76,6 @@ class Shard:
             observe_published=lambda _records, _stamped_ms: None,
         )
         self.lane = Lane(self.parts)
-        self.lane.assign()
 
     def serve(self, *, publish: bool = True) -> None:
         """Take everything there is, and bring it to its end."""
@@ -166,5 +169,5 @@ class TwoShards:
         tables = self.of[shard].database.tables
         away = {PlacementState.SEALED, PlacementState.LEFT}
         gone = [key for (_, key), row in tables.placements.items() if row.state in away]
-        own = sum(account.balance for (address, _), account in tables.accounts.items() if address not in gone)
+        own = sum(account.balance for (address, _), account in tables.accounts.items() if root_of(address) not in gone)
         return own + sum(tables.system.values())

@@ -1,0 +1,191 @@
+"""A partner moves to and fro between shards whose workers crash anywhere; a straight run on one says what is right.
+
+The test is the router, which forwards each record once, in order (R6, R7). Whatever crashes in a lane, its store, its
+producers or on its way to the other shard is drawn from the seed.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+import pytest
+
+from processors.faults import Fault
+from processors.ledger.commands import (
+    AccountStatus,
+    CaptureHold,
+    Command,
+    CommandType,
+    OpenAccount,
+    Pay,
+    PlaceHold,
+    Refund,
+    TopUp,
+    UpdateAccount,
+    VoidHold,
+)
+from processors.ledger.tables import ROOT_TABLES
+from processors.stores.rows import PlacementState
+from processors.wire.results import Result
+from tests.simulation.fakes.crash_points import Crash
+from tests.simulation.two_shards import Shard, TwoShards
+
+SEEDS = range(100)
+ROUNDS_MAX = 400
+DAY_MS = 86_400_000
+
+
+class RandomCrashes:
+    """A process that crashes, or gets no answer, with some probability at each point; once it did, it does nothing."""
+
+    def __init__(self, rng: Random, every: int) -> None:
+        self._rng = rng
+        self._every = every
+        self.has_crashed = False
+
+    def point(self, where: str) -> None:  # noqa: ARG002 - the same odds everywhere
+        self.has_crashed = self.has_crashed or self._rng.randrange(self._every) == 0
+        if self.has_crashed:
+            raise Crash
+
+    def fails(self, where: str) -> bool:
+        self.point(where)
+        return self._rng.randrange(self._every) == 0
+
+    def choose(self, ways: int) -> int:
+        return self._rng.randrange(ways)
+
+
+class RandomRun:
+    """One seed's run."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = Random(seed)
+        self.shards = TwoShards()
+        self.straight = TwoShards()
+        self.sent: list[Command] = []
+        self.every = self.rng.choice((30, 100, 300))
+        self.assigned = dict.fromkeys(self.shards.of, False)
+        self.crashed = dict.fromkeys(self.shards.of, True)
+
+    def forward(self) -> None:
+        """Have the partner ask for something, or for something again; or move him."""
+        if self.rng.random() < 0.15:
+            self.shards.move("s2" if self.shards.owner[0] == "s1" else "s1")
+            return
+        command = self.rng.choice(self.sent) if self.sent and self.rng.random() < 0.15 else self._command()
+        self.sent.append(command)
+        self.shards.send(command)
+        self.straight.send(command)
+
+    def _command(self) -> Command:
+        command_id, rng = self.straight.new_id(), self.rng
+        address = rng.choice(("acme", "acme:vn", "acme:vn:shop"))
+        account: Any = {"command_id": command_id, "address": address, "currency": "USD"}
+        known = [each.command_id for each in self.sent] or [command_id]
+        amount = rng.randrange(1, 50)
+        match rng.randrange(9):
+            case 0:
+                return OpenAccount(**account)
+            case 1 | 2:
+                return TopUp(**account, amount_minor=amount * 10)
+            case 3 | 4:
+                return Pay(**account, amount_minor=amount)
+            case 5:
+                return PlaceHold(**account, amount_minor=amount, expires_in_ms=DAY_MS)
+            case 6:
+                return CaptureHold(**account, hold_id=rng.choice(known), final=rng.random() < 0.5, amount_minor=1)
+            case 7:
+                return Refund(**account, original_id=rng.choice(known), amount_minor=rng.randrange(1, 9))
+            case _:
+                status = rng.choice((None, AccountStatus.FROZEN, AccountStatus.ACTIVE))
+                void = VoidHold(**account, hold_id=rng.choice(known))
+                return rng.choice((void, UpdateAccount(**account, status=status, overdraft_limit=amount)))
+
+    def step(self, shard: Shard) -> None:
+        """Have a shard's worker take what there is, until it crashes or a server fails it."""
+        try:
+            if self.crashed[shard.shard]:
+                shard.start(RandomCrashes(self.rng, self.every))
+                self.crashed[shard.shard] = False
+            if not self.assigned[shard.shard]:
+                shard.lane.assign()
+                self.assigned[shard.shard] = True
+            shard.serve(publish=self.rng.random() < 0.7)
+        except Crash:
+            self._settle(shard)
+            self.crashed[shard.shard] = True
+            self.assigned[shard.shard] = False
+        except Fault:
+            self._settle(shard)
+            self.assigned[shard.shard] = False
+
+    def _settle(self, shard: Shard) -> None:
+        """Have the servers end what a worker left open: carried out, or given up."""
+        for session in shard.database.holders():
+            shard.database.settle(session, commit=self.rng.random() < 0.5)
+        while self.shards.broker.late:
+            self.shards.broker.deliver_late(0)
+
+    def run(self) -> None:
+        """Forward some dozen records while both workers crash; then let them come to the end."""
+        for _ in range(self.rng.randrange(10, 60)):
+            for _ in range(self.rng.randrange(4)):
+                self.forward()
+            shard = self.rng.choice(list(self.shards.of.values()))
+            if self.rng.random() < 0.3:
+                shard.tick()
+            self.step(shard)
+        for shard in self.shards.of.values():
+            self._settle(shard)
+            shard.begin_again()
+        for _ in range(ROUNDS_MAX):
+            self.shards.serve(rounds=1)
+            if self._is_at_rest():
+                break
+        self.straight.serve()
+
+    def _is_at_rest(self) -> bool:
+        rows = [row for shard in self.shards.of.values() for row in shard.database.tables.placements.values()]
+        moving = {PlacementState.SEALED, PlacementState.ARRIVING}
+        return not any(row.parked or row.state in moving for row in rows)
+
+
+def answered_once(results: list[Result]) -> list[Result]:
+    """Drop what a consumer drops: what is not above the largest position he saw of a lane (A1)."""
+    seen: dict[bytes, tuple[int, int]] = {}
+    kept = []
+    for result in results:
+        place = (result.lane_offset, result.lane_index)
+        if place > seen.get(result.incarnation, (-1, -1)):
+            seen[result.incarnation] = place
+            kept.append(result)
+    return kept
+
+
+def told(result: Result) -> tuple[object, ...]:
+    """Return what a result says, wherever and when it was decided."""
+    of_first = result.duplicate_of is not None
+    return result.command_id, result.type, result.status, result.reason, result.postings, of_first, result.amount_minor
+
+
+@pytest.mark.rule("M1")
+@pytest.mark.rule("M4")
+@pytest.mark.rule("M5")
+@pytest.mark.rule("M6")
+@pytest.mark.rule("M8")
+@pytest.mark.rule("P3")
+@pytest.mark.parametrize("seed", SEEDS)
+def test_whoever_moves_is_answered_as_if_he_had_stayed(seed: int) -> None:
+    run = RandomRun(seed)
+    run.run()
+
+    shards, straight = run.shards, run.straight
+    assert shards.dead_letters() == 0
+    results = [each for each in answered_once(shards.results()) if each.type is not CommandType.MOVE_PARTNER]
+    assert [told(result) for result in results] == [told(result) for result in straight.results()]
+    owner, other = shards.of[shards.owner[0]].database.tables, straight.of["s1"].database.tables
+    for table in ROOT_TABLES:
+        assert table.rows_in(owner) == table.rows_in(other), table.name
+    assert [shards.trial_balance(shard) for shard in shards.of] == [0, 0]
