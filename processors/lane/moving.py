@@ -71,6 +71,8 @@ class Alone:
 class Mover:
     """Decides a lane's records that are batches of their own."""
 
+    records_max = UNPARKED_RECORDS_MAX
+
     def __init__(self, decider: Decider, store: MovesStore, admit: Callable[[Record, Rules], Admission]) -> None:
         """Hold the parts; ``admit`` says what a parked record is under the rules in force."""
         self._decider = decider
@@ -127,7 +129,7 @@ class Mover:
         found: list[tuple[ParkedRow, Admission]] = []
         bytes_left = UNPARKED_BYTES_MAX
         for key in keys:
-            records_left = UNPARKED_RECORDS_MAX - len(found)
+            records_left = self.records_max - len(found)
             if not key.parked or records_left <= 0 or bytes_left <= 0:
                 continue
             rows = self._store.parked(key.placement_key, records_max=records_left, bytes_max=bytes_left)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 from processors.ids import derived_id, make_command_id, root_of, slice_of
 from processors.lane.lane import Lane, LaneParts
 from processors.lane.standing import LaneContext
 from processors.ledger.commands import Command, MovePartner, OpenAccount, Pay, Tick, TopUp
 from processors.ledger.rules import Rules
 from processors.routing.buckets import placement_key_of
-from processors.stores.rows import PlacementState
+from processors.stores.rows import PlacementState, rows_of
 from processors.streams.consumer import AssignmentEvents
 from processors.wire.admission import Gate
 from processors.wire.commands import encode_command
@@ -31,7 +34,17 @@ HOME = placement_key_of("acme")
 class Shard:
     """One lane of a shard; ``begin_again`` is another process that takes it over."""
 
-    def __init__(self, shard: str, clock: Clock, broker: Broker, *, home: bool) -> None:
+    def __init__(
+        self,
+        shard: str,
+        clock: Clock,
+        broker: Broker,
+        *,
+        home: bool,
+        lane: Callable[[LaneParts], Lane] = Lane,
+        store: type[FakeLaneStore] = FakeLaneStore,
+    ) -> None:
+        self.make_lane, self.make_store = lane, store
         self.shard, self.topic, self.broker, self.clock = shard, f"balance.shard.{shard}", broker, clock
         broker.make_topic(self.topic, 1)
         self.database = Database(clock, Rules(version=1))
@@ -66,7 +79,7 @@ class Shard:
                 commands_partitions=1,
             ),
             make_gate=lambda: Gate(keyring=KEYRING, lane=0, lanes=1),
-            store=FakeLaneStore(self.database, 0, crash_points),
+            store=self.make_store(self.database, 0, crash_points),
             log=FakeLaneLog(self.broker, consumer, self.topic, 0, crash_points=crash_points),
             make_publisher=lambda: FakePublisher(self.broker, f"{self.shard}.0", self.topic, membership, crash_points),
             make_sender=lambda: FakeProducer(self.broker, crash_points),
@@ -75,7 +88,7 @@ class Shard:
             courier=fake_courier(self.shard, self.database, 0, self.broker, crash_points),
             observe_published=lambda _records, _stamped_ms: None,
         )
-        self.lane = Lane(self.parts)
+        self.lane = self.make_lane(self.parts)
 
     def serve(self, *, publish: bool = True) -> None:
         """Take everything there is, and bring it to its end."""
@@ -90,6 +103,14 @@ class Shard:
         """Move the lane's time on, and unpark what waits."""
         self.broker.write(OutRecord(self.topic, 0, None, encode_command(Tick()), []))
 
+    def delete_what_left(self) -> None:
+        """Delete frozen rows that the target has, as the remover does (M7)."""
+        tables = self.database.tables
+        for place, row in tables.placements.items():
+            if row.state is PlacementState.LEFT:
+                tables.delete_rows_of(rows_of(row.placement_key, [key for _, key in tables.placements]))
+                tables.placements[place] = replace(row, state=PlacementState.AWAY)
+
     @property
     def states(self) -> dict[str, tuple[PlacementState, int, int]]:
         """Return by placement key its state, generation and how many records wait."""
@@ -100,12 +121,15 @@ class Shard:
 class TwoShards:
     """The shards, and the partner's log as a router would forward it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, lane: Callable[[LaneParts], Lane] = Lane, store: type[FakeLaneStore] = FakeLaneStore) -> None:
         self.clock = Clock()
         self.broker = Broker(self.clock)
         for topic in ("balance.results", "balance.dead-letters"):
             self.broker.make_topic(topic, 1)
-        self.of = {name: Shard(name, self.clock, self.broker, home=name == "s1") for name in ("s1", "s2")}
+        self.of = {
+            name: Shard(name, self.clock, self.broker, home=name == "s1", lane=lane, store=store)
+            for name in ("s1", "s2")
+        }
         self.offset = 0
         self.count = 0
         self.owner = ("s1", HOME, 0)

@@ -197,10 +197,8 @@ class Tables:
     def _write_moves(self, lane: int, write: BatchWrite) -> None:
         for placement in write.placements:
             self.placements[lane, placement.placement_key] = placement
-        for table in MOVING_TABLES if write.cleared is not None else ():
-            rows = table.rows_in(self)
-            for key in [key for key in rows if write.cleared is not None and is_of(table, key, write.cleared)]:
-                del rows[key]
+        if write.cleared is not None:
+            self.delete_rows_of(write.cleared)
         for table, changes in write.arrived.items():
             for change in changes:
                 if table is MOVED_IDS:
@@ -213,6 +211,13 @@ class Tables:
             _insert(self.parked, (lane, row.record.offset), row)
         for offset, place in write.unparked.items():
             self.parked[lane, offset] = replace(self.parked[lane, offset], unparked=place)
+
+    def delete_rows_of(self, meant: RowsOf) -> None:
+        """Delete all that moves with a placement key."""
+        for table in MOVING_TABLES:
+            rows = table.rows_in(self)
+            for key in [key for key in rows if is_of(table, key, meant)]:
+                del rows[key]
 
     def _write_lane(self, lane: int, write: BatchWrite) -> None:
         progress = write.progress

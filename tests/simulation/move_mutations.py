@@ -1,0 +1,194 @@
+"""Ways to break the rules of moves in the code itself; ``test_moves_at_random`` must find each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from processors.lane.decided import Gathered
+from processors.lane.lane import Lane
+from processors.lane.moving import Alone, Mover
+from processors.lane.placements import Placements, Turn
+from processors.lane.publishing import PublishStage
+from processors.ledger.commands import HandOff, Installed
+from processors.ledger.tables import HOLDS, MOVED_IDS, REFUNDED, AnyTable
+from processors.stores.rows import BatchWrite, ParkedRow
+from processors.wire.admission import Admission
+from processors.wire.route import Route
+from tests.simulation.fakes.lane_store import FakeLaneStore
+
+
+class SlowMover(Mover):
+    """Unparks few records at once, so that there are often more; no mutation."""
+
+    records_max = 3
+
+
+class ImpatientPlacements(Placements):
+    """M1 behind: the owner decides a record while older ones wait."""
+
+    def turn_of(self, route: Route, root: str) -> Turn:
+        row = self.rows.get(route.placement_key)
+        waits = row is not None and row.parked and row.generation == route.generation and self.owns(root)
+        return Turn.HERE if waits else super().turn_of(route, root)
+
+
+class MoverOfAnyGeneration(SlowMover):
+    """M4 generation: a first part counts whatever generation is here."""
+
+    def _is_next(self, command: HandOff) -> bool:
+        return command.number == 0 or super()._is_next(command)
+
+
+class MoverOfAnyPart(SlowMover):
+    """M4 once: a part that is there already counts again."""
+
+    def _is_next(self, command: HandOff) -> bool:
+        row = self._decider.placements.rows.get(command.placement_key)
+        is_arriving = row is not None and row.parts > 0 and row.generation == command.generation
+        return super()._is_next(command) or (is_arriving and command.number < (row.parts if row else 0))
+
+
+class MoverInReverse(SlowMover):
+    """M5 order: what waits is unparked from its end."""
+
+    def prepare(self, admission: Admission) -> Alone:
+        alone = super().prepare(admission)
+        return replace(alone, unparked=alone.unparked[::-1])
+
+
+class MoverWithoutOffsets(SlowMover):
+    """M5 index: what is unparked is answered under one index."""
+
+    def _unpark(self, alone: Alone, batch: Gathered) -> None:
+        for row, admission in alone.unparked:
+            super()._unpark(replace(alone, unparked=[(row, admission)]), batch)
+
+
+class MoverThatBelievesAnyReceipt(SlowMover):
+    """M7 generation: a receipt for any generation counts."""
+
+    def _installed(self, admission: Admission, command: Installed, batch: Gathered) -> None:
+        row = self._decider.placements.rows.get(command.placement_key)
+        generation = command.generation if row is None else row.generation
+        super()._installed(admission, replace(command, generation=generation), batch)
+
+
+class MoverThatLeavesTheOld(SlowMover):
+    """M7 leftover: who comes back finds his frozen rows."""
+
+    def _arrive(self, command: HandOff, batch: Gathered) -> None:
+        super()._arrive(command, batch)
+        batch.cleared = None
+
+
+class MoverWithoutPostings(SlowMover):
+    """M2: what comes and goes is not posted."""
+
+    def _post(self, sums: object) -> None:
+        """Post nothing."""
+
+
+class HastyStage(PublishStage):
+    """P3: a hand-off is sent before the results before it, and once only."""
+
+    def step(self) -> bool:
+        for batch in self._waiting:
+            for handed_over in batch.handed_over:
+                for records in self._courier.records(handed_over):
+                    self._sender.send(records)
+            batch.handed_over.clear()
+        return super().step()
+
+
+class CarelessStage(PublishStage):
+    """P3 acknowledged: what is handed over is sent after the commit, or never."""
+
+    def step(self) -> bool:
+        handed_over = [each for batch in self._waiting for each in batch.handed_over]
+        for batch in self._waiting:
+            batch.handed_over.clear()
+        stepped = super().step()
+        for each in handed_over:
+            for records in self._courier.records(each):
+                self._sender.send(records)
+        return stepped
+
+
+class StoreThatForgetsWhatWasParked(FakeLaneStore):
+    """L4 parked: answering again does not know what was parked."""
+
+    def parked_again(self, from_offset: int, to_offset: int) -> list[ParkedRow]:  # noqa: ARG002
+        return []
+
+
+class StoreWithout(FakeLaneStore):
+    """M6: a table stays behind."""
+
+    table: AnyTable
+
+    def end(self, write: BatchWrite | None) -> None:
+        if write is not None:
+            write.arrived.pop(self.table, None)
+        super().end(write)
+
+
+class StoreWithoutIds(StoreWithout):
+    """M6 ids."""
+
+    table = MOVED_IDS
+
+
+class StoreWithoutHolds(StoreWithout):
+    """M6 holds."""
+
+    table = HOLDS
+
+
+class StoreWithoutRefunded(StoreWithout):
+    """M6 refunded."""
+
+    table = REFUNDED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoveMutation:
+    """What is put in the place of what."""
+
+    placements: type[Placements] = Placements
+    mover: type[Mover] = SlowMover
+    stage: type[PublishStage] = PublishStage
+    store: type[FakeLaneStore] = FakeLaneStore
+
+    @property
+    def lane(self) -> Callable[..., Lane]:
+        """Return the class of a lane that is so mutated."""
+        mutation = self
+
+        class MutatedLane(Lane):
+            def assign(self) -> None:
+                super().assign()
+                self._decider.placements.__class__ = mutation.placements
+                self._committer._mover.__class__ = mutation.mover
+                self.publishing.__class__ = mutation.stage
+
+        return MutatedLane
+
+
+NOTHING = MoveMutation()
+MOVE_MUTATIONS = {
+    "M1 behind": MoveMutation(placements=ImpatientPlacements),
+    "M2": MoveMutation(mover=MoverWithoutPostings),
+    "M4 generation": MoveMutation(mover=MoverOfAnyGeneration),
+    "M4 once": MoveMutation(mover=MoverOfAnyPart),
+    "M5 order": MoveMutation(mover=MoverInReverse),
+    "M5 index": MoveMutation(mover=MoverWithoutOffsets),
+    "M6 ids": MoveMutation(store=StoreWithoutIds),
+    "M6 holds": MoveMutation(store=StoreWithoutHolds),
+    "M6 refunded": MoveMutation(store=StoreWithoutRefunded),
+    "M7 generation": MoveMutation(mover=MoverThatBelievesAnyReceipt),
+    "M7 leftover": MoveMutation(mover=MoverThatLeavesTheOld),
+    "P3": MoveMutation(stage=HastyStage),
+    "P3 acknowledged": MoveMutation(stage=CarelessStage),
+    "L4 parked": MoveMutation(store=StoreThatForgetsWhatWasParked),
+}
