@@ -25,8 +25,8 @@ from processors.ledger.commands import OF_THE_SERVICE, Command, Control, HandOff
 from processors.ledger.decide import Duplicate, decide
 from processors.ledger.identity import identify
 from processors.ledger.outcomes import Outcome
-from processors.ledger.transfers import too_old_credit
 from processors.ledger.rows import Decision
+from processors.ledger.transfers import too_old_credit
 from processors.stores.rows import JournalRow, LaneState, ParkedRow, PlacementState
 from processors.wire.admission import Admission
 from processors.wire.legs import SENDING

@@ -42,7 +42,7 @@ class Placements:
         A MOVE_OUT names the generation that it ends; where it takes a root out of its bucket, the bucket's.
         """
         row, generation = self.rows.get(route.placement_key), route.generation
-        if self.rows and root != route.placement_key and root in self.rows:
+        if self.rows and root != route.placement_key and self._has_its_own(root):
             return Turn.NEVER  # the root has left its bucket
         if row is None:
             if generation == 0:
@@ -60,12 +60,22 @@ class Placements:
         """Return the row of the placement key that has a root here: its own, else its bucket's."""
         if not self.rows:
             return None
-        return self.rows.get(root) or self.rows.get(placement_key_of(root))
+        return self.rows.get(root if self._has_its_own(root) else placement_key_of(root))
+
+    def _has_its_own(self, root: str) -> bool:
+        """Say whether a root was here under its own key; while only records wait for that, the bucket has it (M6)."""
+        row = self.rows.get(root)
+        return row is not None and not row.only_waits
 
     def owns(self, root: str) -> bool:
         """Say whether a root's commands are decided here (M9)."""
         row = self.row_of(root)
         return self._home if row is None else row.state is PlacementState.OWNED
+
+    def has(self, root: str) -> bool:
+        """Say whether the rows of a root that are here are his, and neither frozen nor left behind."""
+        row = self.row_of(root)
+        return self._home if row is None else row.state in {PlacementState.OWNED, PlacementState.ARRIVING}
 
     def came_here(self, root: str) -> bool:
         """Say whether a root moved here, or is about to: another shard may have decided some of its ids (M6)."""

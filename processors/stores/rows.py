@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -68,7 +68,7 @@ class OverriddenTime:
 class PlacementState(StrEnum):
     """Where a placement key is, as far as one lane knows (docs/design.md, A move, on paper)."""
 
-    AWAY = "AWAY"  # elsewhere; no row of it is here
+    AWAY = "AWAY"  # elsewhere: it left, and nothing of it is here; or it was never here, and records wait for it
     ARRIVING = "ARRIVING"  # parts of a hand-off have come, and not all
     OWNED = "OWNED"  # its commands are decided here
     SEALED = "SEALED"  # it went away: its rows are frozen, and are the hand-off
@@ -113,6 +113,11 @@ class PlacementRow:
     sealed_ids_since_ms: int = 0
     sealed_refunds_since_ms: int = 0
 
+    @property
+    def only_waits(self) -> bool:
+        """Say whether the key was never here: records wait for it, and nothing else is known of it."""
+        return self.state is PlacementState.AWAY and not self.other_shard
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParkedRow:
@@ -144,15 +149,19 @@ class RowsOf:
         return root == self.root if self.root is not None else bucket == self.bucket and root not in self.but_roots
 
 
-def rows_of(placement_key: str, placements: Iterable[str]) -> RowsOf:
+def rows_of(placement_key: str, placements: Mapping[str, PlacementRow]) -> RowsOf:
     """Return which rows move with a placement key in a lane that has some placement keys.
 
-    Source: rules M6, M7: a bucket's are those of the roots that have no placement key of their own here.
+    A bucket's are those of all its roots but for those that left it, or came, by themselves. A root of which only
+    records wait here under its own key did not: what is here of it came with the bucket.
+
+    Source: rules M6, M7.
     """
     number = bucket_named(placement_key)
     if number is None:
         return RowsOf(bucket=bucket_of(placement_key), root=placement_key)
-    own = frozenset(key for key in placements if bucket_named(key) is None and bucket_of(key) == number)
+    roots = [key for key, row in placements.items() if not row.only_waits]
+    own = frozenset(key for key in roots if bucket_named(key) is None and bucket_of(key) == number)
     return RowsOf(bucket=number, root=None, but_roots=own)
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from processors.ledger.commands import CommandType
+from processors.ledger.commands import CommandType, OpenAccount, TopUp
 from processors.ledger.outcomes import Status
 from processors.stores.rows import PlacementState
 from processors.wire.records import OutRecord
-from tests.simulation.two_shards import TwoShards
+from tests.simulation.two_shards import HOME, TWIN, TwoShards
 
 
 def outcomes(shards: TwoShards) -> list[tuple[CommandType, Status, int]]:
@@ -126,10 +126,9 @@ def test_what_was_unparked_is_answered_again_in_its_order(shards: TwoShards) -> 
 
 @pytest.mark.rule("M1")
 def test_a_record_of_a_generation_that_was_here_is_a_dead_letter(shards: TwoShards) -> None:
-    before = shards.owner
     shards.move("s2")
     shards.serve()
-    shards.owner = before
+    del shards.placed["acme"]
 
     shards.pay(1)
     shards.serve()
@@ -175,3 +174,38 @@ def test_a_partner_who_comes_back_again_brings_each_id_once(shards: TwoShards) -
     pays = [result for result in shards.results() if result.type is CommandType.PAY]
     assert [pay.postings[0].balance for pay in pays] == [990, 989, 987, 984, 980, 990]
     assert shards.of["s1"].states == {"acme": (PlacementState.OWNED, 4, 0)}
+
+
+@pytest.mark.rule("M1")
+@pytest.mark.rule("M6")
+def test_a_partner_leaves_his_bucket_and_the_bucket_goes_without_him(shards: TwoShards) -> None:
+    shards.send(OpenAccount(command_id=shards.new_id(), address=TWIN, currency="USD"))
+    shards.move("s2")
+    shards.move("s2", key=HOME)
+    shards.move("s1")
+    shards.pay(10)
+    shards.send(TopUp(command_id=shards.new_id(), address=TWIN, currency="USD", amount_minor=7))
+
+    shards.serve(rounds=8)
+
+    assert shards.of["s1"].states == {"acme": (PlacementState.OWNED, 2, 0), HOME: (PlacementState.LEFT, 1, 0)}
+    assert shards.of["s2"].states == {"acme": (PlacementState.LEFT, 2, 0), HOME: (PlacementState.OWNED, 1, 0)}
+    assert (CommandType.PAY, Status.ACCEPTED, 990) in outcomes(shards)
+    assert (CommandType.TOP_UP, Status.ACCEPTED, 7) in outcomes(shards)
+    assert [shards.trial_balance(shard) for shard in shards.of] == [0, 0]
+
+
+@pytest.mark.rule("M6")
+def test_what_waits_for_a_root_alone_does_not_keep_its_rows_from_going_with_the_bucket(shards: TwoShards) -> None:
+    """The bucket's rows are read after records of a root that has left it since, at the other shard, came back here."""
+    shards.move("s2", key=HOME)
+    shards.of["s1"].serve(publish=False)
+    shards.move("s1")
+    shards.pay(10)
+    shards.of["s1"].serve(publish=False)
+    assert shards.of["s1"].states["acme"] == (PlacementState.AWAY, 0, 1)
+
+    shards.serve(rounds=8)
+
+    assert outcomes(shards)[-1] == (CommandType.PAY, Status.ACCEPTED, 990)
+    assert shards.of["s1"].states["acme"] == (PlacementState.OWNED, 1, 0)

@@ -25,16 +25,18 @@ from processors.ledger.commands import (
     UpdateAccount,
     VoidHold,
 )
-from processors.ledger.tables import ROOT_TABLES
+from processors.ledger.tables import ROOT_TABLES, AnyTable
 from processors.stores.rows import PlacementState
 from processors.wire.commands import type_of_payload
 from processors.wire.records import OutRecord
 from processors.wire.results import Result
 from tests.simulation.fakes.crash_points import Crash
+from tests.simulation.fakes.tables import Tables
 from tests.simulation.move_mutations import MOVE_MUTATIONS, NOTHING, MoveMutation
-from tests.simulation.two_shards import Shard, TwoShards
+from tests.simulation.two_shards import HOME, TWIN, Shard, TwoShards
 
 SEEDS = range(100)
+ROOTS = ("acme", TWIN)
 SEEDS_TO_FIND_A_MUTATION = 400
 ROUNDS_MAX = 400
 DAY_MS = 86_400_000
@@ -76,7 +78,8 @@ class RandomRun:
     def forward(self) -> None:
         """Have the partner ask for something, or for something again; or move him."""
         if self.rng.random() < 0.15:
-            self.shards.move("s2" if self.shards.owner[0] == "s1" else "s1")
+            key = self.rng.choice(("acme", HOME))
+            self.shards.move("s2" if self.shards.owner_of(key)[0] == "s1" else "s1", key=key)
             return
         command = self.rng.choice(self.sent) if self.sent and self.rng.random() < 0.15 else self._command()
         self.sent.append(command)
@@ -85,7 +88,7 @@ class RandomRun:
 
     def _command(self) -> Command:
         command_id, rng = self.straight.new_id(), self.rng
-        address = rng.choice(("acme", "acme:vn", "acme:vn:shop"))
+        address = rng.choice(("acme", "acme:vn", "acme:vn:shop", TWIN, f"{TWIN}:vn"))
         account: Any = {"command_id": command_id, "address": address, "currency": "USD"}
         known = [each.command_id for each in self.sent] or [command_id]
         amount = rng.randrange(1, 50)
@@ -171,6 +174,11 @@ def is_carried(payload: bytes | None) -> bool:
     return type_of_payload(payload or b"") in {"HAND_OFF", "INSTALLED"}
 
 
+def rows_of_root(table: AnyTable, tables: Tables, root: str) -> dict[Any, Any]:
+    """Return a root's rows of a table."""
+    return {key: row for key, row in table.rows_in(tables).items() if table.root_of(key) == root}
+
+
 def answered_once(results: list[Result]) -> list[Result]:
     """Drop what a consumer drops: what is not above the largest position he saw of a lane (A1)."""
     seen: dict[bytes, tuple[int, int]] = {}
@@ -197,10 +205,12 @@ def check(seed: int, mutation: MoveMutation = NOTHING) -> None:
     shards, straight = run.shards, run.straight
     assert shards.dead_letters() == 0
     results = [each for each in answered_once(shards.results()) if each.type is not CommandType.MOVE_PARTNER]
-    assert [told(result) for result in results] == [told(result) for result in straight.results()]
-    owner, other = shards.of[shards.owner[0]].database.tables, straight.of["s1"].database.tables
-    for table in ROOT_TABLES:
-        assert table.rows_in(owner) == table.rows_in(other), table.name
+    for root in ROOTS:
+        expected = [told(result) for result in straight.results() if result.root == root]
+        assert [told(result) for result in results if result.root == root] == expected
+        owner, other = shards.of[shards.owner_of(root)[0]].database.tables, straight.of["s1"].database.tables
+        for table in ROOT_TABLES:
+            assert rows_of_root(table, owner, root) == rows_of_root(table, other, root), table.name
     assert [shards.trial_balance(shard) for shard in shards.of] == [0, 0]
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from processors.ids import derived_id, make_command_id, root_of, slice_of
 from processors.lane.lane import Lane, LaneParts
+from processors.lane.placements import Placements
 from processors.lane.standing import LaneContext
 from processors.ledger.commands import Command, MovePartner, OpenAccount, Pay, Tick, TopUp
 from processors.ledger.rules import Rules
@@ -29,6 +30,7 @@ from tests.simulation.fakes.sealed_rows import fake_courier
 from tests.simulation.workload import KEYRING
 
 HOME = placement_key_of("acme")
+TWIN = "twin-74441"  # in the same bucket
 
 
 class Shard:
@@ -108,7 +110,7 @@ class Shard:
         tables = self.database.tables
         for place, row in tables.placements.items():
             if row.state is PlacementState.LEFT:
-                tables.delete_rows_of(rows_of(row.placement_key, [key for _, key in tables.placements]))
+                tables.delete_rows_of(rows_of(row.placement_key, tables.placements_of(0)))
                 tables.placements[place] = replace(row, state=PlacementState.AWAY)
 
     @property
@@ -132,45 +134,54 @@ class TwoShards:
         }
         self.offset = 0
         self.count = 0
-        self.owner = ("s1", HOME, 0)
+        self.placed = {HOME: ("s1", 0)}  # placement key -> shard and generation
 
     def new_id(self) -> bytes:
         self.count += 1
         return make_command_id(self.clock.now_ms, self.count.to_bytes(10, "big"))
 
+    def owner_of(self, root: str) -> tuple[str, str, int]:
+        """Return a root's shard, and the placement key and generation by which it is there."""
+        key = root if root in self.placed else HOME
+        shard, generation = self.placed[key]
+        return shard, key, generation
+
     def send(self, command: Command) -> Command:
-        """Route a command of acme's to his shard."""
-        shard, key, generation = self.owner
-        self._forward(shard, RouteKind.COMMAND, command, key, generation)
+        """Route a command to its partner's shard."""
+        root = root_of(command.address)
+        shard, key, generation = self.owner_of(root)
+        self.forward(shard, Route(RouteKind.COMMAND, 1, 0, -1, 0, 0, key, generation), root, command)
         return command
 
-    def _forward(self, shard: str, kind: RouteKind, command: Command, key: str, generation: int) -> None:
+    def forward(self, shard: str, route: Route, record_key: str, command: Command) -> None:
+        """Write a record as the router does: with its next offset."""
         self.offset += 1
-        route = Route(kind, 1, 0, self.offset, 0, self.clock.now_ms, key, generation)
+        route = replace(route, ingress_offset=self.offset, broker_time_ms=self.clock.now_ms)
         headers = [(ROUTE_HEADER, encode_route(route))]
-        self.broker.write(OutRecord(f"balance.shard.{shard}", 0, b"acme", encode_command(command), headers))
+        self.broker.write(OutRecord(f"balance.shard.{shard}", 0, record_key.encode(), encode_command(command), headers))
 
     def open(self, balance_minor: int) -> None:
+        """Open an account of acme's, with some money."""
         self.send(OpenAccount(command_id=self.new_id(), address="acme", currency="USD"))
         self.send(TopUp(command_id=self.new_id(), address="acme", currency="USD", amount_minor=balance_minor))
 
     def pay(self, amount_minor: int) -> Command:
+        """Have acme pay."""
         return self.send(Pay(command_id=self.new_id(), address="acme", currency="USD", amount_minor=amount_minor))
 
-    def move(self, to: str) -> None:
-        """Have the router meet acme's marker: what comes next goes to the target."""
-        shard, key, generation = self.owner
-        begins = 1 if key == HOME else generation + 1
-        text = f"acme.{begins}.{shard}.{to}"
+    def move(self, to: str, key: str = "acme") -> None:
+        """Have the router meet a placement key's marker: what comes next goes to the target."""
+        shard, owned_by, generation = self.owner_of(key)
+        begins = generation + 1 if owned_by == key else 1  # a root that leaves its bucket begins anew
         marker = MovePartner(
-            command_id=derived_id("MOVE_PARTNER", text.encode()),
-            placement_key="acme",
+            command_id=derived_id("MOVE_PARTNER", f"{key}.{begins}.{shard}.{to}".encode()),
+            placement_key=key,
             generation=begins,
             source=shard,
             target=to,
         )
-        self._forward(shard, RouteKind.MOVE_OUT, marker, key, generation)
-        self.owner = (to, "acme", begins)
+        self.forward(shard, Route(RouteKind.MOVE_OUT, 1, 0, -1, 0, 0, owned_by, generation), key, marker)
+        self.placed[key] = (to, begins)
 
     def serve(self, rounds: int = 4) -> None:
         """Have both shards take all there is, with a TICK each round."""
@@ -191,7 +202,7 @@ class TwoShards:
     def trial_balance(self, shard: str) -> int:
         """Return what a shard's accounts that are its own, and its system accounts, come to: zero."""
         tables = self.of[shard].database.tables
-        away = {PlacementState.SEALED, PlacementState.LEFT}
-        gone = [key for (_, key), row in tables.placements.items() if row.state in away]
-        own = sum(account.balance for (address, _), account in tables.accounts.items() if root_of(address) not in gone)
+        placements = Placements(tables.placements_of(0), home=shard == "s1")
+        accounts = tables.accounts.values()
+        own = sum(account.balance for account in accounts if placements.has(root_of(account.address)))
         return own + sum(tables.system.values())

@@ -107,17 +107,17 @@ class Tables:
                 sums[key] = sums.get(key, 0) + account.balance
         return dict(sorted(sums.items()))
 
-    def placements_of(self, lane: int) -> dict[str, PlacementRow]:
-        """Return a lane's placement keys."""
-        return {key: row for (of_lane, key), row in self.placements.items() if of_lane == lane}
-
     def parked_of(self, lane: int) -> list[ParkedRow]:
         """Return a lane's parked records, in order."""
         return [row for key, row in sorted(self.parked.items(), key=lambda each: each[0]) if key[0] == lane]
 
+    def placements_of(self, lane: int) -> dict[str, PlacementRow]:
+        """Return a lane's placement keys."""
+        return {key: row for (of_lane, key), row in self.placements.items() if of_lane == lane}
+
     def frozen(self, lane: int, sealed: PlacementRow) -> list[bytes]:
         """Return the rows that move with a sealed placement key, packed, in an order that is the same each time."""
-        rows = rows_of(sealed.placement_key, [key for of_lane, key in self.placements if of_lane == lane])
+        rows = rows_of(sealed.placement_key, self.placements_of(lane))
         packed = []
         for table in MOVING_TABLES:
             if table is MOVED_IDS:
