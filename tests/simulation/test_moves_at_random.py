@@ -1,4 +1,4 @@
-"""A partner moves to and fro between shards whose workers crash anywhere; a straight run on one says what is right.
+"""A partner moves to and fro between shards whose workers crash anywhere; a run on one shard alone says what is right.
 
 The test is the router, which forwards each record once, in order (R6, R7). Whatever crashes in a lane, its store, its
 producers or on its way to the other shard is drawn from the seed.
@@ -69,7 +69,7 @@ class RandomRun:
     def __init__(self, seed: int, mutation: MoveMutation = NOTHING) -> None:
         self.rng = Random(seed)
         self.shards = TwoShards(lane=mutation.lane, store=mutation.store)
-        self.straight = TwoShards()
+        self.model = TwoShards()
         self.sent: list[Command] = []
         self.every = self.rng.choice((30, 100, 300))
         self.assigned = dict.fromkeys(self.shards.of, False)
@@ -84,10 +84,10 @@ class RandomRun:
         command = self.rng.choice(self.sent) if self.sent and self.rng.random() < 0.15 else self._command()
         self.sent.append(command)
         self.shards.send(command)
-        self.straight.send(command)
+        self.model.send(command)
 
     def _command(self) -> Command:
-        command_id, rng = self.straight.new_id(), self.rng
+        command_id, rng = self.model.new_id(), self.rng
         address = rng.choice(("acme", "acme:vn", "acme:vn:shop", TWIN, f"{TWIN}:vn"))
         account: Any = {"command_id": command_id, "address": address, "currency": "USD"}
         known = [each.command_id for each in self.sent] or [command_id]
@@ -155,7 +155,7 @@ class RandomRun:
             self.shards.serve(rounds=1)
             if self._is_at_rest():
                 break
-        self.straight.serve()
+        self.model.serve()
 
     def _send_again(self, shard: Shard) -> None:
         """Have a part or a receipt come again, from a worker that does not know that it was replaced."""
@@ -198,17 +198,17 @@ def told(result: Result) -> tuple[object, ...]:
 
 
 def check(seed: int, mutation: MoveMutation = NOTHING) -> None:
-    """Run one seed, and compare it with the straight run."""
+    """Run one seed, and compare it with the run on one shard."""
     run = RandomRun(seed, mutation)
     run.run()
 
-    shards, straight = run.shards, run.straight
+    shards, model = run.shards, run.model
     assert shards.dead_letters() == 0
     results = [each for each in answered_once(shards.results()) if each.type is not CommandType.MOVE_PARTNER]
     for root in ROOTS:
-        expected = [told(result) for result in straight.results() if result.root == root]
+        expected = [told(result) for result in model.results() if result.root == root]
         assert [told(result) for result in results if result.root == root] == expected
-        owner, other = shards.of[shards.owner_of(root)[0]].database.tables, straight.of["s1"].database.tables
+        owner, other = shards.of[shards.owner_of(root)[0]].database.tables, model.of["s1"].database.tables
         for table in ROOT_TABLES:
             assert rows_of_root(table, owner, root) == rows_of_root(table, other, root), table.name
     assert [shards.trial_balance(shard) for shard in shards.of] == [0, 0]
