@@ -287,8 +287,20 @@ _OPERATING: dict[str, Command | Group] = {
         "balance migrate",
     ),
     "partner": Group(
-        "Move partners from shard to shard.",
+        "Look at where partners live, and move them from shard to shard.",
         {
+            "show": _command(
+                "partners:show",
+                "Show which shard owns a partner, since when, and which ones did before.",
+                "balance partner show acme",
+                "balance partner show bucket:17 --json",
+            ),
+            "list": _command(
+                "partners:list_placed",
+                "List the partners that were placed by hand, each with its shard; all others go with their buckets.",
+                "balance partner list",
+                "balance partner list --shard s2 --buckets",
+            ),
             "move": _command(
                 "moving:move",
                 "Move a partner, or a bucket of partners, to another shard while they are paid. Safe to run again.",
@@ -319,23 +331,6 @@ _OPERATING: dict[str, Command | Group] = {
                 "operating:restart",
                 "Let a stopped lane go on, after what stopped it was mended.",
                 "balance lane restart 3",
-            ),
-        },
-    ),
-    "partner": Group(
-        "Look at where partners live.",
-        {
-            "show": _command(
-                "partners:show",
-                "Show which shard owns a partner, since when, and which ones did before.",
-                "balance partner show acme",
-                "balance partner show bucket:17 --json",
-            ),
-            "list": _command(
-                "partners:list_placed",
-                "List the partners that were placed by hand, each with its shard; all others go with their buckets.",
-                "balance partner list",
-                "balance partner list --shard s2 --buckets",
             ),
         },
     ),
