@@ -6,6 +6,7 @@ producers or on its way to the other shard is drawn from the seed.
 
 from __future__ import annotations
 
+from collections import Counter
 from random import Random
 from typing import Any
 
@@ -22,9 +23,11 @@ from processors.ledger.commands import (
     PlaceHold,
     Refund,
     TopUp,
+    Transfer,
     UpdateAccount,
     VoidHold,
 )
+from processors.ledger.outcomes import Contra, Status
 from processors.ledger.tables import ROOT_TABLES, AnyTable
 from processors.stores.rows import PlacementState
 from processors.wire.commands import type_of_payload
@@ -33,10 +36,11 @@ from processors.wire.results import Result
 from tests.simulation.fakes.crash_points import Crash
 from tests.simulation.fakes.tables import Tables
 from tests.simulation.move_mutations import MOVE_MUTATIONS, NOTHING, MoveMutation
-from tests.simulation.two_shards import HOME, TWIN, Shard, TwoShards
+from tests.simulation.two_shards import COMMANDS, HOME, TWIN, Shard, TwoShards
 
 SEEDS = range(100)
 ROOTS = ("acme", TWIN)
+ENDS = {CommandType.TRANSFER_COMPLETED, CommandType.TRANSFER_RETURN}
 SEEDS_TO_FIND_A_MUTATION = 400
 ROUNDS_MAX = 400
 DAY_MS = 86_400_000
@@ -71,13 +75,15 @@ class RandomRun:
         self.shards = TwoShards(lane=mutation.lane, store=mutation.store)
         self.model = TwoShards()
         self.sent: list[Command] = []
+        self.moves = 0.15
+        self.ask = self.forward
         self.every = self.rng.choice((30, 100, 300))
         self.assigned = dict.fromkeys(self.shards.of, False)
         self.crashed = dict.fromkeys(self.shards.of, True)
 
     def forward(self) -> None:
         """Have the partner ask for something, or for something again; or move him."""
-        if self.rng.random() < 0.15:
+        if self.rng.random() < self.moves:
             key = self.rng.choice(("acme", HOME))
             self.shards.move("s2" if self.shards.owner_of(key)[0] == "s1" else "s1", key=key)
             return
@@ -85,6 +91,13 @@ class RandomRun:
         self.sent.append(command)
         self.shards.send(command)
         self.model.send(command)
+
+    def ask_or_transfer(self) -> None:
+        """Have a partner send money, or ask for something else."""
+        if self.rng.random() < 0.5:
+            self.transfer()
+        else:
+            self.forward()
 
     def _command(self) -> Command:
         command_id, rng = self.model.new_id(), self.rng
@@ -109,6 +122,19 @@ class RandomRun:
                 status = rng.choice((None, AccountStatus.FROZEN, AccountStatus.ACTIVE))
                 void = VoidHold(**account, hold_id=rng.choice(known))
                 return rng.choice((void, UpdateAccount(**account, status=status, overdraft_limit=amount)))
+
+    def transfer(self) -> None:
+        """Have one partner send the other some money, in these shards alone."""
+        sender, receiver = self.rng.sample(ROOTS, 2)
+        self.shards.send(
+            Transfer(
+                command_id=self.model.new_id(),
+                address=sender,
+                currency="USD",
+                to_address=receiver,
+                amount_minor=self.rng.randrange(1, 50),
+            )
+        )
 
     def step(self, shard: Shard) -> None:
         """Have a shard's worker take what there is, until it crashes or a server fails it."""
@@ -139,7 +165,8 @@ class RandomRun:
         """Forward some dozen records while both workers crash; then let them come to the end."""
         for _ in range(self.rng.randrange(10, 60)):
             for _ in range(self.rng.randrange(4)):
-                self.forward()
+                self.ask()
+            self.shards.forward_legs()
             shard = self.rng.choice(list(self.shards.of.values()))
             if self.rng.random() < 0.3:
                 shard.tick()
@@ -166,7 +193,17 @@ class RandomRun:
     def _is_at_rest(self) -> bool:
         rows = [row for shard in self.shards.of.values() for row in shard.database.tables.placements.values()]
         moving = {PlacementState.SEALED, PlacementState.ARRIVING}
-        return not any(row.parked or row.state in moving for row in rows)
+        is_moving = any(row.parked or row.state in moving for row in rows)
+        has_legs = self.shards.legs_read < len(self.shards.broker.log(COMMANDS, 0).entries)
+        return not is_moving and not has_legs and self._has_nothing_open()
+
+    def _has_nothing_open(self) -> bool:
+        """Say whether every transfer has ended, where it is its sender's and not frozen."""
+        for root in ROOTS:
+            tables = self.shards.of[self.shards.owner_of(root)[0]].database.tables
+            if any(key[0] == root for key in tables.open_transfers):
+                return False
+        return True
 
 
 def is_carried(payload: bytes | None) -> bool:
@@ -223,6 +260,37 @@ def check(seed: int, mutation: MoveMutation = NOTHING) -> None:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_whoever_moves_is_answered_as_if_he_had_stayed(seed: int) -> None:
     check(seed)
+
+
+@pytest.mark.rule("M6")
+@pytest.mark.rule("T2")
+@pytest.mark.rule("T3")
+@pytest.mark.rule("P2")
+@pytest.mark.parametrize("seed", SEEDS)
+def test_money_between_partners_who_move_arrives_once_or_comes_back(seed: int) -> None:
+    run = RandomRun(seed)
+    run.ask = run.ask_or_transfer
+    for root in ROOTS:
+        run.shards.send(OpenAccount(command_id=run.model.new_id(), address=root, currency="USD"))
+        run.shards.send(TopUp(command_id=run.model.new_id(), address=root, currency="USD", amount_minor=1_000))
+    run.run()
+
+    shards = run.shards
+    results = answered_once(shards.results())
+    ends = Counter(each.transaction_id for each in results if each.type in ENDS)
+    opened = [each.command_id for each in results if each.status is Status.OPEN and each.duplicate_of is None]
+    assert {each: ends[each] for each in opened} == dict.fromkeys(opened, 1)
+    tables = [shard.database.tables for shard in shards.of.values()]
+    assert sum(balance for each in tables for (_, key), balance in each.system.items() if key[1] is Contra.TRANSIT) == 0
+    assert [shards.trial_balance(shard) for shard in shards.of] == [0, 0]
+    for root in ROOTS:
+        sequences = [
+            posting.sequence
+            for each in results
+            for posting in each.postings
+            if posting.address == root and each.duplicate_of is None and (posting.balance_change or posting.held_change)
+        ]
+        assert sequences == list(range(1, len(sequences) + 1))
 
 
 @pytest.mark.parametrize("name", MOVE_MUTATIONS)

@@ -16,7 +16,7 @@ from processors.stores.rows import PlacementState, rows_of
 from processors.streams.consumer import AssignmentEvents
 from processors.wire.admission import Gate
 from processors.wire.commands import encode_command
-from processors.wire.records import OutRecord, Record
+from processors.wire.records import Headers, OutRecord, Record
 from processors.wire.results import LaneIdentity, Result, decode_result
 from processors.wire.route import ROUTE_HEADER, Route, RouteKind, encode_route
 from tests.simulation.fakes.broker import Broker
@@ -29,6 +29,7 @@ from tests.simulation.fakes.producers import FakeProducer, FakePublisher, Member
 from tests.simulation.fakes.sealed_rows import fake_courier
 from tests.simulation.workload import KEYRING
 
+COMMANDS = "balance.commands"
 HOME = placement_key_of("acme")
 TWIN = "twin-74441"  # in the same bucket
 
@@ -77,7 +78,7 @@ class Shard:
                 results_topic="balance.results",
                 results_partitions=1,
                 dead_letters_topic="balance.dead-letters",
-                commands_topic="balance.commands",
+                commands_topic=COMMANDS,
                 commands_partitions=1,
             ),
             make_gate=lambda: Gate(keyring=KEYRING, lane=0, lanes=1),
@@ -126,7 +127,7 @@ class TwoShards:
     def __init__(self, *, lane: Callable[[LaneParts], Lane] = Lane, store: type[FakeLaneStore] = FakeLaneStore) -> None:
         self.clock = Clock()
         self.broker = Broker(self.clock)
-        for topic in ("balance.results", "balance.dead-letters"):
+        for topic in (COMMANDS, "balance.results", "balance.dead-letters"):
             self.broker.make_topic(topic, 1)
         self.of = {
             name: Shard(name, self.clock, self.broker, home=name == "s1", lane=lane, store=store)
@@ -134,6 +135,7 @@ class TwoShards:
         }
         self.offset = 0
         self.count = 0
+        self.legs_read = 0
         self.placed = {HOME: ("s1", 0)}  # placement key -> shard and generation
 
     def new_id(self) -> bytes:
@@ -148,17 +150,28 @@ class TwoShards:
 
     def send(self, command: Command) -> Command:
         """Route a command to its partner's shard."""
-        root = root_of(command.address)
-        shard, key, generation = self.owner_of(root)
-        self.forward(shard, Route(RouteKind.COMMAND, 1, 0, -1, 0, 0, key, generation), root, command)
+        self._send(root_of(command.address), encode_command(command), [])
         return command
 
-    def forward(self, shard: str, route: Route, record_key: str, command: Command) -> None:
+    def _send(self, root: str, payload: bytes, headers: Headers) -> None:
+        shard, key, generation = self.owner_of(root)
+        self._forward(shard, Route(RouteKind.COMMAND, 1, 0, -1, 0, 0, key, generation), root, payload, headers)
+
+    def _forward(self, shard: str, route: Route, record_key: str, payload: bytes, headers: Headers) -> None:
         """Write a record as the router does: with its next offset."""
         self.offset += 1
         route = replace(route, ingress_offset=self.offset, broker_time_ms=self.clock.now_ms)
-        headers = [(ROUTE_HEADER, encode_route(route))]
-        self.broker.write(OutRecord(f"balance.shard.{shard}", 0, record_key.encode(), encode_command(command), headers))
+        routed = [*headers, (ROUTE_HEADER, encode_route(route))]
+        self.broker.write(OutRecord(f"balance.shard.{shard}", 0, record_key.encode(), payload, routed))
+
+    def forward_legs(self) -> None:
+        """Route what the lanes themselves have sent since the last time: the legs of transfers."""
+        entries = self.broker.log(COMMANDS, 0).entries[self.legs_read :]
+        self.legs_read += len(entries)
+        for entry in entries:
+            assert entry.key
+            assert entry.value
+            self._send(entry.key.decode(), entry.value, entry.headers)
 
     def open(self, balance_minor: int) -> None:
         """Open an account of acme's, with some money."""
@@ -180,12 +193,14 @@ class TwoShards:
             source=shard,
             target=to,
         )
-        self.forward(shard, Route(RouteKind.MOVE_OUT, 1, 0, -1, 0, 0, owned_by, generation), key, marker)
+        route = Route(RouteKind.MOVE_OUT, 1, 0, -1, 0, 0, owned_by, generation)
+        self._forward(shard, route, key, encode_command(marker), [])
         self.placed[key] = (to, begins)
 
     def serve(self, rounds: int = 4) -> None:
         """Have both shards take all there is, with a TICK each round."""
         for _ in range(rounds):
+            self.forward_legs()
             for shard in self.of.values():
                 shard.serve()
                 shard.tick()
