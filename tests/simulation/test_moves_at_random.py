@@ -249,6 +249,13 @@ def check(seed: int, mutation: MoveMutation = NOTHING) -> None:
         for table in ROOT_TABLES:
             assert rows_of_root(table, owner, root) == rows_of_root(table, other, root), table.name
     assert [shards.trial_balance(shard) for shard in shards.of] == [0, 0]
+    for shard in shards.of.values():
+        live, replayed = shard.database.tables, shard.replayed(mutation.mover)
+        assert replayed.progress[0].at.digest == live.progress[0].at.digest
+        assert {key: row.generation for key, row in replayed.placements.items()} == {
+            key: row.generation for key, row in live.placements.items()
+        }
+        assert replayed.system == live.system
 
 
 @pytest.mark.rule("M1")

@@ -6,20 +6,24 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from processors.ids import derived_id, make_command_id, root_of, slice_of
+from processors.lane.committing import Committer
+from processors.lane.deciding import Decider
 from processors.lane.lane import Lane, LaneParts
+from processors.lane.moving import Mover
 from processors.lane.placements import Placements
 from processors.lane.standing import LaneContext
+from processors.lane.times import LaneTimes
 from processors.ledger.commands import Command, MovePartner, OpenAccount, Pay, Tick, TopUp
 from processors.ledger.rules import Rules
 from processors.routing.buckets import placement_key_of
 from processors.stores.rows import PlacementState, rows_of
 from processors.streams.consumer import AssignmentEvents
-from processors.wire.admission import Gate
+from processors.wire.admission import Gate, admit
 from processors.wire.commands import encode_command
 from processors.wire.records import Headers, OutRecord, Record
 from processors.wire.results import LaneIdentity, Result, decode_result
 from processors.wire.route import ROUTE_HEADER, Route, RouteKind, encode_route
-from tests.simulation.fakes.broker import Broker
+from tests.simulation.fakes.broker import Broker, record_of
 from tests.simulation.fakes.clock import START_MS, Clock
 from tests.simulation.fakes.consumers import FakeLaneLog, FakeShardConsumer
 from tests.simulation.fakes.crash_points import CrashPoints, NoCrashes
@@ -27,9 +31,11 @@ from tests.simulation.fakes.database import Database
 from tests.simulation.fakes.lane_store import FakeLaneStore
 from tests.simulation.fakes.producers import FakeProducer, FakePublisher, Membership
 from tests.simulation.fakes.sealed_rows import fake_courier
+from tests.simulation.fakes.tables import Tables
 from tests.simulation.workload import KEYRING
 
 COMMANDS = "balance.commands"
+REPLAYED_TOGETHER = 7  # other batches than those of the lane
 HOME = placement_key_of("acme")
 TWIN = "twin-74441"  # in the same bucket
 
@@ -105,6 +111,31 @@ class Shard:
     def tick(self) -> None:
         """Move the lane's time on, and unpark what waits."""
         self.broker.write(OutRecord(self.topic, 0, None, encode_command(Tick()), []))
+
+    def replayed(self, mover: type[Mover]) -> Tables:
+        """Return the tables of an empty database after the whole log was decided into it, in batches of its own."""
+        database = Database(self.clock, Rules(version=1), home=self.database.home)
+        database.tables.journal.update({number: {} for number in self.database.tables.journal})
+        log, context = self.broker.log(self.topic, 0), self.parts.context
+        store = FakeLaneStore(database, 0, NoCrashes())
+        state = store.take_over(context.identity.incarnation)
+        times = LaneTimes({}, {}, next_offset=0, let_pass_below=log.next_offset)
+        gate = Gate(keyring=KEYRING, lane=0, lanes=1)
+        committer = Committer(
+            store,
+            Decider(context, state, times),
+            state,
+            admit=lambda record, rules: admit(record, rules, gate),
+            book_accounts_max=10,
+            on_committed=lambda _batch: None,
+        )
+        committer._mover.__class__ = mover
+        entries, _ = log.read(0, log.next_offset)
+        records = [record_of(log, entry) for entry in entries]
+        while records or not committer.idle:
+            taken = committer.advance(records[:REPLAYED_TOGETHER], published=(0, 0), check=lambda: None)
+            records = records[taken:]
+        return database.tables
 
     def delete_what_left(self) -> None:
         """Delete frozen rows that the target has, as the remover does (M7)."""
