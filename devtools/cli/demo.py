@@ -60,10 +60,11 @@ def run_demo(
 
 def _servers(chosen: Settings, *, keep: bool) -> AbstractContextManager[object]:
     """Have the native servers for a while, unless the settings point at others only."""
-    native, shard = stack.addresses(chosen), chosen.shards[chosen.home_shard]
+    native = stack.addresses(chosen)
+    native_mysql = {(native.mysql_host, port) for port in (native.mysql_port, chosen.stack.mysql_2_port)}
     wanted = (
         chosen.kafka.bootstrap_servers == native.kafka
-        or (shard.host, shard.port) == (native.mysql_host, native.mysql_port)
+        or any((shard.host, shard.port) in native_mysql for shard in chosen.shards.values())
         or (chosen.cassandra.hosts, chosen.cassandra.port) == ((native.cassandra_host,), native.cassandra_port)
     )
     return stack.borrowed(chosen, say, keep=keep) if wanted else nullcontext()
@@ -83,12 +84,13 @@ def _play_and_prove(chosen: Settings, supervisor: Supervisor, seed: int, actions
         outcome = _played(client, day, book, bar, supervisor)
         _archived(chosen, book, bar, supervisor)
     with counting() as count:
-        checks = verify_shard(chosen, chosen.home_shard, on_progress=count)
+        checks = {shard: verify_shard(chosen, shard, on_progress=count) for shard in chosen.shards}
     _show_partners(chosen, day)
     _show_statement(chosen, day)
     _show_answers(book, outcome)
-    print_checks(checks)
-    clean = not outcome.mistakes and all(check.passed for check in checks)
+    for shard, of_shard in checks.items():
+        print_checks(of_shard, title=f"shard {shard}")
+    clean = not outcome.mistakes and all(check.passed for of_shard in checks.values() for check in of_shard)
     style = "bold green" if clean else "bold red"
     verdict = "clean: every command answered as it must be, and no cent is missing" if clean else "NOT CLEAN"
     page.print(verdict, style=style)

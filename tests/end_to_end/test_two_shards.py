@@ -35,6 +35,14 @@ def worker(place: Place, shard: str) -> Iterator[subprocess.Popen[str]]:
         process.communicate(timeout=STOP_DEADLINE_S)
 
 
+def test_the_sample_day_is_clean_on_two_shards(fresh_two_shards: Callable[..., Place]) -> None:
+    process = start(fresh_two_shards(), "demo", "--actions", "200", "--keep")
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err + out
+    assert "clean: every command answered as it must be, and no cent is missing" in out
+    assert {"shard s1", "shard s2"} <= {line.strip() for line in out.splitlines()}
+
+
 def test_every_process_of_each_shard_runs_and_its_lanes_are_shown_with_what_waits(both: Running) -> None:
     def lanes_that_moved() -> set[tuple[str, int]]:
         found = both.balance("status", "--json").json

@@ -57,10 +57,10 @@ def verify(
         raise typer.Exit(EXIT_REJECTED)
 
 
-def print_checks(checks: list[Check]) -> None:
-    """Write what was proven, what was not, and why."""
+def print_checks(checks: list[Check], *, title: str = "") -> None:
+    """Write what was proven, what was not, and why; ``title`` stands above it."""
     rows = ((check.name, check.counted, "proven" if check.passed else f"{check.wrong} wrong") for check in checks)
-    print_table("", ("check", "looked at", "verdict"), rows, right=("looked at",))
+    print_table(title, ("check", "looked at", "verdict"), rows, right=("looked at",))
     for check in checks:
         for detail in check.details:
             page.print(f"{check.name}: {detail}", style="red", soft_wrap=True)
