@@ -47,6 +47,7 @@ def test_keys_are_where_they_are_needed_and_written_by_init_alone() -> None:
         "init": ["keys:/var/lib/balance"],
         "shard": ["keys:/var/lib/balance:ro"],
         "shard-s2": ["keys:/var/lib/balance:ro"],
+        "router": ["keys:/var/lib/balance:ro"],
         "recaller": ["keys:/var/lib/balance:ro"],
     }
 
