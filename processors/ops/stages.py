@@ -12,7 +12,7 @@ from processors.stores.rows import PlacementRow, PlacementState
 
 
 class Stage(StrEnum):
-    """How far a move is (docs/design.md, A move, on paper)."""
+    """How far a move is (docs/design.md, A move)."""
 
     OWNED = "OWNED"
     PLACED = "PLACED"

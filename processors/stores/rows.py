@@ -66,7 +66,7 @@ class OverriddenTime:
 
 
 class PlacementState(StrEnum):
-    """Where a placement key is, as far as one lane knows (docs/design.md, A move, on paper)."""
+    """Where a placement key is, as far as one lane knows (docs/design.md, A move)."""
 
     AWAY = "AWAY"  # elsewhere: it left, and nothing of it is here; or it was never here, and records wait for it
     ARRIVING = "ARRIVING"  # parts of a hand-off have come, and not all

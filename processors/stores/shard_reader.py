@@ -188,7 +188,7 @@ class ShardReader:
         return self._connection.ask(select_rules)
 
     def placements(self, lane: int) -> dict[str, PlacementRow]:
-        """Return what a lane knows of placement keys, by key (docs/design.md, A move, on paper)."""
+        """Return what a lane knows of placement keys, by key (docs/design.md, A move)."""
         return self._connection.ask(lambda session: select_placements(session, lane))
 
     def counts(self) -> Counts:
