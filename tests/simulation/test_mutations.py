@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from processors.ledger.rules import RESULT_VERSION, RULES_RELEASE
-from tests.simulation import mutations
+from tests.simulation import mutations, transfer_mutations
 from tests.simulation.environment import Components
 from tests.simulation.run_options import HOUR_MS, Disruption, LogDamage, RunOptions
 from tests.simulation.seeds import first_violation, quiet
@@ -339,43 +339,43 @@ def test_simulation_finds_nothing_where_money_goes_to_and_fro_and_everything_goe
 
 @pytest.mark.rule("P2")
 def test_simulation_notices_a_leg_that_is_committed_before_it_is_acknowledged() -> None:
-    assert notices(Components(lane=mutations.LaneThatHopesForItsLegs), with_transfers(Disruption.KILL))
+    assert notices(Components(lane=transfer_mutations.LaneThatHopesForItsLegs), with_transfers(Disruption.KILL))
 
 
 @pytest.mark.rule("P2")
 def test_simulation_notices_a_leg_that_is_not_sent_again() -> None:
-    assert notices(Components(lane=mutations.LaneThatSendsOnce), with_transfers(Disruption.KILL))
+    assert notices(Components(lane=transfer_mutations.LaneThatSendsOnce), with_transfers(Disruption.KILL))
 
 
 @pytest.mark.rule("T2")
 def test_simulation_notices_a_credit_that_is_decided_again() -> None:
-    mutation = mutations.lane_with(mutations.DeciderOfForgottenCredits)
+    mutation = mutations.lane_with(transfer_mutations.DeciderOfForgottenCredits)
     assert notices(Components(lane=mutation), with_transfers(Disruption.KILL))
 
 
 @pytest.mark.rule("T2")
 def test_simulation_notices_a_credit_that_counts_however_old_it_is() -> None:
-    mutation = mutations.lane_with(mutations.DeciderOfCreditsOfAnyAge)
+    mutation = mutations.lane_with(transfer_mutations.DeciderOfCreditsOfAnyAge)
     assert notices(Components(lane=mutation), with_transfers(Disruption.TIME_PASSES))
 
 
 @pytest.mark.rule("T2")
 def test_simulation_notices_a_credit_too_old_that_has_no_answer() -> None:
-    mutation = mutations.lane_with(mutations.DeciderThatKeepsOldCredits)
+    mutation = mutations.lane_with(transfer_mutations.DeciderThatKeepsOldCredits)
     assert notices(Components(lane=mutation), with_transfers(Disruption.TIME_PASSES))
 
 
 @pytest.mark.rule("T2")
 def test_simulation_notices_a_refused_credit_that_leaves_no_row() -> None:
-    mutation = mutations.lane_with(mutations.DeciderWithoutRowsOfRefusedCredits)
+    mutation = mutations.lane_with(transfer_mutations.DeciderWithoutRowsOfRefusedCredits)
     assert notices(Components(lane=mutation), with_transfers())
 
 
 @pytest.mark.rule("T3")
 def test_simulation_notices_a_transfer_that_outlives_its_end() -> None:
-    assert notices(Components(store=mutations.StoreThatKeepsTransfers), with_transfers(Disruption.KILL))
+    assert notices(Components(store=transfer_mutations.StoreThatKeepsTransfers), with_transfers(Disruption.KILL))
 
 
 @pytest.mark.rule("T5")
 def test_simulation_notices_legs_with_ids_of_their_own() -> None:
-    assert notices(Components(lane=mutations.LaneWithLegsOfTheirOwnIds), with_transfers(Disruption.KILL))
+    assert notices(Components(lane=transfer_mutations.LaneWithLegsOfTheirOwnIds), with_transfers(Disruption.KILL))
