@@ -18,7 +18,7 @@ from processors.ledger.commands import (
 from processors.ledger.decide import Duplicate, decide
 from processors.ledger.needs import collect_needs
 from processors.ledger.outcomes import Outcome, Reason, Status
-from processors.ledger.rows import Account, AccountKey, Decision, Hold, Refunded
+from processors.ledger.rows import Decision, TransactionKey
 from processors.ledger.rules import Rules
 from processors.wire.commands import body_hash, decode_command
 from processors.wire.records import Record
@@ -93,18 +93,19 @@ class StraightRun:
                 b"",
             )
 
-    def accounts(self) -> dict[AccountKey, Account]:
-        """Return the partner's accounts."""
-        return {key: row for key, row in self._book.accounts.items() if row is not None}
+    def rows(self) -> object:
+        """Return the partner's accounts, open holds, and what was given back, by their keys."""
+        book = self._book
+        return (
+            {key: row for key, row in book.accounts.items() if row is not None},
+            {key: row for key, row in book.holds.items() if row is not None and row.remaining_minor},
+            {key: row for key, row in book.refunded.items() if row is not None},
+        )
 
-    def holds(self) -> dict[bytes, Hold]:
-        """Return his open holds, by id."""
-        rows = self._book.holds.items()
-        return {key[1]: row for key, row in rows if row is not None and row.remaining_minor}
-
-    def refunded(self) -> dict[bytes, Refunded]:
-        """Return what was given back of his payments and captures, by their id."""
-        return {key[1]: row for key, row in self._book.refunded.items() if row is not None}
+    @property
+    def refunded(self) -> list[TransactionKey]:
+        """Return which payments and captures were given back in part or whole."""
+        return [key for key, row in self._book.refunded.items() if row is not None]
 
 
 def _of_the_service(result: Result) -> Command:

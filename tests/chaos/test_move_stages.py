@@ -1,0 +1,152 @@
+"""Router, source worker and target worker killed at each stage of a move: it ends by itself, as if nothing had been.
+
+A move is kept in a stage by a process that does nothing meanwhile: that which the next stage needs.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from processors.ledger.commands import Pay
+from processors.ops.stages import STAGES, Stage
+from processors.routing.directory import Placement
+from processors.stores.rows import PlacementRow, PlacementState
+from tests.chaos.lanes import new_id
+from tests.chaos.two_shards import KINDS, SHARDS, TwoShardService
+from tests.chaos.whole_service import Load
+from tests.servers import Place
+
+ROOT = "acme"
+MOVED = (ROOT, "acme:vn", "acme:vn:shop-17")
+VICTIMS = ("router", "source", "target")
+PARKED = 4_200  # more than the record that completes a hand-off unparks
+RANDOM_S = float(os.environ.get("MOVES_FOR_S", "20"))  # five minutes by hand
+KILL_EVERY_S = 3.0
+
+
+@pytest.fixture(scope="module")
+def service(fresh_two_shards: Callable[..., Place]) -> Iterator[TwoShardService]:
+    """A service that runs, with a partner whose hand-off has many parts."""
+    made = TwoShardService(fresh_two_shards(BALANCE_EXPIRER__TICK_MS="500"))
+    try:
+        with made.processes():
+            with Load(made, 1, MOVED, commands=500) as load:
+                load.await_batches(15)
+            made.await_answers()
+            yield made
+    finally:
+        made.close()
+
+
+@pytest.mark.rule("R5")
+@pytest.mark.rule("L4")
+@pytest.mark.rule("M4")
+@pytest.mark.rule("P3")
+@pytest.mark.parametrize("stage", list(STAGES))
+def test_whoever_is_killed_at_a_stage_of_a_move_it_ends_by_itself(service: TwoShardService, stage: Stage) -> None:
+    with Load(service, len(stage), (*MOVED, "other-1"), commands=20):
+        for victim in VICTIMS:
+            with kept_in(service, stage) as placed:
+                assert owners(service) == STAGES[stage].owners
+                service.assert_books_balance()
+                killed = service.of[process_of(victim, placed)]
+                killed.kill()
+                killed.start()
+            service.await_moved(placed)
+    service.await_answers()
+    service.assert_as_if_nothing_had_moved()
+    service.assert_books_balance()
+    service.assert_nothing_in_between()
+
+
+def process_of(party: str, placed: Placement) -> str:
+    """Return the name of the process that is a move's router, or its source's or target's worker."""
+    if party == "router":
+        return "router"
+    source = next(shard for shard in SHARDS if shard != placed.shard)
+    return f"shard-{placed.shard if party == 'target' else source}"
+
+
+@contextmanager
+def kept_in(service: TwoShardService, stage: Stage) -> Iterator[Placement]:
+    """Begin a move and keep it in a stage until the block ends."""
+    source = service.owner(ROOT).shard
+    target = next(shard for shard in SHARDS if shard != source)
+    frozen: list[str] = {
+        Stage.OWNED: ["router"],
+        Stage.PLACED: [f"shard-{source}"],
+        Stage.SEALED: [f"shard-{target}"],
+        Stage.ARRIVING: [],  # once it has begun
+        Stage.MOVED: [f"expirer-{target}", f"shard-{target}"],
+        Stage.SETTLED: [],
+    }[stage]
+    for name in frozen:
+        service.of[name].signal(signal.SIGSTOP)
+    try:
+        placed = service.send_marker(ROOT)
+        if stage is Stage.ARRIVING:
+            frozen = [f"shard-{target}"]
+            freeze_once_arriving(service, placed)
+        elif stage is Stage.MOVED:
+            service.send(
+                [Pay(command_id=new_id(), address=ROOT, currency="USD", amount_minor=1) for _ in range(PARKED)]
+            )
+            service.await_stage(placed, Stage.SEALED)
+            service.of[f"shard-{target}"].signal(signal.SIGCONT)
+        service.flush()
+        service.await_stage(placed, stage)
+        yield placed
+    finally:
+        for name in frozen:
+            service.of[name].signal(signal.SIGCONT)
+
+
+def freeze_once_arriving(service: TwoShardService, placed: Placement) -> None:
+    """Stop the target's worker once it has some parts and not all."""
+    service.flush()
+    worker = service.of[f"shard-{placed.shard}"]
+    while True:
+        row = service.rows_of_key(placed.shard).get(ROOT)
+        if row is not None and row.generation >= placed.generation and row.state is not PlacementState.AWAY:
+            worker.signal(signal.SIGSTOP)
+            return
+
+
+def owners(service: TwoShardService) -> int:
+    """Return how many shards decide the partner's commands."""
+
+    def owns(shard: str, row: PlacementRow | None) -> bool:
+        return shard == SHARDS[0] if row is None else row.state is PlacementState.OWNED
+
+    return sum(owns(shard, service.rows_of_key(shard).get(ROOT)) for shard in SHARDS)
+
+
+@pytest.mark.rule("M1")
+@pytest.mark.rule("R3")
+@pytest.mark.rule("R5")
+def test_a_move_a_second_while_a_process_is_killed_every_three_loses_and_doubles_nothing(
+    service: TwoShardService,
+) -> None:
+    chance, ends_s = random.Random(10), time.monotonic() + RANDOM_S
+    placed, kill_s = None, time.monotonic() + KILL_EVERY_S
+    with Load(service, 77, (*MOVED, "other-1", "other-2"), commands=20):
+        while time.monotonic() < ends_s:
+            placed = service.send_marker(ROOT)
+            if time.monotonic() > kill_s:
+                killed = service.of[chance.choice(KINDS)]
+                killed.kill()
+                killed.start()
+                kill_s += KILL_EVERY_S
+            time.sleep(1.0)
+    assert placed is not None
+    service.await_answers()
+    service.assert_as_if_nothing_had_moved()
+    service.assert_books_balance()
+    service.assert_nothing_in_between()
