@@ -372,18 +372,20 @@ class Session:
 class Reconnecting:
     """A reader's connection: made when it is needed, made anew after a fault or a long silence. For one thread."""
 
-    def __init__(self, address: MysqlAddress) -> None:
-        """Nothing is connected yet."""
+    def __init__(self, address: MysqlAddress, *, lane: bool = False) -> None:
+        """Nothing is connected yet; ``lane`` as for ``Session``: who locks what lanes need falls silent as briefly."""
         self._address = address
+        self._lane = lane
+        self._idle_max_s = (WAIT_TIMEOUT_S if lane else READER_WAIT_TIMEOUT_S) / 2
         self._session: Session | None = None
         self._used_s = 0.0
 
     def ask(self, question: Callable[[Session], T]) -> T:
         """Return the question's answer; a fault is the caller's, and the next question has a new connection."""
-        if self._session is not None and time.monotonic() - self._used_s > READER_WAIT_TIMEOUT_S / 2:
+        if self._session is not None and time.monotonic() - self._used_s > self._idle_max_s:
             self.close()
         if self._session is None:
-            self._session = Session(self._address, lane=False)
+            self._session = Session(self._address, lane=self._lane)
         try:
             answer = question(self._session)
         except BaseException:

@@ -28,8 +28,18 @@ _PARKED_COLUMNS = (
 
 def select_placements(session: Session, lane: int) -> dict[str, PlacementRow]:
     """Return a lane's placement keys."""
+    return _select_placements(session, f"lane = {lane}")
+
+
+def select_roots_placed(session: Session, lane: int) -> dict[str, PlacementRow]:
+    """Return a lane's placement keys that are roots, not buckets."""
+    first, last = text_literal("bucket:"), text_literal("bucket;")  # what comes after a colon is between the two
+    return _select_placements(session, f"lane = {lane} AND (placement_key < {first} OR placement_key >= {last})")
+
+
+def _select_placements(session: Session, where: str) -> dict[str, PlacementRow]:
     rows = session.query(
-        f"SELECT {_PLACEMENT_COLUMNS} FROM placement WHERE lane = {lane} ORDER BY placement_key", "reading placements"
+        f"SELECT {_PLACEMENT_COLUMNS} FROM placement WHERE {where} ORDER BY placement_key", "reading placements"
     )
     return {row.placement_key: row for row in map(_placement_of, rows)}
 

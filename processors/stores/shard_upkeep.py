@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
+from processors.faults import Retryable, UnknownOutcome
 from processors.ids import SLICES_MAX
 from processors.ledger.rules import Rules
+from processors.ledger.tables import HOLDS, MOVED_IDS, MOVING_TABLES, REFUNDED, AnyTable
 from processors.stores.addresses import MysqlAddress
 from processors.stores.mysql import Reconnecting, Session
 from processors.stores.partitions import Room, drop_slice, ensure_slices, make_room, slices_needed
+from processors.stores.placement_sql import is_owned, select_roots_placed, where_of
+from processors.stores.rows import PlacementState, rows_of
 from processors.stores.rules_rows import select_rules
-from processors.stores.sql_text import cut_literal, hex_literal, text_literal
+from processors.stores.sql_text import cut_literal, delete_by_keys, hex_literal, text_literal
 
 # Rows a DELETE takes at once: some milliseconds of locks.
 DELETE_ROWS = 2_000
 SUBJECT_BYTES_MAX = 255
 DETAIL_BYTES_MAX = 2_000
 FINDINGS_MAX = 1_000  # shown at once
+LEFT_KEYS_MAX = 1_000  # looked at in one step of the remover: a minute's moves, and ten times that
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,16 +38,27 @@ class Finding:
     resolved_at_ms: int | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftKey:
+    """A placement key that another shard has, with the generation that it got when it left here."""
+
+    lane: int
+    placement_key: str
+    generation: int
+
+
 class ShardUpkeep:
     """What other processes than a lane's owner may change. For one thread."""
 
     def __init__(self, address: MysqlAddress) -> None:
         """Nothing is connected yet."""
         self._connection = Reconnecting(address)
+        self._holding = Reconnecting(address, lane=True)
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Give the connections back."""
         self._connection.close()
+        self._holding.close()
 
     def _execute(self, sql: str, what: str) -> int:
         return self._connection.ask(lambda session: session.execute(sql, what))
@@ -98,10 +116,8 @@ class ShardUpkeep:
         return self._execute(
             "DELETE FROM batch_digest "
             f"WHERE lane = {lane} AND lane_time_ms < {before_ms} "
-            "AND next_offset < (SELECT last.next_offset FROM ("  # a table of its own: MySQL reads none that it changes
-            "SELECT COALESCE(MAX(next_offset), 0) AS next_offset FROM batch_digest "
-            f"WHERE lane = {lane} AND next_offset <= (SELECT published_offset FROM progress WHERE lane = {lane})"
-            ") AS last) "
+            # A table of its own: MySQL reads none that it changes.
+            f"AND next_offset < (SELECT last.next_offset FROM ({_published_border(lane)}) AS last) "
             f"ORDER BY next_offset LIMIT {DELETE_ROWS}",
             "deleting old batch digests",
         )
@@ -110,27 +126,105 @@ class ShardUpkeep:
         """Delete some rows of ``refunded`` whose original's id is older than ``before_ms``, and return how many (H3).
 
         The caller computes ``before_ms`` from the lanes' times, the refund period and the window, and repeats this
-        until fewer than ``DELETE_ROWS`` were deleted.
+        until fewer than ``DELETE_ROWS`` were found. Those of partners who are not owned here stay (M2).
         """
-        oldest = before_ms.to_bytes(6, "big") + bytes(10)  # of all ids with that time (RFC 9562)
-        return self._execute(
-            f"DELETE FROM refunded WHERE transaction_id < {hex_literal(oldest)} "
-            f"ORDER BY transaction_id LIMIT {DELETE_ROWS}",
-            "deleting old refunded originals",
-        )
+        return self._delete_owned(REFUNDED, f"t.transaction_id < {_oldest(before_ms)}", "transaction_id")
 
     def delete_expired_holds(self, lane: int, *, before_ms: int) -> int:
         """Delete some of a lane's holds that were freed at an expiry before ``before_ms``, and return how many (H2).
 
         The caller computes ``before_ms`` from the lanes' times and the window, and repeats this until fewer than
+        ``DELETE_ROWS`` were found. Those of partners who are not owned here stay (M2).
+        """
+        where = f"t.lane = {lane} AND t.is_open = 0 AND t.expires_at_ms < {before_ms}"
+        return self._delete_owned(HOLDS, where, "expires_at_ms")
+
+    def delete_old_moved_ids(self, *, before_ms: int) -> int:
+        """Delete some ids older than ``before_ms`` that other shards decided, and return how many (M6).
+
+        The caller computes ``before_ms`` from the lanes' times and the window: no lane looks for such an id any more.
+        He repeats this until fewer than ``DELETE_ROWS`` were found. Those of partners who are not owned here stay (M2).
+        """
+        return self._delete_owned(MOVED_IDS, f"t.command_id < {_oldest(before_ms)}", "command_id")
+
+    def _delete_owned(self, table: AnyTable, where: str, order: str) -> int:
+        """Delete some rows of partners who are owned here, and return how many there were.
+
+        They are found without a lock, and deleted lane by lane where they are owned still.
+        """
+        owned = f"{where} AND {is_owned(table, 't')}"
+        key = ", ".join(f"t.{column}" for column in table.key)
+        found = self._connection.ask(
+            lambda session: session.query(
+                f"SELECT t.bucket & (SELECT lanes - 1 FROM shard), {key} FROM {table.name} AS t WHERE {owned} "
+                f"ORDER BY t.{order} LIMIT {DELETE_ROWS}",
+                f"looking for old rows of {table.name}",
+            )
+        )
+        by_lane: dict[int, list[str]] = {}
+        for lane, *values in found:
+            by_lane.setdefault(lane, []).append(f"ROW({','.join(map(hex_literal, values))})")
+        for lane, keys in by_lane.items():
+            sql = delete_by_keys(table.name, [*table.key], ",".join(keys), where=owned)
+            self._holding_up(lane, partial(Session.execute, sql=sql, what=f"deleting old rows of {table.name}"))
+        return len(found)
+
+    # ------------------------------------------------------------------ what moves leave behind
+
+    def left_keys(self) -> list[LeftKey]:
+        """Return the placement keys whose frozen rows may be deleted: another shard has said that it has them (M7)."""
+        rows = self._connection.ask(
+            lambda session: session.query(
+                "SELECT lane, placement_key, generation FROM placement "
+                f"WHERE state = '{PlacementState.LEFT}' ORDER BY lane, placement_key LIMIT {LEFT_KEYS_MAX}",
+                "looking for placement keys that have left",
+            )
+        )
+        return [LeftKey(lane=lane, placement_key=key.decode(), generation=number) for lane, key, number in rows]
+
+    def delete_left_rows(self, left: LeftKey) -> int:
+        """Delete some of the frozen rows of a placement key that has left, and return how many (M7).
+
+        Where nothing is left of them, the key is AWAY. The lane's owner may go on to hold it for LEFT, and even store
+        that again: both say that the key is elsewhere, and a later look finds no rows once more. Where the key has come
+        back, or the lane has heard of a later move, nothing is deleted. The caller repeats this until fewer than
         ``DELETE_ROWS`` were deleted.
         """
+        return self._holding_up(left.lane, partial(_delete_left_rows, left=left))
+
+    def delete_published_parked(self, lane: int) -> int:
+        """Delete some records that were parked, and whose answers are published; return how many (L4).
+
+        A new owner answers again from the last batch border up to P on, and needs each record that was parked or
+        unparked from there on. The caller repeats this until fewer than ``DELETE_ROWS`` were deleted.
+        """
         return self._execute(
-            "DELETE FROM hold "
-            f"WHERE lane = {lane} AND is_open = 0 AND expires_at_ms < {before_ms} "
-            f"ORDER BY expires_at_ms LIMIT {DELETE_ROWS}",
-            "deleting expired holds",
+            f"DELETE FROM parked WHERE lane = {lane} AND unparked_offset < ({_published_border(lane)}) "
+            f"ORDER BY unparked_offset LIMIT {DELETE_ROWS}",
+            "deleting parked records",
         )
+
+    def _holding_up(self, lane: int, change: Callable[[Session], int]) -> int:
+        """Change rows of a lane in a transaction that begins as the lane's own do, so that it commits none meanwhile.
+
+        No placement key is sealed then, none begins to arrive, and no owner takes over. The lane waits for some
+        milliseconds; if this process is held up, for as long as for an owner that fell silent (L7).
+
+        Raises:
+            Retryable: Also where nobody knows whether it was committed: what is left is found again.
+        """
+
+        def question(session: Session) -> int:
+            session.begin()
+            session.query(f"SELECT next_offset FROM progress WHERE lane = {lane} FOR UPDATE", "holding a lane up")
+            changed = change(session)
+            session.commit()
+            return changed
+
+        try:
+            return self._holding.ask(question)
+        except UnknownOutcome as unknown:
+            raise Retryable(str(unknown)) from unknown
 
     # ------------------------------------------------------------------ findings
 
@@ -186,6 +280,43 @@ class ShardUpkeep:
             "clearing a stop",
         )
         return cleared == 1
+
+
+def _published_border(lane: int) -> str:
+    """Return the SELECT of the last batch border up to P, where a new owner of a lane begins to answer again (L4)."""
+    return (
+        f"SELECT COALESCE(MAX(next_offset), 0) AS next_offset FROM batch_digest WHERE lane = {lane} "
+        f"AND next_offset <= (SELECT published_offset FROM progress WHERE lane = {lane})"
+    )
+
+
+def _oldest(time_ms: int) -> str:
+    """Return the lowest of all ids with a time (RFC 9562), as a literal."""
+    return hex_literal(time_ms.to_bytes(6, "big") + bytes(10))
+
+
+def _delete_left_rows(session: Session, left: LeftKey) -> int:
+    """Delete some rows of a placement key; nothing changes the lane's placement keys meanwhile."""
+    key = text_literal(left.placement_key)
+    the_key = (
+        f"lane = {left.lane} AND placement_key = {key} AND generation = {left.generation} "
+        f"AND state = '{PlacementState.LEFT}'"
+    )
+    if not session.query(f"SELECT 1 FROM placement WHERE {the_key}", "looking whether a key is still elsewhere"):
+        return 0
+    # Looked at here and not before: a root may have come back by itself (M7).
+    rows = rows_of(left.placement_key, select_roots_placed(session, left.lane))
+    room = DELETE_ROWS
+    for table in MOVING_TABLES:
+        # In the order of the index of buckets, which has the rows of one bucket by their keys.
+        sql = f"DELETE FROM {table.name} WHERE {where_of(table, rows)} ORDER BY {', '.join(table.key)} LIMIT {room}"
+        room -= session.execute(sql, f"deleting frozen rows of {table.name}")
+        if room == 0:
+            return DELETE_ROWS
+    session.execute(
+        f"UPDATE placement SET state = '{PlacementState.AWAY}' WHERE {the_key}", "noting that a key is away"
+    )
+    return DELETE_ROWS - room
 
 
 def _known_rules(session: Session) -> list[Rules]:

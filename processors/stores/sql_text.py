@@ -107,11 +107,11 @@ def update_by_keys(table: str, key: Sequence[str], columns: Sequence[str], rows:
     )
 
 
-def delete_by_keys(table: str, key: Sequence[str], rows: str) -> str:
-    """Return a DELETE of the rows whose primary key is among ``rows``."""
+def delete_by_keys(table: str, key: Sequence[str], rows: str, *, where: str = "") -> str:
+    """Return a DELETE of the rows whose primary key is among ``rows``; ``where`` is one more condition, on ``t``."""
     return (
         f"DELETE t FROM (VALUES {rows}) AS v ({', '.join(key)}) "
-        f"STRAIGHT_JOIN {table} AS t FORCE INDEX (PRIMARY) ON {_equal(key)}"
+        f"STRAIGHT_JOIN {table} AS t FORCE INDEX (PRIMARY) ON {_equal(key)}{' WHERE ' + where if where else ''}"
     )
 
 

@@ -23,7 +23,7 @@ from processors.ledger.rules import Rules, newest_of
 from processors.metrics import FINDINGS, JOURNAL_SLICES, LAST_PROOF, SLICES_LACKING, SLICES_REMOVED, SLICES_WAITING
 from processors.stores.partitions import Room
 from processors.stores.shard_reader import LanePosition
-from processors.stores.shard_upkeep import DELETE_ROWS, Finding
+from processors.stores.shard_upkeep import DELETE_ROWS, Finding, LeftKey
 from processors.streams.record_producer import RecordProducer
 from processors.telemetry import PULSE, get_logger
 from processors.wire.coverage import SliceRemoved, encode_archived
@@ -73,6 +73,18 @@ class Upkeep(Protocol):
 
     def delete_expired_holds(self, lane: int, *, before_ms: int) -> int:
         """Delete some of a lane's holds that were freed long ago, and return how many."""
+
+    def delete_old_moved_ids(self, *, before_ms: int) -> int:
+        """Delete some old ids that other shards decided, and return how many."""
+
+    def delete_published_parked(self, lane: int) -> int:
+        """Delete some of a lane's records that were parked and are answered, and return how many."""
+
+    def left_keys(self) -> list[LeftKey]:
+        """Return the placement keys whose frozen rows may be deleted."""
+
+    def delete_left_rows(self, left: LeftKey) -> int:
+        """Delete some of the frozen rows of a placement key, and return how many."""
 
     def raise_finding(self, kind: str, subject: str, detail: str, *, now_ms: int) -> None:
         """Raise a finding, or raise it again."""
@@ -304,8 +316,13 @@ class Remover:
         for lane, position in lanes.positions.items():
             before_ms = position.progress.at.lane_time_ms - DIGEST_DAYS_MS
             _delete_all(partial(upkeep.delete_old_digests, lane, before_ms=before_ms))
+            _delete_all(partial(upkeep.delete_published_parked, lane))
             if lanes.window_start_ms is not None:
                 _delete_all(partial(upkeep.delete_expired_holds, lane, before_ms=lanes.window_start_ms))
+        for left in upkeep.left_keys():
+            _delete_all(partial(upkeep.delete_left_rows, left))
+        if lanes.window_start_ms is not None and lanes.window_start_ms > 0:
+            _delete_all(partial(upkeep.delete_old_moved_ids, before_ms=lanes.window_start_ms))
         floor_ms = lanes.refunded_floor_ms
         if floor_ms is not None and floor_ms > 0:
             _delete_all(partial(upkeep.delete_old_refunded, before_ms=floor_ms))
