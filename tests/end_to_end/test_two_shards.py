@@ -6,12 +6,13 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from urllib.parse import quote
 
 import pytest
 
 from processors.ops.setting_up import initialize
 from tests.end_to_end.conftest import STOP_DEADLINE_S, Running, balance, start, started
-from tests.servers import Place
+from tests.servers import Place, SecondMysql
 from tests.waiting import eventually
 
 HOUR_MS = 3_600_000
@@ -126,16 +127,27 @@ def test_a_shard_of_the_directory_that_the_settings_lack_is_told(both: Running) 
     assert (listed.status, listed.json[1]["state"]) == (3, "not in the settings here")
 
 
-def test_a_third_shard_is_added_while_the_service_runs_with_its_address_on_the_command_line(
-    both: Running, fresh_second_database: Callable[[], str]
+@pytest.mark.rule("R5")
+def test_a_third_shard_is_added_by_its_address_while_the_service_runs_and_takes_a_partner(
+    both: Running, second_mysql: SecondMysql, fresh_second_database: Callable[[], str]
 ) -> None:
-    second = both.place.settings.shards["s2"]
+    for arguments in (("account", "open", "acme", "USD"), ("topup", "acme", "10.00", "USD")):
+        assert both.balance(*arguments).status == 0
     database = fresh_second_database()
-    dsn = f"mysql://{second.user}:{second.read_password()}@{second.host}:{second.port}/{database}"
+    user = f"{second_mysql.user}:{quote(second_mysql.password, safe='')}"
+    dsn = f"mysql://{user}@{second_mysql.host}:{second_mysql.port}/{database}"
     made = both.balance("shard", "add", "s3", "--dsn", dsn, "--lanes", "2")
     assert made.status == 0, made.err
     assert "[shards.s3]" in made.out
     assert f'database = "{database}"' in made.out
-    assert second.read_password() not in made.out
+    assert second_mysql.password not in made.out + made.err
     assert [each["shard"] for each in both.balance("shard", "list", "--json").json] == ["s1", "s2", "s3"]
-    assert both.balance("balance", "nobody", "USD").status == 1  # the others go on
+
+    environment = {**both.place.environment, **second_mysql.environment("s3", database)}
+    three = Place(environment=environment, settings=both.place.settings)
+    with worker(three, "s3"):
+        moved = balance(three, "partner", "move", "acme", "--to", "s3", "--json")
+        assert moved.status == 0, moved.err
+        paid = balance(three, "pay", "acme", "4.00", "USD", "--json")
+    assert (paid.status, paid.json["shard"]) == (0, "s3")
+    assert [posting["balance_minor"] for posting in paid.json["postings"]] == [600]
