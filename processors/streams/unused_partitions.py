@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from processors.faults import Fault
 from processors.metrics import TOPIC_PARTITIONS_UNUSED
+from processors.streams.topics import COMMANDS_TOPIC
 from processors.telemetry import get_logger
 from processors.troubles import TROUBLES
 
@@ -13,6 +14,17 @@ log = get_logger(__name__)
 
 # A count that was raised is told within a minute: this, the brokers' answer, and a client's own look at topics (30 s).
 LOOK_EVERY_S = 20.0
+
+
+def _cure(topic: str, known: int) -> str:
+    """Return what the service does about it, and what is to be done."""
+    page = "docs/operations.md, Partition counts"
+    if topic != COMMANDS_TOPIC:
+        return f"the service goes on with the {known} it knows, the others stay empty; {page}"
+    return (
+        f"the service goes on with the {known} it knows, and what is written to the others becomes a dead letter: have "
+        f"every producer choose among the first {known}, then send those commands again under their ids; {page}"
+    )
 
 
 class PartitionWatch:
@@ -68,7 +80,7 @@ class PartitionWatch:
                     topic=topic,
                     partitions=partitions,
                     known=self._known[topic],
-                    detail="the service goes on with those it knows; docs/operations.md, Partition counts",
+                    detail=_cure(topic, self._known[topic]),
                 )
             TOPIC_PARTITIONS_UNUSED.labels(topic).set(max(0, partitions - self._known[topic]))
             self._found[topic] = partitions

@@ -269,6 +269,11 @@ def test_a_raised_count_is_said_once_within_a_minute_and_the_known_partitions_go
         (8, PARTITIONS)
     ]
     assert {record.topic for record in fakes.lanes.sent} == {"p.balance.shard.s1"}
+    assert all(
+        "have every producer choose among the first 2" in line["detail"]
+        for line in logs
+        if line["event"] == "topic_has_more_partitions"
+    )
 
 
 @pytest.mark.rule("W3")
