@@ -9,7 +9,7 @@ from processors.ids import id_time_ms, slice_of
 from processors.ledger.book import Keys
 from processors.ledger.commands import CommandType
 from processors.ledger.outcomes import Reason, Status
-from processors.ledger.rows import SystemKey
+from processors.ledger.rows import DecisionKey, SystemKey
 from processors.ledger.tables import MOVED_IDS, ROOT_TABLES, AnyTable
 from processors.routing.buckets import bucket_of
 from processors.stores import placement_sql, table_sql
@@ -63,7 +63,7 @@ def loads(keys: Keys, keys_max: int) -> list[Load]:
         for table in ROOT_TABLES
         for chunk in chunks(sorted(table.keys_in(keys)), keys_max)
     ]
-    found.extend(Load(table=None, sql=sql) for sql in _select_decisions(keys, keys_max))
+    found.extend(Load(table=None, sql=sql) for sql in select_decisions(keys.decisions, keys_max))
     found.extend(
         Load(table=MOVED_IDS, sql=table_sql.select(MOVED_IDS, chunk))
         for chunk in chunks(sorted(keys.moved_ids), keys_max)
@@ -71,10 +71,10 @@ def loads(keys: Keys, keys_max: int) -> list[Load]:
     return found
 
 
-def _select_decisions(keys: Keys, keys_max: int) -> Iterator[str]:
+def select_decisions(keys: Iterable[DecisionKey], keys_max: int) -> Iterator[str]:
     """Yield SELECTs by id: its time tells the slice, so that one partition is looked into (I1)."""
     places = []
-    for root, command_id in keys.decisions:
+    for root, command_id in keys:
         time_ms = id_time_ms(command_id)
         if time_ms is not None:  # what has no time was never decided by its id (I5)
             places.append((command_id, root, slice_of(time_ms)))

@@ -11,9 +11,11 @@ from typing import Protocol, TypeVar
 
 from processors.faults import StopCode
 from processors.ids import root_of
+from processors.ledger.outcomes import Contra
 from processors.ledger.rows import (
     Account,
     AccountKey,
+    DecisionKey,
     Hold,
     OpenRefund,
     OpenRow,
@@ -31,6 +33,7 @@ from processors.stores.lane_rows import (
     progress_of,
     stop_of,
 )
+from processors.stores.lane_sql import select_decisions
 from processors.stores.migrations import ShardRow, check_schema
 from processors.stores.mysql import Reconnecting, Row, Session
 from processors.stores.partitions import slices
@@ -42,6 +45,7 @@ from processors.stores.table_sql import columns_of, row_of
 
 T = TypeVar("T")
 
+KEYS_AT_ONCE = 1_000  # below what one statement of a lane names (L8)
 RANGE_ROWS = 5_000  # a few megabytes, and well below a second
 TRANSACTION_STEPS_MAX = 1_000  # a hold that was captured in more parts is shown in part
 # Offsets that one statement groups: a second's work, however large the slice is.
@@ -366,7 +370,24 @@ class ShardReader:
         )
         return {(lane, level, currency.decode()): int(total) for lane, level, currency, total in rows}
 
+    def transit(self) -> dict[str, int]:
+        """Return currency -> the sum of ``@transit`` over all lanes and levels, minor units (T5)."""
+        rows = self._query(
+            f"SELECT currency, SUM(balance) FROM system_account WHERE name = {text_literal(Contra.TRANSIT.value)} "
+            "GROUP BY currency",
+            "adding up what is in transit",
+        )
+        return {currency.decode(): int(total) for currency, total in rows}
+
     # ------------------------------------------------------------------ the journal
+
+    def decided(self, keys: Collection[DecisionKey]) -> dict[DecisionKey, bytes]:
+        """Return the results of some ids, by root and id; those that the journal has."""
+        found: dict[DecisionKey, bytes] = {}
+        for sql in select_decisions(keys, KEYS_AT_ONCE):
+            rows = self._query(sql, "looking for decisions")
+            found |= {(root.decode(), command_id): result for root, command_id, result in rows}
+        return found
 
     def slices(self) -> list[int]:
         """Return the slices that have a partition, ascending."""

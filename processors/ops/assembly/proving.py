@@ -10,6 +10,7 @@ from processors.faults import Misconfigured
 from processors.ops import addresses, assembly, counts
 from processors.recovery.repair import Repair, RepairParts, repair
 from processors.recovery.replay import ReplayDifference, ReplayParts, ReplayProgress, compare, replay_lane
+from processors.recovery.transit import InFlight, money_in_transit
 from processors.recovery.verify import Check, Progressing, VerifyParts, verify
 from processors.settings import Settings
 from processors.stores.addresses import MysqlAddress
@@ -29,6 +30,8 @@ from processors.wire.records import Record
 from processors.wire.results import decision_of
 
 MYSQL_PORT = 3306
+# A transfer takes some 50 ms; the snapshots are made within a few. That sums differ three times in a row is no chance.
+TRANSIT_LOOKS = 3
 _AFTER_THE_HOST = set("/@:")  # in a database's name they show that a password was not encoded
 
 
@@ -73,6 +76,29 @@ def verify_shard(
         books.close()
         if session is not None:
             session.close()
+
+
+def prove_transit(settings: Settings) -> tuple[Check, list[InFlight]]:
+    """Prove that what is in transit is what open transfers say, over all shards; see ``recovery.transit``.
+
+    The shards are read one after the other. Where transfers that went on meanwhile make the sums differ, they are read
+    again, up to TRANSIT_LOOKS times.
+    """
+    looks = 0
+    while True:
+        looks += 1
+        check, in_flight = _look_at_transit(settings)
+        if check.passed or looks == TRANSIT_LOOKS:
+            return check, in_flight
+
+
+def _look_at_transit(settings: Settings) -> tuple[Check, list[InFlight]]:
+    books = [open_snapshot(addresses.mysql_address(settings, shard)) for shard in settings.shards]
+    try:
+        return money_in_transit(books)
+    finally:
+        for each in books:
+            each.close()
 
 
 def repair_archive(settings: Settings, shard: str, *, write: bool, on_progress: Progressing) -> Repair:

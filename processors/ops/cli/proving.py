@@ -5,15 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
-from typing import Annotated
+from dataclasses import asdict, replace
+from typing import Annotated, Any
 
 import typer
 from rich.progress import TaskID
 from rich.text import Text
 
 from processors.faults import Misconfigured
-from processors.ops.assembly.proving import repair_archive, replay_shard, target_address, verify_shard
+from processors.ops.assembly.proving import prove_transit, repair_archive, replay_shard, target_address, verify_shard
 from processors.ops.cli.sending import progress_bar
 from processors.ops.cli.terminal import (
     JsonOption,
@@ -25,36 +25,59 @@ from processors.ops.cli.terminal import (
     settings,
 )
 from processors.ops.exits import EXIT_REJECTED
+from processors.ops.money import show_money
+from processors.ops.result_text import show_id
 from processors.recovery.repair import Repair
 from processors.recovery.replay import ReplayProgress
+from processors.recovery.transit import InFlight, told
 from processors.recovery.verify import Check
 
+IN_FLIGHT_SHOWN = 20  # a screen
 _SHOW_S = 0.1  # a count on the screen need not change more often
 
 
 def verify(
     *,
     shard: ShardOption = None,
+    all_shards: Annotated[
+        bool, typer.Option("--all-shards", help="Every shard, and what is on its way between partners.")
+    ] = False,
     with_results: Annotated[bool, typer.Option("--results/--no-results", help="Read the results topic, too.")] = True,
     with_archive: Annotated[bool, typer.Option("--archive/--no-archive", help="Read Cassandra, too.")] = True,
     as_json: JsonOption = False,
 ) -> None:
     """Prove that nothing is missing: double entry, balances, holds, sequences, results, archive; exit 1 if not."""
     chosen = settings()
+    in_flight: list[InFlight] = []
+    checks: list[Check] = []
     with counting() as count:
-        checks = verify_shard(
-            chosen,
-            shard or chosen.home_shard,
-            on_progress=count,
-            with_results=with_results,
-            with_archive=with_archive,
-        )
+        for name in list(chosen.shards) if all_shards else [shard or chosen.home_shard]:
+            found = verify_shard(chosen, name, on_progress=count, with_results=with_results, with_archive=with_archive)
+            checks += [replace(check, name=f"{name}: {check.name}") for check in found] if all_shards else found
+        if all_shards or len(chosen.shards) == 1:
+            transit, in_flight = prove_transit(chosen)
+            checks.append(transit)
     if as_json:
-        print_json([asdict(check) | {"passed": check.passed} for check in checks])
+        print_json([asdict(check) | {"passed": check.passed} for check in checks] + _in_flight_as_json(in_flight))
     else:
         print_checks(checks)
+        print_in_flight(in_flight)
     if not all(check.passed for check in checks):
         raise typer.Exit(EXIT_REJECTED)
+
+
+def _in_flight_as_json(in_flight: list[InFlight]) -> list[dict[str, Any]]:
+    """Return what is on its way as one more entry; none where nothing is. Amounts in minor units."""
+    rows = [{**asdict(each), "transfer_id": show_id(each.transfer_id)} for each in in_flight]
+    return [{"name": "in flight", "passed": True, "transfers": rows}] if rows else []
+
+
+def print_in_flight(in_flight: list[InFlight]) -> None:
+    """Write what is on its way between partners, transfer by transfer."""
+    for each in in_flight[:IN_FLIGHT_SHOWN]:
+        page.print(told(each, show_money(each.amount_minor, each.currency)), markup=False, soft_wrap=True)
+    if len(in_flight) > IN_FLIGHT_SHOWN:
+        page.print(f"and {len(in_flight) - IN_FLIGHT_SHOWN:,} more; --json has them all")
 
 
 def print_checks(checks: list[Check], *, title: str = "") -> None:
