@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, get_args
 
 from processors.ids import root_of
 from processors.ledger.commands import (
+    TYPE_OF,
     CaptureHold,
     Command,
     CommandType,
@@ -24,8 +25,8 @@ from processors.ledger.commands import (
     OpenAccount,
     Pay,
     PlaceHold,
-    RecallOriginal,
     Refund,
+    ServicesCommand,
     TopUp,
     VoidHold,
 )
@@ -53,7 +54,7 @@ PAUSE_S = 0.1
 BATCHES_MAX = 1_200  # two minutes of load: the writer ends, whatever happens to the test
 HOLD_MS = 3_000  # some are captured, some voided, the others are left to the expirer
 KEPT = 200  # commands that a later one may refer to, or repeat
-OF_THE_SERVICE = (CommandType.EXPIRE_HOLD, CommandType.RECALL_ORIGINAL, CommandType.CONTROL)
+OF_THE_SERVICE = {TYPE_OF[kind] for kind in get_args(ServicesCommand)} | {CommandType.CONTROL}
 
 
 class WholeService(Shard):
@@ -91,13 +92,16 @@ class WholeService(Shard):
     # ------------------------------------------------------------------ processes
 
     @contextmanager
-    def processes(self) -> Iterator[subprocess.Popen[bytes]]:
-        """Run router, shard worker, expirer, sink, recaller and remover; they end in an orderly way."""
+    def processes(self, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+        """Run router, shard worker, expirer, sink, recaller and remover; they end in an orderly way.
+
+        ``environment`` is what theirs has besides the place's.
+        """
         folder = Path(self.settings.keys_file).parent
         with (folder / "service.log").open("ab") as log:
             supervisor = subprocess.Popen(
                 [sys.executable, "-m", "processors.ops.cli", "up"],
-                env={**os.environ, **self.place.environment},
+                env={**os.environ, **self.place.environment, **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -167,7 +171,7 @@ class WholeService(Shard):
             for record in self.records(lane)
             if record.value
             for command in [decode_command(record.value)]
-            if not isinstance(command, Control | RecallOriginal)
+            if not isinstance(command, Control | ServicesCommand)
         )
         ends = {lane: self.topics.bounds(shard_topic(SHARD), lane) for lane in range(self.lanes)}
         return (
@@ -187,7 +191,7 @@ class WholeService(Shard):
         return Counter(
             (root_of(command.address), command.command_id)
             for command in map(decode_command, payloads)
-            if not isinstance(command, Control | RecallOriginal)
+            if not isinstance(command, Control | ServicesCommand)
         )
 
     def await_progress(self) -> None:
