@@ -122,9 +122,9 @@ class Client:
         Args:
             command: With its id; the same command may be sent again at any time within the window. Each field is
                 exactly of its type; ``metadata`` may be a dict.
-            until_final: Whether to wait on where the result is OPEN (a refund whose original is in the archive). A
-                repeated answer (``duplicate_of``) is waited on only while this client waits for the first one's end:
-                else the end may have been published before; look the transaction up.
+            until_final: Whether to wait on where the result is OPEN (a refund whose original is in the archive, a
+                transfer to another partner). A repeated answer (``duplicate_of``) is waited on only while this client
+                waits for the first one's end: else the end may have been published before; look the transaction up.
             deadline_ms: Instead of the config's.
 
         Returns:

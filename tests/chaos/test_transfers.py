@@ -22,7 +22,6 @@ from processors.ledger.outcomes import Reason, Status
 from processors.ops import addresses
 from processors.ops.assembly import proving
 from processors.stores.shard_reader import open_snapshot
-from processors.stores.sql_text import text_literal
 from processors.wire.results import Result, decode_result
 from tests.chaos.lanes import SHARD, new_id
 from tests.chaos.test_server_restarts import children_of
@@ -42,8 +41,8 @@ PAUSE_S = 1.5
 # A statement of the transaction in which each leg's cause is decided.
 LEGS = {
     "taken": b"INSERT INTO open_transfer",
-    "credited": text_literal(CommandType.TRANSFER_CREDIT.value).encode(),
-    "ended": b"DELETE FROM open_transfer",
+    "credited": b"'TRANSFER_CREDIT'",
+    "ended": b"'TRANSFER_COMPLETED'",
 }
 # What passes when the worker is killed: the statement itself, or the COMMIT behind it, which is carried out.
 PLUGS = {"before its commit": "before", "after its commit": "after"}

@@ -10,10 +10,9 @@ from tests.architecture.source_tree import ROOT
 from tests.models.__main__ import MODELS
 from tests.models.catalogue import Catalogue
 
-LATER = "### Moves and transfers (modelled, not yet built)"
-PAGE = (ROOT / "docs/protocol.md").read_text(encoding="utf-8").partition(LATER)[2]
+PAGE = (ROOT / "docs/protocol.md").read_text(encoding="utf-8")
 # In brackets: `R3`, `M4 once`; behind the name of a model, for it alone, up to the next semicolon.
-_BRACKETS = re.compile(r"\[((?:[^][]|\n)*`[^][]*)\](?!\()")
+_BRACKETS = re.compile(r"\[([^][]*`[^][]*)\](?!\()")
 _MUTATION = re.compile(r"`([A-Z]\d+[a-z ]*)`")
 
 
