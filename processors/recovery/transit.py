@@ -23,8 +23,8 @@ class TransitBooks(Protocol):
     def transit(self) -> dict[str, int]:
         """Return currency -> ``@transit``, over all lanes and levels."""
 
-    def open_transfers(self) -> Iterator[tuple[TransactionKey, OpenTransfer]]:
-        """Yield every open transfer."""
+    def owned_transfers(self) -> Iterator[tuple[TransactionKey, OpenTransfer]]:
+        """Yield the open transfers of partners who live here."""
 
     def decided(self, keys: Collection[DecisionKey]) -> dict[DecisionKey, bytes]:
         """Return the results of some ids, those that the journal has."""
@@ -47,13 +47,13 @@ def money_in_transit(shards: Iterable[TransitBooks]) -> tuple[Check, list[InFlig
 
     Args:
         shards: All of them. Each is read as of one moment; several are read one after the other, so while transfers go
-            on between them, they may differ.
+            on between them, or a sender moves, they may differ.
 
     Returns:
         What was proven, counted in open transfers; and each that is open, in the order of its id.
     """
     books = list(shards)
-    rows = {key: row for each in books for key, row in each.open_transfers()}
+    rows = {key: row for each in books for key, row in each.owned_transfers()}
     credits_of = {key: (root_of(row.to_address), credit_id(*key)) for key, row in rows.items()}
     taken = {
         key

@@ -98,6 +98,7 @@ class Counts:
     slices: int
     open_holds: int
     open_refunds: int
+    open_transfers: int
 
 
 class Connection(Protocol):
@@ -197,13 +198,20 @@ class ShardReader:
 
     def counts(self) -> Counts:
         """Return how much the shard holds."""
-        ((journal_rows, holds, refunds),) = self._query(
+        ((journal_rows, holds, refunds, transfers),) = self._query(
             "SELECT (SELECT COALESCE(SUM(table_rows), 0) FROM information_schema.partitions "
             "WHERE table_schema = DATABASE() AND table_name = 'journal'), "
-            "(SELECT COUNT(*) FROM hold WHERE is_open = 1), (SELECT COUNT(*) FROM open_refund)",
+            "(SELECT COUNT(*) FROM hold WHERE is_open = 1), (SELECT COUNT(*) FROM open_refund), "
+            "(SELECT COUNT(*) FROM open_transfer)",
             "counting rows",
         )
-        return Counts(journal_rows=int(journal_rows), slices=len(self.slices()), open_holds=holds, open_refunds=refunds)
+        return Counts(
+            journal_rows=int(journal_rows),
+            slices=len(self.slices()),
+            open_holds=holds,
+            open_refunds=refunds,
+            open_transfers=transfers,
+        )
 
     def overdue_holds(self, lane: int, *, now_ms: int, holds_max: int) -> list[OverdueHold]:
         """Return the lane's open holds that expired at or before ``now_ms``, the longest overdue first (H2).
@@ -310,6 +318,10 @@ class ShardReader:
     def open_transfers(self) -> Iterator[tuple[TransactionKey, OpenTransfer]]:
         """Yield every open transfer in key order, read in ranges."""
         yield from self._open_rows(OPEN_TRANSFERS)
+
+    def owned_transfers(self) -> Iterator[tuple[TransactionKey, OpenTransfer]]:
+        """Yield the open transfers of partners who live here, and are not on their way to another shard."""
+        yield from self._open_rows(OPEN_TRANSFERS, where=is_owned(OPEN_TRANSFERS, OPEN_TRANSFERS.name))
 
     def _open_rows(self, table: Table[TransactionKey, R], *, where: str = "TRUE") -> Iterator[tuple[TransactionKey, R]]:
         after: TransactionKey = ("", b"")

@@ -52,7 +52,7 @@ def status(text: str) -> None:
         shard=text, lane=0, next_offset=1, undecided=0, lane_time_ms=1, stop_code="BUG", stop_detail=text,
         stopped_at_ms=1, next_step=text,
     )  # fmt: skip
-    counts = Counts(journal_rows=1, slices=1, open_holds=0, open_refunds=0)
+    counts = Counts(journal_rows=1, slices=1, open_holds=0, open_refunds=0, open_transfers=0)
     finding = Finding(id=1, kind="SLICE", subject=text, detail=text, raised_at_ms=1, resolved_at_ms=None)
     child = ChildState(name=text, condition=Condition.RUNNING, restarts=9, last_end=text, log=text, failing=True)
     trouble = Trouble(process=text, subject=text, fault=text, detail=text, times=1, for_s=1, loud=True)

@@ -29,7 +29,7 @@ class Books:
     def transit(self) -> dict[str, int]:
         return self.sums
 
-    def open_transfers(self) -> Iterator[tuple[TransactionKey, OpenTransfer]]:
+    def owned_transfers(self) -> Iterator[tuple[TransactionKey, OpenTransfer]]:
         yield from self.rows.items()
 
     def decided(self, keys: Collection[DecisionKey]) -> dict[DecisionKey, bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from itertools import chain
 from urllib.parse import unquote, urlsplit
@@ -30,8 +31,10 @@ from processors.wire.records import Record
 from processors.wire.results import decision_of
 
 MYSQL_PORT = 3306
-# A transfer takes some 50 ms; the snapshots are made within a few. That sums differ three times in a row is no chance.
+# A transfer takes some 50 ms, a partner's move below a second: sums that differ three times, a second apart, do so for
+# another reason.
 TRANSIT_LOOKS = 3
+TRANSIT_PAUSE_S = 1.0
 _AFTER_THE_HOST = set("/@:")  # in a database's name they show that a password was not encoded
 
 
@@ -90,6 +93,7 @@ def prove_transit(settings: Settings) -> tuple[Check, list[InFlight]]:
         check, in_flight = _look_at_transit(settings)
         if check.passed or looks == TRANSIT_LOOKS:
             return check, in_flight
+        time.sleep(TRANSIT_PAUSE_S)
 
 
 def _look_at_transit(settings: Settings) -> tuple[Check, list[InFlight]]:

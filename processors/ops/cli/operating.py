@@ -75,11 +75,15 @@ def print_status(found: ServiceStatus) -> None:
             shard.counts.slices,
             shard.counts.open_holds,
             shard.counts.open_refunds,
+            shard.counts.open_transfers,
         )
         for shard in found.shards
     )
     print_table(
-        "MySQL (journal rows are estimated)", ("shard", "rows", "slices", "holds", "refunds"), rows, right=_COUNTS_RIGHT
+        "MySQL (journal rows are estimated)",
+        ("shard", "rows", "slices", "holds", "refunds", "transfers"),
+        rows,
+        right=_COUNTS_RIGHT,
     )
     waiting = ((each.partition, "unknown" if each.waiting is None else each.waiting) for each in found.sink)
     print_table("sink", ("results partition", "waiting"), waiting, right=_COUNTS_RIGHT)
