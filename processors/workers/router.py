@@ -50,8 +50,8 @@ COMMIT_PATIENCE_S = 60.0
 # end, when partitions go, and this often, so that after a kill ten minutes' records are forwarded again, which lanes
 # drop. 64 partitions make 9,000 notes a day, which compaction takes away.
 NOTE_INTERVAL_S = 600.0
-# A placement takes as long as any other record, 2 to 3 ms. Where the directory's partition has no leader for this long,
-# starting again is as good as waiting; the marker is then met again.
+# A placement takes as long as any other record, some milliseconds. Where the directory's partition has no leader for
+# this long, starting again is as good as waiting; the marker is then met again.
 PLACEMENT_DEADLINE_S = 30.0
 # On giving partitions away: courtesy only, the next owner would forward what is not committed again.
 REVOKE_DEADLINE_S = 3.0
