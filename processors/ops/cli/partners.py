@@ -41,7 +41,7 @@ PlacementKey = Annotated[
     str,
     typer.Argument(
         parser=read_placement_key,
-        metavar="KEY",
+        metavar="ROOT",
         help="A partner, the first part of an address, or a bucket: acme, bucket:17.",
         show_default=False,
     ),
