@@ -76,6 +76,34 @@ def test_the_same_id_again_is_answered_again_and_changes_nothing(running: Runnin
     assert available(running, partner) == {partner: 9000}
 
 
+@pytest.mark.rule("T1")
+@pytest.mark.rule("T2")
+@pytest.mark.rule("T3")
+def test_money_goes_to_another_partner_and_comes_back_from_nobody(running: Running) -> None:
+    for arguments in (
+        ("account", "open", "tr-x", "USD"),
+        ("account", "open", "tr-y", "USD"),
+        ("topup", "tr-x", "100.00", "USD"),
+    ):
+        assert running.balance(*arguments).status == 0
+
+    sent = running.balance("transfer", "tr-x", "tr-y", "40.00", "USD", "--json")
+    assert (sent.status, sent.json["type"], sent.json["status"]) == (0, "TRANSFER_COMPLETED", "COMPLETED")
+    assert [posting["balance_minor"] for posting in sent.json["postings"]] == [6000]
+    steps = running.balance("tx", "get", sent.json["transaction_id"], "--json").json["steps"]
+    assert sorted((step["type"], step["status"]) for step in steps) == [
+        ("TRANSFER", "OPEN"),
+        ("TRANSFER_COMPLETED", "COMPLETED"),
+        ("TRANSFER_CREDIT", "ACCEPTED"),
+    ]
+    (change,) = running.balance("statement", "tr-y", "USD", "--json").json_lines
+    assert (change["type"], change["balance_change_minor"], change["balance_minor"]) == ("TRANSFER_CREDIT", 4000, 4000)
+    back = running.balance("transfer", "tr-x", "tr-nobody", "5.00", "USD", "--json")
+    assert (back.status, back.json["status"], back.json["reason"]) == (1, "RETURNED", "UNKNOWN_ACCOUNT")
+    verified = running.balance("verify", "--all-shards")
+    assert (verified.status, "@transit of all shards" in verified.out) == (0, True)
+
+
 def test_an_id_older_than_the_window_is_unknown_and_exit_status_3(running: Running, partner: str) -> None:
     old = make_command_id(time.time_ns() // 1_000_000 - 7 * HOUR_MS, bytes(10))
     said = running.balance("pay", partner, "1 USD", "--id", id_text(old), "--json")

@@ -90,34 +90,6 @@ def test_an_old_payment_is_refunded_through_the_archive(forgetful: Running) -> N
     assert forgetful.balance("verify").status == 0
 
 
-@pytest.mark.rule("T1")
-@pytest.mark.rule("T2")
-@pytest.mark.rule("T3")
-def test_money_goes_to_another_partner_and_comes_back_from_nobody(forgetful: Running) -> None:
-    for arguments in (
-        ("account", "open", "tr-x", "USD"),
-        ("account", "open", "tr-y", "USD"),
-        ("topup", "tr-x", "100.00", "USD"),
-    ):
-        assert forgetful.balance(*arguments).status == 0
-
-    sent = forgetful.balance("transfer", "tr-x", "tr-y", "40.00", "USD", "--json")
-    assert (sent.status, sent.json["type"], sent.json["status"]) == (0, "TRANSFER_COMPLETED", "COMPLETED")
-    assert [posting["balance_minor"] for posting in sent.json["postings"]] == [6000]
-    steps = forgetful.balance("tx", "get", sent.json["transaction_id"], "--json").json["steps"]
-    assert sorted((step["type"], step["status"]) for step in steps) == [
-        ("TRANSFER", "OPEN"),
-        ("TRANSFER_COMPLETED", "COMPLETED"),
-        ("TRANSFER_CREDIT", "ACCEPTED"),
-    ]
-    (change,) = forgetful.balance("statement", "tr-y", "USD", "--json").json_lines
-    assert (change["type"], change["balance_change_minor"], change["balance_minor"]) == ("TRANSFER_CREDIT", 4000, 4000)
-    back = forgetful.balance("transfer", "tr-x", "tr-nobody", "5.00", "USD", "--json")
-    assert (back.status, back.json["status"], back.json["reason"]) == (1, "RETURNED", "UNKNOWN_ACCOUNT")
-    verified = forgetful.balance("verify", "--all-shards")
-    assert (verified.status, "@transit of all shards" in verified.out) == (0, True)
-
-
 @pytest.mark.rule("A6")
 @pytest.mark.rule("A8")
 def test_a_slice_leaves_mysql_and_what_was_in_it_is_still_shown_captured_and_refunded(service: Running) -> None:
