@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Protocol
 
-from processors.faults import Retryable
+from processors.faults import LaneStopped, Retryable
 from processors.lane.decided import Decided, UndecidedError
 from processors.lane.deciding import Decider
-from processors.lane.moving import ALONE, Mover, MovesStore
+from processors.lane.moving import ALONE, PARTS_TOGETHER, Mover, MovesStore
 from processors.ledger.book import Keys, Rows
 from processors.ledger.rules import Rules
 from processors.stores.rows import BatchWrite, LaneState, Progress
@@ -154,9 +154,8 @@ class Committer:
         coming, alone = self._admitted(offered)
         missing = Keys() if coming is None else self._decider.book.missing(coming.needs)
         self.settle()
-        if alone is not None and self._read is None and self._decided is None:
-            self._decide_alone(alone, published, check)
-            taken = 1
+        if alone and self._read is None and self._decided is None:
+            taken = self._decide_alone(alone, published, check)
         else:
             self._move_on(coming, missing, published, check)
             taken = 0 if coming is None else len(coming.admissions)
@@ -201,24 +200,33 @@ class Committer:
         in_flight = [batch.needs for batch in (self._decided, self._read) if batch is not None]
         self._decider.book.forget(in_flight, self._book_accounts_max)
 
-    def _admitted(self, records: list[Record]) -> tuple[_LoadedBatch | None, Admission | None]:
+    def _admitted(self, records: list[Record]) -> tuple[_LoadedBatch | None, list[Admission]]:
         """Say what records are, if nothing before them changes the rules: those before one that is decided alone.
 
         Returns:
-            The records that are decided together, None where there are none; and the first, if it is decided alone.
+            The records that are decided together, None where there are none; and the first, if it is decided alone,
+            with some of those behind it. No others are looked at: they are offered again.
         """
         rules = self._decider.book.rules
-        admissions = [self._admit(record, rules) for record in records]
-        places = (place for place, each in enumerate(admissions) if type(each.command) in ALONE)
-        first = next((place for place in places if self._mover.is_alone(admissions[place])), len(admissions))
-        together = admissions[:first]
+        together: list[Admission] = []
+        for record in records:
+            admission = self._admit(record, rules)
+            if type(admission.command) in ALONE and self._mover.is_alone(admission):
+                if not together:
+                    return None, [admission, *(self._admit(each, rules) for each in records[1:PARTS_TOGETHER])]
+                break
+            together.append(admission)
         if not together:
-            return None, admissions[0] if admissions else None
-        return _LoadedBatch(together, self._decider.needs_of(together), rules), None
+            return None, []
+        return _LoadedBatch(together, self._decider.needs_of(together), rules), []
 
-    def _decide_alone(self, admission: Admission, published: tuple[int, int], check: Callable[[], None]) -> None:
-        """Decide a record that is a batch of its own, and have it committed before this returns."""
-        alone = self._mover.prepare(admission)
+    def _decide_alone(self, admissions: list[Admission], published: tuple[int, int], check: Callable[[], None]) -> int:
+        """Decide a record that is a batch of its own, and have it committed before this returns.
+
+        Returns:
+            How many records were decided: parts of a hand-off are a batch together.
+        """
+        alone = self._mover.prepare(admissions[0], admissions[1:])
         missing = self._decider.book.missing(alone.needs)
         self._store.begin(self.fence, None, missing, open_end=True)
         try:
@@ -228,7 +236,7 @@ class Committer:
         except UndecidedError as undecided:
             self._store.end(None)
             self.settle()
-            raise undecided.stop from undecided
+            raise self._stop_of(undecided, alone.admission) from undecided
         except BaseException:
             self._store.end(None)
             self.settle()
@@ -237,6 +245,7 @@ class Committer:
         self._writing = decided
         self.settle()
         self._decider.book.forget([], self._book_accounts_max)
+        return decided.taken
 
     def _take(
         self, coming: _LoadedBatch, deciding: _LoadedBatch | None, published: tuple[int, int], check: Callable[[], None]
@@ -254,14 +263,18 @@ class Committer:
         try:
             decided = self._decider.decide(batch.admissions, batch.needs, published=published)
         except UndecidedError as undecided:
-            if undecided.offset == batch.admissions[0].record.offset:
-                raise undecided.stop from undecided
-            self.cut_before = undecided.offset
-            raise Retryable(f"offset {undecided.offset} cannot be decided; what precedes it comes first") from undecided
+            raise self._stop_of(undecided, batch.admissions[0]) from undecided
         if decided.taken < len(batch.admissions):
             self._admit_later([admission.record for admission in batch.admissions[decided.taken :]])
         check()
         return decided
+
+    def _stop_of(self, undecided: UndecidedError, first: Admission) -> LaneStopped | Retryable:
+        """Return why a batch is not decided: what precedes the record that cannot be decided is committed first."""
+        if undecided.offset == first.record.offset:
+            return undecided.stop
+        self.cut_before = undecided.offset
+        return Retryable(f"offset {undecided.offset} cannot be decided; what precedes it comes first")
 
     def settle(self) -> None:
         """Wait until the batch that is being written is durable, and tell of it; at once where none is.

@@ -1,14 +1,15 @@
 """Decides what moves placement keys: seals, parts of a hand-off, receipts, and records that were parked (M1 to M7).
 
 Each such record is a batch of its own, decided with nothing on its way before it, since it changes what the records
-after it may do, and whose rows are here.
+after it may do, and whose rows are here. Parts of one hand-off that are there together are a batch together.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import takewhile
 from typing import Protocol
 
@@ -41,6 +42,9 @@ from processors.wire.route import Route, RouteKind
 UNPARKED_RECORDS_MAX = 4_000
 UNPARKED_BYTES_MAX = 1024 * 1024  # of payloads, of which a byte can take four in SQL
 
+# Parts of a hand-off that are one batch: eight cost little more than one, and a neighbour waits some 50 ms for them.
+PARTS_TOGETHER = 8
+
 ALONE = frozenset({HandOff, Installed, MovePartner, Tick})
 
 
@@ -58,11 +62,13 @@ class MovesStore(Protocol):
 class Alone:
     """A record that is decided alone, and all that was read for it.
 
-    ``unparked`` are the parked records that are decided with it, each as it was stored and as it is admitted now;
-    ``sums`` what the accounts that it seals hold.
+    ``more`` are the parts of the same hand-off right behind it, which are decided with it. ``unparked`` are the parked
+    records that are decided with it, each as it was stored and as it is admitted now; ``sums`` what the accounts that
+    it seals hold.
     """
 
     admission: Admission
+    more: list[Admission] = field(default_factory=list)
     unparked: list[tuple[ParkedRow, Admission]] = field(default_factory=list)
     sums: dict[SystemKey, int] = field(default_factory=dict)
     needs: Keys = field(default_factory=Keys)
@@ -94,12 +100,20 @@ class Mover:
 
     # ------------------------------------------------------------------ reading
 
-    def prepare(self, admission: Admission) -> Alone:
+    def prepare(self, admission: Admission, behind: Sequence[Admission] = ()) -> Alone:
         """Read what a record needs that is decided alone; nothing is on its way before it.
+
+        Args:
+            admission: The record.
+            behind: Those that come next, of which parts of the same hand-off are decided with it.
 
         Raises:
             Fault: The store's.
         """
+        if _is_plain_part(admission):
+            more = list(takewhile(partial(_goes_with, admission), behind[: PARTS_TOGETHER - 1]))
+        else:
+            more = []
         placements, command = self._decider.placements, admission.command
         unparked: list[tuple[ParkedRow, Admission]] = []
         sealed: MovePartner | None = None
@@ -117,7 +131,7 @@ class Mover:
             sealed = unparked[0][1].command
         sums = {} if sealed is None else self._store.sums(rows_of(sealed.placement_key, placements.rows))
         needs = self._decider.needs_of([admission for _, admission in unparked])
-        return Alone(admission=admission, unparked=unparked, sums=sums, needs=needs)
+        return Alone(admission=admission, more=more, unparked=unparked, sums=sums, needs=needs)
 
     def _forget(self, placement_key: str) -> None:
         """Have the book know nothing of a placement key's roots: their rows come or go."""
@@ -155,18 +169,25 @@ class Mover:
         Raises:
             UndecidedError: As ``Decider.decide``.
         """
-        decider, admission, batch = self._decider, alone.admission, Gathered()
-        record = admission.record
-        with told_of(record):
-            if decider.meet(admission):
-                batch.silent += 1
-            else:
-                self._itself(alone, batch)
+        decider, batch = self._decider, Gathered()
+        records = [alone.admission, *alone.more]
+        for admission in records:
+            with told_of(admission.record):
+                if decider.meet(admission):
+                    batch.silent += 1
+                else:
+                    self._itself(admission, alone, batch)
+        with told_of(alone.admission.record):
             self._unpark(alone, batch)
-        return decider.decided(batch, taken=1, needs=alone.needs, published=published, stamped_ms=record.timestamp_ms)
+        return decider.decided(
+            batch,
+            taken=len(records),
+            needs=alone.needs,
+            published=published,
+            stamped_ms=alone.admission.record.timestamp_ms,
+        )
 
-    def _itself(self, alone: Alone, batch: Gathered) -> None:
-        admission = alone.admission
+    def _itself(self, admission: Admission, alone: Alone, batch: Gathered) -> None:
         command = admission.command
         if isinstance(command, HandOff):
             self._part(admission, command, batch)
@@ -329,6 +350,21 @@ class Mover:
             if total:
                 book.system[key] = book.system.get(key, 0) - total
                 book.changed.system[key] = None
+
+
+def _is_plain_part(admission: Admission) -> bool:
+    """Say whether a record is a part of a hand-off with others behind it: it stores rows and does nothing else."""
+    return isinstance(admission.command, HandOff) and not admission.command.is_last
+
+
+def _goes_with(first: Admission, other: Admission) -> bool:
+    """Say whether a record is a part of the same placement key's hand-off as the first."""
+    assert isinstance(first.command, HandOff)
+    return (
+        isinstance(other.command, HandOff)
+        and not other.command.is_last
+        and other.command.placement_key == first.command.placement_key
+    )
 
 
 def _fits(command: MovePartner, route: Route, shard: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from processors.lane.decided import Gathered
@@ -52,8 +52,8 @@ class MoverOfAnyPart(SlowMover):
 class MoverInReverse(SlowMover):
     """M5 order: what waits is unparked from its end."""
 
-    def prepare(self, admission: Admission) -> Alone:
-        alone = super().prepare(admission)
+    def prepare(self, admission: Admission, behind: Sequence[Admission] = ()) -> Alone:
+        alone = super().prepare(admission, behind)
         return replace(alone, unparked=alone.unparked[::-1])
 
 

@@ -209,3 +209,25 @@ def test_what_waits_for_a_root_alone_does_not_keep_its_rows_from_going_with_the_
 
     assert outcomes(shards)[-1] == (CommandType.PAY, Status.ACCEPTED, 990)
     assert shards.of["s1"].states["acme"] == (PlacementState.OWNED, 1, 0)
+
+
+@pytest.mark.rule("M4")
+def test_parts_that_are_there_together_are_decided_in_a_few_batches(shards: TwoShards) -> None:
+    for number in range(3_000):
+        shards.pay(1)
+        if number % 100 == 0:
+            shards.of["s1"].serve()
+    shards.move("s2")
+    again = shards.pay(5)
+    shards.of["s1"].serve()
+    entries = shards.broker.log("balance.shard.s2", 0).entries
+    parts = len([entry for entry in entries if entry.value and not entry.key])
+
+    shards.of["s2"].serve()
+
+    assert parts > 8
+    borders = [offset for _, offset in shards.of["s2"].database.tables.batch_digests]
+    assert len(borders) < parts
+    (paid,) = [result for result in shards.results() if result.command_id == again.command_id]
+    assert (paid.shard, paid.status) == ("s2", Status.REJECTED)
+    assert shards.of["s2"].states == {"acme": (PlacementState.OWNED, 1, 0)}
