@@ -15,14 +15,15 @@ from itertools import chain, zip_longest
 from typing import Protocol
 
 from processors.faults import LaneStopped, Misconfigured, StopCode
-from processors.ids import id_text
+from processors.ids import id_text, root_of
 from processors.lane.committing import BatchStore, Committer
 from processors.lane.decided import Decided
 from processors.lane.deciding import Decider
 from processors.lane.standing import LaneContext
 from processors.lane.times import LaneTimes, by_first_offset, overrides_in
 from processors.ledger.rows import Account
-from processors.stores.rows import JournalRow, LaneState, Progress
+from processors.recovery.verify import placements_of
+from processors.stores.rows import JournalRow, LaneState, PlacementRow, Progress
 from processors.stores.shard_reader import SliceReader, rows_of_slice
 from processors.wire.admission import Gate, admit
 from processors.wire.records import Record
@@ -59,6 +60,9 @@ class LiveShard(SliceReader, Protocol):
 
     def positions(self) -> dict[int, Progress]:
         """Return each lane's progress."""
+
+    def placements(self, lane: int) -> dict[str, PlacementRow]:
+        """Return what a lane knows of placement keys, by key."""
 
     def accounts(self) -> Iterator[Account]:
         """Yield every account in key order."""
@@ -180,7 +184,8 @@ def compare(live: LiveShard, replayed: LiveShard) -> ReplayDifference | None:
     """Return the first difference between two shards that stand at the same offsets, or None.
 
     Digests first: they cover every decision (L13); where one differs, the first journal row that does, among those that
-    the live shard still has. Then every account's row, in key order.
+    the live shard still has. Then every account's row, in key order, of partners who are here or arrive: the frozen
+    rows of one who left may be deleted in one of the two databases and not in the other (M7).
     """
     positions, replayed_positions = live.positions(), replayed.positions()
     for lane, position in sorted(positions.items()):
@@ -191,7 +196,7 @@ def compare(live: LiveShard, replayed: LiveShard) -> ReplayDifference | None:
                 live=f"offset {position.at.next_offset} digest {position.at.digest.hex()}",
                 replayed=f"offset {other.at.next_offset} digest {other.at.digest.hex()}",
             )
-    accounts, replayed_accounts = live.accounts(), replayed.accounts()
+    accounts, replayed_accounts = _accounts(live), _accounts(replayed)
     while True:
         account, other_account = next(accounts, None), next(replayed_accounts, None)
         if account != other_account:
@@ -202,6 +207,11 @@ def compare(live: LiveShard, replayed: LiveShard) -> ReplayDifference | None:
             )
         if account is None:
             return None
+
+
+def _accounts(shard: LiveShard) -> Iterator[Account]:
+    here = placements_of(shard)
+    return (account for account in shard.accounts() if here.has(root_of(account.address)))
 
 
 def _first_row_that_differs(live: LiveShard, replayed: LiveShard, lane: int) -> ReplayDifference | None:

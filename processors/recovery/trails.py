@@ -115,15 +115,22 @@ def _opening_key(trail: Trail, account: Account) -> ChangeKey:
     return ChangeKey(account.address, account.currency, trail.first - 1)
 
 
-def opens_right(trail: Trail, account: Account, openings: dict[ChangeKey, StatementRow] | None) -> bool:
-    """Say whether a trail begins at nothing, or where the archived change before it ended (V4)."""
+def opens_right(
+    trail: Trail, account: Account, openings: dict[ChangeKey, StatementRow] | None, *, came_here: bool = False
+) -> bool:
+    """Say whether a trail begins at nothing, or where the archived change before it ended (V4).
+
+    Of an account that ``came_here`` by a move, another shard made that change: it may not be archived yet.
+    """
     before = (trail.before, trail.held_before)
     if trail.first == 1:
         return before == (0, 0)
     if openings is None:  # V4: what has left is believed
         return True
     row = openings.get(_opening_key(trail, account))
-    return row is not None and before == (row.balance, row.held)
+    if row is None:
+        return came_here
+    return before == (row.balance, row.held)
 
 
 def _trail_of(rows: Iterable[StatementRow]) -> Trail:

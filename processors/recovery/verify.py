@@ -11,10 +11,11 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from processors.faults import Undecodable
-from processors.ids import id_time_ms, slice_of
+from processors.ids import id_time_ms, root_of, slice_of
+from processors.lane.placements import Placements
 from processors.ledger.addresses import at_levels
 from processors.ledger.commands import SLICED_BY_LANE_TIME
 from processors.ledger.rows import Account, AccountKey, Hold, OpenRefund, OpenTransfer, TransactionKey
@@ -22,11 +23,13 @@ from processors.recovery.trails import Trail, leads_to, opening_keys, opens_righ
 from processors.routing.buckets import partition_of
 from processors.stores.archive_reader import ChangeKey, changes_of
 from processors.stores.archive_rows import Covered, StatementRow
-from processors.stores.rows import JournalRow, Progress
+from processors.stores.rows import JournalRow, PlacementRow, Progress
 from processors.stores.shard_reader import SliceReader, rows_of_slice
 from processors.wire.journal_chunk import ChunkRow
 from processors.wire.records import Record
 from processors.wire.results import Result, decode_result
+
+R = TypeVar("R")
 
 DETAILS_MAX = 10  # findings named per check; the count is of all
 ARCHIVE_OFFSETS = 20_000  # rows of one read from the archive: some 6 MB
@@ -55,6 +58,9 @@ class Books(SliceReader, Protocol):
     def open_refunds(self) -> Iterator[tuple[TransactionKey, OpenRefund]]:
         """Yield every open refund."""
 
+    def placements(self, lane: int) -> dict[str, PlacementRow]:
+        """Return what a lane knows of placement keys, by key."""
+
     def open_transfers(self) -> Iterator[tuple[TransactionKey, OpenTransfer]]:
         """Yield every open transfer."""
 
@@ -81,6 +87,16 @@ class ArchivedBooks(Protocol):
 
     def changes_at(self, keys: Iterable[ChangeKey]) -> dict[ChangeKey, StatementRow]:
         """Return single changes of accounts; one that is not there is not in the answer."""
+
+
+class PlacedBooks(Protocol):
+    """A shard's database, as far as it says where partners are (``stores.shard_reader``)."""
+
+    def positions(self) -> dict[int, Progress]:
+        """Return lane -> progress."""
+
+    def placements(self, lane: int) -> dict[str, PlacementRow]:
+        """Return what a lane knows of placement keys, by key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,20 +233,23 @@ def verify(parts: VerifyParts) -> list[Check]:
         One entry a check, each with what it found. The journal may hold only the newest rows of an account. Then its
         books are proven from the balance before the first of these rows on (V4), and with the archive that balance is
         compared with the archived change. A gap that a removed slice left is filled from the archive. Without the
-        archive, an account that has no row left is neither proven nor counted.
+        archive, an account that has no row left is neither proven nor counted. Rows of partners who moved away do not
+        count. Of one who came by a move the rows since then do, and the balance before the first of them is believed
+        where the archive does not have it yet.
 
     Raises:
         Unavailable: A store does not answer; nothing is proven then.
     """
     positions = parts.books.positions()
+    here = placements_of(parts.books)
     slices = parts.books.slices()
     coverage = _coverage(parts, positions)  # once: the sink goes on while we read
-    read = _read_journal(parts, positions, coverage)
+    read = _read_journal(parts, here, positions, coverage)
     checks = [
         _lanes(positions),
         _trial_balance(parts),
-        _holds(parts),
-        _balances(parts, read),
+        _holds(parts, here),
+        _balances(parts, here, read),
     ]
     if parts.results is not None:
         checks.append(_results(parts, positions, set(slices), read.published))
@@ -263,24 +282,33 @@ def _trial_balance(parts: VerifyParts) -> Check:
     return tally.check()
 
 
-def _holds(parts: VerifyParts) -> Check:
-    """Prove that what accounts hold is what open holds say, and that they count what is open."""
+def placements_of(books: PlacedBooks) -> Placements:
+    """Return what a shard knows of placement keys, of all lanes together: a key is in one of them."""
+    rows = {key: row for lane in books.positions() for key, row in books.placements(lane).items()}
+    return Placements(rows, home=True)  # no other shard has rows of a root without a placement key
+
+
+def _holds(parts: VerifyParts, here: Placements) -> Check:
+    """Prove that what accounts hold is what open holds say, and that they count what is open.
+
+    Of owned partners: of one who arrives only some of the rows are there yet.
+    """
     tally = _Tally("held is the sum of open holds, and open rows are counted")
     held: dict[AccountKey, int] = defaultdict(int)
     opened: dict[AccountKey, int] = defaultdict(int)
-    for _, hold in parts.books.holds():
+    for hold in _owned(parts.books.holds(), here):
         for address in at_levels(hold.address, hold.levels):
             held[address, hold.currency] += hold.remaining_minor
             opened[address, hold.currency] += 1
-    for _, refund in parts.books.open_refunds():
+    for refund in _owned(parts.books.open_refunds(), here):
         for address in at_levels(refund.address, refund.levels):
             opened[address, refund.currency] += 1
     in_transit: dict[AccountKey, int] = defaultdict(int)
-    for _, transfer in parts.books.open_transfers():
+    for transfer in _owned(parts.books.open_transfers(), here):
         for address in at_levels(transfer.address, transfer.levels):
             opened[address, transfer.currency] += 1
             in_transit[address, transfer.currency] += transfer.amount_minor
-    for account in parts.books.accounts():
+    for account in _owned_accounts(parts, here):
         key = (account.address, account.currency)
         said = (account.held, account.open_count, account.in_transit_minor)
         found = (held.pop(key, 0), opened.pop(key, 0), in_transit.get(key, 0))
@@ -292,10 +320,18 @@ def _holds(parts: VerifyParts) -> Check:
     return tally.check()
 
 
-def _balances(parts: VerifyParts, read: _Journal) -> Check:
+def _owned(rows: Iterable[tuple[TransactionKey, R]], here: Placements) -> Iterator[R]:
+    return (row for (root, _), row in rows if here.owns(root))
+
+
+def _owned_accounts(parts: VerifyParts, here: Placements) -> Iterator[Account]:
+    return (account for account in parts.books.accounts() if here.owns(root_of(account.address)))
+
+
+def _balances(parts: VerifyParts, here: Placements, read: _Journal) -> Check:
     """Prove that each account is where its postings lead, without a gap (V4)."""
     tally = _Tally("balances are the sum of postings, sequences without a gap")
-    accounts = parts.books.accounts()
+    accounts = _owned_accounts(parts, here)
     while some := list(islice(accounts, ACCOUNTS_AT_ONCE)):
         led = [(account, _trail_of(parts, account, read)) for account in some]
         openings = None if parts.archive is None else parts.archive.changes_at(opening_keys(led))
@@ -303,7 +339,8 @@ def _balances(parts: VerifyParts, read: _Journal) -> Check:
             if openings is None and not trail.count and account.sequence:
                 continue  # all its rows have left, and there is nothing to compare it with
             tally.counted += 1
-            if not (leads_to(trail, account) and opens_right(trail, account, openings)):
+            came_here = here.came_here(root_of(account.address))
+            if not (leads_to(trail, account) and opens_right(trail, account, openings, came_here=came_here)):
                 key = (account.address, account.currency)
                 tally.refute(f"{key}: the account is {account}, its postings lead to {trail}")
             parts.on_progress("balances", tally.counted)
@@ -318,14 +355,17 @@ def _trail_of(parts: VerifyParts, account: Account, read: _Journal) -> Trail:
     return whole_trail(parts.archive, account, read.trails.pop(key, None), read.tails.get(key))
 
 
-def _read_journal(parts: VerifyParts, positions: dict[int, Progress], coverage: LaneCoverage) -> _Journal:
+def _read_journal(
+    parts: VerifyParts, here: Placements, positions: dict[int, Progress], coverage: LaneCoverage
+) -> _Journal:
     """Read the journal once, and compare what is covered of it with the accounts' statements on the way."""
     read = _Journal(statements=_Statements(parts.archive))
     for count, (lane, row, result) in enumerate(_journal_rows(parts), 1):
         is_covered = _is_covered(parts, coverage.get(lane, {}), row.root, lane, (row.lane_offset, row.lane_index))
-        _add_postings(read.trails, result)
-        if parts.archive is not None and not is_covered:
-            _add_postings(read.tails, result)
+        if _is_of_this_stay(here, row):
+            _add_postings(read.trails, result)
+            if parts.archive is not None and not is_covered:
+                _add_postings(read.tails, result)
         if row.lane_offset < positions[lane].published_offset:
             read.published[lane].add(row.result)
         if is_covered:
@@ -333,6 +373,15 @@ def _read_journal(parts: VerifyParts, positions: dict[int, Progress], coverage: 
             read.statements.add(result)
         parts.on_progress("journal", count)
     return read
+
+
+def _is_of_this_stay(here: Placements, row: JournalRow) -> bool:
+    """Say whether a row leads to its partner's accounts as they are here: he is owned, and the row came after him.
+
+    What was decided here before he moved away, and came back, is followed by what another shard decided.
+    """
+    placed = here.row_of(row.root)
+    return here.owns(row.root) and (placed is None or row.lane_offset >= placed.since_offset)
 
 
 def _add_postings(trails: dict[AccountKey, Trail], result: Result) -> None:

@@ -168,6 +168,14 @@ def is_owned(table: AnyTable, alias: str) -> str:
     return f"COALESCE({owner_state(table, alias)}, '{PlacementState.OWNED}') = '{PlacementState.OWNED}'"
 
 
+def is_counted(table: AnyTable, alias: str) -> str:
+    """Return the condition that a row counts in the trial balance: arriving ones do, frozen ones do not (M2)."""
+    return (
+        f"COALESCE({owner_state(table, alias)}, '{PlacementState.OWNED}') "
+        f"IN ('{PlacementState.OWNED}', '{PlacementState.ARRIVING}')"
+    )
+
+
 def select_sums(rows: RowsOf) -> str:
     """Return the SELECT of what the accounts of a placement key hold, by level and currency, in minor units (M2)."""
     level = "LENGTH(address) - LENGTH(REPLACE(address, X'3A', X'')) + 1"

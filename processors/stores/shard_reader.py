@@ -37,7 +37,7 @@ from processors.stores.lane_sql import select_decisions
 from processors.stores.migrations import ShardRow, check_schema
 from processors.stores.mysql import Reconnecting, Row, Session
 from processors.stores.partitions import slices
-from processors.stores.placement_sql import is_owned, select_placements
+from processors.stores.placement_sql import is_counted, is_owned, select_placements
 from processors.stores.rows import JournalRow, PlacementRow, PlacementState, Progress
 from processors.stores.rules_rows import select_rules
 from processors.stores.sql_text import hex_literal, text_literal
@@ -370,12 +370,13 @@ class ShardReader:
     def trial_balance(self, lanes: int) -> dict[tuple[int, int, str], int]:
         """Return (lane, level, currency) -> the sum of partners' and system accounts: zero, each of them.
 
+        Frozen rows do not count: what they held is on ``@moved`` (M2). Arriving ones do: each part is posted (M4).
         One statement, so that it sees one moment; it reads every account.
         """
         rows = self._query(
             "SELECT lane, level, currency, SUM(balance) FROM ("
             f"SELECT bucket & {lanes - 1} AS lane, LENGTH(address) - LENGTH(REPLACE(address, ':', '')) + 1 AS level, "
-            "currency, balance FROM account "
+            f"currency, balance FROM account WHERE {is_counted(ACCOUNTS, 'account')} "
             "UNION ALL SELECT lane, level, currency, balance FROM system_account) AS every "
             "GROUP BY lane, level, currency ORDER BY lane, level, currency",
             "adding up all balances",

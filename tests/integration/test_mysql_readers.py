@@ -10,11 +10,13 @@ import pytest
 from processors.faults import StopCode
 from processors.ledger.outcomes import Contra
 from processors.ledger.rows import Account, Hold, OpenRefund, Refunded
-from processors.routing.buckets import partition_of
+from processors.routing.buckets import partition_of, placement_key_of
 from processors.stores.addresses import MysqlAddress
+from processors.stores.rows import PlacementRow, PlacementState
 from processors.stores.shard_reader import OverdueHold, ShardReader, open_reader, open_snapshot
 from processors.stores.shard_upkeep import ShardUpkeep
 from tests.integration.mysql_shard import (
+    SHARD,
     TOPIC_ID,
     account,
     empty_shard,
@@ -300,3 +302,25 @@ def test_a_finding_has_one_row_until_it_is_resolved_and_raised_again(upkeep: Sha
     assert [found.resolved_at_ms for found in upkeep.findings(resolved=True)] == [40]
     upkeep.raise_finding("row_missing", "slice 5", "and again", now_ms=60)
     assert [(found.subject, found.raised_at_ms) for found in upkeep.findings()] == [("slice 6", 30), ("slice 5", 60)]
+
+
+@pytest.mark.rule("M2")
+@pytest.mark.parametrize("key", ["acme", placement_key_of("acme")])
+@pytest.mark.parametrize(
+    ("state", "total"),
+    [
+        (PlacementState.OWNED, 10_000),
+        (PlacementState.ARRIVING, 10_000),
+        (PlacementState.SEALED, None),
+        (PlacementState.LEFT, None),
+    ],
+)
+def test_frozen_accounts_do_not_count_in_the_trial_balance_and_arriving_ones_do(
+    address: MysqlAddress, reader: ShardReader, key: str, state: PlacementState, total: int | None
+) -> None:
+    number = partition_of("acme", SHARD.lanes)
+    lane = take_lane(address, number)
+    row = PlacementRow(placement_key=key, generation=1, state=state, other_shard="s2")
+    lane.commit(replace(lane.batch(1, opened=[account("acme")]), placements=[row]))
+
+    assert reader.trial_balance(SHARD.lanes).get((number, 1, "USD")) == total

@@ -13,7 +13,7 @@ from processors.ledger.rows import Account, Hold, OpenRefund, OpenTransfer, Tran
 from processors.recovery.verify import Check, VerifyParts, verify
 from processors.stores.archive_reader import ChangeKey
 from processors.stores.archive_rows import Covered, StatementRow
-from processors.stores.rows import JournalRow, Progress
+from processors.stores.rows import JournalRow, PlacementRow, PlacementState, Progress
 from processors.wire.journal_chunk import ChunkRow
 from processors.wire.positions import LanePoint
 from processors.wire.records import Record
@@ -40,6 +40,7 @@ class Books:
     journal: list[bytes] = field(default_factory=list)
     every_account: list[Account] = field(default_factory=list)
     lanes: list[Progress] = field(default_factory=lambda: [PROGRESS])
+    placed: list[PlacementRow] = field(default_factory=list)
 
     def positions(self) -> dict[int, Progress]:
         return {progress.lane: progress for progress in self.lanes}
@@ -56,6 +57,9 @@ class Books:
 
     def open_refunds(self) -> Iterator[tuple[TransactionKey, OpenRefund]]:
         return iter(())
+
+    def placements(self, lane: int) -> dict[str, PlacementRow]:
+        return {row.placement_key: row for row in self.placed if lane == 0}
 
     def open_transfers(self) -> Iterator[tuple[TransactionKey, OpenTransfer]]:
         return iter(())
@@ -81,9 +85,10 @@ class Books:
 
 @dataclass(slots=True)
 class EmptyArchive:
-    """Cassandra has no row, and may be away once single changes are asked for."""
+    """Cassandra has no row but some changes, and may be away once single changes are asked for."""
 
     away: bool = False
+    changes: dict[ChangeKey, StatementRow] = field(default_factory=dict)
 
     def coverage(self, incarnation: bytes) -> dict[tuple[int, int], Covered]:
         del incarnation
@@ -100,10 +105,9 @@ class EmptyArchive:
         return iter(())
 
     def changes_at(self, keys: Iterable[ChangeKey]) -> dict[ChangeKey, StatementRow]:
-        del keys
         if self.away:
             raise Unavailable("Cassandra is away")
-        return {}
+        return {key: self.changes[key] for key in keys if key in self.changes}
 
 
 def checked(books: Books, published: list[bytes], archive: EmptyArchive | None = None) -> dict[str, Check]:
@@ -158,3 +162,69 @@ def test_an_idle_account_is_not_proven_without_the_archives_answer() -> None:
     assert checked(Books(every_account=[IDLE]), [], EmptyArchive())["balances"].wrong == 1
     left_out = checked(Books(every_account=[IDLE]), [])["balances"]
     assert (left_out.counted, left_out.wrong) == (0, 0)
+
+
+def placed(state: PlacementState, *, since_offset: int = 0) -> PlacementRow:
+    return PlacementRow(placement_key="acme", generation=2, state=state, other_shard="s2", since_offset=since_offset)
+
+
+def a_stay_elsewhere() -> tuple[list[bytes], Account]:
+    """Return what is here of a partner who came back: a payment before he left, two after, some elsewhere between."""
+    ledger = Ledger()
+    ledger.pay()
+    ledger._sequences["acme"], ledger._balances["acme"] = 7, 5_000
+    ledger.pay()
+    ledger.pay()
+    return ledger.results, Account("acme", "USD", balance=4_800, sequence=9)
+
+
+@pytest.mark.rule("V4")
+@pytest.mark.parametrize("archive", [None, EmptyArchive()], ids=["without the archive", "with one that is behind"])
+def test_of_a_partner_who_came_back_the_rows_since_then_lead_to_his_accounts(archive: EmptyArchive | None) -> None:
+    results, account = a_stay_elsewhere()
+    books = Books(results, [account], placed=[placed(PlacementState.OWNED, since_offset=1)])
+
+    said = checked(books, results, archive)["balances"]
+
+    assert (said.counted, said.details) == (1, ())
+
+
+@pytest.mark.rule("V4")
+def test_what_is_wrong_since_a_partner_came_is_still_found() -> None:
+    results, account = a_stay_elsewhere()
+    placements = [placed(PlacementState.OWNED, since_offset=1)]
+    wrong = replace(account, balance=4_801)
+
+    assert checked(Books(results, [wrong], placed=placements), results)["balances"].wrong == 1
+
+
+@pytest.mark.rule("V4")
+def test_an_account_that_came_and_has_not_changed_since_is_what_the_archive_says_if_that_has_it() -> None:
+    placements = [placed(PlacementState.OWNED)]
+    account = Account("acme", "USD", balance=100, sequence=7)
+    at = ChangeKey("acme", "USD", 7)
+    change = StatementRow(
+        sequence=7, type="PAY", transaction_id=bytes(16), command_id=bytes(16), contra="SETTLEMENT", balance_change=-1,
+        held_change=0, balance=99, held=0, overdraft_limit=0, lane_time_ms=NOW_MS, metadata=b"",
+    )  # fmt: skip
+
+    assert checked(Books([], [account], placed=placements), [], EmptyArchive())["balances"].passed
+    other = EmptyArchive(changes={at: change})
+    assert checked(Books([], [account], placed=placements), [], other)["balances"].wrong == 1
+
+
+@pytest.mark.rule("M2")
+@pytest.mark.parametrize(
+    "state", [PlacementState.ARRIVING, PlacementState.SEALED, PlacementState.LEFT, PlacementState.AWAY]
+)
+def test_rows_of_a_partner_who_is_not_owned_prove_nothing_and_refute_nothing(state: PlacementState) -> None:
+    results = three_payments()
+    frozen = Account("acme", "USD", balance=1, held=3, sequence=99, open_count=2)
+
+    said = checked(Books(results, [frozen], placed=[placed(state)]), results)
+
+    assert [(name, check.counted) for name, check in said.items() if name in {"held", "balances"}] == [
+        ("held", 0),
+        ("balances", 0),
+    ]
+    assert all(check.passed for check in said.values())
