@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import threading
+from pathlib import Path
+
 import pytest
 
 from processors.faults import Misconfigured
 from processors.ops import assembly
+from processors.ops.assembly import router
 from processors.settings import load_settings
 from processors.wire.schemas import schema_of
 
@@ -24,6 +28,13 @@ def test_an_id_for_a_schema_that_is_no_commands_is_refused_by_name() -> None:
 def test_two_languages_may_register_a_schema_differently(value: str) -> None:
     settings = load_settings(environment={"BALANCE_KAFKA__REGISTRY_IDS__PAY": value})
     assert assembly.confluent_ids(settings) == dict.fromkeys((7, 12), schema_of("pay"))
+
+
+@pytest.mark.rule("R3")
+def test_a_router_without_a_keys_file_says_so_at_its_start(tmp_path: Path) -> None:
+    settings = load_settings(environment={"BALANCE_KEYS_FILE": str(tmp_path / "keys.json")})
+    with pytest.raises(Misconfigured, match=r"keys_file .*keys\.json cannot be read"):
+        router.run(settings, "s1", threading.Event())
 
 
 def test_an_id_that_stands_for_two_schemas_is_refused() -> None:

@@ -31,6 +31,7 @@ def run(settings: Settings, _shard: str, stopping: threading.Event) -> int:
         Misconfigured: A topic, the directory or the keys file is not as it must be.
         Fault: What the router cannot mend; start it again.
     """
+    keyring(settings)  # a keys file that cannot be read is said now, and not at the first marker
     address = addresses.kafka_address(settings)
     settings = assembly.counted(settings)
     known = read_directory(address).shards  # a shard that is in the settings and was not added yet has no topic
@@ -38,7 +39,6 @@ def run(settings: Settings, _shard: str, stopping: threading.Event) -> int:
     topics, watch = assembly.check_topics(
         settings, COMMANDS_TOPIC, DIRECTORY_TOPIC, DEAD_LETTERS_TOPIC, *shard_topics, process="router"
     )
-    keyring(settings)  # a keys file that cannot be read is said at the start
     producer = IdempotentProducer(address)
     joined: list[GroupConsumer] = []
 
