@@ -181,10 +181,11 @@ class TwoShards:
 
     def send(self, command: Command) -> Command:
         """Route a command to its partner's shard."""
-        self._send(root_of(command.address), encode_command(command), [])
+        self.forward(root_of(command.address), encode_command(command), [])
         return command
 
-    def _send(self, root: str, payload: bytes, headers: Headers) -> None:
+    def forward(self, root: str, payload: bytes, headers: Headers) -> None:
+        """Route a record to its partner's shard."""
         shard, key, generation = self.owner_of(root)
         self._forward(shard, Route(RouteKind.COMMAND, 1, 0, -1, 0, 0, key, generation), root, payload, headers)
 
@@ -202,7 +203,7 @@ class TwoShards:
         for entry in entries:
             assert entry.key
             assert entry.value
-            self._send(entry.key.decode(), entry.value, entry.headers)
+            self.forward(entry.key.decode(), entry.value, entry.headers)
 
     def open(self, balance_minor: int) -> None:
         """Open an account of acme's, with some money."""
