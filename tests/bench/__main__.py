@@ -15,7 +15,8 @@ from rich.table import Table
 
 from tests import servers as places
 from tests.bench.compare import compare, flat, write
-from tests.bench.runs import FULL, QUICK, RUNS, warm_up
+from tests.bench.runs import RUNS, warm_up
+from tests.bench.sizes import FULL, QUICK
 
 RESULTS_FILE = Path("bench-results.json")
 COMPARE_FILE = Path("bench-compare.json")

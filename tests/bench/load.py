@@ -56,7 +56,9 @@ def payments(addresses: list[str], count: int) -> Iterator[Command]:
 class ShardBacklog:
     """Writes commands to a shard's topic as the router would, with the route header."""
 
-    def __init__(self, address: KafkaAddress, topic: str, lanes: int) -> None:
+    def __init__(self, address: KafkaAddress, topic: str, lanes: int, *, generation: int = 0) -> None:
+        """Write for partners who live in their buckets; or, from generation 1 on, under their own placement keys."""
+        self._generation = generation
         self._topic = address.topic_prefix + topic
         self._lanes = lanes
         self._offset = 0
@@ -67,7 +69,8 @@ class ShardBacklog:
         count = 0
         for command in commands:
             root = command.address.partition(":")[0]
-            route = Route(RouteKind.COMMAND, 1, 0, self._offset, 0, 0, f"bucket:{bucket_of(root)}", 0)
+            key = root if self._generation else f"bucket:{bucket_of(root)}"
+            route = Route(RouteKind.COMMAND, 1, 0, self._offset, 0, 0, key, self._generation)
             _produce(
                 self._producer,
                 self._topic,

@@ -8,41 +8,23 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from typing import Any
 
 from processors.ledger.commands import Command
 from processors.wire.results import decode_result
 from tests.bench import baselines, load
 from tests.bench.measure import CpuClock, cpu_s, quantile_ms
 from tests.bench.service import RESULTS_PARTITIONS, Service, server_pids, service
+from tests.bench.shard_runs import router, shards_2, transfers, wallets
+from tests.bench.sizes import DEADLINE_S, PARTNERS, Fields, Size, await_results, drain, per_s
 from tests.servers import Servers
 
-PARTNERS = 1_000
 LATENCY_RATES = (100, 1_000, 5_000)
 # Before each rate is measured: caches, connections and the group are as in any minute of a day.
 WARM_UP_S = 3
 OTHERS_PER_S = 20_000
 WARM_UP_COMMANDS = 100_000
-DEADLINE_S = 1_200.0
-
-Fields = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Size:
-    """How much is measured."""
-
-    backlog: int
-    whole_path: int  # memory is looked at after a fifth of it, and at its end
-    latency_s: int
-    row_lock_s: float
-
-
-FULL = Size(backlog=200_000, whole_path=1_000_000, latency_s=20, row_lock_s=8.0)
-QUICK = Size(backlog=50_000, whole_path=100_000, latency_s=5, row_lock_s=4.0)
 
 
 def warm_up(servers: Servers) -> None:
@@ -63,7 +45,7 @@ def hot_partner(servers: Servers, size: Size) -> Fields:
         return {
             "hot_partner_commands_per_s": rate,
             "raw_insert_rows_per_s": raw,
-            "sink_rows_per_s": _per_s(sum(ends.values()) - first, last_s - first_s),
+            "sink_rows_per_s": per_s(sum(ends.values()) - first, last_s - first_s),
             "cpu_us_per_command": {"hot_partner": clock.us_per(count)},
         }
 
@@ -134,18 +116,18 @@ def whole_path(servers: Servers, size: Size) -> Fields:
         results = load.Results(made.kafka, "balance.results", RESULTS_PARTITIONS)
         count = ingress.write(chain(load.openings(roots), load.payments(roots, size.whole_path)))
         made.start("router", "shard", "expirer", "sink", "recaller", "remover")
-        first = _await(made, results, 1)
+        first = await_results(made, results, 1)
         clock = CpuClock(made.pids() | server_pids(made.settings))
         seen = first.count
         early: dict[str, int] = {}
         for look in (size.whole_path // 5, count):
-            seen += _await(made, results, look - seen).count
+            seen += await_results(made, results, look - seen).count
             early = early or made.memory_mb()
         results.close()
         _, _, last_s = made.await_archived(made.journal_ends(), DEADLINE_S)
         late = made.memory_mb()
         return {
-            "whole_path_commands_per_s": _per_s(count - first.count, last_s - first.last_s),
+            "whole_path_commands_per_s": per_s(count - first.count, last_s - first.last_s),
             "cpu_us_per_command": {"whole_path": clock.us_per(count - first.count)},
             "memory_mb": {
                 name: {f"after_{size.whole_path // 5}": early[name], f"after_{size.whole_path}": late[name]}
@@ -167,7 +149,7 @@ def latency(servers: Servers, size: Size) -> Fields:
         ingress = load.Ingress(made.kafka, "balance.commands", linger_ms=0)  # as our own client's
         results = load.Results(made.kafka, "balance.results", RESULTS_PARTITIONS)
         made.start("router", "shard")
-        _await(made, results, ingress.write(load.openings(roots)))
+        await_results(made, results, ingress.write(load.openings(roots)))
         found = {}
         for rate in LATENCY_RATES:
             durations_s = _open_loop(ingress, results, load.payments(roots, rate * (WARM_UP_S + size.latency_s)), rate)
@@ -275,6 +257,10 @@ RUNS: dict[Callable[[Servers, Size], Fields], tuple[str, ...]] = {
     row_lock: ("row_lock_payments_per_s",),
     latency: ("latency_ms",),
     client_beside_others: ("client_percent_of_a_core",),
+    router: ("router_commands_per_s", "cpu_us_per_command", "router_start_s", "memory_mb"),
+    shards_2: ("shards_2_commands_per_s", "cpu_us_per_command"),
+    transfers: ("transfer_per_s",),
+    wallets: ("wallets_commands_per_s", "memory_mb"),
     whole_path: ("whole_path_commands_per_s", "cpu_us_per_command", "memory_mb"),
 }
 """Each run, and the fields it gives; two runs may each give a part of a field."""
@@ -286,22 +272,11 @@ def _drain(
     workers: dict[str, str],
     backlog: load.ShardBacklog | None = None,
 ) -> tuple[int, CpuClock, int]:
-    """Write a backlog to the shard's topic, start the workers, and see the last result.
-
-    Returns:
-        Results a second between the first and the last that was seen, what they cost, and how many they were.
-    """
+    """Write a backlog to the shard's topic, and have workers drain it, as ``drain``."""
     results = load.Results(made.kafka, "balance.results", RESULTS_PARTITIONS)
-    count = (backlog or _backlog(made)).write(commands)
-    made.start(*workers.values())
-    first = _await(made, results, 1)
-    pids = {name: made.pids()[process] for name, process in workers.items()}
-    clock = CpuClock(pids | server_pids(made.settings))
-    rest = _await(made, results, count - first.count)
+    found = drain(made, results, (backlog or _backlog(made)).write(commands), workers)
     results.close()
-    clock.stop()
-    made.stop()
-    return _per_s(rest.count, rest.last_s - first.last_s), clock, rest.count
+    return found
 
 
 def _backlog(made: Service) -> load.ShardBacklog:
@@ -311,15 +286,6 @@ def _backlog(made: Service) -> load.ShardBacklog:
 def _payments(payers: list[str], count: int, accounts: list[str] | None = None) -> Iterator[Command]:
     """Yield what opens the accounts, the payers' own unless others are named, then payments."""
     return chain(load.openings(accounts or payers), load.payments(payers, count))
-
-
-def _await(made: Service, results: load.Results, count: int) -> load.Seen:
-    """Wait for results; where none come the processes' ends say why."""
-    try:
-        return results.await_count(count, DEADLINE_S, made.check)
-    except TimeoutError:
-        made.check()
-        raise
 
 
 def _open_loop(ingress: load.Ingress, results: load.Results, commands: Iterator[Command], rate: int) -> list[float]:
@@ -353,7 +319,3 @@ def _open_loop(ingress: load.Ingress, results: load.Results, commands: Iterator[
         command_id = decode_result(value).command_id
         took_s[command_id] = now_s - due_s[command_id]
     return [took_s[command.command_id] for command in prepared]
-
-
-def _per_s(count: int, seconds: float) -> int:
-    return int(count / max(seconds, 1e-9))

@@ -19,6 +19,7 @@ from confluent_kafka.admin import AdminClient
 from devtools import stack
 from processors.ops import addresses
 from processors.ops.setting_up import initialize
+from processors.routing.buckets import partition_of
 from processors.settings import Settings, load_settings
 from processors.stores.archive_reader import ArchiveReader
 from processors.stores.cassandra import CassandraSession
@@ -27,6 +28,8 @@ from tests.bench.measure import memory_mb
 from tests.servers import Servers
 
 SHARD = "s1"
+_S1, _S2 = "BALANCE_SHARDS__S1__", "BALANCE_SHARDS__S2__"
+OF_A_SHARD = {"shard", "expirer", "remover"}
 RESULTS_PARTITIONS = 4
 END_DEADLINE_S = 60.0
 _ADMIN_TIMEOUT_S = 60.0
@@ -36,7 +39,7 @@ _LOOK_S = 0.05
 class Service:
     """Topics, database, keyspace and processes under names of this run alone."""
 
-    def __init__(self, servers: Servers, folder: Path, lanes: int) -> None:
+    def __init__(self, servers: Servers, folder: Path, lanes: int, shards: int) -> None:
         """Make everything that the first command needs."""
         self._servers = servers
         self._folder = folder
@@ -54,6 +57,12 @@ class Service:
             "BALANCE_TOPICS__RESULTS_PARTITIONS": str(RESULTS_PARTITIONS),
             "BALANCE_LOG_LEVEL": "warning",
         }
+        self._databases = [self.database]
+        if shards == 2:
+            self._databases.append(f"{self.database}_2")
+            of_s1 = {name: value for name, value in self.environment.items() if name.startswith(_S1)}
+            self.environment |= {name.replace(_S1, _S2): value for name, value in of_s1.items()}
+            self.environment[f"{_S2}DATABASE"] = self._databases[-1]
         self.settings = load_settings(environment=self.environment)
         initialize(self.settings, lambda _said: None)
         self.kafka = addresses.kafka_address(self.settings)
@@ -64,15 +73,21 @@ class Service:
         """Return the shard's topic, without the prefix."""
         return shard_topic(SHARD)
 
+    def partition_of(self, root: str) -> int:
+        """Return a root's partition of `balance.commands`."""
+        return partition_of(root, self.settings.topics.commands_partitions)
+
     # ------------------------------------------------------------------ processes
 
     def start(self, *names: str) -> None:
-        """Start processes of the service: ``router``, ``shard``, ``sink``, ``remover``; ``shard-1`` is a second one."""
+        """Start processes: ``router``, ``shard``, ...; ``shard-2`` is one more, ``shard@s2`` one of another shard."""
         for name in names:
+            kind, _, shard = name.partition("@")
+            of_shard = ["--shard", shard or SHARD] if kind.partition("-")[0] in OF_A_SHARD else []
             with (self._folder / f"{self.prefix}{name}.log").open("wb") as log:
                 self._processes[name] = subprocess.Popen(
-                    [sys.executable, "-m", "processors.ops.cli", name.partition("-")[0], "run"],
-                    env={**os.environ, **self.environment, "BALANCE_INSTANCE": name},
+                    [sys.executable, "-m", "processors.ops.cli", kind.partition("-")[0], "run", *of_shard],
+                    env={**os.environ, **self.environment, "BALANCE_INSTANCE": name.replace("@", "-of-")},
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
@@ -155,7 +170,8 @@ class Service:
         for done in admin.delete_topics(topics, operation_timeout=_ADMIN_TIMEOUT_S).values():
             done.result(timeout=_ADMIN_TIMEOUT_S)
         connection = self._connect()
-        connection.query(f"DROP DATABASE IF EXISTS {self.database}")
+        for database in self._databases:
+            connection.query(f"DROP DATABASE IF EXISTS {database}")
         connection.close()
         cluster = Cluster([self._servers.cassandra_host], port=self._servers.cassandra_port, protocol_version=5)
         try:
@@ -174,10 +190,10 @@ class Service:
 
 
 @contextmanager
-def service(servers: Servers, *, lanes: int = 1) -> Iterator[Service]:
+def service(servers: Servers, *, lanes: int = 1, shards: int = 1) -> Iterator[Service]:
     """Give a service of its own for one run, removed afterwards whatever happens."""
     with tempfile.TemporaryDirectory(prefix="balance-bench-") as folder:
-        made = Service(servers, Path(folder), lanes)
+        made = Service(servers, Path(folder), lanes, shards)
         try:
             yield made
         finally:

@@ -1,0 +1,172 @@
+"""The runs of routing, of several shards, and of money between partners: as ``runs``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from random import Random
+
+from confluent_kafka import Producer
+
+from processors.ledger.commands import Command, OpenAccount, Pay, Transfer
+from processors.ops.keys import keyring
+from processors.streams.producer import IdempotentProducer
+from processors.streams.topics import COMMANDS_TOPIC, DIRECTORY_TOPIC, TopicAdmin, shard_topic
+from processors.wire.directory import PlacementRecord, encode_directory
+from processors.wire.records import OutRecord
+from tests.bench import load
+from tests.bench.measure import CpuClock
+from tests.bench.service import RESULTS_PARTITIONS, Service, service
+from tests.bench.sizes import DEADLINE_S, PARTNERS, Fields, Size, await_results, drain, per_s
+from tests.markers import marker_of
+from tests.servers import Servers
+
+PLACED = 10_000
+_LOOK_S = 0.01
+_SECOND = "s2"
+
+
+def router(servers: Servers, size: Size) -> Fields:
+    """The router alone, from a backlog of a thousand partners: none of them placed, and ten thousand placed."""
+    rates, costs, starts, memory = {}, {}, {}, {}
+    for placed in (0, PLACED):
+        with service(servers) as made:
+            partners = load.roots(PARTNERS, lane=0, lanes=1)
+            _place(made, load.roots(placed, lane=0, lanes=1))
+            count = load.Ingress(made.kafka, COMMANDS_TOPIC).write(load.payments(partners, size.backlog))
+            began_s = time.monotonic()
+            made.start("router")
+            first, first_s = _forwarded(made, 1)
+            clock = CpuClock(made.pids())
+            last, last_s = _forwarded(made, count)
+            clock.stop()
+            name = f"placed_{placed}"
+            rates[name] = per_s(last - first, last_s - first_s)
+            costs[f"router, {placed} placed"] = clock.us_per(last - first)
+            starts[name] = round(first_s - began_s, 2)
+            memory[name] = made.memory_mb()["router"]
+    return {
+        "router_commands_per_s": rates,
+        "cpu_us_per_command": costs,
+        "router_start_s": starts,
+        "memory_mb": {"router alone": memory},
+    }
+
+
+def _place(made: Service, roots: list[str]) -> None:
+    """Write placements on the one shard that there is, as of the ingress' first record."""
+    producer = IdempotentProducer(made.kafka)
+    for root in roots:
+        partition = made.partition_of(root)
+        record = PlacementRecord(unit=root, generation=1, shard="s1", ingress_partition=partition, since=0)
+        topic = made.kafka.topic_prefix + DIRECTORY_TOPIC
+        producer.send(OutRecord(topic, 0, record.key, encode_directory(record), []))
+    producer.flush(60)
+    producer.close()
+
+
+def _forwarded(made: Service, count: int) -> tuple[int, float]:
+    """Wait until so many records are in the shard's topic; return how many there are then, and when that was."""
+    topics, ends_s = TopicAdmin(made.kafka), time.monotonic() + DEADLINE_S
+    while True:
+        made.check()
+        end = topics.end(made.shard_topic, 0)
+        now_s = time.monotonic()
+        if end >= count:
+            return end, now_s
+        if now_s > ends_s:
+            raise TimeoutError(f"{end} of {count} records are forwarded after {DEADLINE_S} s")
+        time.sleep(_LOOK_S)
+
+
+def shards_2(servers: Servers, size: Size) -> Fields:
+    """A thousand partners, half of them moved to a second shard; one worker each, both databases on one server."""
+    with service(servers, shards=2) as made:
+        roots = load.roots(PARTNERS, lane=0, lanes=1)
+        staying, moving = roots[: PARTNERS // 2], roots[PARTNERS // 2 :]
+        results = load.Results(made.kafka, "balance.results", RESULTS_PARTITIONS)
+        made.start("router", "shard", f"shard@{_SECOND}")
+        opened = load.Ingress(made.kafka, COMMANDS_TOPIC).write(load.openings(roots))
+        await_results(made, results, opened)
+        _move(made, moving)
+        await_results(made, results, len(moving))
+        await_results(made, results, load.Ingress(made.kafka, COMMANDS_TOPIC).write(load.payments(moving, len(moving))))
+        made.stop()
+        half = size.backlog // 2
+        of_s1 = load.ShardBacklog(made.kafka, made.shard_topic, 1)
+        of_s2 = load.ShardBacklog(made.kafka, shard_topic(_SECOND), 1, generation=1)
+        count = of_s1.write(load.payments(staying, half)) + of_s2.write(load.payments(moving, half))
+        workers = {"worker 1": "shard", "worker 2": f"shard@{_SECOND}"}
+        rate, clock, seen = drain(made, results, count, workers)
+        return {"shards_2_commands_per_s": rate, "cpu_us_per_command": {"two shards": clock.us_per(seen)}}
+
+
+def _move(made: Service, roots: list[str]) -> None:
+    producer = Producer(made.kafka.options() | {"acks": "all", "linger.ms": load.LINGER_MS})
+    for root in roots:
+        marker = marker_of(
+            root,
+            1,
+            "s1",
+            _SECOND,
+            keyring=keyring(made.settings),
+            topic=made.kafka.topic_prefix + COMMANDS_TOPIC,
+            partitions=made.settings.topics.commands_partitions,
+        )
+        producer.produce(marker.topic, marker.value, marker.key, marker.partition, headers=list(marker.headers))
+    producer.flush(60)
+
+
+def transfers(servers: Servers, size: Size) -> Fields:
+    """Transfers between a thousand partners of one shard, from a backlog: each is three decisions and two legs."""
+    with service(servers) as made:
+        roots = load.roots(PARTNERS, lane=0, lanes=1)
+        results = load.Results(made.kafka, "balance.results", RESULTS_PARTITIONS)
+        made.start("router", "shard")
+        ingress = load.Ingress(made.kafka, COMMANDS_TOPIC)
+        await_results(made, results, ingress.write(load.openings(roots)))
+        began_s, count = time.monotonic(), size.backlog // 5
+        ingress.write(_transfers(roots, count))
+        seen = await_results(made, results, 3 * count)
+        return {"transfer_per_s": per_s(count, seen.last_s - began_s)}
+
+
+def _transfers(roots: list[str], count: int) -> Iterator[Command]:
+    for number in range(count):
+        yield Transfer(
+            command_id=load.new_id(),
+            address=roots[number % len(roots)],
+            currency="USD",
+            to_address=roots[(number * 7 + 1) % len(roots)],
+            amount_minor=1 + number % 100,
+        )
+
+
+def wallets(servers: Servers, size: Size) -> Fields:
+    """As many e-wallets as there are, each one account, one lane; payments at random beside those of a thousand."""
+    with service(servers) as made:
+        roots = load.roots(size.wallets, lane=0, lanes=1)
+        results = load.Results(made.kafka, "balance.results", RESULTS_PARTITIONS)
+        backlog = load.ShardBacklog(made.kafka, made.shard_topic, 1)
+        made.start("shard")
+        await_results(made, results, backlog.write(_with_overdraft(roots)))
+        memory = made.memory_mb()["shard"]
+        made.stop()
+        rng = Random(1)
+        found = {}
+        for name, count in ((f"of_{PARTNERS}", PARTNERS), (f"of_{size.wallets}", size.wallets)):
+            paying = _payments(rng, roots[:count], size.backlog)
+            found[name] = drain(made, results, backlog.write(paying), {"worker": "shard"})[0]
+        opened = {f"of_{size.wallets}": memory}
+        return {"wallets_commands_per_s": found, "memory_mb": {"worker, wallets opened": opened}}
+
+
+def _with_overdraft(roots: list[str]) -> Iterator[Command]:
+    for root in roots:
+        yield OpenAccount(command_id=load.new_id(), address=root, currency="USD", overdraft_limit=load.PLENTY)
+
+
+def _payments(rng: Random, roots: list[str], count: int) -> Iterator[Command]:
+    for _ in range(count):
+        root, amount_minor = rng.choice(roots), 1 + rng.randrange(99)
+        yield Pay(command_id=load.new_id(), address=root, currency="USD", amount_minor=amount_minor)
