@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from functools import partial
+from functools import cache, partial
 
 from processors.faults import Misconfigured
 from processors.lane.handing_over import LaneCourier
@@ -91,11 +91,20 @@ def _courier(settings: Settings, shard: str, lane: int) -> LaneCourier:
 
 
 def _lane_of(address: KafkaAddress, shard: str, placement_key: str) -> tuple[str, int]:
-    """Return the topic of a shard, which may have been added since this process began, and a placement key's lane."""
+    """Return the topic of a shard and a placement key's lane in it."""
+    return address.topic_prefix + shard_topic(shard), partition_of(placement_key, _lanes_of(address, shard))
+
+
+@cache
+def _lanes_of(address: KafkaAddress, shard: str) -> int:
+    """Ask the directory for the number of a shard's lanes, once, since it never changes; the shard may be a new one.
+
+    To ask takes some tenths of a second, during which the lane publishes nothing.
+    """
     lanes = read_directory(address).partitions.get(shard_topic(shard))
     if lanes is None:
-        raise Misconfigured(f"the directory has no shard {shard}, to which {placement_key} moves")
-    return address.topic_prefix + shard_topic(shard), partition_of(placement_key, lanes)
+        raise Misconfigured(f"the directory has no shard {shard}")
+    return lanes
 
 
 def _shard_config(settings: Settings, shard: str, topic_id: bytes) -> ShardConfig:
