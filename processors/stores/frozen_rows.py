@@ -77,10 +77,18 @@ class FrozenRows:
         oldest = sealed.sealed_ids_since_ms.to_bytes(6, "big") + bytes(10)  # of all ids with that time (RFC 9562)
         first = slice_of(sealed.sealed_ids_since_ms)
         meant = f"bucket = {rows.bucket} AND command_id >= {hex_literal(oldest)} AND type NOT IN ({others})"
-        for number in (each for each in self._connection.ask(slices) if each >= first):
+        for number in self._slices_with_rows(first):
             for root, command_id, result in self._of_slice(number, meant):
                 if rows.has(root, rows.bucket):
                     yield pack_row(MOVED_IDS, (root, command_id), MovedId(result))
+
+    def _slices_with_rows(self, first: int) -> list[int]:
+        """Return the slices, from one on, in which the lane has rows: most that a shard keeps ready are empty."""
+        known = [number for number in self._connection.ask(slices) if number >= first]
+        if not known:
+            return []
+        sql = f"SELECT DISTINCT slice FROM journal WHERE slice IN ({','.join(map(str, known))}) AND lane = {self._lane}"
+        return sorted(number for (number,) in self._query(sql, "journal"))
 
     def _of_slice(self, number: int, meant: str) -> Iterator[tuple[str, bytes, bytes]]:
         """Yield root, id and result of a slice's rows that meet a condition, in the lane's order."""

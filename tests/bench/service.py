@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import MySQLdb
@@ -23,6 +23,8 @@ from processors.routing.buckets import partition_of
 from processors.settings import Settings, load_settings
 from processors.stores.archive_reader import ArchiveReader
 from processors.stores.cassandra import CassandraSession
+from processors.stores.rows import PlacementState
+from processors.stores.shard_reader import open_reader
 from processors.streams.topics import TopicAdmin, shard_topic
 from tests.bench.measure import memory_mb
 from tests.servers import Servers
@@ -120,6 +122,23 @@ class Service:
                 process.wait()
         self._processes.clear()
 
+    # ------------------------------------------------------------------ moves
+
+    def await_moved(self, shard: str, count: int, deadline_s: float) -> None:
+        """Wait until a shard owns so many placement keys, and the others were told of it."""
+        deadline = time.monotonic() + deadline_s
+        address = addresses.mysql_address(self.settings, shard)
+        with closing(open_reader(address)) as target, closing(open_reader(self.mysql)) as source:
+            while True:
+                owned = [row.state for row in target.placements(0).values()].count(PlacementState.OWNED)
+                sealed = [row.state for row in source.placements(0).values()].count(PlacementState.SEALED)
+                if owned >= count and not sealed:
+                    return
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"{shard} owns {owned} of {count} after {deadline_s} s")
+                self.check()
+                time.sleep(_LOOK_S)
+
     # ------------------------------------------------------------------ the archive
 
     def journal_ends(self) -> dict[tuple[int, int], int]:
@@ -202,5 +221,6 @@ def service(servers: Servers, *, lanes: int = 1, shards: int = 1) -> Iterator[Se
 
 def server_pids(settings: Settings) -> dict[str, int]:
     """Return the process ids of the servers, as far as this checkout's native stack runs them."""
-    pids = {server.value: stack.pid(settings, server) for server in stack.Server}
+    used = (server for server in stack.Server if server is not stack.Server.MYSQL_2)  # all databases are on the first
+    pids = {server.value: stack.pid(settings, server) for server in used}
     return {name: pid for name, pid in pids.items() if pid is not None}

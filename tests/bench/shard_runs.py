@@ -89,10 +89,11 @@ def shards_2(servers: Servers, size: Size) -> Fields:
         opened = load.Ingress(made.kafka, COMMANDS_TOPIC).write(load.openings(roots))
         await_results(made, results, opened)
         _move(made, moving)
-        await_results(made, results, len(moving))
-        await_results(made, results, load.Ingress(made.kafka, COMMANDS_TOPIC).write(load.payments(moving, len(moving))))
+        made.await_moved(_SECOND, len(moving), DEADLINE_S)
         made.stop()
         half = size.backlog // 2
+        results.close()
+        results = load.Results(made.kafka, "balance.results", RESULTS_PARTITIONS)
         of_s1 = load.ShardBacklog(made.kafka, made.shard_topic, 1)
         of_s2 = load.ShardBacklog(made.kafka, shard_topic(_SECOND), 1, generation=1)
         count = of_s1.write(load.payments(staying, half)) + of_s2.write(load.payments(moving, half))
