@@ -266,6 +266,9 @@ def test_the_local_profile_has_two_shards_on_two_servers_of_the_stack() -> None:
         "s2": ("127.0.0.1", 21002),
     }
     assert settings(BALANCE_SHARDS__S2__STACK_SERVER="1").shards["s2"].port == 13306
+    moved = settings(BALANCE_STACK__DIRECTORY="/srv/stack")
+    files = {shard.password_file for shard in moved.shards.values()}
+    assert files == {Path("/srv/stack/secrets/mysql-password")}  # no other variable is needed
 
 
 def test_a_shard_has_its_own_number_of_lanes_or_that_of_all() -> None:
