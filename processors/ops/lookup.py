@@ -186,6 +186,25 @@ class Lookup:
             kept = [row for row in kept if row.lane_time_ms // DAY_MS >= from_day]
         return Statement(rows=kept, missing=tuple(sorted(missing)), sink_behind=bool(missing) and sink_behind)
 
+    def completed(self, found: Statement, address: str, currency: str, *, from_day: int | None = None) -> Statement:
+        """Return a statement of another shard with what of its missing changes this one decided, and has not archived.
+
+        Args:
+            found: Of the shard that owns the account's partner, who was here before.
+            address: The account's.
+            currency: The account's.
+            from_day: As for ``statement``.
+
+        Raises:
+            Unavailable: MySQL or Cassandra does not answer.
+        """
+        missing = set(found.missing)
+        rows, _ = self._tail(address, currency, missing, self._uncovered(root_of(address)))
+        missing.difference_update(rows)
+        more = [row for row in rows.values() if from_day is None or row.lane_time_ms // DAY_MS >= from_day]
+        kept = sorted([*found.rows, *more], key=lambda row: row.sequence)
+        return Statement(rows=kept, missing=tuple(sorted(missing)), sink_behind=bool(missing) and found.sink_behind)
+
     def _is_whole(self, transaction_id: bytes, found: Iterable[Result]) -> bool:
         """Say whether every slice is here that a step may be in.
 

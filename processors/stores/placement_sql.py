@@ -8,6 +8,7 @@ from dataclasses import fields
 from processors.ledger.outcomes import Contra
 from processors.ledger.rows import SystemKey
 from processors.ledger.tables import ACCOUNTS, MOVING_TABLES, AnyTable
+from processors.routing.buckets import placement_key_of
 from processors.stores import table_sql
 from processors.stores.mysql import Row, Session
 from processors.stores.packing import pack_headers, unpack_headers
@@ -37,9 +38,21 @@ def select_roots_placed(session: Session, lane: int) -> dict[str, PlacementRow]:
     return _select_placements(session, f"lane = {lane} AND (placement_key < {first} OR placement_key >= {last})")
 
 
-def _select_placements(session: Session, where: str) -> dict[str, PlacementRow]:
+def select_placements_of(session: Session, lane: int, root: str) -> dict[str, PlacementRow]:
+    """Return a root's own placement key and its bucket's, as far as its lane knows them."""
+    keys = f"{text_literal(root)}, {text_literal(placement_key_of(root))}"
+    return _select_placements(session, f"lane = {lane} AND placement_key IN ({keys})")
+
+
+def select_moving(session: Session, rows_max: int) -> list[PlacementRow]:
+    """Return some placement keys that are sealed or arriving, or for which records wait; of all lanes."""
+    where = f"state IN ('{PlacementState.SEALED}', '{PlacementState.ARRIVING}') OR parked > 0"
+    return list(_select_placements(session, where, f"LIMIT {rows_max}").values())
+
+
+def _select_placements(session: Session, where: str, limit: str = "") -> dict[str, PlacementRow]:
     rows = session.query(
-        f"SELECT {_PLACEMENT_COLUMNS} FROM placement WHERE {where} ORDER BY placement_key", "reading placements"
+        f"SELECT {_PLACEMENT_COLUMNS} FROM placement WHERE {where} ORDER BY placement_key {limit}", "reading placements"
     )
     return {row.placement_key: row for row in map(_placement_of, rows)}
 

@@ -37,7 +37,7 @@ from processors.stores.lane_sql import select_decisions
 from processors.stores.migrations import ShardRow, check_schema
 from processors.stores.mysql import Reconnecting, Row, Session
 from processors.stores.partitions import slices
-from processors.stores.placement_sql import is_counted, is_owned, select_placements
+from processors.stores.placement_sql import is_counted, is_owned, select_placements, select_placements_of
 from processors.stores.rows import JournalRow, PlacementRow, PlacementState, Progress
 from processors.stores.rules_rows import select_rules
 from processors.stores.sql_text import hex_literal, text_literal
@@ -53,6 +53,7 @@ GROUPED_OFFSETS = 200_000
 _INDEXES = 2**32  # that one offset may have: lane_index is INT UNSIGNED
 
 _ACCOUNT_COLUMNS = columns_of(ACCOUNTS)
+_OWNED_ACCOUNT = is_owned(ACCOUNTS, "account")  # M11: frozen rows are nobody's balances
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,8 +217,7 @@ class ShardReader:
     def overdue_holds(self, lane: int, *, now_ms: int, holds_max: int) -> list[OverdueHold]:
         """Return the lane's open holds that expired at or before ``now_ms``, the longest overdue first (H2).
 
-        Not those of partners who are not owned here: they are frozen, or still arriving, and their owner's expirer asks
-        for them (M9).
+        Of partners who are owned here: the others' are frozen, or still arriving, and their owner's to ask for (M9).
 
         Args:
             lane: Partition of the shard's topic.
@@ -235,11 +235,14 @@ class ShardReader:
             for root, id_, address, currency in rows
         ]
 
+    def placements_of(self, root: str, lane: int) -> dict[str, PlacementRow]:
+        """Return what a root's lane knows of its own placement key, and of its bucket's."""
+        return self._connection.ask(lambda session: select_placements_of(session, lane, root))
+
     def unparking_lanes(self) -> list[int]:
         """Return the lanes that run and own a placement key for which records wait: a TICK unparks some (M5).
 
-        Whether anything waits in a lane is asked first, by an index: mostly nothing does, and then no placement key is
-        looked at, of which there may be 65,536 and more.
+        Whether anything waits is asked first, by an index; there may be 65,536 placement keys and more to look at.
         """
         waits = "SELECT 1 FROM parked WHERE parked.lane = progress.lane AND unparked_offset IS NULL LIMIT 1"
         owned = (
@@ -255,10 +258,10 @@ class ShardReader:
     # ------------------------------------------------------------------ money
 
     def account(self, address: str, currency: str) -> Account | None:
-        """Return one account."""
+        """Return one account, if its partner is owned here (M11)."""
         rows = self._query(
             f"SELECT {_ACCOUNT_COLUMNS} FROM account "
-            f"WHERE address = {text_literal(address)} AND currency = {text_literal(currency)}",
+            f"WHERE address = {text_literal(address)} AND currency = {text_literal(currency)} AND {_OWNED_ACCOUNT}",
             "reading an account",
         )
         return row_of(ACCOUNTS, rows[0])[1] if rows else None
@@ -283,14 +286,14 @@ class ShardReader:
         return self.accounts_page(address, rows_max=rows_max)
 
     def accounts_page(self, below: str | None, *, after: str = "", rows_max: int = RANGE_ROWS) -> list[Account]:
-        """Return some accounts in key order, whole addresses: all currencies of the last one are there.
+        """Return some owned accounts in key order, whole addresses: all currencies of the last one are there.
 
         Args:
             below: Only those of this address and below it; None: all.
             after: Only those behind this address.
             rows_max: At most, and what is left of the last one's currencies.
         """
-        where = f"{_is_below(below)} AND address > {text_literal(after)}"
+        where = f"{_is_below(below)} AND address > {text_literal(after)} AND {_OWNED_ACCOUNT}"
         page = self._accounts_where(where, rows_max)
         if len(page) == rows_max:
             last = page[-1]
@@ -300,7 +303,9 @@ class ShardReader:
 
     def count_accounts(self, below: str | None) -> int:
         """Return how many accounts an address has, with those below it; None: all that there are."""
-        ((count,),) = self._query(f"SELECT COUNT(*) FROM account WHERE {_is_below(below)}", "counting accounts")
+        ((count,),) = self._query(
+            f"SELECT COUNT(*) FROM account WHERE {_is_below(below)} AND {_OWNED_ACCOUNT}", "counting accounts"
+        )
         return int(count)
 
     def _accounts_where(self, where: str, rows_max: int) -> list[Account]:
@@ -345,7 +350,8 @@ class ShardReader:
             return {}
         keys = ",".join(f"({hex_literal(root.encode())},{hex_literal(id_)})" for root, id_ in sorted(originals))
         rows = self._query(
-            f"SELECT {columns_of(REFUNDED)} FROM refunded WHERE (root, transaction_id) IN ({keys})",
+            f"SELECT {columns_of(REFUNDED)} FROM refunded WHERE (root, transaction_id) IN ({keys}) "
+            f"AND {is_owned(REFUNDED, 'refunded')}",
             "reading what was refunded",
         )
         return dict(row_of(REFUNDED, row) for row in rows)
@@ -361,7 +367,7 @@ class ShardReader:
         for table, where in tables:
             rows = self._query(
                 f"SELECT {columns_of(table)} FROM {table.name} WHERE transaction_id = {hex_literal(transaction_id)} "
-                f"AND {where} LIMIT {TRANSACTION_STEPS_MAX}",
+                f"AND {where} AND {is_owned(table, table.name)} LIMIT {TRANSACTION_STEPS_MAX}",
                 f"looking for an id in {table.name}",
             )
             found += [(key[0], row) for key, row in (row_of(table, each) for each in rows)]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
+from uuid import UUID
 
 import pytest
 
-from processors.ledger.commands import Command, OpenAccount, Pay, PlaceHold, TopUp
+from processors.ledger.commands import Command, CommandType, OpenAccount, Pay, PlaceHold, TopUp
 from processors.ops import addresses
 from processors.ops.assembly import proving
 from processors.stores.shard_upkeep import ShardUpkeep
 from tests.chaos.lanes import HOUR_MS, new_id
 from tests.chaos.two_shards import SHARDS, TwoShardService
+from tests.end_to_end.conftest import balance
 from tests.servers import Place
 
 ROOTS = ("acme", "stays-away", "never-moves")
@@ -63,6 +66,29 @@ def test_a_shards_books_are_proven_after_moves(service: TwoShardService, shard: 
     assert [(check.name, check.details) for check in checks if not check.passed] == []
     proven = {check.name.split()[0]: check.counted for check in checks}
     assert proven["balances"] == 2 * len(ROOTS) - 2 if shard == "s1" else 2
+
+
+@pytest.mark.rule("M11")
+def test_balances_and_history_are_those_of_the_owner_with_what_was_decided_before(service: TwoShardService) -> None:
+    lines = balance(service.place, "account", "list", "--json").out.splitlines()
+    listed = {(each["address"], each["balance"]) for each in map(json.loads, lines)}
+    assert listed == {(address, "999.40") for root in ROOTS for address in (root, f"{root}:vn")}
+
+    for root in ROOTS:
+        shown = balance(service.place, "account", "show", f"{root}:vn", "--json")
+        assert json.loads(shown.out)["balance"] == "999.40"
+        told = balance(service.place, "statement", f"{root}:vn", "USD", "--json")
+        sequences = [json.loads(line)["sequence"] for line in told.out.splitlines()]
+        assert (told.status, sequences) == (0, list(range(1, 23)))
+
+
+@pytest.mark.rule("A8")
+@pytest.mark.rule("M11")
+def test_a_transaction_is_found_once_wherever_its_partner_went(service: TwoShardService) -> None:
+    holds = [result for root in ROOTS for result in service.results()[root] if result.type is CommandType.PLACE_HOLD]
+    for hold in holds:
+        found = json.loads(balance(service.place, "tx", "get", str(UUID(bytes=hold.command_id)), "--json").out)
+        assert (len(found["steps"]), len(found["open"])) == (1, 1)
 
 
 @pytest.mark.rule("M7")

@@ -9,6 +9,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from processors.ids import root_of
 from processors.ledger.outcomes import Status
 from processors.ledger.rows import Hold, OpenRow, OpenTransfer, TransactionKey
 from processors.ops import addresses, assembly
@@ -29,6 +30,7 @@ from processors.ops.cli.terminal import (
 from processors.ops.exits import EXIT_FAULT, EXIT_REJECTED
 from processors.ops.lookup import DAY_MS, Lookup, Statement, Transaction
 from processors.ops.money import show_amount, show_money
+from processors.ops.owners import at_owner
 from processors.ops.result_text import (
     explanation,
     headline,
@@ -161,7 +163,7 @@ def look_up(transaction_id: bytes) -> Transaction:
     for shard in chosen.shards:
         with open_lookup(chosen, shard) as lookup:
             found = lookup.transaction(transaction_id)
-        known.steps.extend(found.steps)
+        known.steps.extend(step for step in found.steps if step not in known.steps)  # the archive has all shards' steps
         known.open.extend(found.open)
         known.refunded.update(found.refunded)
     return known
@@ -205,8 +207,17 @@ def statement(
 ) -> None:
     """Print an account's changes, archived ones from Cassandra and the newest from MySQL; exit 1 if there is none."""
     chosen = settings()
-    with open_lookup(chosen, chosen.home_shard) as lookup:
-        found = lookup.statement(address, currency, from_day=from_day, last=last)
+
+    def ask(owner: str) -> Statement:
+        with open_lookup(chosen, owner) as lookup:
+            found = lookup.statement(address, currency, from_day=from_day, last=last)
+        for shard in chosen.shards:
+            if found.missing and shard != owner:  # where he was before, and the sink is not there yet
+                with open_lookup(chosen, shard) as lookup:
+                    found = lookup.completed(found, address, currency, from_day=from_day)
+        return found
+
+    found = at_owner(chosen, root_of(address), ask)
     if not found.rows and found.complete:
         _refuse_no_change(address, currency, from_day)
     if as_json:

@@ -6,13 +6,15 @@ from typing import Annotated
 
 import typer
 
+from processors.ids import root_of
 from processors.ledger.rows import Account
 from processors.ops import addresses
 from processors.ops.cli.terminal import Address, JsonOption, notes, print_json, print_table, read_address, settings
 from processors.ops.exits import EXIT_REJECTED
 from processors.ops.money import show_amount
+from processors.ops.owners import at_owner, owner_of
 from processors.ops.result_text import account_as_json
-from processors.stores.shard_reader import RANGE_ROWS, ShardReader, open_reader
+from processors.stores.shard_reader import RANGE_ROWS, open_reader
 
 _COLUMNS = ("account", "currency", "balance", "held", "available", "limit", "policy", "status")
 _FIGURES = ("balance", "held", "available", "limit")
@@ -55,30 +57,47 @@ def list_accounts(
 
     Where there are more, standard error says how many, and what to type for the next ones.
     """
-    reader = _home_reader()
-    try:
-        found = reader.accounts_page(address, after=after or "", rows_max=limit)
-        more = bool(found) and bool(reader.accounts_page(address, after=found[-1].address, rows_max=1))
-        there = reader.count_accounts(address) if more else 0
-    finally:
-        reader.close()
+    found, there = _page(address, after=after or "", rows_max=limit)
+    more = there > 0
     _print_accounts(found, as_json=as_json)
     if more:
         notes.print(f"{len(found):,} of {there:,} accounts; go on with --after {found[-1].address}", soft_wrap=True)
 
 
-def accounts_below(address: str) -> list[Account]:
-    """Return the accounts of an address and of those below it."""
-    reader = _home_reader()
-    try:
-        return reader.accounts_below(address)
-    finally:
-        reader.close()
-
-
-def _home_reader() -> ShardReader:
+def _page(below: str | None, *, after: str, rows_max: int) -> tuple[list[Account], int]:
+    """Return the next accounts of all shards, and how many there are where these are not all; else 0."""
+    found: list[Account] = []
+    there, more = 0, False
     chosen = settings()
-    return open_reader(addresses.mysql_address(chosen, chosen.home_shard))
+    for shard in chosen.shards if below is None else [owner_of(chosen, root_of(below))]:
+        reader = open_reader(addresses.mysql_address(chosen, shard))
+        try:
+            page = reader.accounts_page(below, after=after, rows_max=rows_max)
+            more = more or (bool(page) and bool(reader.accounts_page(below, after=page[-1].address, rows_max=1)))
+            there += reader.count_accounts(below)
+        finally:
+            reader.close()
+        found += page
+    found.sort(key=lambda account: (account.address, account.currency))
+    if len(found) > rows_max:
+        last = found[rows_max - 1].address
+        kept = [account for account in found if account.address <= last]
+        more, found = more or len(kept) < len(found), kept
+    return found, there if more else 0
+
+
+def accounts_below(address: str) -> list[Account]:
+    """Return the accounts of an address and of those below it, from the shard that owns its partner (M11)."""
+    chosen = settings()
+
+    def ask(owner: str) -> list[Account]:
+        reader = open_reader(addresses.mysql_address(chosen, owner))
+        try:
+            return reader.accounts_below(address)
+        finally:
+            reader.close()
+
+    return at_owner(chosen, root_of(address), ask)
 
 
 def _print_accounts(accounts: list[Account], *, as_json: bool) -> None:

@@ -1,0 +1,104 @@
+"""Which shard has a partner's balances now: the one that decides his commands (M11)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from processors.faults import Fault, Retryable
+from processors.lane.placements import Placements
+from processors.ops import addresses
+from processors.routing.buckets import partition_of
+from processors.settings import Settings
+from processors.stores.rows import PlacementRow, PlacementState
+from processors.stores.shard_reader import open_reader
+
+T = TypeVar("T")
+
+# A move's pause is below a second (docs/performance.md); who asks meanwhile waits that long, and some more.
+MOVING_S = 3.0
+_LOOK_S = 0.2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacedAt:
+    """What a shard knows of a root: the rows of its own placement key and its bucket's."""
+
+    rows: Mapping[str, PlacementRow]
+    home: bool
+
+    def owns(self, root: str) -> bool:
+        """Say whether the shard decides the root's commands."""
+        return Placements(self.rows, home=self.home).owns(root)
+
+
+def owner_of(chosen: Settings, root: str) -> str:
+    """Return the shard that owns a root, by what the shards themselves say; the directory may be ahead of them.
+
+    At most one shard owns it. While it moves none does; that is waited for, up to MOVING_S.
+
+    Raises:
+        Retryable: It is moving all the while; the text says from where to where.
+        Fault: A shard does not answer, and none of the others is the owner.
+    """
+    if len(chosen.shards) == 1:
+        return chosen.home_shard
+    ends_s = time.monotonic() + MOVING_S
+    while True:
+        owner, moving = _look(chosen, root)
+        if owner is not None:
+            return owner
+        if time.monotonic() > ends_s:
+            raise Retryable(f"{root} is moving{moving}; try again in a second")
+        time.sleep(_LOOK_S)
+
+
+def at_owner(chosen: Settings, root: str, ask: Callable[[str], T]) -> T:
+    """Return what the shard says that owns a root; asked again where the root moved meanwhile.
+
+    Raises:
+        Retryable: It is moving all the while.
+        Fault: A shard's.
+    """
+    while True:  # each turn takes a whole move
+        owner = owner_of(chosen, root)
+        answer = ask(owner)
+        if owner_of(chosen, root) == owner:
+            return answer
+
+
+def _look(chosen: Settings, root: str) -> tuple[str | None, str]:
+    """Return the owner, if there is one; else from where to where the root is moving, as far as a shard says."""
+    fault: Fault | None = None
+    moving = ""
+    for shard in chosen.shards:
+        try:
+            placed = _placed_at(chosen, shard, root)
+        except Fault as silent:
+            fault = silent
+            continue
+        if placed.owns(root):
+            return shard, ""
+        moving = told_of_move(placed, shard, root) or moving
+    if fault is not None:
+        raise fault
+    return None, moving
+
+
+def told_of_move(placed: PlacedAt, shard: str, root: str) -> str:
+    """Say from where to where a root moves, by a shard from which it goes; empty where that does not say so."""
+    row = Placements(placed.rows, home=placed.home).row_of(root)
+    if row is None or row.state is not PlacementState.SEALED:
+        return ""
+    return f" from {shard} to {row.other_shard}"
+
+
+def _placed_at(chosen: Settings, shard: str, root: str) -> PlacedAt:
+    reader = open_reader(addresses.mysql_address(chosen, shard))
+    try:
+        known = reader.check(shard)
+        return PlacedAt(rows=reader.placements_of(root, partition_of(root, known.lanes)), home=known.home)
+    finally:
+        reader.close()

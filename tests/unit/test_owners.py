@@ -1,0 +1,33 @@
+"""Which shard has a partner's balances, by what each shard knows of his placement key (M11)."""
+
+from __future__ import annotations
+
+import pytest
+
+from processors.ops.owners import PlacedAt, told_of_move
+from processors.routing.buckets import placement_key_of
+from processors.stores.rows import PlacementRow, PlacementState
+
+
+def placed(key: str, state: PlacementState, *, home: bool = False) -> PlacedAt:
+    row = PlacementRow(placement_key=key, generation=1, state=state, other_shard="s2")
+    return PlacedAt(rows={key: row}, home=home)
+
+
+@pytest.mark.rule("M11")
+def test_who_never_moved_is_at_home() -> None:
+    assert [PlacedAt(rows={}, home=home).owns("acme") for home in (True, False)] == [True, False]
+
+
+@pytest.mark.rule("M11")
+@pytest.mark.parametrize("key", ["acme", placement_key_of("acme")])
+@pytest.mark.parametrize("state", PlacementState)
+def test_balances_are_where_the_partner_is_owned(key: str, state: PlacementState) -> None:
+    assert placed(key, state).owns("acme") is (state is PlacementState.OWNED)
+
+
+@pytest.mark.rule("M11")
+def test_a_partner_on_the_way_is_told_with_where_from_and_where_to() -> None:
+    told = [told_of_move(placed("acme", state, home=True), "s1", "acme") for state in PlacementState]
+
+    assert told == ["", "", "", " from s1 to s2", ""]
