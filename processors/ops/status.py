@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from processors.faults import Fault, next_step
@@ -16,6 +17,8 @@ from processors.settings import Settings
 from processors.stores.archive_reader import ArchiveReader
 from processors.stores.archive_schema import open_archive
 from processors.stores.cassandra import CassandraSession
+from processors.stores.moves_reader import MovesReader
+from processors.stores.rows import PlacementRow, PlacementState
 from processors.stores.shard_reader import Counts, LanePosition, open_reader
 from processors.stores.shard_upkeep import Finding, ShardUpkeep
 from processors.streams.directory import DirectoryContents, read_directory
@@ -59,12 +62,46 @@ class SinkStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MoveStatus:
+    """A placement key on its way to ``shard`` or from it, or one for which records wait there.
+
+    ``state`` is what the shard's lane knows of it since ``since_ms``, ms since the epoch; ``parts`` of its rows are
+    there, and ``parked`` records wait.
+    """
+
+    shard: str
+    placement_key: str
+    generation: int
+    state: str
+    source: str
+    target: str
+    since_ms: int
+    parts: int
+    parked: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BetweenStatus:
+    """What a shard's lanes have on ``@moved`` or ``@transit`` in a currency, in minor units, and not zero.
+
+    Over all shards each comes to zero where nothing is on its way.
+    """
+
+    shard: str
+    account: str
+    currency: str
+    amount_minor: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ShardStatus:
     """One shard's database."""
 
     shard: str
     counts: Counts
     findings: list[Finding]
+    moves: list[MoveStatus] = field(default_factory=list)
+    between: list[BetweenStatus] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +137,16 @@ class ServiceStatus:
     sink: list[SinkStatus]
     raised: list[TopicStatus]
     unknown_shards: list[str]
+
+    @property
+    def between(self) -> dict[tuple[str, str], int]:
+        """Return what is between the shards, by account and currency, in minor units; nothing where one is silent."""
+        total = Counter[tuple[str, str]]()
+        if any(server.fault for server in self.servers):
+            return {}
+        for each in (each for shard in self.shards for each in shard.between):
+            total[each.account, each.currency] += each.amount_minor
+        return {key: amount_minor for key, amount_minor in total.items() if amount_minor}
 
     @property
     def good(self) -> bool:
@@ -198,13 +245,40 @@ def _open_archive(settings: Settings) -> CassandraSession:
 
 def _ask_database(settings: Settings, shard: str) -> _Database:
     address = addresses.mysql_address(settings, shard)
-    reader, upkeep = open_reader(address), ShardUpkeep(address)
+    reader, upkeep, moves = open_reader(address), ShardUpkeep(address), MovesReader(address)
     try:
-        status = ShardStatus(shard=shard, counts=reader.counts(), findings=upkeep.findings())
+        status = ShardStatus(
+            shard=shard,
+            counts=reader.counts(),
+            findings=upkeep.findings(),
+            moves=[move_status(shard, row) for row in moves.under_way()],
+            between=[
+                BetweenStatus(shard=shard, account=name.lower(), currency=currency, amount_minor=total)
+                for (name, currency), total in moves.between_shards().items()
+            ],
+        )
         return _Database(positions=reader.lane_positions(), status=status)
     finally:
         reader.close()
         upkeep.close()
+        moves.close()
+
+
+def move_status(shard: str, row: PlacementRow) -> MoveStatus:
+    """Return what a shard's lane knows of a placement key: it goes where it is sealed, and comes otherwise."""
+    goes = row.state in {PlacementState.SEALED, PlacementState.LEFT}
+    source, target = (shard, row.other_shard) if goes else (row.other_shard, shard)
+    return MoveStatus(
+        shard=shard,
+        placement_key=row.placement_key,
+        generation=row.generation,
+        state=row.state,
+        source=source,
+        target=target,
+        since_ms=row.since_time_ms,
+        parts=row.parts,
+        parked=row.parked,
+    )
 
 
 def _raised(settings: Settings, topics: TopicAdmin, contents: DirectoryContents) -> list[TopicStatus]:

@@ -12,8 +12,10 @@ from processors.faults import WAITING_FOR_A_TIME, StopCode, Unavailable, next_st
 from processors.ops.backlog import RouterStatus
 from processors.ops.cli.operating import print_status
 from processors.ops.side_by_side import Asked
-from processors.ops.status import ServerStatus, ServiceStatus
+from processors.ops.status import BetweenStatus, ServerStatus, ServiceStatus, ShardStatus, move_status
 from processors.ops.supervisor import ChildState, Condition
+from processors.stores.rows import PlacementRow, PlacementState
+from processors.stores.shard_reader import Counts
 
 
 def status(**parts: Any) -> ServiceStatus:
@@ -122,3 +124,46 @@ def test_what_waits_for_the_router_is_told_and_no_fault(
 
     assert said in capsys.readouterr().out
     assert (found.good, router.stands_still) == (True, warned)
+
+
+def shard_status(shard: str, **parts: Any) -> ShardStatus:
+    counts = Counts(journal_rows=0, slices=1, open_holds=0, open_refunds=0, open_transfers=0)
+    return ShardStatus(shard=shard, counts=counts, findings=[], **parts)
+
+
+def between(shard: str, amount_minor: int) -> BetweenStatus:
+    return BetweenStatus(shard=shard, account="moved", currency="USD", amount_minor=amount_minor)
+
+
+@pytest.mark.parametrize(
+    ("state", "source", "target"),
+    [(PlacementState.SEALED, "s1", "s2"), (PlacementState.ARRIVING, "s2", "s1"), (PlacementState.OWNED, "s2", "s1")],
+)
+def test_a_move_is_told_with_where_it_goes(
+    state: PlacementState, source: str, target: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = PlacementRow(placement_key="acme", generation=3, state=state, other_shard="s2", parts=4, parked=17)
+
+    print_status(status(shards=[shard_status("s1", moves=[move_status("s1", row)])]))
+
+    said = capsys.readouterr().out
+    assert f"{source} to {target}" in said
+    assert f"{state} in s1" in said
+    assert "17" in said
+
+
+def test_what_is_between_the_shards_is_told_as_their_sum_and_only_if_all_answer(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    settled = status(
+        shards=[shard_status("s1", between=[between("s1", 500)]), shard_status("s2", between=[between("s2", -500)])]
+    )
+    on_its_way = status(shards=[shard_status("s1", between=[between("s1", 500)]), shard_status("s2")])
+    silent = status(
+        shards=[shard_status("s1", between=[between("s1", 500)])],
+        servers=[ServerStatus(server="MySQL of s2", fault="no answer")],
+    )
+
+    assert [each.between for each in (settled, on_its_way, silent)] == [{}, {("moved", "USD"): 500}, {}]
+    print_status(on_its_way)
+    assert "@moved has 5.00 USD" in capsys.readouterr().out

@@ -23,8 +23,9 @@ from processors.ops.cli.terminal import (
     settings,
 )
 from processors.ops.exits import EXIT_FAULT
+from processors.ops.money import show_money
 from processors.ops.result_text import show_time
-from processors.ops.status import LaneStatus, ServerStatus, ServiceStatus, read_status
+from processors.ops.status import LaneStatus, MoveStatus, ServerStatus, ServiceStatus, read_status
 from processors.ops.supervisor import times
 from processors.settings import Settings
 from processors.stores.shard_reader import open_reader
@@ -85,6 +86,9 @@ def print_status(found: ServiceStatus) -> None:
         rows,
         right=_COUNTS_RIGHT,
     )
+    _print_moves([move for shard in found.shards for move in shard.moves])
+    for (account, currency), amount_minor in found.between.items():
+        page.print(f"between the shards: @{account} has {show_money(amount_minor, currency)}", soft_wrap=True)
     waiting = ((each.partition, "unknown" if each.waiting is None else each.waiting) for each in found.sink)
     print_table("sink", ("results partition", "waiting"), waiting, right=_COUNTS_RIGHT)
     for topic in found.raised:
@@ -99,6 +103,26 @@ def print_status(found: ServiceStatus) -> None:
         for finding in shard.findings:
             text = f"{shard.shard} {show_time(finding.raised_at_ms)} {finding.kind} {finding.subject}: {finding.detail}"
             page.print(text, style="red", soft_wrap=True)
+
+
+def _print_moves(moves: list[MoveStatus]) -> None:
+    """Show what moves, if anything does."""
+    if not moves:
+        return
+    rows = (
+        (
+            each.placement_key,
+            each.generation,
+            f"{each.source or 'elsewhere'} to {each.target}",
+            f"{each.state} in {each.shard}",
+            show_time(each.since_ms) if each.since_ms else "",
+            each.parts,
+            each.parked,
+        )
+        for each in moves
+    )
+    columns = ("moves", "generation", "from, to", "state", "since", "parts", "parked")
+    print_table("moves", columns, rows, right=("generation", "parts", "parked"))
 
 
 def _print_servers(servers: list[ServerStatus]) -> None:
