@@ -12,6 +12,7 @@ from processors.ledger.outcomes import Contra
 from processors.ledger.rows import Account, Hold, OpenRefund, Refunded
 from processors.routing.buckets import partition_of, placement_key_of
 from processors.stores.addresses import MysqlAddress
+from processors.stores.moves_reader import MovesReader
 from processors.stores.rows import PlacementRow, PlacementState
 from processors.stores.shard_reader import OverdueHold, ShardReader, open_reader, open_snapshot
 from processors.stores.shard_upkeep import ShardUpkeep
@@ -324,3 +325,51 @@ def test_frozen_accounts_do_not_count_in_the_trial_balance_and_arriving_ones_do(
     lane.commit(replace(lane.batch(1, opened=[account("acme")]), placements=[row]))
 
     assert reader.trial_balance(SHARD.lanes).get((number, 1, "USD")) == total
+
+
+@pytest.mark.rule("M11")
+@pytest.mark.parametrize("key", ["acme", placement_key_of("acme")])
+@pytest.mark.parametrize("state", PlacementState)
+def test_nobody_is_shown_rows_of_a_partner_who_is_not_owned_here(
+    address: MysqlAddress, reader: ShardReader, key: str, state: PlacementState
+) -> None:
+    lane, id_ = take_lane(address, partition_of("acme", SHARD.lanes)), new_id()
+    row = PlacementRow(placement_key=key, generation=1, state=state, other_shard="s2")
+    batch = lane.batch(
+        1,
+        opened=[account("acme")],
+        holds=[(("acme", id_), Hold("acme", "USD", 5, 5, 1, 99), False)],
+        refunded=[(("acme", id_), Refunded(100, 40), False)],
+    )
+    lane.commit(replace(batch, placements=[row]))
+
+    shown = {
+        "account": reader.account("acme", "USD"),
+        "below": reader.accounts_below("acme"),
+        "page": reader.accounts_page(None),
+        "count": reader.count_accounts(None),
+        "open": reader.open_transactions(id_),
+        "refunded": reader.refunded([("acme", id_)]),
+    }
+
+    assert {what for what, found in shown.items() if found} == (set(shown) if state is PlacementState.OWNED else set())
+
+
+def test_moves_under_way_are_told_and_what_is_between_the_shards(address: MysqlAddress) -> None:
+    lane, reader = take_lane(address), MovesReader(address)
+    moving = [
+        PlacementRow(placement_key="a", generation=1, state=PlacementState.ARRIVING, other_shard="s2", parts=3),
+        PlacementRow(placement_key="b", generation=2, state=PlacementState.OWNED, other_shard="s2", parked=9),
+        PlacementRow(placement_key="c", generation=3, state=PlacementState.SEALED, other_shard="s2", since_time_ms=7),
+    ]
+    settled = [
+        PlacementRow(placement_key=f"of {state}", generation=1, state=state, other_shard="s2")
+        for state in (PlacementState.OWNED, PlacementState.LEFT, PlacementState.AWAY)
+    ]
+    posted = {(1, Contra.MOVED, "USD"): 700, (2, Contra.MOVED, "USD"): -200, (1, Contra.MOVED, "EUR"): 0}
+    batch = lane.batch(1, system={**posted, (1, Contra.TRANSIT, "USD"): 5, (1, Contra.SETTLEMENT, "USD"): 6})
+    lane.commit(replace(batch, placements=[*moving, *settled]))
+
+    assert reader.under_way() == moving
+    assert reader.between_shards() == {(Contra.MOVED, "USD"): 500, (Contra.TRANSIT, "USD"): 5}
+    reader.close()
