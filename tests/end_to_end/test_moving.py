@@ -25,20 +25,30 @@ def open_partner(two: Running, root: str) -> None:
 @pytest.mark.rule("M10")
 def test_a_partner_moves_and_comes_back_and_pays_all_the_while(two: Running) -> None:
     open_partner(two, "acme")
-    assert two.balance("hold", "acme", "20.00", "USD", "--expires-in", "1h").status == 0
+    hold = two.balance("hold", "acme", "20.00", "USD", "--expires-in", "1h", "--json").json["command_id"]
 
     there = two.balance("partner", "move", "acme", "--to", "s2", "--watch", "--json")
     paid = two.balance("pay", "acme", "10.00", "USD", "--json")
+    captured = two.balance("capture", "acme", hold, "5.00", "USD", "--json")
     back = two.balance("partner", "move", "acme", "--back")
 
     assert there.status == 0, there.err
     assert (there.json["generation"], there.json["stage"], there.json["source"]) == (1, "SETTLED", "s1")
     assert "s2 owns it, and nothing waits" in there.err
-    assert paid.json["shard"] == "s2"
+    assert (paid.json["shard"], captured.json["shard"], captured.json["status"]) == ("s2", "s2", "ACCEPTED")
     assert back.status == 0, back.err
     assert back.out == "acme is on s1 (generation 2)\n"
     read = two.balance("balance", "acme", "USD", "--json").json
-    assert (read["shard"], read["postings"][0]["balance"], read["postings"][0]["held"]) == ("s1", "90.00", "20.00")
+    assert (read["shard"], read["postings"][0]["balance"], read["postings"][0]["held"]) == ("s1", "85.00", "0.00")
+    assert_whole_history(two, "acme", hold)
+
+
+def assert_whole_history(two: Running, root: str, hold: str) -> None:
+    """Prove that what both shards decided of a partner is shown, in order."""
+    rows = two.balance("statement", root, "USD", "--json").json_lines
+    assert [row["sequence"] for row in rows] == list(range(1, len(rows) + 1))
+    steps = two.balance("tx", "get", hold, "--json").json["steps"]
+    assert [(step["type"], step["shard"]) for step in steps] == [("PLACE_HOLD", "s1"), ("CAPTURE_HOLD", "s2")]
 
 
 def test_a_dry_run_tells_what_would_move_and_changes_nothing(two: Running) -> None:
