@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 
+from processors.faults import Misconfigured
+from processors.ops.moving import plan_move, plan_return, refuse_unfit
+from processors.ops.stages import Stage
 from tests.chaos.two_shards import TwoShardService
 from tests.chaos.whole_service import Load
 from tests.servers import Place
@@ -39,3 +43,29 @@ def test_ten_moves_there_and_back_under_load_change_nothing_of_what_a_partner_is
         service.await_answers()
     service.assert_as_if_nothing_had_moved()
     service.assert_nothing_in_between()
+
+
+@pytest.mark.rule("M10")
+@pytest.mark.rule("M1")
+def test_a_move_to_a_shard_that_goes_down_waits_for_it_and_is_then_turned_back(service: TwoShardService) -> None:
+    away = service.processes("shard-s2", "expirer-s2")
+    with service.processes("router", "shard-s1", "expirer-s1"), ExitStack() as running:
+        with Load(service, 2, MOVED, commands=20) as load:
+            load.await_batches(5)
+            placed = service.send_marker("acme")
+            service.flush()
+            service.await_stage(placed, Stage.SEALED)
+
+            with pytest.raises(Misconfigured, match="acme is on its way from s1 to s2: its rows are frozen in s1"):
+                plan_move(service.settings, "acme", "s1")
+            assert plan_move(service.settings, "acme", "s2").under_way
+
+            running.enter_context(away)
+            service.await_moved(placed)
+            back = plan_return(service.settings, "acme")
+            assert (back.target, back.generation, back.under_way) == ("s1", 2, False)
+            refuse_unfit(back)
+            service.move("acme")
+        service.await_answers()
+        service.assert_as_if_nothing_had_moved()
+        service.assert_nothing_in_between()
