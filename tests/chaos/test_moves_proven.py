@@ -11,6 +11,7 @@ import pytest
 from processors.ledger.commands import Command, CommandType, OpenAccount, Pay, PlaceHold, TopUp
 from processors.ops import addresses
 from processors.ops.assembly import proving
+from processors.stores.mysql import Session
 from processors.stores.shard_upkeep import ShardUpkeep
 from tests.chaos.lanes import HOUR_MS, new_id
 from tests.chaos.two_shards import SHARDS, TwoShardService
@@ -66,6 +67,21 @@ def test_a_shards_books_are_proven_after_moves(service: TwoShardService, shard: 
     assert [(check.name, check.details) for check in checks if not check.passed] == []
     proven = {check.name.split()[0]: check.counted for check in checks}
     assert proven["balances"] == 2 * len(ROOTS) - 2 if shard == "s1" else 2
+
+
+@pytest.mark.rule("M2")
+@pytest.mark.rule("M4")
+def test_what_left_one_shard_has_come_to_the_other_and_a_cent_that_has_not_is_told(service: TwoShardService) -> None:
+    assert (proving.prove_moved(service.settings).counted, proving.prove_moved(service.settings).passed) == (1, True)
+
+    session = Session(addresses.mysql_address(service.settings, "s2"), lane=False)
+    one_more = "UPDATE system_account SET balance = balance + {} WHERE name = 'MOVED' AND level = 1 LIMIT 1"
+    session.execute(one_more.format(1), "a cent too much")
+    try:
+        assert not proving.prove_moved(service.settings).passed
+    finally:
+        session.execute(one_more.format(-1), "as it was")
+        session.close()
 
 
 @pytest.mark.rule("M11")

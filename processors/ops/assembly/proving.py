@@ -8,7 +8,9 @@ from itertools import chain
 from urllib.parse import unquote, urlsplit
 
 from processors.faults import Misconfigured
+from processors.ledger.outcomes import Contra
 from processors.ops import addresses, assembly, counts
+from processors.recovery.moved import money_moved
 from processors.recovery.repair import Repair, RepairParts, repair
 from processors.recovery.replay import ReplayDifference, ReplayParts, ReplayProgress, compare, replay_lane
 from processors.recovery.transit import InFlight, money_in_transit
@@ -22,7 +24,9 @@ from processors.stores.cassandra import CassandraSession
 from processors.stores.databases import claim_target
 from processors.stores.lane_store import MysqlLaneStore
 from processors.stores.migrations import migrate
+from processors.stores.moves_reader import MovesReader
 from processors.stores.partitions import TARGET_SLICES_MAX
+from processors.stores.rows import PlacementState
 from processors.stores.shard_reader import open_reader, open_snapshot
 from processors.stores.shard_upkeep import ShardUpkeep
 from processors.streams.reader import read_range
@@ -103,6 +107,34 @@ def _look_at_transit(settings: Settings) -> tuple[Check, list[InFlight]]:
     finally:
         for each in books:
             each.close()
+
+
+def prove_moved(settings: Settings) -> Check:
+    """Prove that what partners took along from one shard has come to another; see ``recovery.moved``.
+
+    The shards are read one after the other, and again, up to TRANSIT_LOOKS times, where a move went on meanwhile.
+    """
+    looks = 0
+    while True:
+        looks += 1
+        check = _look_at_moved(settings)
+        if check.passed or looks == TRANSIT_LOOKS:
+            return check
+        time.sleep(TRANSIT_PAUSE_S)
+
+
+def _look_at_moved(settings: Settings) -> Check:
+    moved: dict[str, dict[str, int]] = {}
+    moving: set[str] = set()
+    for shard in settings.shards:
+        reader = MovesReader(addresses.mysql_address(settings, shard))
+        try:
+            sums = reader.between_shards()
+            moving.update(row.placement_key for row in reader.under_way() if row.state is not PlacementState.OWNED)
+        finally:
+            reader.close()
+        moved[shard] = {currency: total for (name, currency), total in sums.items() if name is Contra.MOVED}
+    return money_moved(moved, moving)
 
 
 def repair_archive(settings: Settings, shard: str, *, write: bool, on_progress: Progressing) -> Repair:

@@ -13,7 +13,14 @@ from rich.progress import TaskID
 from rich.text import Text
 
 from processors.faults import Misconfigured
-from processors.ops.assembly.proving import prove_transit, repair_archive, replay_shard, target_address, verify_shard
+from processors.ops.assembly.proving import (
+    prove_moved,
+    prove_transit,
+    repair_archive,
+    replay_shard,
+    target_address,
+    verify_shard,
+)
 from processors.ops.cli.sending import progress_bar
 from processors.ops.cli.terminal import (
     JsonOption,
@@ -56,7 +63,7 @@ def verify(
             checks += [replace(check, name=f"{name}: {check.name}") for check in found] if all_shards else found
         if all_shards or len(chosen.shards) == 1:
             transit, in_flight = prove_transit(chosen)
-            checks.append(transit)
+            checks += [transit, prove_moved(chosen)]
     if as_json:
         print_json([asdict(check) | {"passed": check.passed} for check in checks] + _in_flight_as_json(in_flight))
     else:
