@@ -448,7 +448,7 @@ def test_verify_proves_the_books(running: Running, partner: str) -> None:
     assert partner
     said = running.balance("verify", "--json")
     assert said.status == 0
-    assert len(said.json) == 7
+    assert len(said.json) == 8
     assert all(check["passed"] for check in said.json)
 
 
