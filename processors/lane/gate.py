@@ -50,8 +50,16 @@ class LaneGate:
             return self._admit(record, rules, self.gate)
 
     def sign(self, key: bytes, payload: bytes) -> bytes:
-        """Return a signature, by the key of the file that signs, for a record that the lane sends by itself (W1)."""
-        return sign(self.gate.keyring, key, payload)
+        """Return a signature, by the key of the file that signs, for a record that the lane sends by itself (W1).
+
+        The file is looked at each time: a key that was retired, and ended since, would make the record a dead letter,
+        and nobody sends it again. While the file cannot be read, the key signs that was last known to.
+        """
+        try:
+            keyring = self._make_gate().keyring
+        except Fault:
+            keyring = self.gate.keyring
+        return sign(keyring, key, payload)
 
     def admit_again(self, records: list[Record]) -> list[Admission]:
         """Say what records below D are, each under the rules of its time."""

@@ -87,7 +87,7 @@ class LaneCourier:
                 yield OutRecord(topic, partition, None, encode_command(part), [])
 
     def _parts(self, sealed: PlacementRow) -> Iterator[HandOff]:
-        """Yield a hand-off's parts: rows, if there are any; then the last one, which says what the rows come to."""
+        """Yield a hand-off's parts: at least one of rows, which may be empty; then the last, without any."""
         digest, number = bytes(32), 0
         for packed, digest_so_far in cut(self._rows.read(sealed)):
             yield self._part(sealed, number, rows=packed)

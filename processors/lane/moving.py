@@ -88,8 +88,7 @@ class Mover:
     def is_alone(self, admission: Admission) -> bool:
         """Say whether a record is decided alone: it seals, arrives, tells of an installation, or unparks others.
 
-        Of a TICK that can be asked once nothing is on its way before it, or where it is said: only records that are
-        decided alone make it one that unparks.
+        Ask it of a TICK once nothing is on its way before it: only records that are decided alone make a TICK unpark.
         """
         command = admission.command
         if type(command) not in ALONE:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 from processors.faults import Misconfigured
@@ -12,6 +13,7 @@ from processors.settings import Settings
 from processors.wire.signature import KeyRing, add_key, dump_keyring, fingerprint, load_keyring, retire_key
 
 _FIRST = "k1"
+_FILES_MAX = 8  # of one process, which has one; tests have more
 _SECRET_BYTES = 32  # as long as the HMAC's hash
 _ID_DIGITS = 8  # of the fingerprint: two of a name are alike once in four thousand million, and then refused
 
@@ -24,12 +26,19 @@ def keyring(settings: Settings) -> KeyRing:
     """
     file: Path = settings.keys_file
     try:
-        return load_keyring(file.read_text(encoding="utf-8"))
+        known = file.stat()
+        return _loaded(file, known.st_ino, known.st_mtime_ns)
     except OSError as error:
         raise Misconfigured(
             f"keys_file {file} cannot be read ({error.strerror}): bring it from a machine that has it; of a new "
             "installation `balance init` makes it"
         ) from error
+
+
+@lru_cache(maxsize=_FILES_MAX)
+def _loaded(file: Path, _inode: int, _mtime_ns: int) -> KeyRing:
+    """Read the file, once as it is: it is replaced whole, and lanes ask for it with each leg that they sign."""
+    return load_keyring(file.read_text(encoding="utf-8"))
 
 
 def make_keys(file: Path) -> bool:

@@ -112,7 +112,7 @@ class FrozenRows:
 
 
 def _above(table: AnyTable, key: Any) -> str:
-    """Return the condition on rows behind a key, in the key's order: both tables' keys have two columns."""
+    """Return the condition on rows behind a key, in the key's order: each moving table's key has two columns."""
     first, second = table.key
     literals = [text_literal(value) if isinstance(value, str) else hex_literal(value) for value in key]
     return f"({first} > {literals[0]} OR ({first} = {literals[0]} AND {second} > {literals[1]}))"

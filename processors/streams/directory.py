@@ -243,8 +243,8 @@ def _missing_topics(known: Mapping[str, int], wanted: Mapping[str, int]) -> list
 def _missing_home(known: str | None, wanted: str) -> list[PlacementRecord]:
     if known not in (None, wanted):
         raise Misconfigured(
-            f"the directory's home shard is {known} and the settings say {wanted}: it never changes, since every "
-            "partner lives there and this release moves none; correct the settings"
+            f"the directory's home shard is {known} and the settings say {wanted}: it never changes: it "
+            "owns every partner who was not moved; correct the settings"
         )
     home = PlacementRecord(unit=HOME_PLACEMENT_KEY, generation=0, shard=wanted, ingress_partition=0, since=0)
     return [home] if known is None else []
