@@ -168,7 +168,7 @@ class AnsweringAgain:
         for row in self._store.parked_again(from_offset, to_offset):
             self._parked[row.record.offset] = row
             if row.unparked is not None and row.unparked[1] > 0:
-                admission = self._gate.admit(row.record, self._gate.rules_at(row.unparked[0]))
+                admission = self._gate.admit_parked(row.record, self._gate.rules_at(row.unparked[0]))
                 self._unparked.setdefault(row.unparked[0], []).append((row, admission))
         for unparked in self._unparked.values():
             unparked.sort(key=lambda each: each[0].unparked or (0, 0))

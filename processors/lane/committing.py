@@ -78,6 +78,7 @@ class Committer:
         state: LaneState,
         *,
         admit: Callable[[Record, Rules], Admission],
+        admit_parked: Callable[[Record, Rules], Admission],
         book_accounts_max: int,
         ahead_from: int = AHEAD_FROM,
         on_committed: Callable[[Decided], None],
@@ -89,6 +90,7 @@ class Committer:
             decider: Made from the same state.
             state: What ``take_over`` returned.
             admit: Says what a record is under some rules; called in the lane's thread, while the server writes.
+            admit_parked: Says it of a record that was admitted before it was parked (M5).
             book_accounts_max: Accounts that may stay in the book between batches.
             ahead_from: Records in a batch from which its rows are read one step ahead of its decisions. That costs it
                 the time of a transaction, and lets MySQL work without a pause: worth it where there is a backlog.
@@ -98,7 +100,7 @@ class Committer:
         self.cut_before: int | None = None
         self._store = store
         self._decider = decider
-        self._mover = Mover(decider, store, admit)
+        self._mover = Mover(decider, store, admit_parked)
         self._admit = admit
         self._book_accounts_max = book_accounts_max
         self._ahead_from = ahead_from

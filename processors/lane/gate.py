@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from processors.faults import Fault, LaneStopped, StopCode
 from processors.ledger.rules import Rules
@@ -48,6 +49,10 @@ class LaneGate:
             if self.lacking(rules.keys) is not None:
                 raise
             return self._admit(record, rules, self.gate)
+
+    def admit_parked(self, record: Record, rules: Rules) -> Admission:
+        """Say what a record is that was parked, under the rules in force when it is unparked (M5)."""
+        return self._admit(record, rules, replace(self.gate, has_verified=True))
 
     def sign(self, key: bytes, payload: bytes) -> bytes:
         """Return a signature, by the key of the file that signs, for a record that the lane sends by itself (W1).

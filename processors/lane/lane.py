@@ -146,6 +146,7 @@ class Lane:
             self._decider,
             state,
             admit=self._admit,
+            admit_parked=self._gate.admit_parked,
             book_accounts_max=parts.book_accounts_max,
             ahead_from=parts.ahead_from,
             on_committed=self._committed,

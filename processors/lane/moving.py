@@ -30,7 +30,7 @@ from processors.ledger.commands import HandOff, Installed, MovePartner, Tick
 from processors.ledger.outcomes import Contra, Outcome, Reason, Status
 from processors.ledger.rows import SystemKey
 from processors.ledger.rules import Rules
-from processors.ledger.tables import ACCOUNTS
+from processors.ledger.tables import ACCOUNTS, MOVED_IDS
 from processors.routing.buckets import bucket_of, placement_key_of
 from processors.stores.rows import ParkedRow, PlacementRow, PlacementState, RowsOf, rows_of
 from processors.wire.admission import Admission
@@ -45,6 +45,7 @@ UNPARKED_BYTES_MAX = 1024 * 1024  # of payloads, of which a byte can take four i
 # Parts of a hand-off that are one batch: eight cost little more than one, and a neighbour waits some 50 ms for them.
 PARTS_TOGETHER = 8
 
+ARRIVING = PlacementState.ARRIVING
 ALONE = frozenset({HandOff, Installed, MovePartner, Tick})
 
 
@@ -80,7 +81,7 @@ class Mover:
     records_max = UNPARKED_RECORDS_MAX
 
     def __init__(self, decider: Decider, store: MovesStore, admit: Callable[[Record, Rules], Admission]) -> None:
-        """Hold the parts; ``admit`` says what a parked record is under the rules in force."""
+        """Hold the parts; ``admit`` says what a parked record is, which was admitted before, under other rules."""
         self._decider = decider
         self._store = store
         self._admit = admit
@@ -255,7 +256,8 @@ class Mover:
 
     def _refuse(self, admission: Admission, route: Route, batch: Gathered) -> None:
         """Refuse what no router sends: a MOVE_OUT that does not fit its route."""
-        batch.parked.append(never_here(admission, route))
+        if admission.record.offset not in batch.unparked:  # else it has a row, and is decided with it
+            batch.parked.append(never_here(admission, route))
         batch.out.append(dead_letter(self._decider.context, refused_for_generation(admission, route)))
         batch.alarms.append(f"offset {admission.record.offset}: a MOVE_OUT that does not fit its route")
 
@@ -284,6 +286,10 @@ class Mover:
     def _part(self, admission: Admission, command: HandOff, batch: Gathered) -> None:
         if not self._is_next(command):
             batch.silent += 1
+            row = self._decider.placements.rows.get(command.placement_key)
+            is_arriving = row is not None and (row.state, row.generation) == (ARRIVING, command.generation)
+            if command.is_last and is_arriving:
+                batch.alarms.append(f"offset {admission.record.offset}: {command.placement_key} came without all parts")
         elif command.is_last:
             self._install(admission, command, batch)
         else:
@@ -308,7 +314,11 @@ class Mover:
         assert row is not None
         packed, rest = split_frames(row.rest + command.rows)
         sums: Counter[SystemKey] = Counter()
+        meant = rows_of(key, placements.rows)
         for table, change in map(unpack_row, packed):
+            root = table.root_of(change.key)
+            if table is MOVED_IDS and not meant.has(root, bucket_of(root)):
+                continue  # a root that left its bucket brought its ids itself; where it left is not told to every shard
             batch.arrived.setdefault(table, []).append(change)
             if table is ACCOUNTS:
                 sums[level_of(change.row.address), Contra.MOVED, change.row.currency] += change.row.balance

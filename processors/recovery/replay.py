@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, zip_longest
 from typing import Protocol
@@ -140,6 +140,7 @@ def replay_lane(
             decider,
             state,
             admit=lambda record, rules: admit(record, rules, gate),
+            admit_parked=lambda record, rules: admit(record, rules, replace(gate, has_verified=True)),
             book_accounts_max=parts.book_accounts_max,
             on_committed=committed,
         )

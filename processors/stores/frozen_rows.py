@@ -8,7 +8,7 @@ from typing import Any
 from processors.ids import slice_of
 from processors.ledger.commands import SLICED_BY_LANE_TIME
 from processors.ledger.rows import MovedId
-from processors.ledger.tables import MOVED_IDS, MOVING_TABLES, AnyTable
+from processors.ledger.tables import HOLDS, MOVED_IDS, MOVING_TABLES, REFUNDED, AnyTable
 from processors.stores.addresses import MysqlAddress
 from processors.stores.mysql import Reconnecting, Row
 from processors.stores.partitions import slices
@@ -49,16 +49,16 @@ class FrozenRows:
         for table in MOVING_TABLES:
             if table is MOVED_IDS:
                 yield from self._decided_here(rows, sealed)
-            yield from self._rows(table, rows)
+            yield from self._rows(table, rows, _kept(table, sealed))
 
     def _placements(self) -> dict[str, PlacementRow]:
         return self._connection.ask(lambda session: select_placements(session, self._lane))
 
-    def _rows(self, table: AnyTable, rows: RowsOf) -> Iterator[bytes]:
+    def _rows(self, table: AnyTable, rows: RowsOf, kept: str) -> Iterator[bytes]:
         key, after = ", ".join(table.key), ""
         while True:
             sql = (
-                f"SELECT {columns_of(table)} FROM {table.name} WHERE {where_of(table, rows)}{after} "
+                f"SELECT {columns_of(table)} FROM {table.name} WHERE {where_of(table, rows)}{kept}{after} "
                 f"ORDER BY {key} LIMIT {PAGE_ROWS}"
             )
             page = [row_of(table, row) for row in self._query(sql, table.name)]
@@ -74,7 +74,7 @@ class FrozenRows:
         What came back with its partner is among the ids that came along: the digest has each id once.
         """
         others = ",".join(text_literal(kind.value) for kind in sorted(SLICED_BY_LANE_TIME))
-        oldest = sealed.sealed_ids_since_ms.to_bytes(6, "big") + bytes(10)  # of all ids with that time (RFC 9562)
+        oldest = _oldest_id(sealed.sealed_ids_since_ms)
         first = slice_of(sealed.sealed_ids_since_ms)
         meant = f"bucket = {rows.bucket} AND command_id >= {hex_literal(oldest)} AND type NOT IN ({others})"
         for number in self._slices_with_rows(first):
@@ -109,6 +109,26 @@ class FrozenRows:
 
     def _query(self, sql: str, name: str) -> list[Row]:
         return self._connection.ask(lambda session: session.query(sql, f"reading frozen rows of {name}"))
+
+
+def _oldest_id(time_ms: int) -> bytes:
+    """Return the lowest of all ids with a time (RFC 9562)."""
+    return time_ms.to_bytes(6, "big") + bytes(10)
+
+
+def _kept(table: AnyTable, sealed: PlacementRow) -> str:
+    """Return the condition on the rows that no remover may have deleted yet, as of the seal.
+
+    What has left its period is deleted some time later, and another database may have it still: a source that was
+    restored would send other parts than before (M3). No shard needs these rows any more.
+    """
+    if table is HOLDS:
+        return f" AND NOT (remaining_minor = 0 AND expires_at_ms < {sealed.sealed_ids_since_ms})"
+    if table is REFUNDED:
+        return f" AND transaction_id >= {hex_literal(_oldest_id(sealed.sealed_refunds_since_ms))}"
+    if table is MOVED_IDS:
+        return f" AND command_id >= {hex_literal(_oldest_id(sealed.sealed_ids_since_ms))}"
+    return ""
 
 
 def _above(table: AnyTable, key: Any) -> str:

@@ -130,6 +130,7 @@ def run(records: list[Record], cuts: Sequence[int], *, book_accounts_max: int, a
         decider,
         state,
         admit=lambda record, rules: admit(record, rules, GATE),
+        admit_parked=lambda record, rules: admit(record, rules, GATE),
         book_accounts_max=book_accounts_max,
         ahead_from=ahead_from,
         on_committed=lambda decided: answers.extend(decided.out),

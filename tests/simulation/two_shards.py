@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from processors.ids import derived_id, make_command_id, root_of, slice_of
@@ -126,6 +126,7 @@ class Shard:
             Decider(context, state, times),
             state,
             admit=lambda record, rules: admit(record, rules, gate),
+            admit_parked=lambda record, rules: admit(record, rules, gate),
             book_accounts_max=10,
             on_committed=lambda _batch: None,
         )
@@ -155,14 +156,19 @@ class Shard:
 class TwoShards:
     """The shards, and the partner's log as a router would forward it."""
 
-    def __init__(self, *, lane: Callable[[LaneParts], Lane] = Lane, store: type[FakeLaneStore] = FakeLaneStore) -> None:
+    def __init__(
+        self,
+        *,
+        lane: Callable[[LaneParts], Lane] = Lane,
+        store: type[FakeLaneStore] = FakeLaneStore,
+        names: Sequence[str] = ("s1", "s2"),
+    ) -> None:
         self.clock = Clock()
         self.broker = Broker(self.clock)
         for topic in (COMMANDS, "balance.results", "balance.dead-letters"):
             self.broker.make_topic(topic, 1)
         self.of = {
-            name: Shard(name, self.clock, self.broker, home=name == "s1", lane=lane, store=store)
-            for name in ("s1", "s2")
+            name: Shard(name, self.clock, self.broker, home=name == "s1", lane=lane, store=store) for name in names
         }
         self.offset = 0
         self.count = 0

@@ -26,7 +26,16 @@ from processors.ledger.rows import (
     TransactionKey,
 )
 from processors.ledger.rules import Rules
-from processors.ledger.tables import ACCOUNTS, HOLDS, MOVED_IDS, MOVING_TABLES, ROOT_TABLES, AnyTable, RowChange
+from processors.ledger.tables import (
+    ACCOUNTS,
+    HOLDS,
+    MOVED_IDS,
+    MOVING_TABLES,
+    REFUNDED,
+    ROOT_TABLES,
+    AnyTable,
+    RowChange,
+)
 from processors.routing.buckets import bucket_of
 from processors.stores.rows import (
     BatchWrite,
@@ -123,7 +132,8 @@ class Tables:
             if table is MOVED_IDS:
                 packed += [pack_row(MOVED_IDS, *each) for each in self._decided_here(lane, rows, sealed)]
             stored = sorted(table.rows_in(self).items())
-            packed += [pack_row(table, key, row) for key, row in stored if is_of(table, key, rows)]
+            meant = ((key, row) for key, row in stored if is_of(table, key, rows) and _is_kept(table, key, row, sealed))
+            packed += [pack_row(table, key, row) for key, row in meant]
         return packed
 
     def _decided_here(self, lane: int, rows: RowsOf, sealed: PlacementRow) -> Iterator[tuple[DecisionKey, MovedId]]:
@@ -239,6 +249,15 @@ class Tables:
         _fit("journal", new)
         _insert(self.by_command, (row.command_id, row.root, row.slice), row)
         _insert(self.journal[row.slice], (row.lane, row.lane_offset, row.lane_index), row)
+
+
+def _is_kept(table: AnyTable, key: Any, row: Any, sealed: PlacementRow) -> bool:
+    """Say whether no remover may have deleted a row yet, as of a seal (M3)."""
+    if table is HOLDS:
+        return bool(row.remaining_minor) or row.expires_at_ms >= sealed.sealed_ids_since_ms
+    if table is REFUNDED:
+        return (id_time_ms(key[1]) or 0) >= sealed.sealed_refunds_since_ms
+    return table is not MOVED_IDS or (id_time_ms(key[1]) or 0) >= sealed.sealed_ids_since_ms
 
 
 def is_of(table: AnyTable, key: Any, rows: RowsOf) -> bool:
