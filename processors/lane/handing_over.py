@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 from processors.lane.decided import HandedOver, Receipt
 from processors.lane.placements import chain_rows
 from processors.ledger.commands import HandOff, Installed
 from processors.stores.rows import PlacementRow
-from processors.stores.sql_text import chunks
 from processors.wire.commands import encode_command
 from processors.wire.packed_rows import frame
 from processors.wire.records import OutRecord
@@ -27,8 +26,8 @@ class SealedRows(Protocol):
     def is_sealed(self, sealed: PlacementRow) -> bool:
         """Say whether a placement key is still sealed as it was."""
 
-    def read(self, sealed: PlacementRow) -> Iterator[bytes]:
-        """Yield the rows that move with it, packed, in an order that is the same each time."""
+    def read(self, sealed: PlacementRow) -> Iterator[bytes | None]:
+        """Yield the rows that move with it, packed, in an order that is the same each time; None: it took a while."""
 
     def close(self) -> None:
         """Give the connection back."""
@@ -65,18 +64,28 @@ class LaneCourier:
         self._address_of = address_of
 
     def records(self, handed_over: HandedOver) -> Iterator[list[OutRecord]]:
-        """Yield the records of a receipt, or of the parts of a hand-off, some at a time.
+        """Yield the records of a receipt, or of the parts of a hand-off, some at a time; none where reading takes long.
+
+        A hand-off from a busy lane takes minutes, and a publish thread that does not move for long is given up.
 
         Raises:
             Fault: A server's: what arrived will arrive again, and is dropped there (M4).
         """
-        yield from chunks(self._records(handed_over), PARTS_IN_FLIGHT)
+        waiting: list[OutRecord] = []
+        for record in self._records(handed_over):
+            if record is not None:
+                waiting.append(record)
+            if record is None or len(waiting) == PARTS_IN_FLIGHT:
+                yield waiting
+                waiting = []
+        if waiting:
+            yield waiting
 
     def close(self) -> None:
         """Let go of the connection."""
         self._rows.close()
 
-    def _records(self, handed_over: HandedOver) -> Iterator[OutRecord]:
+    def _records(self, handed_over: HandedOver) -> Iterator[OutRecord | None]:
         key = handed_over.placement_key
         if isinstance(handed_over, Receipt):
             topic, partition = self._address_of(handed_over.shard, key)
@@ -84,14 +93,18 @@ class LaneCourier:
         elif self._rows.is_sealed(handed_over):
             topic, partition = self._address_of(handed_over.other_shard, key)
             for part in self._parts(handed_over):
-                yield OutRecord(topic, partition, None, encode_command(part), [])
+                yield None if part is None else OutRecord(topic, partition, None, encode_command(part), [])
 
-    def _parts(self, sealed: PlacementRow) -> Iterator[HandOff]:
+    def _parts(self, sealed: PlacementRow) -> Iterator[HandOff | None]:
         """Yield a hand-off's parts: at least one of rows, which may be empty; then the last, without any."""
         digest, number = bytes(32), 0
-        for packed, digest_so_far in cut(self._rows.read(sealed)):
+        for cut_off in cut(self._rows.read(sealed)):
+            if cut_off is None:
+                yield None
+                continue
+            packed, digest = cut_off
             yield self._part(sealed, number, rows=packed)
-            digest, number = digest_so_far, number + 1
+            number += 1
         yield self._part(sealed, number, is_last=True, digest=digest)
 
     def _part(
@@ -112,14 +125,19 @@ class LaneCourier:
         )
 
 
-def cut(rows: Iterator[bytes]) -> Iterator[tuple[bytes, bytes]]:
+def cut(rows: Iterable[bytes | None]) -> Iterator[tuple[bytes, bytes] | None]:
     """Yield rows put together in parts, at least one, and the digest over all rows up to the part's end (M8).
+
+    None where the rows have None: it took a while.
 
     A part ends at ``PART_ROWS_MAX`` rows or ``PART_BYTES_MAX``, even within a row: a row of the window's ids may be
     larger than a record, since a result quotes what its command said.
     """
     digest, waiting, count, is_first = bytes(32), b"", 0, True
     for row in rows:
+        if row is None:
+            yield None
+            continue
         digest = chain_rows(digest, [row])
         waiting += frame(row)
         count += 1

@@ -358,7 +358,8 @@ def luggage(planned: PlannedMove) -> Luggage:
             size += len(packed)
             return packed
 
-        parts = sum(1 for _ in cut(map(counted, rows.read(as_if)))) + 1
+        packed = (counted(row) for row in rows.read(as_if) if row is not None)
+        parts = sum(1 for _ in cut(packed)) + 1
     known = (ACCOUNTS.name, HOLDS.name, MOVED_IDS.name)
     return Luggage(
         accounts=found[ACCOUNTS.name],

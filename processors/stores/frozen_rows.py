@@ -19,6 +19,8 @@ from processors.stores.table_sql import columns_of, row_of
 from processors.wire.packed_rows import pack_row
 
 PAGE_ROWS = 2_000  # read at once: half a megabyte
+# Of the journal, looked at by one statement: some tenths of a second, and at most some megabytes.
+RANGE_OFFSETS = 20_000
 
 
 class FrozenRows:
@@ -39,8 +41,10 @@ class FrozenRows:
         seal = (PlacementState.SEALED, sealed.generation)
         return row is not None and (row.state, row.generation) == seal
 
-    def read(self, sealed: PlacementRow) -> Iterator[bytes]:
+    def read(self, sealed: PlacementRow) -> Iterator[bytes | None]:
         """Yield the rows that move with a sealed placement key, packed, table by table; the ids of the window last.
+
+        None now and then, where looking for them took a while: whoever reads them may say that he is alive.
 
         Raises:
             Fault: The server's.
@@ -68,7 +72,7 @@ class FrozenRows:
                 return
             after = f" AND {_above(table, page[-1][0])}"
 
-    def _decided_here(self, rows: RowsOf, sealed: PlacementRow) -> Iterator[bytes]:
+    def _decided_here(self, rows: RowsOf, sealed: PlacementRow) -> Iterator[bytes | None]:
         """Yield what this lane decided within the window, by id; nobody repeats the ids of the service's own (I7).
 
         What came back with its partner is among the ids that came along: the digest has each id once.
@@ -78,9 +82,11 @@ class FrozenRows:
         first = slice_of(sealed.sealed_ids_since_ms)
         meant = f"bucket = {rows.bucket} AND command_id >= {hex_literal(oldest)} AND type NOT IN ({others})"
         for number in self._slices_with_rows(first):
-            for root, command_id, result in self._of_slice(number, meant):
-                if rows.has(root, rows.bucket):
-                    yield pack_row(MOVED_IDS, (root, command_id), MovedId(result))
+            for found in self._of_slice(number, meant):
+                if found is None:
+                    yield None
+                elif rows.has(found[0], rows.bucket):
+                    yield pack_row(MOVED_IDS, found[:2], MovedId(found[2]))
 
     def _slices_with_rows(self, first: int) -> list[int]:
         """Return the slices, from one on, in which the lane has rows: most that a shard keeps ready are empty."""
@@ -90,22 +96,25 @@ class FrozenRows:
         sql = f"SELECT DISTINCT slice FROM journal WHERE slice IN ({','.join(map(str, known))}) AND lane = {self._lane}"
         return sorted(number for (number,) in self._query(sql, "journal"))
 
-    def _of_slice(self, number: int, meant: str) -> Iterator[tuple[str, bytes, bytes]]:
-        """Yield root, id and result of a slice's rows that meet a condition, in the lane's order."""
-        after: tuple[int, int] | None = (-1, -1)
-        while after is not None:
-            offset, index = after
+    def _of_slice(self, number: int, meant: str) -> Iterator[tuple[str, bytes, bytes] | None]:
+        """Yield root, id and result of a slice's rows that meet a condition, in the lane's order.
+
+        No index finds a root's rows, so all of the lane's are looked at, ``RANGE_OFFSETS`` at a time; None after each.
+        """
+        here = f"slice = {number} AND lane = {self._lane}"
+        bounds = f"SELECT COALESCE(MIN(lane_offset), 0), COALESCE(MAX(lane_offset), -1) FROM journal WHERE {here}"
+        ((first, last),) = self._query(bounds, "journal")
+        for start in range(first, last + 1, RANGE_OFFSETS):
             page = self._query(
-                f"SELECT lane_offset, lane_index, root, command_id, result FROM journal WHERE slice = {number} "
-                f"AND lane = {self._lane} AND {meant} AND NOT EXISTS (SELECT 1 FROM moved_id AS other "
+                f"SELECT root, command_id, result FROM journal WHERE {here} AND lane_offset >= {start} "
+                f"AND lane_offset < {start + RANGE_OFFSETS} AND {meant} "
+                "AND NOT EXISTS (SELECT 1 FROM moved_id AS other "
                 "WHERE other.root = journal.root AND other.command_id = journal.command_id) "
-                f"AND (lane_offset > {offset} "
-                f"OR (lane_offset = {offset} AND lane_index > {index})) "
-                f"ORDER BY lane_offset, lane_index LIMIT {PAGE_ROWS}",
+                "ORDER BY lane_offset, lane_index",
                 "journal",
             )
-            yield from ((root.decode(), command_id, result) for _, _, root, command_id, result in page)
-            after = page[-1][:2] if len(page) == PAGE_ROWS else None
+            yield from ((root.decode(), command_id, result) for root, command_id, result in page)
+            yield None
 
     def _query(self, sql: str, name: str) -> list[Row]:
         return self._connection.ask(lambda session: session.query(sql, f"reading frozen rows of {name}"))

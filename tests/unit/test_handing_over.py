@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
-from processors.lane.handing_over import PART_BYTES_MAX, PART_ROWS_MAX, cut
+from processors.lane.handing_over import PART_BYTES_MAX, PART_ROWS_MAX, LaneCourier, cut
 from processors.lane.placements import chain_rows
+from processors.stores.rows import PlacementRow, PlacementState
 from processors.wire.packed_rows import split_frames
 
 SMALL = [b"row %d" % number for number in range(3 * PART_ROWS_MAX)]
@@ -16,7 +19,8 @@ LARGE = [bytes(PART_BYTES_MAX + number) for number in range(3)]
 @pytest.mark.rule("M8")
 @pytest.mark.parametrize("rows", [[], SMALL[:1], SMALL, LARGE, [*LARGE, *SMALL]], ids=len)
 def test_a_hand_off_has_all_rows_and_their_digest_however_it_is_cut(rows: list[bytes]) -> None:
-    parts = list(cut(iter(rows)))
+    with_pauses = [each for row in rows for each in (row, None)]
+    parts = [part for part in cut(with_pauses) if part is not None]
 
     found, rest = [], b""
     for packed, _ in parts:
@@ -25,3 +29,27 @@ def test_a_hand_off_has_all_rows_and_their_digest_however_it_is_cut(rows: list[b
     assert (found, rest) == (rows, b"")
     assert parts[-1][1] == chain_rows(bytes(32), rows)
     assert all(len(packed) <= PART_BYTES_MAX for packed, _ in parts)
+
+
+@pytest.mark.rule("P3")
+def test_a_hand_off_that_takes_long_to_read_shows_that_it_goes_on() -> None:
+    """A publish thread that does not move for long is given up, and would begin with the same rows again."""
+    sealed = PlacementRow(placement_key="acme", generation=1, state=PlacementState.SEALED, other_shard="s2")
+    courier = LaneCourier("s1", SlowRows(), lambda _shard, _key: ("balance.shard.s2", 0))
+
+    steps = list(courier.records(sealed))
+
+    assert [len(records) for records in steps] == [0, 0, 0, 2]
+
+
+class SlowRows:
+    """Frozen rows of which one comes after three looks."""
+
+    def is_sealed(self, sealed: PlacementRow) -> bool:  # noqa: ARG002 - the real one's signature
+        return True
+
+    def read(self, sealed: PlacementRow) -> Iterator[bytes | None]:  # noqa: ARG002
+        yield from (None, None, None, b"row")
+
+    def close(self) -> None:
+        """There is nothing to give back."""
