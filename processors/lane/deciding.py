@@ -201,9 +201,7 @@ class Decider:
             return
         if isinstance(admission.command, Control):
             self._control(admission, admission.command, batch)
-        elif self.waits(admission, batch):
-            pass
-        else:
+        elif not self.waits(admission, batch):
             self.answer(admission, batch, (admission.record.offset, 0))
 
     def waits(self, admission: Admission, batch: Gathered) -> bool:

@@ -29,12 +29,12 @@ from processors.stores.shard_reader import LanePosition, ShardReader, open_reade
 from processors.streams.directory import DirectoryContents, read_directory
 from processors.streams.producer import IdempotentProducer
 from processors.streams.topics import TopicAdmin, shard_topic
+from processors.wire.admission import MOVES_SINCE
 from processors.wire.commands import encode_command
 from processors.wire.markers import marker_id
 from processors.wire.packed_rows import unpack_row
 from processors.wire.records import OutRecord
 
-MOVES_SINCE = 3  # release of the rules
 # A lane that is well takes a TICK within 30 ms, on a busy machine within some; one that changes its owner, 6 s (P4).
 PROBE_S = 10.0
 # A lane decides some 10,000 records a second: the partner's commands wait behind those that it has still to decide.
@@ -107,9 +107,9 @@ def plan_move(settings: Settings, placement_key: str, target: str) -> PlannedMov
     contents = read_directory(addresses.kafka_address(settings))
     settings = counts.of_contents(settings, contents)
     _refuse_key(placement_key)
-    for shard in (target, _owner(settings, contents, placement_key).shard):
-        _refuse_unknown(settings, contents, shard)
     owner = _owner(settings, contents, placement_key)
+    for shard in (target, owner.shard):
+        _refuse_unknown(settings, contents, shard)
     last = _last_move(settings, contents, placement_key)
     if last is not None and seen(last).stage is not Stage.SETTLED:
         if last.target == target:

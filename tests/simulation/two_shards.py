@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from processors.ids import derived_id, make_command_id, root_of, slice_of
+from processors.ids import make_command_id, root_of, slice_of
 from processors.lane.committing import Committer
 from processors.lane.deciding import Decider
 from processors.lane.lane import Lane, LaneParts
@@ -20,6 +20,7 @@ from processors.stores.rows import PlacementState, rows_of
 from processors.streams.consumer import AssignmentEvents
 from processors.wire.admission import Gate, admit
 from processors.wire.commands import encode_command
+from processors.wire.markers import marker_id
 from processors.wire.records import Headers, OutRecord, Record
 from processors.wire.results import LaneIdentity, Result, decode_result
 from processors.wire.route import ROUTE_HEADER, Route, RouteKind, encode_route
@@ -225,7 +226,7 @@ class TwoShards:
         shard, owned_by, generation = self.owner_of(key)
         begins = generation + 1 if owned_by == key else 1  # a root that leaves its bucket begins anew
         marker = MovePartner(
-            command_id=derived_id("MOVE_PARTNER", f"{key}.{begins}.{shard}.{to}".encode()),
+            command_id=marker_id(key, begins, shard, to),
             placement_key=key,
             generation=begins,
             source=shard,
