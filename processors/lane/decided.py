@@ -15,8 +15,7 @@ from processors.ledger.rules import Rules
 from processors.ledger.tables import AnyTable, RowChange
 from processors.routing.buckets import partition_of
 from processors.stores.rows import BatchWrite, NewJournalRow, OverriddenTime, ParkedRow, PlacementRow, RowsOf
-from processors.wire.admission import Admission, Refusal
-from processors.wire.causes import Cause
+from processors.wire.admission import Admission, refusal_of_generation
 from processors.wire.dead_letters import KEY_BYTES_MAX, encode_dead_letter
 from processors.wire.positions import GroupPosition
 from processors.wire.records import OutRecord, Record
@@ -100,11 +99,6 @@ def told_of(record: Record) -> Iterator[None]:
     except Exception as bug:  # whatever it is, another release would decide the record differently
         told = f"offset {record.offset}: {type(bug).__name__}: {bug}"
         raise UndecidedError(record.offset, LaneStopped(StopCode.BUG, told)) from bug
-
-
-def refusal_of_generation(route: Route) -> Refusal:
-    """Return why a record is refused whose generation can never be here (M1)."""
-    return Refusal(Cause.UNEXPECTED_GENERATION, f"generation {route.generation} of unit {route.placement_key}")
 
 
 def refused_for_generation(admission: Admission, route: Route) -> Admission:

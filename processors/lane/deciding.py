@@ -15,7 +15,6 @@ from processors.lane.decided import (
     Gathered,
     dead_letter,
     never_here,
-    refusal_of_generation,
     refused_for_generation,
     result_record,
     told_of,
@@ -50,7 +49,7 @@ from processors.stores.rows import (
     NewJournalRow,
     Progress,
 )
-from processors.wire.admission import Admission
+from processors.wire.admission import Admission, refusal_of_generation
 from processors.wire.legs import SENDING
 from processors.wire.records import OutRecord
 from processors.wire.results import (

@@ -105,6 +105,14 @@ def admit(record: Record, rules: Rules, gate: Gate) -> Admission:
         return Admission(record, route, "", None, _NO_HASH, Refusal(Cause(fault.cause), bounded(fault.detail)))
 
 
+def refusal_of_generation(route: Route) -> Refusal:
+    """Return why a record is refused whose generation can never be here (M1).
+
+    What a dead letter says is part of its bytes, which no later release may give otherwise (I6).
+    """
+    return Refusal(Cause.UNEXPECTED_GENERATION, f"generation {route.generation} of unit {route.placement_key}")
+
+
 def _is_move_out(route: Route | None) -> bool:
     """Say whether a record is a marker that the router found good (R3).
 
@@ -142,8 +150,8 @@ def _command_of(record: Record, route: Route | None, rules: Rules, gate: Gate) -
     if isinstance(command, MovePartner) is (route.kind is RouteKind.COMMAND):  # R3: what the router did not judge
         raise Undecodable(Cause.UNEXPECTED_ROUTE, f"{type(command).__name__} came as {route.kind.name}")
     if route.generation != 0 and rules.release < MOVES_SINCE:  # M1: earlier releases moved nothing
-        # What a dead letter says is part of its bytes, which no later release may give otherwise (I6).
-        raise Undecodable(Cause.UNEXPECTED_GENERATION, f"generation {route.generation} of unit {route.placement_key}")
+        refusal = refusal_of_generation(route)
+        raise Undecodable(refusal.cause, refusal.detail)
     return command
 
 
