@@ -59,6 +59,7 @@ from processors.wire.results import (
     encode_result,
     result_headers,
 )
+from processors.wire.route import Route
 
 
 def needs_of(admissions: list[Admission]) -> Keys:
@@ -221,10 +222,15 @@ class Decider:
             batch.parked.append(self.placements.park(admission, route))
             self.note_moves()
         else:
-            batch.parked.append(never_here(admission, route))
-            batch.out.append(dead_letter(self.context, refused_for_generation(admission, route)))
-            batch.alarms.append(f"offset {admission.record.offset}: {refusal_of_generation(route).detail}")
+            self.refuse(admission, route, batch, why=refusal_of_generation(route).detail)
         return True
+
+    def refuse(self, admission: Admission, route: Route, batch: Gathered, *, why: str) -> None:
+        """Make a record a dead letter for its generation, which is an alarm; ``why`` is for whoever looks."""
+        if admission.record.offset not in batch.unparked:  # else it has a row, and is decided with it (L4)
+            batch.parked.append(never_here(admission, route))
+        batch.out.append(dead_letter(self.context, refused_for_generation(admission, route)))
+        batch.alarms.append(f"offset {admission.record.offset}: {why}")
 
     def answer(self, admission: Admission, batch: Gathered, place: tuple[int, int]) -> None:
         """Decide a partner's or the service's own command, or refuse what is none; ``place``: the answer's."""

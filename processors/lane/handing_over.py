@@ -20,8 +20,8 @@ PART_ROWS_MAX = 500
 PARTS_IN_FLIGHT = 20
 
 
-class SealedRows(Protocol):
-    """A lane's frozen rows (``stores.frozen_rows``)."""
+class FrozenRows(Protocol):
+    """A lane's frozen rows (``stores.frozen_rows.FrozenRowsReader``)."""
 
     def is_sealed(self, sealed: PlacementRow) -> bool:
         """Say whether a placement key is still sealed as it was."""
@@ -49,7 +49,7 @@ class LaneCourier:
     def __init__(
         self,
         shard: str,
-        rows: SealedRows,
+        rows: FrozenRows,
         address_of: Callable[[str, str], tuple[str, int]],
     ) -> None:
         """Nothing is connected before something is to be carried.

@@ -17,9 +17,6 @@ from processors.lane.decided import (
     Decided,
     Gathered,
     Receipt,
-    dead_letter,
-    never_here,
-    refused_for_generation,
     told_of,
 )
 from processors.lane.deciding import Decider
@@ -227,7 +224,7 @@ class Mover:
         key, now_ms, route = command.placement_key, standing.lane_time_ms, admission.route
         assert route is not None
         if not _fits(command, route, decider.context.identity.shard):
-            self._refuse(admission, route, batch)
+            decider.refuse(admission, route, batch, why="a MOVE_OUT that does not fit its route")  # no router sends it
             return
         self._post({of: -total for of, total in sums.items()})
         known = placements.known_since(key)
@@ -253,13 +250,6 @@ class Mover:
         placements.put(sealed)
         decider.note_moves()
         batch.handed_over.append(sealed)
-
-    def _refuse(self, admission: Admission, route: Route, batch: Gathered) -> None:
-        """Refuse what no router sends: a MOVE_OUT that does not fit its route."""
-        if admission.record.offset not in batch.unparked:  # else it has a row, and is decided with it
-            batch.parked.append(never_here(admission, route))
-        batch.out.append(dead_letter(self._decider.context, refused_for_generation(admission, route)))
-        batch.alarms.append(f"offset {admission.record.offset}: a MOVE_OUT that does not fit its route")
 
     def _installed(self, admission: Admission, command: Installed, batch: Gathered) -> None:
         """Let the frozen rows be deleted that the target has; a receipt for another generation is none (M7)."""

@@ -23,7 +23,7 @@ from processors.ops.stages import MoveSeen, Stage
 from processors.routing.buckets import bucket_named, partition_of
 from processors.routing.directory import Placement
 from processors.settings import Settings
-from processors.stores.frozen_rows import FrozenRows
+from processors.stores.frozen_rows import FrozenRowsReader
 from processors.stores.rows import PlacementRow, PlacementState
 from processors.stores.shard_reader import LanePosition, ShardReader, open_reader
 from processors.streams.directory import DirectoryContents, read_directory
@@ -267,7 +267,7 @@ def _reader(planned: PlannedMove, shard: str) -> ShardReader:
 # ---------------------------------------------------------------------- M10
 
 
-def refuse_unfit(planned: PlannedMove) -> None:
+def refuse_unready(planned: PlannedMove) -> None:
     """Ask both shards whether their lanes do their part: they know moves, have no backlog, and take a TICK (M10).
 
     Raises:
@@ -349,7 +349,7 @@ def luggage(planned: PlannedMove) -> Luggage:
     )
     found: Counter[str] = Counter()
     size = 0
-    with closing(FrozenRows(addresses.mysql_address(settings, source), lane)) as rows:
+    with closing(FrozenRowsReader(addresses.mysql_address(settings, source), lane)) as rows:
 
         def counted(packed: bytes) -> bytes:
             nonlocal size

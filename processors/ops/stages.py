@@ -14,7 +14,7 @@ from processors.stores.rows import PlacementRow, PlacementState
 class Stage(StrEnum):
     """How far a move is (docs/design.md, A move)."""
 
-    OWNED = "OWNED"
+    ASKED = "ASKED"
     PLACED = "PLACED"
     SEALED = "SEALED"
     ARRIVING = "ARRIVING"
@@ -31,7 +31,7 @@ class StageRule:
 
 
 STAGES: dict[Stage, StageRule] = {
-    Stage.OWNED: StageRule(says="{source} decides its commands; the router has not met the marker yet", owners=1),
+    Stage.ASKED: StageRule(says="{source} decides its commands; the router has not met the marker yet", owners=1),
     Stage.PLACED: StageRule(
         says="the directory names {target}; {source} decides what came before the marker, the rest waits",
         owners=1,
@@ -66,7 +66,7 @@ class MoveSeen:
         went = (PlacementState.SEALED, PlacementState.LEFT)
         if source is not None and source.state in went and source.generation >= self.generation:
             return Stage.SEALED
-        return Stage.PLACED if self.is_placed else Stage.OWNED
+        return Stage.PLACED if self.is_placed else Stage.ASKED
 
     def _target_has(self, *states: PlacementState) -> bool:
         target = self.target

@@ -23,7 +23,7 @@ PAGE_ROWS = 2_000  # read at once: half a megabyte
 RANGE_OFFSETS = 20_000
 
 
-class FrozenRows:
+class FrozenRowsReader:
     """A lane's frozen rows, over a connection of its own. For one thread."""
 
     def __init__(self, address: MysqlAddress, lane: int) -> None:

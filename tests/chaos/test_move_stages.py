@@ -81,7 +81,7 @@ def kept_in(service: TwoShardService, stage: Stage) -> Iterator[Placement]:
     source = service.owner(ROOT).shard
     target = next(shard for shard in SHARDS if shard != source)
     frozen: list[str] = {
-        Stage.OWNED: ["router"],
+        Stage.ASKED: ["router"],
         Stage.PLACED: [f"shard-{source}"],
         Stage.SEALED: [f"shard-{target}"],
         Stage.ARRIVING: [],  # once it has begun

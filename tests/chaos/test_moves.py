@@ -8,7 +8,7 @@ from contextlib import ExitStack
 import pytest
 
 from processors.faults import Misconfigured
-from processors.ops.moving import plan_move, plan_return, refuse_unfit
+from processors.ops.moving import plan_move, plan_return, refuse_unready
 from processors.ops.stages import Stage
 from tests.chaos.two_shards import TwoShardService
 from tests.chaos.whole_service import Load
@@ -64,7 +64,7 @@ def test_a_move_to_a_shard_that_goes_down_waits_for_it_and_is_then_turned_back(s
             service.await_moved(placed)
             back = plan_return(service.settings, "acme")
             assert (back.target, back.generation, back.under_way) == ("s1", 2, False)
-            refuse_unfit(back)
+            refuse_unready(back)
             service.move("acme")
         service.await_answers()
         service.assert_as_if_nothing_had_moved()

@@ -29,9 +29,9 @@ from tests.simulation.fakes.clock import START_MS, Clock
 from tests.simulation.fakes.consumers import FakeLaneLog, FakeShardConsumer
 from tests.simulation.fakes.crash_points import CrashPoints, NoCrashes
 from tests.simulation.fakes.database import Database
+from tests.simulation.fakes.frozen_rows import fake_courier
 from tests.simulation.fakes.lane_store import FakeLaneStore
 from tests.simulation.fakes.producers import FakeProducer, FakePublisher, Membership
-from tests.simulation.fakes.sealed_rows import fake_courier
 from tests.simulation.fakes.tables import Tables
 from tests.simulation.workload import KEYRING
 

@@ -22,9 +22,9 @@ from processors.lane.runner import (
 from processors.streams.consumer import AssignmentEvents
 from processors.wire.records import Record
 from tests.simulation.deployment import admit_of
+from tests.simulation.fakes.frozen_rows import fake_courier
 from tests.simulation.fakes.lane_store import FakeLaneStore
 from tests.simulation.fakes.producers import Membership
-from tests.simulation.fakes.sealed_rows import fake_courier
 
 if TYPE_CHECKING:
     from tests.simulation.environment import Environment

@@ -15,7 +15,7 @@ from processors.lane.sending import SEND_DEADLINE_S
 from processors.ops import addresses, assembly
 from processors.routing.buckets import partition_of
 from processors.settings import Settings
-from processors.stores.frozen_rows import FrozenRows
+from processors.stores.frozen_rows import FrozenRowsReader
 from processors.streams.connection import KafkaAddress
 from processors.streams.consumer import AssignmentEvents, GroupOptions, RecordConsumer
 from processors.streams.directory import read_directory
@@ -85,7 +85,7 @@ def _courier(settings: Settings, shard: str, lane: int) -> LaneCourier:
     address = addresses.kafka_address(settings)
     return LaneCourier(
         shard,
-        FrozenRows(addresses.mysql_address(settings, shard), lane),
+        FrozenRowsReader(addresses.mysql_address(settings, shard), lane),
         partial(_lane_of, address),
     )
 

@@ -19,7 +19,7 @@ from processors.ops.moving import (
     plan_move,
     plan_placing,
     plan_return,
-    refuse_unfit,
+    refuse_unready,
     watch,
 )
 from processors.ops.stages import MoveSeen, Stage
@@ -93,7 +93,7 @@ def _carry_out(planned: PlannedMove, *, dry_run: bool, tell: bool, wait: bool, w
     if planned.under_way:
         say(f"{planned.placement_key} is on its way from {planned.source} to {planned.target} already")
     else:
-        refuse_unfit(planned)
+        refuse_unready(planned)
         _send(planned, within_s=within_s, found=found, as_json=as_json)
     if not wait:
         if as_json:
@@ -143,7 +143,7 @@ def _tell(planned: PlannedMove, seen: MoveSeen) -> None:
 def _tell_late(planned: PlannedMove, seen: MoveSeen, within_s: int) -> NoReturn:
     """Say what to look at, where a move is not at its end in time, and end with exit status 3."""
     waits_for = {
-        Stage.OWNED: "the router: is it running, and how far behind? `balance status`",
+        Stage.ASKED: "the router: is it running, and how far behind? `balance status`",
         Stage.PLACED: f"a worker of {planned.source}: `balance status`, `balance shard show {planned.source}`",
         Stage.SEALED: f"a worker of {planned.source}: `balance status`, `balance shard show {planned.source}`",
         Stage.ARRIVING: f"a worker of {planned.target}: `balance status`, `balance shard show {planned.target}`",

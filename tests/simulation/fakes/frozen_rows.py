@@ -1,4 +1,4 @@
-"""``stores.frozen_rows.FrozenRows`` on the in-memory shard database, and a courier that reads from it."""
+"""``stores.frozen_rows.FrozenRowsReader`` on the in-memory shard database, and a courier that reads from it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.simulation.fakes.crash_points import CrashPoints
 from tests.simulation.fakes.database import Database
 
 
-class FakeSealedRows:
+class FakeFrozenRowsReader:
     """A lane's frozen rows."""
 
     def __init__(self, database: Database, lane: int, crash_points: CrashPoints) -> None:
@@ -41,6 +41,6 @@ def fake_courier(shard: str, database: Database, lane: int, broker: Broker, cras
 
     return LaneCourier(
         shard,
-        FakeSealedRows(database, lane, crash_points),
+        FakeFrozenRowsReader(database, lane, crash_points),
         address_of,
     )
