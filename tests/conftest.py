@@ -6,6 +6,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import MySQLdb
 import pytest
@@ -139,9 +140,19 @@ def fresh_second_database(second_mysql: SecondMysql) -> Iterator[Callable[[], st
         connection.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def fresh_keyspace(servers: Servers) -> Iterator[Callable[[], str]]:
-    """Return a maker of keyspace names; the keyspaces made under them are dropped when the session ends."""
+    """Return a maker of keyspace names; the keyspaces made under them are dropped with the module's last test.
+
+    Not with the session's: each table takes some of Cassandra's heap even when nobody asks for it, and with the tables
+    of all modules it runs full.
+    """
+    with _keyspaces(servers) as make:
+        yield make
+
+
+@contextmanager
+def _keyspaces(servers: Servers) -> Iterator[Callable[[], str]]:
     made: list[str] = []
 
     def make() -> str:
@@ -153,7 +164,7 @@ def fresh_keyspace(servers: Servers) -> Iterator[Callable[[], str]]:
         _drop_keyspaces(servers, made)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def fresh_place(
     servers: Servers,
     topic_prefix: Callable[[], str],
@@ -162,14 +173,35 @@ def fresh_place(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[..., Place]:
     """Return a maker of places for a whole service; further settings are given as ``BALANCE_...`` variables."""
+    return _maker_of_places(servers, topic_prefix, fresh_database, fresh_keyspace, tmp_path_factory)
 
+
+@pytest.fixture(scope="session")
+def lasting_place(
+    servers: Servers,
+    topic_prefix: Callable[[], str],
+    fresh_database: Callable[[], str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Callable[..., Place]]:
+    """Return a maker of places as ``fresh_place`` does, for a service that tests of several modules share."""
+    with _keyspaces(servers) as lasting_keyspace:
+        yield _maker_of_places(servers, topic_prefix, fresh_database, lasting_keyspace, tmp_path_factory)
+
+
+def _maker_of_places(
+    servers: Servers,
+    prefix: Callable[[], str],
+    database: Callable[[], str],
+    keyspace: Callable[[], str],
+    folders: pytest.TempPathFactory,
+) -> Callable[..., Place]:
     def make(**variables: str) -> Place:
         environment = {
             **servers.environment(),
-            "BALANCE_KAFKA__TOPIC_PREFIX": topic_prefix(),
-            "BALANCE_SHARDS__S1__DATABASE": fresh_database(),
-            "BALANCE_CASSANDRA__KEYSPACE": fresh_keyspace(),
-            "BALANCE_KEYS_FILE": str(tmp_path_factory.mktemp("keys") / "signing-keys.json"),
+            "BALANCE_KAFKA__TOPIC_PREFIX": prefix(),
+            "BALANCE_SHARDS__S1__DATABASE": database(),
+            "BALANCE_CASSANDRA__KEYSPACE": keyspace(),
+            "BALANCE_KEYS_FILE": str(folders.mktemp("keys") / "signing-keys.json"),
             "BALANCE_LOG_FORMAT": "json",
             **variables,
         }
@@ -178,7 +210,7 @@ def fresh_place(
     return make
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def fresh_two_shards(
     fresh_place: Callable[..., Place], second_mysql: SecondMysql, fresh_second_database: Callable[[], str]
 ) -> Callable[..., Place]:

@@ -95,9 +95,9 @@ def started(place: Place) -> Iterator[Running]:
 
 
 @pytest.fixture(scope="session")
-def running(fresh_place: Callable[..., Place]) -> Iterator[Running]:
+def running(lasting_place: Callable[..., Place]) -> Iterator[Running]:
     """Return the service that most tests of a session share."""
-    yield from started(fresh_place(BALANCE_EXPIRER__TICK_MS="1000", BALANCE_REMOVER__INTERVAL_MS="2000"))
+    yield from started(lasting_place(BALANCE_EXPIRER__TICK_MS="1000", BALANCE_REMOVER__INTERVAL_MS="2000"))
 
 
 @pytest.fixture
