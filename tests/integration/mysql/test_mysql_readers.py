@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -20,25 +20,11 @@ from tests.integration.mysql_shard import (
     SHARD,
     TOPIC_ID,
     account,
-    empty_shard,
     journal_row,
-    make_shard,
     new_id,
     rows_of,
     take_lane,
 )
-from tests.servers import Servers
-
-
-@pytest.fixture(scope="module")
-def shard(servers: Servers, fresh_database: Callable[[], str]) -> MysqlAddress:
-    return make_shard(servers, fresh_database)
-
-
-@pytest.fixture
-def address(shard: MysqlAddress) -> MysqlAddress:
-    empty_shard(shard)
-    return shard
 
 
 @pytest.fixture

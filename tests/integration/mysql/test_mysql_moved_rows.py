@@ -17,8 +17,7 @@ from processors.stores.mysql import Session
 from processors.stores.rows import BatchWrite, ParkedRow, PlacementRow, PlacementState
 from processors.stores.shard_upkeep import DELETE_ROWS, LeftKey, ShardUpkeep
 from processors.wire.records import Record
-from tests.integration.mysql_shard import SHARD, Lane, account, empty_shard, make_shard, new_id, rows_of, take_lane
-from tests.servers import Servers
+from tests.integration.mysql_shard import SHARD, Lane, account, new_id, rows_of, take_lane
 
 ROOT = "acme"
 LANE = partition_of(ROOT, SHARD.lanes)
@@ -30,17 +29,6 @@ NEIGHBOUR = next(
 )
 ELSEWHERE = [PlacementState.ARRIVING, PlacementState.SEALED, PlacementState.LEFT]
 OLD_MS, OLDER_MS = 2_000_000, 1_000_000
-
-
-@pytest.fixture(scope="module")
-def shard(servers: Servers, fresh_database: Callable[[], str]) -> MysqlAddress:
-    return make_shard(servers, fresh_database)
-
-
-@pytest.fixture
-def address(shard: MysqlAddress) -> MysqlAddress:
-    empty_shard(shard)
-    return shard
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -20,26 +20,12 @@ from tests.integration.mysql_shard import (
     RULES,
     TOPIC_ID,
     account,
-    empty_shard,
     journal_row,
-    make_shard,
     new_id,
     rows_of,
     store_of,
     take_lane,
 )
-from tests.servers import Servers
-
-
-@pytest.fixture(scope="module")
-def shard(servers: Servers, fresh_database: Callable[[], str]) -> MysqlAddress:
-    return make_shard(servers, fresh_database)
-
-
-@pytest.fixture
-def address(shard: MysqlAddress) -> MysqlAddress:
-    empty_shard(shard)
-    return shard
 
 
 @pytest.fixture

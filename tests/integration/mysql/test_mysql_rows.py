@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -29,29 +29,15 @@ from tests.integration.mysql_shard import (
     account,
     clock_ms,
     decision_of,
-    empty_shard,
     journal_row,
-    make_shard,
     new_id,
     rows_of,
     store_of,
     take_lane,
 )
-from tests.servers import Servers
 
 # The largest metadata that canonical JSON may be, with characters that a JSON column would store otherwise.
 METADATA = '{"a":1,"b":"é\\u0000☃","c":12345678901234567890}'.encode()
-
-
-@pytest.fixture(scope="module")
-def shard(servers: Servers, fresh_database: Callable[[], str]) -> MysqlAddress:
-    return make_shard(servers, fresh_database)
-
-
-@pytest.fixture
-def address(shard: MysqlAddress) -> MysqlAddress:
-    empty_shard(shard)
-    return shard
 
 
 @pytest.fixture

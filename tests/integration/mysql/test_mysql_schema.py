@@ -29,25 +29,12 @@ from tests.integration.mysql_shard import (
     SHARD,
     address_of,
     clock_ms,
-    empty_shard,
     journal_row,
-    make_shard,
     new_id,
     rows_of,
     take_lane,
 )
 from tests.servers import Servers
-
-
-@pytest.fixture(scope="module")
-def shard(servers: Servers, fresh_database: Callable[[], str]) -> MysqlAddress:
-    return make_shard(servers, fresh_database)
-
-
-@pytest.fixture
-def address(shard: MysqlAddress) -> MysqlAddress:
-    empty_shard(shard)
-    return shard
 
 
 @pytest.fixture
