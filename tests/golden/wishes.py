@@ -14,6 +14,7 @@ from processors.ledger.commands import (
     Direction,
     ExpireHold,
     GetBalance,
+    MovePartner,
     OpenAccount,
     Pay,
     PlaceHold,
@@ -30,6 +31,7 @@ from processors.ledger.commands import (
     VoidHold,
 )
 from processors.ledger.transfers import credit_id, end_id
+from processors.wire.markers import marker_id
 from tests.golden.words import AMOUNT, CURRENCY, NAME, Words, minor, span_ms
 from tests.unit.ledger.lane import START_MS, Ids, expiry_id, recall_id
 
@@ -192,6 +194,17 @@ class Wishes:
         id_ = end_id("TRANSFER_RETURN", root_of(sent.address), sent.command_id)
         return TransferReturn(id_, sent.address, sent.currency, sent.to_address, sent.command_id, words.next())
 
+    def move(self, words: Words, _: bytes) -> Command:
+        """Read ``move acme from s1 to s2 generation 3``: a marker as the ledger meets it, after the router's no."""
+        key = words.next()
+        assert words.take("from")
+        source = words.next()
+        assert words.take("to")
+        target = words.next()
+        assert words.take("generation")
+        generation = int(words.next())
+        return MovePartner(marker_id(key, generation, source, target), key, generation, source, target)
+
     def hold(self, words: Words, command_id: bytes) -> Command:
         name = self._name(words, command_id)
         address = words.next()
@@ -308,6 +321,7 @@ _VERBS: dict[str, Callable[[Wishes, Words, bytes], Command]] = {
     "credit": Wishes.credit,
     "completed": Wishes.completed,
     "return": Wishes.returned,
+    "move": Wishes.move,
     "hold": Wishes.hold,
     "capture": Wishes.capture,
     "void": Wishes.void,
