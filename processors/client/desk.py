@@ -36,6 +36,7 @@ class NoAnswer(UnknownOutcome):
             "or look it up"
         )
         self.command_id = command_id
+        self.sent = sent
 
 
 @dataclass(slots=True, eq=False)

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 from processors.faults import Misconfigured
 from processors.lane.handing_over import PARTS_IN_FLIGHT, cut
-from processors.ledger.addresses import is_root
 from processors.ledger.commands import MovePartner, Tick
 from processors.ledger.rules import Rules, newest_of
 from processors.ledger.tables import ACCOUNTS, HOLDS, MOVED_IDS
@@ -74,6 +73,14 @@ class PlannedMove:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AlreadyThere:
+    """A placement key that is where it was to go: there is nothing to send. ``owner`` is its placement in force."""
+
+    placement_key: str
+    owner: Placement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Luggage:
     """What would move, if it moved now: ``ids`` of the window, ``other_rows`` of refunds; bytes in ``parts`` records.
 
@@ -92,8 +99,8 @@ class Luggage:
 # ---------------------------------------------------------------------- what is asked for
 
 
-def plan_move(settings: Settings, placement_key: str, target: str) -> PlannedMove:
-    """Return the move of a placement key to a shard.
+def plan_move(settings: Settings, placement_key: str, target: str) -> PlannedMove | AlreadyThere:
+    """Return the move of a placement key to a shard, or that it is there.
 
     Args:
         settings: Of the whole service.
@@ -101,12 +108,11 @@ def plan_move(settings: Settings, placement_key: str, target: str) -> PlannedMov
         target: A shard's id.
 
     Raises:
-        Misconfigured: There is no such shard, the key is there already, or on its way elsewhere.
+        Misconfigured: There is no such shard, or the key is on its way elsewhere.
         Fault: A server's.
     """
     contents = read_directory(addresses.kafka_address(settings))
     settings = counts.of_contents(settings, contents)
-    _refuse_key(placement_key)
     owner = _owner(settings, contents, placement_key)
     for shard in (target, owner.shard):
         _refuse_unknown(settings, contents, shard)
@@ -119,7 +125,7 @@ def plan_move(settings: Settings, placement_key: str, target: str) -> PlannedMov
             f"(`balance partner move {placement_key} --to {last.target} --watch`)"
         )
     if owner.shard == target:
-        raise Misconfigured(f"{placement_key} is on {target} already")
+        return AlreadyThere(placement_key=placement_key, owner=owner)
     _refuse_bucket_under_way(settings, owner)
     begins = owner.generation + 1 if owner.placement_key == placement_key else 1
     return PlannedMove(
@@ -127,40 +133,34 @@ def plan_move(settings: Settings, placement_key: str, target: str) -> PlannedMov
     )
 
 
-def plan_return(settings: Settings, placement_key: str) -> PlannedMove:
-    """Return the move of a placement key to the shard that it came from.
+def plan_return(settings: Settings, placement_key: str) -> PlannedMove | AlreadyThere:
+    """Return the move of a placement key to the shard that it came from, or that it is there.
 
     Raises:
         Misconfigured: It never moved; or as ``plan_move``.
     """
     contents = read_directory(addresses.kafka_address(settings))
-    _refuse_key(placement_key)
     last = _last_move(counts.of_contents(settings, contents), contents, placement_key)
     if last is None:
         raise Misconfigured(f"{placement_key} never moved by itself: say where it is to go, with --to")
     return plan_move(settings, placement_key, last.source)
 
 
-def plan_placing(settings: Settings, root: str, shard: str) -> PlannedMove:
-    """Return the move of a root that has no account yet.
+def plan_placing(settings: Settings, root: str, shard: str) -> PlannedMove | AlreadyThere:
+    """Return the move of a root that has no account yet, or that it is there.
 
     Raises:
         Misconfigured: It has accounts; or as ``plan_move``.
     """
-    if bucket_named(root) is not None:
-        raise Misconfigured(f"{root} is a bucket: move it (`balance partner move {root} --to {shard}`)")
     planned = plan_move(settings, root, shard)
+    if isinstance(planned, AlreadyThere) or planned.under_way:
+        return planned
     with closing(_reader(planned, planned.source)) as reader:
-        if not planned.under_way and reader.accounts_below(root, rows_max=1):
+        if reader.accounts_below(root, rows_max=1):
             raise Misconfigured(
                 f"{root} has accounts on {planned.source}: move him (`balance partner move {root} --to {shard}`)"
             )
     return planned
-
-
-def _refuse_key(placement_key: str) -> None:
-    if not is_root(placement_key) and bucket_named(placement_key) is None:
-        raise Misconfigured(f"{placement_key} is no partner's root, such as acme, and no bucket, such as bucket:17")
 
 
 def _refuse_unknown(settings: Settings, contents: DirectoryContents, shard: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from processors.client import Client, ClientConfig
 from processors.ledger.commands import Command, OpenAccount, Pay, PlaceHold, TopUp
-from processors.ops.moving import luggage, plan_move
+from processors.ops.moving import PlannedMove, luggage, plan_move
 from processors.wire.results import Result
 from tests.chaos.lanes import HOUR_MS, new_id
 from tests.chaos.two_shards import SHARDS, TwoShardService
@@ -54,7 +54,9 @@ def test_a_move_makes_its_partner_wait_for_a_moment_and_nobody_else(service: Two
         paid(client, lambda: None)  # everything is warm
         before, others_before = paid(client, lambda: None)
         there = next(shard for shard in SHARDS if shard != service.owner("acme").shard)
-        moved = luggage(plan_move(service.settings, "acme", there))
+        planned = plan_move(service.settings, "acme", there)
+        assert isinstance(planned, PlannedMove)
+        moved = luggage(planned)
         pauses, others = [], []
         for _ in range(MOVES):
             own, other = paid(client, lambda: service.send_marker("acme"))

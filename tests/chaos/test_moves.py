@@ -8,7 +8,7 @@ from contextlib import ExitStack
 import pytest
 
 from processors.faults import Misconfigured
-from processors.ops.moving import plan_move, plan_return, refuse_unready
+from processors.ops.moving import PlannedMove, plan_move, plan_return, refuse_unready
 from processors.ops.stages import Stage
 from tests.chaos.two_shards import TwoShardService
 from tests.chaos.whole_service import Load
@@ -58,11 +58,14 @@ def test_a_move_to_a_shard_that_goes_down_waits_for_it_and_is_then_turned_back(s
 
             with pytest.raises(Misconfigured, match="acme is on its way from s1 to s2: its rows are frozen in s1"):
                 plan_move(service.settings, "acme", "s1")
-            assert plan_move(service.settings, "acme", "s2").under_way
+            again = plan_move(service.settings, "acme", "s2")
+            assert isinstance(again, PlannedMove)
+            assert again.under_way
 
             running.enter_context(away)
             service.await_moved(placed)
             back = plan_return(service.settings, "acme")
+            assert isinstance(back, PlannedMove)
             assert (back.target, back.generation, back.under_way) == ("s1", 2, False)
             refuse_unready(back)
             service.move("acme")

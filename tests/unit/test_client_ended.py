@@ -22,7 +22,13 @@ def test_who_was_not_answered_learns_whether_it_may_have_been_decided() -> None:
     late = pay(client)
     client.close()
 
-    with pytest.raises(NoAnswer, match="the client ended; it may have been decided, so send it again with the same id"):
+    with pytest.raises(
+        NoAnswer, match="the client ended; it may have been decided, so send it again with the same id"
+    ) as told:
         sent.result(HANG_S)
-    with pytest.raises(NoAnswer, match="so it was not sent; unless it was sent before, it is not decided: send it"):
+    assert told.value.sent
+    with pytest.raises(
+        NoAnswer, match="so it was not sent; unless it was sent before, it is not decided: send it"
+    ) as told:
         client.send(late)
+    assert not told.value.sent

@@ -10,9 +10,11 @@ import typer
 
 from processors.client import NoAnswer
 from processors.ledger.outcomes import Status
+from processors.ops.cli.partners import PlacementKey, Root
 from processors.ops.cli.terminal import JsonOption, notes, open_client, page, print_json, print_table, say, settings
 from processors.ops.exits import EXIT_FAULT, EXIT_REJECTED
 from processors.ops.moving import (
+    AlreadyThere,
     Luggage,
     PlannedMove,
     luggage,
@@ -22,17 +24,12 @@ from processors.ops.moving import (
     refuse_unready,
     watch,
 )
+from processors.ops.result_text import show_id
 from processors.ops.stages import MoveSeen, Stage
 
 # A move takes a second or so; a lane that changes its owner, or a server that is started again, some more.
 WITHIN_S = 60
 
-KeyArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="ROOT", help="A partner's, such as acme; or a bucket, such as bucket:17.", show_default=False
-    ),
-]
 WithinOption = Annotated[
     int, typer.Option("--within", metavar="SECONDS", min=1, max=3_600, help="How long to wait until it is there.")
 ]
@@ -43,7 +40,7 @@ DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would mo
 
 def move(
     *,
-    partner: KeyArgument,
+    key: PlacementKey,
     to: Annotated[str | None, typer.Option("--to", metavar="SHARD", help="Where it goes.", show_default=False)] = None,
     back: Annotated[bool, typer.Option("--back", help="Where it came from by its last move.")] = False,
     dry_run: DryRunOption = False,
@@ -59,56 +56,66 @@ def move(
     """
     if (to is None) == (not back):
         raise typer.BadParameter("say --to SHARD, or --back")
+    _refuse_contradictions(dry_run=dry_run, watch_it=watch_it, no_wait=no_wait)
     chosen = settings()
-    planned = plan_return(chosen, partner) if to is None else plan_move(chosen, partner, to)
-    _carry_out(planned, dry_run=dry_run, tell=watch_it, wait=not no_wait, within_s=within_s, as_json=as_json)
+    planned = plan_return(chosen, key) if to is None else plan_move(chosen, key, to)
+    if isinstance(planned, AlreadyThere):
+        _show_there(planned, as_json=as_json)
+    elif dry_run:
+        _show(planned, luggage(planned), as_json=as_json)
+    else:
+        _carry_out(planned, tell=watch_it, wait=not no_wait, within_s=within_s, as_json=as_json)
 
 
 def place(
     *,
-    partner: KeyArgument,
+    root: Root,
     shard: Annotated[str, typer.Option("--shard", metavar="SHARD", help="Where it belongs.", show_default=False)],
     within_s: WithinOption = WITHIN_S,
     as_json: JsonOption = False,
 ) -> None:
     """Say on which shard a partner belongs who has no account yet.
 
-    It is a move, too, which carries nothing. A partner who has accounts is moved (`balance partner move`).
+    It is a move, too, which carries nothing; safe to run again. A partner who has accounts is moved (`balance partner
+    move`).
     """
-    planned = plan_placing(settings(), partner, shard)
-    _carry_out(planned, dry_run=False, tell=False, wait=True, within_s=within_s, as_json=as_json)
-
-
-def _carry_out(planned: PlannedMove, *, dry_run: bool, tell: bool, wait: bool, within_s: int, as_json: bool) -> None:
-    found: dict[str, object] = {
-        "placement_key": planned.placement_key,
-        "source": planned.source,
-        "target": planned.target,
-    }
-    found |= {"generation": planned.generation, "command_id": planned.marker.command_id.hex()}
-    if dry_run:
-        _show(planned, luggage(planned), found, as_json=as_json)
-        return
-    ends_s = time.monotonic() + within_s
-    if planned.under_way:
-        say(f"{planned.placement_key} is on its way from {planned.source} to {planned.target} already")
+    planned = plan_placing(settings(), root, shard)
+    if isinstance(planned, AlreadyThere):
+        _show_there(planned, as_json=as_json)
     else:
+        _carry_out(planned, tell=False, wait=True, within_s=within_s, as_json=as_json)
+
+
+def _refuse_contradictions(*, dry_run: bool, watch_it: bool, no_wait: bool) -> None:
+    """Refuse options of which one would be ignored."""
+    if dry_run and (watch_it or no_wait):
+        other = "--watch" if watch_it else "--no-wait"
+        raise typer.BadParameter(f"--dry-run sends nothing, so there is nothing for {other}: leave one of them out")
+    if watch_it and no_wait:
+        raise typer.BadParameter("--watch waits for each stage, and --no-wait for none: leave one of them out")
+
+
+def _carry_out(planned: PlannedMove, *, tell: bool, wait: bool, within_s: int, as_json: bool) -> None:
+    """Send the marker, unless it is there, and wait until the move is over."""
+    ends_s = time.monotonic() + within_s
+    if not planned.under_way:
         refuse_unready(planned)
-        _send(planned, within_s=within_s, found=found, as_json=as_json)
+        _send(planned, within_s=within_s, as_json=as_json)
+    elif wait:
+        say(f"{planned.placement_key} is on its way from {planned.source} to {planned.target} already")
     if not wait:
-        if as_json:
-            print_json(found)
+        _show_begun(planned, as_json=as_json)
         return
     seen = watch(planned, ends_s=ends_s, tell=(lambda each: _tell(planned, each)) if tell else lambda _seen: None)
     if as_json:
-        print_json(found | {"stage": seen.stage, "parked": seen.parked})
+        print_json(_as_json(planned) | {"stage": seen.stage, "parked": seen.parked})
     elif seen.stage is Stage.SETTLED:
         page.print(f"{planned.placement_key} is on {planned.target} (generation {planned.generation})", soft_wrap=True)
     if seen.stage is not Stage.SETTLED:
         _tell_late(planned, seen, within_s)
 
 
-def _send(planned: PlannedMove, *, within_s: int, found: dict[str, object], as_json: bool) -> None:
+def _send(planned: PlannedMove, *, within_s: int, as_json: bool) -> None:
     """Send the marker and wait for its answer.
 
     Raises:
@@ -117,16 +124,13 @@ def _send(planned: PlannedMove, *, within_s: int, found: dict[str, object], as_j
     try:
         with open_client(within_s=within_s) as client:
             result = client.send(planned.marker)
-    except NoAnswer:
-        notes.print(
-            "the marker was sent and has no answer yet: run this again, it says how far the move is",
-            soft_wrap=True,
-        )
+    except NoAnswer as fault:
+        say(told_unanswered(planned, sent=fault.sent))
         raise
     if result.status is Status.ACCEPTED:
         return
     if as_json:
-        print_json(found | {"status": result.status, "reason": result.reason})
+        print_json(_as_json(planned) | {"status": result.status, "reason": result.reason})
     notes.print(
         f"{planned.placement_key} was not moved: {result.reason}. Somebody else moved it meanwhile, or the router has "
         "other shards or keys than this machine; its log says which (event marker_refused). Run this again",
@@ -134,6 +138,56 @@ def _send(planned: PlannedMove, *, within_s: int, found: dict[str, object], as_j
         soft_wrap=True,
     )
     raise typer.Exit(EXIT_REJECTED)
+
+
+def told_unanswered(planned: PlannedMove, *, sent: bool) -> str:
+    """Say what is known of a move whose marker has no answer; ``sent`` is False where it was not written."""
+    key = planned.placement_key
+    if not sent:
+        return f"the marker was not sent, so {key} does not move: run this again"
+    return (
+        f"the marker was sent and has no answer yet: {key} moves as soon as router and worker come to it. Run this "
+        "again: it says how far the move is, and what is sent twice counts once"
+    )
+
+
+# ---------------------------------------------------------------------- what is shown
+
+
+def _as_json(planned: PlannedMove) -> dict[str, object]:
+    return {
+        "placement_key": planned.placement_key,
+        "source": planned.source,
+        "target": planned.target,
+        "generation": planned.generation,
+        "command_id": show_id(planned.marker.command_id),
+    }
+
+
+def _show_there(there: AlreadyThere, *, as_json: bool) -> None:
+    """Say that there is nothing to do; for programs, that it is where it was to go, as after a move."""
+    key, owner = there.placement_key, there.owner
+    if as_json:
+        shards = {"source": owner.shard, "target": owner.shard}
+        move_of = {"placement_key": key, **shards, "generation": owner.generation, "command_id": ""}
+        print_json(move_of | {"stage": Stage.SETTLED, "parked": 0})
+        return
+    how = f"generation {owner.generation}" if owner.placement_key == key else f"with {owner.placement_key}"
+    page.print(f"{key} is on {owner.shard} already ({how}): nothing was sent", soft_wrap=True)
+
+
+def _show_begun(planned: PlannedMove, *, as_json: bool) -> None:
+    """Say what is under way, and how to see the rest of it."""
+    if as_json:
+        print_json(_as_json(planned))
+        return
+    key, target = planned.placement_key, planned.target
+    page.print(
+        f"{key} is on its way from {planned.source} to {target}: generation {planned.generation}, command "
+        f"{show_id(planned.marker.command_id)}",
+        soft_wrap=True,
+    )
+    say(f"how far it is: `balance partner move {key} --to {target} --watch`, or `balance status`")
 
 
 def _tell(planned: PlannedMove, seen: MoveSeen) -> None:
@@ -159,9 +213,9 @@ def _tell_late(planned: PlannedMove, seen: MoveSeen, within_s: int) -> NoReturn:
     raise typer.Exit(EXIT_FAULT)
 
 
-def _show(planned: PlannedMove, found: Luggage, move_of: dict[str, object], *, as_json: bool) -> None:
+def _show(planned: PlannedMove, found: Luggage, *, as_json: bool) -> None:
     if as_json:
-        print_json(move_of | asdict(found))
+        print_json(_as_json(planned) | asdict(found))
         return
     columns = ("accounts", "holds", "ids", "other rows", "bytes", "parts", "pause")
     row = (found.accounts, found.holds, found.ids, found.other_rows, found.bytes, found.parts)

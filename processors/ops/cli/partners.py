@@ -37,6 +37,17 @@ def read_placement_key(text: str) -> str:
     raise typer.BadParameter(f"{text!r} is neither a partner, such as acme, nor a bucket, such as bucket:17")
 
 
+def read_root(text: str) -> str:
+    """Read a partner, who is no bucket.
+
+    >>> read_root("acme")
+    'acme'
+    """
+    if bucket_named(text) is not None:
+        raise typer.BadParameter(f"{text!r} is a bucket, and only a partner is placed: `balance partner move` moves it")
+    return read_placement_key(text)
+
+
 PlacementKey = Annotated[
     str,
     typer.Argument(
@@ -44,6 +55,13 @@ PlacementKey = Annotated[
         metavar="ROOT",
         help="A partner, the first part of an address, or a bucket: acme, bucket:17.",
         show_default=False,
+    ),
+]
+
+Root = Annotated[
+    str,
+    typer.Argument(
+        parser=read_root, metavar="ROOT", help="A partner, the first part of an address: acme.", show_default=False
     ),
 ]
 
