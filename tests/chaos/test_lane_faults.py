@@ -8,8 +8,8 @@ import secrets
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,25 +28,13 @@ from processors.wire.commands import encode_command
 from processors.wire.dead_letters import decode_dead_letter
 from processors.wire.results import decode_result
 from processors.wire.signature import SIGNATURE_HEADER, add_key, dump_keyring, load_keyring, sign
+from tests.chaos.kept_aside import kept_aside
 from tests.chaos.lanes import SHARD, Shard, new_id
 from tests.chaos.mysql_proxy import AtCommit, MysqlProxy
 from tests.end_to_end.conftest import balance
 from tests.servers import Place
 from tests.waiting import eventually
 
-TABLES = [
-    "progress",
-    "progress_source",
-    "batch_digest",
-    "lane_time",
-    "account",
-    "hold",
-    "open_refund",
-    "refunded",
-    "system_account",
-    "journal",
-    "rules",
-]
 SESSION_S = 6  # P4
 
 
@@ -232,36 +220,8 @@ def _assert_each_once_by_id(shard: Shard) -> None:
 # ------------------------------------------------------------------ the database
 
 
-def _copy(session: Session, source: str, target: str) -> None:
-    """Copy a table's rows; the server fills in the columns that it computes."""
-    rows = session.query(
-        "SELECT GROUP_CONCAT(column_name) FROM information_schema.columns WHERE table_schema = DATABASE() "
-        f"AND table_name = '{target.rpartition('.')[2]}' AND extra NOT LIKE '%GENERATED%'",
-        "reading a table's columns",
-    )
-    ((columns,),) = rows
-    text = columns.decode() if isinstance(columns, bytes) else columns
-    session.execute(f"INSERT INTO {target} ({text}) SELECT {text} FROM {source}", "copying a table")
-
-
-@contextmanager
-def _kept_aside(shard: Shard, fresh_database: Callable[[], str]) -> Iterator[Callable[[], None]]:
-    """Copy every table now, and give what puts them back."""
-    session = Session(addresses.mysql_address(shard.settings, SHARD), lane=False)
-    backup = fresh_database()
-    for table in TABLES:
-        session.execute(f"CREATE TABLE {backup}.{table} LIKE {table}", "copying a table")
-        _copy(session, table, f"{backup}.{table}")
-    session.commit()
-
-    def restore() -> None:
-        for table in TABLES:
-            session.execute(f"DELETE FROM {table}", "restoring a table")
-            _copy(session, f"{backup}.{table}", table)
-        session.commit()
-
-    yield restore
-    session.close()
+def _kept_aside(shard: Shard, fresh_database: Callable[[], str]) -> AbstractContextManager[Callable[[], None]]:
+    return kept_aside(addresses.mysql_address(shard.settings, SHARD), fresh_database())
 
 
 @pytest.mark.rule("L4")

@@ -35,6 +35,7 @@ from processors.streams.topics import COMMANDS_TOPIC, DEAD_LETTERS_TOPIC, RESULT
 from processors.wire.commands import encode_command
 from processors.wire.records import Headers, Record
 from processors.wire.results import Result, decode_result
+from processors.wire.signature import SIGNATURE_HEADER, sign
 from tests.chaos.straight_run import StraightRun
 from tests.markers import marker_of
 from tests.servers import Place
@@ -127,6 +128,12 @@ class TwoShardService:
         for command in commands:
             root = root_of(command.address)
             self._append(root, encode_command(command), [])
+
+    def send_signed(self, command: Command) -> None:
+        """Append a command with the signature of this installation's key; not acknowledged yet."""
+        root, payload = root_of(command.address), encode_command(command)
+        signature = sign(keys.keyring(self.settings), root.encode(), payload)
+        self._append(root, payload, [(SIGNATURE_HEADER, signature)])
 
     def _append(self, key: str, payload: bytes, headers: Headers) -> None:
         topic = self.address.topic_prefix + COMMANDS_TOPIC
