@@ -10,11 +10,9 @@ from processors.lane.placements import chain_rows
 from processors.ledger.commands import HandOff, Installed
 from processors.stores.rows import PlacementRow
 from processors.wire.commands import encode_command
-from processors.wire.packed_rows import frame
+from processors.wire.packed_rows import PART_BYTES_MAX, compress_rows, frame
 from processors.wire.records import OutRecord
 
-# A part's rows: below what a record of a shard's topic may have (W4), with room for its other fields.
-PART_BYTES_MAX = 48 * 1024
 PART_ROWS_MAX = 500
 # So many parts are on their way at once: a megabyte.
 PARTS_IN_FLIGHT = 20
@@ -103,7 +101,7 @@ class LaneCourier:
                 yield None
                 continue
             packed, digest = cut_off
-            yield self._part(sealed, number, rows=packed)
+            yield self._part(sealed, number, rows=compress_rows(packed))
             number += 1
         yield self._part(sealed, number, is_last=True, digest=digest)
 

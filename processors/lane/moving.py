@@ -31,7 +31,7 @@ from processors.ledger.tables import ACCOUNTS, MOVED_IDS
 from processors.routing.buckets import bucket_of, placement_key_of
 from processors.stores.rows import ParkedRow, PlacementRow, PlacementState, RowsOf, rows_of
 from processors.wire.admission import Admission
-from processors.wire.packed_rows import split_frames, unpack_row
+from processors.wire.packed_rows import expand_rows, split_frames, unpack_row
 from processors.wire.records import Record
 from processors.wire.route import Route, RouteKind
 
@@ -302,7 +302,7 @@ class Mover:
                 parked=0 if row is None else row.parked,
             )
         assert row is not None
-        packed, rest = split_frames(row.rest + command.rows)
+        packed, rest = split_frames(row.rest + expand_rows(command.rows))
         sums: Counter[SystemKey] = Counter()
         meant = rows_of(key, placements.rows)
         for table, change in map(unpack_row, packed):

@@ -371,7 +371,7 @@ class SetLaneTime:
 
 @dataclass(slots=True)
 class HandOff:
-    """A part of a placement key's hand-off: rows of the shard ``source``, packed, for this lane (M3 to M6).
+    """A part of a placement key's hand-off: rows of the shard ``source``, for this lane, packed and compressed (M3).
 
     The fields behind ``rows`` count in the last part only: 32 bytes of digest (M8); the source's lane time and version
     (A2) at the seal; from which id time on it knows every id, and what was given back of every original, in ms since

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from processors.ids import slice_of
 from processors.ledger.commands import SLICED_BY_LANE_TIME
-from processors.ledger.rows import MovedId
 from processors.ledger.tables import HOLDS, MOVED_IDS, MOVING_TABLES, REFUNDED, AnyTable
 from processors.stores.addresses import MysqlAddress
 from processors.stores.mysql import Reconnecting, Row
@@ -15,7 +13,7 @@ from processors.stores.partitions import slices
 from processors.stores.placement_sql import select_placements, where_of
 from processors.stores.rows import PlacementRow, PlacementState, RowsOf, rows_of
 from processors.stores.sql_text import hex_literal, text_literal
-from processors.stores.table_sql import columns_of, row_of
+from processors.stores.table_sql import columns_of
 from processors.wire.packed_rows import pack_row
 
 PAGE_ROWS = 2_000  # read at once: half a megabyte
@@ -65,12 +63,12 @@ class FrozenRowsReader:
                 f"SELECT {columns_of(table)} FROM {table.name} WHERE {where_of(table, rows)}{kept}{after} "
                 f"ORDER BY {key} LIMIT {PAGE_ROWS}"
             )
-            page = [row_of(table, row) for row in self._query(sql, table.name)]
-            for row_key, row in page:
-                yield pack_row(table, row_key, row)
+            page = self._query(sql, table.name)
+            for row in page:
+                yield pack_row(table, row)
             if len(page) < PAGE_ROWS:
                 return
-            after = f" AND {_above(table, page[-1][0])}"
+            after = f" AND {_above(table, page[-1])}"
 
     def _decided_here(self, rows: RowsOf, sealed: PlacementRow) -> Iterator[bytes | None]:
         """Yield what this lane decided within the window, by id; nobody repeats the ids of the service's own (I7).
@@ -85,8 +83,8 @@ class FrozenRowsReader:
             for found in self._of_slice(number, meant):
                 if found is None:
                     yield None
-                elif rows.has(found[0], rows.bucket):
-                    yield pack_row(MOVED_IDS, found[:2], MovedId(found[2]))
+                elif rows.has(found[0].decode(), rows.bucket):
+                    yield pack_row(MOVED_IDS, found)
 
     def _slices_with_rows(self, first: int) -> list[int]:
         """Return the slices, from one on, in which the lane has rows: most that a shard keeps ready are empty."""
@@ -96,7 +94,7 @@ class FrozenRowsReader:
         sql = f"SELECT DISTINCT slice FROM journal WHERE slice IN ({','.join(map(str, known))}) AND lane = {self._lane}"
         return sorted(number for (number,) in self._query(sql, "journal"))
 
-    def _of_slice(self, number: int, meant: str) -> Iterator[tuple[str, bytes, bytes] | None]:
+    def _of_slice(self, number: int, meant: str) -> Iterator[tuple[bytes, bytes, bytes] | None]:
         """Yield root, id and result of a slice's rows that meet a condition, in the lane's order.
 
         No index finds a root's rows, so all of the lane's are looked at, ``RANGE_OFFSETS`` at a time; None after each.
@@ -113,7 +111,7 @@ class FrozenRowsReader:
                 "ORDER BY lane_offset, lane_index",
                 "journal",
             )
-            yield from ((root.decode(), command_id, result) for root, command_id, result in page)
+            yield from page
             yield None
 
     def _query(self, sql: str, name: str) -> list[Row]:
@@ -140,8 +138,8 @@ def _kept(table: AnyTable, sealed: PlacementRow) -> str:
     return ""
 
 
-def _above(table: AnyTable, key: Any) -> str:
-    """Return the condition on rows behind a key, in the key's order: each moving table's key has two columns."""
+def _above(table: AnyTable, row: Row) -> str:
+    """Return the condition on rows behind a row, in the key's order: each moving table's key has two columns."""
     first, second = table.key
-    literals = [text_literal(value) if isinstance(value, str) else hex_literal(value) for value in key]
+    literals = [hex_literal(value) for value in row[:2]]
     return f"({first} > {literals[0]} OR ({first} = {literals[0]} AND {second} > {literals[1]}))"

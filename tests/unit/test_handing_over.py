@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import random
+import tracemalloc
+import zlib
 from collections.abc import Iterator
 
 import pytest
 
-from processors.lane.handing_over import PART_BYTES_MAX, PART_ROWS_MAX, LaneCourier, cut
+from processors.faults import Undecodable
+from processors.lane.handing_over import PART_ROWS_MAX, LaneCourier, cut
 from processors.lane.placements import chain_rows
 from processors.stores.rows import PlacementRow, PlacementState
-from processors.wire.packed_rows import split_frames
+from processors.wire.commands import PAYLOAD_BYTES_MAX
+from processors.wire.packed_rows import PART_BYTES_MAX, compress_rows, expand_rows, split_frames
 
 SMALL = [b"row %d" % number for number in range(3 * PART_ROWS_MAX)]
 LARGE = [bytes(PART_BYTES_MAX + number) for number in range(3)]
@@ -40,6 +45,37 @@ def test_a_hand_off_that_takes_long_to_read_shows_that_it_goes_on() -> None:
     steps = list(courier.records(sealed))
 
     assert [len(records) for records in steps] == [0, 0, 0, 2]
+
+
+@pytest.mark.rule("W4")
+@pytest.mark.parametrize("rows", [b"", b"acme" * 1_000, random.Random(1).randbytes(PART_BYTES_MAX)], ids=len)
+def test_a_parts_rows_come_back_as_they_were_and_fit_into_a_record_however_little_they_shrink(rows: bytes) -> None:
+    compressed = compress_rows(rows)
+
+    assert expand_rows(compressed) == rows
+    assert len(compressed) < PAYLOAD_BYTES_MAX - 4 * 1024
+
+
+@pytest.mark.rule("M4")
+@pytest.mark.parametrize(
+    "compressed",
+    [
+        b"",
+        b"no zlib",
+        compress_rows(b"acme")[:-1],
+        compress_rows(b"acme") + b"!",
+        zlib.compress(bytes(PART_BYTES_MAX + 1)),
+        zlib.compress(bytes(32 * 1024 * 1024)),
+    ],
+    ids=["nothing", "something else", "cut off", "more behind", "a byte too many", "32 MiB of zeros"],
+)
+def test_what_no_source_compressed_is_refused_before_it_takes_memory(compressed: bytes) -> None:
+    tracemalloc.start()
+    with pytest.raises(Undecodable):
+        expand_rows(compressed)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 8 * PART_BYTES_MAX
 
 
 class SlowRows:

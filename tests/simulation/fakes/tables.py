@@ -130,10 +130,10 @@ class Tables:
         packed = []
         for table in MOVING_TABLES:
             if table is MOVED_IDS:
-                packed += [pack_row(MOVED_IDS, *each) for each in self._decided_here(lane, rows, sealed)]
+                packed += [_packed(MOVED_IDS, *each) for each in self._decided_here(lane, rows, sealed)]
             stored = sorted(table.rows_in(self).items())
             meant = ((key, row) for key, row in stored if is_of(table, key, rows) and _is_kept(table, key, row, sealed))
-            packed += [pack_row(table, key, row) for key, row in meant]
+            packed += [_packed(table, key, row) for key, row in meant]
         return packed
 
     def _decided_here(self, lane: int, rows: RowsOf, sealed: PlacementRow) -> Iterator[tuple[DecisionKey, MovedId]]:
@@ -249,6 +249,11 @@ class Tables:
         _fit("journal", new)
         _insert(self.by_command, (row.command_id, row.root, row.slice), row)
         _insert(self.journal[row.slice], (row.lane, row.lane_offset, row.lane_index), row)
+
+
+def _packed(table: AnyTable, key: Any, row: Any) -> bytes:
+    values = table.values_of(RowChange(key, row, None))
+    return pack_row(table, [value.encode() if isinstance(value, str) else value for value in values])
 
 
 def _is_kept(table: AnyTable, key: Any, row: Any, sealed: PlacementRow) -> bool:
