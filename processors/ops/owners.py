@@ -10,6 +10,7 @@ from typing import TypeVar
 from processors.faults import Fault, Retryable
 from processors.lane.placements import Placements
 from processors.ops import addresses
+from processors.ops.result_text import show_time
 from processors.routing.buckets import partition_of
 from processors.settings import Settings
 from processors.stores.rows import PlacementRow, PlacementState
@@ -17,7 +18,8 @@ from processors.stores.shard_reader import open_reader
 
 T = TypeVar("T")
 
-# A move's pause is below a second (docs/performance.md); who asks meanwhile waits that long, and some more.
+# A move takes some tenths of a second, one of a partner with 10,000 holds under two (docs/performance.md, A move): who
+# asks meanwhile waits that long. One that waits for a server or a worker takes as long as that is away.
 MOVING_S = 3.0
 _LOOK_S = 0.2
 
@@ -40,7 +42,7 @@ def owner_of(chosen: Settings, root: str) -> str:
     At most one shard owns it. While it moves none does; that is waited for, up to MOVING_S.
 
     Raises:
-        Retryable: It is moving all the while; the text says from where to where.
+        Retryable: It is moving all the while; the text says from where to where, since when, and what to do.
         Fault: A shard does not answer, and none of the others is the owner.
     """
     if len(chosen.shards) == 1:
@@ -51,7 +53,10 @@ def owner_of(chosen: Settings, root: str) -> str:
         if owner is not None:
             return owner
         if time.monotonic() > ends_s:
-            raise Retryable(f"{root} is moving{moving}; try again in a second")
+            raise Retryable(
+                f"{root} is moving{moving}, and no shard has his balances meanwhile; it ends by itself once everything "
+                "runs that it needs: `balance status` shows how far it is, and what is down"
+            )
         time.sleep(_LOOK_S)
 
 
@@ -88,11 +93,11 @@ def _look(chosen: Settings, root: str) -> tuple[str | None, str]:
 
 
 def told_of_move(placed: PlacedAt, shard: str, root: str) -> str:
-    """Say from where to where a root moves, by a shard from which it goes; empty where that does not say so."""
+    """Say from where to where a root moves, and since when, by a shard from which it goes; else nothing."""
     row = Placements(placed.rows, home=placed.home).row_of(root)
     if row is None or row.state is not PlacementState.SEALED:
         return ""
-    return f" from {shard} to {row.other_shard}"
+    return f" from {shard} to {row.other_shard} since {show_time(row.since_time_ms)}"
 
 
 def _placed_at(chosen: Settings, shard: str, root: str) -> PlacedAt:

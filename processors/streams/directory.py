@@ -193,6 +193,19 @@ def _missing_shards(known: Mapping[str, ShardRecord], wanted: Sequence[ShardReco
     return [shard for shard in wanted if shard.shard not in known]
 
 
+def refuse_unknown_shard(contents: DirectoryContents, shard: str) -> None:
+    """Refuse a shard that the directory does not have.
+
+    Raises:
+        Misconfigured: Says which ones it has.
+    """
+    if shard not in contents.shards:
+        raise Misconfigured(
+            f"there is no shard {shard}; there are {', '.join(sorted(contents.shards))} (`balance shard add {shard}` "
+            "makes one)"
+        )
+
+
 def refuse_other_topic(contents: DirectoryContents, shard: str, topic_id: bytes | None) -> None:
     """Refuse a topic that is not the one by which the directory knows a shard.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from processors.faults import Misconfigured
 from processors.ops.cli.main import app
@@ -33,13 +33,17 @@ def move(log: KafkaLog, key: str, generation: int, shard: str, since: int) -> No
     log.write(DIRECTORY_TOPIC, [encode_directory(placed)], key=placed.key)
 
 
-def balance(address: KafkaAddress, *words: str) -> tuple[int, str]:
+def run(address: KafkaAddress, *words: str) -> Result:
     environment = {
         "BALANCE_KAFKA__BOOTSTRAP_SERVERS": address.bootstrap_servers,
         "BALANCE_KAFKA__TOPIC_PREFIX": address.topic_prefix,
         "COLUMNS": "200",
     }
-    ran = CliRunner().invoke(app, words, env=environment)
+    return CliRunner().invoke(app, words, env=environment)
+
+
+def balance(address: KafkaAddress, *words: str) -> tuple[int, str]:
+    ran = run(address, *words)
     return ran.exit_code, ran.stdout
 
 
@@ -90,6 +94,15 @@ def test_partners_that_were_placed_by_hand_are_listed_and_buckets_if_asked_for(
     }.items():
         status, page = balance(address, "partner", "list", "--json", *words)
         assert (status, [each["placement_key"] for each in json.loads(page)["placements"]]) == (0, keys)
+
+
+def test_a_list_of_a_shard_that_there_is_not_is_refused_with_those_that_there_are(address: KafkaAddress) -> None:
+    found(address)
+
+    assert balance(address, "partner", "list", "--shard", "s2")[0] == 0
+    refused = run(address, "partner", "list", "--shard", "s9").exception
+    assert isinstance(refused, Misconfigured)
+    assert str(refused).startswith("there is no shard s9; there are s1, s2")
 
 
 def test_without_a_directory_it_is_said_what_to_do(address: KafkaAddress) -> None:

@@ -10,7 +10,7 @@ from processors.stores.rows import PlacementRow, PlacementState
 
 
 def placed(key: str, state: PlacementState, *, home: bool = False) -> PlacedAt:
-    row = PlacementRow(placement_key=key, generation=1, state=state, other_shard="s2")
+    row = PlacementRow(placement_key=key, generation=1, state=state, other_shard="s2", since_time_ms=1_700_000_000_123)
     return PlacedAt(rows={key: row}, home=home)
 
 
@@ -27,7 +27,7 @@ def test_balances_are_where_the_partner_is_owned(key: str, state: PlacementState
 
 
 @pytest.mark.rule("M11")
-def test_a_partner_on_the_way_is_told_with_where_from_and_where_to() -> None:
+def test_a_partner_on_the_way_is_told_with_where_from_where_to_and_since_when() -> None:
     told = [told_of_move(placed("acme", state, home=True), "s1", "acme") for state in PlacementState]
 
-    assert told == ["", "", "", " from s1 to s2", ""]
+    assert told == ["", "", "", " from s1 to s2 since 2023-11-14T22:13:20.123Z", ""]

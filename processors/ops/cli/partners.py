@@ -15,6 +15,7 @@ from processors.ops.partners import PartnerShown, PlacementShown, read_partner, 
 from processors.ops.result_text import show_time
 from processors.routing.buckets import BUCKETS, bucket_named
 from processors.routing.directory import HOME_PLACEMENT_KEY
+from processors.streams.directory import read_directory, refuse_unknown_shard
 
 _COLUMNS = ("placed as", "generation", "shard", "since", "ingress", "offset")
 
@@ -88,7 +89,10 @@ def list_placed(
     as_json: JsonOption = False,
 ) -> None:
     """List the partners that were placed by hand, each with its shard; all others go with their buckets."""
-    found = read_placed(addresses.kafka_address(settings()))
+    address = addresses.kafka_address(settings())
+    if shard is not None:
+        refuse_unknown_shard(read_directory(address), shard)
+    found = read_placed(address)
     listed = [
         each for each in found.partners + (found.buckets if buckets else []) if shard is None or each.shard == shard
     ]
