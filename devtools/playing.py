@@ -5,14 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from devtools.sample_day import SHORT_HOLD_MS, Day, Planned
 from processors.client import Client, NoAnswer
 from processors.faults import Unavailable
 from processors.ids import id_text
-from processors.ledger.commands import CommandType
+from processors.ledger.commands import Command, CommandType
 from processors.routing.buckets import partition_of
 from processors.stores.archive_rows import Covered
 from processors.wire.results import Result
@@ -87,7 +87,15 @@ class DayOutcome:
 Advance = Callable[[int], None]
 
 
-def play(client: Client, day: Day, book: Daybook, advance: Advance, check: Callable[[], None]) -> DayOutcome:
+def play(
+    client: Client,
+    day: Day,
+    book: Daybook,
+    advance: Advance,
+    check: Callable[[], None],
+    *,
+    midday: Callable[[], object] = lambda: None,
+) -> DayOutcome:
     """Send the day's commands, in three parts, and compare every answer with the planned one.
 
     Args:
@@ -96,14 +104,16 @@ def play(client: Client, day: Day, book: Daybook, advance: Advance, check: Calla
         book: Knows which holds have expired.
         advance: Told of each answer.
         check: Called while waiting; raises when there is no use in waiting on.
+        midday: Called when half of the business is sent.
 
     Raises:
         Unavailable: The holds that were left did not expire in time.
     """
     outcome = DayOutcome()
-    for part in (day.opening, day.business):
-        _exchange(client, part, outcome, advance)
-        check()
+    _exchange(client, day.opening, outcome, advance)
+    check()
+    _exchange(client, day.business, outcome, advance, midday)
+    check()
     time.sleep(EVENING_S)
     _exchange(client, day.evening, outcome, advance)
     wait_for(lambda: book.waiting(day.left_holds), EXPIRY_DEADLINE_S, "holds that did not expire", check)
@@ -124,12 +134,18 @@ def wait_for(left: Callable[[], int], deadline_s: float, what: str, check: Calla
         time.sleep(_LOOK_S)
 
 
-def _exchange(client: Client, part: list[Planned], outcome: DayOutcome, advance: Advance) -> None:
+def _exchange(
+    client: Client,
+    part: list[Planned],
+    outcome: DayOutcome,
+    advance: Advance,
+    midday: Callable[[], object] = lambda: None,
+) -> None:
     waits = [planned for planned in part if planned.until_final]
     final = [(planned, client.submit(planned.command, until_final=True)) for planned in waits]
     others = [planned for planned in part if not planned.until_final]
     began_s = time.monotonic()
-    answers = client.exchange(planned.command for planned in others)
+    answers = client.exchange(_commands(others, midday))
     for planned, (_, answer) in zip(others, answers, strict=True):
         _compare(planned, answer, outcome)
         advance(1)
@@ -137,6 +153,13 @@ def _exchange(client: Client, part: list[Planned], outcome: DayOutcome, advance:
     for planned, future in final:
         _compare(planned, _awaited(future.result), outcome)
         advance(1)
+
+
+def _commands(part: list[Planned], midday: Callable[[], object]) -> Iterator[Command]:
+    for number, planned in enumerate(part):
+        if number == len(part) // 2:
+            midday()
+        yield planned.command
 
 
 def _awaited(result: Callable[[], Result]) -> Result | NoAnswer:

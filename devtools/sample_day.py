@@ -84,6 +84,11 @@ class Day:
         """Return the address where most happens."""
         return Counter(planned.command.address for planned in self.business).most_common(1)[0][0]
 
+    @property
+    def moving(self) -> str:
+        """Return the partner who moves to another shard in the middle of the day: the one with the busiest address."""
+        return chain(self.busiest)[0]
+
     def __iter__(self) -> Iterator[Planned]:
         yield from self.opening
         yield from self.business

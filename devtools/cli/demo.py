@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import signal
 import sys
+import time
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from types import FrameType
 from typing import Annotated
 
@@ -15,25 +18,31 @@ from devtools import playing, stack
 from devtools.playing import Daybook, DayOutcome
 from devtools.sample_day import CURRENCIES, Day, plan_day
 from processors.client import Client, ClientConfig, CommandIds
+from processors.ledger.addresses import is_root
 from processors.ops import addresses, assembly, keys, local_service
 from processors.ops.assembly.proving import verify_shard
 from processors.ops.cli.history import print_statement
-from processors.ops.cli.looking import print_accounts
-from processors.ops.cli.proving import counting, print_checks
+from processors.ops.cli.looking import accounts_below, print_accounts
+from processors.ops.cli.proving import counting, print_checks, print_in_flight, prove_between
 from processors.ops.cli.sending import progress_bar
 from processors.ops.cli.terminal import page, print_table, say, settings
 from processors.ops.exits import EXIT_GOOD, EXIT_REJECTED
+from processors.ops.moving import PlannedMove, plan_move, watch
 from processors.ops.setting_up import initialize
+from processors.ops.stages import Stage
 from processors.ops.supervisor import Supervisor
+from processors.recovery.transit import InFlight
+from processors.recovery.verify import Check
 from processors.settings import Settings
 from processors.stores.archive_reader import ArchiveReader
 from processors.stores.archive_schema import open_archive
-from processors.stores.shard_reader import open_reader
 
 _STATEMENT_ROWS = 12
 _TERMINATED = 143  # as a shell says of a program that SIGTERM ended
 # The first commands wait for processes that are just starting, on a machine where everything starts at once.
 _DEADLINE_MS = 60_000
+_MOVE_DEADLINE_S = 60.0  # a move takes a second or two; on a machine where everything is busy, some more
+_CLEAN = "clean: every command answered as it must be, and no cent is missing or on its way"
 _BASE36 = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
@@ -81,25 +90,62 @@ def _play_and_prove(chosen: Settings, supervisor: Supervisor, seed: int, actions
     book = Daybook(frozenset(day.roots), chosen.topics.results_partitions)
     config = ClientConfig(kafka=addresses.kafka_address(chosen), keyring=keys.keyring(chosen), deadline_ms=_DEADLINE_MS)
     with Client(config, observe=book.observe) as client, progress_bar() as bar:
-        outcome = _played(client, day, book, bar, supervisor)
+        moves = _planned_moves(chosen, day)
+        submit = partial(_submit, client, moves)
+        outcome = _played(client, day, book, bar, supervisor, midday=submit)
+        outcome.mistakes += _unfinished(moves)
         _archived(chosen, book, bar, supervisor)
     with counting() as count:
-        checks = {shard: verify_shard(chosen, shard, on_progress=count) for shard in chosen.shards}
-    _show_partners(chosen, day)
+        checks = {f"shard {shard}": verify_shard(chosen, shard, on_progress=count) for shard in chosen.shards}
+        checks["all shards"], in_flight = prove_between(chosen)
+    print_accounts(
+        "partners", [account for root in day.roots for account in accounts_below(root) if is_root(account.address)]
+    )
     _show_statement(chosen, day)
     _show_answers(book, outcome)
-    for shard, of_shard in checks.items():
-        print_checks(of_shard, title=f"shard {shard}")
-    clean = not outcome.mistakes and all(check.passed for of_shard in checks.values() for check in of_shard)
-    style = "bold green" if clean else "bold red"
-    verdict = "clean: every command answered as it must be, and no cent is missing" if clean else "NOT CLEAN"
-    page.print(verdict, style=style)
+    for moved in moves:
+        page.print(f"{moved.placement_key} moved from {moved.source} to {moved.target} in the middle of the day")
+    for title, of_shard in checks.items():
+        print_checks(of_shard, title=title)
+    print_in_flight(in_flight)
+    clean = is_clean(outcome.mistakes, [check for of_shard in checks.values() for check in of_shard], in_flight)
+    page.print(_CLEAN if clean else "NOT CLEAN", style="bold green" if clean else "bold red")
     return clean
 
 
-def _played(client: Client, day: Day, book: Daybook, bar: Progress, supervisor: Supervisor) -> DayOutcome:
+def is_clean(mistakes: Sequence[str], checks: Sequence[Check], in_flight: Sequence[InFlight]) -> bool:
+    """Say whether a day that is over was as it must be: each answer, each proof, and no money on its way any more."""
+    return not mistakes and all(check.passed for check in checks) and not in_flight
+
+
+def _planned_moves(chosen: Settings, day: Day) -> list[PlannedMove]:
+    """Return which partner moves in the middle of the day; none where there is one shard."""
+    elsewhere = [shard for shard in chosen.shards if shard != chosen.home_shard][:1]
+    planned = [plan_move(chosen, day.moving, shard) for shard in elsewhere]
+    return [each for each in planned if isinstance(each, PlannedMove)]
+
+
+def _played(
+    client: Client, day: Day, book: Daybook, bar: Progress, supervisor: Supervisor, *, midday: Callable[[], object]
+) -> DayOutcome:
     task = bar.add_task("commands", total=len(list(day)))
-    return playing.play(client, day, book, lambda count: bar.advance(task, count), supervisor.insist)
+    return playing.play(client, day, book, lambda count: bar.advance(task, count), supervisor.insist, midday=midday)
+
+
+def _submit(client: Client, moves: Sequence[PlannedMove]) -> None:
+    for planned in moves:
+        client.submit(planned.marker)
+
+
+def _unfinished(moves: Sequence[PlannedMove]) -> list[str]:
+    """Wait until moves are over, and return what is to be said of those that are not."""
+    ends_s = time.monotonic() + _MOVE_DEADLINE_S
+    seen = [(planned, watch(planned, ends_s=ends_s)) for planned in moves]
+    return [
+        f"{planned.placement_key} did not come to {planned.target}: {found.told(planned.source, planned.target)}"
+        for planned, found in seen
+        if found.stage is not Stage.SETTLED
+    ]
 
 
 def _archived(chosen: Settings, book: Daybook, bar: Progress, supervisor: Supervisor) -> None:
@@ -116,15 +162,6 @@ def _archived(chosen: Settings, book: Daybook, bar: Progress, supervisor: Superv
         playing.wait_for(left, playing.ARCHIVE_DEADLINE_S, "lanes were not archived", supervisor.insist)
     finally:
         session.close()
-
-
-def _show_partners(chosen: Settings, day: Day) -> None:
-    reader = open_reader(addresses.mysql_address(chosen, chosen.home_shard))
-    try:
-        accounts = [account for root in day.roots for account in reader.accounts_below(root)]
-    finally:
-        reader.close()
-    print_accounts("partners", [account for account in accounts if ":" not in account.address])
 
 
 def _show_statement(chosen: Settings, day: Day) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -40,8 +41,10 @@ def test_the_sample_day_is_clean_on_two_shards(fresh_two_shards: Callable[..., P
     process = start(fresh_two_shards(), "demo", "--actions", "200", "--keep")
     out, err = process.communicate(timeout=240)
     assert process.returncode == 0, err + out
-    assert "clean: every command answered as it must be, and no cent is missing" in out
-    assert {"shard s1", "shard s2"} <= {line.strip() for line in out.splitlines()}
+    assert "clean: every command answered as it must be, and no cent is missing or on its way" in out
+    assert {"shard s1", "shard s2", "all shards"} <= {line.strip() for line in out.splitlines()}
+    assert re.search(r"-\w+ moved from s1 to s2 in the middle of the day", out)
+    assert re.search(r"@moved of all shards comes to zero, but for moves under way +\d+ +proven", out)
 
 
 def test_every_process_of_each_shard_runs_and_its_lanes_are_shown_with_what_waits(both: Running) -> None:

@@ -8,8 +8,9 @@ from typing import get_args
 
 import pytest
 
+from devtools.cli.demo import is_clean
 from devtools.sample_day import SHORT_HOLD_MS, Day, Place, Planned, plan_day
-from processors.ids import make_command_id
+from processors.ids import make_command_id, root_of
 from processors.ledger.book import Book, Keys, Rows
 from processors.ledger.commands import TYPE_OF, PartnersCommand
 from processors.ledger.decide import Duplicate, decide
@@ -17,6 +18,9 @@ from processors.ledger.needs import collect_needs
 from processors.ledger.outcomes import Outcome, Reason, Status
 from processors.ledger.rows import Decision
 from processors.ledger.rules import Rules
+from processors.recovery.moved import money_moved
+from processors.recovery.transit import InFlight
+from processors.recovery.verify import Check
 from processors.wire.commands import body_hash
 
 MORNING_MS = 1_700_000_000_000
@@ -100,3 +104,27 @@ def test_the_same_seed_gives_the_same_day(day: Day) -> None:
 
 def test_a_place_knows_its_partner() -> None:
     assert Place("kite-1:vn:shop-1", "USD").root == "kite-1"
+
+
+def test_the_day_is_clean_only_if_nothing_is_wrong_unproven_or_still_on_its_way() -> None:
+    proven = Check(name="a check", counted=1, wrong=0, details=())
+    wrong = money_moved({"s1": {"USD": 5}, "s2": {"USD": -4}}, moving=[])
+    on_its_way = InFlight(
+        transfer_id=bytes(16), address="kite", to_address="pearl", currency="USD", amount_minor=1, is_credited=False
+    )
+
+    assert is_clean([], [proven], [])
+    assert not is_clean(["a mistake"], [proven], [])
+    assert not is_clean([], [proven, wrong], [])
+    assert not is_clean([], [proven], [on_its_way])
+
+
+def test_a_partner_moves_in_the_middle_of_the_day_with_business_before_and_after(day: Day) -> None:
+    half = len(day.business) // 2
+    before, after = (
+        [planned for planned in part if root_of(planned.command.address) == day.moving]
+        for part in (day.business[:half], day.business[half:])
+    )
+
+    assert day.moving in day.roots
+    assert min(len(before), len(after)) > 20

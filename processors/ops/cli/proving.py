@@ -38,6 +38,7 @@ from processors.recovery.repair import Repair
 from processors.recovery.replay import ReplayProgress
 from processors.recovery.transit import InFlight, told
 from processors.recovery.verify import Check
+from processors.settings import Settings
 
 IN_FLIGHT_SHOWN = 20  # a screen
 _SHOW_S = 0.1  # a count on the screen need not change more often
@@ -62,10 +63,8 @@ def verify(
             found = verify_shard(chosen, name, on_progress=count, with_results=with_results, with_archive=with_archive)
             checks += [replace(check, name=f"{name}: {check.name}") for check in found] if all_shards else found
         if all_shards or len(chosen.shards) == 1:
-            transit, in_flight = prove_transit(chosen)
-            checks.append(transit)
-            if len(chosen.shards) > 1:
-                checks.append(prove_moved(chosen))
+            between, in_flight = prove_between(chosen)
+            checks += between
     if as_json:
         print_json([asdict(check) | {"passed": check.passed} for check in checks] + _in_flight_as_json(in_flight))
     else:
@@ -73,6 +72,12 @@ def verify(
         print_in_flight(in_flight)
     if not all(check.passed for check in checks):
         raise typer.Exit(EXIT_REJECTED)
+
+
+def prove_between(chosen: Settings) -> tuple[list[Check], list[InFlight]]:
+    """Prove what is between partners and, where there are several shards, between these; and name open transfers."""
+    transit, in_flight = prove_transit(chosen)
+    return [transit, prove_moved(chosen)] if len(chosen.shards) > 1 else [transit], in_flight
 
 
 def _in_flight_as_json(in_flight: list[InFlight]) -> list[dict[str, Any]]:
