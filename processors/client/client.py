@@ -21,7 +21,7 @@ from processors.client.sender import LOOK_S, Sender
 from processors.faults import Misconfigured
 from processors.ids import root_of
 from processors.ledger.addresses import refuse_malformed
-from processors.ledger.commands import ROW_OF, Command, MovePartner, Origin, SetLaneTime, SetRules
+from processors.ledger.commands import ROW_OF, Command, MovePartner, OperatorsControl, Origin
 from processors.ledger.rules import RULES_RELEASE
 from processors.routing.buckets import bucket_of
 from processors.streams.connection import KafkaAddress
@@ -181,9 +181,7 @@ class Client:
         while sent:
             yield _answered(*sent.popleft())
 
-    def send_control(
-        self, control: SetRules | SetLaneTime, *, shard: str, lane: int, release: int = RULES_RELEASE
-    ) -> Result:
+    def send_control(self, control: OperatorsControl, *, shard: str, lane: int, release: int = RULES_RELEASE) -> Result:
         """Write an operator's record into one lane, signed, and wait for its CONTROL result (I2, I6, W1).
 
         ``release`` is that of the lane's rules: a record of a later one is a dead letter there. Errors as ``send``'s.
@@ -194,7 +192,7 @@ class Client:
         return _awaited(sent, control.command_id, ends_s)
 
     def submit_control(
-        self, control: SetRules | SetLaneTime, *, shard: str, lane: int, release: int = RULES_RELEASE
+        self, control: OperatorsControl, *, shard: str, lane: int, release: int = RULES_RELEASE
     ) -> Future[Result]:
         """Write an operator's record into one lane, signed, and return its result's future."""
         self._refuse_other_process()

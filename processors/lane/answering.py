@@ -21,7 +21,7 @@ from processors.lane.publishing import Committed
 from processors.lane.standing import LaneContext, Standing, chain_digest, is_redelivery, meet
 from processors.lane.times import LaneTimes
 from processors.ledger.book import Book, Keys
-from processors.ledger.commands import OF_THE_SERVICE, Command, Control, HandOff, MovePartner, TransferCredit
+from processors.ledger.commands import OF_THE_SERVICE, Command, Control, HandOff, MovePartner, SendAgain, TransferCredit
 from processors.ledger.decide import Duplicate, decide
 from processors.ledger.identity import identify
 from processors.ledger.outcomes import Outcome
@@ -149,7 +149,8 @@ class AnsweringAgain:
         """Return the first records up to one that perhaps hands something over, or that one alone (P3)."""
         for place, admission in enumerate(admissions):
             command = admission.command
-            if admission.record.offset in self._seals or (isinstance(command, HandOff) and command.is_last):
+            is_last = isinstance(command, HandOff) and command.is_last
+            if admission.record.offset in self._seals or is_last or isinstance(command, SendAgain):
                 return admissions[: max(place, 1)]
         return admissions
 
@@ -161,6 +162,10 @@ class AnsweringAgain:
         command = admission.command
         if isinstance(command, HandOff) and command.is_last and rows:
             yield Receipt(shard=command.source, placement_key=command.placement_key, generation=command.generation)
+        if isinstance(command, SendAgain) and rows:
+            row = self._placements.rows.get(command.placement_key)
+            if row is not None and (row.state, row.generation) == (PlacementState.SEALED, command.generation):
+                yield row
 
     def _read_parked(self, from_offset: int, to_offset: int) -> None:
         """Read which records of a stretch were parked, and which were unparked within it."""

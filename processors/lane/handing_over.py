@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Protocol
 
 from processors.lane.decided import HandedOver, Receipt
-from processors.lane.placements import chain_rows
+from processors.lane.placements import chain_rows, digest_so_far
 from processors.ledger.commands import HandOff, Installed
 from processors.stores.rows import PlacementRow
 from processors.wire.commands import encode_command
@@ -43,6 +44,8 @@ class Courier(Protocol):
 
 class LaneCourier:
     """Carries for one lane. For one thread at a time."""
+
+    part_rows_max = PART_ROWS_MAX
 
     def __init__(
         self,
@@ -95,27 +98,23 @@ class LaneCourier:
 
     def _parts(self, sealed: PlacementRow) -> Iterator[HandOff | None]:
         """Yield a hand-off's parts: at least one of rows, which may be empty; then the last, without any."""
-        digest, number = bytes(32), 0
-        for cut_off in cut(self._rows.read(sealed)):
-            if cut_off is None:
+        number = 0
+        for piece in cut(self._rows.read(sealed), rows_max=self.part_rows_max):
+            if piece is None:
                 yield None
                 continue
-            packed, digest = cut_off
-            yield self._part(sealed, number, rows=compress_rows(packed))
+            yield self._part(sealed, number, piece)
             number += 1
-        yield self._part(sealed, number, is_last=True, digest=digest)
 
-    def _part(
-        self, sealed: PlacementRow, number: int, *, rows: bytes = b"", is_last: bool = False, digest: bytes = b""
-    ) -> HandOff:
+    def _part(self, sealed: PlacementRow, number: int, piece: Piece) -> HandOff:
         return HandOff(
             placement_key=sealed.placement_key,
             generation=sealed.generation,
             source=self._shard,
             number=number,
-            is_last=is_last,
-            rows=rows,
-            digest=digest,
+            is_last=piece.is_last,
+            rows=compress_rows(piece.rows),
+            digest=piece.digest,
             lane_time_ms=sealed.since_time_ms,
             version_us=sealed.version_us,
             ids_since_ms=sealed.sealed_ids_since_ms,
@@ -123,24 +122,37 @@ class LaneCourier:
         )
 
 
-def cut(rows: Iterable[bytes | None]) -> Iterator[tuple[bytes, bytes] | None]:
-    """Yield rows put together in parts, at least one, and the digest over all rows up to the part's end (M8).
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What one part has: framed rows, and the digest over all before them. The last has none. Positional: many."""
+
+    rows: bytes
+    digest: bytes
+    is_last: bool = False
+
+
+def cut(rows: Iterable[bytes | None], *, rows_max: int = PART_ROWS_MAX) -> Iterator[Piece | None]:
+    """Yield rows put together in parts, at least one; then the last, whose digest is over all rows (M8).
 
     None where the rows have None: it took a while.
 
-    A part ends at ``PART_ROWS_MAX`` rows or ``PART_BYTES_MAX``, even within a row: a row of the window's ids may be
+    A part ends at ``rows_max`` rows or ``PART_BYTES_MAX``, even within a row: a row of the window's ids may be
     larger than a record, since a result quotes what its command said.
     """
-    digest, waiting, count, is_first = bytes(32), b"", 0, True
+    digest = so_far = bytes(32)
+    waiting, count, is_first = b"", 0, True
     for row in rows:
         if row is None:
             yield None
             continue
-        digest = chain_rows(digest, [row])
-        waiting += frame(row)
+        before, digest, framed = digest, chain_rows(digest, [row]), frame(row)
+        waiting += framed
         count += 1
-        while len(waiting) > PART_BYTES_MAX or count >= PART_ROWS_MAX:
-            yield waiting[:PART_BYTES_MAX], digest
+        while len(waiting) > PART_BYTES_MAX or count >= rows_max:
+            yield Piece(waiting[:PART_BYTES_MAX], so_far)
             waiting, count, is_first = waiting[PART_BYTES_MAX:], 0, False
+            sent = framed[: len(framed) - len(waiting)]  # what is left is of this row alone
+            so_far = digest_so_far(before, sent) if waiting else digest
     if waiting or is_first:
-        yield waiting, digest
+        yield Piece(waiting, so_far)
+    yield Piece(b"", digest, is_last=True)

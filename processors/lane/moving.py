@@ -20,10 +20,10 @@ from processors.lane.decided import (
     told_of,
 )
 from processors.lane.deciding import Decider
-from processors.lane.placements import Turn, chain_rows
+from processors.lane.placements import Turn, chain_rows, digest_so_far
 from processors.ledger.addresses import level_of
 from processors.ledger.book import Keys
-from processors.ledger.commands import HandOff, Installed, MovePartner, Tick
+from processors.ledger.commands import Command, Control, HandOff, Installed, MovePartner, SendAgain, Tick
 from processors.ledger.outcomes import Contra, Outcome, Reason, Status
 from processors.ledger.rows import SystemKey
 from processors.ledger.rules import Rules
@@ -43,7 +43,7 @@ UNPARKED_BYTES_MAX = 1024 * 1024  # of payloads, of which a byte can take four i
 PARTS_TOGETHER = 8
 
 ARRIVING = PlacementState.ARRIVING
-ALONE = frozenset({HandOff, Installed, MovePartner, Tick})
+ALONE = frozenset({HandOff, Installed, MovePartner, SendAgain, Tick})
 
 
 class MovesStore(Protocol):
@@ -61,8 +61,8 @@ class Alone:
     """A record that is decided alone, and all that was read for it.
 
     ``more`` are the parts of the same hand-off right behind it, which are decided with it. ``unparked`` are the parked
-    records that are decided with it, each as it was stored and as it is admitted now; ``sums`` what the accounts that
-    it seals hold.
+    records that are decided with it, each as it was stored and as it is admitted now; ``sums`` what the accounts hold
+    that it seals, or that are thrown away because it does not follow on them.
     """
 
     admission: Admission
@@ -113,20 +113,22 @@ class Mover:
             more = []
         placements, command = self._decider.placements, admission.command
         unparked: list[tuple[ParkedRow, Admission]] = []
-        sealed: MovePartner | None = None
+        summed: MovePartner | HandOff | None = None
         if isinstance(command, HandOff):
             self._forget(command.placement_key)
-            if self._completes(command):
+            if self._disagrees(command):
+                summed = command
+            elif self._completes(command):
                 unparked = self._waiting([placements.rows[command.placement_key]], may_seal=False)
         elif isinstance(command, Tick):
             unparked = self._waiting(placements.waiting(), may_seal=True)
         elif isinstance(command, MovePartner):
             assert admission.route is not None
             turn = placements.turn_of(admission.route, admission.root)
-            sealed = command if turn is Turn.HERE else None
+            summed = command if turn is Turn.HERE else None
         if unparked and isinstance(unparked[0][1].command, MovePartner) and unparked[0][0].is_move_out:
-            sealed = unparked[0][1].command
-        sums = {} if sealed is None else self._store.sums(rows_of(sealed.placement_key, placements.rows))
+            summed = unparked[0][1].command
+        sums = {} if summed is None else self._store.sums(rows_of(summed.placement_key, placements.rows))
         needs = self._decider.needs_of([admission for _, admission in unparked])
         return Alone(admission=admission, more=more, unparked=unparked, sums=sums, needs=needs)
 
@@ -166,10 +168,12 @@ class Mover:
         Raises:
             UndecidedError: As ``Decider.decide``.
         """
-        decider, batch = self._decider, Gathered()
-        records = [alone.admission, *alone.more]
-        for admission in records:
+        decider, batch, taken = self._decider, Gathered(), 0
+        for admission in [alone.admission, *alone.more]:
             with told_of(admission.record):
+                if taken and self._disagrees(admission.command):
+                    break  # the first of the next batch, for which the sums are read
+                taken += 1
                 if decider.meet(admission):
                     batch.silent += 1
                 else:
@@ -178,7 +182,7 @@ class Mover:
             self._unpark(alone, batch)
         return decider.decided(
             batch,
-            taken=len(records),
+            taken=taken,
             needs=alone.needs,
             published=published,
             stamped_ms=alone.admission.record.timestamp_ms,
@@ -187,9 +191,11 @@ class Mover:
     def _itself(self, admission: Admission, alone: Alone, batch: Gathered) -> None:
         command = admission.command
         if isinstance(command, HandOff):
-            self._part(admission, command, batch)
+            self._part(admission, command, alone.sums, batch)
         elif isinstance(command, Installed):
             self._installed(admission, command, batch)
+        elif isinstance(command, SendAgain):
+            self._send_again(admission, command, batch)
         elif isinstance(command, MovePartner) and not self._decider.waits(admission, batch):
             self._seal(admission, command, alone.sums, batch, (admission.record.offset, 0))
 
@@ -260,6 +266,15 @@ class Mover:
         self._decider.placements.put(replace(row, state=PlacementState.LEFT))
         self._decider.journal_control(admission, command, batch)
 
+    def _send_again(self, admission: Admission, command: SendAgain, batch: Gathered) -> None:
+        """Send a sealed placement key's parts once more, as an operator wants it; no other has any (M4)."""
+        row = self._decider.placements.rows.get(command.placement_key)
+        if row is None or row.state is not PlacementState.SEALED or row.generation != command.generation:
+            batch.silent += 1
+            return
+        self._decider.journal_control(admission, command, batch)
+        batch.handed_over.append(row)
+
     # ------------------------------------------------------------------ the target
 
     def _is_next(self, command: HandOff) -> bool:
@@ -271,10 +286,26 @@ class Mover:
 
     def _completes(self, command: HandOff) -> bool:
         row = self._decider.placements.rows.get(command.placement_key)
-        return self._is_next(command) and command.is_last and row is not None and row.digest == command.digest
+        return self._is_next(command) and command.is_last and row is not None and not self._disagrees(command)
 
-    def _part(self, admission: Admission, command: HandOff, batch: Gathered) -> None:
-        if not self._is_next(command):
+    def _disagrees(self, command: Command | Control | None) -> bool:
+        """Say whether a part does not follow on those that came: the source sent those from other rows (M4).
+
+        So does a last part with others behind it. A part that is there already tells nothing.
+        """
+        if not isinstance(command, HandOff):
+            return False
+        row = self._decider.placements.rows.get(command.placement_key)
+        if row is None or (row.state, row.generation) != (ARRIVING, command.generation):
+            return False
+        if command.number == row.parts:
+            return command.digest != digest_so_far(row.digest, row.rest)
+        return command.is_last and command.number < row.parts
+
+    def _part(self, admission: Admission, command: HandOff, sums: dict[SystemKey, int], batch: Gathered) -> None:
+        if self._disagrees(command):
+            self._discard(admission, command, sums, batch)
+        elif not self._is_next(command):
             batch.silent += 1
             row = self._decider.placements.rows.get(command.placement_key)
             is_arriving = row is not None and (row.state, row.generation) == (ARRIVING, command.generation)
@@ -316,15 +347,34 @@ class Mover:
         placements.put(replace(row, parts=row.parts + 1, rest=rest, digest=chain_rows(row.digest, packed)))
         self._decider.note_moves()
 
+    def _discard(self, admission: Admission, command: HandOff, sums: dict[SystemKey, int], batch: Gathered) -> None:
+        """Throw away what has come of a placement key; it stays parked, with an alarm, until it is sent again (M4).
+
+        Its rows are left as those of a key that went away: they are nobody's, and the remover deletes them.
+        """
+        placements, standing, key = self._decider.placements, self._decider.standing, command.placement_key
+        self._post({of: -total for of, total in sums.items()})
+        thrown_away = PlacementRow(
+            placement_key=key,
+            generation=command.generation - 1,
+            state=PlacementState.LEFT,
+            other_shard=command.source,
+            since_offset=admission.record.offset,
+            since_time_ms=standing.lane_time_ms,
+            parked=placements.rows[key].parked,
+        )
+        placements.put(thrown_away)
+        batch.silent += 1
+        batch.alarms.append(
+            f"offset {admission.record.offset}: part {command.number} of {key} has another digest before it than what "
+            f"came; all of it is thrown away: `balance partner move {key} --send-again`"
+        )
+
     def _install(self, admission: Admission, command: HandOff, batch: Gathered) -> None:
-        """Own a placement key, if all that was handed over is here; else it stays parked, with an alarm (M4)."""
+        """Own a placement key, all of which is here now (M4)."""
         decider = self._decider
         placements, standing, key = decider.placements, decider.standing, command.placement_key
         row = placements.rows[key]
-        if row.digest != command.digest:
-            batch.silent += 1
-            batch.alarms.append(f"offset {admission.record.offset}: what was handed over of {key} has another digest")
-            return
         standing.lane_time_ms = max(standing.lane_time_ms, command.lane_time_ms)
         standing.version_us = max(standing.version_us, command.version_us)
         owned = PlacementRow(

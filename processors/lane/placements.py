@@ -118,6 +118,16 @@ class Placements:
         return list(changed.values())
 
 
+def digest_so_far(digest: bytes, rest: bytes) -> bytes:
+    """Return the digest that the next part of a hand-off must name (M4).
+
+    Args:
+        digest: Over the whole rows that have come.
+        rest: The beginning of a row of which the end is still to come.
+    """
+    return chain_rows(digest, [rest]) if rest else digest
+
+
 def chain_rows(digest: bytes, rows: Iterable[bytes]) -> bytes:
     """Return a digest over rows after some more: SHA-256 of the last digest and each packed row, one by one (M8).
 

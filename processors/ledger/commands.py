@@ -46,6 +46,7 @@ class ControlType(StrEnum):
     SET_LANE_TIME = "SET_LANE_TIME"
     HAND_OFF = "HAND_OFF"
     INSTALLED = "INSTALLED"
+    SEND_AGAIN = "SEND_AGAIN"
 
 
 class Policy(StrEnum):
@@ -373,9 +374,10 @@ class SetLaneTime:
 class HandOff:
     """A part of a placement key's hand-off: rows of the shard ``source``, for this lane, packed and compressed (M3).
 
-    The fields behind ``rows`` count in the last part only: 32 bytes of digest (M8); the source's lane time and version
-    (A2) at the seal; from which id time on it knows every id, and what was given back of every original, in ms since
-    the epoch, UTC.
+    ``digest``: 32 bytes over all that comes before the part (``placements.digest_so_far``); the last has no rows, so
+    that its digest is over all of them (M8). The fields behind it count in the last part only: the source's lane time
+    and version (A2) at the seal; from which id time on it knows every id, and what was given back of every original,
+    in ms since the epoch, UTC.
     """
 
     placement_key: str
@@ -399,7 +401,20 @@ class Installed:
     generation: int
 
 
-Control = Tick | SetRules | SetLaneTime | HandOff | Installed
+@dataclass(slots=True)
+class SendAgain:
+    """An operator's word that a sealed placement key's parts are to be sent again, by the lane that sealed it (M4).
+
+    ``generation`` is the one that began with the move.
+    """
+
+    command_id: bytes
+    placement_key: str
+    generation: int
+
+
+OperatorsControl = SetRules | SetLaneTime | SendAgain
+Control = Tick | SetRules | SetLaneTime | HandOff | Installed | SendAgain
 
 
 class Origin(StrEnum):
@@ -471,6 +486,7 @@ TYPES = (
     TypeRow(SetLaneTime,    ControlType.SET_LANE_TIME,     Origin.OPERATOR, True,  False, True,  SliceBy.LANE_TIME),
     TypeRow(HandOff,        ControlType.HAND_OFF,          Origin.SERVICE,  False, False, True,  SliceBy.LANE_TIME),
     TypeRow(Installed,      ControlType.INSTALLED,         Origin.SERVICE,  False, False, True,  SliceBy.LANE_TIME),
+    TypeRow(SendAgain,      ControlType.SEND_AGAIN,        Origin.OPERATOR, True,  False, True,  SliceBy.LANE_TIME),
 )
 # fmt: on
 

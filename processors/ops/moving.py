@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import takewhile
 
+from processors.client import Client
 from processors.faults import Misconfigured
 from processors.lane.handing_over import PARTS_IN_FLIGHT, cut
-from processors.ledger.commands import MovePartner, Tick
+from processors.ledger.commands import MovePartner, SendAgain, Tick
 from processors.ledger.rules import Rules, newest_of
 from processors.ledger.tables import ACCOUNTS, HOLDS, MOVED_IDS
 from processors.ops import addresses, counts
@@ -40,6 +42,7 @@ PROBE_S = 10.0
 LAG_MAX = 10_000
 LOOK_S = 0.1  # how often it is looked how far something is
 _FLUSH_S = 10.0
+UNDELIVERED = (Stage.ASKED, Stage.PLACED, Stage.SEALED, Stage.ARRIVING)  # the target does not own it yet
 _FAR = (1 << 63) - 1  # an ingress offset above every one
 # Measured (docs/performance.md): a move without rows, and each round of parts.
 PAUSE_MS = 150
@@ -163,6 +166,39 @@ def plan_placing(settings: Settings, root: str, shard: str) -> PlannedMove | Alr
     return planned
 
 
+def plan_sending_again(settings: Settings, placement_key: str) -> PlannedMove:
+    """Return the move whose parts are to be sent again: its rows are frozen in the source, and not in the target.
+
+    Raises:
+        Misconfigured: There is no such move; the text says how far the last one is.
+        Fault: A server's.
+    """
+    contents = read_directory(addresses.kafka_address(settings))
+    settings = counts.of_contents(settings, contents)
+    moves = _moves(settings, contents, placement_key)
+    undelivered = list(takewhile(lambda move: seen(move).stage in UNDELIVERED, moves))
+    if undelivered:  # others may have been asked for since: they wait for this one
+        first = undelivered[-1]
+        row = seen(first).source
+        if row is not None and (row.state, row.generation) == (PlacementState.SEALED, first.generation):
+            return first
+    raise Misconfigured(
+        f"{placement_key} has no move whose rows are frozen in one shard and missing in another: there is nothing to "
+        f"send again (`balance partner show {placement_key}`)"
+    )
+
+
+def send_again(planned: PlannedMove, client: Client) -> int:
+    """Have the source's lane send a sealed placement key's parts again; return the lane's offset of the record (M4).
+
+    Raises:
+        NoAnswer: The lane did not answer; what was written counts once its worker runs.
+    """
+    wish = SendAgain(command_id=client.new_id(), placement_key=planned.placement_key, generation=planned.generation)
+    lane = _lane(planned.settings, planned.source, planned.placement_key)
+    return client.send_control(wish, shard=planned.source, lane=lane).lane_offset
+
+
 def _refuse_unknown(settings: Settings, contents: DirectoryContents, shard: str) -> None:
     if shard not in contents.shards:
         raise Misconfigured(
@@ -185,20 +221,23 @@ def _ingress_partition(settings: Settings, placement_key: str) -> int:
 
 def _last_move(settings: Settings, contents: DirectoryContents, placement_key: str) -> PlannedMove | None:
     """Return the last move of a placement key that the directory has; None where it never moved by itself."""
-    last = next(contents.directory.moves_of(placement_key), None)
-    if last is None:
-        return None
-    before = contents.directory.place(
-        placement_key, ingress_partition=last.ingress_partition, ingress_offset=last.since - 1
-    )
-    return PlannedMove(
-        settings=settings,
-        placement_key=placement_key,
-        generation=last.placement.generation,
-        source=before.shard,
-        target=last.placement.shard,
-        under_way=True,
-    )
+    return next(_moves(settings, contents, placement_key), None)
+
+
+def _moves(settings: Settings, contents: DirectoryContents, placement_key: str) -> Iterator[PlannedMove]:
+    """Yield the moves of a placement key that the directory has, the newest first."""
+    for move in contents.directory.moves_of(placement_key):
+        before = contents.directory.place(
+            placement_key, ingress_partition=move.ingress_partition, ingress_offset=move.since - 1
+        )
+        yield PlannedMove(
+            settings=settings,
+            placement_key=placement_key,
+            generation=move.placement.generation,
+            source=before.shard,
+            target=move.placement.shard,
+            under_way=True,
+        )
 
 
 def _refuse_bucket_under_way(settings: Settings, owner: Placement) -> None:
@@ -359,7 +398,7 @@ def luggage(planned: PlannedMove) -> Luggage:
             return packed
 
         packed = (counted(row) for row in rows.read(as_if) if row is not None)
-        parts = sum(1 for _ in cut(packed)) + 1
+        parts = sum(1 for _ in cut(packed))
     known = (ACCOUNTS.name, HOLDS.name, MOVED_IDS.name)
     return Luggage(
         accounts=found[ACCOUNTS.name],

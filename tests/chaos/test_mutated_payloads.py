@@ -22,6 +22,7 @@ from processors.ledger.commands import (
     MovePartner,
     OpenAccount,
     Pay,
+    SendAgain,
     SetLaneTime,
     SetRules,
     Tick,
@@ -50,7 +51,7 @@ DEADLINE_S = 60 + PAYLOADS / 2_000  # a tenth of the pace on an idle machine
 # A mutated SET_RULES or SET_LANE_TIME that is rightly signed is the operator's word, and changes the lane.
 SIGNED = ("ADJUST", "RECALL_ORIGINAL")
 # What moves a partner is the service's own word, and the router's: a lane does what they say.
-MOVING = {MovePartner, HandOff, Installed}
+MOVING = {MovePartner, HandOff, Installed, SendAgain}
 
 
 def seeds() -> list[bytes]:

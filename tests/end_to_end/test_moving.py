@@ -6,9 +6,18 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from processors.routing.buckets import placement_key_of
+from processors.ledger.commands import HandOff
+from processors.ops import addresses
+from processors.routing.buckets import partition_of, placement_key_of
+from processors.streams.producer import IdempotentProducer
+from processors.streams.topics import shard_topic
+from processors.wire.commands import encode_command
+from processors.wire.packed_rows import compress_rows
+from processors.wire.records import OutRecord
 from tests.end_to_end.conftest import Running, balance, started
 from tests.servers import Place
+
+WRITE_S = 10.0
 
 
 @pytest.fixture(scope="module")
@@ -115,11 +124,43 @@ def test_a_move_that_is_not_waited_for_is_told_with_its_id_and_how_to_watch_it(t
     assert two.balance("tx", "get", begun.out.split()[-1]).status == 0
 
 
+@pytest.mark.rule("M4")
+def test_rows_that_came_otherwise_are_thrown_away_and_sent_again(two: Running) -> None:
+    open_partner(two, "tyrell")
+    send_other_part(two, "tyrell")
+
+    stuck = two.balance("partner", "move", "tyrell", "--to", "s2", "--within", "5")
+    again = two.balance("partner", "move", "tyrell", "--send-again", "--watch", "--json")
+
+    assert stuck.status == 3
+    assert "`balance partner move tyrell --send-again`" in " ".join(stuck.err.split())
+    assert again.status == 0, again.err
+    assert again.json["stage"] == "SETTLED"
+    assert two.balance("pay", "tyrell", "1.00", "USD", "--json").json["shard"] == "s2"
+    assert two.balance("balance", "tyrell", "USD", "--json").json["postings"][0]["balance"] == "99.00"
+    repeated = two.balance("partner", "move", "tyrell", "--send-again")
+    assert repeated.status != 0
+    assert "there is nothing to send again" in " ".join(repeated.err.split())
+
+
+def send_other_part(two: Running, root: str) -> None:
+    """Have a part come of a root that it has no row of: as from a database that was restored since."""
+    settings = two.place.settings
+    address = addresses.kafka_address(settings)
+    part = HandOff(placement_key=root, generation=1, source="s1", number=0, is_last=False, rows=compress_rows(b""))
+    lane = partition_of(root, settings.lanes_of("s2"))
+    topic = address.topic_prefix + shard_topic("s2")
+    producer = IdempotentProducer(address)
+    producer.write(OutRecord(topic, lane, None, encode_command(part), []), WRITE_S)
+    producer.close()
+
+
 @pytest.mark.parametrize(
     ("words", "why"),
     [
         (("move", "umbrella", "--to", "s9"), "there is no shard s9; there are s1, s2"),
         (("move", "umbrella", "--back"), "umbrella never moved by itself: say where it is to go, with --to"),
+        (("move", "umbrella", "--send-again"), "umbrella has no move whose rows are frozen in one shard"),
         (("place", "umbrella", "--shard", "s2"), "umbrella has accounts on s1: move him"),
     ],
 )

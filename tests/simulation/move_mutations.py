@@ -10,7 +10,8 @@ from processors.lane.lane import Lane
 from processors.lane.moving import Alone, Mover
 from processors.lane.placements import Placements, Turn
 from processors.lane.publishing import PublishStage
-from processors.ledger.commands import HandOff, Installed
+from processors.ledger.commands import Command, Control, HandOff, Installed
+from processors.ledger.rows import SystemKey
 from processors.ledger.tables import HOLDS, MOVED_IDS, REFUNDED, AnyTable
 from processors.stores.rows import BatchWrite, ParkedRow
 from processors.wire.admission import Admission
@@ -47,6 +48,26 @@ class MoverOfAnyPart(SlowMover):
         row = self._decider.placements.rows.get(command.placement_key)
         is_arriving = row is not None and row.parts > 0 and row.generation == command.generation
         return super()._is_next(command) or (is_arriving and command.number < (row.parts if row else 0))
+
+
+class MoverThatAsksNoDigest(SlowMover):
+    """M4 digest: parts count whatever came before them where they were read."""
+
+    def _disagrees(self, command: Command | Control | None) -> bool:  # noqa: ARG002
+        return False
+
+
+class MoverThatThrowsPostingsAwayToo(SlowMover):
+    """M4 thrown away: what is thrown away stays posted."""
+
+    def _discard(
+        self,
+        admission: Admission,
+        command: HandOff,
+        sums: dict[SystemKey, int],  # noqa: ARG002
+        batch: Gathered,
+    ) -> None:
+        super()._discard(admission, command, {}, batch)
 
 
 class MoverInReverse(SlowMover):
@@ -153,12 +174,13 @@ class StoreWithoutRefunded(StoreWithout):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MoveMutation:
-    """What is put in the place of what."""
+    """What is put in the place of what; ``other_parts``: only parts that were read from other rows show it."""
 
     placements: type[Placements] = Placements
     mover: type[Mover] = SlowMover
     stage: type[PublishStage] = PublishStage
     store: type[FakeLaneStore] = FakeLaneStore
+    other_parts: bool = False
 
     @property
     def lane(self) -> Callable[..., Lane]:
@@ -181,6 +203,8 @@ MOVE_MUTATIONS = {
     "M2": MoveMutation(mover=MoverWithoutPostings),
     "M4 generation": MoveMutation(mover=MoverOfAnyGeneration),
     "M4 once": MoveMutation(mover=MoverOfAnyPart),
+    "M4 digest": MoveMutation(mover=MoverThatAsksNoDigest, other_parts=True),
+    "M4 thrown away": MoveMutation(mover=MoverThatThrowsPostingsAwayToo, other_parts=True),
     "M5 order": MoveMutation(mover=MoverInReverse),
     "M5 index": MoveMutation(mover=MoverWithoutOffsets),
     "M6 ids": MoveMutation(store=StoreWithoutIds),

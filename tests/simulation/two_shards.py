@@ -13,7 +13,7 @@ from processors.lane.moving import Mover
 from processors.lane.placements import Placements
 from processors.lane.standing import LaneContext
 from processors.lane.times import LaneTimes
-from processors.ledger.commands import Command, MovePartner, OpenAccount, Pay, Tick, TopUp
+from processors.ledger.commands import Command, MovePartner, OpenAccount, Pay, SendAgain, Tick, TopUp
 from processors.ledger.rules import Rules
 from processors.routing.buckets import placement_key_of
 from processors.stores.rows import PlacementState, rows_of
@@ -24,6 +24,7 @@ from processors.wire.markers import marker_id
 from processors.wire.records import Headers, OutRecord, Record
 from processors.wire.results import LaneIdentity, Result, decode_result
 from processors.wire.route import ROUTE_HEADER, Route, RouteKind, encode_route
+from processors.wire.signature import SIGNATURE_HEADER, sign
 from tests.simulation.fakes.broker import Broker, record_of
 from tests.simulation.fakes.clock import START_MS, Clock
 from tests.simulation.fakes.consumers import FakeLaneLog, FakeShardConsumer
@@ -235,6 +236,15 @@ class TwoShards:
         route = Route(RouteKind.MOVE_OUT, 1, 0, -1, 0, 0, owned_by, generation)
         self._forward(shard, route, key, encode_command(marker), [])
         self.placed[key] = (to, begins)
+
+    def send_again(self, key: str = "acme") -> None:
+        """Have an operator ask every shard that sealed a placement key to send its parts again."""
+        for shard in self.of.values():
+            row = shard.database.tables.placements.get((0, key))
+            if row is not None and row.state is PlacementState.SEALED:
+                payload = encode_command(SendAgain(self.new_id(), key, row.generation))
+                signature = sign(KEYRING, None, payload)
+                self.broker.write(OutRecord(shard.topic, 0, None, payload, [(SIGNATURE_HEADER, signature)]))
 
     def serve(self, rounds: int = 4) -> None:
         """Have both shards take all there is, with a TICK each round."""

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from processors.faults import Undecodable
-from processors.lane.handing_over import PART_ROWS_MAX, LaneCourier, cut
-from processors.lane.placements import chain_rows
+from processors.lane.handing_over import PART_ROWS_MAX, LaneCourier, Piece, cut
+from processors.lane.placements import chain_rows, digest_so_far
 from processors.stores.rows import PlacementRow, PlacementState
 from processors.wire.commands import PAYLOAD_BYTES_MAX
 from processors.wire.packed_rows import PART_BYTES_MAX, compress_rows, expand_rows, split_frames
@@ -27,13 +27,16 @@ def test_a_hand_off_has_all_rows_and_their_digest_however_it_is_cut(rows: list[b
     with_pauses = [each for row in rows for each in (row, None)]
     parts = [part for part in cut(with_pauses) if part is not None]
 
-    found, rest = [], b""
-    for packed, _ in parts:
-        whole, rest = split_frames(rest + packed)
+    found: list[bytes] = []
+    rest = b""
+    for part in parts:
+        assert part.digest == digest_so_far(chain_rows(bytes(32), found), rest)
+        whole, rest = split_frames(rest + part.rows)
         found += whole
     assert (found, rest) == (rows, b"")
-    assert parts[-1][1] == chain_rows(bytes(32), rows)
-    assert all(len(packed) <= PART_BYTES_MAX for packed, _ in parts)
+    assert parts[-1] == Piece(b"", chain_rows(bytes(32), rows), is_last=True)
+    assert [part.is_last for part in parts[:-1]] == [False] * (len(parts) - 1)
+    assert all(len(part.rows) <= PART_BYTES_MAX for part in parts)
 
 
 @pytest.mark.rule("P3")

@@ -21,11 +21,14 @@ from processors.ops.moving import (
     plan_move,
     plan_placing,
     plan_return,
+    plan_sending_again,
     refuse_unready,
     watch,
 )
+from processors.ops.moving import send_again as ask_again
 from processors.ops.result_text import show_id
 from processors.ops.stages import MoveSeen, Stage
+from processors.settings import Settings
 
 # A move takes a second or so; a lane that changes its owner, or a server that is started again, some more.
 WITHIN_S = 60
@@ -43,6 +46,10 @@ def move(
     key: PlacementKey,
     to: Annotated[str | None, typer.Option("--to", metavar="SHARD", help="Where it goes.", show_default=False)] = None,
     back: Annotated[bool, typer.Option("--back", help="Where it came from by its last move.")] = False,
+    send_again: Annotated[
+        bool,
+        typer.Option("--send-again", help="Have its last move's rows sent again: after the alarm move_needs_a_look."),
+    ] = False,
     dry_run: DryRunOption = False,
     watch_it: WatchOption = False,
     no_wait: NoWaitOption = False,
@@ -54,11 +61,16 @@ def move(
     Their commands wait for a moment, and none is lost or taken twice. What speaks against it is told before anything is
     sent. A move that began ends by itself, whoever is down meanwhile; run this again to see how far it is.
     """
-    if (to is None) == (not back):
-        raise typer.BadParameter("say --to SHARD, or --back")
+    if (to is not None) + back + send_again != 1:
+        raise typer.BadParameter("say --to SHARD, or --back, or --send-again")
     _refuse_contradictions(dry_run=dry_run, watch_it=watch_it, no_wait=no_wait)
+    if dry_run and send_again:
+        raise typer.BadParameter("--send-again changes nothing but where the rows are: it has no --dry-run")
     chosen = settings()
-    planned = plan_return(chosen, key) if to is None else plan_move(chosen, key, to)
+    if send_again:
+        planned: PlannedMove | AlreadyThere = _sent_again(chosen, key, within_s=within_s)
+    else:
+        planned = plan_return(chosen, key) if to is None else plan_move(chosen, key, to)
     if isinstance(planned, AlreadyThere):
         _show_there(planned, as_json=as_json)
     elif dry_run:
@@ -93,6 +105,15 @@ def _refuse_contradictions(*, dry_run: bool, watch_it: bool, no_wait: bool) -> N
         raise typer.BadParameter(f"--dry-run sends nothing, so there is nothing for {other}: leave one of them out")
     if watch_it and no_wait:
         raise typer.BadParameter("--watch waits for each stage, and --no-wait for none: leave one of them out")
+
+
+def _sent_again(chosen: Settings, key: str, *, within_s: int) -> PlannedMove:
+    """Have the rows of a move sent again, and return the move, which goes on by itself."""
+    planned = plan_sending_again(chosen, key)
+    with open_client(within_s=within_s) as client:
+        offset = ask_again(planned, client)
+    say(f"{planned.source} has sent the rows of {key} to {planned.target} again (its lane's record {offset})")
+    return planned
 
 
 def _carry_out(planned: PlannedMove, *, tell: bool, wait: bool, within_s: int, as_json: bool) -> None:
@@ -199,7 +220,9 @@ def _tell_late(planned: PlannedMove, seen: MoveSeen, within_s: int) -> NoReturn:
     waits_for = {
         Stage.ASKED: "the router: is it running, and how far behind? `balance status`",
         Stage.PLACED: f"a worker of {planned.source}: `balance status`, `balance shard show {planned.source}`",
-        Stage.SEALED: f"a worker of {planned.source}: `balance status`, `balance shard show {planned.source}`",
+        Stage.SEALED: f"a worker of {planned.source}: `balance status`, `balance shard show {planned.source}`. Or the "
+        f"rows were thrown away in {planned.target}, whose worker has logged move_needs_a_look then: "
+        f"`balance partner move {planned.placement_key} --send-again`",
         Stage.ARRIVING: f"a worker of {planned.target}: `balance status`, `balance shard show {planned.target}`",
         Stage.MOVED: f"a worker and the expirer of {planned.target}: `balance status`",
         Stage.SETTLED: "nothing",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from processors.lane.handing_over import LaneCourier
+from processors.lane.handing_over import FrozenRows, LaneCourier
 from processors.routing.buckets import partition_of
 from processors.stores.rows import PlacementRow, PlacementState
 from tests.simulation.fakes.broker import Broker
@@ -32,15 +32,38 @@ class FakeFrozenRowsReader:
         """There is nothing to give back."""
 
 
+class CourierOfSmallParts(LaneCourier):
+    """Has more parts than the real one for as many rows."""
+
+    part_rows_max = 3
+
+
 def fake_courier(shard: str, database: Database, lane: int, broker: Broker, crash_points: CrashPoints) -> LaneCourier:
-    """Return what takes to other shards' lanes what a lane hands over; shards' topics are named by their ids."""
+    """Return what takes to other shards' lanes what a lane hands over."""
+    return courier_of(shard, FakeFrozenRowsReader(database, lane, crash_points), broker)
+
+
+class FrozenElsewhere:
+    """Frozen rows as another database has them."""
+
+    def __init__(self, rows: list[bytes]) -> None:
+        self.rows = rows
+
+    def is_sealed(self, sealed: PlacementRow) -> bool:  # noqa: ARG002 - the real one's signature
+        return True
+
+    def read(self, sealed: PlacementRow) -> Iterator[bytes]:  # noqa: ARG002
+        yield from self.rows
+
+    def close(self) -> None:
+        """There is nothing to give back."""
+
+
+def courier_of(shard: str, rows: FrozenRows, broker: Broker) -> LaneCourier:
+    """Return what takes frozen rows to other shards' lanes; shards' topics are named by their ids."""
 
     def address_of(to: str, placement_key: str) -> tuple[str, int]:
         topic = f"balance.shard.{to}"
         return topic, partition_of(placement_key, len(broker.topic(topic).partitions))
 
-    return LaneCourier(
-        shard,
-        FakeFrozenRowsReader(database, lane, crash_points),
-        address_of,
-    )
+    return CourierOfSmallParts(shard, rows, address_of)

@@ -28,6 +28,7 @@ from processors.ledger.commands import (
     PartnersCommand,
     Policy,
     RecallOriginal,
+    SendAgain,
     ServicesCommand,
     SetLaneTime,
     SetRules,
@@ -104,8 +105,8 @@ def test_the_services_own_commands_are_those_that_no_partner_can_repeat() -> Non
 @pytest.mark.rule("W1")
 def test_what_is_signed_and_what_goes_straight_to_the_shards_topic() -> None:
     legs = {TransferCredit, TransferCompleted, TransferReturn}
-    assert {Adjust, RecallOriginal, MovePartner, *legs, SetRules, SetLaneTime} == SIGNED
-    assert {Tick, SetRules, SetLaneTime, HandOff, Installed, ExpireHold} == STRAIGHT
+    assert {Adjust, RecallOriginal, MovePartner, *legs, SetRules, SetLaneTime, SendAgain} == SIGNED
+    assert {Tick, SetRules, SetLaneTime, HandOff, Installed, SendAgain, ExpireHold} == STRAIGHT
 
 
 @pytest.mark.rule("W1")

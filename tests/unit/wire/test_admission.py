@@ -13,6 +13,7 @@ from processors.ledger.commands import (
     Installed,
     MovePartner,
     RecallOriginal,
+    SendAgain,
     SetLaneTime,
     SetRules,
     Tick,
@@ -44,10 +45,10 @@ from tests.unit.wire.build import (
 )
 
 PAY = encode_command(pay())
-STRAIGHT = [Tick, SetRules, SetLaneTime, ExpireHold]
-SIGNED = [Adjust, RecallOriginal, TransferCredit, TransferCompleted, TransferReturn, SetRules, SetLaneTime]
+STRAIGHT = [Tick, SetRules, SetLaneTime, SendAgain, ExpireHold]
+SIGNED = [Adjust, RecallOriginal, TransferCredit, TransferCompleted, TransferReturn, SetRules, SetLaneTime, SendAgain]
 ROUTED = [kind for kind in TYPE_OF if kind not in (ExpireHold, MovePartner)]
-CONTROL = [Tick, SetRules, SetLaneTime]
+CONTROL = [Tick, SetRules, SetLaneTime, SendAgain]
 
 
 def key_of(kind: Any) -> bytes | None:
@@ -106,7 +107,7 @@ def test_the_expirers_record_needs_no_signature_and_no_route() -> None:
     assert admitted(read) == Admission(read, None, "acme", command, body_hash(command), None)
 
 
-LATER = [TransferCredit, TransferCompleted, TransferReturn, MovePartner, HandOff, Installed]
+LATER = [TransferCredit, TransferCompleted, TransferReturn, MovePartner, HandOff, Installed, SendAgain]
 
 
 @pytest.mark.rule("I6")
