@@ -12,15 +12,17 @@ The order to read in:
    ``troubles``, how a process is heard of.
 2. ``ledger/``: ``commands`` and ``outcomes`` are the words; ``decide`` is the one entry; ``postings`` the only
    place where money changes; ``book`` the rows in memory. Pure: no I/O, no clock.
-3. ``routing/``: which partition, lane and shard a root belongs to. Pure.
+3. ``routing/``: which partition, lane and shard a root belongs to; ``directory`` has who lives where. Pure.
 4. ``wire/``: bytes to commands and back; ``admission`` is what a lane sees first, ``results`` what it answers,
-   ``forwarding`` what the router makes of a record. Pure.
+   ``forwarding`` what the router makes of a record, ``markers`` of one that moves a partner. Pure.
 5. ``lane/``: ``deciding`` (a batch, in memory), ``committing`` (one batch is written while the next is decided),
    ``lane`` (from assignment to results, exactly once), ``answering`` (what was perhaps not published, again),
-   ``runner`` (a lane's threads). Then ``workers/``: ``shard`` runs the lanes of one process; ``router``, ``expirer``,
-   ``sink``, ``recaller``, ``remover``: one file is one process, and ``archive/`` has what the last three share.
+   ``runner`` (a lane's threads). Of partners who move: ``placements`` (whom a lane has), ``moving`` (decides what
+   seals, brings and unparks them), ``handing_over`` (carries them). ``sending`` (legs of transfers). Then
+   ``workers/``: ``shard`` runs the lanes of one process; ``router``, ``expirer``, ``sink``, ``recaller``, ``remover``:
+   one file is one process, and ``archive/`` has what the last three share.
 6. ``stores/`` and ``streams/``: the only SQL and CQL, the only Kafka.
 7. ``recovery/``: a shard decided again from its topic, and proven equal; the books verified.
 8. ``client`` for programs that send commands; ``ops/`` for people: settings meet processes in ``assembly``, the
-   command line is ``ops/cli``.
+   command line is ``ops/cli``; ``stages`` are those of a move, ``moving`` begins one.
 """
