@@ -68,7 +68,8 @@ class Committer:
     What a record is depends on the rules at its offset (I6). So where a record changes the rules its batch ends with
     it, and the records after it, which were admitted under the old rules, are admitted and have their rows read again.
     A record that moves a placement key is a batch of its own, with nothing on its way before it (``Mover``): it changes
-    whose records are decided here.
+    whose records are decided here. But for a part of a hand-off that has begun to arrive nothing is read, so it is
+    decided while what is before it is being written: a hand-off takes as long as its rows take in MySQL.
     """
 
     def __init__(
@@ -155,10 +156,13 @@ class Committer:
         offered = self._read_before_rules.popleft() if again else records
         coming, alone = self._admitted(offered)
         missing = Keys() if coming is None else self._decider.book.missing(coming.needs)
-        self.settle()
-        if alone and self._read is None and self._decided is None:
+        nothing_precedes = self._read is None and self._decided is None
+        if alone and nothing_precedes and self._mover.goes_ahead(alone[0]):
+            taken = self._decide_parts(alone, published, check)
+        elif alone and nothing_precedes:
             taken = self._decide_alone(alone, published, check)
         else:
+            self.settle()
             self._move_on(coming, missing, published, check)
             taken = 0 if coming is None else len(coming.admissions)
         if not again:
@@ -228,6 +232,7 @@ class Committer:
         Returns:
             How many records were decided: parts of a hand-off are a batch together.
         """
+        self.settle()
         alone = self._mover.prepare(admissions[0], admissions[1:])
         missing = self._decider.book.missing(alone.needs)
         self._store.begin(self.fence, None, missing, open_end=True)
@@ -247,6 +252,26 @@ class Committer:
         self._writing = decided
         self.settle()
         self._decider.book.forget([], self._book_accounts_max)
+        return decided.taken
+
+    def _decide_parts(self, admissions: list[Admission], published: tuple[int, int], check: Callable[[], None]) -> int:
+        """Decide parts of a hand-off while the batch before them is being written, and begin to write them.
+
+        Returns:
+            How many records were decided.
+        """
+        try:
+            decided = self._mover.decide(self._mover.prepare(admissions[0], admissions[1:]), published=published)
+            check()
+        except UndecidedError as undecided:
+            self.settle()
+            raise self._stop_of(undecided, admissions[0]) from undecided
+        except BaseException:
+            self.settle()
+            raise
+        self.settle()
+        self._store.begin(self.fence, decided.write, Keys())
+        self._writing = decided
         return decided.taken
 
     def _take(

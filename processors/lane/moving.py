@@ -1,7 +1,8 @@
 """Decides what moves placement keys: seals, parts of a hand-off, receipts, and records that were parked (M1 to M7).
 
 Each such record is a batch of its own, decided with nothing on its way before it, since it changes what the records
-after it may do, and whose rows are here. Parts of one hand-off that are there together are a batch together.
+after it may do, and whose rows are here. Parts of one hand-off that are there together are a batch together. Those
+between the first and the last are decided while the batch before is being written: they only add rows nobody reads.
 """
 
 from __future__ import annotations
@@ -95,10 +96,17 @@ class Mover:
             return admission.route is not None and admission.route.kind is RouteKind.MOVE_OUT
         return not isinstance(command, Tick) or bool(self._decider.placements.waiting())
 
+    def goes_ahead(self, admission: Admission) -> bool:
+        """Say whether a record is decided alone, but needs nothing read: the next part of a hand-off that has begun."""
+        command = admission.command
+        if not isinstance(command, HandOff) or command.is_last or command.number == 0:
+            return False
+        return self._is_next(command) and not self._disagrees(command)
+
     # ------------------------------------------------------------------ reading
 
     def prepare(self, admission: Admission, behind: Sequence[Admission] = ()) -> Alone:
-        """Read what a record needs that is decided alone; nothing is on its way before it.
+        """Read what a record needs that is decided alone; nothing is on its way before it, unless it goes ahead.
 
         Args:
             admission: The record.
@@ -115,7 +123,8 @@ class Mover:
         unparked: list[tuple[ParkedRow, Admission]] = []
         summed: MovePartner | HandOff | None = None
         if isinstance(command, HandOff):
-            self._forget(command.placement_key)
+            if not self.goes_ahead(admission):
+                self._forget(command.placement_key)
             if self._disagrees(command):
                 summed = command
             elif self._completes(command):

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from processors.lane.decided import Decided
+from processors.lane.lane import Lane
+from processors.lane.moving import PARTS_TOGETHER
 from processors.ledger.commands import CommandType, OpenAccount, TopUp
 from processors.ledger.outcomes import Status
 from processors.stores.rows import PlacementState
 from processors.wire.records import OutRecord
-from tests.simulation.fakes.frozen_rows import FrozenElsewhere, courier_of
+from tests.simulation.fakes.frozen_rows import CourierOfSmallParts, FrozenElsewhere, courier_of
 from tests.simulation.two_shards import HOME, TWIN, TwoShards
 
 
@@ -88,6 +91,38 @@ def test_moves_that_follow_each_other_at_once_are_made_one_after_the_other(shard
     assert shards.of["s2"].states == {"acme": (PlacementState.OWNED, 5, 0)}
     assert [shards.trial_balance(shard) for shard in shards.of] == [0, 0]
     assert shards.dead_letters() == 0
+
+
+class NotingLane(Lane):
+    """Says of each batch how many records it had decided beyond it when it was committed."""
+
+    def assign(self) -> None:
+        self.ahead: list[int] = []
+        super().assign()
+
+    def _committed(self, batch: Decided) -> None:
+        self.ahead.append(self._decider.standing.next_offset - batch.position.at.next_offset)
+        super()._committed(batch)
+
+
+@pytest.mark.rule("M4")
+def test_parts_of_a_hand_off_are_decided_while_those_before_them_are_being_written() -> None:
+    shards = TwoShards(lane=NotingLane)
+    shards.open(1_000)
+    for _ in range(2 * CourierOfSmallParts.part_rows_max * PARTS_TOGETHER):
+        shards.pay(1)
+    shards.move("s2")
+    shards.of["s1"].serve()
+
+    shards.of["s2"].serve()
+
+    lane = shards.of["s2"].lane
+    assert isinstance(lane, NotingLane)
+    first, *between, last_but_one, last = lane.ahead
+    assert between
+    assert all(between), f"{lane.ahead}: nothing was decided until the parts before were written"
+    assert (first, last_but_one, last) == (0, 0, 0)  # what begins and ends it has nothing on its way before it
+    assert shards.of["s2"].states == {"acme": (PlacementState.OWNED, 1, 0)}
 
 
 @pytest.mark.rule("L4")
@@ -214,12 +249,10 @@ def test_what_waits_for_a_root_alone_does_not_keep_its_rows_from_going_with_the_
 
 @pytest.mark.rule("M4")
 def test_parts_that_are_there_together_are_decided_in_a_few_batches(shards: TwoShards) -> None:
-    for number in range(3_000):
+    for _ in range(2 * CourierOfSmallParts.part_rows_max * PARTS_TOGETHER):
         shards.pay(1)
-        if number % 100 == 0:
-            shards.of["s1"].serve()
     shards.move("s2")
-    again = shards.pay(5)
+    again = shards.pay(1_000)
     shards.of["s1"].serve()
     entries = shards.broker.log("balance.shard.s2", 0).entries
     parts = len([entry for entry in entries if entry.value and not entry.key])
