@@ -23,7 +23,7 @@ from processors.ids import root_of
 from processors.ledger.addresses import refuse_malformed
 from processors.ledger.commands import ROW_OF, Command, MovePartner, OperatorsControl, Origin
 from processors.ledger.rules import RULES_RELEASE
-from processors.routing.buckets import bucket_of
+from processors.routing.buckets import bucket_of, partition_of
 from processors.streams.connection import KafkaAddress
 from processors.streams.topics import COMMANDS_TOPIC, shard_topic
 from processors.wire.commands import body_hash, encode_command, with_metadata_as_bytes
@@ -150,13 +150,39 @@ class Client:
         Waits while ``in_flight_max`` commands have no result yet, at most until the deadline; in a callback of one of
         its futures it does not wait, and the future has NoAnswer then.
         """
+        if isinstance(command, MovePartner):
+            raise TypeError("a move's marker is sent with submit_marker: a bucket's partition is not that of its key")
+        return self._submit_command(command, _BY_KEY, until_final=until_final, deadline_ms=deadline_ms)
+
+    def send_marker(self, marker: MovePartner, *, partitions: int) -> Result:
+        """Send the marker of a move, signed, and wait for its result (R3, W1).
+
+        ``partitions`` is how many of ``balance.commands`` the service uses (W3). Errors as ``send``'s.
+        """
+        self._refuse_own_thread()
+        ends_s = deadline_of(self._config, None)
+        return _awaited(self.submit_marker(marker, partitions=partitions), marker.command_id, ends_s)
+
+    def submit_marker(self, marker: MovePartner, *, partitions: int) -> Future[Result]:
+        """Send the marker of a move, signed, and return its result's future.
+
+        It goes into the partition in which the placement key's roots are; of a bucket no hash of its key says which.
+        """
+        return self._submit_command(
+            marker, partition_of(marker.placement_key, partitions), until_final=False, deadline_ms=None
+        )
+
+    def _submit_command(
+        self, command: Command, partition: int, *, until_final: bool, deadline_ms: int | None
+    ) -> Future[Result]:
+        """Send a command into a partition of ``balance.commands``; an operator's is signed."""
         self._refuse_other_process()
         payload = encode_command(command)
         refuse_malformed(command)
-        plain = with_metadata_as_bytes(command)  # whose hash is the one that the service takes
         # A marker lies in the log of what it moves: a partner's, or a bucket's own (R3).
         root = command.placement_key if isinstance(command, MovePartner) else root_of(command.address)
-        record = OutRecord(self._topic(COMMANDS_TOPIC), _BY_KEY, root.encode(), payload, headers=[])
+        plain = with_metadata_as_bytes(command)  # whose hash is the one that the service takes
+        record = OutRecord(self._topic(COMMANDS_TOPIC), partition, root.encode(), payload, headers=[])
         if ROW_OF[type(command)].origin is Origin.OPERATOR:
             record.headers.append(self._signature(record))
         key = (root, command.command_id, body_hash(plain))

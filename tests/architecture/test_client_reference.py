@@ -28,7 +28,7 @@ PAGE = (ROOT / "docs" / "client-reference.md").read_text(encoding="utf-8")
 COMMANDS: tuple[type, ...] = get_args(PartnersCommand)
 DEFAULTED = (Result, ClientConfig, KafkaAddress)
 PLAIN = (Posting, ResultPointer, RefusedBy)
-OPERATORS = {"send_control", "submit_control"}
+OPERATORS = {"send_control", "submit_control", "send_marker", "submit_marker"}
 
 
 def table(first: str) -> list[list[str]]:

@@ -155,6 +155,13 @@ def send_other_part(two: Running, root: str) -> None:
     producer.close()
 
 
+@pytest.mark.rule("W3")
+def test_buckets_of_every_ingress_partition_move(two: Running) -> None:
+    for number in range(two.place.settings.topics.commands_partitions):
+        moved = two.balance("partner", "move", f"bucket:{number}", "--to", "s2")
+        assert (moved.status, moved.out) == (0, f"bucket:{number} is on s2 (generation 1)\n"), moved.err
+
+
 @pytest.mark.parametrize(
     ("words", "why"),
     [

@@ -23,6 +23,7 @@ from processors.ledger.commands import (
     Control,
     Direction,
     GetBalance,
+    MovePartner,
     Pay,
     Recalled,
     RecallOriginal,
@@ -314,6 +315,20 @@ def test_an_operators_record_goes_to_its_lane_signed(service: Service, client: C
     record = service.seen[-1]
     assert (record.topic.rpartition(".")[2], record.partition, record.key) == ("s1", 0, None)
     assert verify(KEYS, None, record.value or b"", record.headers[0][1])
+
+
+@pytest.mark.rule("W3")
+@pytest.mark.rule("R3")
+@pytest.mark.parametrize("key", ["acme", *(f"bucket:{number}" for number in range(8))])
+def test_a_moves_marker_lies_where_the_roots_are_that_move_signed(service: Service, client: Client, key: str) -> None:
+    service.seen.clear()
+    marker = MovePartner(command_id=client.new_id(), placement_key=key, generation=1, source="s1", target="s2")
+
+    assert client.send_marker(marker, partitions=PARTITIONS).status is Status.ACCEPTED
+
+    (record,) = service.seen
+    assert (record.key, record.partition) == (key.encode(), partition_of(key, PARTITIONS))
+    assert verify(KEYS, record.key, record.value or b"", record.headers[0][1])
 
 
 def test_many_commands_come_back_in_their_order(service: Service, client: Client) -> None:

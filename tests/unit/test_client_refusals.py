@@ -8,8 +8,10 @@ from uuid import UUID
 import pytest
 
 from processors.client import Client, ClientConfig
-from processors.ledger.commands import Pay
+from processors.ledger.commands import MovePartner, Pay
 from processors.wire.commands import encode_command
+from tests.simulation.fakes.client_kafka import ClientKafka
+from tests.unit.client_service import Service, connected
 
 ID = UUID("018bcfe5-6800-7000-8000-000000000000")
 
@@ -37,3 +39,16 @@ def test_a_uuid_where_bytes_belong_is_told_of_its_bytes() -> None:
     with pytest.raises(ValueError, match=r"command_id is UUID\(.*\), an? UUID: write its 16 bytes, .*\.bytes"):
         encode_command(Pay(command_id=wrong, address="acme", currency="USD", amount_minor=1))
     encode_command(Pay(command_id=ID.bytes, address="acme", currency="USD", amount_minor=1))
+
+
+def test_a_marker_without_its_partition_is_refused_with_what_to_call() -> None:
+    service = Service(ClientKafka())
+    with connected(service.kafka) as client:
+        marker = MovePartner(
+            command_id=client.new_id(), placement_key="bucket:17", generation=1, source="s1", target="s2"
+        )
+
+        with pytest.raises(TypeError, match="submit_marker"):
+            client.submit(marker)
+
+    assert service.seen == []

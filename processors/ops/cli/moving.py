@@ -144,7 +144,8 @@ def _send(planned: PlannedMove, *, within_s: int, as_json: bool) -> None:
     """
     try:
         with open_client(within_s=within_s) as client:
-            result = client.send(planned.marker)
+            partitions = planned.settings.topics.commands_partitions
+            result = client.send_marker(planned.marker, partitions=partitions)
     except NoAnswer as fault:
         say(told_unanswered(planned, sent=fault.sent))
         raise
