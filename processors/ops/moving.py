@@ -16,32 +16,23 @@ from itertools import takewhile
 from processors.client import Client
 from processors.faults import Misconfigured
 from processors.lane.handing_over import PARTS_IN_FLIGHT, cut
-from processors.ledger.commands import MovePartner, SendAgain, Tick
-from processors.ledger.rules import Rules, newest_of
+from processors.ledger.commands import MovePartner, SendAgain
+from processors.ledger.rules import newest_of
 from processors.ledger.tables import ACCOUNTS, HOLDS, MOVED_IDS
 from processors.ops import addresses, counts
+from processors.ops.probing import refuse_unready_lanes
 from processors.ops.stages import MoveSeen, Stage
 from processors.routing.buckets import bucket_named, partition_of
 from processors.routing.directory import Placement
 from processors.settings import Settings
 from processors.stores.frozen_rows import FrozenRowsReader
 from processors.stores.rows import PlacementRow, PlacementState
-from processors.stores.shard_reader import LanePosition, ShardReader, open_reader
+from processors.stores.shard_reader import ShardReader, open_reader
 from processors.streams.directory import DirectoryContents, read_directory
-from processors.streams.producer import IdempotentProducer
-from processors.streams.topics import TopicAdmin, shard_topic
-from processors.wire.admission import MOVES_SINCE
-from processors.wire.commands import encode_command
 from processors.wire.markers import marker_id
 from processors.wire.packed_rows import unpack_row
-from processors.wire.records import OutRecord
 
-# A lane that is well takes a TICK within 30 ms, on a busy machine within some; one that changes its owner, 6 s (P4).
-PROBE_S = 10.0
-# A lane decides some 10,000 records a second: the partner's commands wait behind those that it has still to decide.
-LAG_MAX = 10_000
 LOOK_S = 0.1  # how often it is looked how far something is
-_FLUSH_S = 10.0
 UNDELIVERED = (Stage.ASKED, Stage.PLACED, Stage.SEALED, Stage.ARRIVING)  # the target does not own it yet
 _FAR = (1 << 63) - 1  # an ingress offset above every one
 # Measured (docs/performance.md): a move without rows, and each round of parts.
@@ -118,7 +109,7 @@ def plan_move(settings: Settings, placement_key: str, target: str) -> PlannedMov
     settings = counts.of_contents(settings, contents)
     owner = _owner(settings, contents, placement_key)
     for shard in (target, owner.shard):
-        _refuse_unknown(settings, contents, shard)
+        refuse_unknown(settings, contents, shard)
     last = _last_move(settings, contents, placement_key)
     if last is not None and seen(last).stage is not Stage.SETTLED:
         if last.target == target:
@@ -199,7 +190,12 @@ def send_again(planned: PlannedMove, client: Client) -> int:
     return client.send_control(wish, shard=planned.source, lane=lane).lane_offset
 
 
-def _refuse_unknown(settings: Settings, contents: DirectoryContents, shard: str) -> None:
+def refuse_unknown(settings: Settings, contents: DirectoryContents, shard: str) -> None:
+    """Refuse a shard that the directory or the settings do not have.
+
+    Raises:
+        Misconfigured: Says which of them, and what to do.
+    """
     if shard not in contents.shards:
         raise Misconfigured(
             f"there is no shard {shard}; there are {', '.join(sorted(contents.shards))} (`balance shard add {shard}` "
@@ -254,13 +250,18 @@ def _refuse_bucket_under_way(settings: Settings, owner: Placement) -> None:
 
 def seen(planned: PlannedMove) -> MoveSeen:
     """Ask both shards, and the directory, how far a move is."""
+    return _seen(planned, None)[0]
+
+
+def _seen(planned: PlannedMove, known: DirectoryContents | None) -> tuple[MoveSeen, DirectoryContents]:
+    """Return how far a move is, and the directory, which is read on from where it was ``known``."""
     key, settings = planned.placement_key, planned.settings
     # In this order: a target that has a part of it was placed, and what the source does next is no less.
     target = _row(settings, planned.target, key)
     source = _row(settings, planned.source, key)
-    moves = read_directory(addresses.kafka_address(settings)).directory.moves_of(key)
-    is_placed = any(move.placement.generation >= planned.generation for move in moves)
-    return MoveSeen(generation=planned.generation, is_placed=is_placed, source=source, target=target)
+    contents = read_directory(addresses.kafka_address(settings), known)
+    is_placed = any(move.placement.generation >= planned.generation for move in contents.directory.moves_of(key))
+    return MoveSeen(generation=planned.generation, is_placed=is_placed, source=source, target=target), contents
 
 
 def told(planned: PlannedMove) -> str:
@@ -280,8 +281,9 @@ def watch(planned: PlannedMove, *, ends_s: float, tell: Callable[[MoveSeen], Non
         What was seen last.
     """
     before: Stage | None = None
+    contents: DirectoryContents | None = None
     while True:
-        found = seen(planned)
+        found, contents = _seen(planned, contents)
         if found.stage is not before:
             tell(found)
         before = found.stage
@@ -292,7 +294,7 @@ def watch(planned: PlannedMove, *, ends_s: float, tell: Callable[[MoveSeen], Non
 
 def _row(settings: Settings, shard: str, placement_key: str) -> PlacementRow | None:
     with closing(open_reader(addresses.mysql_address(settings, shard))) as reader:
-        return reader.placements(_lane(settings, shard, placement_key)).get(placement_key)
+        return reader.placements_of(placement_key, _lane(settings, shard, placement_key)).get(placement_key)
 
 
 def _lane(settings: Settings, shard: str, placement_key: str) -> int:
@@ -307,62 +309,16 @@ def _reader(planned: PlannedMove, shard: str) -> ShardReader:
 
 
 def refuse_unready(planned: PlannedMove) -> None:
-    """Ask both shards whether their lanes do their part: they know moves, have no backlog, and take a TICK (M10).
+    """Ask both shards' lanes whether they do their part in the move (M10).
 
     Raises:
         Misconfigured: One does not; the text says why, and what to do.
         Fault: A server's.
     """
-    for shard in (planned.target, planned.source):
-        lane = _lane(planned.settings, shard, planned.placement_key)
-        with closing(_reader(planned, shard)) as reader:
-            reader.check(shard)
-            rules = newest_of(reader.rules()[lane].values())
-            _refuse_rules(shard, lane, rules)
-            _refuse_lane(planned.settings, shard, lane, reader)
-
-
-def _refuse_rules(shard: str, lane: int, rules: Rules) -> None:
-    if rules.release < MOVES_SINCE:
-        raise Misconfigured(
-            f"lane {lane} of {shard} decides by rules of release {rules.release}, which know no moves: first "
-            f"`balance rules raise --shard {shard}`"
-        )
-
-
-def _refuse_lane(settings: Settings, shard: str, lane: int, reader: ShardReader) -> None:
-    """Refuse a lane that is stopped, is behind, or does not take a TICK."""
-    address = addresses.kafka_address(settings)
-    topics, topic = TopicAdmin(address), shard_topic(shard)
-    position = _position(shard, lane, reader)
-    behind = topics.end(topic, lane) - (0 if position is None else position.progress.at.next_offset)
-    if behind > LAG_MAX:
-        raise Misconfigured(
-            f"lane {lane} of {shard} is {behind} records behind, above {LAG_MAX}: the partner's commands would wait as "
-            "long as it takes to decide them; wait until it has caught up (`balance status`)"
-        )
-    producer = IdempotentProducer(address, delivery_deadline_ms=int(_FLUSH_S * 1_000), linger_ms=0)
-    try:
-        producer.send(OutRecord(address.topic_prefix + topic, lane, None, encode_command(Tick()), []))
-        producer.flush(_FLUSH_S)
-    finally:
-        producer.close()
-    end, ends_s = topics.end(topic, lane), time.monotonic() + PROBE_S
-    while position is None or position.progress.at.next_offset < end:
-        if time.monotonic() > ends_s:
-            raise Misconfigured(
-                f"lane {lane} of {shard} did not take a TICK within {PROBE_S:.0f} s: is a worker of {shard} running? "
-                f"(`balance status`, `balance shard run --shard {shard}`)"
-            )
-        time.sleep(LOOK_S)
-        position = _position(shard, lane, reader)
-
-
-def _position(shard: str, lane: int, reader: ShardReader) -> LanePosition | None:
-    position = reader.lane_positions().get(lane)
-    if position is not None and position.stop_code is not None:
-        raise Misconfigured(f"lane {lane} of {shard} is stopped: {position.stop_code} (`balance shard show {shard}`)")
-    return position
+    lanes = {
+        shard: [_lane(planned.settings, shard, planned.placement_key)] for shard in (planned.target, planned.source)
+    }
+    refuse_unready_lanes(planned.settings, lanes)
 
 
 # ---------------------------------------------------------------------- what would move

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
 
 from processors.ledger.outcomes import Contra
@@ -42,6 +42,17 @@ def select_placements_of(session: Session, lane: int, root: str) -> dict[str, Pl
     """Return a root's own placement key and its bucket's, as far as its lane knows them."""
     keys = f"{text_literal(root)}, {text_literal(placement_key_of(root))}"
     return _select_placements(session, f"lane = {lane} AND placement_key IN ({keys})")
+
+
+def select_every_placement(session: Session) -> dict[str, PlacementRow]:
+    """Return the placement keys of all lanes."""
+    return _select_placements(session, "TRUE")
+
+
+def select_placements_at(session: Session, lanes: Mapping[str, int]) -> dict[str, PlacementRow]:
+    """Return what the lanes of some placement keys know of them."""
+    keys = ", ".join(f"({lane}, {text_literal(key)})" for key, lane in lanes.items())
+    return _select_placements(session, f"(lane, placement_key) IN ({keys})")
 
 
 def select_moving(session: Session, rows_max: int) -> list[PlacementRow]:

@@ -9,7 +9,7 @@ import pytest
 
 from processors.faults import Misconfigured
 from processors.ledger.commands import Tick
-from processors.ops import addresses, moving
+from processors.ops import addresses, probing
 from processors.ops.moving import PlannedMove, plan_move, refuse_unready
 from processors.ops.setting_up import initialize
 from processors.routing.buckets import partition_of
@@ -46,11 +46,11 @@ def test_a_target_that_is_behind_is_refused(planned: PlannedMove) -> None:
     lane = partition_of(ROOT, planned.settings.lanes_of("s2"))
     tick = OutRecord(address.topic_prefix + shard_topic("s2"), lane, None, encode_command(Tick()), [])
     with closing(IdempotentProducer(address, delivery_deadline_ms=30_000, linger_ms=5)) as producer:
-        for _ in range(moving.LAG_MAX + 1):
+        for _ in range(probing.LAG_MAX + 1):
             producer.send(tick)
         producer.flush(30.0)
 
-    with pytest.raises(Misconfigured, match=f"lane {lane} of s2 is {moving.LAG_MAX + 1} records behind"):
+    with pytest.raises(Misconfigured, match=f"lane {lane} of s2 is {probing.LAG_MAX + 1} records behind"):
         refuse_unready(planned)
 
 

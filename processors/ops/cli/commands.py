@@ -315,6 +315,28 @@ _OPERATING: dict[str, Command | Group] = {
             ),
         },
     ),
+    "bucket": Group(
+        "Look at buckets of partners, and share them out among shards.",
+        {
+            "assign": _command(
+                "assigning:assign",
+                "Share all buckets of partners out among shards while they are paid, with the fewest moves. Safe to "
+                "run again.",
+                "balance bucket assign --share s1=0.5,s2=0.5 --dry-run",
+                "balance bucket assign --share s1=1/3,s2=1/3,s3=1/3 --yes",
+            ),
+            "list": _command(
+                "assigning:list_buckets",
+                "List how many of the 65,536 buckets each shard owns.",
+                "balance bucket list",
+            ),
+            "show": _command(
+                "assigning:show",
+                "Show which shard owns a bucket, since when, and which ones did before.",
+                "balance bucket show 17",
+            ),
+        },
+    ),
     "lane": Group(
         "Look at lanes, and start stopped ones again.",
         {
