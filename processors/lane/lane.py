@@ -347,7 +347,10 @@ class Lane:
             log.error("move_needs_a_look", lane=self._parts.context.lane, detail=alarm)
         if batch.position.at.next_offset > self._published_at.at.next_offset:
             stamped_ms = batch.stamped_ms if batch.out else 0
-            self.publishing.offer(Committed(batch.out, batch.position, stamped_ms, batch.sends, batch.handed_over))
+            arrives = bool(batch.write.arrived)
+            self.publishing.offer(
+                Committed(batch.out, batch.position, stamped_ms, batch.sends, batch.handed_over, arrives)
+            )
 
     def _check_at_published(self) -> None:
         """Compare digests when a restored database reaches P: it must have decided what was published (L4)."""

@@ -43,6 +43,7 @@ class Committed:
     stamped_ms: int = 0  # the broker's time of its first record; 0: it may have been published before
     sends: list[OutRecord] = field(default_factory=list)  # what the lane sends because of it, in the causes' order
     handed_over: list[HandedOver] = field(default_factory=list)  # acknowledged before its results are published (P3)
+    sends_soon: bool = False  # parts of a hand-off have come: once all have, a receipt goes back
 
 
 class PublishStage:
@@ -92,7 +93,7 @@ class PublishStage:
         """
         if not self._waiting or self._hands_over():
             return bool(self._waiting)
-        batch = self._waiting.popleft()
+        batch = self._next()
         records, sends, stamped_ms = list(batch.out), list(batch.sends), batch.stamped_ms
         size = _bytes_of(records) if self._waiting else 0
         alone = bool(batch.handed_over)  # P3: what is before it is published before anything of it is sent
@@ -102,7 +103,7 @@ class PublishStage:
             size += _bytes_of(self._waiting[0].out)
             if size > TRANSACTION_BYTES_MAX:
                 break
-            batch = self._waiting.popleft()
+            batch = self._next()
             records.extend(batch.out)
             sends.extend(batch.sends)
         position = batch.position
@@ -112,9 +113,17 @@ class PublishStage:
         self._observe(len(records), stamped_ms)
         return True
 
+    def _next(self) -> Committed:
+        batch = self._waiting.popleft()
+        if batch.sends_soon:
+            self._sender.open()
+        return batch
+
     def _hands_over(self) -> bool:
         """Send the next of what the first batch hands over; say whether there was any left to send (P3)."""
         if self._under_way is None:
+            if self._waiting[0].handed_over:
+                self._sender.open()  # it connects while the first rows are read
             self._under_way = chain.from_iterable(map(self._courier.records, self._waiting[0].handed_over))
         records = next(self._under_way, None)
         if records is None:

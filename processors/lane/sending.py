@@ -50,11 +50,16 @@ class LaneSender:
         """
         if not records:
             return
+        sender = self.open()
+        for record in records:
+            sender.send(record)
+        sender.flush(SEND_DEADLINE_S)
+
+    def open(self) -> OwnProducer:
+        """Have a producer, which connects by itself; called where something is to be sent soon, it is ready then."""
         if self._sender is None:
             self._sender = self._make_sender()
-        for record in records:
-            self._sender.send(record)
-        self._sender.flush(SEND_DEADLINE_S)
+        return self._sender
 
     def close(self) -> None:
         """Let go of the producer."""

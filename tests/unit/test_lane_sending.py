@@ -142,3 +142,32 @@ def test_a_lane_that_sends_nothing_makes_no_producer() -> None:
     assert wire.made == 1
     sender.close()
     assert wire.seen[-1] == "closed"
+
+
+def test_a_lane_that_will_send_soon_has_its_producer_connect_meanwhile() -> None:
+    wire = Wire()
+    stage = stage_of(wire)
+    stage.offer(Committed([record("part")], position(5), sends_soon=True))
+
+    stage.step()
+
+    assert wire.made == 1
+    assert wire.seen == ["published part to 5"]
+
+
+@pytest.mark.rule("P3")
+def test_a_producer_connects_while_the_first_rows_are_read() -> None:
+    wire, sealed = Wire(), PlacementRow(placement_key="acme", generation=1, state=PlacementState.SEALED)
+    made_before: list[int] = []
+
+    class Slow(TwoPackages):
+        def records(self, handed_over: HandedOver) -> Iterator[list[OutRecord]]:
+            made_before.append(wire.made)
+            yield from super().records(handed_over)
+
+    stage = PublishStage(wire, LaneSender(wire.make_sender), position(0), lambda _records, _stamped_ms: None, Slow())
+    stage.offer(Committed([record("seal")], position(6), handed_over=[sealed]))
+
+    stage.step()
+
+    assert made_before == [1]
