@@ -30,7 +30,7 @@ from processors.ledger.rows import SystemKey
 from processors.ledger.rules import Rules
 from processors.ledger.tables import ACCOUNTS, MOVED_IDS
 from processors.routing.buckets import bucket_of, placement_key_of
-from processors.stores.rows import ParkedRow, PlacementRow, PlacementState, RowsOf, rows_of
+from processors.stores.rows import ParkedRow, PlacementRow, PlacementState, RowsOf
 from processors.wire.admission import Admission
 from processors.wire.packed_rows import expand_rows, split_frames, unpack_row
 from processors.wire.records import Record
@@ -137,13 +137,13 @@ class Mover:
             summed = command if turn is Turn.HERE else None
         if unparked and isinstance(unparked[0][1].command, MovePartner) and unparked[0][0].is_move_out:
             summed = unparked[0][1].command
-        sums = {} if summed is None else self._store.sums(rows_of(summed.placement_key, placements.rows))
+        sums = {} if summed is None else self._store.sums(placements.rows_of(summed.placement_key))
         needs = self._decider.needs_of([admission for _, admission in unparked])
         return Alone(admission=admission, more=more, unparked=unparked, sums=sums, needs=needs)
 
     def _forget(self, placement_key: str) -> None:
         """Have the book know nothing of a placement key's roots: their rows come or go."""
-        rows = rows_of(placement_key, self._decider.placements.rows)
+        rows = self._decider.placements.rows_of(placement_key)
         self._decider.book.forget_roots(lambda root: rows.has(root, bucket_of(root)))
 
     def _waiting(self, keys: Iterable[PlacementRow], *, may_seal: bool) -> list[tuple[ParkedRow, Admission]]:
@@ -331,7 +331,7 @@ class Mover:
         placements, standing, key = self._decider.placements, self._decider.standing, command.placement_key
         row = placements.rows.get(key)
         if command.number == 0:
-            batch.cleared = rows_of(key, placements.rows)  # M7: what is left of rows that were frozen here
+            batch.cleared = placements.rows_of(key)  # M7: what is left of rows that were frozen here
             row = PlacementRow(
                 placement_key=key,
                 generation=command.generation,
@@ -344,7 +344,7 @@ class Mover:
         assert row is not None
         packed, rest = split_frames(row.rest + expand_rows(command.rows))
         sums: Counter[SystemKey] = Counter()
-        meant = rows_of(key, placements.rows)
+        meant = placements.rows_of(key)
         for table, change in map(unpack_row, packed):
             root = table.root_of(change.key)
             if table is MOVED_IDS and not meant.has(root, bucket_of(root)):

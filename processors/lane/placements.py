@@ -8,8 +8,8 @@ from dataclasses import replace
 from enum import Enum
 
 from processors.ledger.book import KnownSince
-from processors.routing.buckets import placement_key_of
-from processors.stores.rows import ParkedRow, PlacementRow, PlacementState
+from processors.routing.buckets import bucket_named, bucket_of, placement_key_of
+from processors.stores.rows import ParkedRow, PlacementRow, PlacementState, RowsOf, rows_of
 from processors.wire.admission import Admission
 from processors.wire.route import Route, RouteKind
 
@@ -28,13 +28,19 @@ class Placements:
     """A lane's placement keys, as its database has them once the batches decided so far are committed.
 
     ``changed`` has the rows that were changed since ``take_changes``. A row itself is never changed, but replaced.
+
+    A lane may have tens of thousands of them, so nothing that a single record asks goes through all.
     """
 
     def __init__(self, rows: Mapping[str, PlacementRow], *, home: bool) -> None:
         """Begin with the lane's rows; ``home`` says whether the shard owns generation 0 of every placement key."""
-        self.rows = dict(rows)
+        self.rows: dict[str, PlacementRow] = {}
         self.changed: dict[str, PlacementRow] = {}
         self._home = home
+        self._waiting: set[str] = set()  # owned placement keys for which records wait
+        self._roots_in: dict[int, set[str]] = {}  # roots that have a row, by bucket
+        for row in rows.values():
+            self._keep(row)
 
     def turn_of(self, route: Route, root: str) -> Turn:
         """Say whether a root's record that came by a route is to be decided now.
@@ -90,12 +96,27 @@ class Placements:
 
     def waiting(self) -> list[PlacementRow]:
         """Return the owned placement keys for which records wait, in the order of the keys (M5)."""
-        rows = sorted(self.rows.items())
-        return [row for _, row in rows if row.parked and row.state is PlacementState.OWNED]
+        return [self.rows[key] for key in sorted(self._waiting)]
+
+    def rows_of(self, placement_key: str) -> RowsOf:
+        """Return which rows move with a placement key (M6)."""
+        roots = self._roots_in.get(bucket_of(placement_key), ())
+        return rows_of(placement_key, {root: self.rows[root] for root in roots})
 
     def put(self, row: PlacementRow) -> None:
         """Replace a placement key's row."""
-        self.rows[row.placement_key] = self.changed[row.placement_key] = row
+        self.changed[row.placement_key] = row
+        self._keep(row)
+
+    def _keep(self, row: PlacementRow) -> None:
+        key = row.placement_key
+        self.rows[key] = row
+        if row.parked and row.state is PlacementState.OWNED:
+            self._waiting.add(key)
+        else:
+            self._waiting.discard(key)
+        if bucket_named(key) is None:
+            self._roots_in.setdefault(bucket_of(key), set()).add(key)
 
     def park(self, admission: Admission, route: Route) -> ParkedRow:
         """Note that one more record waits for its placement key, and return it as it is stored."""

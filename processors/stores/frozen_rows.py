@@ -10,7 +10,7 @@ from processors.ledger.tables import HOLDS, MOVED_IDS, MOVING_TABLES, REFUNDED, 
 from processors.stores.addresses import MysqlAddress
 from processors.stores.mysql import Reconnecting, Row
 from processors.stores.partitions import slices
-from processors.stores.placement_sql import select_placements, where_of
+from processors.stores.placement_sql import select_placements_at, select_roots_placed, where_of
 from processors.stores.rows import PlacementRow, PlacementState, RowsOf, rows_of
 from processors.stores.sql_text import hex_literal, text_literal
 from processors.stores.table_sql import columns_of
@@ -35,7 +35,8 @@ class FrozenRowsReader:
 
     def is_sealed(self, sealed: PlacementRow) -> bool:
         """Say whether a placement key is still sealed as it was; else the target has it, and needs no more (M7)."""
-        row = self._placements().get(sealed.placement_key)
+        key = sealed.placement_key
+        row = self._connection.ask(lambda session: select_placements_at(session, {key: self._lane})).get(key)
         seal = (PlacementState.SEALED, sealed.generation)
         return row is not None and (row.state, row.generation) == seal
 
@@ -47,14 +48,13 @@ class FrozenRowsReader:
         Raises:
             Fault: The server's.
         """
-        rows = rows_of(sealed.placement_key, self._placements())
+        rows = rows_of(
+            sealed.placement_key, self._connection.ask(lambda session: select_roots_placed(session, self._lane))
+        )
         for table in MOVING_TABLES:
             if table is MOVED_IDS:
                 yield from self._decided_here(rows, sealed)
             yield from self._rows(table, rows, _kept(table, sealed))
-
-    def _placements(self) -> dict[str, PlacementRow]:
-        return self._connection.ask(lambda session: select_placements(session, self._lane))
 
     def _rows(self, table: AnyTable, rows: RowsOf, kept: str) -> Iterator[bytes]:
         key, after = ", ".join(table.key), ""
