@@ -134,7 +134,7 @@ def _played(
 
 def _submit(client: Client, moves: Sequence[PlannedMove]) -> None:
     for planned in moves:
-        client.submit(planned.marker)
+        client.submit_marker(planned.marker)
 
 
 def _unfinished(moves: Sequence[PlannedMove]) -> list[str]:

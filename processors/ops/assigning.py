@@ -216,14 +216,11 @@ def is_settled(row: PlacementRow | None, generation: int) -> bool:
 
 def _last_move(settings: Settings, contents: DirectoryContents, owner: Placement) -> PlannedMove:
     last = next(contents.directory.moves_of(owner.placement_key))
-    before = contents.directory.place(
-        owner.placement_key, ingress_partition=last.ingress_partition, ingress_offset=last.since - 1
-    )
     return PlannedMove(
         settings=settings,
         placement_key=owner.placement_key,
         generation=owner.generation,
-        source=before.shard,
+        source=contents.directory.source_of(last),
         target=owner.shard,
         under_way=True,
     )

@@ -38,6 +38,21 @@ def show_duration(duration_ms: int) -> str:
     return f"{duration_ms // _UNITS_MS[unit]}{unit}"
 
 
+def show_age(age_ms: int) -> str:
+    """Write how long something takes already, in its two largest units at most; below a second nothing smaller.
+
+    >>> show_age(400), show_age(61_000), show_age(90_000_000), show_age(-5)
+    ('0s', '1m 1s', '1d 1h', '0s')
+    """
+    left_ms = max(0, age_ms)
+    told: list[str] = []
+    for unit in ("d", "h", "m", "s"):
+        count, left_ms = divmod(left_ms, _UNITS_MS[unit])
+        if count or (unit == "s" and not told):
+            told.append(f"{count}{unit}")
+    return " ".join(told[:2])
+
+
 def parse_day(text: str) -> int:
     """Read a day, in days since the epoch, UTC.
 

@@ -28,7 +28,7 @@ from processors.settings import Settings
 from processors.stores.frozen_rows import FrozenRowsReader
 from processors.stores.rows import PlacementRow, PlacementState
 from processors.stores.shard_reader import ShardReader, open_reader
-from processors.streams.directory import DirectoryContents, read_directory
+from processors.streams.directory import DirectoryContents, read_directory, refuse_unknown_shard
 from processors.wire.markers import marker_id
 from processors.wire.packed_rows import unpack_row
 
@@ -196,11 +196,7 @@ def refuse_unknown(settings: Settings, contents: DirectoryContents, shard: str) 
     Raises:
         Misconfigured: Says which of them, and what to do.
     """
-    if shard not in contents.shards:
-        raise Misconfigured(
-            f"there is no shard {shard}; there are {', '.join(sorted(contents.shards))} (`balance shard add {shard}` "
-            "makes one)"
-        )
+    refuse_unknown_shard(contents, shard)
     if shard not in settings.shards:
         raise Misconfigured(f"shard {shard} is not in the settings here: add a table [shards.{shard}]")
 
@@ -223,14 +219,11 @@ def _last_move(settings: Settings, contents: DirectoryContents, placement_key: s
 def _moves(settings: Settings, contents: DirectoryContents, placement_key: str) -> Iterator[PlannedMove]:
     """Yield the moves of a placement key that the directory has, the newest first."""
     for move in contents.directory.moves_of(placement_key):
-        before = contents.directory.place(
-            placement_key, ingress_partition=move.ingress_partition, ingress_offset=move.since - 1
-        )
         yield PlannedMove(
             settings=settings,
             placement_key=placement_key,
             generation=move.placement.generation,
-            source=before.shard,
+            source=contents.directory.source_of(move),
             target=move.placement.shard,
             under_way=True,
         )

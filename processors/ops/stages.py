@@ -24,22 +24,48 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageRule:
-    """What a stage means: ``says`` it in words; ``owners`` is how many shards decide the placement key's commands."""
+    """What a stage means: ``says`` it in words, ``waits_for`` names who does what begins the next one.
+
+    ``owners`` is how many shards decide the placement key's commands.
+    """
 
     says: str
+    waits_for: str
     owners: int
+
+    def waiting_for(self, placement_key: str, source: str, target: str) -> str:
+        """Say in words what a move waits for that stays in this stage, and what to look at."""
+        return self.waits_for.format(key=placement_key, source=source, target=target)
 
 
 STAGES: dict[Stage, StageRule] = {
-    Stage.ASKED: StageRule(says="{source} decides its commands; the router has not met the marker yet", owners=1),
-    Stage.PLACED: StageRule(
-        says="the directory names {target}; {source} decides what came before the marker, the rest waits",
+    Stage.ASKED: StageRule(
+        says="{source} decides its commands; the router has not met the marker yet",
+        waits_for="the router: is it running, and how far behind? `balance status`",
         owners=1,
     ),
-    Stage.SEALED: StageRule(says="its rows are frozen in {source}, which hands them over; its commands wait", owners=0),
-    Stage.ARRIVING: StageRule(says="{target} has {parts} parts of the rows; its commands wait", owners=0),
-    Stage.MOVED: StageRule(says="{target} owns it; {parked} commands wait for their turn", owners=1),
-    Stage.SETTLED: StageRule(says="{target} owns it, and nothing waits", owners=1),
+    Stage.PLACED: StageRule(
+        says="the directory names {target}; {source} decides what came before the marker, the rest waits",
+        waits_for="a worker of {source}: `balance status`, `balance shard show {source}`",
+        owners=1,
+    ),
+    Stage.SEALED: StageRule(
+        says="its rows are frozen in {source}, which hands them over; its commands wait",
+        waits_for="a worker of {source}: `balance status`, `balance shard show {source}`. Or the rows were thrown away "
+        "in {target}, whose worker has logged move_needs_a_look then: `balance partner move {key} --send-again`",
+        owners=0,
+    ),
+    Stage.ARRIVING: StageRule(
+        says="{target} has {parts} parts of the rows; its commands wait",
+        waits_for="a worker of {target}: `balance status`, `balance shard show {target}`",
+        owners=0,
+    ),
+    Stage.MOVED: StageRule(
+        says="{target} owns it; {parked} commands wait for their turn",
+        waits_for="a worker and the expirer of {target}: `balance status`",
+        owners=1,
+    ),
+    Stage.SETTLED: StageRule(says="{target} owns it, and nothing waits", waits_for="nothing", owners=1),
 }
 
 

@@ -1,4 +1,4 @@
-"""How the service is doing: each lane's lag, the router's and the sink's, what MySQL holds, what went wrong."""
+"""How the service is doing: lags of lanes, router and sink, what MySQL holds, what moves, and what went wrong."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ from processors.ops import addresses, counts, local_service
 from processors.ops.backlog import RouterStatus, read_backlog
 from processors.ops.side_by_side import Asked
 from processors.ops.supervisor import ChildState
+from processors.ops.under_way import BegunMs, MoveStatus, moves_under_way
+from processors.routing.directory import Directory
 from processors.settings import Settings
 from processors.stores.archive_reader import ArchiveReader
 from processors.stores.archive_schema import open_archive
 from processors.stores.cassandra import CassandraSession
 from processors.stores.moves_reader import MovesReader
-from processors.stores.rows import PlacementRow, PlacementState
+from processors.stores.rows import PlacementRow
 from processors.stores.shard_reader import Counts, LanePosition, open_reader
 from processors.stores.shard_upkeep import Finding, ShardUpkeep
-from processors.streams.directory import DirectoryContents, read_directory
+from processors.streams.directory import DirectoryContents, read_directory, read_placements
 from processors.streams.topics import COMMANDS_TOPIC, LOOK_DEADLINE_S, RESULTS_TOPIC, TopicAdmin, shard_topic
 from processors.troubles import Trouble
 
@@ -62,25 +64,6 @@ class SinkStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MoveStatus:
-    """A placement key on its way to ``shard`` or from it, or one for which records wait there.
-
-    ``state`` is what the shard's lane knows of it since ``since_ms``, ms since the epoch; ``parts`` of its rows are
-    there, and ``parked`` records wait.
-    """
-
-    shard: str
-    placement_key: str
-    generation: int
-    state: str
-    source: str
-    target: str
-    since_ms: int
-    parts: int
-    parked: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class BetweenStatus:
     """What a shard's lanes have on ``@moved`` or ``@transit`` in a currency, in minor units, and not zero.
 
@@ -100,7 +83,6 @@ class ShardStatus:
     shard: str
     counts: Counts
     findings: list[Finding]
-    moves: list[MoveStatus] = field(default_factory=list)
     between: list[BetweenStatus] = field(default_factory=list)
 
 
@@ -125,6 +107,7 @@ class ServiceStatus:
     ``processes`` run under a supervisor here; ``ports`` are where each that runs answers ``/metrics`` and probes, and
     ``troubles`` what they meet now, both by their names. ``raised`` are the topics that have more partitions than the
     service uses. ``unknown_shards`` are in the directory and not in the settings here: nothing is known of their lanes.
+    ``moves`` are those under way to shards that answer; None where Kafka does not.
     """
 
     servers: list[ServerStatus]
@@ -134,6 +117,7 @@ class ServiceStatus:
     router: RouterStatus
     lanes: list[LaneStatus]
     shards: list[ShardStatus]
+    moves: list[MoveStatus] | None
     sink: list[SinkStatus]
     raised: list[TopicStatus]
     unknown_shards: list[str]
@@ -174,6 +158,7 @@ class _Brokers:
     results_ends: list[int]
     raised: list[TopicStatus]
     unknown: list[str]
+    directory: Directory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,6 +166,7 @@ class _Database:
     """What a shard's MySQL says."""
 
     positions: dict[int, LanePosition]
+    placements: dict[str, PlacementRow]
     status: ShardStatus
 
 
@@ -197,6 +183,7 @@ def read_status(settings: Settings, *, answer_s: float = ANSWER_S) -> ServiceSta
     archive = Asked(partial(_open_archive, settings))
     brokers, session = kafka.answer(ends_s), archive.answer(ends_s)
     found = {shard: asked.answer(ends_s) for shard, asked in databases.items()}
+    moves = _moves(settings, brokers, found, answer_s)
     sink, cassandra = _sink(settings, brokers, session, answer_s)
     said = {"Kafka": brokers, **{f"MySQL of {shard}": each for shard, each in found.items()}, "Cassandra": cassandra}
     return ServiceStatus(
@@ -210,6 +197,7 @@ def read_status(settings: Settings, *, answer_s: float = ANSWER_S) -> ServiceSta
         router=RouterStatus() if isinstance(brokers, Fault) else brokers.router,
         lanes=_lanes(settings, brokers, found),
         shards=[each.status for each in found.values() if not isinstance(each, Fault)],
+        moves=moves,
         sink=sink,
         raised=[] if isinstance(brokers, Fault) else brokers.raised,
         unknown_shards=[] if isinstance(brokers, Fault) else brokers.unknown,
@@ -236,6 +224,7 @@ def _ask_brokers(settings: Settings) -> _Brokers:
         results_id=topics.topic_id(RESULTS_TOPIC),
         results_ends=[topics.end(RESULTS_TOPIC, partition) for partition in partitions],
         raised=_raised(settings, topics, contents),
+        directory=contents.directory,
     )
 
 
@@ -251,34 +240,35 @@ def _ask_database(settings: Settings, shard: str) -> _Database:
             shard=shard,
             counts=reader.counts(),
             findings=upkeep.findings(),
-            moves=[move_status(shard, row) for row in moves.under_way()],
             between=[
                 BetweenStatus(shard=shard, account=name.lower(), currency=currency, amount_minor=total)
                 for (name, currency), total in moves.between_shards().items()
             ],
         )
-        return _Database(positions=reader.lane_positions(), status=status)
+        return _Database(positions=reader.lane_positions(), placements=moves.placements(), status=status)
     finally:
         reader.close()
         upkeep.close()
         moves.close()
 
 
-def move_status(shard: str, row: PlacementRow) -> MoveStatus:
-    """Return what a shard's lane knows of a placement key: it goes where it is sealed, and comes otherwise."""
-    goes = row.state in {PlacementState.SEALED, PlacementState.LEFT}
-    source, target = (shard, row.other_shard) if goes else (row.other_shard, shard)
-    return MoveStatus(
-        shard=shard,
-        placement_key=row.placement_key,
-        generation=row.generation,
-        state=row.state,
-        source=source,
-        target=target,
-        since_ms=row.since_time_ms,
-        parts=row.parts,
-        parked=row.parked,
-    )
+def _moves(
+    settings: Settings, brokers: _Brokers | Fault, found: Mapping[str, _Database | Fault], answer_s: float
+) -> list[MoveStatus] | None:
+    """Return the moves under way, as far as servers answer."""
+    if isinstance(brokers, Fault):
+        return None
+
+    def begun() -> BegunMs:
+        placements = Asked(lambda: read_placements(addresses.kafka_address(settings))).answer(
+            time.monotonic() + answer_s
+        )
+        if isinstance(placements, Fault):
+            return {}
+        return {(placed.unit, placed.generation): written_ms for placed, written_ms in placements}
+
+    rows = {shard: each.placements for shard, each in found.items() if not isinstance(each, Fault)}
+    return moves_under_way(brokers.directory, rows, begun)
 
 
 def _raised(settings: Settings, topics: TopicAdmin, contents: DirectoryContents) -> list[TopicStatus]:

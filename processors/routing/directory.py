@@ -135,6 +135,16 @@ class Directory:
             yield move
             move = move.before
 
+    def newest_moves(self) -> Iterator[Move]:
+        """Yield the newest move of each placement key that ever moved by itself, in no order."""
+        yield from self._of_roots.values()
+        yield from (move for move in self._of_buckets if move is not None)
+
+    def source_of(self, move: Move) -> str:
+        """Return the shard that owned a move's placement key just before it."""
+        key = move.placement.placement_key
+        return self.place(key, ingress_partition=move.ingress_partition, ingress_offset=move.since - 1).shard
+
     def _first_at_home(self, key: str) -> Placement:
         bucket = bucket_of(key)
         known = self._at_home[bucket]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
@@ -10,6 +11,7 @@ import pytest
 from processors.faults import Misconfigured
 from processors.ops.moving import PlannedMove, plan_move, plan_return, refuse_unready
 from processors.ops.stages import Stage
+from processors.ops.status import read_status
 from tests.chaos.two_shards import TwoShardService
 from tests.chaos.whole_service import Load
 from tests.servers import Place
@@ -17,6 +19,7 @@ from tests.servers import Place
 MOVES = 10
 MOVED = ("acme", "acme:vn", "acme:vn:shop-17")
 OTHERS = ("other-1", "other-2")
+HALF_A_MINUTE_MS = 30_000
 
 
 @pytest.fixture
@@ -61,9 +64,13 @@ def test_a_move_to_a_shard_that_goes_down_waits_for_it_and_is_then_turned_back(s
             again = plan_move(service.settings, "acme", "s2")
             assert isinstance(again, PlannedMove)
             assert again.under_way
+            (shown,) = read_status(service.settings).moves or []
+            assert (shown.placement_key, shown.source, shown.target, shown.stage) == ("acme", "s1", "s2", Stage.SEALED)
+            assert abs(shown.begun_ms - time.time_ns() // 1_000_000) < HALF_A_MINUTE_MS
 
             running.enter_context(away)
             service.await_moved(placed)
+            assert read_status(service.settings).moves == []
             back = plan_return(service.settings, "acme")
             assert isinstance(back, PlannedMove)
             assert (back.target, back.generation, back.under_way) == ("s1", 2, False)

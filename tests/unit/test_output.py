@@ -15,8 +15,10 @@ from processors.ops.cli import history, looking, operating, proving
 from processors.ops.cli.asking import show_result
 from processors.ops.cli.sending import progress_bar
 from processors.ops.cli.terminal import notes, page, print_table, say
+from processors.ops.stages import Stage
 from processors.ops.status import LaneStatus, ServerStatus, ServiceStatus, ShardStatus, SinkStatus, TopicStatus
 from processors.ops.supervisor import ChildState, Condition
+from processors.ops.under_way import MoveStatus
 from processors.recovery.verify import Check
 from processors.stores.archive_rows import StatementRow
 from processors.stores.shard_reader import Counts
@@ -56,6 +58,9 @@ def status(text: str) -> None:
     finding = Finding(id=1, kind="SLICE", subject=text, detail=text, raised_at_ms=1, resolved_at_ms=None)
     child = ChildState(name=text, condition=Condition.RUNNING, restarts=9, last_end=text, log=text, failing=True)
     trouble = Trouble(process=text, subject=text, fault=text, detail=text, times=1, for_s=1, loud=True)
+    move = MoveStatus(
+        placement_key=text, generation=1, source=text, target=text, stage=Stage.PLACED, begun_ms=1, parts=0, parked=0
+    )
     operating.print_status(
         ServiceStatus(
             servers=[ServerStatus(server=text, fault=text)],
@@ -65,6 +70,7 @@ def status(text: str) -> None:
             router=RouterStatus(fault=text),
             lanes=[lane],
             shards=[ShardStatus(shard=text, counts=counts, findings=[finding])],
+            moves=[move],
             sink=[SinkStatus(partition=0, waiting=None)],
             raised=[TopicStatus(topic=text, partitions=8, known=4)],
             unknown_shards=[text],

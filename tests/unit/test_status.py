@@ -12,9 +12,10 @@ from processors.faults import WAITING_FOR_A_TIME, StopCode, Unavailable, next_st
 from processors.ops.backlog import RouterStatus
 from processors.ops.cli.operating import print_status
 from processors.ops.side_by_side import Asked
-from processors.ops.status import BetweenStatus, ServerStatus, ServiceStatus, ShardStatus, move_status
+from processors.ops.stages import Stage
+from processors.ops.status import BetweenStatus, ServerStatus, ServiceStatus, ShardStatus
 from processors.ops.supervisor import ChildState, Condition
-from processors.stores.rows import PlacementRow, PlacementState
+from processors.ops.under_way import MoveStatus
 from processors.stores.shard_reader import Counts
 
 
@@ -27,6 +28,7 @@ def status(**parts: Any) -> ServiceStatus:
         "router": RouterStatus(waiting=0, members=1),
         "lanes": [],
         "shards": [],
+        "moves": [],
         "sink": [],
         "raised": [],
         "unknown_shards": [],
@@ -135,21 +137,46 @@ def between(shard: str, amount_minor: int) -> BetweenStatus:
     return BetweenStatus(shard=shard, account="moved", currency="USD", amount_minor=amount_minor)
 
 
-@pytest.mark.parametrize(
-    ("state", "source", "target"),
-    [(PlacementState.SEALED, "s1", "s2"), (PlacementState.ARRIVING, "s2", "s1"), (PlacementState.OWNED, "s2", "s1")],
-)
-def test_a_move_is_told_with_where_it_goes(
-    state: PlacementState, source: str, target: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    row = PlacementRow(placement_key="acme", generation=3, state=state, other_shard="s2", parts=4, parked=17)
+def move(**parts: Any) -> MoveStatus:
+    values: dict[str, Any] = {
+        "placement_key": "acme",
+        "generation": 3,
+        "source": "s1",
+        "target": "s2",
+        "stage": Stage.SEALED,
+        "begun_ms": time.time_ns() // 1_000_000,
+        "parts": 4,
+        "parked": 17,
+    }
+    return MoveStatus(**values | parts)
 
-    print_status(status(shards=[shard_status("s1", moves=[move_status("s1", row)])]))
+
+def test_a_move_is_told_with_where_it_goes_its_stage_and_its_age(capsys: pytest.CaptureFixture[str]) -> None:
+    print_status(status(moves=[move(begun_ms=time.time_ns() // 1_000_000 - 30_500)]))
 
     said = capsys.readouterr().out
-    assert f"{source} to {target}" in said
-    assert f"{state} in s1" in said
-    assert "17" in said
+    (row,) = [line.split() for line in said.splitlines() if line.startswith("acme ")]
+    assert row[:6] == ["acme", "3", "s1", "to", "s2", "SEALED"]
+    assert row[-3:] == ["30s", "4", "17"]
+    assert "waits for" not in said
+
+
+def test_a_move_that_should_be_over_is_told_with_what_it_waits_for(capsys: pytest.CaptureFixture[str]) -> None:
+    print_status(status(moves=[move(begun_ms=1), move(placement_key="other", stage=None, begun_ms=1)]))
+
+    said = capsys.readouterr().out
+    assert "acme waits for a worker of s1: `balance status`, `balance shard show s1`" in said
+    assert "other waits for s1 does not answer, so it is not known" in said
+
+
+def test_where_nothing_moves_and_no_money_is_on_its_way_that_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    print_status(status())
+    quiet = capsys.readouterr().out
+    print_status(status(moves=None, servers=[ServerStatus(server="Kafka", fault="no answer")]))
+    silent = capsys.readouterr().out
+
+    assert ("moves under way: none" in quiet, "money on its way: none" in quiet) == (True, True)
+    assert ("moves under way: unknown" in silent, "money on its way: unknown" in silent) == (True, True)
 
 
 def test_what_is_between_the_shards_is_told_as_their_sum_and_only_if_all_answer(
@@ -166,4 +193,4 @@ def test_what_is_between_the_shards_is_told_as_their_sum_and_only_if_all_answer(
 
     assert [each.between for each in (settled, on_its_way, silent)] == [{}, {("moved", "USD"): 500}, {}]
     print_status(on_its_way)
-    assert "@moved has 5.00 USD" in capsys.readouterr().out
+    assert "money on its way with partners who move: 5.00 USD (@moved)" in capsys.readouterr().out

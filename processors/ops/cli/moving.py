@@ -27,7 +27,7 @@ from processors.ops.moving import (
 )
 from processors.ops.moving import send_again as ask_again
 from processors.ops.result_text import show_id
-from processors.ops.stages import MoveSeen, Stage
+from processors.ops.stages import STAGES, MoveSeen, Stage
 from processors.settings import Settings
 
 # A move takes a second or so; a lane that changes its owner, or a server that is started again, some more.
@@ -218,19 +218,10 @@ def _tell(planned: PlannedMove, seen: MoveSeen) -> None:
 
 def _tell_late(planned: PlannedMove, seen: MoveSeen, within_s: int) -> NoReturn:
     """Say what to look at, where a move is not at its end in time, and end with exit status 3."""
-    waits_for = {
-        Stage.ASKED: "the router: is it running, and how far behind? `balance status`",
-        Stage.PLACED: f"a worker of {planned.source}: `balance status`, `balance shard show {planned.source}`",
-        Stage.SEALED: f"a worker of {planned.source}: `balance status`, `balance shard show {planned.source}`. Or the "
-        f"rows were thrown away in {planned.target}, whose worker has logged move_needs_a_look then: "
-        f"`balance partner move {planned.placement_key} --send-again`",
-        Stage.ARRIVING: f"a worker of {planned.target}: `balance status`, `balance shard show {planned.target}`",
-        Stage.MOVED: f"a worker and the expirer of {planned.target}: `balance status`",
-        Stage.SETTLED: "nothing",
-    }
+    waits_for = STAGES[seen.stage].waiting_for(planned.placement_key, planned.source, planned.target)
     notes.print(
         f"not there within {within_s} s: {seen.told(planned.source, planned.target)}. It waits for "
-        f"{waits_for[seen.stage]}. The move goes on by itself once that runs; run this again to watch it",
+        f"{waits_for}. The move goes on by itself once that runs; run this again to watch it",
         style="red",
         soft_wrap=True,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -9,6 +10,7 @@ import typer
 from rich.text import Text
 
 from processors.faults import NEXT_STEPS, Fault, Misconfigured, next_step
+from processors.ledger.outcomes import Contra
 from processors.ops import addresses, local_service
 from processors.ops.backlog import RouterStatus
 from processors.ops.cli.releasing import known_lane
@@ -22,17 +24,20 @@ from processors.ops.cli.terminal import (
     print_table,
     settings,
 )
+from processors.ops.durations import show_age
 from processors.ops.exits import EXIT_FAULT
 from processors.ops.money import show_money
 from processors.ops.result_text import show_time
-from processors.ops.status import LaneStatus, MoveStatus, ServerStatus, ServiceStatus, read_status
+from processors.ops.status import LaneStatus, ServerStatus, ServiceStatus, read_status
 from processors.ops.supervisor import times
+from processors.ops.under_way import MoveStatus
 from processors.settings import Settings
 from processors.stores.shard_reader import open_reader
 from processors.stores.shard_upkeep import ShardUpkeep
 from processors.streams.topics import COMMANDS_TOPIC
 from processors.troubles import Trouble
 
+MOVES_SHOWN = 20  # a screen
 _COUNTS_RIGHT = ("lane", "next", "undecided", "waiting", "rows", "slices", "holds", "refunds")
 
 _NOTHING_HERE = (
@@ -86,9 +91,8 @@ def print_status(found: ServiceStatus) -> None:
         rows,
         right=_COUNTS_RIGHT,
     )
-    _print_moves([move for shard in found.shards for move in shard.moves])
-    for (account, currency), amount_minor in found.between.items():
-        page.print(f"between the shards: @{account} has {show_money(amount_minor, currency)}", soft_wrap=True)
+    _print_moves(found.moves, time.time_ns() // 1_000_000)
+    _print_between(found)
     waiting = ((each.partition, "unknown" if each.waiting is None else each.waiting) for each in found.sink)
     print_table("sink", ("results partition", "waiting"), waiting, right=_COUNTS_RIGHT)
     for topic in found.raised:
@@ -105,24 +109,42 @@ def print_status(found: ServiceStatus) -> None:
             page.print(text, style="red", soft_wrap=True)
 
 
-def _print_moves(moves: list[MoveStatus]) -> None:
-    """Show what moves, if anything does."""
+def _print_moves(moves: list[MoveStatus] | None, now_ms: int) -> None:
+    """Show what moves, the longest first, and what those wait for that should be over."""
     if not moves:
+        page.print("moves under way: " + ("unknown" if moves is None else "none"))
         return
     rows = (
         (
             each.placement_key,
             each.generation,
-            f"{each.source or 'elsewhere'} to {each.target}",
-            f"{each.state} in {each.shard}",
-            show_time(each.since_ms) if each.since_ms else "",
+            f"{each.source} to {each.target}",
+            each.stage or "unknown",
+            show_time(each.begun_ms),
+            show_age(now_ms - each.begun_ms) if each.begun_ms else "",
             each.parts,
             each.parked,
         )
-        for each in moves
+        for each in moves[:MOVES_SHOWN]
     )
-    columns = ("moves", "generation", "from, to", "state", "since", "parts", "parked")
-    print_table("moves", columns, rows, right=("generation", "parts", "parked"))
+    columns = ("moves", "generation", "from, to", "stage", "since", "age", "parts", "parked")
+    print_table("moves under way", columns, rows, right=("generation", "age", "parts", "parked"))
+    if len(moves) > MOVES_SHOWN:
+        page.print(f"and {len(moves) - MOVES_SHOWN:,} more; --json has them all")
+    for each in moves[:MOVES_SHOWN]:
+        if each.is_late(now_ms):
+            page.print(f"{each.placement_key} waits for {each.waits_for}", style="yellow", soft_wrap=True)
+
+
+def _print_between(found: ServiceStatus) -> None:
+    """Show the money that is on its way between partners and, where there are several, between shards."""
+    if any(server.fault for server in found.servers):
+        page.print("money on its way: unknown")
+    elif not found.between:
+        page.print("money on its way: none")
+    for (account, currency), amount_minor in found.between.items():
+        how = "between partners" if account == Contra.TRANSIT.lower() else "with partners who move"
+        page.print(f"money on its way {how}: {show_money(amount_minor, currency)} (@{account})", soft_wrap=True)
 
 
 def _print_servers(servers: list[ServerStatus]) -> None:
