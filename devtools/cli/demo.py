@@ -134,7 +134,7 @@ def _played(
 
 def _submit(client: Client, moves: Sequence[PlannedMove]) -> None:
     for planned in moves:
-        client.submit_marker(planned.marker)
+        client.submit_marker(planned.marker, partitions=planned.settings.topics.commands_partitions)
 
 
 def _unfinished(moves: Sequence[PlannedMove]) -> list[str]:
