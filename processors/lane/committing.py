@@ -14,7 +14,7 @@ from processors.lane.deciding import Decider
 from processors.lane.moving import ALONE, PARTS_TOGETHER, Mover, MovesStore
 from processors.ledger.book import Keys, Rows
 from processors.ledger.rules import Rules
-from processors.stores.rows import BatchWrite, LaneState, Progress
+from processors.stores.rows import BatchWrite, LaneState, Progress, RowsOf
 from processors.wire.admission import Admission
 from processors.wire.records import Record
 
@@ -41,6 +41,9 @@ class BatchStore(MovesStore, Protocol):
 
     def finish(self) -> None:
         """Wait until what ``begin`` started is committed."""
+
+    def delete_left(self, fence: Progress, rows: RowsOf, *, rows_max: int) -> int:
+        """Delete some frozen rows of a placement key in a transaction of their own; return how many (M7)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +236,7 @@ class Committer:
             How many records were decided: parts of a hand-off are a batch together.
         """
         self.settle()
+        self._clear(admissions[0])
         alone = self._mover.prepare(admissions[0], admissions[1:])
         missing = self._decider.book.missing(alone.needs)
         self._store.begin(self.fence, None, missing, open_end=True)
@@ -253,6 +257,17 @@ class Committer:
         self.settle()
         self._decider.book.forget([], self._book_accounts_max)
         return decided.taken
+
+    def _clear(self, admission: Admission) -> None:
+        """Delete what is left of frozen rows before the first part of a hand-off brings the key back (M7).
+
+        In stretches: a large partner who comes back soon would otherwise make one transaction of all his rows. What
+        stops half-way is found again by whoever decides the record; and nobody needs the rows, since that record shows
+        that the other shard had them, and owned them.
+        """
+        left, rows_max = self._mover.left_by(admission), self._mover.cleared_rows_max
+        while left is not None and self._store.delete_left(self.fence, left, rows_max=rows_max) == rows_max:
+            pass
 
     def _decide_parts(self, admissions: list[Admission], published: tuple[int, int], check: Callable[[], None]) -> int:
         """Decide parts of a hand-off while the batch before them is being written, and begin to write them.

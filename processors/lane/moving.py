@@ -43,6 +43,9 @@ UNPARKED_BYTES_MAX = 1024 * 1024  # of payloads, of which a byte can take four i
 # Parts of a hand-off that are one batch: eight cost little more than one, and a neighbour waits some 50 ms for them.
 PARTS_TOGETHER = 8
 
+# Frozen rows that one transaction deletes before a key comes back: some tens of milliseconds, as the remover's.
+CLEARED_ROWS_MAX = 2_000
+
 ARRIVING = PlacementState.ARRIVING
 ALONE = frozenset({HandOff, Installed, MovePartner, SendAgain, Tick})
 
@@ -77,6 +80,7 @@ class Mover:
     """Decides a lane's records that are batches of their own."""
 
     records_max = UNPARKED_RECORDS_MAX
+    cleared_rows_max = CLEARED_ROWS_MAX
 
     def __init__(self, decider: Decider, store: MovesStore, admit: Callable[[Record, Rules], Admission]) -> None:
         """Hold the parts; ``admit`` says what a parked record is, which was admitted before, under other rules."""
@@ -102,6 +106,13 @@ class Mover:
         if not isinstance(command, HandOff) or command.is_last or command.number == 0:
             return False
         return self._is_next(command) and not self._disagrees(command)
+
+    def left_by(self, admission: Admission) -> RowsOf | None:
+        """Return whose rows may be left here, frozen, where a record brings a placement key back; else None (M7)."""
+        command = admission.command
+        if not isinstance(command, HandOff) or command.number > 0 or not self._is_next(command):
+            return None
+        return rows_of(command.placement_key, self._decider.placements.rows)
 
     # ------------------------------------------------------------------ reading
 

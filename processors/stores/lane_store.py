@@ -22,7 +22,7 @@ from processors.stores.lane_rows import (
     select_system_accounts,
     stop_of,
 )
-from processors.stores.lane_thread import SqlThread, SqlTransaction
+from processors.stores.lane_thread import SqlThread, SqlTransaction, check_fence
 from processors.stores.mysql import LOCK_WAIT_TIMEOUT_S, WAIT_TIMEOUT_S, LockWaitTimeout, Session
 from processors.stores.packing import unpack_ingress
 from processors.stores.partitions import slices
@@ -276,6 +276,31 @@ class MysqlLaneStore:
             self._next_offset = write.progress.at.next_offset
             self._stored_system.update(write.changes.system)
             self._stored_ingress.update(write.ingress)
+
+    def delete_left(self, fence: Progress, rows: RowsOf, *, rows_max: int) -> int:
+        """Delete some frozen rows of a placement key that comes back, in a transaction of their own (M7).
+
+        Args:
+            fence: As ``begin`` takes it.
+            rows: Whose.
+            rows_max: How many at most.
+
+        Returns:
+            How many were deleted: fewer than ``rows_max`` were the last ones.
+
+        Raises:
+            Fenced: Another owner, or another past, of the lane.
+            UnknownOutcome, Unavailable, Retryable: The server; what is left is found again.
+        """
+
+        def delete(session: Session) -> int:
+            session.begin()
+            check_fence(session, self._lane, fence)
+            deleted = placement_sql.delete_rows(session, rows, rows_max)
+            session.commit()
+            return deleted
+
+        return self._ask(delete)
 
     # ------------------------------------------------------------------ single questions
 

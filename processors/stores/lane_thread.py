@@ -51,7 +51,7 @@ class SqlTransaction:
 
     def _run(self, session: Session) -> None:
         session.begin()
-        self._check_fence(session)
+        check_fence(session, self._lane, self._fence)
         self.loaded.set_result(
             [(load.table, session.query(load.sql, f"loading from {load.name}")) for load in self._loads]
         )
@@ -64,14 +64,17 @@ class SqlTransaction:
                 raise AssertionError(f"{statement.what}: {rows} rows, not {statement.rows}")
         session.commit()
 
-    def _check_fence(self, session: Session) -> None:
-        found = session.query(select_progress(self._lane), "locking progress")
-        fence = self._fence
-        if found != [(fence.at.next_offset, fence.at.digest, fence.owner_epoch)]:  # L1
-            stands = "gone" if not found else f"at {found[0][0]} with owner epoch {found[0][2]}"
-            raise Fenced(
-                f"lane {self._lane} is {stands}, it was at {fence.at.next_offset} with owner epoch {fence.owner_epoch}"
-            )
+
+def check_fence(session: Session, lane: int, fence: Progress) -> None:
+    """Lock a lane's row of ``progress``, and compare it with the state of the last commit (L1).
+
+    Raises:
+        Fenced: Another owner, or another past, of the lane.
+    """
+    found = session.query(select_progress(lane), "locking progress")
+    if found != [(fence.at.next_offset, fence.at.digest, fence.owner_epoch)]:
+        stands = "gone" if not found else f"at {found[0][0]} with owner epoch {found[0][2]}"
+        raise Fenced(f"lane {lane} is {stands}, it was at {fence.at.next_offset} with owner epoch {fence.owner_epoch}")
 
 
 def _told(error: Exception) -> Exception:

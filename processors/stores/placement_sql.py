@@ -163,6 +163,18 @@ def where_of(table: AnyTable, rows: RowsOf) -> str:
     return f"{in_bucket} AND {root} NOT IN ({others})"
 
 
+def delete_rows(session: Session, rows: RowsOf, rows_max: int) -> int:
+    """Delete some of the rows of a placement key, and return how many: fewer than ``rows_max`` were the last ones."""
+    room = rows_max
+    for table in MOVING_TABLES:
+        # In the order of the index of buckets, which has the rows of one bucket by their keys.
+        sql = f"DELETE FROM {table.name} WHERE {where_of(table, rows)} ORDER BY {', '.join(table.key)} LIMIT {room}"
+        room -= session.execute(sql, f"deleting frozen rows of {table.name}")
+        if room == 0:
+            break
+    return rows_max - room
+
+
 def _is_root(table: AnyTable, root: str) -> str:
     if "root" in table.key:
         return f"root = {text_literal(root)}"

@@ -9,11 +9,11 @@ from functools import partial
 from processors.faults import Retryable, UnknownOutcome
 from processors.ids import SLICES_MAX
 from processors.ledger.rules import Rules
-from processors.ledger.tables import HOLDS, MOVED_IDS, MOVING_TABLES, REFUNDED, AnyTable
+from processors.ledger.tables import HOLDS, MOVED_IDS, REFUNDED, AnyTable
 from processors.stores.addresses import MysqlAddress
 from processors.stores.mysql import Reconnecting, Session
 from processors.stores.partitions import Room, drop_slice, ensure_slices, make_room, slices_needed
-from processors.stores.placement_sql import is_owned, select_roots_placed, where_of
+from processors.stores.placement_sql import delete_rows, is_owned, select_roots_placed
 from processors.stores.rows import PlacementState, rows_of
 from processors.stores.rules_rows import select_rules
 from processors.stores.sql_text import cut_literal, delete_by_keys, hex_literal, text_literal
@@ -306,17 +306,13 @@ def _delete_left_rows(session: Session, left: LeftKey) -> int:
         return 0
     # Looked at here and not before: a root may have come back by itself (M7).
     rows = rows_of(left.placement_key, select_roots_placed(session, left.lane))
-    room = DELETE_ROWS
-    for table in MOVING_TABLES:
-        # In the order of the index of buckets, which has the rows of one bucket by their keys.
-        sql = f"DELETE FROM {table.name} WHERE {where_of(table, rows)} ORDER BY {', '.join(table.key)} LIMIT {room}"
-        room -= session.execute(sql, f"deleting frozen rows of {table.name}")
-        if room == 0:
-            return DELETE_ROWS
+    deleted = delete_rows(session, rows, DELETE_ROWS)
+    if deleted == DELETE_ROWS:
+        return deleted
     session.execute(
         f"UPDATE placement SET state = '{PlacementState.AWAY}' WHERE {the_key}", "noting that a key is away"
     )
-    return DELETE_ROWS - room
+    return deleted
 
 
 def _known_rules(session: Session) -> list[Rules]:

@@ -13,16 +13,17 @@ from processors.lane.publishing import PublishStage
 from processors.ledger.commands import Command, Control, HandOff, Installed
 from processors.ledger.rows import SystemKey
 from processors.ledger.tables import HOLDS, MOVED_IDS, REFUNDED, AnyTable
-from processors.stores.rows import BatchWrite, ParkedRow
+from processors.stores.rows import BatchWrite, ParkedRow, RowsOf
 from processors.wire.admission import Admission
 from processors.wire.route import Route
 from tests.simulation.fakes.lane_store import FakeLaneStore
 
 
 class SlowMover(Mover):
-    """Unparks few records at once, so that there are often more; no mutation."""
+    """Unparks few records at once, and deletes few rows, so that there are often more; no mutation."""
 
     records_max = 3
+    cleared_rows_max = 2
 
 
 class ImpatientPlacements(Placements):
@@ -101,6 +102,9 @@ class MoverThatLeavesTheOld(SlowMover):
     def _arrive(self, command: HandOff, batch: Gathered) -> None:
         super()._arrive(command, batch)
         batch.cleared = None
+
+    def left_by(self, admission: Admission) -> RowsOf | None:  # noqa: ARG002
+        return None
 
 
 class MoverWithoutPostings(SlowMover):

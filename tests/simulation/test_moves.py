@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pytest
 
 from processors.lane.decided import Decided
@@ -9,9 +11,12 @@ from processors.lane.lane import Lane
 from processors.lane.moving import PARTS_TOGETHER
 from processors.ledger.commands import CommandType, OpenAccount, TopUp
 from processors.ledger.outcomes import Status
-from processors.stores.rows import PlacementState
+from processors.ledger.tables import MOVING_TABLES
+from processors.stores.rows import PlacementState, Progress, RowsOf
 from processors.wire.records import OutRecord
 from tests.simulation.fakes.frozen_rows import CourierOfSmallParts, FrozenElsewhere, courier_of
+from tests.simulation.fakes.lane_store import FakeLaneStore
+from tests.simulation.move_mutations import NOTHING, SlowMover
 from tests.simulation.two_shards import HOME, TWIN, TwoShards
 
 
@@ -123,6 +128,37 @@ def test_parts_of_a_hand_off_are_decided_while_those_before_them_are_being_writt
     assert all(between), f"{lane.ahead}: nothing was decided until the parts before were written"
     assert (first, last_but_one, last) == (0, 0, 0)  # what begins and ends it has nothing on its way before it
     assert shards.of["s2"].states == {"acme": (PlacementState.OWNED, 1, 0)}
+
+
+class CountingStore(FakeLaneStore):
+    """Says how many frozen rows each transaction deleted."""
+
+    deletions: ClassVar[list[int]] = []
+
+    def delete_left(self, fence: Progress, rows: RowsOf, *, rows_max: int) -> int:
+        self.deletions.append(super().delete_left(fence, rows, rows_max=rows_max))
+        return self.deletions[-1]
+
+
+@pytest.mark.rule("M7")
+def test_who_comes_back_before_his_frozen_rows_are_gone_has_them_deleted_a_few_at_a_time() -> None:
+    CountingStore.deletions.clear()
+    shards = TwoShards(lane=NOTHING.lane, store=CountingStore)
+    shards.open(1_000)
+    shards.move("s2")
+    shards.serve()
+    frozen = shards.of["s1"].database.tables
+    left = sum(len(table.rows_in(frozen)) for table in MOVING_TABLES)
+    shards.move("s1")
+
+    shards.serve()
+
+    rows_max = SlowMover.cleared_rows_max
+    assert CountingStore.deletions == [0, *[rows_max] * (left // rows_max), left % rows_max]  # 0: of s2
+    assert shards.of["s1"].states == {"acme": (PlacementState.OWNED, 2, 0)}
+    shards.pay(10)
+    shards.serve()
+    assert outcomes(shards)[-1] == (CommandType.PAY, Status.ACCEPTED, 990)
 
 
 @pytest.mark.rule("L4")

@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 
+from processors.faults import Fenced
 from processors.ledger.rows import Hold, MovedId, OpenRefund, OpenTransfer, Refunded
 from processors.ledger.tables import MOVED_IDS, MOVING_TABLES, OPEN_TRANSFERS, RowChange
 from processors.routing.buckets import bucket_of, partition_of, placement_key_of
 from processors.stores.addresses import MysqlAddress
 from processors.stores.mysql import Session
 from processors.stores.rows import BatchWrite, ParkedRow, PlacementRow, PlacementState
+from processors.stores.rows import rows_of as meant_by
 from processors.stores.shard_upkeep import DELETE_ROWS, LeftKey, ShardUpkeep
 from processors.wire.records import Record
 from tests.integration.mysql_shard import SHARD, Lane, account, new_id, rows_of, take_lane
@@ -133,6 +135,29 @@ def test_a_root_that_came_back_by_itself_stays_when_its_buckets_rows_go(
     assert upkeep.delete_left_rows(LeftKey(lane=LANE, placement_key=BUCKET, generation=1)) == 0
 
     assert (left_of(address, ROOT), state_of(address, BUCKET)) == (ALL, "AWAY")
+
+
+@pytest.mark.rule("M7")
+@pytest.mark.rule("L1")
+@pytest.mark.parametrize("key", [ROOT, BUCKET])
+def test_what_a_key_has_left_behind_its_lane_deletes_some_at_a_time_while_it_is_the_owner(
+    address: MysqlAddress, lane: Lane, key: str
+) -> None:
+    sealed = placed(key, PlacementState.SEALED)
+    lane.commit(batch_of(lane, ROOT, NEIGHBOUR, moved_ids=5, placements=[sealed]))
+    rows, all_rows = meant_by(key, {key: sealed}), len(MOVING_TABLES) + 4
+
+    assert lane.store.delete_left(lane.progress, rows, rows_max=all_rows - 1) == all_rows - 1
+    assert left_of(address, ROOT) == ["moved_id"]
+    fence = lane.progress
+    lane.write()
+    with pytest.raises(Fenced):
+        lane.store.delete_left(fence, rows, rows_max=1)
+    assert left_of(address, ROOT) == ["moved_id"]
+
+    owner = take_lane(address, LANE)
+    assert owner.store.delete_left(owner.progress, rows, rows_max=7) == 1
+    assert (left_of(address, ROOT), left_of(address, NEIGHBOUR)) == ([], ALL)
 
 
 class Held:

@@ -150,6 +150,20 @@ class FakeLaneStore:
         session.used_ms = database.clock.now_ms
         crash_points.point("store.finished")
 
+    def delete_left(self, fence: Progress, rows: RowsOf, *, rows_max: int) -> int:
+        self._ask("store.delete_left")
+        session = self._open_session()
+        try:
+            self.database.lock(session, self.lane)
+            self.check_fence(fence)
+        except (Retryable, Fenced):
+            self._drop_session()
+            raise
+        deleted = self.database.tables.delete_rows_of(rows, rows_max)
+        self.database.release(session)
+        self.crash_points.point("store.deleted_left")
+        return deleted
+
     def _lose_the_answer(self, session: Session) -> None:
         """Lose the connection: before COMMIT, after it was carried out, with it, or with it still on the wire."""
         self.session = None

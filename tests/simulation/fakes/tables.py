@@ -222,12 +222,14 @@ class Tables:
         for offset, place in write.unparked.items():
             self.parked[lane, offset] = replace(self.parked[lane, offset], unparked=place)
 
-    def delete_rows_of(self, meant: RowsOf) -> None:
-        """Delete all that moves with a placement key."""
-        for table in MOVING_TABLES:
-            rows = table.rows_in(self)
-            for key in [key for key in rows if is_of(table, key, meant)]:
-                del rows[key]
+    def delete_rows_of(self, meant: RowsOf, rows_max: int | None = None) -> int:
+        """Delete all that moves with a placement key, or so many of its rows; return how many."""
+        found = [
+            (table, key) for table in MOVING_TABLES for key in sorted(table.rows_in(self)) if is_of(table, key, meant)
+        ]
+        for table, key in found[:rows_max]:
+            del table.rows_in(self)[key]
+        return len(found[:rows_max])
 
     def _write_lane(self, lane: int, write: BatchWrite) -> None:
         progress = write.progress
