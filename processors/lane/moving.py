@@ -112,7 +112,7 @@ class Mover:
         command = admission.command
         if not isinstance(command, HandOff) or command.number > 0 or not self._is_next(command):
             return None
-        return rows_of(command.placement_key, self._decider.placements.rows)
+        return self._decider.placements.rows_of(command.placement_key)
 
     # ------------------------------------------------------------------ reading
 
