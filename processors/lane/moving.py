@@ -8,9 +8,10 @@ between the first and the last are decided while the batch before is being writt
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from hashlib import sha256
 from itertools import takewhile
 from typing import Protocol
 
@@ -141,7 +142,7 @@ class Mover:
             elif self._completes(command):
                 unparked = self._waiting([placements.rows[command.placement_key]], may_seal=False)
         elif isinstance(command, Tick):
-            unparked = self._waiting(placements.waiting(), may_seal=True)
+            unparked = self._waiting(in_turn(placements.waiting(), admission.record.offset), may_seal=True)
         elif isinstance(command, MovePartner):
             assert admission.route is not None
             turn = placements.turn_of(admission.route, admission.root)
@@ -157,15 +158,20 @@ class Mover:
         rows = self._decider.placements.rows_of(placement_key)
         self._decider.book.forget_roots(lambda root: rows.has(root, bucket_of(root)))
 
-    def _waiting(self, keys: Iterable[PlacementRow], *, may_seal: bool) -> list[tuple[ParkedRow, Admission]]:
-        """Return the next records to unpark: those before a MOVE_OUT; it alone where it is the first (P3)."""
+    def _waiting(self, keys: Sequence[PlacementRow], *, may_seal: bool) -> list[tuple[ParkedRow, Admission]]:
+        """Return the next records to unpark: those before a MOVE_OUT; it alone where it is the first (P3).
+
+        Each key has its even share of the room that is left, so that one's backlog does not hold up the others'.
+        """
         found: list[tuple[ParkedRow, Admission]] = []
         bytes_left = UNPARKED_BYTES_MAX
-        for key in keys:
+        for keys_left, key in zip(range(len(keys), 0, -1), keys, strict=True):
             records_left = self.records_max - len(found)
             if not key.parked or records_left <= 0 or bytes_left <= 0:
                 continue
-            rows = self._store.parked(key.placement_key, records_max=records_left, bytes_max=bytes_left)
+            rows = self._store.parked(
+                key.placement_key, records_max=max(1, records_left // keys_left), bytes_max=bytes_left // keys_left
+            )
             if rows[0].is_move_out and may_seal and not found:
                 return [self._admitted(rows[0])]
             before = list(takewhile(lambda row: not row.is_move_out, rows))
@@ -419,6 +425,15 @@ class Mover:
             if total:
                 book.system[key] = book.system.get(key, 0) - total
                 book.changed.system[key] = None
+
+
+def in_turn(keys: list[PlacementRow], offset: int) -> list[PlacementRow]:
+    """Return the keys from another one on at each offset, so that each has the most room now and then (M5).
+
+    By a hash, since TICKs may stand at every second offset, or every tenth; by the log alone, since it decides.
+    """
+    first = int.from_bytes(sha256(b"%d" % offset).digest()[:8]) % max(1, len(keys))
+    return keys[first:] + keys[:first]
 
 
 def _is_plain_part(admission: Admission) -> bool:

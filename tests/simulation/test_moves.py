@@ -8,11 +8,11 @@ import pytest
 
 from processors.lane.decided import Decided
 from processors.lane.lane import Lane
-from processors.lane.moving import PARTS_TOGETHER
+from processors.lane.moving import PARTS_TOGETHER, in_turn
 from processors.ledger.commands import CommandType, OpenAccount, TopUp
 from processors.ledger.outcomes import Status
 from processors.ledger.tables import MOVING_TABLES
-from processors.stores.rows import PlacementState, Progress, RowsOf
+from processors.stores.rows import PlacementRow, PlacementState, Progress, RowsOf
 from processors.wire.records import OutRecord
 from tests.simulation.fakes.frozen_rows import CourierOfSmallParts, FrozenElsewhere, courier_of
 from tests.simulation.fakes.lane_store import FakeLaneStore
@@ -159,6 +159,40 @@ def test_who_comes_back_before_his_frozen_rows_are_gone_has_them_deleted_a_few_a
     shards.pay(10)
     shards.serve()
     assert outcomes(shards)[-1] == (CommandType.PAY, Status.ACCEPTED, 990)
+
+
+@pytest.mark.rule("M5")
+def test_a_long_backlog_of_one_key_does_not_keep_another_waiting() -> None:
+    shards = TwoShards(lane=NOTHING.lane)
+    shards.open(1_000)
+    shards.send(OpenAccount(command_id=shards.new_id(), address=TWIN, currency="USD", overdraft_limit=100))
+    shards.serve()
+    for root in ("acme", TWIN):
+        shards.move("s2", key=root)
+    for root in ["acme"] * 5 + [TWIN] * 5:
+        shards.pay(1, root)
+    shards.of["s1"].serve()
+    shards.of["s2"].serve()
+    assert shards.of["s2"].states[TWIN] == (PlacementState.OWNED, 1, 5 - SlowMover.records_max)
+
+    for _ in range(4):
+        for _ in range(SlowMover.records_max):
+            shards.pay(1)  # as many as a TICK unparks
+        shards.of["s2"].tick()
+        shards.of["s2"].serve()
+
+    assert shards.of["s2"].states[TWIN] == (PlacementState.OWNED, 1, 0)
+
+
+@pytest.mark.rule("M5")
+def test_every_key_comes_first_now_and_then_wherever_ticks_stand() -> None:
+    keys = [PlacementRow(placement_key=f"p{n}", generation=1, state=PlacementState.OWNED) for n in range(20)]
+
+    every = {key.placement_key for key in keys}
+    for stride in (1, 2, 20):
+        assert {in_turn(keys, offset)[0].placement_key for offset in range(0, 200 * stride, stride)} == every
+    assert {key.placement_key for key in in_turn(keys, 7)} == every
+    assert in_turn([], 7) == []
 
 
 @pytest.mark.rule("L4")

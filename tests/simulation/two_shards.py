@@ -218,9 +218,9 @@ class TwoShards:
         self.send(OpenAccount(command_id=self.new_id(), address="acme", currency="USD"))
         self.send(TopUp(command_id=self.new_id(), address="acme", currency="USD", amount_minor=balance_minor))
 
-    def pay(self, amount_minor: int) -> Command:
-        """Have acme pay."""
-        return self.send(Pay(command_id=self.new_id(), address="acme", currency="USD", amount_minor=amount_minor))
+    def pay(self, amount_minor: int, address: str = "acme") -> Command:
+        """Have acme pay, or another."""
+        return self.send(Pay(command_id=self.new_id(), address=address, currency="USD", amount_minor=amount_minor))
 
     def move(self, to: str, key: str = "acme") -> None:
         """Have the router meet a placement key's marker: what comes next goes to the target."""
