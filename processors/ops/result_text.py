@@ -8,7 +8,7 @@ from typing import Any
 
 from processors.faults import Undecodable
 from processors.ids import id_text
-from processors.ledger.commands import Command, Control
+from processors.ledger.commands import SLICED_BY_LANE_TIME, Command, Control
 from processors.ledger.outcomes import Posting, Reason, RefusedBy
 from processors.ledger.rows import Account, Hold, OpenRow, OpenTransfer
 from processors.ledger.rules import Rules
@@ -39,9 +39,10 @@ def show_time(time_ms: int) -> str:
 
 
 def headline(result: Result) -> str:
-    """Say in one line how a command ended."""
+    """Say in one line how a command ended: last its id, of a step of the service's own the transaction's."""
     words = [result.status if result.reason is Reason.NONE else f"{result.status} {result.reason}"]
-    words += [f"{result.type} {result.direction}" if result.direction else result.type, result.address]
+    where = f"{result.address} to {result.to_address}" if result.to_address else result.address
+    words += [f"{result.type} {result.direction}" if result.direction else result.type, where]
     if result.amount_minor:
         words.append(show_money(result.amount_minor, result.currency))
     if result.remaining_minor:
@@ -54,7 +55,7 @@ def headline(result: Result) -> str:
         words.append(f"because: {result.explanation}")
     if result.duplicate_of is not None:
         words.append("(already answered before, nothing changed)")
-    words.append(show_id(result.command_id))
+    words.append(show_id(result.transaction_id if result.type in SLICED_BY_LANE_TIME else result.command_id))
     return "  ".join(words)
 
 

@@ -12,7 +12,7 @@ from processors.ledger.outcomes import Reason, RefusedBy, Status
 from processors.ops.cli.asking import show_result
 from processors.ops.command_text import command_from_json
 from processors.ops.exits import exit_status
-from processors.ops.result_text import dead_letter_as_json, headline, result_as_json, with_amounts
+from processors.ops.result_text import dead_letter_as_json, headline, result_as_json, show_id, with_amounts
 from processors.wire.commands import encode_command
 from processors.wire.dead_letters import DeadLetter
 from processors.wire.results import Result, ResultPointer, decode_result
@@ -132,3 +132,17 @@ def test_a_dead_letter_that_is_a_command_is_told_as_it_could_be_sent() -> None:
     assert dead_letter_as_json(cut, "0/1")["command"] is None
     garbage = replace(letter, payload=b"no command", payload_size=10)
     assert dead_letter_as_json(garbage, "0/1")["command"] is None
+
+
+def test_the_end_of_a_transfer_is_told_with_both_accounts_and_the_id_that_the_transfer_was_sent_under() -> None:
+    sent = replace(
+        decode_result(answered(pay(), outcome())),
+        type=CommandType.TRANSFER,
+        to_address="globex",
+        transaction_id=bytes(15) + b"1",
+    )
+    end = replace(sent, type=CommandType.TRANSFER_COMPLETED, status=Status.COMPLETED, command_id=bytes(15) + b"2")
+
+    assert f"  {sent.address} to globex  " in headline(sent)
+    assert headline(end).endswith(f"  {show_id(end.transaction_id)}")
+    assert headline(replace(sent, type=CommandType.CAPTURE_HOLD)).endswith(f"  {show_id(sent.command_id)}")
