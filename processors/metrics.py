@@ -85,6 +85,12 @@ LANE_RETRIES = _counter("balance_lane_retries_total", "Batches thrown away and b
 LANE_BATCH_RECORDS = _histogram("balance_lane_batch_records", "Records of a batch", _LANE, _RECORDS_BUCKETS, "shard")
 LANE_NEXT_OFFSET = _gauge("balance_lane_next_offset", "First record not decided (D)", _LANE, "shard")
 LANE_PUBLISHED_OFFSET = _gauge("balance_lane_published_offset", "First record not published (P)", _LANE, "shard")
+LANE_PARKED = _gauge(
+    "balance_lane_parked_records", "Records that wait for a partner who is to move here", _LANE, "shard"
+)
+LANE_MOVES_AMISS = _counter(
+    "balance_lane_moves_amiss_total", "What never happens to a move while router and lanes are whole", _LANE, "shard"
+)
 LANE_STOPPED = _gauge("balance_lane_stopped", "1 while the lane is stopped with this code", (*_LANE, "code"), "shard")
 
 # Expirer

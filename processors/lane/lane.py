@@ -254,6 +254,11 @@ class Lane:
         """Return D: the first record that is not committed."""
         return self._committer.fence.at.next_offset
 
+    @property
+    def parked_records(self) -> int:
+        """Return how many records wait here for placement keys, as of the last batch that was decided."""
+        return self._decider.placements.parked_records
+
     def turn(self, records: list[Record]) -> int:
         """Take the next records, and move those before them on: to be decided, committed, handed to the publish stage.
 

@@ -11,6 +11,7 @@ from processors.metrics import (
     FAULT_NAMES,
     LANE_BATCH_RECORDS,
     LANE_DEAD_LETTERS,
+    LANE_MOVES_AMISS,
     LANE_REFUSALS,
     LANE_RESULTS,
     LANE_RETRIES,
@@ -28,6 +29,7 @@ def count_batch(identity: LaneIdentity, batch: Decided) -> None:
         LANE_RESULTS.labels(*lane, status.decode()).inc(results)
     LANE_DEAD_LETTERS.labels(*lane).inc(len(batch.out) - statuses.total())
     LANE_SILENCES.labels(*lane).inc(batch.silent)
+    LANE_MOVES_AMISS.labels(*lane).inc(len(batch.alarms))
     for reason, times in batch.reasons.items():
         LANE_REFUSALS.labels(identity.shard, reason).inc(times)
 
@@ -36,7 +38,7 @@ def begin_counting(shard: str, lane: int) -> None:
     """Show every counter of a lane from its start: an alarm on a rise then fires on the first of a kind, too."""
     for status in Status:
         LANE_RESULTS.labels(shard, str(lane), status)
-    for counter in (LANE_DEAD_LETTERS, LANE_SILENCES):
+    for counter in (LANE_DEAD_LETTERS, LANE_SILENCES, LANE_MOVES_AMISS):
         counter.labels(shard, str(lane))
     for name in FAULT_NAMES:
         LANE_RETRIES.labels(shard, str(lane), name)

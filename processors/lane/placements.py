@@ -36,6 +36,7 @@ class Placements:
         """Begin with the lane's rows; ``home`` says whether the shard owns generation 0 of every placement key."""
         self.rows: dict[str, PlacementRow] = {}
         self.changed: dict[str, PlacementRow] = {}
+        self.parked_records = 0  # that wait for any of them
         self._home = home
         self._waiting: set[str] = set()  # owned placement keys for which records wait
         self._roots_in: dict[int, set[str]] = {}  # roots that have a row, by bucket
@@ -110,6 +111,8 @@ class Placements:
 
     def _keep(self, row: PlacementRow) -> None:
         key = row.placement_key
+        before = self.rows.get(key)
+        self.parked_records += row.parked - (0 if before is None else before.parked)
         self.rows[key] = row
         if row.parked and row.state is PlacementState.OWNED:
             self._waiting.add(key)

@@ -21,7 +21,7 @@ from processors.lane.lane import Lane, LaneParts
 from processors.lane.metrics import begin_counting
 from processors.lane.publishing import PublishStage
 from processors.lane.standstill import STANDSTILL_S, whereabouts
-from processors.metrics import LANE_NEXT_OFFSET, LANE_PUBLISHED_OFFSET, LANE_RETRIES, LANE_STOPPED
+from processors.metrics import LANE_NEXT_OFFSET, LANE_PARKED, LANE_PUBLISHED_OFFSET, LANE_RETRIES, LANE_STOPPED
 from processors.troubles import TROUBLES
 from processors.wire.records import Record
 
@@ -257,7 +257,7 @@ class LaneRunner:
             self._parts.store.close()
         self._enter(LaneCondition.DROPPED)
         TROUBLES.over("shard", subject=self._subject)  # the next owner's to tell
-        for gauge in (LANE_NEXT_OFFSET, LANE_PUBLISHED_OFFSET):  # the next owner's to tell
+        for gauge in (LANE_NEXT_OFFSET, LANE_PARKED, LANE_PUBLISHED_OFFSET):  # the next owner's to tell
             gauge.remove(*self._labels)
 
     def _serve(self, lane: Lane) -> None:
@@ -310,6 +310,7 @@ class LaneRunner:
         self._taken += taken
         self._in_hand = not lane.idle
         LANE_NEXT_OFFSET.labels(*self._labels).set(lane.next_offset)
+        LANE_PARKED.labels(*self._labels).set(lane.parked_records)
         if taken < len(records):
             self.intake.give_back(records[taken:])
 

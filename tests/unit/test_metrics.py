@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from processors import metrics
-from processors.lane.metrics import begin_counting, publications
+from processors.lane.metrics import begin_counting, count_batch, publications
 from processors.ledger.outcomes import Reason
 from processors.ops.process_kinds import KINDS
+from processors.wire.results import LaneIdentity
+
+if TYPE_CHECKING:
+    from processors.lane.decided import Decided
 
 OF_EVERY_PROCESS = {
     "balance_build_info",
@@ -54,6 +60,7 @@ def test_what_an_alarm_watches_of_a_lane_is_there_before_the_first_of_its_kind()
 
     lane = 'lane="3",shard="s-before"'
     assert f"balance_lane_dead_letters_total{{{lane}}} 0.0" in page
+    assert f"balance_lane_moves_amiss_total{{{lane}}} 0.0" in page
     assert f'balance_lane_retries_total{{fault="UnknownOutcome",{lane}}} 0.0' in page
     assert f'balance_lane_results_total{{{lane},status="REJECTED"}} 0.0' in page
     for reason in set(Reason) - {Reason.NONE}:
@@ -86,3 +93,12 @@ def test_the_metrics_page_is_in_prometheus_text_format() -> None:
     metrics.ROUTED.labels("s-of-this-test").inc()
 
     assert b'balance_router_records_total{shard="s-of-this-test"} 1.0' in metrics.metrics_page("router")
+
+
+def test_what_is_amiss_with_a_move_is_counted_with_its_lane() -> None:
+    batch = cast("Decided", SimpleNamespace(out=[], silent=0, reasons={}, alarms=["a digest", "a generation"]))
+
+    count_batch(LaneIdentity(shard="s-amiss", incarnation=bytes(16), lane=2), batch)
+
+    page = metrics.metrics_page("shard-s1").decode()
+    assert 'balance_lane_moves_amiss_total{lane="2",shard="s-amiss"} 2.0' in page

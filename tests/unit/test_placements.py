@@ -41,4 +41,5 @@ def test_what_waits_and_what_moves_with_a_key_is_as_all_rows_say(seed: int, take
     waiting = [row for _, row in sorted(rows.items()) if row.parked and row.state is PlacementState.OWNED]
 
     assert placements.waiting() == waiting
+    assert placements.parked_records == sum(row.parked for row in rows.values())
     assert [placements.rows_of(key) for key in KEYS] == [rows_of(key, rows) for key in KEYS]
