@@ -28,6 +28,7 @@ from processors.ops.cli.sending import progress_bar
 from processors.ops.cli.terminal import page, print_table, say, settings
 from processors.ops.exits import EXIT_GOOD, EXIT_REJECTED
 from processors.ops.moving import PlannedMove, plan_move, watch
+from processors.ops.probing import await_vouched
 from processors.ops.setting_up import initialize
 from processors.ops.stages import Stage
 from processors.ops.supervisor import Supervisor
@@ -134,6 +135,7 @@ def _played(
 
 def _submit(client: Client, moves: Sequence[PlannedMove]) -> None:
     for planned in moves:
+        await_vouched(planned.settings, [planned.target])
         client.submit_marker(planned.marker, partitions=planned.settings.topics.commands_partitions)
 
 

@@ -10,13 +10,17 @@ from processors.faults import Misconfigured
 from processors.ledger.commands import Tick
 from processors.ledger.rules import Rules, newest_of
 from processors.ops import addresses
+from processors.ops.keys import keyring
 from processors.settings import Settings
 from processors.stores.shard_reader import LanePosition, ShardReader, open_reader
+from processors.streams.directory import read_directory
 from processors.streams.producer import IdempotentProducer
 from processors.streams.topics import TopicAdmin, shard_topic
 from processors.wire.admission import MOVES_SINCE
 from processors.wire.commands import encode_command
+from processors.wire.directory import COUNTS_AFTER_MS, Vouched
 from processors.wire.records import OutRecord
+from processors.wire.signature import fingerprint
 
 # A lane that is well takes a TICK within 30 ms, on a busy machine within some; one that changes its owner, 6 s (P4).
 PROBE_S = 10.0
@@ -24,10 +28,14 @@ PROBE_S = 10.0
 LAG_MAX = 10_000
 _LOOK_S = 0.1  # how often it is looked whether a lane has taken its TICK
 _FLUSH_S = 10.0
+_CLOCK_AHEAD_MS = 500  # this machine's clock may be so much ahead of the brokers'
 
 
 def refuse_unready_lanes(settings: Settings, lanes: Mapping[str, Collection[int]]) -> None:
     """Ask lanes whether they do their part in moves: they know them, have no backlog, and take a TICK.
+
+    Then waits until routers take the key that signs here, and the shards, where the directory has them since a moment
+    ago only.
 
     Args:
         settings: With the counts in force.
@@ -37,7 +45,7 @@ def refuse_unready_lanes(settings: Settings, lanes: Mapping[str, Collection[int]
         Misconfigured: One does not; the text says why, and what to do.
         Fault: A server's.
 
-    Source: M10.
+    Source: M10, R3.
     """
     for shard, of_shard in lanes.items():
         with closing(open_reader(addresses.mysql_address(settings, shard))) as reader:
@@ -46,6 +54,7 @@ def refuse_unready_lanes(settings: Settings, lanes: Mapping[str, Collection[int]
             for lane in sorted(of_shard):
                 _refuse_rules(shard, lane, newest_of(rules[lane].values()))
             _refuse_silent(settings, shard, sorted(of_shard), reader)
+    await_vouched(settings, lanes)
 
 
 def _refuse_rules(shard: str, lane: int, rules: Rules) -> None:
@@ -92,3 +101,31 @@ def _reached(shard: str, lane: int, positions: Mapping[int, LanePosition]) -> in
     if position is not None and position.stop_code is not None:
         raise Misconfigured(f"lane {lane} of {shard} is stopped: {position.stop_code} (`balance shard show {shard}`)")
     return 0 if position is None else position.progress.at.next_offset
+
+
+def await_vouched(settings: Settings, shards: Collection[str]) -> None:
+    """Wait until routers take markers of now that are signed with the key that signs here, towards some shards.
+
+    Raises:
+        Misconfigured: The directory does not have the key, or it has ended; or this machine's clock is behind.
+        Fault: Kafka's.
+
+    Source: R3.
+    """
+    vouched = read_directory(addresses.kafka_address(settings)).vouched
+    from_ms = max(_key_counts_from_ms(settings, vouched), *(vouched.targets[shard] for shard in shards))
+    wait_ms = from_ms + _CLOCK_AHEAD_MS - time.time_ns() // 1_000_000
+    if wait_ms > 2 * COUNTS_AFTER_MS:
+        raise Misconfigured(f"this machine's clock is {wait_ms / 1_000:.0f} s behind the brokers': set it right")
+    time.sleep(max(0, wait_ms) / 1_000)
+
+
+def _key_counts_from_ms(settings: Settings, vouched: Vouched) -> int:
+    """Return the first stamp of a marker that may be signed with the key of the file here."""
+    ring = keyring(settings)
+    known = vouched.keys.get(ring.signing)
+    if known is None or known.fingerprint != fingerprint(ring.keys[ring.signing]):
+        raise Misconfigured(f"the directory does not have key {ring.signing}, which signs here: `balance key announce`")
+    if known.ended_from_ms is not None:
+        raise Misconfigured(f"key {ring.signing}, which signs here, has ended: bring the keys file of another machine")
+    return known.counts_from_ms

@@ -22,6 +22,7 @@ from processors.ops.durations import show_duration
 from processors.settings import Settings
 from processors.stores.shard_reader import open_reader
 from processors.stores.shard_upkeep import ShardUpkeep
+from processors.streams.directory import write_keys as write_keys_into_directory
 from processors.wire.signature import KeyRing, trusted_keys
 
 STEPS_MAX = 2  # of a raise: one record that the older release reads, then one that only the newer one does
@@ -143,6 +144,26 @@ def _has(settings: Settings, shard: str, lane: int, wanted: Rules) -> bool:
 def _wish(rules: Rules) -> Rules:
     """Return rules without what the lane itself adds to an operator's wish."""
     return replace(rules, version=1, window_floor_ms=0, refund_floor_ms=0, recall_floor_ms=0)
+
+
+def tell_directory_keys(settings: Settings, shards: Iterable[str]) -> list[str]:
+    """Write into the directory which keys shards' lanes take, and which have ended: routers judge by these (R3).
+
+    A key that counts in one lane counts; one that has ended in one lane has ended.
+
+    Returns:
+        The ids of the keys of which something was written.
+
+    Raises:
+        Misconfigured: The directory knows one of them by another secret.
+        Fault: A server's; do it again.
+    """
+    logged: dict[str, TrustedKey] = {}
+    for rules in (each for shard in shards for each in rules_by_lane(settings, shard).values()):
+        for name, key in (read_keys(rules.keys or "") or {}).items():
+            if name not in logged or key.ended:
+                logged[name] = key
+    return write_keys_into_directory(addresses.kafka_address(settings), logged)
 
 
 # ------------------------------------------------------------------ changes

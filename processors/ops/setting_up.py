@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from processors.faults import Misconfigured
+from processors.ledger.trust import read_keys
 from processors.ops import addresses, assembly, counts
 from processors.ops.keys import make_keys
+from processors.ops.ruling import tell_directory_keys
 from processors.ops.sharding import add_shard, first_rules, in_force, refuse_unfit
 from processors.settings import Settings
 from processors.stores.archive_schema import migrate_archive
@@ -50,10 +52,13 @@ def initialize(settings: Settings, say: Progress) -> None:
         home_shard=home,
         shards=[home],
         partitions={spec.name: partitions[spec.name] for spec in specs if spec.name in partitions},
+        keys=read_keys(first_rules(settings).keys or "") or {} if directory is None else {},
     )
     _migrate(settings, [home, *(shard for shard in further if _is_made(settings, shard))], say)
     for shard in further:
         add_shard(settings, shard, say)
+    for key_id in tell_directory_keys(settings, settings.shards):
+        say(f"the directory has key {key_id}")
 
 
 def _installation(settings: Settings, directory: DirectoryContents | None) -> str | None:

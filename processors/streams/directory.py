@@ -10,18 +10,23 @@ from itertools import chain
 from typing import assert_never
 
 from processors.faults import Misconfigured, Undecodable
+from processors.ledger.trust import TrustedKey
 from processors.routing.directory import HOME_PLACEMENT_KEY, Directory
 from processors.streams.connection import KafkaAddress
 from processors.streams.producer import IdempotentProducer
 from processors.streams.reader import read_range
 from processors.streams.topics import COMMANDS_TOPIC, DIRECTORY_TOPIC, TopicAdmin, shard_topic
 from processors.wire.directory import (
+    COUNTS_AFTER_MS,
     DirectoryHead,
+    DirectoryKey,
     DirectoryRecord,
     PlacementRecord,
     PositionRecord,
     ShardRecord,
+    SigningKeyRecord,
     TopicRecord,
+    Vouched,
     decode_directory,
     encode_directory,
 )
@@ -39,8 +44,8 @@ class DirectoryContents:
 
     ``partitions`` says of each topic, named without prefix, how many partitions the service uses; it lacks them where
     `balance init` was last run by a release that did not write them. ``positions`` are the routers' own, in the head's
-    ingress epoch: of each ingress partition an offset before which everything is forwarded. ``topic_id`` is the
-    directory's topic's own.
+    ingress epoch: of each ingress partition an offset before which everything is forwarded. ``vouched`` is what
+    markers are judged by. ``topic_id`` is the directory's topic's own.
     """
 
     head: DirectoryHead
@@ -49,6 +54,7 @@ class DirectoryContents:
     partitions: dict[str, int]
     end_offset: int
     positions: dict[int, int] = field(default_factory=dict)
+    vouched: Vouched = field(default_factory=Vouched)
     topic_id: bytes = b""
 
     def lanes_of(self, shard: str) -> int | None:
@@ -110,8 +116,44 @@ def read_placements(address: KafkaAddress) -> list[tuple[PlacementRecord, int]]:
     return list(found.items())
 
 
+def write_keys(address: KafkaAddress, keys: Mapping[str, TrustedKey]) -> list[str]:
+    """Write which keys count on markers, and which have ended, as far as that is missing; return the ids written.
+
+    Args:
+        address: The brokers.
+        keys: As the rules of a lane have them, by id.
+
+    Raises:
+        Misconfigured: There is no directory, or it knows one of them by another secret.
+        Fault: Kafka cannot be reached; do it again.
+    """
+    contents = read_directory(address)
+    known = dict(contents.vouched.keys)
+    missing = _missing_keys(known, keys)
+    for key in missing:
+        _vouch(known, key, 0)  # refuses another secret
+    _write(address, missing)
+    return sorted({record.key_id for record in missing})
+
+
+def _missing_keys(known: Mapping[str, DirectoryKey], wanted: Mapping[str, TrustedKey]) -> list[SigningKeyRecord]:
+    missing: list[SigningKeyRecord] = []
+    for key_id, key in wanted.items():
+        found = known.get(key_id)
+        if found is None or found.fingerprint != key.fingerprint:
+            missing.append(SigningKeyRecord(key_id=key_id, fingerprint=key.fingerprint, ended=False))
+        if key.ended and (found is None or found.ended_from_ms is None):
+            missing.append(SigningKeyRecord(key_id=key_id, fingerprint=key.fingerprint, ended=True))
+    return missing
+
+
 def write_directory_head(
-    address: KafkaAddress, *, home_shard: str, shards: Sequence[str], partitions: Mapping[str, int]
+    address: KafkaAddress,
+    *,
+    home_shard: str,
+    shards: Sequence[str],
+    partitions: Mapping[str, int],
+    keys: Mapping[str, TrustedKey],
 ) -> DirectoryContents:
     """Write the directory's head, its shards and topics, and the home shard; what is there already stays as it is.
 
@@ -120,6 +162,7 @@ def write_directory_head(
         home_shard: Owns generation 0 of every placement key.
         shards: Every shard's id, the home shard's too.
         partitions: Of each topic, named without prefix, how many the service is to use.
+        keys: The signing keys that count for every marker, by id; only a new directory is given them (``write_keys``).
 
     Returns:
         The directory afterwards.
@@ -137,19 +180,14 @@ def write_directory_head(
     missing: list[DirectoryRecord] = []
     if known is None:
         _refuse_other_counts(topics.partition_counts(list(partitions)), partitions)
-        head = DirectoryHead(
-            directory_id=secrets.token_bytes(_DIRECTORY_ID_BYTES),
-            ingress_topic_id=ingress_topic_id,
-            ingress_epoch=_new_epoch(),
-        )
+        head = _new_head(ingress_topic_id)
         missing.append(head)  # R8: the first record
+        missing += _missing_keys({}, keys)
     else:
         head = known.head
         refuse_other_ingress(head, ingress_topic_id)
-    wanted = [
-        ShardRecord(shard=shard, topic=shard_topic(shard), topic_id=topics.topic_id(shard_topic(shard)))
-        for shard in shards
-    ]
+    topic_of = {shard: shard_topic(shard) for shard in shards}
+    wanted = [ShardRecord(shard=each, topic=name, topic_id=topics.topic_id(name)) for each, name in topic_of.items()]
     missing += _missing_shards(known.shards if known else {}, wanted)
     missing += _missing_topics(known.partitions if known else {}, partitions)
     missing += _missing_home(known.directory.home_shard if known else None, home_shard)
@@ -177,13 +215,14 @@ def write_shard(address: KafkaAddress, *, shard: str, lanes: int) -> bool:
     return bool(missing)
 
 
-def _new_epoch() -> int:
-    """Return an ingress epoch that no lane has met: seconds since 1970, which fit its 32 bits until 2106.
+def _new_head(ingress_topic_id: bytes) -> DirectoryHead:
+    """Return a head with an ingress epoch that no lane has met: seconds since 1970, which fit its 32 bits until 2106.
 
     Counted from 1, a directory that is made again, with its ingress, would begin with an epoch in which the lanes have
     positions already; they would drop its commands in silence, up to those offsets (L10).
     """
-    return int(time.time())
+    directory_id = secrets.token_bytes(_DIRECTORY_ID_BYTES)
+    return DirectoryHead(directory_id=directory_id, ingress_topic_id=ingress_topic_id, ingress_epoch=int(time.time()))
 
 
 def _missing_shards(known: Mapping[str, ShardRecord], wanted: Sequence[ShardRecord]) -> list[ShardRecord]:
@@ -309,40 +348,68 @@ def contents_of(
     Raises:
         Misconfigured: See ``read_directory``.
     """
+    reading = _Reading() if known is None else _Reading.after(known)
+    for record in records:
+        reading.take(_entry_of(record), record.timestamp_ms)
+    return None if reading.head is None else reading.contents(reading.head, end_offset)
+
+
+@dataclass(slots=True)
+class _Reading:
+    """What the records of the directory have said so far; ``positions`` by ingress epoch and partition."""
+
     head: DirectoryHead | None = None
-    directory = Directory()
-    shards: dict[str, ShardRecord] = {}
-    partitions: dict[str, int] = {}
-    positions: dict[tuple[int, int], int] = {}  # by ingress epoch and partition
-    if known is not None:
-        head, directory = known.head, known.directory
-        shards, partitions = dict(known.shards), dict(known.partitions)
-        positions = {(known.head.ingress_epoch, part): offset for part, offset in known.positions.items()}
-    for entry in map(_entry_of, records):
+    directory: Directory = field(default_factory=Directory)
+    shards: dict[str, ShardRecord] = field(default_factory=dict)
+    partitions: dict[str, int] = field(default_factory=dict)
+    positions: dict[tuple[int, int], int] = field(default_factory=dict)
+    targets: dict[str, int] = field(default_factory=dict)
+    keys: dict[str, DirectoryKey] = field(default_factory=dict)
+
+    @classmethod
+    def after(cls, known: DirectoryContents) -> _Reading:
+        epoch = known.head.ingress_epoch
+        return cls(
+            head=known.head,
+            directory=known.directory,
+            shards=dict(known.shards),
+            partitions=dict(known.partitions),
+            positions={(epoch, part): offset for part, offset in known.positions.items()},
+            targets=dict(known.vouched.targets),
+            keys=dict(known.vouched.keys),
+        )
+
+    def take(self, entry: DirectoryRecord, stamp_ms: int) -> None:
+        # Nobody routes anything before there is a home shard, so what stands before it counts for every marker.
+        counts_from_ms = 0 if self.directory.home_shard is None else stamp_ms + COUNTS_AFTER_MS
         match entry:
             case DirectoryHead():
-                head = _later(head, entry)
+                self.head = _later(self.head, entry)
             case PlacementRecord():
-                place(directory, entry)
+                place(self.directory, entry)
             case TopicRecord():
-                _count(partitions, entry)
+                _count(self.partitions, entry)
             case PositionRecord():
                 key = (entry.ingress_epoch, entry.ingress_partition)
-                positions[key] = max(entry.next_offset, positions.get(key, 0))  # each of them is true (R6)
+                self.positions[key] = max(entry.next_offset, self.positions.get(key, 0))  # each of them is true (R6)
             case ShardRecord():
-                shards[entry.shard] = entry
+                self.shards[entry.shard] = entry
+                self.targets.setdefault(entry.shard, counts_from_ms)
+            case SigningKeyRecord():
+                _vouch(self.keys, entry, counts_from_ms)
             case _:
                 assert_never(entry)
-    if head is None:
-        return None
-    return DirectoryContents(
-        head=head,
-        directory=directory,
-        shards=shards,
-        partitions=partitions,
-        end_offset=end_offset,
-        positions={part: offset for (epoch, part), offset in positions.items() if epoch == head.ingress_epoch},
-    )
+
+    def contents(self, head: DirectoryHead, end_offset: int) -> DirectoryContents:
+        return DirectoryContents(
+            head=head,
+            directory=self.directory,
+            shards=self.shards,
+            partitions=self.partitions,
+            end_offset=end_offset,
+            positions={part: offset for (epoch, part), offset in self.positions.items() if epoch == head.ingress_epoch},
+            vouched=Vouched(keys=self.keys, targets=self.targets),
+        )
 
 
 def _entry_of(record: Record) -> DirectoryRecord:
@@ -367,6 +434,18 @@ def place(directory: Directory, entry: PlacementRecord) -> None:
         ingress_partition=entry.ingress_partition,
         since=entry.since,
     )
+
+
+def _vouch(keys: dict[str, DirectoryKey], entry: SigningKeyRecord, counts_from_ms: int) -> None:
+    """Note that a key counts, or has ended, from a marker's stamp on; what was said first stays said."""
+    known = keys.setdefault(entry.key_id, DirectoryKey(fingerprint=entry.fingerprint, counts_from_ms=counts_from_ms))
+    if known.fingerprint != entry.fingerprint:
+        raise Misconfigured(
+            f"{DIRECTORY_TOPIC} gives key {entry.key_id} two secrets, with fingerprints {known.fingerprint} and "
+            f"{entry.fingerprint}: no marker is judged until one is proven wrong"
+        )
+    if entry.ended and known.ended_from_ms is None:
+        keys[entry.key_id] = replace(known, ended_from_ms=counts_from_ms)
 
 
 def _count(partitions: dict[str, int], entry: TopicRecord) -> None:

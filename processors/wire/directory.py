@@ -1,8 +1,9 @@
-"""The records of ``balance.directory``: its head, shards, topics' partitions, and placements (R2, R8)."""
+"""The records of ``balance.directory``: head, shards, topics' partitions, signing keys, and placements (R2, R3, R8)."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 
 from processors.wire import guard
 from processors.wire.schemas import encode, schema_of
@@ -83,7 +84,50 @@ class PositionRecord:
         return b"position/%d" % self.ingress_partition
 
 
-DirectoryRecord = DirectoryHead | PlacementRecord | ShardRecord | TopicRecord | PositionRecord
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SigningKeyRecord:
+    """A key whose signatures count on markers, by its secret's fingerprint; or, ``ended``, that they no longer do."""
+
+    key_id: str
+    fingerprint: str
+    ended: bool
+
+    @property
+    def key(self) -> bytes:
+        """Return its record's key: a key's end does not take the place of its beginning."""
+        return (b"key-ended/%b" if self.ended else b"key/%b") % self.key_id.encode()
+
+
+DirectoryRecord = DirectoryHead | PlacementRecord | ShardRecord | TopicRecord | PositionRecord | SigningKeyRecord
+
+# A shard or key of the directory counts for markers that are so much younger, by the brokers' stamps. By then every
+# router has read it that judges one, if the clocks of two brokers differ by less than this, but for
+# ``workers.router.FRESH_S``: clocks that NTP sets differ by some milliseconds.
+COUNTS_AFTER_MS = 5_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DirectoryKey:
+    """A signing key, and the stamps of markers for which it counts: from the first on, before the second.
+
+    ``ended_from_ms`` is None for a key that has not ended.
+    """
+
+    fingerprint: str
+    counts_from_ms: int
+    ended_from_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vouched:
+    """What the directory says by which markers are judged, each from a marker's stamp on, ms since the epoch (R3).
+
+    ``keys`` are by id. ``targets`` has each shard, with the first stamp of a marker that may move somebody there.
+    """
+
+    keys: Mapping[str, DirectoryKey] = field(default_factory=dict)
+    targets: Mapping[str, int] = field(default_factory=dict)
+
 
 _SCHEMA_OF = {
     DirectoryHead: schema_of("directory_head"),
@@ -91,6 +135,7 @@ _SCHEMA_OF = {
     ShardRecord: schema_of("shard"),
     TopicRecord: schema_of("topic"),
     PositionRecord: schema_of("position"),
+    SigningKeyRecord: schema_of("signing_key"),
 }
 _KNOWN = {schema.prefix: guard.format_of(schema, kind) for kind, schema in _SCHEMA_OF.items()}
 

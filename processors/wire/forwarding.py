@@ -15,6 +15,7 @@ from processors.wire.admission import Refusal
 from processors.wire.causes import Cause
 from processors.wire.commands import PAYLOAD_BYTES_MAX, prefixes_of
 from processors.wire.dead_letters import KEY_BYTES_MAX, encode_dead_letter
+from processors.wire.directory import Vouched
 from processors.wire.records import OutRecord, Record
 from processors.wire.route import ROUTE_HEADER, Route, RouteKind, encode_route, encode_stub, needed_headers
 
@@ -30,6 +31,7 @@ class RoutingContext:
 
     ``topic_of`` maps a shard's id to its topic; it and ``dead_letters_topic`` are whole names, with their prefix.
     ``lanes_of`` maps it to that topic's lanes, each shard's own number. Partition counts are powers of two (W3).
+    ``vouched`` says which shards and keys count for which markers (R3).
     ``ingress_partitions_found`` says how many partitions the ingress has, which are more than the service uses if
     somebody raised the count.
     """
@@ -40,6 +42,7 @@ class RoutingContext:
     ingress_partitions_found: int
     topic_of: Mapping[str, str]
     lanes_of: Mapping[str, int]
+    vouched: Vouched
     dead_letters_topic: str
 
 

@@ -1,7 +1,7 @@
 """What becomes of a move's marker at the router: it counts, or it is refused (R3 to R5). No I/O.
 
-It is judged by what lies before it in the ingress. So a router that meets it again, with a directory that has grown
-since, judges it as before.
+It is judged by what lies before it in the ingress, and by what the directory said of keys and shards some seconds
+before its stamp. So a router that meets it again, with a directory that has grown since, judges it as before.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from processors.ids import derived_id
 from processors.ledger.commands import CommandType, MovePartner
 from processors.routing.directory import Placement
 from processors.wire.commands import decode_command
-from processors.wire.directory import PlacementRecord
+from processors.wire.directory import PlacementRecord, Vouched
 from processors.wire.forwarding import RoutingContext, bucket_of_marker, root_of_key, sent
 from processors.wire.records import OutRecord, Record
 from processors.wire.route import RouteKind
-from processors.wire.signature import SIGNATURE_HEADER, KeyRing, key_id_of, verify
+from processors.wire.signature import SIGNATURE_HEADER, KeyRing, fingerprint, key_id_of, verify
 
 # A placement key and two shards' names have some 200 bytes at most. A larger one would not fit the lane's row.
 MARKER_BYTES_MAX = 1_024
@@ -27,7 +27,8 @@ MARKER_BYTES_MAX = 1_024
 class AcceptedMarker:
     """A marker that counts: its ``placement``, and who owned the placement key just before it.
 
-    ``is_known``: the placement is in the directory already, since the marker was met before (R5).
+    ``is_known``: the placement is in the directory already, since the marker was met before (R5). Else it counts by the
+    keys and shards of the directory.
     """
 
     placement: PlacementRecord
@@ -39,13 +40,12 @@ class AcceptedMarker:
 class RefusedMarker:
     """A marker that does not count: ``why``, in words for operators, and who owns its key.
 
-    ``lacks_target``: nothing is wrong with it but that the directory does not have its target, or did not when it was
-    read.
+    ``by_directory``: it does not count by the keys and shards of the directory, of which more may be known by now.
     """
 
     why: str
     owner: Placement
-    lacks_target: bool = False
+    by_directory: bool = False
 
 
 def marker_id(placement_key: str, generation: int, source: str, target: str) -> bytes:
@@ -54,16 +54,16 @@ def marker_id(placement_key: str, generation: int, source: str, target: str) -> 
 
 
 def judge(record: Record, context: RoutingContext, keyring: KeyRing) -> AcceptedMarker | RefusedMarker:
-    """Judge a marker by what lies before it, the keys file and the shards that the directory has.
+    """Judge a marker by what lies before it, in the ingress and in the directory.
 
     Args:
         record: One that ``forwarding.refusal_of`` lets pass, and that ``forwarding.is_marker`` tells.
-        context: Its directory holds every placement up to the record.
-        keyring: The keys file's.
+        context: Its directory holds every placement up to the record, and what it vouches for is known as it was
+            ``COUNTS_AFTER_MS`` before the record's stamp, at least.
+        keyring: The keys file's, for the secrets alone.
 
     Raises:
-        Misconfigured: Nothing is wrong with the marker, and the keys file lacks the key that signed it: another router
-            may have the key, and would judge otherwise.
+        Misconfigured: The directory has the key that signed it, and the keys file does not, or has another secret.
 
     Source: R3, R5.
     """
@@ -81,11 +81,12 @@ def judge(record: Record, context: RoutingContext, keyring: KeyRing) -> Accepted
     )
     if marker.placement_key == key and _is_there(placement, context):  # R5
         return AcceptedMarker(placement=placement, owner=owner, is_known=True)
-    why = _why_not(marker, key, owner) or _why_unsigned(record, keyring)
+    why = _why_not(marker, key, owner) or _why_not_judged_by_key(record)
     if why is not None:
         return RefusedMarker(why=why, owner=owner)
-    if marker.target not in context.topic_of:
-        return RefusedMarker(why=f"the directory has no shard {marker.target}", owner=owner, lacks_target=True)
+    why = _why_not_signed(record, context.vouched, keyring) or _why_no_target(record, marker, context.vouched)
+    if why is not None:
+        return RefusedMarker(why=why, owner=owner, by_directory=True)
     return AcceptedMarker(placement=placement, owner=owner, is_known=False)
 
 
@@ -138,17 +139,42 @@ def _why_not(marker: MovePartner, key: str, owner: Placement) -> str | None:
     return None
 
 
-def _why_unsigned(record: Record, keyring: KeyRing) -> str | None:
-    values = [value for name, value in record.headers if name == SIGNATURE_HEADER]
-    if len(values) != 1:
-        return f"it has {len(values)} signatures"
-    signature = values[0] or b""
+def _why_not_judged_by_key(record: Record) -> str | None:
+    """Say what is wrong with a marker, whoever signed it: a producer could give it a time at which a key counted."""
+    found = _signatures(record)
+    if len(found) != 1:
+        return f"it has {len(found)} signatures"
+    return None if record.append_time else "its time is its producer's, and not a broker's"
+
+
+def _signatures(record: Record) -> list[bytes]:
+    return [value or b"" for name, value in record.headers if name == SIGNATURE_HEADER]
+
+
+def _why_not_signed(record: Record, vouched: Vouched, keyring: KeyRing) -> str | None:
+    """Say why a marker's one signature does not count; None where it does."""
+    (signature,) = _signatures(record)
     key_id = key_id_of(signature)
-    if key_id not in keyring.keys:
+    known = vouched.keys.get(key_id)
+    if known is None or record.timestamp_ms < known.counts_from_ms:
+        return f"it is signed with key {key_id!r}, which the directory did not have then: `balance key announce`"
+    if known.ended_from_ms is not None and record.timestamp_ms >= known.ended_from_ms:
+        return f"its key {key_id} has ended"
+    secret = keyring.keys.get(key_id)
+    if secret is None or fingerprint(secret) != known.fingerprint:
+        has = "lacks it" if secret is None else "has another secret there"
         raise Misconfigured(
-            f"the marker at offset {record.offset} of {record.topic} {record.partition} is signed with key {key_id!r}, "
-            f"which the keys file lacks (it has {', '.join(keyring.keys)}): bring the file of a machine that has it"
+            f"the marker at offset {record.offset} of {record.topic} {record.partition} is signed with key {key_id}, "
+            f"which the directory has with fingerprint {known.fingerprint}, and the keys file here {has}: bring the "
+            "file of a machine that has it"
         )
     if not verify(keyring, record.key, record.value or b"", signature):
         return f"its signature with key {key_id} is wrong"
     return None
+
+
+def _why_no_target(record: Record, marker: MovePartner, vouched: Vouched) -> str | None:
+    from_ms = vouched.targets.get(marker.target)
+    if from_ms is None:
+        return f"the directory has no shard {marker.target}"
+    return f"the directory did not have shard {marker.target} then" if record.timestamp_ms < from_ms else None

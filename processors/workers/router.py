@@ -53,6 +53,9 @@ NOTE_INTERVAL_S = 600.0
 # A placement takes as long as any other record, some milliseconds. Where the directory's partition has no leader for
 # this long, starting again is as good as waiting; the marker is then met again.
 PLACEMENT_DEADLINE_S = 30.0
+# A marker is judged by a directory that was read so short a time ago, at most: what counts for the marker is in it
+# (``wire.directory.COUNTS_AFTER_MS``). Whoever floods the ingress with forged markers has it read twice a second.
+FRESH_S = 0.5
 # On giving partitions away: courtesy only, the next owner would forward what is not committed again.
 REVOKE_DEADLINE_S = 3.0
 
@@ -121,8 +124,8 @@ class RouterParts:
     ``join`` makes the consumer. From within its ``poll`` the consumer calls the first function with the partitions that
     it was assigned, before their first record, and the second one with those that were revoked. What the first returns
     is where to begin in partitions of which the group has no offset. ``read_directory`` is given what it returned last,
-    and need not read that again. ``read_keyring`` reads the keys file, as it is at
-    each marker. ``clock_s`` gives seconds that never go back. ``watch`` knows the ingress and the shards' topics.
+    and need not read that again. ``read_keyring`` reads the keys file, as it is at each marker, for the secrets.
+    ``clock_s`` gives seconds that never go back. ``watch`` knows the ingress and the shards' topics.
     """
 
     join: Callable[[Assigned, Told], IngressConsumer]
@@ -158,6 +161,7 @@ class Router:
         self._parts = parts
         self._context: RoutingContext | None = None
         self._contents: DirectoryContents | None = None
+        self._read_s = 0.0  # when it was read
         self._owned: set[int] = set()
         self._in_flight: deque[_SentBatch] = deque()  # oldest first
         self._acknowledged: dict[int, int] = {}  # what may be committed, and is not
@@ -264,11 +268,12 @@ class Router:
 
     def _read_directory(self) -> None:
         """Read the directory up to its end as it is now; what was known stays known, since it only grows (R2)."""
+        read_s = self._parts.clock_s()
         contents = self._parts.read_directory(self._contents)
         refuse_other_ingress(contents.head, self._parts.read_ingress_id())
         if self._contents is not None and contents.head != self._contents.head:
             raise Misconfigured("the directory's head changed while the router ran: start it again")
-        self._contents = contents
+        self._contents, self._read_s = contents, read_s
         self._context = self._context_of(contents)
 
     def _context_of(self, contents: DirectoryContents) -> RoutingContext:
@@ -280,6 +285,7 @@ class Router:
             ingress_partitions_found=self._parts.watch.found(COMMANDS_TOPIC),
             topic_of={shard: config.topic_prefix + record.topic for shard, record in contents.shards.items()},
             lanes_of={shard: contents.lanes_of(shard) or config.lanes for shard in contents.shards},
+            vouched=contents.vouched,
             dead_letters_topic=config.topic_prefix + config.dead_letters_topic,
         )
 
@@ -347,11 +353,12 @@ class Router:
         return move_out(record, judgement, self._context)
 
     def _judged(self, record: Record) -> AcceptedMarker | RefusedMarker:
-        """Judge a marker; where only its target is not known, the directory may have got it since it was read."""
+        """Judge a marker by a directory that has what counts for it (R3)."""
         assert self._context is not None
         keyring = self._parts.read_keyring()
         judgement = judge(record, self._context, keyring)
-        if isinstance(judgement, RefusedMarker) and judgement.lacks_target:
+        by_directory = judgement.by_directory if isinstance(judgement, RefusedMarker) else not judgement.is_known
+        if by_directory and self._parts.clock_s() - self._read_s >= FRESH_S:
             self._read_directory()
             judgement = judge(record, self._context, keyring)
         return judgement

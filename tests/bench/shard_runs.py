@@ -10,6 +10,7 @@ from confluent_kafka import Producer
 
 from processors.ledger.commands import Command, OpenAccount, Pay, Transfer
 from processors.ops.keys import keyring
+from processors.ops.probing import await_vouched
 from processors.streams.producer import IdempotentProducer
 from processors.streams.topics import COMMANDS_TOPIC, DIRECTORY_TOPIC, TopicAdmin, shard_topic
 from processors.wire.directory import PlacementRecord, encode_directory
@@ -104,6 +105,7 @@ def shards_2(servers: Servers, size: Size) -> Fields:
 
 def _move(made: Service, roots: list[str]) -> None:
     producer = Producer(made.kafka.options() | {"acks": "all", "linger.ms": load.LINGER_MS})
+    await_vouched(made.settings, [_SECOND])
     for root in roots:
         marker = marker_of(
             root,

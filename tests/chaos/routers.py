@@ -33,7 +33,7 @@ from processors.wire.records import Record
 from tests.chaos.router_process import GROUP
 from tests.kafka_log import KafkaLog
 from tests.properties.routing_comparison import expected, expected_letters, expected_moves, moves_among, route_of, taken
-from tests.properties.routing_history import HOME, LANES, PARTITIONS, History
+from tests.properties.routing_history import HOME, KEYS, LANES, PARTITIONS, History
 from tests.waiting import eventually
 
 STOP_S = 30.0
@@ -85,7 +85,7 @@ class Ingress:
         )
         TopicAdmin(self.address).create(specs, replication_factor=1)
         counts = {COMMANDS_TOPIC: PARTITIONS} | {shard_topic(shard): lanes for shard, lanes in LANES.items()}
-        write_directory_head(self.address, home_shard=HOME, shards=list(LANES), partitions=counts)
+        write_directory_head(self.address, home_shard=HOME, shards=list(LANES), partitions=counts, keys=KEYS)
 
     def grow(self, records: int) -> None:
         """Append some records, in the order of the history."""

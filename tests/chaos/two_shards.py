@@ -20,6 +20,7 @@ from processors.ledger.commands import Command
 from processors.ledger.rules import Rules
 from processors.ledger.tables import ACCOUNTS
 from processors.ops import addresses, keys
+from processors.ops.probing import await_vouched
 from processors.ops.ruling import rules_by_lane
 from processors.ops.setting_up import initialize
 from processors.ops.stages import MoveSeen, Stage
@@ -165,6 +166,7 @@ class TwoShardService:
         owner = self.owner(key)
         target = next(shard for shard in SHARDS if shard != owner.shard)
         begins = owner.generation + 1 if owner.placement_key == key else 1
+        await_vouched(self.settings, SHARDS)
         record = marker_of(
             key,
             begins,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
+from processors.ledger.trust import read_keys
 from processors.routing.buckets import partition_of
 from processors.streams.connection import KafkaAddress
 from processors.streams.consumer import GroupOptions
@@ -19,7 +20,7 @@ from processors.streams.unused_partitions import PartitionWatch
 from processors.wire.dead_letters import DeadLetter, decode_dead_letter
 from processors.wire.records import Record
 from processors.wire.route import ROUTE_HEADER, Route, decode_route, needed_headers
-from processors.wire.signature import KeyRing
+from processors.wire.signature import KeyRing, trusted_keys
 from processors.workers.router import Router, RouterConfig, RouterParts
 from tests.kafka_log import KafkaLog
 from tests.waiting import eventually
@@ -28,6 +29,7 @@ INGRESS_PARTITIONS = 4
 LANES = 2
 SHARD = "s1"
 KEYRING = KeyRing(signing="k1", keys={"k1": bytes(32)})
+KEYS = read_keys(trusted_keys(KEYRING)) or {}
 GROUP = "balance-router"
 DEAD_LETTERS = "balance.dead-letters"
 COUNTS = {COMMANDS_TOPIC: INGRESS_PARTITIONS, shard_topic(SHARD): LANES}
@@ -53,7 +55,7 @@ def make_topics(address: KafkaAddress, *shards: str) -> TopicAdmin:
 def make_service(address: KafkaAddress) -> None:
     """Make topics and directory, as ``balance init`` does."""
     make_topics(address)
-    write_directory_head(address, home_shard=SHARD, shards=[SHARD], partitions=COUNTS)
+    write_directory_head(address, home_shard=SHARD, shards=[SHARD], partitions=COUNTS, keys=KEYS)
 
 
 def root_in(partition: int, *, partitions: int = INGRESS_PARTITIONS, number: int = 0) -> str:

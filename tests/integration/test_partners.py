@@ -25,7 +25,7 @@ ACME = partition_of("acme", INGRESS_PARTITIONS)
 def found(address: KafkaAddress) -> None:
     make_topics(address, "s1", "s2")
     counts = {COMMANDS_TOPIC: INGRESS_PARTITIONS, shard_topic("s1"): LANES, shard_topic("s2"): LANES}
-    write_directory_head(address, home_shard="s1", shards=["s1", "s2"], partitions=counts)
+    write_directory_head(address, home_shard="s1", shards=["s1", "s2"], partitions=counts, keys={})
 
 
 def move(log: KafkaLog, key: str, generation: int, shard: str, since: int) -> None:

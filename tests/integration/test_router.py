@@ -336,9 +336,9 @@ def test_a_router_refuses_a_directory_that_ends_before_the_one_it_committed_with
     address: KafkaAddress, log: KafkaLog
 ) -> None:
     make_service(address)
-    head = read_directory(address).head
+    known = read_directory(address)
     own = partition_of("acme", INGRESS_PARTITIONS)
-    metadata = f"r1 directory={head.directory_id.hex()} end=6"
+    metadata = f"r1 directory={known.head.directory_id.hex()} end={known.end_offset + 1}"
     log.commit(GROUP, COMMANDS_TOPIC, 0, partition=own, metadata=metadata)
 
     with Running(address) as router, pytest.raises(Misconfigured, match="placements are lost"):

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
 
 from processors.faults import Misconfigured
+from processors.ledger.trust import TrustedKey
 from processors.routing.directory import HOME_PLACEMENT_KEY
 from processors.streams.connection import KafkaAddress
-from processors.streams.directory import DirectoryContents, read_directory, write_directory_head
+from processors.streams.directory import (
+    DirectoryContents,
+    read_directory,
+    write_directory_head,
+    write_keys,
+    write_shard,
+)
 from processors.streams.topics import COMMANDS_TOPIC, DIRECTORY_TOPIC, shard_topic
 from processors.wire.directory import (
+    COUNTS_AFTER_MS,
     HEAD_KEY,
     DirectoryHead,
     DirectoryRecord,
@@ -22,13 +31,21 @@ from processors.wire.directory import (
     TopicRecord,
     encode_directory,
 )
-from tests.integration.ingress import INGRESS_PARTITIONS, LANES, make_topics
+from tests.integration.ingress import INGRESS_PARTITIONS, KEYS, LANES, make_topics
 from tests.kafka_log import KafkaLog
 
+STAMPED_WITHIN_MS = 30_000  # on a busy machine
 
-def made(address: KafkaAddress, home: str, *shards: str, partitions: int = INGRESS_PARTITIONS) -> DirectoryContents:
+
+def made(
+    address: KafkaAddress,
+    home: str,
+    *shards: str,
+    partitions: int = INGRESS_PARTITIONS,
+    keys: Mapping[str, TrustedKey] | None = None,
+) -> DirectoryContents:
     counts = {COMMANDS_TOPIC: partitions, **{shard_topic(shard): LANES for shard in shards}}
-    return write_directory_head(address, home_shard=home, shards=list(shards), partitions=counts)
+    return write_directory_head(address, home_shard=home, shards=list(shards), partitions=counts, keys=keys or {})
 
 
 def write(log: KafkaLog, *records: DirectoryRecord) -> None:
@@ -268,3 +285,29 @@ def test_two_counts_of_one_topic_are_refused(address: KafkaAddress, log: KafkaLo
 
     with pytest.raises(Misconfigured, match="4 partitions, then 8"):
         read_directory(address)
+
+
+@pytest.mark.rule("R3")
+def test_keys_and_shards_of_a_new_directory_count_for_every_marker_and_later_ones_some_seconds_later(
+    address: KafkaAddress,
+) -> None:
+    make_topics(address, "s1", "s2")
+    first = made(address, "s1", "s1", keys=KEYS).vouched
+    began_ms = time.time_ns() // 1_000_000
+    later = {"k2": TrustedKey("ab" * 16), "k1": replace(KEYS["k1"], ended=True)}
+
+    said = [write_keys(address, later), write_keys(address, later)]
+    write_shard(address, shard="s2", lanes=LANES)
+
+    vouched = read_directory(address).vouched
+    assert said == [["k1", "k2"], []]
+    assert first.targets == {"s1": 0}
+    assert [(key.counts_from_ms, key.ended_from_ms) for key in first.keys.values()] == [(0, None)]
+    assert vouched.keys["k1"].counts_from_ms == 0
+    ended_ms = vouched.keys["k1"].ended_from_ms
+    assert ended_ms is not None
+    times = (ended_ms, vouched.keys["k2"].counts_from_ms, vouched.targets["s2"])
+    assert all(0 <= time_ms - began_ms - COUNTS_AFTER_MS < STAMPED_WITHIN_MS for time_ms in times)
+    with pytest.raises(Misconfigured, match="two secrets"):
+        write_keys(address, {"k1": TrustedKey("cd" * 16)})
+    assert read_directory(address).vouched == vouched

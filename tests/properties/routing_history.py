@@ -6,11 +6,12 @@ plain table of owners that the markers before it have left.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
 
 from processors.ledger.commands import MovePartner, Pay
+from processors.ledger.trust import read_keys
 from processors.routing.buckets import partition_of, placement_key_of
 from processors.streams.topics import COMMANDS_TOPIC
 from processors.wire.commands import encode_command
@@ -18,13 +19,16 @@ from processors.wire.directory import PlacementRecord
 from processors.wire.markers import marker_id
 from processors.wire.records import OutRecord
 from processors.wire.route import RouteKind
-from processors.wire.signature import SIGNATURE_HEADER, KeyRing, sign
+from processors.wire.signature import SIGNATURE_HEADER, KeyRing, sign, trusted_keys
 from tests.markers import marker_of
 
 PARTITIONS = 4
 HOME = "s1"
 LANES = {"s1": 2, "s2": 4, "s3": 1}  # lanes by shard
 KEYRING = KeyRing(signing="k1", keys={"k1": bytes(32)})
+KEYS = read_keys(trusted_keys(KEYRING)) or {}
+LATER_KEYRING = KeyRing(signing="k2", keys={**KEYRING.keys, "k2": b"2" * 32})  # the directory may have k2 some day
+_STRANGER = KeyRing(signing="zz", keys={"zz": bytes(32)})
 _FORGER = KeyRing(signing="k1", keys={"k1": b"f" * 32})
 _SPREAD = [f"u-{number}" for number in range(2_000)]
 
@@ -66,9 +70,14 @@ class Told:
 
 @dataclass(slots=True)
 class History:
-    """An ingress as it grows, record by record, with the owners at its end."""
+    """An ingress as it grows, record by record, with the owners at its end.
+
+    ``counts`` says whether a marker of now counts that names a shard as its target, and a key that signed it.
+    """
 
     rng: Random
+    keyrings: Sequence[KeyRing] = (KEYRING,)
+    counts: Callable[[str, str], bool] = lambda _target, _key_id: True
     told: dict[int, list[Told]] = field(default_factory=lambda: {part: [] for part in range(PARTITIONS)})
     _owners: dict[str, Owner] = field(default_factory=dict)
     _moved: list[OutRecord] = field(default_factory=list)  # markers that counted
@@ -97,7 +106,10 @@ class History:
         key, owner = self._chosen()
         target = self.rng.choice([shard for shard in LANES if shard != owner.shard])
         generation = self._following(key)
-        sent = _marker(key, generation, owner.shard, target)
+        keyring = self.rng.choice(self.keyrings)
+        sent = _marker(key, generation, owner.shard, target, keyring)
+        if not self.counts(target, keyring.signing):
+            return Told(sent=sent, kind=RouteKind.MOVE_REFUSED, goes_to=owner)
         placement = PlacementRecord(
             unit=key,
             generation=generation,
@@ -168,6 +180,7 @@ class History:
             lambda key, owner: right(key, owner, target=owner.shard),
             lambda key, owner: right(key, owner, target="s9"),
             lambda key, owner: right(key, owner, keyring=_FORGER),
+            lambda key, owner: right(key, owner, keyring=_STRANGER),
             lambda key, owner: replace(right(key, owner), headers=[]),
             lambda key, owner: signed(key, right(key, owner).value[:-1]),
             lambda key, owner: signed(key, right(key, owner).value + bytes(2_000)),

@@ -14,19 +14,22 @@ from processors.streams.group import NO_METADATA
 from processors.streams.topics import COMMANDS_TOPIC, DIRECTORY_TOPIC, shard_topic
 from processors.streams.unused_partitions import PartitionWatch
 from processors.wire.directory import (
+    COUNTS_AFTER_MS,
     DirectoryHead,
     DirectoryRecord,
     PlacementRecord,
     ShardRecord,
+    SigningKeyRecord,
     TopicRecord,
     decode_directory,
     encode_directory,
 )
 from processors.wire.records import OutRecord, Record
 from processors.wire.route import ROUTE_HEADER, decode_route
+from processors.wire.signature import fingerprint
 from processors.workers.router import Router, RouterConfig, RouterParts
 from tests.properties.routing_comparison import expected, expected_letters, expected_moves, moves_among, taken
-from tests.properties.routing_history import HOME, KEYRING, LANES, PARTITIONS, History
+from tests.properties.routing_history import HOME, KEYRING, LANES, LATER_KEYRING, PARTITIONS, History
 from tests.simulation.fakes.broker import Broker, Entry, PartitionLog, record_of
 from tests.simulation.fakes.clock import Clock
 from tests.simulation.fakes.consumers import FakeGroupConsumer
@@ -38,6 +41,7 @@ EPOCH = 7
 INSTANCES = ("router-1", "router-2")
 PAUSES_NESTED_MAX = 2
 HEAL_ROUNDS_MAX = 300
+LATER_SHARD = "s3"
 
 
 class Producer:
@@ -112,7 +116,7 @@ class Life:
             producer=Producer(self),
             read_directory=self._read_directory,
             read_ingress_id=lambda: world.broker.topic(COMMANDS_TOPIC).topic_id,
-            read_keyring=lambda: KEYRING,
+            read_keyring=lambda: LATER_KEYRING,
             clock_s=lambda: world.clock.now_ms / 1000,
             watch=PartitionWatch(counts, lambda: counts, lambda: world.clock.now_ms / 1000, process="router"),
         )
@@ -174,9 +178,11 @@ class World:
     history: History = field(init=False)
     lives: dict[str, Life] = field(default_factory=dict)
     _pauses: int = 0
+    _to_come: list[DirectoryRecord] = field(default_factory=list)  # what an operator writes into the directory
+    _vouched_from: dict[bytes, int] = field(default_factory=dict)  # by its record's key: the first stamp it counts for
 
     def __post_init__(self) -> None:
-        self.history = History(self.rng)
+        self.history = History(self.rng, keyrings=(KEYRING, LATER_KEYRING), counts=self._counts)
         self.broker = Broker(self.clock)
         ingress = self.broker.make_topic(COMMANDS_TOPIC, PARTITIONS)
         self.broker.make_topic(DIRECTORY_TOPIC, 1)
@@ -185,8 +191,16 @@ class World:
         entries: list[DirectoryRecord] = [head]
         for shard, lanes in LANES.items():
             topic = self.broker.make_topic(shard_topic(shard), lanes)
-            entries.append(ShardRecord(shard=shard, topic=topic.name, topic_id=topic.topic_id))
+            known = ShardRecord(shard=shard, topic=topic.name, topic_id=topic.topic_id)
+            if shard == LATER_SHARD:
+                self._to_come.append(known)
+            else:
+                entries.append(known)
+                self._vouched_from[known.key] = 0
             entries.append(TopicRecord(topic=topic.name, partitions=lanes))
+        entries.append(signing_key("k1"))
+        self._vouched_from[entries[-1].key] = 0
+        self._to_come += [signing_key("k2"), signing_key("k1", ended=True)]
         entries.append(PlacementRecord(unit=HOME_PLACEMENT_KEY, generation=0, shard=HOME, ingress_partition=0, since=0))
         for entry in entries:
             self.broker.write(OutRecord(DIRECTORY_TOPIC, 0, entry.key, encode_directory(entry), []))
@@ -211,8 +225,16 @@ class World:
 
     def _anything(self) -> None:
         happens = self.rng.choices(
-            [self._grow, self._have_a_router_step, self._rebalance, self._elect, self._compact, self._forget_offsets],
-            weights=[10, 30, 1, 1, 1, 0.2],
+            [
+                self._grow,
+                self._have_a_router_step,
+                self._rebalance,
+                self._elect,
+                self._compact,
+                self._forget_offsets,
+                self._vouch,
+            ],
+            weights=[10, 30, 1, 1, 1, 0.2, 1],
         )[0]
         happens()
 
@@ -261,6 +283,21 @@ class World:
         last = {entry.key: entry.offset for entry in log.entries}
         for offset in [entry.offset for entry in log.entries if last[entry.key] != entry.offset]:
             log.lose(offset)
+
+    def _vouch(self) -> None:
+        """Have an operator add a shard, announce a key, or end one; it counts some seconds later."""
+        if self._to_come:
+            record = self._to_come.pop(0)
+            written = self.broker.write(OutRecord(DIRECTORY_TOPIC, 0, record.key, encode_directory(record), []))
+            self._vouched_from[record.key] = written.timestamp_ms + COUNTS_AFTER_MS
+
+    def _counts(self, target: str, key_id: str) -> bool:
+        def is_vouched(key: str) -> bool:
+            from_ms = self._vouched_from.get(key.encode())
+            return from_ms is not None and self.clock.now_ms >= from_ms
+
+        has_ended = is_vouched(f"key-ended/{key_id}")
+        return is_vouched(f"shard/{target}") and is_vouched(f"key/{key_id}") and not has_ended
 
     def _forget_offsets(self) -> None:
         self.broker.group(GROUP).offsets.pop((COMMANDS_TOPIC, self.rng.randrange(PARTITIONS)), None)
@@ -311,6 +348,10 @@ class World:
 
     def _records(self, log: PartitionLog) -> list[Record]:
         return [record_of(log, entry) for entry in log.entries]
+
+
+def signing_key(key_id: str, *, ended: bool = False) -> SigningKeyRecord:
+    return SigningKeyRecord(key_id=key_id, fingerprint=fingerprint(LATER_KEYRING.keys[key_id]), ended=ended)
 
 
 def _entry(entry: Entry) -> DirectoryRecord:

@@ -13,11 +13,11 @@ from random import Random
 import pytest
 
 from processors.ledger.commands import MovePartner
-from processors.streams.directory import place
+from processors.streams.directory import DirectoryContents, place
 from processors.streams.topics import DIRECTORY_TOPIC
 from processors.wire.commands import decode_command
-from processors.wire.directory import PlacementRecord, encode_directory
-from processors.wire.forwarding import is_marker
+from processors.wire.directory import PlacementRecord, Vouched, encode_directory
+from processors.wire.forwarding import RoutingContext, is_marker
 from processors.wire.markers import AcceptedMarker, RefusedMarker
 from processors.wire.records import OutRecord, Record
 from processors.workers.router import Router
@@ -64,6 +64,35 @@ class WithoutR3Generation(Router):
             since=record.offset,
         )
         return AcceptedMarker(placement=placement, owner=judgement.owner, is_known=False)
+
+
+class WithoutR3Stamps(Router):
+    """Takes a key or shard as soon as it is in the directory."""
+
+    def _context_of(self, contents: DirectoryContents) -> RoutingContext:
+        context = super()._context_of(contents)
+        keys = {name: replace(key, counts_from_ms=0) for name, key in context.vouched.keys.items()}
+        return replace(context, vouched=Vouched(keys=keys, targets=dict.fromkeys(context.vouched.targets, 0)))
+
+
+class WithoutR3Endings(Router):
+    """Takes an end of a key for one of everything that the key ever signed."""
+
+    def _context_of(self, contents: DirectoryContents) -> RoutingContext:
+        context = super()._context_of(contents)
+        keys = {
+            name: key if key.ended_from_ms is None else replace(key, ended_from_ms=0)
+            for name, key in context.vouched.keys.items()
+        }
+        return replace(context, vouched=replace(context.vouched, keys=keys))
+
+
+class WithoutR3Fresh(Router):
+    """Judges by the directory as it was read when partitions were assigned."""
+
+    def _judged(self, record: Record) -> AcceptedMarker | RefusedMarker:
+        self._read_s = self._parts.clock_s()
+        return super()._judged(record)
 
 
 class WithoutR4(Router):
@@ -130,6 +159,9 @@ def troubles(router: type[Router], *, blind: bool, runs: int = RUNS_WITHOUT_A_RU
         pytest.param(WithoutR1, marks=pytest.mark.rule("R1")),
         pytest.param(WithoutR3, marks=pytest.mark.rule("R3")),
         pytest.param(WithoutR3Generation, marks=pytest.mark.rule("R3")),
+        pytest.param(WithoutR3Stamps, marks=pytest.mark.rule("R3")),
+        pytest.param(WithoutR3Endings, marks=pytest.mark.rule("R3")),
+        pytest.param(WithoutR3Fresh, marks=pytest.mark.rule("R3")),
         pytest.param(WithoutR5, marks=pytest.mark.rule("R5")),
         pytest.param(WithoutR6, marks=pytest.mark.rule("R6")),
         pytest.param(WithoutR6Placements, marks=pytest.mark.rule("R6")),

@@ -12,16 +12,24 @@ from processors.routing.directory import HOME_PLACEMENT_KEY, Directory
 from processors.streams.directory import DirectoryContents
 from processors.streams.topics import COMMANDS_TOPIC, shard_topic
 from processors.streams.unused_partitions import PartitionWatch
-from processors.wire.directory import DirectoryHead, DirectoryRecord, ShardRecord, decode_directory
+from processors.wire.directory import (
+    DirectoryHead,
+    DirectoryKey,
+    DirectoryRecord,
+    ShardRecord,
+    Vouched,
+    decode_directory,
+)
 from processors.wire.records import OutRecord, Record
 from processors.wire.route import ROUTE_HEADER, Route, decode_route
-from processors.wire.signature import KeyRing
+from processors.wire.signature import KeyRing, fingerprint
 from processors.workers.router import COMMIT_INTERVAL_S, Assigned, Router, RouterConfig, RouterParts, Told
 
 INGRESS_ID = b"i" * 16
 HEAD = DirectoryHead(directory_id=b"d" * 16, ingress_topic_id=INGRESS_ID, ingress_epoch=3)
 METADATA = f"r1 directory={HEAD.directory_id.hex()} end="
 KEYRING = KeyRing(signing="k1", keys={"k1": bytes(32)})
+KNOWN = DirectoryKey(fingerprint=fingerprint(bytes(32)), counts_from_ms=0)
 PARTITIONS = 2
 ROOTS = ["acme" if partition_of("acme", PARTITIONS) == number else "globex" for number in range(PARTITIONS)]
 
@@ -116,6 +124,7 @@ class RouterFakes:
     partitions: int = PARTITIONS  # of the ingress, as the brokers say
     lanes_of: dict[str, int] = field(default_factory=dict)  # by shard, as the directory says; s1's is the settings'
     positions: dict[int, int] = field(default_factory=lambda: dict.fromkeys(range(PARTITIONS), 0))  # notes
+    keys: dict[str, DirectoryKey] = field(default_factory=lambda: {"k1": KNOWN})  # as the directory has them
 
     def __post_init__(self) -> None:
         self.directory.add(placement_key=HOME_PLACEMENT_KEY, generation=0, shard="s1", ingress_partition=0, since=0)
@@ -133,6 +142,7 @@ class RouterFakes:
             partitions={shard_topic(shard): lanes for shard, lanes in self.lanes_of.items()},
             end_offset=self.end_offset,
             positions=self.positions,
+            vouched=Vouched(keys=self.keys, targets=dict.fromkeys(shards, 0)),
         )
 
     def join(self, assigned: Assigned, revoked: Told) -> Ingress:

@@ -14,13 +14,14 @@ from processors.wire.directory import PlacementRecord
 from processors.wire.records import OutRecord
 from processors.wire.route import RouteKind
 from processors.wire.signature import KeyRing
-from processors.workers.router import IN_FLIGHT_RECORDS_MAX
+from processors.workers.router import FRESH_S, IN_FLIGHT_RECORDS_MAX
 from tests.markers import marker_of
-from tests.unit.router_fakes import KEYRING, METADATA, PARTITIONS, ROOTS, RouterFakes, noted, route_of
+from tests.unit.router_fakes import KEYRING, KNOWN, METADATA, PARTITIONS, ROOTS, RouterFakes, noted, route_of
 
 ACME = ROOTS.index("acme")
 OTHER = 1 - ACME
 STRANGER = KeyRing(signing="zz", keys={"zz": bytes(32)})
+FORGER = replace(KEYRING, keys={"k1": b"f" * 32})
 
 
 def marker(
@@ -186,6 +187,7 @@ def test_a_target_that_came_into_the_directory_since_it_was_read_counts() -> Non
     fakes.arrive(ACME, 1)
     fakes.ingress.poll(0, 0.0)  # the assignment, with its read
     fakes.lanes_of = {"s1": 2, "s2": 4}
+    fakes.now_s += FRESH_S
     router.step()
 
     assert [(shard, kind) for shard, kind, *_ in went(fakes)] == [
@@ -196,26 +198,69 @@ def test_a_target_that_came_into_the_directory_since_it_was_read_counts() -> Non
 
 
 @pytest.mark.rule("R3")
-def test_a_target_that_nobody_knows_is_refused_after_a_second_look_and_a_forged_marker_has_nobody_look() -> None:
+@pytest.mark.parametrize("sent", [marker(target="s9"), marker(keyring=FORGER), marker(keyring=STRANGER)])
+def test_whoever_sends_markers_has_the_directory_read_twice_a_second_at_most(sent: OutRecord) -> None:
     fakes = two_shards()
     router = fakes.router()
-    fakes.arrive_as(marker(target="s9"), 0)
-    router.step()
-    assert (went(fakes)[0][1], fakes.reads) == (RouteKind.MOVE_REFUSED, 2)
+    for step in range(5):
+        fakes.arrive_as(sent, 2 * step)
+        fakes.arrive_as(marker(target="s9"), 2 * step + 1)
+        router.step()
+        fakes.now_s += FRESH_S / 2
 
-    forged = marker(target="s9", keyring=replace(KEYRING, keys={"k1": b"f" * 32}))
-    fakes.arrive_as(forged, 1)
-    router.step()
-    assert (went(fakes)[1][1], fakes.reads) == (RouteKind.MOVE_REFUSED, 2)
+    assert fakes.reads == 3  # at the assignment, and then every other time
 
 
 @pytest.mark.rule("R3")
-def test_a_key_that_the_keys_file_lacks_stops_the_router_before_anything_is_said_of_the_marker() -> None:
+def test_a_marker_whose_own_words_are_not_so_has_nobody_look() -> None:
+    fakes = two_shards()
+    router = fakes.router()
+    fakes.ingress.poll(0, 0.0)
+    fakes.now_s += FRESH_S
+    fakes.arrive_as(marker(5, target="s9"), 0)
+    router.step()
+
+    assert (went(fakes)[0][1], fakes.reads) == (RouteKind.MOVE_REFUSED, 1)
+
+
+@pytest.mark.rule("R3")
+def test_a_key_that_the_directory_does_not_have_is_refused_and_stops_nobody() -> None:
     fakes = two_shards()
     router = fakes.router()
     fakes.arrive_as(marker(keyring=STRANGER), 0)
+    fakes.arrive(ACME, 1)
+    router.step()
 
-    with pytest.raises(Misconfigured, match="'zz'"):
+    assert [(shard, kind) for shard, kind, *_ in went(fakes)] == [
+        ("s1", RouteKind.MOVE_REFUSED),
+        ("s1", RouteKind.COMMAND),
+    ]
+
+
+@pytest.mark.rule("R3")
+def test_a_key_that_has_ended_meanwhile_is_refused_by_a_router_that_runs_on() -> None:
+    fakes = two_shards()
+    router = fakes.router()
+    fakes.ingress.poll(0, 0.0)
+    fakes.keys["k1"] = replace(KNOWN, ended_from_ms=1_000)
+    fakes.now_s += FRESH_S
+    fakes.arrive_as(marker(), 0)
+    router.step()
+
+    assert went(fakes)[0][1] is RouteKind.MOVE_REFUSED
+    assert noted(fakes) == []
+
+
+@pytest.mark.rule("R3")
+def test_a_key_of_the_directory_that_the_keys_file_lacks_stops_the_router_before_anything_is_said_of_the_marker() -> (
+    None
+):
+    fakes = two_shards()
+    fakes.keys["zz"] = KNOWN
+    router = fakes.router()
+    fakes.arrive_as(marker(keyring=STRANGER), 0)
+
+    with pytest.raises(Misconfigured, match="key zz, which the directory has"):
         router.step()
 
     assert (went(fakes), noted(fakes), fakes.ingress.commits) == ([], [], [])

@@ -147,6 +147,7 @@ def change_rules(
                     page.print(f"{shard} lane {lane} has rules {rules.version}")
 
             carried[shard] = ruling.carry_out(chosen, client, shard, of_shard, done)
+    ruling.tell_directory_keys(chosen, shards)  # also where nothing was left to do: it may have been what was left
     left = {shard: each for shard, each in carried.items() if each.left}
     if as_json:
         print_json(

@@ -12,7 +12,7 @@ from processors.routing.buckets import bucket_of, partition_of, placement_key_of
 from processors.routing.directory import HOME_PLACEMENT_KEY, Directory, Placement
 from processors.wire.causes import Cause
 from processors.wire.commands import PAYLOAD_BYTES_MAX, decode_command, encode_command
-from processors.wire.directory import PlacementRecord
+from processors.wire.directory import DirectoryKey, PlacementRecord, Vouched
 from processors.wire.forwarding import RoutingContext, forward, is_marker, refusal_of
 from processors.wire.markers import (
     MARKER_BYTES_MAX,
@@ -25,7 +25,7 @@ from processors.wire.markers import (
 )
 from processors.wire.records import Headers, OutRecord, Record
 from processors.wire.route import ROUTE_HEADER, Route, RouteKind, decode_route
-from processors.wire.signature import SIGNATURE_HEADER, KeyRing, sign
+from processors.wire.signature import SIGNATURE_HEADER, KeyRing, fingerprint, sign
 from tests.markers import marker_of
 
 PARTITIONS = 4
@@ -34,6 +34,8 @@ KEYRING = KeyRing(signing="k1", keys={"k1": bytes(32)})
 STRANGER = KeyRing(signing="zz", keys={"zz": bytes(32)})
 FORGER = KeyRing(signing="k1", keys={"k1": b"f" * 32})
 OFFSET = 100
+KNOWN = DirectoryKey(fingerprint=fingerprint(bytes(32)), counts_from_ms=0)
+VOUCHED = Vouched(keys={"k1": KNOWN}, targets=dict.fromkeys(LANES, 0))
 ACME = partition_of("acme", PARTITIONS)
 BUCKET = placement_key_of("acme")
 
@@ -52,6 +54,7 @@ def context(*moves: tuple[str, int, str, int]) -> RoutingContext:
         ingress_partitions_found=PARTITIONS,
         topic_of={shard: f"p.balance.shard.{shard}" for shard in LANES},
         lanes_of=LANES,
+        vouched=VOUCHED,
         dead_letters_topic="p.balance.dead-letters",
     )
 
@@ -286,17 +289,66 @@ def test_a_refused_marker_goes_to_the_owners_lane_as_it_is() -> None:
     assert route_of(out) == Route(RouteKind.MOVE_REFUSED, 3, ACME, OFFSET, 5, 1_000 + OFFSET, "acme", 4)
 
 
-@pytest.mark.rule("R3")
-def test_only_a_marker_with_which_nothing_else_is_wrong_lacks_its_target() -> None:
-    lacking = [judge(marker(target="s9", keyring=ring), context(), KEYRING) for ring in (KEYRING, FORGER)]
-
-    assert [isinstance(each, RefusedMarker) and each.lacks_target for each in lacking] == [True, False]
+STAMP = 1_000 + OFFSET  # of a marker
 
 
 @pytest.mark.rule("R3")
-def test_a_key_that_the_keys_file_lacks_stops_the_router_at_a_marker_that_would_count_otherwise() -> None:
-    with pytest.raises(Misconfigured, match=r"signed with key 'zz', which the keys file lacks \(it has k1\)"):
-        judge(marker(keyring=STRANGER), context(), KEYRING)
+@pytest.mark.parametrize(
+    ("keys", "targets", "why"),
+    [
+        ({}, {"s2": 0}, "signed with key 'k1', which the directory did not have then"),
+        ({"k1": replace(KNOWN, counts_from_ms=STAMP + 1)}, {"s2": 0}, "which the directory did not have then"),
+        ({"k1": replace(KNOWN, ended_from_ms=STAMP)}, {"s2": 0}, "its key k1 has ended"),
+        ({"k1": KNOWN}, {"s3": 0}, "the directory has no shard s2"),
+        ({"k1": KNOWN}, {"s2": STAMP + 1}, "the directory did not have shard s2 then"),
+        ({"k1": replace(KNOWN, counts_from_ms=STAMP, ended_from_ms=STAMP + 1)}, {"s2": STAMP}, None),
+    ],
+)
+def test_keys_and_shards_count_by_the_markers_stamp(
+    keys: dict[str, DirectoryKey], targets: dict[str, int], why: str | None
+) -> None:
+    judgement = judge(marker(), replace(context(), vouched=Vouched(keys=keys, targets=targets)), KEYRING)
+
+    if why is None:
+        assert isinstance(judgement, AcceptedMarker)
+        return
+    assert isinstance(judgement, RefusedMarker)
+    assert why in judgement.why
+    assert judgement.by_directory
+
+
+@pytest.mark.rule("R3")
+@pytest.mark.rule("R5")
+def test_what_counted_once_counts_whatever_has_become_of_its_key() -> None:
+    nothing = replace(context(("acme", 1, "s2", OFFSET)), vouched=Vouched())
+
+    judgement = judge(marker(), nothing, KEYRING)
+
+    assert isinstance(judgement, AcceptedMarker)
+    assert judgement.is_known
+
+
+@pytest.mark.rule("R3")
+def test_a_marker_with_its_producers_time_counts_for_nothing() -> None:
+    """Else whoever has the secret of a key that has ended would give it a time at which that counted."""
+    judgement = judge(replace(marker(), append_time=False), context(), KEYRING)
+
+    assert isinstance(judgement, RefusedMarker)
+    assert "its time is its producer's" in judgement.why
+    assert not judgement.by_directory
+
+
+@pytest.mark.rule("R3")
+@pytest.mark.parametrize(
+    ("keyring", "has"), [(STRANGER, "lacks it"), (replace(FORGER, keys={"zz": b"f" * 32}), "has another secret there")]
+)
+def test_a_key_of_the_directory_that_the_keys_file_lacks_stops_the_router_at_what_would_count_otherwise(
+    keyring: KeyRing, has: str
+) -> None:
+    vouched = Vouched(keys={"zz": KNOWN}, targets={"s2": 0})
+    ring = KEYRING if keyring is STRANGER else keyring
+    with pytest.raises(Misconfigured, match=has):
+        judge(marker(keyring=STRANGER), replace(context(), vouched=vouched), ring)
 
     for record in (
         marker(generation=2, keyring=STRANGER),
