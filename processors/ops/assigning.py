@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
@@ -27,6 +27,7 @@ from processors.routing.buckets import BUCKETS, partition_of
 from processors.routing.directory import Placement
 from processors.routing.shares import buckets_of_shares, plan_moves
 from processors.settings import Settings
+from processors.stores.journal_index import bucket_index
 from processors.stores.moves_reader import MovesReader, Sizes
 from processors.stores.rows import PlacementRow
 from processors.streams.directory import DirectoryContents, read_directory
@@ -41,7 +42,7 @@ LOOK_S = 0.1  # how often it is looked which have arrived
 FUTILE_ROUNDS_MAX = 3
 SIZES_ANSWER_S = 10.0
 # Measured (docs/performance.md): a lane's moves of empty buckets, one after the other.
-MOVE_OF_LANE_MS = 60
+MOVE_OF_LANE_MS = 200
 _FAR = (1 << 63) - 1  # an ingress offset above every one
 
 
@@ -417,6 +418,21 @@ class _Round:
                 self._waiting.clear()
                 refused += 1
         return refused
+
+
+@contextmanager
+def journals_indexed(assignment: Assignment, say: Callable[[str], None]) -> Iterator[None]:
+    """Have the journals of the shards from which buckets move indexed by bucket, while the block runs.
+
+    Raises:
+        Fault: A server's.
+    """
+    settings = assignment.settings
+    with ExitStack() as indexes:
+        for shard in sorted({move.source for move in (*assignment.moves, *assignment.under_way)}):
+            say(f"{shard}: indexing the journal by bucket")
+            indexes.enter_context(bucket_index(addresses.mysql_address(settings, shard)))
+        yield
 
 
 class Service:

@@ -8,6 +8,7 @@ from processors.ids import slice_of
 from processors.ledger.commands import SLICED_BY_LANE_TIME
 from processors.ledger.tables import HOLDS, MOVED_IDS, MOVING_TABLES, REFUNDED, AnyTable
 from processors.stores.addresses import MysqlAddress
+from processors.stores.journal_index import INDEX, has_bucket_index
 from processors.stores.mysql import Reconnecting, Row
 from processors.stores.partitions import slices
 from processors.stores.placement_sql import select_placements_at, select_roots_placed, where_of
@@ -19,6 +20,11 @@ from processors.wire.packed_rows import pack_row
 PAGE_ROWS = 2_000  # read at once: half a megabyte
 # Of the journal, looked at by one statement: some tenths of a second, and at most some megabytes.
 RANGE_OFFSETS = 20_000
+_BY_BUCKET = f"/*+ INDEX(journal {INDEX}) */"  # no fault where the index is gone by then
+_NOT_CAME_BACK = (
+    "NOT EXISTS (SELECT 1 FROM moved_id AS other "
+    "WHERE other.root = journal.root AND other.command_id = journal.command_id)"
+)
 
 
 class FrozenRowsReader:
@@ -51,10 +57,20 @@ class FrozenRowsReader:
         rows = rows_of(
             sealed.placement_key, self._connection.ask(lambda session: select_roots_placed(session, self._lane))
         )
+        present = self._with_rows(rows)
         for table in MOVING_TABLES:
             if table is MOVED_IDS:
                 yield from self._decided_here(rows, sealed)
-            yield from self._rows(table, rows, _kept(table, sealed))
+            if table in present:
+                yield from self._rows(table, rows, _kept(table, sealed))
+
+    def _with_rows(self, rows: RowsOf) -> list[AnyTable]:
+        """Return the tables that have any rows of a placement key: most buckets are empty, and asked once."""
+        each = ", ".join(
+            f"EXISTS (SELECT 1 FROM {table.name} WHERE {where_of(table, rows)})" for table in MOVING_TABLES
+        )
+        (found,) = self._query(f"SELECT {each}", "every table")
+        return [table for table, has_rows in zip(MOVING_TABLES, found, strict=True) if has_rows]
 
     def _rows(self, table: AnyTable, rows: RowsOf, kept: str) -> Iterator[bytes]:
         key, after = ", ".join(table.key), ""
@@ -79,25 +95,51 @@ class FrozenRowsReader:
         oldest = _oldest_id(sealed.sealed_ids_since_ms)
         first = slice_of(sealed.sealed_ids_since_ms)
         meant = f"bucket = {rows.bucket} AND command_id >= {hex_literal(oldest)} AND type NOT IN ({others})"
-        for number in self._slices_with_rows(first):
-            for found in self._of_slice(number, meant):
+        indexed = self._connection.ask(has_bucket_index)
+        of_slice = self._of_slice_by_bucket if indexed else self._of_slice
+        for number in self._slices_with_rows(first, rows.bucket if indexed else None):
+            for found in of_slice(number, meant):
                 if found is None:
                     yield None
                 elif rows.has(found[0].decode(), rows.bucket):
                     yield pack_row(MOVED_IDS, found)
 
-    def _slices_with_rows(self, first: int) -> list[int]:
-        """Return the slices, from one on, in which the lane has rows: most that a shard keeps ready are empty."""
+    def _slices_with_rows(self, first: int, bucket: int | None) -> list[int]:
+        """Return the slices, from one on, in which the lane has rows: most that a shard keeps ready are empty.
+
+        With a ``bucket``, which needs the index, those in which that has some.
+        """
         known = [number for number in self._connection.ask(slices) if number >= first]
         if not known:
             return []
-        sql = f"SELECT DISTINCT slice FROM journal WHERE slice IN ({','.join(map(str, known))}) AND lane = {self._lane}"
+        here = f"slice IN ({','.join(map(str, known))}) AND lane = {self._lane}"
+        by_bucket = "" if bucket is None else f" AND bucket = {bucket}"
+        hint = "" if bucket is None else _BY_BUCKET
+        sql = f"SELECT {hint} DISTINCT slice FROM journal WHERE {here}{by_bucket}"
         return sorted(number for (number,) in self._query(sql, "journal"))
+
+    def _of_slice_by_bucket(self, number: int, meant: str) -> Iterator[tuple[bytes, bytes, bytes] | None]:
+        """Yield the same as ``_of_slice``, in the same order, by the index; None after each page."""
+        after = (-1, 0)
+        while True:
+            offset, index = after
+            page = self._query(
+                f"SELECT {_BY_BUCKET} root, command_id, result, lane_offset, lane_index FROM journal "
+                f"WHERE slice = {number} AND lane = {self._lane} AND {meant} AND {_NOT_CAME_BACK} "
+                f"AND (lane_offset > {offset} OR (lane_offset = {offset} AND lane_index > {index})) "
+                f"ORDER BY lane_offset, lane_index LIMIT {PAGE_ROWS}",
+                "journal",
+            )
+            yield from (row[:3] for row in page)
+            if len(page) < PAGE_ROWS:
+                return
+            after = page[-1][3:]
+            yield None
 
     def _of_slice(self, number: int, meant: str) -> Iterator[tuple[bytes, bytes, bytes] | None]:
         """Yield root, id and result of a slice's rows that meet a condition, in the lane's order.
 
-        No index finds a root's rows, so all of the lane's are looked at, ``RANGE_OFFSETS`` at a time; None after each.
+        There is no index, so all of the lane's rows are looked at, ``RANGE_OFFSETS`` at a time; None after each.
         """
         here = f"slice = {number} AND lane = {self._lane}"
         bounds = f"SELECT COALESCE(MIN(lane_offset), 0), COALESCE(MAX(lane_offset), -1) FROM journal WHERE {here}"
@@ -105,9 +147,7 @@ class FrozenRowsReader:
         for start in range(first, last + 1, RANGE_OFFSETS):
             page = self._query(
                 f"SELECT root, command_id, result FROM journal WHERE {here} AND lane_offset >= {start} "
-                f"AND lane_offset < {start + RANGE_OFFSETS} AND {meant} "
-                "AND NOT EXISTS (SELECT 1 FROM moved_id AS other "
-                "WHERE other.root = journal.root AND other.command_id = journal.command_id) "
+                f"AND lane_offset < {start + RANGE_OFFSETS} AND {meant} AND {_NOT_CAME_BACK} "
                 "ORDER BY lane_offset, lane_index",
                 "journal",
             )

@@ -20,6 +20,7 @@ from processors.ops.assigning import (
     bundles,
     carry_out,
     expected_s,
+    journals_indexed,
     plan_assignment,
 )
 from processors.ops.cli import partners
@@ -32,6 +33,7 @@ from processors.ops.cli.terminal import (
     page,
     print_json,
     print_table,
+    say,
     settings,
 )
 from processors.ops.durations import show_duration
@@ -117,6 +119,7 @@ def assign(
 
 def _carried_out(planned: Assignment, within_s: int) -> Carried:
     with (
+        journals_indexed(planned, say),
         open_client(within_s=within_s) as client,
         closing(Service(planned.settings, client)) as service,
         progress_bar() as bar,
