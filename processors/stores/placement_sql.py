@@ -84,6 +84,14 @@ def _placement(row: PlacementRow, lane: int) -> str:
     )
 
 
+def insert_placements(rows: Iterable[PlacementRow], lane: int) -> Iterator[SqlStatement]:
+    """Yield what stores placement keys of a lane, each whole."""
+    for _, text in row_chunks(rows, lambda row: _placement(row, lane)):
+        yield SqlStatement(
+            what="storing placements", sql=f"REPLACE INTO placement (lane, {_PLACEMENT_COLUMNS}) VALUES {text}"
+        )
+
+
 # ---------------------------------------------------------------------- parked records
 
 
@@ -122,10 +130,7 @@ def _parked(row: ParkedRow) -> str:
 def writes(write: BatchWrite) -> Iterator[SqlStatement]:
     """Yield what a batch writes for moves; the placement key's row first, which locks it (M7)."""
     lane = write.progress.lane
-    for _, text in row_chunks(write.placements, lambda row: _placement(row, lane)):
-        yield SqlStatement(
-            what="storing placements", sql=f"REPLACE INTO placement (lane, {_PLACEMENT_COLUMNS}) VALUES {text}"
-        )
+    yield from insert_placements(write.placements, lane)
     if write.cleared is not None:
         for table in MOVING_TABLES:
             sql = f"DELETE FROM {table.name} WHERE {where_of(table, write.cleared)}"

@@ -26,6 +26,7 @@ GOALS = (
     ("hot / row lock", "hot_partner_commands_per_s", "row_lock_payments_per_s", 15.0),
 )
 P99_AT_1000_MS_MAX = 150.0
+WALLETS_RATIO_MIN = 0.6
 
 console = Console()
 
@@ -104,6 +105,12 @@ def _goals(found: dict[str, Any]) -> Table:
         if above in found and below in found:
             ratio = found[above] / max(found[below], 1)
             table.add_row(name, f">= {least}", f"{ratio:.2f}", _verdict(met=ratio >= least))
+    wallets = found.get("wallets_commands_per_s")
+    if wallets is not None:
+        few, many = wallets.values()
+        ratio = many / max(few, 1)
+        wanted = f">= {WALLETS_RATIO_MIN}"
+        table.add_row("all wallets / 1,000", wanted, f"{ratio:.2f}", _verdict(met=ratio >= WALLETS_RATIO_MIN))
     p99 = found.get("latency_ms", {}).get("1000", {}).get("p99")
     if p99 is not None:
         table.add_row(

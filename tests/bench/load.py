@@ -13,7 +13,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from processors.ids import make_command_id
 from processors.ledger.commands import Command, OpenAccount, Pay, TopUp
-from processors.routing.buckets import bucket_of, partition_of
+from processors.routing.buckets import bucket_of, partition_of, placement_key_of
 from processors.streams.connection import MESSAGE_BYTES_MAX, KafkaAddress
 from processors.streams.consumer import consumed
 from processors.streams.ends import TopicEnds
@@ -56,9 +56,18 @@ def payments(addresses: list[str], count: int) -> Iterator[Command]:
 class ShardBacklog:
     """Writes commands to a shard's topic as the router would, with the route header."""
 
-    def __init__(self, address: KafkaAddress, topic: str, lanes: int, *, generation: int = 0) -> None:
-        """Write for partners who live in their buckets; or, from generation 1 on, under their own placement keys."""
+    def __init__(
+        self,
+        address: KafkaAddress,
+        topic: str,
+        lanes: int,
+        *,
+        generation: int = 0,
+        placed_as: Callable[[str], str] = placement_key_of,
+    ) -> None:
+        """Write for partners who live in their buckets, unless they are ``placed_as`` something else."""
         self._generation = generation
+        self._placed_as = placed_as
         self._topic = address.topic_prefix + topic
         self._lanes = lanes
         self._offset = 0
@@ -69,8 +78,7 @@ class ShardBacklog:
         count = 0
         for command in commands:
             root = command.address.partition(":")[0]
-            key = root if self._generation else f"bucket:{bucket_of(root)}"
-            route = Route(RouteKind.COMMAND, 1, 0, self._offset, 0, 0, key, self._generation)
+            route = Route(RouteKind.COMMAND, 1, 0, self._offset, 0, 0, self._placed_as(root), self._generation)
             _produce(
                 self._producer,
                 self._topic,

@@ -260,7 +260,7 @@ RUNS: dict[Callable[[Servers, Size], Fields], tuple[str, ...]] = {
     router: ("router_commands_per_s", "cpu_us_per_command", "router_start_s", "memory_mb"),
     shards_2: ("shards_2_commands_per_s", "cpu_us_per_command"),
     transfers: ("transfer_per_s",),
-    wallets: ("wallets_commands_per_s", "memory_mb"),
+    wallets: ("wallets_commands_per_s", "cpu_us_per_command", "memory_mb"),
     whole_path: ("whole_path_commands_per_s", "cpu_us_per_command", "memory_mb"),
 }
 """Each run, and the fields it gives; two runs may each give a part of a field."""

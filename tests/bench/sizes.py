@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +30,14 @@ FULL = Size(backlog=200_000, whole_path=1_000_000, latency_s=20, row_lock_s=8.0,
 QUICK = Size(backlog=50_000, whole_path=100_000, latency_s=5, row_lock_s=4.0, wallets=50_000)
 
 
-def drain(made: Service, results: load.Results, count: int, workers: dict[str, str]) -> tuple[int, CpuClock, int]:
+def drain(
+    made: Service,
+    results: load.Results,
+    count: int,
+    workers: dict[str, str],
+    *,
+    look: Callable[[], None] = lambda: None,
+) -> tuple[int, CpuClock, int]:
     """Start the workers of a backlog that is there, see the last result, and end them.
 
     Args:
@@ -37,6 +45,7 @@ def drain(made: Service, results: load.Results, count: int, workers: dict[str, s
         results: Read from before the backlog.
         count: How many results are to come.
         workers: The processes' names by those under which they are measured.
+        look: Called at the end, before they end.
 
     Returns:
         Results a second between the first and the last that was seen, what they cost, and how many they were.
@@ -47,6 +56,7 @@ def drain(made: Service, results: load.Results, count: int, workers: dict[str, s
     clock = CpuClock(pids | server_pids(made.settings))
     rest = await_results(made, results, count - first.count)
     clock.stop()
+    look()
     made.stop()
     return per_s(rest.count, rest.last_s - first.last_s), clock, rest.count
 
