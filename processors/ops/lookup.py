@@ -141,7 +141,7 @@ class Lookup:
         found = self._in_mysql(transaction_id)
         if not found or not self._is_whole(transaction_id, found.values()):
             found |= self._in_archive(transaction_id)
-        steps = sorted(found.values(), key=lambda result: (result.version_us, result.lane_offset, result.lane_index))
+        steps = in_order(found.values())
         originals = {(step.root, step.command_id) for step in steps if step.type in _REFUNDABLE}
         return Transaction(
             steps=steps,
@@ -253,6 +253,15 @@ class Lookup:
             for record in self._mysql.rows_that_name(address, lane, stretch, numbers=numbers):
                 rows |= _changes(decode_result(record.result), address, currency, missing)
         return rows, least > uncovered.start
+
+
+def in_order(steps: Iterable[Result]) -> list[Result]:
+    """Return a transaction's steps as they were decided.
+
+    They may be of several lanes, whose versions (A2) run ahead of lane time by different amounts. In one lane both
+    rise, and so they do for a partner who moves.
+    """
+    return sorted(steps, key=lambda step: (step.lane_time_ms, step.version_us, step.lane_offset, step.lane_index))
 
 
 def _by_place(results: Iterable[Result]) -> dict[tuple[bytes, int, int, int], Result]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from processors.faults import Undecodable
 from processors.ids import id_text
-from processors.ledger.commands import SLICED_BY_LANE_TIME, Command, Control
+from processors.ledger.commands import SLICED_BY_LANE_TIME, Command, CommandType, Control
 from processors.ledger.outcomes import Posting, Reason, RefusedBy
 from processors.ledger.rows import Account, Hold, OpenRow, OpenTransfer
 from processors.ledger.rules import Rules
@@ -41,7 +41,8 @@ def show_time(time_ms: int) -> str:
 def headline(result: Result) -> str:
     """Say in one line how a command ended: last its id, of a step of the service's own the transaction's."""
     words = [result.status if result.reason is Reason.NONE else f"{result.status} {result.reason}"]
-    where = f"{result.address} to {result.to_address}" if result.to_address else result.address
+    other = "from" if result.type is CommandType.TRANSFER_CREDIT else "to"
+    where = f"{result.address} {other} {result.to_address}" if result.to_address else result.address
     words += [f"{result.type} {result.direction}" if result.direction else result.type, where]
     if result.amount_minor:
         words.append(show_money(result.amount_minor, result.currency))

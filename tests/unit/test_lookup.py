@@ -11,7 +11,7 @@ import pytest
 from processors.ids import make_command_id, slice_of
 from processors.ledger.rows import Account, OpenRow, Refunded, TransactionKey
 from processors.ledger.rules import Rules
-from processors.ops.lookup import Lookup
+from processors.ops.lookup import Lookup, in_order
 from processors.stores.archive_reader import Step
 from processors.stores.archive_rows import Covered, StatementRow
 from processors.stores.rows import JournalRow
@@ -127,3 +127,11 @@ def test_a_transaction_of_which_nothing_can_have_left_needs_mysql_alone() -> Non
 
     assert Lookup(stores, lambda: stores, lanes=4, results_partitions=4).transaction(transaction_id).steps == [now]
     assert stores.asked == ["mysql"]
+
+
+def test_steps_of_several_lanes_come_as_they_were_decided_not_as_lanes_are_asked() -> None:
+    sent = a_result(lane_time_ms=1_000, version_us=9_000_000)  # of a lane with many records in a millisecond
+    taken = a_result(1, lane_time_ms=1_014, version_us=1_014_000)
+    ended = a_result(2, lane_time_ms=1_014, version_us=1_014_001)
+
+    assert in_order([taken, ended, sent]) == [sent, taken, ended]

@@ -144,5 +144,6 @@ def test_the_end_of_a_transfer_is_told_with_both_accounts_and_the_id_that_the_tr
     end = replace(sent, type=CommandType.TRANSFER_COMPLETED, status=Status.COMPLETED, command_id=bytes(15) + b"2")
 
     assert f"  {sent.address} to globex  " in headline(sent)
+    assert f"  {sent.address} from globex  " in headline(replace(sent, type=CommandType.TRANSFER_CREDIT))
     assert headline(end).endswith(f"  {show_id(end.transaction_id)}")
     assert headline(replace(sent, type=CommandType.CAPTURE_HOLD)).endswith(f"  {show_id(sent.command_id)}")

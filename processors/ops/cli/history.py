@@ -28,7 +28,7 @@ from processors.ops.cli.terminal import (
     settings,
 )
 from processors.ops.exits import EXIT_FAULT, EXIT_REJECTED
-from processors.ops.lookup import DAY_MS, Lookup, Statement, Transaction
+from processors.ops.lookup import DAY_MS, Lookup, Statement, Transaction, in_order
 from processors.ops.money import show_amount, show_money
 from processors.ops.owners import at_owner
 from processors.ops.result_text import (
@@ -159,13 +159,15 @@ def _lanes_ahead(command_id: bytes) -> list[LaneAhead]:
 def look_up(transaction_id: bytes) -> Transaction:
     """Return what all shards and the archive know of an id."""
     chosen = settings()
+    steps: list[Result] = []
     known = Transaction(steps=[], open=[])
     for shard in chosen.shards:
         with open_lookup(chosen, shard) as lookup:
             found = lookup.transaction(transaction_id)
-        known.steps.extend(step for step in found.steps if step not in known.steps)  # the archive has all shards' steps
+        steps += [step for step in found.steps if step not in steps]  # the archive has all shards' steps
         known.open.extend(found.open)
         known.refunded.update(found.refunded)
+    known.steps.extend(in_order(steps))
     return known
 
 
