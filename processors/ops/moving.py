@@ -35,7 +35,7 @@ from processors.wire.packed_rows import unpack_row
 LOOK_S = 0.1  # how often it is looked how far something is
 UNDELIVERED = (Stage.ASKED, Stage.PLACED, Stage.SEALED, Stage.ARRIVING)  # the target does not own it yet
 _FAR = (1 << 63) - 1  # an ingress offset above every one
-# Measured (docs/performance.md): a move without rows, and each round of parts.
+# Measured (docs/performance.md, A move): one that carries nearly nothing, and each round of parts.
 PAUSE_MS = 150
 ROUND_MS = 250
 

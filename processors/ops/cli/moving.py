@@ -36,7 +36,7 @@ WITHIN_S = 60
 WithinOption = Annotated[
     int, typer.Option("--within", metavar="SECONDS", min=1, max=3_600, help="How long to wait until it is there.")
 ]
-WatchOption = Annotated[bool, typer.Option("--watch", help="Tell each stage as it passes.")]
+WatchOption = Annotated[bool, typer.Option("--watch", help="Tell each stage that is seen.")]
 NoWaitOption = Annotated[bool, typer.Option("--no-wait", help="Do not wait until it is there, only for the answer.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would move, and change nothing.")]
 
