@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import count, islice
 from random import Random
 from typing import Self
@@ -138,6 +140,43 @@ def test_it_asks_before_it_acts_and_without_a_terminal_refuses(two: Running) -> 
     assert said.status == 2
     assert "give --yes" in said.err
     assert "about" in said.err
+
+
+@contextmanager
+def process(place: Place, *words: str) -> Iterator[subprocess.Popen[str]]:
+    """Run one process of a service; killed at the end where it still runs."""
+    running = start(place, *words)
+    try:
+        yield running
+    finally:
+        running.kill()
+        running.communicate()
+
+
+@pytest.mark.rule("M1")
+def test_a_target_that_goes_down_in_the_middle_ends_it_with_what_to_do_and_all_arrive_later(
+    fresh_two_shards: Callable[..., Place],
+) -> None:
+    place = fresh_two_shards(BALANCE_LOG_LEVEL="warning")  # nobody reads what the processes say
+    assert balance(place, "init").status == 0
+    assign = ("bucket", "assign", "--share", HALF_PERCENT, "--yes", "--within")
+    target = ("shard", "run", "--shard", "s2")
+    with process(place, "router", "run"), process(place, "shard", "run", "--shard", "s1"):
+        with process(place, *target) as goes_down, process(place, *assign, "6") as assigning:
+            eventually(lambda: balance(place, "bucket", "list", "--json").json.get("s2", 0) > 9, "some have moved")
+            goes_down.kill()
+            _, said = assigning.communicate(timeout=END_S)
+        begun = balance(place, "bucket", "list", "--json").json["s2"]
+        with process(place, *target):
+            went_on = balance(place, *assign, "60")
+
+    assert (assigning.returncode, begun < MOVING) == (3, True), said
+    told = " ".join(said.split())
+    assert "stopped: nothing has arrived for 6 s" in told
+    assert "are under way" in told
+    assert "run the same again: it goes on from here, and ends with the same assignment" in told
+    assert went_on.status == 0, went_on.err
+    assert balance(place, "bucket", "list", "--json").json == {"s1": BUCKETS - MOVING, "s2": MOVING}
 
 
 @pytest.mark.rule("M10")
