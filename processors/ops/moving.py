@@ -37,7 +37,7 @@ UNDELIVERED = (Stage.ASKED, Stage.PLACED, Stage.SEALED, Stage.ARRIVING)  # the t
 _FAR = (1 << 63) - 1  # an ingress offset above every one
 # Measured (docs/performance.md, A move): one that carries nearly nothing, and each round of parts.
 PAUSE_MS = 150
-ROUND_MS = 250
+ROUND_MS = 150
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

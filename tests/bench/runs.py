@@ -15,6 +15,7 @@ from processors.ledger.commands import Command
 from processors.wire.results import decode_result
 from tests.bench import baselines, load
 from tests.bench.measure import CpuClock, cpu_s, quantile_ms
+from tests.bench.move_runs import pauses
 from tests.bench.service import RESULTS_PARTITIONS, Service, server_pids, service
 from tests.bench.shard_runs import router, shards_2, transfers, wallets
 from tests.bench.sizes import DEADLINE_S, PARTNERS, Fields, Size, await_results, drain, per_s
@@ -261,6 +262,7 @@ RUNS: dict[Callable[[Servers, Size], Fields], tuple[str, ...]] = {
     shards_2: ("shards_2_commands_per_s", "cpu_us_per_command"),
     transfers: ("transfer_per_s",),
     wallets: ("wallets_commands_per_s", "cpu_us_per_command", "memory_mb"),
+    pauses: ("move_pause_ms", "beside_a_move_p99_ms"),
     whole_path: ("whole_path_commands_per_s", "cpu_us_per_command", "memory_mb"),
 }
 """Each run, and the fields it gives; two runs may each give a part of a field."""

@@ -98,7 +98,7 @@ def shards_2(servers: Servers, size: Size) -> Fields:
         made.start("router", "shard", f"shard@{_SECOND}")
         opened = load.Ingress(made.kafka, COMMANDS_TOPIC).write(load.openings(roots))
         await_results(made, results, opened)
-        _move(made, moving)
+        move(made, moving, 1, "s1", _SECOND)
         made.await_moved(_SECOND, len(moving), DEADLINE_S)
         made.stop()
         half = size.backlog // 2
@@ -111,15 +111,16 @@ def shards_2(servers: Servers, size: Size) -> Fields:
         return {"shards_2_commands_per_s": rate, "cpu_us_per_command": {"two shards": clock.us_per(seen)}}
 
 
-def _move(made: Service, roots: list[str]) -> None:
+def move(made: Service, roots: list[str], generation: int, source: str, target: str) -> None:
+    """Send the markers that move partners."""
     producer = Producer(made.kafka.options() | {"acks": "all", "linger.ms": load.LINGER_MS})
     await_vouched(made.settings, [_SECOND])
     for root in roots:
         marker = marker_of(
             root,
-            1,
-            "s1",
-            _SECOND,
+            generation,
+            source,
+            target,
             keyring=keyring(made.settings),
             topic=made.kafka.topic_prefix + COMMANDS_TOPIC,
             partitions=made.settings.topics.commands_partitions,

@@ -24,10 +24,11 @@ class Size:
     latency_s: int
     row_lock_s: float
     wallets: int
+    moves: int
 
 
-FULL = Size(backlog=200_000, whole_path=1_000_000, latency_s=20, row_lock_s=8.0, wallets=1_000_000)
-QUICK = Size(backlog=50_000, whole_path=100_000, latency_s=5, row_lock_s=4.0, wallets=50_000)
+FULL = Size(backlog=200_000, whole_path=1_000_000, latency_s=20, row_lock_s=8.0, wallets=1_000_000, moves=20)
+QUICK = Size(backlog=50_000, whole_path=100_000, latency_s=5, row_lock_s=4.0, wallets=50_000, moves=6)
 
 
 def drain(

@@ -1,99 +1,73 @@
-"""How long a move makes a partner wait, told by his own commands; printed, and held to a loose bound."""
+"""How long a move makes a partner wait, told by his own commands: what is asked, by the speed that the machine has."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from contextlib import ExitStack
 
 import pytest
 
 from processors.client import Client, ClientConfig
-from processors.ledger.commands import Command, OpenAccount, Pay, PlaceHold, TopUp
 from processors.ops.moving import PlannedMove, luggage, plan_move
-from processors.wire.results import Result
-from tests.chaos.lanes import HOUR_MS, new_id
-from tests.chaos.two_shards import SHARDS, TwoShardService
+from tests.chaos.two_shards import SHARDS, Process, TwoShardService
+from tests.move_pause import MOVED, Waits, at, paid, what_moves
 from tests.servers import Place
 
-ACCOUNTS = 1_000
-HOLDS = 10_000
 MOVES = 6
-STRETCH_S = 4.0  # of payments around a move, and without one
-EVERY_S = 0.02  # a payment of the partner who moves, and one of another
-PAUSE_MAX_MS = 10_000  # in a test among others on a small machine; docs/performance.md has the figure
+PAUSE_P99_MAX_MS = 1_000  # for 1,000 accounts and 10,000 open holds, on a machine that has nothing else to do
+# Where others are at work, a move is allowed as many times its time as other things take: a loop that only counts,
+# beyond its own processor time; and half of all answers without a move, beyond the 10 ms that they take on an idle
+# machine (docs/performance.md), since they wait for the disks, too. And twice that: a move keeps two processors at
+# work, the source's and the target's, and others leave it one of them at best.
+IDLE_P50_MS = 10
+IDLE_MAX = 1.1  # times slower
+BUSY_TIMES = 2
+LOOP_S = 0.2
 
 
 @pytest.fixture
 def service(fresh_two_shards: Callable[..., Place]) -> Iterator[TwoShardService]:
     made = TwoShardService(fresh_two_shards())
-    with made.processes():
-        made.send(opening("acme") + opening("other"))
-        made.send([command for number in range(ACCOUNTS - 1) for command in opening(f"acme:shop-{number}")])
-        made.send([hold(number) for number in range(HOLDS)])
+    removers = [Process(f"remover-{shard}", made.place) for shard in SHARDS]  # what left is gone before it is back
+    with made.processes(), ExitStack() as ending:
+        for remover in removers:
+            ending.callback(remover.kill)
+            remover.start()
+        made.send(list(what_moves()))
         made.await_answers()
         yield made
     made.close()
 
 
-def opening(address: str) -> list[Command]:
-    return [
-        OpenAccount(command_id=new_id(), address=address, currency="USD"),
-        TopUp(command_id=new_id(), address=address, currency="USD", amount_minor=10_000_000),
-    ]
-
-
-def hold(number: int) -> Command:
-    address = f"acme:shop-{number % (ACCOUNTS - 1)}"
-    return PlaceHold(command_id=new_id(), address=address, currency="USD", amount_minor=1, expires_in_ms=HOUR_MS)
-
-
 @pytest.mark.rule("M1")
-def test_a_move_makes_its_partner_wait_for_a_moment_and_nobody_else(service: TwoShardService) -> None:
+def test_a_move_makes_its_partner_wait_for_a_second_at_most(service: TwoShardService) -> None:
+    pauses_ms, without, beside = [], Waits(), Waits()
     with Client(ClientConfig(kafka=service.address)) as client:
-        paid(client, lambda: None)  # everything is warm
-        before, others_before = paid(client, lambda: None)
-        there = next(shard for shard in SHARDS if shard != service.owner("acme").shard)
-        planned = plan_move(service.settings, "acme", there)
+        paid(client)  # everything is warm
+        there = next(shard for shard in SHARDS if shard != service.owner(MOVED).shard)
+        planned = plan_move(service.settings, MOVED, there)
         assert isinstance(planned, PlannedMove)
-        moved = luggage(planned)
-        pauses, others = [], []
+        moved, slowness = luggage(planned), []
         for _ in range(MOVES):
-            own, other = paid(client, lambda: service.send_marker("acme"))
-            pauses.append(own[-1])
-            others += other
+            without.add(paid(client))
+            slowness.append(times_slower())
+            found = paid(client, lambda: service.send_marker(MOVED))
+            pauses_ms.append(max(found.own_ms))
+            beside.add(found)
             service.flush()
-    others.sort()
+    slower = max(1.0, sum(slowness) / MOVES, at(without.own_ms + without.others_ms, 50) / IDLE_P50_MS)
     print(  # noqa: T201 - it is what the test is for
-        f"\n{moved}\npauses {[round(each) for each in pauses]} ms; without a move p50 {at(before, 50)} "
-        f"p99 {at(before, 99)} ms; another's p99 {at(others_before, 99)} ms without and {at(others, 99)} ms with moves"
+        f"\n{moved}\npauses {[round(each) for each in pauses_ms]} ms on a machine {slower:.1f} times slower than "
+        f"an idle one; without a move p50 {at(without.own_ms, 50)} p99 {at(without.own_ms, 99)} ms; another's p99 "
+        f"{at(without.others_ms, 99)} ms without and {at(beside.others_ms, 99)} ms with moves"
     )
-    assert max(pauses) < PAUSE_MAX_MS
+    assert at(pauses_ms, 99) <= PAUSE_P99_MAX_MS * (1 if slower < IDLE_MAX else BUSY_TIMES * slower)
 
 
-def at(sorted_ms: list[float], percent: int) -> int:
-    return round(sorted_ms[len(sorted_ms) * percent // 100])
-
-
-def paid(client: Client, begin: Callable[[], object]) -> tuple[list[float], list[float]]:
-    """Pay for a while, with a move that begins after a quarter; return how long each answer took, sorted, in ms."""
-    took_ms: tuple[list[float], list[float]] = ([], [])
-    sent: list[Future[Result]] = []
-    begun_s, began = time.monotonic(), False
-    for number in range(round(STRETCH_S / EVERY_S)):
-        for root, took in zip(("acme", "other"), took_ms, strict=True):
-            sent.append(pay(client, root, took))
-        if not began and number * EVERY_S > STRETCH_S / 4:
-            began = True
-            begin()
-        time.sleep(max(0.0, begun_s + number * EVERY_S - time.monotonic()))
-    for each in sent:
-        each.result()
-    return sorted(took_ms[0]), sorted(took_ms[1])
-
-
-def pay(client: Client, root: str, took_ms: list[float]) -> Future[Result]:
-    begun_s = time.monotonic()
-    future = client.submit(Pay(command_id=new_id(), address=root, currency="USD", amount_minor=1))
-    future.add_done_callback(lambda _: took_ms.append((time.monotonic() - begun_s) * 1_000))
-    return future
+def times_slower() -> float:
+    """Return how many times longer a loop takes than on a machine that has nothing else to do."""
+    began_s, began_cpu_s = time.monotonic(), time.thread_time()
+    while time.thread_time() - began_cpu_s < LOOP_S:
+        pass
+    return (time.monotonic() - began_s) / LOOP_S
