@@ -235,6 +235,21 @@ def test_a_lane_that_was_given_away_is_not_shown_as_stopped_any_more() -> None:
     assert gauge("published_offset") is None
 
 
+def test_what_waits_for_a_partner_who_is_to_move_here_is_shown_until_the_lane_is_given_away() -> None:
+    worker = Worker.begin()
+    for number in range(3):
+        question = GetBalance(
+            command_id=make_command_id(START_MS, bytes([number] * 10)), address="acme", currency="USD"
+        )
+        worker.write_command(question, number, placement_key="acme", generation=1)
+    process = Process(worker)
+    process.poll_until(lambda: gauge("parked_records") == 3, "they are shown")
+
+    process.end()
+
+    assert gauge("parked_records") is None
+
+
 def test_a_lane_that_is_stopped_by_something_else_is_shown_as_stopped_by_that_alone() -> None:
     process = Process(with_a_gap_at(4))
     process.poll_until(lambda: gauge("stopped", code="LOG_GAP") == 1, "the lane stops")

@@ -97,9 +97,12 @@ class Worker:
         for _ in range(count):
             self.broker.write(OutRecord(TOPIC, 0, None, payload, headers))
 
-    def write_command(self, command: Command, ingress_offset: int) -> None:
+    def write_command(
+        self, command: Command, ingress_offset: int, *, placement_key: str = "home", generation: int = 0
+    ) -> None:
         """Write a partner's command as the router does."""
-        route = Route(RouteKind.COMMAND, 1, 0, ingress_offset, 0, self.clock.now_ms, "home", 0)
+        now_ms = self.clock.now_ms
+        route = Route(RouteKind.COMMAND, 1, 0, ingress_offset, 0, now_ms, placement_key, generation)
         headers = [(ROUTE_HEADER, encode_route(route))]
         self.broker.write(OutRecord(TOPIC, 0, b"acme", encode_command(command), headers))
 
