@@ -9,7 +9,7 @@ from processors.ids import root_of
 from processors.lane.standing import LaneContext
 from processors.routing.buckets import partition_of
 from processors.wire.commands import encode_command
-from processors.wire.legs import leg_of
+from processors.wire.legs import Leg, leg_of
 from processors.wire.records import OutRecord
 from processors.wire.signature import SIGNATURE_HEADER
 
@@ -77,9 +77,12 @@ def legs_of(result: bytes, context: LaneContext, sign: Sign) -> list[OutRecord]:
         sign: By the key that signs now.
     """
     leg = leg_of(result)
-    if leg is None:
-        return []
+    return [] if leg is None else [record_of(leg, context.commands_topic, context.commands_partitions, sign)]
+
+
+def record_of(leg: Leg, commands_topic: str, commands_partitions: int, sign: Sign) -> OutRecord:
+    """Return a leg's record, signed, in the log of the partner whom it concerns."""
     root = root_of(leg.address)
     key, payload = root.encode(), encode_command(leg)
-    partition = partition_of(root, context.commands_partitions)  # W3
-    return [OutRecord(context.commands_topic, partition, key, payload, [(SIGNATURE_HEADER, sign(key, payload))])]
+    partition = partition_of(root, commands_partitions)  # W3
+    return OutRecord(commands_topic, partition, key, payload, [(SIGNATURE_HEADER, sign(key, payload))])

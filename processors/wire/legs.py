@@ -5,6 +5,8 @@ A leg is a function of the result's bytes, which are in the journal: whoever ans
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from processors.ids import root_of
 from processors.ledger.commands import (
     CommandType,
@@ -33,7 +35,31 @@ def leg_of(payload: bytes) -> Leg | None:
         The credit, where a TRANSFER is OPEN; its end, where a TRANSFER_CREDIT was taken or refused. None of a
         repetition: its first answer was followed by the leg (T1).
     """
-    result = decode_result(payload)
+    return _leg_of(decode_result(payload))
+
+
+def leg_again(root: str, transfer_id: bytes, steps: Iterable[Result]) -> Leg | None:
+    """Return the leg that an open transfer waits for, as its lane sent it: for where it became a dead letter.
+
+    Args:
+        root: The sender's.
+        transfer_id: The transfer's.
+        steps: Every step of it that was decided, in any shard; a step that is missing here was never decided.
+
+    Returns:
+        The end, where the receiver's lane has decided the credit; else the credit. None where it never began.
+    """
+    firsts = [step for step in steps if step.duplicate_of is None]
+    transfer = (CommandType.TRANSFER, root, transfer_id)
+    sent = next((step for step in firsts if (step.type, step.root, step.command_id) == transfer), None)
+    if sent is None:
+        return None
+    credit = (CommandType.TRANSFER_CREDIT, credit_id(root, transfer_id))
+    credited = next((step for step in firsts if (step.type, step.command_id) == credit), None)
+    return _leg_of(sent if credited is None else credited)
+
+
+def _leg_of(result: Result) -> Leg | None:
     if result.duplicate_of is not None:
         return None
     if result.type is CommandType.TRANSFER and result.status is Status.OPEN:

@@ -136,13 +136,18 @@ _ACCOUNTS: dict[str, Command | Group] = {
 
 _LOOKING: dict[str, Command | Group] = {
     "tx": Group(
-        "Look a transaction up.",
+        "Look a transaction up, and help one on.",
         {
             "get": _command(
                 "history:get_transaction",
                 "Show every step of a transaction, from the store that has it by its age.",
                 f"balance tx get {_PAYMENT}",
-            )
+            ),
+            "send-again": _command(
+                "legs:send_again",
+                "Send the leg again that an open transfer waits for, after it became a dead letter. Safe to run again.",
+                f"balance tx send-again {_PAYMENT}",
+            ),
         },
     ),
     "statement": _command(

@@ -92,6 +92,12 @@ def print_in_flight(in_flight: list[InFlight]) -> None:
         page.print(told(each, show_money(each.amount_minor, each.currency)), markup=False, soft_wrap=True)
     if len(in_flight) > IN_FLIGHT_SHOWN:
         page.print(f"and {len(in_flight) - IN_FLIGHT_SHOWN:,} more; --json has them all")
+    if in_flight:
+        page.print(
+            "one that is still here after a minute lost a leg to the dead letters, or waits for a lane: mend the cause "
+            "(`balance dead-letters list`, `balance status`), then `balance tx send-again ID`",
+            soft_wrap=True,
+        )
 
 
 def print_checks(checks: list[Check], *, title: str = "") -> None:

@@ -18,6 +18,7 @@ from processors.ops.money import AmountError, parse_money
 
 AMOUNT = "AMOUNT"
 _TOLD_MAX = 8  # words in an answer to a mistyped one: those of every group, in a few lines; not the first level's 34
+_ID = re.compile(r"[0-9a-f-]{8,}")  # an id, or its beginning: no command is named so
 _SIGNED = re.compile(r"-[\d.,]", re.ASCII)
 _WORD_OF_TYPE = {int: "NUMBER", str: "TEXT"}
 
@@ -64,8 +65,8 @@ class Words(TyperGroup):
         if len(self.commands) > _TOLD_MAX:
             return f"`{typed} --help` shows what there is"
         known = [f"{typed} {each}" for each in self.commands]
-        if len(known) == 1:
-            known = [f"{known[0]} {word}"]  # it was meant for the only one that there is
+        if len(known) == 1 or _ID.fullmatch(word):  # it was meant for one of them
+            known = [f"{each} {word}" for each in known]
         return f"type {' or '.join(f'`{each}`' for each in known)}"
 
     def read(self, word: str) -> TyperCommand | Words:

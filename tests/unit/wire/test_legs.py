@@ -14,8 +14,8 @@ from processors.ledger.commands import (
 from processors.ledger.outcomes import Reason, Status
 from processors.ledger.transfers import credit_id, end_id
 from processors.wire.commands import decode_command, encode_command
-from processors.wire.legs import leg_of
-from processors.wire.result_format import Result, ResultPointer, write_result
+from processors.wire.legs import leg_again, leg_of
+from processors.wire.result_format import Result, ResultPointer, decode_result, write_result
 
 TRANSFER_ID = bytes.fromhex("01970000000070008000000000000001")
 
@@ -32,10 +32,10 @@ def result(kind: CommandType, status: Status, **wishes: Any) -> bytes:
 
 
 def credited(status: Status = Status.ACCEPTED, **wishes: Any) -> bytes:
-    id_ = credit_id("acme", TRANSFER_ID)
-    return result(
-        CommandType.TRANSFER_CREDIT, status, root="beta", command_id=id_, address="beta", to_address="acme:vn", **wishes
-    )
+    given: dict[str, Any] = {
+        "root": "beta", "command_id": credit_id("acme", TRANSFER_ID), "address": "beta", "to_address": "acme:vn",
+    }  # fmt: skip
+    return result(CommandType.TRANSFER_CREDIT, status, **{**given, **wishes})
 
 
 @pytest.mark.rule("T1")
@@ -74,6 +74,26 @@ def test_a_repetition_sends_nothing_nor_does_any_other_result() -> None:
         result(CommandType.TRANSFER_RETURN, Status.RETURNED),
     ]
     assert [leg_of(each) for each in nothing] == [None] * len(nothing)
+
+
+@pytest.mark.rule("T5")
+def test_the_leg_that_is_sent_again_is_the_one_that_the_last_step_sent() -> None:
+    opened = decode_result(result(CommandType.TRANSFER, Status.OPEN))
+    others = [
+        decode_result(
+            result(CommandType.TRANSFER, Status.OPEN, root="globex", address="globex")
+        ),  # of the same id (I1)
+        decode_result(credited(command_id=credit_id("globex", TRANSFER_ID), to_address="globex")),
+        decode_result(credited(duplicate_of=ResultPointer(7, 0), journalled=False)),
+    ]
+    taken, refused = (decode_result(credited(status)) for status in (Status.ACCEPTED, Status.REJECTED))
+
+    def again(*steps: Result) -> object:
+        return type(leg_again("acme", TRANSFER_ID, [*others, *steps]))
+
+    assert leg_again("acme", TRANSFER_ID, [*others, opened]) == leg_of(result(CommandType.TRANSFER, Status.OPEN))
+    assert (again(opened, taken), again(opened, refused)) == (TransferCompleted, TransferReturn)
+    assert leg_again("acme", TRANSFER_ID, others) is None
 
 
 @pytest.mark.rule("T5")
