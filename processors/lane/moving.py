@@ -279,6 +279,7 @@ class Mover:
             refunds_since_ms=known.refunds_ms,
             sealed_ids_since_ms=max(known.ids_ms, rules.window_start_ms(now_ms)),
             sealed_refunds_since_ms=max(known.refunds_ms, rules.recall_start_ms(now_ms)),
+            sealed_from_offset=placements.here_from(key),
         )
         placements.put(sealed)
         decider.note_moves()

@@ -95,6 +95,11 @@ class Placements:
             return _NEVER_MOVED
         return KnownSince(ids_ms=row.ids_since_ms, refunds_ms=row.refunds_since_ms)
 
+    def here_from(self, root: str) -> int:
+        """Return the lane offset of the record that brought a root here by which it is owned; 0 where none did."""
+        row = self.row_of(root)
+        return 0 if row is None else row.since_offset
+
     def waiting(self) -> list[PlacementRow]:
         """Return the owned placement keys for which records wait, in the order of the keys (M5)."""
         return [self.rows[key] for key in sorted(self._waiting)]

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from processors.ids import slice_of
 from processors.ledger.commands import SLICED_BY_LANE_TIME
 from processors.ledger.tables import HOLDS, MOVED_IDS, MOVING_TABLES, REFUNDED, AnyTable
+from processors.routing.buckets import bucket_named, bucket_of
 from processors.stores.addresses import MysqlAddress
 from processors.stores.journal_index import INDEX, has_bucket_index
 from processors.stores.mysql import Reconnecting, Row
 from processors.stores.partitions import slices
-from processors.stores.placement_sql import select_placements_at, select_roots_placed, where_of
-from processors.stores.rows import PlacementRow, PlacementState, RowsOf, rows_of
+from processors.stores.placement_sql import select_placements_at, stays_in_bucket, where_frozen
+from processors.stores.rows import PlacementRow, PlacementState
 from processors.stores.sql_text import hex_literal, text_literal
 from processors.stores.table_sql import columns_of
 from processors.wire.packed_rows import pack_row
@@ -21,10 +22,6 @@ PAGE_ROWS = 2_000  # read at once: half a megabyte
 # Of the journal, looked at by one statement: some tenths of a second, and at most some megabytes.
 RANGE_OFFSETS = 20_000
 _BY_BUCKET = f"/*+ INDEX(journal {INDEX}) */"  # no fault where the index is gone by then
-_NOT_CAME_BACK = (
-    "NOT EXISTS (SELECT 1 FROM moved_id AS other "
-    "WHERE other.root = journal.root AND other.command_id = journal.command_id)"
-)
 
 
 class FrozenRowsReader:
@@ -54,31 +51,27 @@ class FrozenRowsReader:
         Raises:
             Fault: The server's.
         """
-        rows = rows_of(
-            sealed.placement_key, self._connection.ask(lambda session: select_roots_placed(session, self._lane))
-        )
-        present = self._with_rows(rows)
+        present = self._with_rows(sealed.placement_key)
         for table in MOVING_TABLES:
             if table is MOVED_IDS:
-                yield from self._decided_here(rows, sealed)
+                yield from self._decided_here(sealed)
             if table in present:
-                yield from self._rows(table, rows, _kept(table, sealed))
+                yield from self._rows(table, sealed)
 
-    def _with_rows(self, rows: RowsOf) -> list[AnyTable]:
+    def _with_rows(self, placement_key: str) -> list[AnyTable]:
         """Return the tables that have any rows of a placement key: most buckets are empty, and asked once."""
         each = ", ".join(
-            f"EXISTS (SELECT 1 FROM {table.name} WHERE {where_of(table, rows)})" for table in MOVING_TABLES
+            f"EXISTS (SELECT 1 FROM {table.name} WHERE {where_frozen(table, placement_key, self._lane)})"
+            for table in MOVING_TABLES
         )
         (found,) = self._query(f"SELECT {each}", "every table")
         return [table for table, has_rows in zip(MOVING_TABLES, found, strict=True) if has_rows]
 
-    def _rows(self, table: AnyTable, rows: RowsOf, kept: str) -> Iterator[bytes]:
+    def _rows(self, table: AnyTable, sealed: PlacementRow) -> Iterator[bytes]:
+        meant = where_frozen(table, sealed.placement_key, self._lane) + _kept(table, sealed)
         key, after = ", ".join(table.key), ""
         while True:
-            sql = (
-                f"SELECT {columns_of(table)} FROM {table.name} WHERE {where_of(table, rows)}{kept}{after} "
-                f"ORDER BY {key} LIMIT {PAGE_ROWS}"
-            )
+            sql = f"SELECT {columns_of(table)} FROM {table.name} WHERE {meant}{after} ORDER BY {key} LIMIT {PAGE_ROWS}"
             page = self._query(sql, table.name)
             for row in page:
                 yield pack_row(table, row)
@@ -86,23 +79,26 @@ class FrozenRowsReader:
                 return
             after = f" AND {_above(table, page[-1])}"
 
-    def _decided_here(self, rows: RowsOf, sealed: PlacementRow) -> Iterator[bytes | None]:
+    def _decided_here(self, sealed: PlacementRow) -> Iterator[bytes | None]:
         """Yield what this lane decided within the window, by id; nobody repeats the ids of the service's own (I7).
 
-        What came back with its partner is among the ids that came along: the digest has each id once.
+        Of this stay alone: what was decided here before is among the ids that came along with the placement key, or
+        it is of a root that has left the bucket since, of which this lane knows nothing.
         """
+        key = sealed.placement_key
         others = ",".join(text_literal(kind.value) for kind in sorted(SLICED_BY_LANE_TIME))
         oldest = _oldest_id(sealed.sealed_ids_since_ms)
-        first = slice_of(sealed.sealed_ids_since_ms)
-        meant = f"bucket = {rows.bucket} AND command_id >= {hex_literal(oldest)} AND type NOT IN ({others})"
+        is_bucket = bucket_named(key) is not None
+        root = stays_in_bucket("journal.root", self._lane) if is_bucket else f"root = {text_literal(key)}"
+        meant = (
+            f"bucket = {bucket_of(key)} AND {root} AND command_id >= {hex_literal(oldest)} AND type NOT IN ({others})"
+        )
+        stay = f"lane_offset >= {sealed.sealed_from_offset} AND lane_offset < {sealed.since_offset}"
         indexed = self._connection.ask(has_bucket_index)
         of_slice = self._of_slice_by_bucket if indexed else self._of_slice
-        for number in self._slices_with_rows(first, rows.bucket if indexed else None):
-            for found in of_slice(number, meant):
-                if found is None:
-                    yield None
-                elif rows.has(found[0].decode(), rows.bucket):
-                    yield pack_row(MOVED_IDS, found)
+        for number in self._slices_with_rows(slice_of(sealed.sealed_ids_since_ms), bucket_of(key) if indexed else None):
+            for found in of_slice(f"slice = {number} AND lane = {self._lane} AND {stay}", meant):
+                yield None if found is None else pack_row(MOVED_IDS, found)
 
     def _slices_with_rows(self, first: int, bucket: int | None) -> list[int]:
         """Return the slices, from one on, in which the lane has rows: most that a shard keeps ready are empty.
@@ -118,14 +114,14 @@ class FrozenRowsReader:
         sql = f"SELECT {hint} DISTINCT slice FROM journal WHERE {here}{by_bucket}"
         return sorted(number for (number,) in self._query(sql, "journal"))
 
-    def _of_slice_by_bucket(self, number: int, meant: str) -> Iterator[tuple[bytes, bytes, bytes] | None]:
+    def _of_slice_by_bucket(self, here: str, meant: str) -> Iterator[tuple[bytes, bytes, bytes] | None]:
         """Yield the same as ``_of_slice``, in the same order, by the index; None after each page."""
         after = (-1, 0)
         while True:
             offset, index = after
             page = self._query(
                 f"SELECT {_BY_BUCKET} root, command_id, result, lane_offset, lane_index FROM journal "
-                f"WHERE slice = {number} AND lane = {self._lane} AND {meant} AND {_NOT_CAME_BACK} "
+                f"WHERE {here} AND {meant} "
                 f"AND (lane_offset > {offset} OR (lane_offset = {offset} AND lane_index > {index})) "
                 f"ORDER BY lane_offset, lane_index LIMIT {PAGE_ROWS}",
                 "journal",
@@ -136,19 +132,17 @@ class FrozenRowsReader:
             after = page[-1][3:]
             yield None
 
-    def _of_slice(self, number: int, meant: str) -> Iterator[tuple[bytes, bytes, bytes] | None]:
+    def _of_slice(self, here: str, meant: str) -> Iterator[tuple[bytes, bytes, bytes] | None]:
         """Yield root, id and result of a slice's rows that meet a condition, in the lane's order.
 
         There is no index, so all of the lane's rows are looked at, ``RANGE_OFFSETS`` at a time; None after each.
         """
-        here = f"slice = {number} AND lane = {self._lane}"
         bounds = f"SELECT COALESCE(MIN(lane_offset), 0), COALESCE(MAX(lane_offset), -1) FROM journal WHERE {here}"
         ((first, last),) = self._query(bounds, "journal")
         for start in range(first, last + 1, RANGE_OFFSETS):
             page = self._query(
                 f"SELECT root, command_id, result FROM journal WHERE {here} AND lane_offset >= {start} "
-                f"AND lane_offset < {start + RANGE_OFFSETS} AND {meant} AND {_NOT_CAME_BACK} "
-                "ORDER BY lane_offset, lane_index",
+                f"AND lane_offset < {start + RANGE_OFFSETS} AND {meant} ORDER BY lane_offset, lane_index",
                 "journal",
             )
             yield from page

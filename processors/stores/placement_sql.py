@@ -12,12 +12,13 @@ from processors.routing.buckets import placement_key_of
 from processors.stores import table_sql
 from processors.stores.mysql import Row, Session
 from processors.stores.packing import pack_headers, unpack_headers
-from processors.stores.rows import BatchWrite, ParkedRow, PlacementRow, PlacementState, RowsOf
+from processors.stores.rows import BatchWrite, ParkedRow, PlacementRow, PlacementState, RowsOf, rows_of
 from processors.stores.sql_text import hex_literal, row_chunks, text_literal, update_by_keys
 from processors.stores.table_sql import SqlStatement
 from processors.wire.records import Record
 
 _PLACEMENT_COLUMNS = ", ".join(field.name for field in fields(PlacementRow))
+_ONLY_WAITS = f"state = '{PlacementState.AWAY}' AND other_shard = ''"
 _PARKED_COLUMNS = (
     "lane, lane_offset, placement_key, topic, record_key, record_value, headers, timestamp_ms, leader_epoch, "
     "is_move_out, unparked_offset, unparked_index"
@@ -80,7 +81,7 @@ def _placement(row: PlacementRow, lane: int) -> str:
         f"({lane},{text_literal(row.placement_key)},{row.generation},{text_literal(row.state.value)},"
         f"{text_literal(row.other_shard)},{row.since_offset},{row.since_time_ms},{row.version_us},{row.parts},"
         f"{hex_literal(row.rest)},{hex_literal(row.digest)},{row.parked},{row.ids_since_ms},{row.refunds_since_ms},"
-        f"{row.sealed_ids_since_ms},{row.sealed_refunds_since_ms})"
+        f"{row.sealed_ids_since_ms},{row.sealed_refunds_since_ms},{row.sealed_from_offset})"
     )
 
 
@@ -164,8 +165,26 @@ def where_of(table: AnyTable, rows: RowsOf) -> str:
     if not rows.but_roots:
         return in_bucket
     others = ",".join(map(text_literal, sorted(rows.but_roots)))
-    root = "root" if "root" in table.key else "SUBSTRING_INDEX(address, X'3A', 1)"
-    return f"{in_bucket} AND {root} NOT IN ({others})"
+    return f"{in_bucket} AND {_root_of(table, table.name)} NOT IN ({others})"
+
+
+def where_frozen(table: AnyTable, placement_key: str, lane: int) -> str:
+    """Return the condition on the rows that move with a sealed placement key, as of the statement that has it.
+
+    Meanwhile a root that had left the bucket may come to this lane by itself: its rows are not the bucket's. It is the
+    same statement that sees the root's rows and its placement key, which come in one transaction.
+    """
+    rows = rows_of(placement_key, {})
+    where = where_of(table, rows)
+    return where if rows.root is not None else f"{where} AND {stays_in_bucket(_root_of(table, table.name), lane)}"
+
+
+def stays_in_bucket(root: str, lane: int) -> str:
+    """Return the condition that a root of a lane has no placement key of its own; ``root`` is SQL."""
+    return (
+        f"NOT EXISTS (SELECT 1 FROM placement AS own WHERE own.lane = {lane} AND own.placement_key = {root} "
+        f"AND NOT ({_ONLY_WAITS}))"
+    )
 
 
 def delete_rows(session: Session, rows: RowsOf, rows_max: int) -> int:
@@ -187,6 +206,10 @@ def _is_root(table: AnyTable, root: str) -> str:
     return f"(address = {text_literal(root)} OR (address > {first} AND address < {last}))"
 
 
+def _root_of(table: AnyTable, alias: str) -> str:
+    return f"{alias}.root" if "root" in table.key else f"SUBSTRING_INDEX({alias}.address, X'3A', 1)"
+
+
 def owner_state(table: AnyTable, alias: str) -> str:
     """Return the SQL of the state of the placement key that has a row's root: its own, else its bucket's; or NULL.
 
@@ -196,11 +219,10 @@ def owner_state(table: AnyTable, alias: str) -> str:
         table: One of those that move.
         alias: The table's in the statement. NULL means that no key has moved: the home shard's rows are its own.
     """
-    root = f"{alias}.root" if "root" in table.key else f"SUBSTRING_INDEX({alias}.address, X'3A', 1)"
+    root = _root_of(table, alias)
     of_lane = f"lane = ({alias}.bucket & (SELECT lanes - 1 FROM shard))"
     bucket = f"CAST(CONCAT('bucket:', {alias}.bucket) AS BINARY)"
-    only_waits = f"state = '{PlacementState.AWAY}' AND other_shard = ''"
-    own = f"SELECT state FROM placement WHERE {of_lane} AND placement_key = {root} AND NOT ({only_waits})"
+    own = f"SELECT state FROM placement WHERE {of_lane} AND placement_key = {root} AND NOT ({_ONLY_WAITS})"
     return f"COALESCE(({own}), (SELECT state FROM placement WHERE {of_lane} AND placement_key = {bucket}))"
 
 

@@ -95,6 +95,8 @@ class PlacementRow:
         refunds_since_ms: The same of what was given back.
         sealed_ids_since_ms: Since when the hand-off of a seal has all ids: what has left the window stays behind.
         sealed_refunds_since_ms: The same of what was given back.
+        sealed_from_offset: Of a seal, the lane offset of the record that had brought the key here; 0 if none had. What
+            was decided before it came along, and is not looked for in the journal.
     """
 
     placement_key: str
@@ -112,6 +114,7 @@ class PlacementRow:
     refunds_since_ms: int = 0
     sealed_ids_since_ms: int = 0
     sealed_refunds_since_ms: int = 0
+    sealed_from_offset: int = 0
 
     @property
     def only_waits(self) -> bool:

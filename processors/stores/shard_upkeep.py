@@ -171,6 +171,16 @@ class ShardUpkeep:
 
     # ------------------------------------------------------------------ what moves leave behind
 
+    def sealed_ids_since_ms(self) -> list[int]:
+        """Return from which id time on, in ms, sealed placement keys have ids to hand over: the lowest, if any (M3)."""
+        ((lowest,),) = self._connection.ask(
+            lambda session: session.query(
+                f"SELECT MIN(sealed_ids_since_ms) FROM placement WHERE state = '{PlacementState.SEALED}'",
+                "looking for sealed placement keys",
+            )
+        )
+        return [] if lowest is None else [lowest]
+
     def left_keys(self) -> list[LeftKey]:
         """Return the placement keys whose frozen rows may be deleted: another shard has said that it has them (M7)."""
         rows = self._connection.ask(

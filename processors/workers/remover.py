@@ -80,6 +80,9 @@ class Upkeep(Protocol):
     def delete_published_parked(self, lane: int) -> int:
         """Delete some of a lane's records that were parked and are answered, and return how many."""
 
+    def sealed_ids_since_ms(self) -> list[int]:
+        """Return from which id time on the hand-offs of sealed placement keys have ids: no slice from then on goes."""
+
     def left_keys(self) -> list[LeftKey]:
         """Return the placement keys whose frozen rows may be deleted."""
 
@@ -111,7 +114,8 @@ class _Lanes:
     """Where the shard's lanes stand, and which times all of them have left behind.
 
     No lane decides an id from before ``window_start_ms`` any more, or answers it from the journal; and no lane reads a
-    hold that expired before that time and was freed. No lane reads the ``refunded`` row of an original from before
+    hold that expired before that time and was freed. A hand-off of a sealed placement key has the ids from that time
+    on, however often it is sent (M3). No lane reads the ``refunded`` row of an original from before
     ``refunded_floor_ms``. Both are None where a lane has not said yet where it stands. A lane that is ``stopped`` may
     still ask for anything.
     """
@@ -211,6 +215,7 @@ class Remover:
                 window_start_ms=None,
                 refunded_floor_ms=None,
             )
+        sealed_ms = self._upkeep.sealed_ids_since_ms()  # after the positions: a later seal needs nothing older
         published = [
             (_rules_at(rules[lane], positions[lane].progress.published_offset), positions[lane].progress)
             for lane in wanted
@@ -220,7 +225,9 @@ class Remover:
             rules=rules,
             incarnation=incarnation,
             stopped=stopped,
-            window_start_ms=min(rule.window_start_ms(progress.published_time_ms) for rule, progress in published),
+            window_start_ms=min(
+                *(rule.window_start_ms(progress.published_time_ms) for rule, progress in published), *sealed_ms
+            ),
             refunded_floor_ms=min(rule.recall_start_ms(progress.published_time_ms) for rule, progress in published),
         )
 

@@ -20,6 +20,7 @@ CREATE TABLE IF NOT EXISTS placement (
   refunds_since_ms  BIGINT            NOT NULL,  -- the same of what was given back
   sealed_ids_since_ms     BIGINT      NOT NULL,  -- both as the hand-off has them: what has left the window stays behind
   sealed_refunds_since_ms BIGINT      NOT NULL,
+  sealed_from_offset      BIGINT      NOT NULL,  -- from which lane offset on the journal has what was decided before the seal
   PRIMARY KEY (lane, placement_key)
 ) ENGINE = InnoDB ROW_FORMAT = DYNAMIC;
 

@@ -12,8 +12,7 @@ import pytest
 from processors.faults import Retryable, Unavailable
 from processors.ids import SLICE_MS, SLICES_MAX, id_text, slice_of
 from processors.ledger.commands import CommandType
-from processors.ledger.rows import Hold, MovedId, Refunded
-from processors.ledger.tables import MOVED_IDS, RowChange
+from processors.ledger.rows import Hold, Refunded
 from processors.metrics import REGISTRY, SLICES_WAITING
 from processors.ops.assembly.remover import run_remover
 from processors.stores.addresses import CassandraAddress
@@ -21,7 +20,6 @@ from processors.stores.archive_reader import ArchiveReader
 from processors.stores.archive_rows import Covered
 from processors.stores.cassandra import CassandraSession
 from processors.stores.migrations import migrate
-from processors.stores.rows import PlacementRow, PlacementState
 from processors.stores.shard_reader import open_reader
 from processors.stores.shard_upkeep import ShardUpkeep
 from processors.streams.connection import KafkaAddress
@@ -462,32 +460,3 @@ def test_what_was_refunded_is_kept_for_refund_period_and_window_of_the_slowest_l
 
     ((left,),) = rows_of(empty_shard.mysql, "SELECT transaction_id FROM refunded")
     assert id_text(left) == id_text(young)
-
-
-@pytest.mark.rule("M6")
-@pytest.mark.rule("M7")
-def test_what_moves_left_behind_goes_and_ids_that_came_along_go_with_the_window_of_the_slowest_lane(
-    empty_shard: Shard,
-) -> None:
-    def an_id(root: str, time_ms: int) -> RowChange:
-        return RowChange((root, id_at(time_ms)), MovedId(b"result"), None)
-
-    empty_shard.write(0, Ledger(lane=0))
-    empty_shard.write(1, Ledger(lane=1))
-    lane = empty_shard.lanes[0]
-    keys = [
-        PlacementRow(placement_key="here", generation=1, state=PlacementState.OWNED, other_shard="s2"),
-        PlacementRow(placement_key="left", generation=1, state=PlacementState.LEFT, other_shard="s2"),
-    ]
-    arrived = {MOVED_IDS: [an_id("here", NOW_MS), an_id("here", NOW_MS + 1), an_id("left", NOW_MS + 1)]}
-    lane.commit(replace(lane.batch(1, journal=[]), placements=keys, arrived=arrived))
-    empty_shard.publish(NOW_MS + WINDOW_MS + 1)
-    empty_shard.publish(NOW_MS + WINDOW_MS, lane=1)
-    empty_shard.remover().step(NOW_MS)
-    assert rows_of(empty_shard.mysql, "SELECT root FROM moved_id") == [(b"here",), (b"here",)]
-
-    empty_shard.publish(NOW_MS + WINDOW_MS + 1)
-    empty_shard.remover().step(NOW_MS)
-
-    assert len(rows_of(empty_shard.mysql, "SELECT root FROM moved_id")) == 1
-    assert rows_of(empty_shard.mysql, "SELECT state FROM placement WHERE placement_key = 'left'") == [(b"AWAY",)]

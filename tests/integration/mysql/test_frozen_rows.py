@@ -1,25 +1,37 @@
-"""What a hand-off carries of the journal is the same, in the same order, with the index by bucket and without it."""
+"""What is handed over of a sealed placement key: its own rows of this stay, with an index of the journal or without."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from random import Random
 
 import pytest
 
 from processors.ids import SLICE_MS
-from processors.ledger.rows import MovedId
-from processors.ledger.tables import MOVED_IDS, RowChange
+from processors.ledger.rows import Hold, OpenRefund
+from processors.ledger.tables import MOVED_IDS, AnyTable
 from processors.routing.buckets import bucket_of, partition_of, placement_key_of
 from processors.stores.addresses import MysqlAddress
 from processors.stores.frozen_rows import PAGE_ROWS, FrozenRowsReader
 from processors.stores.journal_index import bucket_index, has_bucket_index
 from processors.stores.mysql import Session
 from processors.stores.rows import PlacementRow, PlacementState
-from tests.integration.mysql_shard import SHARD, clock_ms, journal_row, new_id, take_lane
+from processors.wire.packed_rows import unpack_row
+from tests.integration.mysql_shard import SHARD, Lane, account, clock_ms, journal_row, new_id, take_lane
+from tests.simulation.two_shards import TWIN
 
-ROOT = "acme"
+ROOT = "acme"  # TWIN lies in the same bucket
 LANE = partition_of(ROOT, SHARD.lanes)
+SEALED = PlacementRow(
+    placement_key=placement_key_of(ROOT),
+    generation=3,
+    state=PlacementState.SEALED,
+    other_shard="s2",
+    since_offset=100,
+)
+NEVER_ENDS_MS = 1 << 60
 OTHERS = [name for name in map("p{}".format, range(2_000)) if partition_of(name, SHARD.lanes) == LANE][:40]
 
 
@@ -42,14 +54,11 @@ def test_the_ids_that_move_are_the_same_with_the_index_and_without(address: Mysq
             root, id_ = rng.choice((*[ROOT] * len(OTHERS), *OTHERS)), new_id(now_ms - rng.randrange(2) * SLICE_MS)
             offset = lane.progress.at.next_offset + number
             rows.append(journal_row(offset, root=root, address=root, command_id=id_))
-            ids.append((root, id_))
+            ids.append((root, offset))
         lane.write(len(rows), journal=rows)
-    mine = [id_ for root, id_ in ids if root == ROOT]
-    came_back = RowChange((ROOT, mine[0]), MovedId(b"r"), None)
-    batch = lane.batch(1)
-    batch.arrived[MOVED_IDS] = [came_back]
-    lane.commit(batch)
-    sealed = PlacementRow(placement_key=placement_key_of(ROOT), generation=1, state=PlacementState.SEALED)
+    stay = range(600, lane.progress.at.next_offset - 600)
+    mine = [offset for root, offset in ids if root == ROOT and offset in stay]
+    sealed = replace(SEALED, sealed_from_offset=stay.start, since_offset=stay.stop)
 
     with closing(FrozenRowsReader(address, LANE)) as reader:
         without = [row for row in reader.read(sealed) if row is not None]
@@ -58,7 +67,7 @@ def test_the_ids_that_move_are_the_same_with_the_index_and_without(address: Mysq
             by_index = [row for row in reader.read(sealed) if row is not None]
 
     assert not has_index(address)
-    assert len(without) == len(mine) + 1 > PAGE_ROWS  # the last batch's own row is another of the partner
+    assert len(without) == len(mine) > PAGE_ROWS
     assert by_index == without
     assert bucket_of(ROOT) != bucket_of(OTHERS[0])
 
@@ -71,3 +80,80 @@ def test_an_index_that_a_killed_run_left_is_taken_away_by_the_next(address: Mysq
         assert has_index(address)
 
     assert not has_index(address)
+
+
+@pytest.fixture
+def lane(address: MysqlAddress) -> Lane:
+    return take_lane(address, LANE)
+
+
+def unpacked(rows: Iterator[bytes | None]) -> Iterator[tuple[AnyTable, str, bytes]]:
+    """Yield of each row its table, its root, and the rest of its key."""
+    for packed in rows:
+        if packed is not None:
+            table, change = unpack_row(packed)
+            yield table, table.root_of(change.key), change.key[1]
+
+
+@pytest.mark.rule("M3")
+@pytest.mark.rule("M6")
+def test_a_root_that_comes_by_itself_while_its_old_bucket_is_read_does_not_go_along(
+    address: MysqlAddress, lane: Lane
+) -> None:
+    of_root, of_twin = (root_with_a_row_in_some_tables(root) for root in (ROOT, TWIN))
+    lane.commit(lane.batch(1, **of_root))
+    lane.commit(replace(lane.batch(1), placements=[SEALED]))
+    came = PlacementRow(placement_key=TWIN, generation=4, state=PlacementState.ARRIVING, other_shard="s3")
+
+    with closing(FrozenRowsReader(address, LANE)) as reader:
+        reading = unpacked(reader.read(SEALED))
+        first = next(reading)
+        lane.commit(replace(lane.batch(1, **of_twin), placements=[came]))
+        rest = list(reading)
+
+    assert [(table.name, root) for table, root, _ in [first, *rest] if table is not MOVED_IDS] == [
+        ("account", ROOT),
+        ("hold", ROOT),
+        ("open_refund", ROOT),
+    ]
+
+
+def root_with_a_row_in_some_tables(root: str) -> dict[str, object]:
+    id_ = new_id()
+    return {
+        "opened": [account(root)],
+        "holds": [((root, id_), Hold(root, "USD", 5, 0, 1, NEVER_ENDS_MS), False)],
+        "open_refunds": [((root, id_), OpenRefund(root, "USD", id_, 5, 1), False)],
+    }
+
+
+@pytest.mark.rule("M6")
+@pytest.mark.parametrize("key", [ROOT, SEALED.placement_key])
+def test_the_ids_of_a_stay_are_those_between_the_record_that_brought_the_key_and_its_seal(
+    address: MysqlAddress, lane: Lane, key: str
+) -> None:
+    ids = [new_id() for _ in range(6)]
+    rows = [journal_row(offset, command_id=id_, root=ROOT) for offset, id_ in enumerate(ids)]
+    lane.commit(lane.batch(6, journal=rows))
+    sealed = replace(SEALED, placement_key=key, sealed_from_offset=2, since_offset=5)
+
+    with closing(FrozenRowsReader(address, LANE)) as reader:
+        found = [id_ for table, _, id_ in unpacked(reader.read(sealed)) if table is MOVED_IDS]
+
+    assert found == ids[2:5]
+
+
+@pytest.mark.rule("M6")
+def test_the_ids_of_a_root_that_has_a_key_of_its_own_stay_when_its_bucket_goes(
+    address: MysqlAddress, lane: Lane
+) -> None:
+    ids = {root: new_id() for root in (ROOT, TWIN)}
+    rows = [journal_row(offset, command_id=ids[root], root=root) for offset, root in enumerate(ids)]
+    own = PlacementRow(placement_key=TWIN, generation=1, state=PlacementState.OWNED, other_shard="s2")
+    waits = PlacementRow(placement_key=ROOT, generation=1, state=PlacementState.AWAY)  # it has not come
+    lane.commit(replace(lane.batch(2, journal=rows), placements=[own, waits, SEALED]))
+
+    with closing(FrozenRowsReader(address, LANE)) as reader:
+        found = list(unpacked(reader.read(SEALED)))
+
+    assert found == [(MOVED_IDS, ROOT, ids[ROOT])]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from copy import copy
 from dataclasses import dataclass, field, fields, replace
+from itertools import islice
 from typing import Any
 
 from processors.faults import LaneStopped, StopCode
@@ -53,6 +54,8 @@ from processors.stores.rows import (
 )
 from processors.wire.packed_rows import pack_row
 from tests.simulation.fakes.widths import too_wide
+
+PAGE_ROWS = 20  # of frozen rows, read at once; the real one has more, and its partners have more rows
 
 RowKey = tuple[int, int, int]  # lane, offset, index
 CommandKey = tuple[bytes, str, int]  # command id, root, slice
@@ -124,26 +127,37 @@ class Tables:
         """Return a lane's placement keys."""
         return {key: row for (of_lane, key), row in self.placements.items() if of_lane == lane}
 
-    def frozen(self, lane: int, sealed: PlacementRow) -> list[bytes]:
-        """Return the rows that move with a sealed placement key, packed, in an order that is the same each time."""
-        rows = rows_of(sealed.placement_key, self.placements_of(lane))
-        packed = []
+    def frozen(self, lane: int, sealed: PlacementRow) -> Iterator[bytes]:
+        """Yield the rows that move with a sealed placement key, packed, in an order that is the same each time.
+
+        A page is read when its first row is asked for, as of then.
+        """
         for table in MOVING_TABLES:
             if table is MOVED_IDS:
-                packed += [_packed(MOVED_IDS, *each) for each in self._decided_here(lane, rows, sealed)]
-            stored = sorted(table.rows_in(self).items())
-            meant = ((key, row) for key, row in stored if is_of(table, key, rows) and _is_kept(table, key, row, sealed))
-            packed += [_packed(table, key, row) for key, row in meant]
-        return packed
+                yield from [_packed(MOVED_IDS, *each) for each in self._decided_here(lane, sealed)]
+            page = self._page(table, lane, sealed, None)
+            while page:
+                yield from [_packed(table, key, row) for key, row in page]
+                page = self._page(table, lane, sealed, page[-1][0])
 
-    def _decided_here(self, lane: int, rows: RowsOf, sealed: PlacementRow) -> Iterator[tuple[DecisionKey, MovedId]]:
+    def _page(self, table: AnyTable, lane: int, sealed: PlacementRow, after: Any) -> list[tuple[Any, Any]]:
+        rows = rows_of(sealed.placement_key, self.placements_of(lane))
+        found = (
+            (key, row)
+            for key, row in sorted(table.rows_in(self).items())
+            if (after is None or key > after) and is_of(table, key, rows) and _is_kept(table, key, row, sealed)
+        )
+        return list(islice(found, PAGE_ROWS))
+
+    def _decided_here(self, lane: int, sealed: PlacementRow) -> Iterator[tuple[DecisionKey, MovedId]]:
+        rows = rows_of(sealed.placement_key, self.placements_of(lane))
         for number in sorted(self.journal):
             for key, row in sorted(self.journal[number].items()):
                 time_ms = id_time_ms(row.command_id) if row.slice == slice_of_id(row.command_id) else None  # I7
                 is_meant = row.root != "" and rows.has(row.root, bucket_of(row.root))
                 is_recent = time_ms is not None and time_ms >= sealed.sealed_ids_since_ms
-                came_back = (row.root, row.command_id) in self.moved_ids
-                if key[0] == lane and is_meant and is_recent and not came_back:
+                of_this_stay = sealed.sealed_from_offset <= key[1] < sealed.since_offset
+                if key[0] == lane and is_meant and is_recent and of_this_stay:
                     yield (row.root, row.command_id), MovedId(row.result)
 
     def rows_of(self, lane: int, from_offset: int, to_offset: int) -> list[JournalRow]:

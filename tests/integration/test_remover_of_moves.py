@@ -1,0 +1,71 @@
+"""The remover and partners who move, on real MySQL and Cassandra: what it deletes after them, and what it keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+
+import pytest
+
+from processors.ids import SLICE_MS
+from processors.ledger.rows import MovedId
+from processors.ledger.tables import MOVED_IDS, RowChange
+from processors.stores.cassandra import CassandraSession
+from processors.stores.rows import PlacementRow, PlacementState
+from tests.archived import NOW_MS, Ledger, id_at
+from tests.integration.mysql_shard import rows_of
+from tests.integration.removal import PAST_MS, SLICE, WINDOW_MS, Shard, make_shard, with_stories
+from tests.servers import Servers
+
+
+@pytest.fixture
+def empty_shard(servers: Servers, fresh_database: Callable[[], str], session: CassandraSession) -> Shard:
+    return make_shard(servers, fresh_database, session)
+
+
+@pytest.mark.rule("M6")
+@pytest.mark.rule("M7")
+def test_what_moves_left_behind_goes_and_ids_that_came_along_go_with_the_window_of_the_slowest_lane(
+    empty_shard: Shard,
+) -> None:
+    def an_id(root: str, time_ms: int) -> RowChange:
+        return RowChange((root, id_at(time_ms)), MovedId(b"result"), None)
+
+    empty_shard.write(0, Ledger(lane=0))
+    empty_shard.write(1, Ledger(lane=1))
+    lane = empty_shard.lanes[0]
+    keys = [
+        PlacementRow(placement_key="here", generation=1, state=PlacementState.OWNED, other_shard="s2"),
+        PlacementRow(placement_key="left", generation=1, state=PlacementState.LEFT, other_shard="s2"),
+    ]
+    arrived = {MOVED_IDS: [an_id("here", NOW_MS), an_id("here", NOW_MS + 1), an_id("left", NOW_MS + 1)]}
+    lane.commit(replace(lane.batch(1, journal=[]), placements=keys, arrived=arrived))
+    empty_shard.publish(NOW_MS + WINDOW_MS + 1)
+    empty_shard.publish(NOW_MS + WINDOW_MS, lane=1)
+    empty_shard.remover().step(NOW_MS)
+    assert rows_of(empty_shard.mysql, "SELECT root FROM moved_id") == [(b"here",), (b"here",)]
+
+    empty_shard.publish(NOW_MS + WINDOW_MS + 1)
+    empty_shard.remover().step(NOW_MS)
+
+    assert len(rows_of(empty_shard.mysql, "SELECT root FROM moved_id")) == 1
+    assert rows_of(empty_shard.mysql, "SELECT state FROM placement WHERE placement_key = 'left'") == [(b"AWAY",)]
+
+
+@pytest.mark.rule("M2")
+@pytest.mark.rule("A6")
+def test_no_slice_goes_that_a_hand_off_may_have_to_be_read_from_again(empty_shard: Shard) -> None:
+    shard = with_stories(empty_shard)
+    sealed = PlacementRow(
+        placement_key="acme",
+        generation=1,
+        state=PlacementState.SEALED,
+        other_shard="s2",
+        sealed_ids_since_ms=(SLICE + 1) * SLICE_MS - 1,
+    )
+    columns = asdict(sealed) | {"lane": 0, "state": "SEALED", "rest": "", "digest": "0" * 32}
+    shard.sql(f"INSERT INTO placement ({', '.join(columns)}) VALUES {tuple(columns.values())}")
+    assert SLICE not in shard.remover().step(PAST_MS)
+
+    shard.sql("UPDATE placement SET state = 'LEFT'")
+    assert SLICE in shard.remover().step(PAST_MS)
