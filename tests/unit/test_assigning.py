@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Collection
 from concurrent.futures import Future
@@ -25,6 +26,7 @@ from tests.archived import a_result
 
 SHARES = buckets_of_shares(read_shares("s1=0.999,s2=0.001"))  # 66 buckets move
 MOVES = SHARES["s2"]
+HANG_S = 10.0  # what took this long did not look at its limit
 
 
 def settings_of_two() -> Settings:
@@ -43,8 +45,8 @@ class World:
         head = DirectoryHead(directory_id=bytes(16), ingress_topic_id=bytes(16), ingress_epoch=1)
         self.contents = DirectoryContents(head=head, directory=self.directory, shards={}, partitions={}, end_offset=0)
         self.log: list[tuple[PlannedMove, Future[Result]]] = []
-        self.placed: set[str] = set()
-        self.settled: set[str] = set()
+        self.placed: set[tuple[str, int]] = set()  # placement keys with their generations
+        self.settled: set[tuple[str, int]] = set()
         self.sent: Counter[str] = Counter()
         self.most_of_lane = 0
         self.works: Callable[[], bool] = lambda: True
@@ -56,8 +58,8 @@ class World:
         return self.anew(planned_of(self.settings, self.contents, SHARES, self.settled_in))
 
     def settled_in(self, shard: str) -> set[tuple[str, int]]:
-        assert shard == "s2"
-        return {(key, 1) for key in self.settled}
+        assert shard in {"s1", "s2"}
+        return self.settled
 
     # ---------------------------------------------------------------- as an Installation
 
@@ -76,7 +78,7 @@ class World:
         if not self.works():
             raise Unavailable("s2 does not answer")
         self.route()
-        return {each.placement_key for each in moves} & self.settled
+        return {each.placement_key for each in moves if (each.placement_key, each.generation) in self.settled}
 
     # ---------------------------------------------------------------- what the service does
 
@@ -97,7 +99,7 @@ class World:
                 ingress_partition=partition,
                 since=0,
             )
-            self.placed.add(move.placement_key)
+            self.placed.add((move.placement_key, move.generation))
             future.set_result(a_result())
         self.log.clear()
         self.settled.update(key for key in sorted(self.placed - self.settled) if self.rng.random() < 0.5)
@@ -179,12 +181,28 @@ def test_a_bucket_that_is_on_its_way_elsewhere_arrives_before_it_moves_on() -> N
     assert Counter(world.owners()) == Counter(SHARES)
 
 
+@pytest.mark.rule("M1")
+def test_a_bucket_that_is_to_go_back_is_not_sent_before_it_has_arrived() -> None:
+    world, home = World(), {"s1": BUCKETS, "s2": 0}
+    world.send(replace(world.plan().moves[0], placement_key="bucket:0"))
+    world.route()
+    world.settled.clear()
+    plan = planned_of(world.settings, world.contents, home, world.settled_in)
+
+    done = carry_out(plan, world, within_s=5.0, tell=lambda _arrived: None)
+
+    assert ([move.placement_key for move in plan.under_way], plan.moves) == (["bucket:0"], [])
+    assert (done.moved, done.why, set(world.owners())) == (2, "", {"s1"})
+
+
 def test_where_nothing_arrives_any_more_it_stops_and_says_what_is_under_way() -> None:
     world = World()
     world.works = lambda: False
 
+    began_s = time.monotonic()
     done = carried(world, within_s=0.3)
 
+    assert time.monotonic() - began_s < HANG_S
     lanes = world.settings.lanes_of("s1")
     assert (done.moved, done.why) == (0, "s2 does not answer")
     assert len(done.under_way) == lanes * IN_FLIGHT_OF_LANE
