@@ -71,6 +71,32 @@ class MoverThatThrowsPostingsAwayToo(SlowMover):
         super()._discard(admission, command, {}, batch)
 
 
+class MoverWithItsOwnTime(SlowMover):
+    """M4 time: the target's lane time stays behind the source's."""
+
+    def _install(self, admission: Admission, command: HandOff, batch: Gathered) -> None:
+        super()._install(admission, replace(command, lane_time_ms=0), batch)
+
+
+class MoverWithItsOwnVersions(SlowMover):
+    """M4 version: the target's version stays behind the source's."""
+
+    def _install(self, admission: Admission, command: HandOff, batch: Gathered) -> None:
+        super()._install(admission, replace(command, version_us=0), batch)
+
+
+class MoverThatLooksBack(SlowMover):
+    """M5 time: what waited is decided by the time at which it was parked."""
+
+    def _unpark(self, alone: Alone, batch: Gathered) -> None:
+        standing = self._decider.standing
+        now_ms = standing.lane_time_ms
+        if alone.unparked:
+            standing.lane_time_ms = min(now_ms, alone.unparked[0][0].record.timestamp_ms)
+        super()._unpark(alone, batch)
+        standing.lane_time_ms = now_ms
+
+
 class MoverInReverse(SlowMover):
     """M5 order: what waits is unparked from its end."""
 
@@ -209,6 +235,9 @@ MOVE_MUTATIONS = {
     "M4 once": MoveMutation(mover=MoverOfAnyPart),
     "M4 digest": MoveMutation(mover=MoverThatAsksNoDigest, other_parts=True),
     "M4 thrown away": MoveMutation(mover=MoverThatThrowsPostingsAwayToo, other_parts=True),
+    "M4 time": MoveMutation(mover=MoverWithItsOwnTime),
+    "M4 version": MoveMutation(mover=MoverWithItsOwnVersions),
+    "M5 time": MoveMutation(mover=MoverThatLooksBack),
     "M5 order": MoveMutation(mover=MoverInReverse),
     "M5 index": MoveMutation(mover=MoverWithoutOffsets),
     "M6 ids": MoveMutation(store=StoreWithoutIds),
