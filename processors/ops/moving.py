@@ -16,6 +16,7 @@ from itertools import takewhile
 from processors.client import Client
 from processors.faults import Misconfigured
 from processors.lane.handing_over import PARTS_IN_FLIGHT, cut
+from processors.lane.placements import Placements
 from processors.ledger.commands import MovePartner, SendAgain
 from processors.ledger.rules import newest_of
 from processors.ledger.tables import ACCOUNTS, HOLDS, MOVED_IDS
@@ -34,7 +35,7 @@ from processors.wire.packed_rows import unpack_row
 
 LOOK_S = 0.1  # how often it is looked how far something is
 UNDELIVERED = (Stage.ASKED, Stage.PLACED, Stage.SEALED, Stage.ARRIVING)  # the target does not own it yet
-_FAR = (1 << 63) - 1  # an ingress offset above every one
+_FAR = (1 << 63) - 1  # an offset above every one
 # Measured (docs/performance.md, A move): one that carries nearly nothing, and each round of parts.
 PAUSE_MS = 150
 ROUND_MS = 150
@@ -328,12 +329,15 @@ def luggage(planned: PlannedMove) -> Luggage:
     with closing(_reader(planned, source)) as reader:
         position = reader.lane_positions().get(lane)
         rules = newest_of(reader.rules()[lane].values())
+        here = Placements(reader.placements_of(planned.placement_key, lane), home=True)
     lane_time_ms = 0 if position is None else position.progress.at.lane_time_ms
     as_if = PlacementRow(
         placement_key=planned.placement_key,
         generation=planned.generation,
         state=PlacementState.SEALED,
+        since_offset=_FAR,
         sealed_ids_since_ms=max(0, rules.window_start_ms(lane_time_ms)),
+        sealed_from_offset=here.here_from(planned.placement_key),
     )
     found: Counter[str] = Counter()
     size = 0
