@@ -22,6 +22,7 @@ T = TypeVar("T")
 # asks meanwhile waits that long. One that waits for a server or a worker takes as long as that is away.
 MOVING_S = 3.0
 _LOOK_S = 0.2
+_NEVER_MOVED = (False, 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +35,14 @@ class PlacedAt:
     def owns(self, root: str) -> bool:
         """Say whether the shard decides the root's commands."""
         return Placements(self.rows, home=self.home).owns(root)
+
+    def generation(self, root: str) -> tuple[bool, int]:
+        """Return the last generation of a root that the shard knows of: of its own placement key, or its bucket's.
+
+        Those of its own come after all of its bucket's: a root that has left its bucket never comes back to it.
+        """
+        row = Placements(self.rows, home=self.home).row_of(root)
+        return _NEVER_MOVED if row is None else (row.placement_key == root, row.generation)
 
 
 def owner_of(chosen: Settings, root: str) -> str:
@@ -77,19 +86,27 @@ def at_owner(chosen: Settings, root: str, ask: Callable[[str], T]) -> T:
 def _look(chosen: Settings, root: str) -> tuple[str | None, str]:
     """Return the owner, if there is one; else from where to where the root is moving, as far as a shard says."""
     fault: Fault | None = None
-    moving = ""
+    found: dict[str, PlacedAt] = {}
     for shard in chosen.shards:
         try:
-            placed = _placed_at(chosen, shard, root)
+            found[shard] = _placed_at(chosen, shard, root)
         except Fault as silent:
             fault = silent
-            continue
-        if placed.owns(root):
-            return shard, ""
-        moving = told_of_move(placed, shard, root) or moving
-    if fault is not None:
+    owner = owner_among(found, root)
+    if owner is None and fault is not None:
         raise fault
-    return None, moving
+    moving = [told for shard, placed in found.items() if (told := told_of_move(placed, shard, root))]
+    return owner, moving[-1] if moving else ""
+
+
+def owner_among(found: Mapping[str, PlacedAt], root: str) -> str | None:
+    """Return which of some shards owns a root; None where none does, or another one knows of a later generation.
+
+    A shard that was restored from a backup says that it owns who has moved since, until it has decided that move again.
+    """
+    latest = max((placed.generation(root) for placed in found.values()), default=_NEVER_MOVED)
+    owners = [name for name, placed in found.items() if placed.owns(root) and placed.generation(root) == latest]
+    return owners[0] if owners else None
 
 
 def told_of_move(placed: PlacedAt, shard: str, root: str) -> str:

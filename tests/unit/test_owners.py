@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from processors.ops.owners import PlacedAt, told_of_move
+from processors.ops.owners import PlacedAt, owner_among, told_of_move
 from processors.routing.buckets import placement_key_of
 from processors.stores.rows import PlacementRow, PlacementState
 
@@ -31,3 +31,27 @@ def test_a_partner_on_the_way_is_told_with_where_from_where_to_and_since_when() 
     told = [told_of_move(placed("acme", state, home=True), "s1", "acme") for state in PlacementState]
 
     assert told == ["", "", "", " from s1 to s2 since 2023-11-14T22:13:20.123Z", ""]
+
+
+def knows(key: str, generation: int, state: PlacementState) -> PlacedAt:
+    row = PlacementRow(placement_key=key, generation=generation, state=state, other_shard="s9")
+    return PlacedAt(rows={key: row}, home=False)
+
+
+@pytest.mark.rule("M11")
+@pytest.mark.parametrize(
+    ("others", "owner"),
+    [
+        ([], "s1"),
+        ([PlacedAt(rows={}, home=False)], "s1"),
+        ([knows("acme", 1, PlacementState.OWNED)], "s2"),
+        ([knows(placement_key_of("acme"), 1, PlacementState.OWNED)], "s2"),
+        ([knows("acme", 1, PlacementState.ARRIVING)], None),
+        ([knows("acme", 2, PlacementState.SEALED)], None),  # he has come back since: s1 has it still to learn
+        ([knows(placement_key_of("acme"), 7, PlacementState.LEFT), knows("acme", 1, PlacementState.OWNED)], "s3"),
+    ],
+)
+def test_a_shard_that_was_restored_does_not_own_who_has_moved_since(others: list[PlacedAt], owner: str | None) -> None:
+    restored = PlacedAt(rows={}, home=True)
+
+    assert owner_among(dict(zip(("s1", "s2", "s3"), (restored, *others), strict=False)), "acme") == owner
