@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -175,11 +175,13 @@ class Held:
         thread.start()
         thread.join(0.5)
         assert thread.is_alive(), "it did not wait for the lane"
-        for statement in statements:
-            self.session.execute(statement, "what the lane writes")
-        self.session.commit()
-        self.session.close()
-        thread.join(10)
+        try:
+            for statement in statements:
+                self.session.execute(statement, "what the lane writes")
+            self.session.commit()
+        finally:
+            self.session.close()
+            thread.join(10)
         return found[0]
 
 
@@ -189,12 +191,13 @@ def test_a_root_that_comes_back_while_its_buckets_rows_are_about_to_go_stays(
 ) -> None:
     lane.commit(batch_of(lane, ROOT, placements=[placed(BUCKET, PlacementState.LEFT)]))
     left = LeftKey(lane=LANE, placement_key=BUCKET, generation=1)
+    columns = [field.name for field in fields(PlacementRow)]
+    came = {"placement_key": f"'{ROOT}'", "state": "'ARRIVING'"}
+    values = ", ".join(came.get(name, name) for name in columns)
 
     deleted = Held(address).while_waiting(
         lambda: upkeep.delete_left_rows(left),
-        "INSERT INTO placement SELECT lane, 'acme', 1, 'ARRIVING', other_shard, since_offset, since_time_ms, "
-        "version_us, parts, rest, digest, parked, ids_since_ms, refunds_since_ms, sealed_ids_since_ms, "
-        "sealed_refunds_since_ms FROM placement",
+        f"INSERT INTO placement (lane, {', '.join(columns)}) SELECT lane, {values} FROM placement",
     )
 
     assert (deleted, left_of(address, ROOT)) == (0, ALL)
