@@ -83,11 +83,15 @@ def partners_1000(servers: Servers, size: Size) -> Fields:
     """A thousand partners, one lane; then the memory of a sink behind all of it, with batches as large as may be."""
     with service(servers) as made:
         roots = load.roots(PARTNERS, lane=0, lanes=1)
-        rate, _, _ = _drain(made, _payments(roots, size.backlog), {"worker": "shard"})
+        rate, clock, count = _drain(made, _payments(roots, size.backlog), {"worker": "shard"})
         made.start("sink")
         made.await_archived(made.journal_ends(), DEADLINE_S)
         memory_mb = {f"after_{size.backlog}": made.memory_mb()["sink"]}
-        return {"partners_1000_commands_per_s": rate, "memory_mb": {"sink from a backlog": memory_mb}}
+        return {
+            "partners_1000_commands_per_s": rate,
+            "cpu_us_per_command": {"partners_1000": clock.us_per(count)},
+            "memory_mb": {"sink from a backlog": memory_mb},
+        }
 
 
 def lanes_2(servers: Servers, size: Size) -> Fields:
@@ -252,7 +256,7 @@ RUNS: dict[Callable[[Servers, Size], Fields], tuple[str, ...]] = {
     ),
     hot_beside_idle: ("hot_beside_3_idle_lanes_commands_per_s", "cpu_us_per_command"),
     repetitions: ("repetitions_per_s", "cpu_us_per_command"),
-    partners_1000: ("partners_1000_commands_per_s", "memory_mb"),
+    partners_1000: ("partners_1000_commands_per_s", "cpu_us_per_command", "memory_mb"),
     lanes_2: ("lanes_2_commands_per_s",),
     hierarchy_3: ("hierarchy_3_commands_per_s",),
     row_lock: ("row_lock_payments_per_s",),
