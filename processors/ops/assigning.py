@@ -20,7 +20,7 @@ from processors.client import Client
 from processors.faults import Fault, Misconfigured
 from processors.ledger.outcomes import Status
 from processors.ops import addresses, counts
-from processors.ops.moving import ROUND_MS, PlannedMove, refuse_unknown
+from processors.ops.moving import ROUND_MS, PlannedMove, lane_of, last_move, refuse_unknown
 from processors.ops.side_by_side import Asked
 from processors.ops.stages import MoveSeen, Stage
 from processors.routing.buckets import BUCKETS, partition_of
@@ -77,7 +77,7 @@ class Assignment:
         found: dict[str, set[int]] = defaultdict(set)
         for move in (*self.moves, *self.under_way):
             for shard in (move.source, move.target):
-                found[shard].add(_lane(self.settings, shard, move.placement_key))
+                found[shard].add(lane_of(self.settings, shard, move.placement_key))
         return dict(sorted(found.items()))
 
 
@@ -198,9 +198,10 @@ def _under_way(
     moved = [owner for owner in owners if owner.generation > 0]
     settled = {shard: settled_in(shard) for shard in {owner.shard for owner in moved}}
     return [
-        _last_move(settings, contents, owner)
+        last
         for owner in moved
         if (owner.placement_key, owner.generation) not in settled[owner.shard]
+        and (last := last_move(settings, contents, owner.placement_key)) is not None
     ]
 
 
@@ -215,24 +216,8 @@ def is_settled(row: PlacementRow | None, generation: int) -> bool:
     return MoveSeen(generation=generation, is_placed=True, source=None, target=row).stage is Stage.SETTLED
 
 
-def _last_move(settings: Settings, contents: DirectoryContents, owner: Placement) -> PlannedMove:
-    last = next(contents.directory.moves_of(owner.placement_key))
-    return PlannedMove(
-        settings=settings,
-        placement_key=owner.placement_key,
-        generation=owner.generation,
-        source=contents.directory.source_of(last),
-        target=owner.shard,
-        under_way=True,
-    )
-
-
 def _key_of(bucket: int) -> str:
     return f"bucket:{bucket}"
-
-
-def _lane(settings: Settings, shard: str, placement_key: str) -> int:
-    return partition_of(placement_key, settings.lanes_of(shard))
 
 
 # ---------------------------------------------------------------------- what would move
@@ -276,7 +261,7 @@ def _sizes(settings: Settings, shard: str) -> Sizes:
 def expected_s(assignment: Assignment, found: Iterable[Bundle]) -> float:
     """Return how long it takes, about: the busiest lane's moves one after the other, and the bytes in their parts."""
     of_lane = Counter(
-        (move.source, _lane(assignment.settings, move.source, move.placement_key)) for move in assignment.moves
+        (move.source, lane_of(assignment.settings, move.source, move.placement_key)) for move in assignment.moves
     )
     rounds = sum(each.bytes for each in found) / (1024 * 1024)  # a round of parts is a megabyte
     return (max(of_lane.values(), default=0) * MOVE_OF_LANE_MS + rounds * ROUND_MS) / 1_000
@@ -378,7 +363,7 @@ class _Round:
                 time.sleep(LOOK_S)
 
     def _source_lane(self, move: PlannedMove) -> tuple[str, int]:
-        return move.source, _lane(self._assignment.settings, move.source, move.placement_key)
+        return move.source, lane_of(self._assignment.settings, move.source, move.placement_key)
 
     def _send(self) -> None:
         """Send as many as each lane has room for."""
@@ -458,7 +443,7 @@ class Service:
         found: set[str] = set()
         for shard in sorted({move.target for move in moves}):
             coming = [move for move in moves if move.target == shard]
-            lanes = {move.placement_key: _lane(self._settings, shard, move.placement_key) for move in coming}
+            lanes = {move.placement_key: lane_of(self._settings, shard, move.placement_key) for move in coming}
             rows = self._reader(shard).placements_at(lanes)
             found |= {
                 move.placement_key for move in coming if is_settled(rows.get(move.placement_key), move.generation)

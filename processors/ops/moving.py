@@ -111,7 +111,7 @@ def plan_move(settings: Settings, placement_key: str, target: str) -> PlannedMov
     owner = _owner(settings, contents, placement_key)
     for shard in (target, owner.shard):
         refuse_unknown(settings, contents, shard)
-    last = _last_move(settings, contents, placement_key)
+    last = last_move(settings, contents, placement_key)
     if last is not None and seen(last).stage is not Stage.SETTLED:
         if last.target == target:
             return last
@@ -135,7 +135,7 @@ def plan_return(settings: Settings, placement_key: str) -> PlannedMove | Already
         Misconfigured: It never moved; or as ``plan_move``.
     """
     contents = read_directory(addresses.kafka_address(settings))
-    last = _last_move(counts.of_contents(settings, contents), contents, placement_key)
+    last = last_move(counts.of_contents(settings, contents), contents, placement_key)
     if last is None:
         raise Misconfigured(f"{placement_key} never moved by itself: say where it is to go, with --to")
     return plan_move(settings, placement_key, last.source)
@@ -187,7 +187,7 @@ def send_again(planned: PlannedMove, client: Client) -> int:
         NoAnswer: The lane did not answer; what was written counts once its worker runs.
     """
     wish = SendAgain(command_id=client.new_id(), placement_key=planned.placement_key, generation=planned.generation)
-    lane = _lane(planned.settings, planned.source, planned.placement_key)
+    lane = lane_of(planned.settings, planned.source, planned.placement_key)
     return client.send_control(wish, shard=planned.source, lane=lane).lane_offset
 
 
@@ -212,7 +212,7 @@ def _ingress_partition(settings: Settings, placement_key: str) -> int:
     return partition_of(placement_key, settings.topics.commands_partitions)
 
 
-def _last_move(settings: Settings, contents: DirectoryContents, placement_key: str) -> PlannedMove | None:
+def last_move(settings: Settings, contents: DirectoryContents, placement_key: str) -> PlannedMove | None:
     """Return the last move of a placement key that the directory has; None where it never moved by itself."""
     return next(_moves(settings, contents, placement_key), None)
 
@@ -288,10 +288,11 @@ def watch(planned: PlannedMove, *, ends_s: float, tell: Callable[[MoveSeen], Non
 
 def _row(settings: Settings, shard: str, placement_key: str) -> PlacementRow | None:
     with closing(open_reader(addresses.mysql_address(settings, shard))) as reader:
-        return reader.placements_of(placement_key, _lane(settings, shard, placement_key)).get(placement_key)
+        return reader.placements_of(placement_key, lane_of(settings, shard, placement_key)).get(placement_key)
 
 
-def _lane(settings: Settings, shard: str, placement_key: str) -> int:
+def lane_of(settings: Settings, shard: str, placement_key: str) -> int:
+    """Return the lane of a placement key in a shard."""
     return partition_of(placement_key, settings.lanes_of(shard))
 
 
@@ -310,7 +311,7 @@ def refuse_unready(planned: PlannedMove) -> None:
         Fault: A server's.
     """
     lanes = {
-        shard: [_lane(planned.settings, shard, planned.placement_key)] for shard in (planned.target, planned.source)
+        shard: [lane_of(planned.settings, shard, planned.placement_key)] for shard in (planned.target, planned.source)
     }
     refuse_unready_lanes(planned.settings, lanes)
 
@@ -325,7 +326,7 @@ def luggage(planned: PlannedMove) -> Luggage:
         Fault: The server's.
     """
     settings, source = planned.settings, planned.source
-    lane = _lane(settings, source, planned.placement_key)
+    lane = lane_of(settings, source, planned.placement_key)
     with closing(_reader(planned, source)) as reader:
         position = reader.lane_positions().get(lane)
         rules = newest_of(reader.rules()[lane].values())
