@@ -14,11 +14,13 @@ from processors.ledger.commands import CommandType
 from processors.ledger.outcomes import Contra, Posting, Reason, Status
 from processors.routing.buckets import bucket_of
 from processors.stores.addresses import CassandraAddress
+from processors.stores.archive_rows import PLACE
 from processors.stores.archive_schema import migrate_archive, open_archive
 from processors.stores.cassandra import CassandraSession
 from processors.stores.rows import NewJournalRow
 from processors.wire.result_format import write_result
 from processors.wire.results import Result, decode_result
+from processors.wire.statement_chunk import decode_statement_chunk, encode_statement_chunk
 from tests.changes import new_journal_row
 from tests.servers import Servers
 
@@ -28,14 +30,8 @@ NOW_MS = 1_800_000_000_000  # a fixed time, so that runs repeat; its slice, its 
 # Every table that the sink writes: its key, and the cells whose version is compared.
 TABLES = {
     "journal": ("shard, lane, bucket, first_offset, last_offset, hash", "chunk"),
-    "transaction_by_id": ("minute, bucket, transaction_id, root, step", "result"),
-    "statement": (
-        "root, address, currency, bucket, sequence",
-        (
-            "type transaction_id command_id contra balance_change held_change balance held overdraft_limit "
-            "lane_time_ms metadata"
-        ),
-    ),
+    "transaction_index": ("second, bucket, shard, lane, first_offset, hash", "places"),
+    "statement_chunk": ("root, address, currency, bucket, first_sequence, last_sequence, hash", "chunk"),
     "statement_day": ("address, currency, day", "first_sequence"),
     "coverage": ("shard, lane, results_partition", "lane_offset lane_index lane_time_ms"),
     "sink_position": ("topic_id, partition", "next_offset"),
@@ -89,6 +85,63 @@ def all_rows(session: CassandraSession, *tables: str) -> dict[str, list[tuple[An
 def empty(session: CassandraSession) -> None:
     for table in TABLES:
         session.execute(f"TRUNCATE {table}")
+
+
+Place = tuple[bytes, int, int, int]
+"""An entry of the index: id, lane offset, lane index, first offset of the chunk."""
+
+
+def alter(
+    session: CassandraSession, table: str, change: Callable[[tuple[Any, ...], bytes], bytes], version_us: int
+) -> None:
+    """Change what rows of a packed table have, which are given by key and blob; left with nothing, a row is deleted."""
+    key, cell = TABLES[table]
+    columns = key.split(", ")
+    for *values, blob in list(session.rows(session.prepare(f"SELECT {key}, {cell} FROM ${table}"), ())):
+        changed = change(tuple(values), blob)
+        if changed and changed != blob:
+            marks = ", ".join("?" * (len(columns) + 1))
+            insert = f"INSERT INTO ${table} ({key}, {cell}) VALUES ({marks}) USING TIMESTAMP ?"
+            session.note(insert, (*values, changed, version_us))
+        elif not changed:
+            where = " AND ".join(f"{column} = ?" for column in columns)
+            session.note(f"DELETE FROM ${table} USING TIMESTAMP ? WHERE {where}", (version_us, *values))
+
+
+def alter_places(
+    session: CassandraSession,
+    id_: bytes,
+    version_us: int,
+    change: Callable[[Place], Place | None] = lambda _place: None,
+) -> None:
+    """Change an id's entries in the index; what becomes None is taken out, and by default each does."""
+
+    def changed(_key: tuple[Any, ...], blob: bytes) -> bytes:
+        entries: Iterator[Any] = PLACE.iter_unpack(blob)
+        kept = [change(entry) if entry[0] == id_ else entry for entry in entries]
+        return b"".join(PLACE.pack(*entry) for entry in kept if entry is not None)
+
+    alter(session, "transaction_index", changed, version_us)
+
+
+def alter_change(
+    session: CassandraSession,
+    address: str,
+    sequence: int,
+    version_us: int,
+    change: Callable[[bytes], bytes | None] = lambda _entry: None,
+) -> None:
+    """Change the entry of one change of an account; what becomes None is taken out, and by default it does."""
+
+    def changed(key: tuple[Any, ...], blob: bytes) -> bytes:
+        if key[1] != address:
+            return blob
+        entries = decode_statement_chunk(blob)
+        kept = [(number, change(entry) if number == sequence else entry) for number, entry in entries]
+        left = [(number, entry) for number, entry in kept if entry is not None]
+        return encode_statement_chunk(left) if left else b""
+
+    alter(session, "statement_chunk", changed, version_us)
 
 
 def a_result(offset: int = 0, **changed: Any) -> Result:

@@ -6,19 +6,20 @@ The sink must have passed it, and each of its rows, read back from Cassandra, mu
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from processors.archive.findings import FindingKind
 from processors.faults import Undecodable
 from processors.ids import id_text
-from processors.stores.archive_reader import ChangeKey, StepKey, changes_of
-from processors.stores.archive_rows import Covered, StatementRow, step_ids
+from processors.stores.archive_reader import ChangeKey, IndexedPlace
+from processors.stores.archive_rows import Covered, step_ids
 from processors.stores.rows import JournalRow
 from processors.telemetry import PULSE
 from processors.wire.journal_chunk import ChunkRow
-from processors.wire.results import decode_result
+from processors.wire.result_keys import result_keys
 
 # Rows of one read from MySQL. The read's transaction ends with it, and no other keeps the journal from changing (A7).
 # Comparing so many takes a second, and holds 3 MB of MySQL's rows and as much of the archive's.
@@ -51,14 +52,16 @@ class Copies(Protocol):
     def coverage(self, incarnation: bytes) -> dict[tuple[int, int], Covered]:
         """Return how far a shard's incarnation is archived, by lane and results partition."""
 
-    def journal(self, incarnation: bytes, lane: int, from_offset: int, to_offset: int) -> list[ChunkRow]:
-        """Return the journal rows of a stretch; where copies differ, each of them."""
+    def chunks(
+        self, incarnation: bytes, lane: int, from_offset: int, to_offset: int
+    ) -> Iterator[tuple[int, list[ChunkRow]]]:
+        """Yield the chunks that may have rows of a stretch of a lane: each one's first offset, and all of its rows."""
 
-    def steps_at(self, keys: Collection[StepKey]) -> dict[StepKey, bytes]:
-        """Return the results at some keys, those that are there."""
+    def places_in(self, incarnation: bytes, lane: int, ids: Iterable[bytes]) -> dict[bytes, set[IndexedPlace]]:
+        """Return, by id, where the index says that the journal has the rows of some ids that a lane decided."""
 
-    def changes_at(self, keys: Collection[ChangeKey]) -> dict[ChangeKey, StatementRow]:
-        """Return single changes of accounts, those that are there."""
+    def entries_at(self, keys: Iterable[ChangeKey]) -> dict[ChangeKey, set[bytes]]:
+        """Return the entries of some changes: one each, or several that differ; of one that is not there, none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,7 +186,7 @@ class UnprovenChanges:
         """Begin with none."""
         self._archive = archive
         # A list: two rows that tell of the same change are both compared, and one of them differs.
-        self._waiting: list[tuple[ChangeKey, JournalRow, StatementRow]] = []
+        self._waiting: list[tuple[ChangeKey, _RowPlace, bytes]] = []
 
     def __len__(self) -> int:
         """Return how many wait to be compared."""
@@ -195,22 +198,36 @@ class UnprovenChanges:
         Raises:
             Undecodable: Its result is none of this release's.
         """
-        self._waiting += [(key, row, change) for key, change in changes_of(decode_result(row.result)).items()]
+        place = _place_of(row)
+        for address, currency, sequence, entry in result_keys(row.result).changes:
+            self._waiting.append((ChangeKey(address.decode(), currency.decode(), sequence), place, entry))
 
     def compare(self) -> list[ArchiveDifference]:
         """Return which of them are not on their accounts' statements as the rows tell of them, and begin anew.
 
+        What cannot be read differs, wherever it lies.
+
         Raises:
             Unavailable: Cassandra does not answer.
         """
-        archived = self._archive.changes_at({key for key, _, _ in self._waiting}) if self._waiting else {}
+        if not self._waiting:
+            return []
+        try:
+            archived = self._archive.entries_at({key for key, _, _ in self._waiting})
+        except Undecodable as fault:
+            _, first, _ = self._waiting[0]
+            self._waiting.clear()
+            return [_difference(FindingKind.ARCHIVE_UNREADABLE, first, fault.detail)]
         found = []
-        for key, row, change in self._waiting:
-            place = f"change {key.sequence} of {key.address} {key.currency}"
-            if key not in archived:
-                found.append(_difference(FindingKind.ARCHIVE_CHANGE_MISSING, row, f"{place} is not in statement"))
-            elif archived[key] != change:
-                found.append(_difference(FindingKind.ARCHIVE_CHANGE_DIFFERS, row, f"{place} is another in statement"))
+        for key, place, entry in self._waiting:
+            name = f"change {key.sequence} of {key.address} {key.currency}"
+            copies = archived.get(key)
+            if copies is None:
+                found.append(
+                    _difference(FindingKind.ARCHIVE_CHANGE_MISSING, place, f"{name} is not in statement_chunk")
+                )
+            elif copies != {entry}:
+                found.append(_difference(FindingKind.ARCHIVE_CHANGE_DIFFERS, place, f"{name} is another there"))
         self._waiting.clear()
         return found
 
@@ -230,23 +247,42 @@ def differences(
         Undecodable: A chunk in the archive, or a result, is none of this release's.
         Unavailable: Cassandra does not answer.
     """
-    copies: dict[tuple[int, int], set[bytes]] = {}
+    lane = rows[0].lane
+    journal = _Copies()
     for first, last in stretches(row.lane_offset for row in rows):
-        for offset, index, result in archive.journal(incarnation, rows[0].lane, first, last):
-            copies.setdefault((offset, index), set()).add(result)
-    steps = archive.steps_at([key for row in rows for key in _step_keys(row)])
+        for chunk_offset, chunk in archive.chunks(incarnation, lane, first, last):
+            journal.add(chunk_offset, chunk)
+    places = archive.places_in(incarnation, lane, {id_ for row in rows for id_ in _ids_of(row)})
     found: list[ArchiveDifference] = []
     for row in rows:
-        mine = copies.get((row.lane_offset, row.lane_index), set())
-        found += _compare(row, mine, steps)
-        if mine <= {row.result}:
+        found += _compare(row, journal, places)
+        if journal.results_of(row) <= {row.result}:
             changes.add(row)
     return found
 
 
+@dataclass(slots=True)
+class _Copies:
+    """Rows of the archived journal: the results at each place, and which chunks have it."""
+
+    results: dict[tuple[int, int], set[bytes]] = field(default_factory=lambda: defaultdict(set))
+    chunks: dict[tuple[int, int], set[int]] = field(default_factory=lambda: defaultdict(set))
+
+    def add(self, chunk_offset: int, rows: list[ChunkRow]) -> None:
+        for offset, index, result in rows:
+            self.results[offset, index].add(result)
+            self.chunks[offset, index].add(chunk_offset)
+
+    def results_of(self, row: JournalRow) -> set[bytes]:
+        return self.results.get((row.lane_offset, row.lane_index), set())
+
+    def chunks_of(self, row: JournalRow) -> set[int]:
+        return self.chunks.get((row.lane_offset, row.lane_index), set())
+
+
 def unreadable(row: JournalRow, fault: Undecodable) -> ArchiveDifference:
     """Return a difference for archived bytes that are none of ours; it names the first row that was looked for."""
-    return _difference(FindingKind.ARCHIVE_UNREADABLE, row, fault.detail)
+    return _difference(FindingKind.ARCHIVE_UNREADABLE, _place_of(row), fault.detail)
 
 
 def stretches(offsets: Iterable[int]) -> Iterator[tuple[int, int]]:
@@ -270,33 +306,44 @@ def _reaches(covered: Covered | None, row: tuple[int, int]) -> bool:
     return covered is not None and (covered.lane_offset, covered.lane_index) >= row
 
 
-def _step_keys(row: JournalRow) -> list[StepKey]:
-    return [StepKey(id_, row.root, row.command_id) for id_ in step_ids(row.transaction_id, row.command_id)]
+_RowPlace = tuple[int, int, int, int]
+"""Slice, lane, offset and index of a row."""
 
 
-def _compare(row: JournalRow, copies: set[bytes], steps: Mapping[StepKey, bytes]) -> list[ArchiveDifference]:
-    """Return in what the archive differs from a row: each place must have it, and each copy must be the same bytes."""
+def _place_of(row: JournalRow) -> _RowPlace:
+    return row.slice, row.lane, row.lane_offset, row.lane_index
+
+
+def _ids_of(row: JournalRow) -> tuple[bytes, ...]:
+    return step_ids(row.transaction_id, row.command_id)
+
+
+def _compare(row: JournalRow, journal: _Copies, places: Mapping[bytes, set[IndexedPlace]]) -> list[ArchiveDifference]:
+    """Return in what the archive differs from a row.
+
+    Each copy in the journal must be the same bytes, and under each of its ids the index must name a chunk that has it.
+    """
     found = []
+    copies = journal.results_of(row)
     if not copies:
-        found.append(_difference(FindingKind.ARCHIVE_ROW_MISSING, row, "no chunk of the archived journal has it"))
+        found.append(
+            _difference(FindingKind.ARCHIVE_ROW_MISSING, _place_of(row), "no chunk of the archived journal has it")
+        )
     elif copies != {row.result}:
-        found.append(_difference(FindingKind.ARCHIVE_ROW_DIFFERS, row, f"{len(copies)} copies in the archived journal"))
-    for key in _step_keys(row):
-        result = steps.get(key)
-        place = f"transaction {id_text(key.transaction_id)} step {id_text(key.step)}"
-        if result is None:
-            found.append(_difference(FindingKind.ARCHIVE_STEP_MISSING, row, f"{place} is not in transaction_by_id"))
-        elif result != row.result:
-            found.append(_difference(FindingKind.ARCHIVE_STEP_DIFFERS, row, f"{place} has other bytes"))
+        told = f"{len(copies)} copies in the archived journal"
+        found.append(_difference(FindingKind.ARCHIVE_ROW_DIFFERS, _place_of(row), told))
+    here = (row.lane_offset, row.lane_index)
+    for id_ in _ids_of(row):
+        named = {place.chunk_offset for place in places[id_] if (place.lane_offset, place.lane_index) == here}
+        if not named:
+            told = f"id {id_text(id_)} is not in transaction_index"
+            found.append(_difference(FindingKind.ARCHIVE_STEP_MISSING, _place_of(row), told))
+        elif copies and not named & journal.chunks_of(row):
+            told = f"id {id_text(id_)} in transaction_index names chunks that lack it: {sorted(named)}"
+            found.append(_difference(FindingKind.ARCHIVE_STEP_DIFFERS, _place_of(row), told))
     return found
 
 
-def _difference(kind: FindingKind, row: JournalRow, detail: str) -> ArchiveDifference:
-    return ArchiveDifference(
-        kind=kind,
-        slice=row.slice,
-        lane=row.lane,
-        lane_offset=row.lane_offset,
-        lane_index=row.lane_index,
-        detail=detail,
-    )
+def _difference(kind: FindingKind, place: _RowPlace, detail: str) -> ArchiveDifference:
+    number, lane, offset, index = place
+    return ArchiveDifference(kind=kind, slice=number, lane=lane, lane_offset=offset, lane_index=index, detail=detail)

@@ -17,10 +17,11 @@ from processors.ledger.rows import Account, OpenRow, Refunded, TransactionKey
 from processors.ledger.rules import Rules
 from processors.routing.buckets import partition_of
 from processors.stores.archive_reader import Step, changes_of
-from processors.stores.archive_rows import Covered, StatementRow
+from processors.stores.archive_rows import Covered
 from processors.stores.rows import JournalRow
 from processors.stores.shard_reader import LanePosition
 from processors.wire.results import Result, decode_result
+from processors.wire.statement_chunk import StatementRow
 
 # What of a statement is not archived yet is looked for in the journal of its lane, the newest first and a stretch at a
 # time: at most so many rows are in memory, 20 MB, and a statement of MySQL takes a twentieth of a second.

@@ -15,10 +15,10 @@ from processors.ledger.rules import Rules
 from processors.ops.command_text import command_as_json
 from processors.ops.durations import show_duration
 from processors.ops.money import show_amount, show_money
-from processors.stores.archive_rows import StatementRow
 from processors.wire.commands import decode_command
 from processors.wire.dead_letters import DeadLetter
 from processors.wire.results import Result
+from processors.wire.statement_chunk import StatementRow
 
 
 def show_id(identifier: bytes) -> str:

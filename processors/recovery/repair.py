@@ -18,13 +18,13 @@ from processors.archive.slice_proof import (
     ProvenJournal,
     UnprovenChanges,
     differences,
+    stretches,
     unreadable,
 )
 from processors.faults import Undecodable
 from processors.routing.buckets import partition_of
-from processors.stores.archive_rows import ArchiveRows, Collector, Covered, written_again
+from processors.stores.archive_rows import ArchiveRows, Collector, Covered, in_chunks, written_again
 from processors.stores.rows import JournalRow, Progress
-from processors.wire.results import decode_result
 
 MISSING = frozenset({"ARCHIVE_ROW_MISSING", "ARCHIVE_STEP_MISSING", "ARCHIVE_CHANGE_MISSING"})
 TOLD_MAX = 1_000  # differences that are kept to be told; all are counted
@@ -130,10 +130,22 @@ def _mend(
     if parts.writer is None or not lost:
         return found
     in_no_chunk = lost & {_place(each) for each in found if each.kind == "ARCHIVE_ROW_MISSING"}
-    again = _rows_of(parts, [row for row in rows if _place(row) in lost])
-    again.journal = _rows_of(parts, [row for row in rows if _place(row) in in_no_chunk]).journal
-    parts.writer.write(again)
+    parts.writer.write(_rows_of(parts, [row for row in rows if _place(row) in in_no_chunk]))
+    in_a_chunk = [row for row in rows if _place(row) in lost - in_no_chunk]
+    again = _rows_of(parts, in_a_chunk)
+    again.journal = {}
+    parts.writer.write(in_chunks(again, _chunks_of(parts, incarnation, in_a_chunk)))
     return _differences(parts, incarnation, rows)
+
+
+def _chunks_of(parts: RepairParts, incarnation: bytes, rows: list[JournalRow]) -> dict[tuple[int, int], int]:
+    """Return the first offset of a chunk that has each of some rows of one lane."""
+    return {
+        (offset, index): first
+        for begins, ends in stretches(row.lane_offset for row in rows)
+        for first, chunk in parts.archive.chunks(incarnation, rows[0].lane, begins, ends)
+        for offset, index, _ in chunk
+    }
 
 
 def _place(each: JournalRow | ArchiveDifference) -> tuple[int, int]:
@@ -143,5 +155,5 @@ def _place(each: JournalRow | ArchiveDifference) -> tuple[int, int]:
 def _rows_of(parts: RepairParts, rows: list[JournalRow]) -> ArchiveRows:
     collector = Collector()
     for row in rows:
-        collector.add(_results_partition(parts, row), decode_result(row.result), row.result)
+        collector.add(_results_partition(parts, row), row.result)
     return written_again(collector.take(), now_us=parts.now_ms() * 1_000)

@@ -14,7 +14,7 @@ from typing import Protocol
 from processors.ledger.outcomes import Posting
 from processors.ledger.rows import Account
 from processors.stores.archive_reader import ChangeKey
-from processors.stores.archive_rows import StatementRow
+from processors.wire.statement_chunk import StatementRow, decode_statement_entry
 
 
 class Statements(Protocol):
@@ -24,6 +24,9 @@ class Statements(Protocol):
         self, address: str, currency: str, *, from_sequence: int = 1, to_sequence: int | None = None
     ) -> Iterator[StatementRow]:
         """Yield an account's changes."""
+
+    def entries_at(self, keys: Iterable[ChangeKey]) -> dict[ChangeKey, set[bytes]]:
+        """Return the entries of some changes: one each, or several that differ; of one that is not there, none."""
 
 
 @dataclass(slots=True)
@@ -106,9 +109,14 @@ def leads_to(trail: Trail, account: Account) -> bool:
     )
 
 
-def opening_keys(led: list[tuple[Account, Trail]]) -> list[ChangeKey]:
-    """Return which archived changes say where trails begin that don't begin with the account."""
-    return [_opening_key(trail, account) for account, trail in led if trail.first > 1]
+def openings_of(archive: Statements, led: list[tuple[Account, Trail]]) -> dict[ChangeKey, set[StatementRow]]:
+    """Return the archived changes that precede trails which don't begin with the account; several where copies differ.
+
+    Raises:
+        Undecodable: The archive has one that is none.
+    """
+    found = archive.entries_at([_opening_key(trail, account) for account, trail in led if trail.first > 1])
+    return {key: set(map(decode_statement_entry, entries)) for key, entries in found.items()}
 
 
 def _opening_key(trail: Trail, account: Account) -> ChangeKey:
@@ -116,7 +124,7 @@ def _opening_key(trail: Trail, account: Account) -> ChangeKey:
 
 
 def opens_right(
-    trail: Trail, account: Account, openings: dict[ChangeKey, StatementRow] | None, *, came_here: bool = False
+    trail: Trail, account: Account, openings: dict[ChangeKey, set[StatementRow]] | None, *, came_here: bool = False
 ) -> bool:
     """Say whether a trail begins at nothing, or where the archived change before it ended (V4).
 
@@ -127,10 +135,10 @@ def opens_right(
         return before == (0, 0)
     if openings is None:  # V4: what has left is believed
         return True
-    row = openings.get(_opening_key(trail, account))
-    if row is None:
+    rows = openings.get(_opening_key(trail, account))
+    if rows is None:
         return came_here
-    return before == (row.balance, row.held)
+    return {before} == {(row.balance, row.held) for row in rows}
 
 
 def _trail_of(rows: Iterable[StatementRow]) -> Trail:

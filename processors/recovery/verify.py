@@ -19,15 +19,17 @@ from processors.lane.placements import Placements
 from processors.ledger.addresses import at_levels
 from processors.ledger.commands import SLICED_BY_LANE_TIME
 from processors.ledger.rows import Account, AccountKey, Hold, OpenRefund, OpenTransfer, TransactionKey
-from processors.recovery.trails import Trail, leads_to, opening_keys, opens_right, whole_trail
+from processors.recovery.trails import Trail, leads_to, openings_of, opens_right, whole_trail
 from processors.routing.buckets import partition_of
-from processors.stores.archive_reader import ChangeKey, changes_of
-from processors.stores.archive_rows import Covered, StatementRow
+from processors.stores.archive_reader import ChangeKey
+from processors.stores.archive_rows import Covered
 from processors.stores.rows import JournalRow, PlacementRow, Progress
 from processors.stores.shard_reader import SliceReader, rows_of_slice
 from processors.wire.journal_chunk import ChunkRow
 from processors.wire.records import Record
+from processors.wire.result_keys import keys_of
 from processors.wire.results import Result, decode_result
+from processors.wire.statement_chunk import StatementRow
 
 R = TypeVar("R")
 
@@ -85,8 +87,8 @@ class ArchivedBooks(Protocol):
     ) -> Iterator[StatementRow]:
         """Yield an account's changes."""
 
-    def changes_at(self, keys: Iterable[ChangeKey]) -> dict[ChangeKey, StatementRow]:
-        """Return single changes of accounts; one that is not there is not in the answer."""
+    def entries_at(self, keys: Iterable[ChangeKey]) -> dict[ChangeKey, set[bytes]]:
+        """Return the entries of some changes: one each, or several that differ; of one that is not there, none."""
 
 
 class PlacedBooks(Protocol):
@@ -149,20 +151,23 @@ class _Statements:
 
     def __init__(self, archive: ArchivedBooks | None) -> None:
         self._archive = archive
-        self._waiting: dict[ChangeKey, StatementRow] = {}
+        self._waiting: dict[ChangeKey, bytes] = {}
         self._tally = _Tally("statements have each covered change, column by column")
 
     def add(self, result: Result) -> None:
-        self._waiting |= changes_of(result)
+        self._waiting |= {
+            ChangeKey(change.address.decode(), change.currency.decode(), change.sequence): change.entry
+            for change in keys_of(result).changes
+        }
         if len(self._waiting) >= CHANGES_AT_ONCE:
             self._compare()
 
     def _compare(self) -> None:
         assert self._archive is not None
-        archived = self._archive.changes_at(self._waiting)
+        archived = self._archive.entries_at(self._waiting)
         for key, change in self._waiting.items():
             self._tally.counted += 1
-            if archived.get(key) != change:
+            if archived.get(key) != {change}:
                 how = "is another" if key in archived else "is not there; `balance archive repair` brings it back"
                 self._tally.refute(f"{key.address} {key.currency}: change {key.sequence} {how}")
         self._waiting.clear()
@@ -334,7 +339,7 @@ def _balances(parts: VerifyParts, here: Placements, read: _Journal) -> Check:
     accounts = _owned_accounts(parts, here)
     while some := list(islice(accounts, ACCOUNTS_AT_ONCE)):
         led = [(account, _trail_of(parts, account, read)) for account in some]
-        openings = None if parts.archive is None else parts.archive.changes_at(opening_keys(led))
+        openings = None if parts.archive is None else openings_of(parts.archive, led)
         for account, trail in led:
             if openings is None and not trail.count and account.sequence:
                 continue  # all its rows have left, and there is nothing to compare it with

@@ -3,42 +3,47 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
 from struct import Struct
+from typing import TypeVar
 
 from processors.ids import uuid7_time_ms
-from processors.ledger.outcomes import Posting
-from processors.wire.journal_chunk import ChunkRow, encode_chunk
-from processors.wire.results import Result
+from processors.wire.journal_chunk import encode_chunk
+from processors.wire.result_keys import LaneKey, ResultKeys, long_of, result_keys
+from processors.wire.statement_chunk import encode_statement_chunk
 
 BUCKET_OFFSETS = 100_000  # A3: the journal's partitions; 100,000 rows of 300 bytes are 30 MB before compression
 # A chunk holds rows of one such window, which divides a bucket: so chunks end at bucket borders (A3), a reader knows
 # where those begin that hold an offset, and whole windows are cut alike however often they are delivered.
 WINDOW_OFFSETS = 250
 CHUNK_BYTES = 256 * 1024  # where a chunk is closed within its window; Cassandra takes up to 16 MiB in one write
-ID_BUCKETS = 16
-SEQUENCE_BUCKET = 10_000  # rows of 300 bytes: partitions of 3 MB
+ID_BUCKETS = 16  # of a second: at 10,000 results a second, some 600 places of 36 bytes are in each
+ID_UNIT_MS = 1_000
+PLACES_MAX = 7_000  # of one row: 252 KB
+SEQUENCE_BUCKET = 10_000  # changes of 120 bytes: partitions of 1.2 MB
+WINDOW_SEQUENCES = 250  # as WINDOW_OFFSETS, of an account's changes; divides a bucket
 DAY_MS = 86_400_000
-MINUTE_MS = 60_000
 
 bigint = Struct(">q").pack
 integer = Struct(">i").pack
 tinyint = Struct(">b").pack
+PLACE = Struct(">16sqiq")
+"""An entry of ``transaction_index``: id, lane offset, lane index, first offset of the journal's chunk. 36 bytes."""
 
 Values = list[bytes]
 """One row, bound: the values of its INSERT's question marks."""
 PartitionKey = tuple[bytes, ...]
 """A partition's key columns, bound."""
 
-INSERT_STEP = (
-    "INSERT INTO $transaction_by_id (minute, bucket, transaction_id, root, step, result) "
-    "VALUES (?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"
+INSERT_PLACES = (
+    "INSERT INTO $transaction_index (second, bucket, shard, lane, first_offset, hash, places) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"
 )
 INSERT_STATEMENT = (
-    "INSERT INTO $statement (root, address, currency, bucket, sequence, type, transaction_id, command_id, contra, "
-    "balance_change, held_change, balance, held, overdraft_limit, lane_time_ms, metadata) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"
+    "INSERT INTO $statement_chunk (root, address, currency, bucket, first_sequence, last_sequence, hash, chunk) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"
 )
 INSERT_DAY = "INSERT INTO $statement_day (address, currency, day, first_sequence) VALUES (?, ?, ?, ?) USING TIMESTAMP ?"
 INSERT_CHUNK = (
@@ -53,7 +58,7 @@ INSERT_POSITION = "INSERT INTO $sink_position (topic_id, partition, next_offset)
 
 CoverageKey = tuple[bytes, str, int, int]
 """Shard incarnation, shard, lane, results partition."""
-DayKey = tuple[str, str, int]
+DayKey = tuple[bytes, bytes, int]
 """Address, currency, days since the epoch."""
 
 
@@ -71,7 +76,7 @@ class Covered:
 class ArchiveRows:
     """Rows to write, by partition: they may be written in any order, all of them before ``covered`` is (A5)."""
 
-    steps: dict[PartitionKey, list[Values]] = field(default_factory=dict)
+    places: dict[PartitionKey, list[Values]] = field(default_factory=dict)
     statement: dict[PartitionKey, list[Values]] = field(default_factory=dict)
     days: dict[DayKey, int] = field(default_factory=dict)
     journal: dict[PartitionKey, list[Values]] = field(default_factory=dict)
@@ -79,13 +84,12 @@ class ArchiveRows:
     count: int = 0  # journal rows
 
 
-@dataclass(slots=True)
-class _LaneRows:
-    """What was collected of one lane in one results partition: its journal rows with their versions, and the last."""
-
-    chunk_rows: set[ChunkRow] = field(default_factory=set)
-    versions: dict[int, int] = field(default_factory=dict)
-    last: Result | None = None
+_Row = tuple[int, int, bytes, ResultKeys]
+"""A journal row: lane offset, lane index, the result's bytes, and what they say."""
+_Window = tuple[bytes, bytes, bytes, int, int]
+"""Of changes: root, address, currency, sequence // 250, and the day, so that each chunk knows where its day begins."""
+_Change = tuple[int, bytes, bytes]
+"""One change of a window: its sequence, its entry, and its version, encoded."""
 
 
 class Collector:
@@ -93,64 +97,69 @@ class Collector:
 
     def __init__(self) -> None:
         """Begin with nothing."""
-        self._rows = ArchiveRows()
-        self._lanes: dict[CoverageKey, _LaneRows] = {}
+        self._lanes: dict[tuple[LaneKey, int], list[_Row]] = {}
+        self._changes: dict[_Window, list[_Change]] = {}
 
-    def add(self, results_partition: int, result: Result, payload: bytes) -> None:
+    def add(self, results_partition: int, payload: bytes) -> None:
         """Add a result's rows; one without a journal row has none (A1).
 
         Args:
             results_partition: Where it was read.
-            result: Decoded.
-            payload: Its bytes.
+            payload: The result's bytes.
+
+        Raises:
+            Undecodable: They are none of this release's.
         """
-        if not result.journalled:
+        keys = result_keys(payload)
+        if not keys.journalled:
             return
-        rows = self._rows
-        rows.count += 1
-        _add_steps(rows, result, payload)
-        for posting in result.postings:
-            if posting.balance_change or posting.held_change:  # H5: only then its sequence is a new one
-                _add_movement(rows, result, posting)
-        key = (result.incarnation, result.shard, result.lane, results_partition)
-        lane = self._lanes.get(key)
-        if lane is None:
-            lane = self._lanes[key] = _LaneRows()
-        # A set: a stretch that was published twice is in the topic twice, byte for byte. Two results under one id would
-        # both be kept, for the remover to find.
-        lane.chunk_rows.add((result.lane_offset, result.lane_index, payload))
-        lane.versions[result.lane_offset] = result.version_us
-        last = lane.last
-        if last is None or (result.lane_offset, result.lane_index) > (last.lane_offset, last.lane_index):
-            lane.last = result
+        row = (keys.lane_offset, keys.lane_index, payload, keys)
+        rows = self._lanes.get((keys.lane, results_partition))
+        if rows is None:
+            self._lanes[keys.lane, results_partition] = [row]
+        else:
+            rows.append(row)
+        day = keys.lane_time_ms // DAY_MS
+        for address, currency, sequence, entry in keys.changes:
+            window = (keys.root, address, currency, sequence // WINDOW_SEQUENCES, day)
+            changes = self._changes.get(window)
+            if changes is None:
+                self._changes[window] = [(sequence, entry, keys.version)]
+            else:
+                changes.append((sequence, entry, keys.version))
 
     def take(self) -> ArchiveRows:
         """Return the rows of all results added since the last call."""
-        rows = self._rows
-        for key, lane in self._lanes.items():
-            incarnation, _, number, _ = key
-            _add_chunks(rows, incarnation, number, lane)
-            last = lane.last
-            assert last is not None
-            rows.covered[key] = Covered(
+        rows = ArchiveRows()
+        index: dict[_IndexKey, _Places] = {}
+        for (lane, partition), mine in self._lanes.items():
+            rows.count += len(mine)
+            # A stretch that was published twice is in the topic twice, byte for byte. Two results under one id are both
+            # kept, for the remover to find.
+            for chunk in _cut(_once_each(mine)):
+                _add_chunk(rows, index, lane, chunk)
+            last = max(mine, key=lambda row: row[:2])[-1]
+            rows.covered[*lane, partition] = Covered(
                 lane_offset=last.lane_offset,
                 lane_index=last.lane_index,
                 lane_time_ms=last.lane_time_ms,
-                version_us=last.version_us,
+                version_us=long_of(last.version),
             )
-        self._rows, self._lanes = ArchiveRows(), {}
+        _add_places(rows, index)
+        _add_statements(rows, self._changes)
+        self._lanes, self._changes = {}, {}
         return rows
 
 
-def id_partition(transaction_id: bytes) -> tuple[int, int]:
-    """Return minute and bucket of an id in ``transaction_by_id`` (A4).
+def id_partition(id_: bytes) -> tuple[int, int]:
+    """Return second and bucket of an id in ``transaction_index`` (A4).
 
     A UUIDv7 begins with its time. A control row's id does not: its first bits are as good as any, and there are few.
 
     >>> id_partition(bytes.fromhex("018bcfe568007000800000000000001f"))
-    (28333333, 15)
+    (1700000000, 15)
     """
-    return int.from_bytes(transaction_id[:6], "big") // MINUTE_MS, transaction_id[15] % ID_BUCKETS
+    return int.from_bytes(id_[:6], "big") // ID_UNIT_MS, id_[15] % ID_BUCKETS
 
 
 def step_ids(transaction_id: bytes, command_id: bytes) -> tuple[bytes, ...]:
@@ -177,7 +186,7 @@ def day_values(key: DayKey, first_sequence: int) -> Values:
     """
     address, currency, day = key
     version_us = (day + 1) * DAY_MS * 1000 - first_sequence
-    return [address.encode(), currency.encode(), integer(day), bigint(first_sequence), bigint(version_us)]
+    return [address, currency, integer(day), bigint(first_sequence), bigint(version_us)]
 
 
 def covered_values(incarnation: bytes, lane: int, results_partition: int, covered: Covered) -> Values:
@@ -223,7 +232,7 @@ def written_again(rows: ArchiveRows, *, now_us: int) -> ArchiveRows:
         }
 
     return ArchiveRows(
-        steps=again(rows.steps),
+        places=again(rows.places),
         statement=again(rows.statement),
         days=rows.days,
         journal=again(rows.journal),
@@ -231,58 +240,93 @@ def written_again(rows: ArchiveRows, *, now_us: int) -> ArchiveRows:
     )
 
 
+def in_chunks(rows: ArchiveRows, chunks: Mapping[tuple[int, int], int]) -> ArchiveRows:
+    """Return rows whose index names the journal's chunks that have what they tell of.
+
+    Args:
+        rows: Of one lane.
+        chunks: By lane offset and index: the first offset of a chunk that is there.
+    """
+
+    def named(values: Values) -> Values:
+        *key, _, blob, version = values
+        entries = (
+            PLACE.pack(id_, offset, index, chunks[offset, index]) for id_, offset, index, _ in PLACE.iter_unpack(blob)
+        )
+        again = b"".join(entries)
+        return [*key, hashlib.sha256(again).digest(), again, version]
+
+    places = {key: list(map(named, some)) for key, some in rows.places.items()}
+    return replace(rows, places=places)
+
+
 # ------------------------------------------------------------------ parts
 
+T = TypeVar("T", _Row, _Change)
 
-def _add_steps(rows: ArchiveRows, result: Result, payload: bytes) -> None:
-    root, version = result.root.encode(), bigint(result.version_us)
-    command_id = result.command_id
-    for transaction_id in step_ids(result.transaction_id, command_id):
-        minute, bucket = id_partition(transaction_id)
-        key = (bigint(minute), tinyint(bucket))
-        values = [*key, transaction_id, root, command_id, payload, version]
-        rows.steps.setdefault(key, []).append(values)
+_IndexKey = tuple[int, int, bytes, int]
+"""Second and bucket of ids, and the incarnation and lane in which they were decided."""
 
 
-def _add_movement(rows: ArchiveRows, result: Result, posting: Posting) -> None:
-    sequence, address, currency = posting.sequence, posting.address.encode(), result.currency.encode()
-    key = (result.root.encode(), address, currency, bigint(sequence // SEQUENCE_BUCKET))
-    values = [
-        *key,
-        bigint(sequence),
-        result.type.encode(),
-        result.transaction_id,
-        result.command_id,
-        posting.contra.encode(),
-        bigint(posting.balance_change),
-        bigint(posting.held_change),
-        bigint(posting.balance),
-        bigint(posting.held),
-        bigint(posting.overdraft_limit),
-        bigint(result.lane_time_ms),
-        result.metadata,
-        bigint(result.version_us),
-    ]
-    rows.statement.setdefault(key, []).append(values)
-    day = (posting.address, result.currency, result.lane_time_ms // DAY_MS)
-    first = rows.days.get(day)
-    if first is None or sequence < first:
-        rows.days[day] = sequence
+@dataclass(slots=True)
+class _Places:
+    """Entries of one row of the index, and the highest version among what they name."""
+
+    entries: list[bytes] = field(default_factory=list)
+    first_offset: int = 0
+    version_us: int = 0
 
 
-def _add_chunks(rows: ArchiveRows, incarnation: bytes, lane: int, mine: _LaneRows) -> None:
-    for chunk in _cut(sorted(mine.chunk_rows)):
-        first, last = chunk[0][0], chunk[-1][0]
-        key = (incarnation, integer(lane), bigint(bucket_of_offset(first)))
-        blob = encode_chunk(chunk)
-        digest = hashlib.sha256(blob).digest()
-        values = [*key, bigint(first), bigint(last), digest, blob, bigint(mine.versions[last])]
-        rows.journal.setdefault(key, []).append(values)
+def _add_chunk(rows: ArchiveRows, index: dict[_IndexKey, _Places], lane: LaneKey, chunk: Sequence[_Row]) -> None:
+    incarnation, _, number = lane
+    first, last = chunk[0][0], chunk[-1][0]
+    version_us = long_of(chunk[-1][3].version)
+    blob = encode_chunk([row[:3] for row in chunk])
+    key = (incarnation, integer(number), bigint(bucket_of_offset(first)))
+    values = [*key, bigint(first), bigint(last), hashlib.sha256(blob).digest(), blob, bigint(version_us)]
+    rows.journal.setdefault(key, []).append(values)
+    for offset, lane_index, _, keys in chunk:
+        for id_ in step_ids(keys.transaction_id, keys.command_id):
+            place = (*id_partition(id_), incarnation, number)
+            places = index.get(place)
+            if places is None:
+                places = index[place] = _Places(first_offset=offset)
+            places.entries.append(PLACE.pack(id_, offset, lane_index, first))
+            places.first_offset = min(places.first_offset, offset)
+            places.version_us = max(places.version_us, version_us)
 
 
-def _cut(rows: list[ChunkRow]) -> Iterator[list[ChunkRow]]:
+def _add_places(rows: ArchiveRows, index: dict[_IndexKey, _Places]) -> None:
+    for (second, bucket, incarnation, lane), places in index.items():
+        key = (bigint(second), tinyint(bucket))
+        entries = sorted(places.entries)
+        for start in range(0, len(entries), PLACES_MAX):
+            blob = b"".join(entries[start : start + PLACES_MAX])
+            place = (incarnation, integer(lane), bigint(places.first_offset))
+            values = [*key, *place, hashlib.sha256(blob).digest(), blob, bigint(places.version_us)]
+            rows.places.setdefault(key, []).append(values)
+
+
+def _add_statements(rows: ArchiveRows, windows: dict[_Window, list[_Change]]) -> None:
+    for (root, address, currency, window, day), changes in windows.items():
+        key = (root, address, currency, bigint(window * WINDOW_SEQUENCES // SEQUENCE_BUCKET))
+        for some in _cut_changes(_once_each(changes)):
+            first, last = some[0][0], some[-1][0]
+            blob = encode_statement_chunk([each[:2] for each in some])
+            digest = hashlib.sha256(blob).digest()
+            values = [*key, bigint(first), bigint(last), digest, blob, bigint(long_of(some[-1][2]))]
+            rows.statement.setdefault(key, []).append(values)
+            rows.days[address, currency, day] = min(first, rows.days.get((address, currency, day), first))
+
+
+def _once_each(collected: list[T]) -> list[T]:
+    """Return in order what was collected, and what was published twice but once."""
+    return [each for each, _ in groupby(sorted(collected))]
+
+
+def _cut(rows: Sequence[_Row]) -> Iterator[list[_Row]]:
     """Yield rows in chunks: at window borders, hence at bucket borders (A3), and where one grows too large."""
-    chunk: list[ChunkRow] = []
+    chunk: list[_Row] = []
     size = 0
     for row in rows:
         if chunk and (row[0] // WINDOW_OFFSETS != chunk[0][0] // WINDOW_OFFSETS or size >= CHUNK_BYTES):
@@ -294,19 +338,14 @@ def _cut(rows: list[ChunkRow]) -> Iterator[list[ChunkRow]]:
         yield chunk
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StatementRow:
-    """One change of an account: amounts in minor units, signed; balance, held and limit after it; time in ms."""
-
-    sequence: int
-    type: str
-    transaction_id: bytes
-    command_id: bytes
-    contra: str
-    balance_change: int
-    held_change: int
-    balance: int
-    held: int
-    overdraft_limit: int
-    lane_time_ms: int
-    metadata: bytes
+def _cut_changes(changes: Sequence[_Change]) -> Iterator[list[_Change]]:
+    """Yield changes of one window in chunks: nearly always one, more where it grows too large."""
+    chunk: list[_Change] = []
+    size = 0
+    for each in changes:
+        if size >= CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(each)
+        size += len(each[1])
+    yield chunk

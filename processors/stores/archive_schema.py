@@ -10,9 +10,13 @@ from pathlib import Path
 from processors.faults import Misconfigured
 from processors.shipped import SCHEMAS
 from processors.stores.addresses import CassandraAddress
+from processors.stores.archive_filling import fill_packed
 from processors.stores.cassandra import CassandraSession
 
 FOLDER = SCHEMAS / "cassandra"
+# The file whose tables are filled from the journal, of an archive that was written before it. It is noted as applied only
+# then, so that no process of this release takes what is not there yet for absent (H4).
+PACKED = 2
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,47}", re.ASCII)
 _NOTES = "CREATE TABLE IF NOT EXISTS migration (number int PRIMARY KEY, name text, digest blob)"
 _NOTED = "SELECT number, digest FROM $migration"
@@ -42,6 +46,7 @@ def migrate_archive(address: CassandraAddress, *, replication_factor: int) -> li
     Raises:
         Misconfigured: The keyspace's name is none, a file was edited after it was applied, or the archive is of a later
             release.
+        Undecodable: The archive of an earlier release has a chunk that cannot be read.
         Unavailable: Cassandra does not answer; run it again.
     """
     for name in (address.keyspace, address.local_dc):
@@ -61,6 +66,8 @@ def migrate_archive(address: CassandraAddress, *, replication_factor: int) -> li
         for file in _missing(session):
             for statement in file.statements:
                 session.execute(statement)
+            if file.number == PACKED:
+                fill_packed(session)
             session.note(_NOTE, (file.number, file.name, file.digest, file.number))
             done.append(file.name)
         return done

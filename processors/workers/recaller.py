@@ -68,8 +68,8 @@ class Originals(Protocol):
     def coverage(self, incarnation: bytes) -> dict[tuple[int, int], Covered]:
         """Return how far a shard's incarnation is archived, by lane and results partition."""
 
-    def steps_at(self, keys: Collection[StepKey]) -> dict[StepKey, bytes]:
-        """Return the results at some keys, those that are there."""
+    def steps_at(self, keys: Collection[StepKey]) -> dict[StepKey, bytes | Undecodable]:
+        """Return the results of some steps; of one that is there and cannot be read, why. What is not there, is not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,11 +191,15 @@ class Recaller:
         self._ask_at_s = now_s if len(due) > len(asked) else now_s + retry_s
         return len(told)
 
-    def _tell(self, refund: WaitingRefund, original: bytes | None, coverage: Mapping[bytes, Coverage]) -> bool:
+    def _tell(
+        self, refund: WaitingRefund, original: bytes | Undecodable | None, coverage: Mapping[bytes, Coverage]
+    ) -> bool:
         """Send a recall, or say that there is nothing to be said yet."""
         if original is None and not refund.is_covered(coverage):
             return False
         try:
+            if isinstance(original, Undecodable):
+                raise original
             command = recall_of(refund, original)
         except Undecodable as fault:  # it waits, as one that is not archived yet; the others go on
             subject = f"original {id_text(refund.original_id)}"

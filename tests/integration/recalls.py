@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from processors.faults import Unavailable
+from processors.faults import Unavailable, Undecodable
 from processors.ids import derived_id
 from processors.ledger.commands import CommandType, Recalled, RecallOriginal
 from processors.ledger.outcomes import Status
@@ -41,7 +41,7 @@ class Archive:
         self._happen()
         return answer
 
-    def steps_at(self, keys: Collection[StepKey]) -> dict[StepKey, bytes]:
+    def steps_at(self, keys: Collection[StepKey]) -> dict[StepKey, bytes | Undecodable]:
         self._fail_if_silent()
         answer = self.reader.steps_at(keys)
         self._happen()
@@ -76,7 +76,7 @@ class Place:
     def archive_rows(self, *results: Result, covered: bool = True) -> None:
         collector, writer = Collector(), ArchiveWriter(self.session)
         for result in results:
-            collector.add(PARTITION, result, write_result(result))
+            collector.add(PARTITION, write_result(result))
         rows = collector.take()
         writer.write(rows)
         if covered:

@@ -62,7 +62,7 @@ class Shard:
                 result = decode_result(payload)
                 root = result.root
                 partition = partition_of(root, SHARD.results_partitions) if root else result.lane
-                collector.add(partition, result, payload)
+                collector.add(partition, payload)
             rows = collector.take()
             writer.write(rows)
             if covered:

@@ -8,17 +8,18 @@ from dataclasses import replace
 
 import pytest
 
-from processors.faults import Misconfigured, Unavailable
+from processors.faults import Misconfigured, Unavailable, Undecodable
 from processors.ids import derived_id
 from processors.ledger.commands import CommandType
 from processors.stores.addresses import CassandraAddress
-from processors.stores.archive_reader import ArchiveReader, Step, StepKey
-from processors.stores.archive_rows import ArchiveRows, Collector, Covered, StatementRow
+from processors.stores.archive_reader import ArchiveReader, ChangeKey, Step, StepKey
+from processors.stores.archive_rows import ArchiveRows, Collector, Covered
 from processors.stores.archive_schema import migrate_archive, open_archive
 from processors.stores.archive_writer import ArchiveWriter
 from processors.stores.cassandra import CassandraSession
 from processors.wire.result_format import write_result
 from processors.wire.results import Result
+from processors.wire.statement_chunk import StatementRow, decode_statement_entry
 from tests.archived import (
     INCARNATION,
     NOW_MS,
@@ -67,7 +68,7 @@ def reader(session: CassandraSession) -> ArchiveReader:
 def rows_of(*results: Result, results_partition: int = 0) -> ArchiveRows:
     collector = Collector()
     for result in results:
-        collector.add(results_partition, result, write_result(result))
+        collector.add(results_partition, write_result(result))
     return collector.take()
 
 
@@ -85,7 +86,10 @@ def test_the_schema_is_applied_once_however_often_it_is_asked_for(
 ) -> None:
     address = archive_address(servers, fresh_keyspace())
 
-    assert migrate_archive(address, replication_factor=1) == ["0001_archive.cql"]
+    assert migrate_archive(address, replication_factor=1) == [
+        "0001_archive.cql",
+        "0002_packed.cql",
+    ]
     assert migrate_archive(address, replication_factor=1) == []
 
 
@@ -236,14 +240,50 @@ def test_a_transactions_steps_are_found_by_its_id_in_the_order_they_were_decided
 
 
 @pytest.mark.rule("A4")
-def test_a_command_is_found_by_root_and_id_alone(writer: ArchiveWriter, reader: ArchiveReader) -> None:
+def test_a_step_is_told_from_another_partners_under_the_same_id(writer: ArchiveWriter, reader: ArchiveReader) -> None:
     shared = id_at()
     mine, theirs = a_result(0, command_id=shared), a_result(1, command_id=shared, root="bolt", address="bolt")
     writer.write(rows_of(mine, theirs))
+    keys = [StepKey(shared, root, shared) for root in ("acme", "bolt", "coda")]
 
-    assert reader.step("acme", shared) == write_result(mine)
-    assert reader.step("bolt", shared) == write_result(theirs)
-    assert reader.step("coda", shared) is None
+    assert reader.steps_at(keys) == dict(zip(keys, (write_result(mine), write_result(theirs)), strict=False))
+
+
+@pytest.mark.rule("A3")
+@pytest.mark.rule("A4")
+def test_a_step_that_was_cut_in_two_ways_is_found_once_and_with_one_of_its_chunks_lost(
+    session: CassandraSession, writer: ArchiveWriter, reader: ArchiveReader
+) -> None:
+    results = [a_result(number) for number in range(20)]
+    writer.write(rows_of(*results))
+    writer.write(rows_of(*results[10:]))
+    (wanted,) = [write_result(results[15])]
+    assert [step.result for step in reader.steps(results[15].command_id)] == [wanted]
+    assert len(reader.places_of([results[15].command_id])[results[15].command_id]) == 2
+
+    session.note(
+        "DELETE FROM $journal USING TIMESTAMP ? WHERE shard = ? AND lane = 0 AND bucket = 0 AND first_offset = 10",
+        (10**16, INCARNATION),
+    )
+    key = StepKey(results[15].command_id, "acme", results[15].command_id)
+    assert reader.steps_at([key]) == {key: wanted}
+
+
+@pytest.mark.rule("H4")
+def test_a_step_whose_chunk_is_lost_is_not_absent_but_unreadable(
+    session: CassandraSession, writer: ArchiveWriter, reader: ArchiveReader
+) -> None:
+    result = a_result()
+    writer.write(rows_of(result))
+    session.execute("TRUNCATE journal")
+    key, unknown = StepKey(result.command_id, "acme", result.command_id), StepKey(id_at(), "acme", id_at())
+
+    found = reader.steps_at([key, unknown])
+
+    assert found.keys() == {key}
+    assert isinstance(found[key], Undecodable)
+    with pytest.raises(Undecodable, match="no archived chunk of lane 0 that begins at offset 0 has offset 0 index 0"):
+        reader.steps(result.command_id)
 
 
 def test_many_steps_are_found_at_once(writer: ArchiveWriter, reader: ArchiveReader) -> None:
@@ -296,6 +336,37 @@ def test_a_statement_is_read_over_buckets_with_every_figure(writer: ArchiveWrite
     assert list(reader.statement("acme", "USD")) == []
 
 
+@pytest.mark.rule("A3")
+@pytest.mark.rule("A4")
+def test_changes_that_were_cut_in_several_ways_are_read_once_each_and_in_order(
+    writer: ArchiveWriter, reader: ArchiveReader
+) -> None:
+    ledger = Ledger()
+    results = [ledger.pay() for _ in range(700)]
+    for cut in (0, 100, 333, 600):
+        for part in filter(None, (results[:cut], results[cut:])):
+            writer.write(rows_of(*part))
+
+    for first, last in ((1, 700), (249, 251), (300, 300), (600, 900)):
+        found = [row.sequence for row in reader.statement("acme", "USD", from_sequence=first, to_sequence=last)]
+        assert found == list(range(first, min(last, 700) + 1))
+    assert reader.newest_sequence("acme", "USD") == 700
+
+
+@pytest.mark.rule("A3")
+def test_copies_of_a_change_that_differ_are_both_read(writer: ArchiveWriter, reader: ArchiveReader) -> None:
+    one, other = (a_result(5, postings=(a_posting(sequence=6, balance=balance),)) for balance in (1, 2))
+    writer.write(rows_of(one))
+    writer.write(rows_of(a_result(4), other))
+    key, unknown = ChangeKey("acme", "USD", 6), ChangeKey("acme", "USD", 7)
+
+    assert {row.balance for row in reader.statement("acme", "USD", from_sequence=6)} == {1, 2}
+    found = reader.entries_at([key, unknown])
+    assert {key: {decode_statement_entry(entry).balance for entry in some} for key, some in found.items()} == {
+        key: {1, 2}
+    }
+
+
 @pytest.mark.rule("A4")
 @pytest.mark.parametrize("last", [1, 9_999, 10_000, 60_001, 90_000])
 def test_the_newest_sequence_is_found_without_reading_what_lies_before(
@@ -331,7 +402,7 @@ def test_a_day_begins_with_its_lowest_sequence_although_a_sink_began_within_it(
 def test_the_server_warns_of_no_batch(
     writer: ArchiveWriter, reader: ArchiveReader, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Cassandra warns of batches over more than ten partitions, and of those above 5 KiB over several."""
+    """It warns of batches over more partitions, or with more bytes, than config/stack/cassandra.yaml says."""
     ledger = Ledger()
     many = [ledger.pay(root=f"p{number % 200}", metadata=b'{"order":"%d"}' % number) for number in range(2_000)]
     with caplog.at_level(logging.WARNING):

@@ -24,7 +24,7 @@ from processors.stores.mysql import Reconnecting, Session
 from processors.stores.rows import JournalRow
 from processors.stores.shard_reader import ShardReader, open_reader
 from processors.wire.results import Result, decode_result
-from tests.archived import Ledger, empty, journal_row_of, session_of
+from tests.archived import Ledger, alter_change, empty, journal_row_of, session_of
 from tests.integration.mysql_shard import (
     SHARD,
     TOPIC_ID,
@@ -70,7 +70,7 @@ class Stores:
         for payload in self.ledger.results:
             result = decode_result(payload)
             if result.command_id in mine:
-                collector.add(LANE, result, payload)
+                collector.add(LANE, payload)
         rows = collector.take()
         with session_of(self.archive) as session:
             writer = ArchiveWriter(session)
@@ -233,10 +233,7 @@ def test_a_statement_says_which_changes_the_archive_lost(stores: Stores, lost: i
     stores.in_mysql(paid)
     stores.archived(paid)
     with session_of(stores.archive) as session:
-        session.execute(
-            f"DELETE FROM {stores.archive.keyspace}.statement WHERE root = '{ROOT}' AND address = '{ROOT}' "
-            f"AND currency = 'USD' AND bucket = 0 AND sequence = {lost}"
-        )
+        alter_change(session, ROOT, lost, 10**16)
     stores.removed()
     with stores.lookup() as lookup:
         found = lookup.statement(ROOT, "USD")

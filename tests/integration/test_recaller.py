@@ -15,7 +15,7 @@ from processors.ledger.rules import Rules
 from processors.ops.assembly.recaller import run_recaller
 from processors.routing.buckets import partition_of, placement_key_of
 from processors.stores.addresses import CassandraAddress
-from processors.stores.archive_rows import Collector, id_partition
+from processors.stores.archive_rows import WINDOW_OFFSETS, Collector
 from processors.stores.archive_writer import ArchiveWriter
 from processors.stores.cassandra import CassandraSession
 from processors.streams.connection import KafkaAddress
@@ -28,7 +28,7 @@ from processors.wire.result_format import write_result
 from processors.wire.route import ROUTE_HEADER, Route, RouteKind, encode_route
 from processors.wire.signature import SIGNATURE_HEADER, verify
 from processors.workers.recaller import ASKED_MAX, GROUP
-from tests.archived import NOW_MS, a_posting, a_result, empty, id_at, make_archive, session_of
+from tests.archived import NOW_MS, a_posting, a_result, all_rows, alter, empty, id_at, make_archive, session_of
 from tests.integration.recalls import (
     KEYRING,
     LONG_AGO_MS,
@@ -317,27 +317,20 @@ def test_thousands_of_refunds_of_one_partner_hold_up_nobody_elses(start: Callabl
     assert len(place.answered()) == 1 + ASKED_MAX
 
 
+@pytest.mark.rule("H4")
 def test_an_original_that_cannot_be_read_waits_and_the_others_go_on(start: Callable[..., Place]) -> None:
     place = start()
-    broken, good = an_original(), an_original()
+    broken, good = an_original(lane_offset=WINDOW_OFFSETS), an_original()  # in chunks of their own
     place.archive_rows(broken, good)
-    minute, bucket = id_partition(broken.command_id)
-    place.session.note(
-        "UPDATE $transaction_by_id USING TIMESTAMP ? SET result = ? "
-        "WHERE minute = ? AND bucket = ? AND transaction_id = ? AND root = 'acme' AND step = ?",
-        (10**16, b"no result", minute, bucket, broken.command_id, broken.command_id),
-    )
+    chunk = next(row[6] for row in all_rows(place.session, "journal")["journal"] if row[3] == WINDOW_OFFSETS)
+    alter(place.session, "journal", lambda key, blob: b"no chunk" if key[3] == WINDOW_OFFSETS else blob, 10**16)
     refunds = [an_open_refund(broken.command_id, 1), an_open_refund(good.command_id, 2)]
     place.archive_rows(*refunds)
     publish(place, *refunds)
     assert place.step() == 1
     assert place.answered() == [(refunds[1].command_id, Recalled.FOUND)]
 
-    place.session.note(
-        "UPDATE $transaction_by_id USING TIMESTAMP ? SET result = ? "
-        "WHERE minute = ? AND bucket = ? AND transaction_id = ? AND root = 'acme' AND step = ?",
-        (10**16 + 1, write_result(broken), minute, bucket, broken.command_id, broken.command_id),
-    )
+    alter(place.session, "journal", lambda key, blob: chunk if key[3] == WINDOW_OFFSETS else blob, 10**16 + 1)
     assert place.step() == 1
     assert place.answered()[1:] == [(refunds[0].command_id, Recalled.FOUND)]
 
@@ -439,7 +432,7 @@ def test_an_open_refund_on_the_results_topic_becomes_a_signed_recall_on_the_ingr
     original = an_original()
     refund = an_open_refund(original.command_id)
     collector = Collector()
-    collector.add(PARTITION, original, write_result(original))
+    collector.add(PARTITION, write_result(original))
     ArchiveWriter(session).write(collector.take())
     results = ResultsLog()
     results.append(0, [write_result(refund)])

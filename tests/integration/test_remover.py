@@ -216,7 +216,7 @@ def behind_the_sink(shard: Shard) -> None:
 
 
 def with_a_finding(shard: Shard) -> None:
-    shard.session.execute("TRUNCATE transaction_by_id")
+    shard.session.execute("TRUNCATE transaction_index")
 
 
 def with_a_stopped_lane(shard: Shard) -> None:

@@ -10,13 +10,12 @@ from processors.ids import SLICE_MS
 from processors.ops.cli.proving import summary_of
 from processors.recovery.repair import Repair, RepairParts, repair
 from processors.stores.archive_reader import ArchiveReader
-from processors.stores.archive_rows import id_partition
 from processors.stores.archive_writer import ArchiveWriter
 from processors.stores.cassandra import CassandraSession
 from processors.stores.shard_reader import open_reader
 from processors.wire.journal_chunk import encode_chunk
 from processors.wire.results import Result, decode_result
-from tests.archived import NOW_MS, Ledger, a_posting, all_rows
+from tests.archived import NOW_MS, Ledger, a_posting, all_rows, alter_change, alter_places
 from tests.integration.mysql_shard import TOPIC_ID
 from tests.integration.removal import (
     CAPTURE,
@@ -54,20 +53,13 @@ def repaired(shard: Shard, *, write: bool = True) -> Repair:
     )
 
 
-def without_change(shard: Shard, deleted_us: int = DELETED_US) -> None:
-    shard.cql(
-        "DELETE FROM $statement USING TIMESTAMP ? WHERE root = 'partner-1' AND address = 'partner-1' "
-        "AND currency = 'USD' AND bucket = 0 AND sequence = 6",
-        deleted_us,
-    )
+def without_change(shard: Shard) -> None:
+    alter_change(shard.session, "partner-1", 6, DELETED_US)
 
 
 def without_steps(shard: Shard) -> None:
     hold = decode_result(shard.ledgers[1].results[CAPTURE]).transaction_id
-    shard.cql(
-        "DELETE FROM $transaction_by_id USING TIMESTAMP ? WHERE minute = ? AND bucket = ? AND transaction_id = ?",
-        DELETED_US, *id_partition(hold), hold,
-    )  # fmt: skip
+    alter_places(shard.session, hold, DELETED_US)
 
 
 def without_the_lanes_journal(shard: Shard) -> None:
@@ -79,7 +71,7 @@ def without_the_lanes_journal(shard: Shard) -> None:
 
 def without_anything(shard: Shard) -> None:
     """Leave what a sink leaves that was set behind results which had left the topic: coverage alone."""
-    for table in ("journal", "transaction_by_id", "statement", "statement_day"):
+    for table in ("journal", "transaction_index", "statement_chunk", "statement_day"):
         shard.session.execute(f"TRUNCATE {table}")
 
 
@@ -124,27 +116,15 @@ def test_what_differs_is_named_and_never_overwritten(shard: Shard) -> None:
 
 
 def another_step(shard: Shard, payment: Result) -> None:
-    shard.cql(
-        "UPDATE $transaction_by_id USING TIMESTAMP ? SET result = ? "
-        "WHERE minute = ? AND bucket = ? AND transaction_id = ? AND root = 'partner-1' AND step = ?",
-        DELETED_US, shard.ledgers[1].results[0], *id_partition(payment.transaction_id), payment.transaction_id,
-        payment.command_id,
-    )  # fmt: skip
+    alter_places(shard.session, payment.transaction_id, DELETED_US, lambda place: (*place[:3], 250))
 
 
 def another_change(shard: Shard, _payment: Result) -> None:
-    shard.cql(
-        "UPDATE $statement USING TIMESTAMP ? SET balance_change = 1 WHERE root = 'partner-1' AND address = 'partner-1' "
-        "AND currency = 'USD' AND bucket = 0 AND sequence = 6",
-        DELETED_US,
-    )
+    alter_change(shard.session, "partner-1", 6, DELETED_US, lambda entry: entry[:-1] + b"\x02 ")  # other metadata
 
 
 def without_step(shard: Shard, payment: Result) -> None:
-    shard.cql(
-        "DELETE FROM $transaction_by_id USING TIMESTAMP ? WHERE minute = ? AND bucket = ? AND transaction_id = ?",
-        DELETED_US, *id_partition(payment.transaction_id), payment.transaction_id,
-    )  # fmt: skip
+    alter_places(shard.session, payment.transaction_id, DELETED_US)
 
 
 BOTH = [
@@ -203,16 +183,23 @@ def test_a_change_that_another_row_tells_otherwise_differs(shard: Shard) -> None
 
     done = repaired(shard)
 
-    assert [(each.kind, each.lane, each.lane_offset) for each in done.told] == [("ARCHIVE_CHANGE_DIFFERS", 0, ROWS)]
+    assert [(each.kind, each.lane, each.lane_offset) for each in done.told] == [
+        ("ARCHIVE_CHANGE_DIFFERS", 0, ROWS),
+        ("ARCHIVE_CHANGE_DIFFERS", 0, ROWS + 1),
+    ]
 
 
 def test_what_a_deletion_of_the_future_takes_away_again_is_left(shard: Shard) -> None:
-    without_change(shard, LATER)
+    shard.cql(
+        "DELETE FROM $statement_chunk USING TIMESTAMP ? WHERE root = 'partner-1' AND address = 'partner-1' "
+        "AND currency = 'USD' AND bucket = 0",
+        LATER,
+    )
 
     done = repaired(shard)
 
-    assert (done.found, done.left) == (1, 1)
-    assert [each.kind for each in done.told] == ["ARCHIVE_CHANGE_MISSING"]
+    assert (done.found, done.left) == (30, 30)
+    assert {each.kind for each in done.told} == {"ARCHIVE_CHANGE_MISSING"}
 
 
 def test_what_the_sink_has_not_passed_is_left_to_it(shard: Shard) -> None:
@@ -220,7 +207,7 @@ def test_what_the_sink_has_not_passed_is_left_to_it(shard: Shard) -> None:
     without_anything(shard)
 
     assert repaired(shard).compared == 0
-    assert all_rows(shard.session)["statement"] == []
+    assert all_rows(shard.session)["statement_chunk"] == []
 
 
 def test_a_chunk_that_cannot_be_read_is_named(shard: Shard) -> None:

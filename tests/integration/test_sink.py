@@ -13,11 +13,12 @@ from processors.ledger.commands import CommandType
 from processors.metrics import ARCHIVE_WAITING_SECONDS
 from processors.stores.addresses import CassandraAddress
 from processors.stores.archive_reader import ArchiveReader
-from processors.stores.archive_rows import Covered
+from processors.stores.archive_rows import PLACE, Covered
 from processors.stores.cassandra import CassandraSession
 from processors.wire.coverage import Coverage
 from processors.wire.journal_chunk import decode_chunk
 from processors.wire.records import Record
+from processors.wire.statement_chunk import decode_statement_chunk
 from tests.archived import (
     INCARNATION,
     NOW_MS,
@@ -80,14 +81,35 @@ JOURNALLED = 2 * (300 + 6 * 3)
 
 
 def seen(session: CassandraSession) -> Rows:
-    """Return all rows with their writetimes; the journal's by row: where chunks are cut depends on what was read."""
+    """Return all that the archive says, each thing once: where chunks are cut depends on what was read at once (A3).
+
+    Rows of the other tables have their writetimes.
+    """
     found = all_rows(session)
-    rows = {
+    journal = {
         (*chunk[:3], offset, index, payload)
         for chunk in found["journal"]
         for offset, index, payload in decode_chunk(chunk[6])
     }
-    return {**found, "journal": sorted(rows)}
+    chunks = {(chunk[1], chunk[3], row[3], row[4]) for chunk, row in _rows_of_chunks(found["journal"])}
+    index = set()
+    for second, bucket, shard, lane, *_, places, _ in found["transaction_index"]:
+        for id_, offset, lane_index, chunk_offset in PLACE.iter_unpack(places):
+            assert (lane, chunk_offset, offset, lane_index) in chunks
+            index.add((second, bucket, shard, lane, id_, offset, lane_index))
+    statement = {
+        (*chunk[:4], sequence, entry)
+        for chunk in found["statement_chunk"]
+        for sequence, entry in decode_statement_chunk(chunk[7])
+    }
+    packed = {"journal": journal, "transaction_index": index, "statement_chunk": statement}
+    return found | {table: sorted(rows) for table, rows in packed.items()}
+
+
+def _rows_of_chunks(chunks: list[tuple[Any, ...]]) -> Iterator[tuple[tuple[Any, ...], tuple[Any, ...]]]:
+    for chunk in chunks:
+        for offset, index, payload in decode_chunk(chunk[6]):
+            yield chunk, (*chunk[:3], offset, index, payload)
 
 
 @pytest.fixture(scope="module")
@@ -189,8 +211,10 @@ def test_a_sink_goes_on_where_cassandra_says_whatever_the_group_says(
     session: CrashingSession, undisturbed: Rows
 ) -> None:
     """A group offset set to the end by hand must not leave a stretch out, for coverage would then be a lie."""
+    steps = steps_of_a_run(session)
+    empty(session)
     with pytest.raises(SinkCrash):
-        start_sink(session, DAY, CrashPoint(crash_before=30)).archive_all()
+        start_sink(session, DAY, CrashPoint(crash_before=steps // 2)).archive_all()
 
     positions = {partition: ArchiveReader(session).position(TOPIC_ID, partition) for partition in (0, 1)}
     assert any((position or 0) < len(DAY.partitions[p]) for p, position in positions.items())

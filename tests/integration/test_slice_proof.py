@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -12,16 +12,18 @@ import pytest
 from processors.archive.slice_proof import SliceProver
 from processors.faults import Unavailable
 from processors.ids import SLICE_MS
-from processors.stores.archive_reader import ArchiveReader, ChangeKey, StepKey
-from processors.stores.archive_rows import StatementRow
+from processors.stores.archive_reader import ArchiveReader, ChangeKey, IndexedPlace
+from processors.stores.archive_rows import Collector
+from processors.stores.archive_writer import ArchiveWriter
 from processors.stores.cassandra import CassandraSession
 from processors.stores.rows import JournalRow
 from processors.stores.shard_reader import open_reader
 from processors.stores.shard_upkeep import ShardUpkeep
 from processors.wire.journal_chunk import ChunkRow
+from processors.wire.result_format import write_result
 from processors.wire.results import decode_result
 from processors.workers.remover import FINDING_PAUSE_MS, Remover, RemoverOptions
-from tests.archived import INCARNATION, NOW_MS, Ledger
+from tests.archived import INCARNATION, NOW_MS, Ledger, alter, alter_change, alter_places
 from tests.integration.removal import (
     CAPTURE,
     CONTROL,
@@ -69,10 +71,7 @@ def test_a_slice_of_several_ranges_with_gaps_between_its_rows_is_proven_to_its_l
     empty_shard.write(1, Ledger(lane=1))
     empty_shard.publish()
     last = decode_result(ledger.results[-1])
-    empty_shard.cql(
-        "DELETE FROM $transaction_by_id USING TIMESTAMP ? WHERE minute = ? AND bucket = ? AND transaction_id = ?",
-        LATER, int.from_bytes(last.command_id[:6], "big") // 60_000, last.command_id[15] % 16, last.command_id,
-    )  # fmt: skip
+    alter_places(empty_shard.session, last.command_id, LATER)
 
     assert SLICE not in empty_shard.remover().step(PAST_MS)
     assert empty_shard.findings() == [
@@ -121,44 +120,45 @@ def with_a_second_copy_that_differs(shard: Shard) -> None:
     )  # fmt: skip
 
 
-def step_key(shard: Shard, offset: int, *, own: bool = False) -> tuple[int, int, bytes, str, bytes]:
+def id_of(shard: Shard, offset: int, *, own: bool = False) -> bytes:
     result = decode_result(shard.ledgers[1].results[offset])
-    id_ = result.command_id if own else result.transaction_id
-    return int.from_bytes(id_[:6], "big") // 60_000, id_[15] % 16, id_, result.root, result.command_id
+    return result.command_id if own else result.transaction_id
 
 
 def without_step(offset: int, *, own: bool = False) -> Callable[[Shard], None]:
     def harm(shard: Shard) -> None:
-        shard.cql(
-            "DELETE FROM $transaction_by_id USING TIMESTAMP ? "
-            "WHERE minute = ? AND bucket = ? AND transaction_id = ? AND root = ? AND step = ?",
-            LATER, *step_key(shard, offset, own=own),
-        )  # fmt: skip
+        id_ = id_of(shard, offset, own=own)
+        alter_places(shard.session, id_, LATER, lambda place: None if place[1] == offset else place)
 
     return harm
 
 
-def with_a_changed_step(shard: Shard) -> None:
-    shard.cql(
-        "INSERT INTO $transaction_by_id (minute, bucket, transaction_id, root, step, result) "
-        "VALUES (?, ?, ?, ?, ?, ?) USING TIMESTAMP ?",
-        *step_key(shard, 5), shard.ledgers[1].results[4], LATER,
-    )  # fmt: skip
-
-
-STATEMENT_KEY = "root = 'partner-1' AND address = 'partner-1' AND currency = 'USD' AND bucket = 0 AND sequence = 6"
+def with_a_place_that_is_none(shard: Shard) -> None:
+    """Have the index name a chunk that has another row."""
+    alter_places(shard.session, id_of(shard, 5), LATER, lambda place: (*place[:3], 250))
 
 
 def without_change(shard: Shard) -> None:
-    shard.cql(f"DELETE FROM $statement USING TIMESTAMP ? WHERE {STATEMENT_KEY}", LATER)
+    alter_change(shard.session, "partner-1", 6, LATER)
 
 
 def with_a_changed_change(shard: Shard) -> None:
-    shard.cql(f"UPDATE $statement USING TIMESTAMP ? SET balance_change = 1 WHERE {STATEMENT_KEY}", LATER)
+    alter_change(shard.session, "partner-1", 6, LATER, lambda entry: entry.replace(b"\x06PAY", b"\x06PAI"))
 
 
-def with_an_emptied_change(shard: Shard) -> None:
-    shard.cql(f"DELETE metadata FROM $statement USING TIMESTAMP ? WHERE {STATEMENT_KEY}", LATER)
+def with_a_second_change_that_differs(shard: Shard) -> None:
+    """Have another cut of the account's changes, with one that is not the same."""
+    result = decode_result(shard.ledgers[1].results[5])
+    posting = replace(result.postings[0], balance_change=1)
+    collector = Collector()
+    collector.add(1, write_result(replace(result, postings=(posting,))))
+    rows = collector.take()
+    rows.journal.clear()
+    ArchiveWriter(shard.session).write(rows)
+
+
+def with_a_broken_statement(shard: Shard) -> None:
+    alter(shard.session, "statement_chunk", lambda _key, blob: blob[:-1], LATER)
 
 
 def with_a_broken_chunk(shard: Shard) -> None:
@@ -182,16 +182,17 @@ def with_a_changed_row_in_mysql(shard: Shard) -> None:
         (with_a_changed_byte_in_the_chunk, {"ARCHIVE_ROW_DIFFERS"}, 5),
         (with_a_second_copy_that_differs, {"ARCHIVE_ROW_DIFFERS"}, 5),
         (without_step(5), {"ARCHIVE_STEP_MISSING"}, 5),
-        (with_a_changed_step, {"ARCHIVE_STEP_DIFFERS"}, 5),
+        (with_a_place_that_is_none, {"ARCHIVE_STEP_DIFFERS"}, 5),
         (without_step(CAPTURE), {"ARCHIVE_STEP_MISSING"}, CAPTURE),
         (without_step(CAPTURE, own=True), {"ARCHIVE_STEP_MISSING"}, CAPTURE),
-        (without_step(EXPIRY), {"ARCHIVE_STEP_MISSING"}, EXPIRY),  # its minute is its hold's, not its slice's (I7)
+        (without_step(EXPIRY), {"ARCHIVE_STEP_MISSING"}, EXPIRY),  # its second is its hold's, not its slice's (I7)
         (without_step(CONTROL), {"ARCHIVE_STEP_MISSING"}, CONTROL),
         (without_change, {"ARCHIVE_CHANGE_MISSING"}, 5),
         (with_a_changed_change, {"ARCHIVE_CHANGE_DIFFERS"}, 5),
-        (with_an_emptied_change, {"ARCHIVE_CHANGE_DIFFERS"}, 5),
+        (with_a_second_change_that_differs, {"ARCHIVE_CHANGE_DIFFERS"}, 5),
         (with_a_broken_chunk, {"ARCHIVE_UNREADABLE"}, 0),
-        (with_a_changed_row_in_mysql, {"ARCHIVE_ROW_DIFFERS", "ARCHIVE_STEP_DIFFERS"}, 5),
+        (with_a_broken_statement, {"ARCHIVE_UNREADABLE"}, 0),
+        (with_a_changed_row_in_mysql, {"ARCHIVE_ROW_DIFFERS"}, 5),
     ],
     ids=lambda value: value.__qualname__.split(".")[0] if callable(value) else None,
 )
@@ -216,11 +217,7 @@ def test_a_finding_is_resolved_when_its_slice_goes_after_all(shard: Shard) -> No
     subject = f"slice {SLICE}, lane 1 offset 5 index 0"
     assert shard.findings() == [("ARCHIVE_STEP_MISSING", subject)]
 
-    shard.cql(
-        "INSERT INTO $transaction_by_id (minute, bucket, transaction_id, root, step, result) "
-        "VALUES (?, ?, ?, ?, ?, ?) USING TIMESTAMP ?",
-        *step_key(shard, 5), shard.ledgers[1].results[5], LATER + 1,
-    )  # fmt: skip
+    shard.archive(shard.ledgers[1].results, cut=7)
     assert remover.step(PAST_MS + FINDING_PAUSE_MS - 1) == []  # not read again at once
     assert remover.step(PAST_MS + FINDING_PAUSE_MS) == [SLICE]
 
@@ -296,15 +293,17 @@ def test_a_proof_that_is_broken_off_counts_for_nothing(shard: Shard) -> None:
         def coverage(self, incarnation: bytes) -> Any:
             return archive.coverage(incarnation)
 
-        def journal(self, incarnation: bytes, lane: int, from_offset: int, to_offset: int) -> list[ChunkRow]:
+        def chunks(
+            self, incarnation: bytes, lane: int, from_offset: int, to_offset: int
+        ) -> Iterator[tuple[int, list[ChunkRow]]]:
             shard.stopping.set()
-            return archive.journal(incarnation, lane, from_offset, to_offset)
+            return archive.chunks(incarnation, lane, from_offset, to_offset)
 
-        def steps_at(self, keys: Any) -> dict[StepKey, bytes]:
-            return archive.steps_at(keys)
+        def places_in(self, incarnation: bytes, lane: int, ids: Iterable[bytes]) -> dict[bytes, set[IndexedPlace]]:
+            return archive.places_in(incarnation, lane, ids)
 
-        def changes_at(self, keys: Any) -> dict[ChangeKey, StatementRow]:
-            return archive.changes_at(keys)
+        def entries_at(self, keys: Iterable[ChangeKey]) -> dict[ChangeKey, set[bytes]]:
+            return archive.entries_at(keys)
 
     prover = SliceProver(
         open_reader(shard.mysql),
@@ -322,13 +321,15 @@ def test_without_the_archive_nothing_is_removed(shard: Shard) -> None:
         def coverage(self, incarnation: bytes) -> Any:
             raise Unavailable(f"no answer about {incarnation.hex()}")
 
-        def journal(self, incarnation: bytes, lane: int, from_offset: int, to_offset: int) -> list[ChunkRow]:
+        def chunks(
+            self, incarnation: bytes, lane: int, from_offset: int, to_offset: int
+        ) -> Iterator[tuple[int, list[ChunkRow]]]:
             raise AssertionError((incarnation, lane, from_offset, to_offset))
 
-        def steps_at(self, keys: Any) -> dict[StepKey, bytes]:
-            raise AssertionError(keys)
+        def places_in(self, incarnation: bytes, lane: int, ids: Iterable[bytes]) -> dict[bytes, set[IndexedPlace]]:
+            raise AssertionError((incarnation, lane, ids))
 
-        def changes_at(self, keys: Any) -> dict[ChangeKey, StatementRow]:
+        def entries_at(self, keys: Iterable[ChangeKey]) -> dict[ChangeKey, set[bytes]]:
             raise AssertionError(keys)
 
     options = RemoverOptions(shard="s1", lanes=LANES, results_partitions=4, archived_topic="balance.archived")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import pytest
@@ -17,7 +18,7 @@ from processors.stores.archive_schema import open_archive
 from processors.stores.archive_writer import ArchiveWriter
 from processors.stores.mysql import Session
 from processors.stores.shard_upkeep import ShardUpkeep
-from processors.wire.results import decode_result
+from tests.archived import alter_change
 from tests.chaos.lanes import HOUR_MS, SHARD, Shard, new_id, now_ms
 from tests.servers import Place
 
@@ -53,7 +54,7 @@ def archive_all(shard: Shard) -> None:
     collector = Collector()
     for partition, payloads in shard.results().items():
         for payload in payloads:
-            collector.add(partition, decode_result(payload), payload)
+            collector.add(partition, payload)
     rows = collector.take()
     session = open_archive(addresses.cassandra_address(shard.settings), requests_max=8)
     try:
@@ -128,8 +129,7 @@ def test_accounts_whose_rows_have_left_stand_where_the_archive_says(fresh_place:
 
     session = open_archive(addresses.cassandra_address(shard.settings), requests_max=8)
     for address in ("bravo", "coral"):
-        session.execute(f"DELETE FROM statement WHERE root = '{address}' AND address = '{address}' "
-                        "AND currency = 'USD' AND bucket = 0 AND sequence = 7")  # fmt: skip
+        alter_change(session, address, 7, time.time_ns() // 1_000)
     session.close()
     assert wrong(shard, with_archive=True)["balances"][0] == 2  # an idle one's last change, a busy one's opening
 
@@ -159,8 +159,7 @@ def test_a_change_that_the_archive_lost_is_named_and_one_command_brings_it_back(
         shard.await_decided()
     archive_all(shard)
     session = open_archive(addresses.cassandra_address(shard.settings), requests_max=8)
-    session.execute("DELETE FROM statement WHERE root = 'acme' AND address = 'acme' AND currency = 'USD' "
-                    "AND bucket = 0 AND sequence = 6")  # fmt: skip
+    alter_change(session, "acme", 6, time.time_ns() // 1_000)
     session.close()
 
     ((count, details),) = wrong(shard, with_archive=True).values()

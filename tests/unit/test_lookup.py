@@ -13,10 +13,11 @@ from processors.ledger.rows import Account, OpenRow, Refunded, TransactionKey
 from processors.ledger.rules import Rules
 from processors.ops.lookup import Lookup, in_order
 from processors.stores.archive_reader import Step
-from processors.stores.archive_rows import Covered, StatementRow
+from processors.stores.archive_rows import Covered
 from processors.stores.rows import JournalRow
 from processors.stores.shard_reader import LanePosition
 from processors.wire.result_format import write_result
+from processors.wire.statement_chunk import StatementRow
 from tests.archived import a_result
 
 HOUR_MS = 3_600_000

@@ -20,11 +20,11 @@ from processors.ops.status import LaneStatus, ServerStatus, ServiceStatus, Shard
 from processors.ops.supervisor import ChildState, Condition
 from processors.ops.under_way import MoveStatus
 from processors.recovery.verify import Check
-from processors.stores.archive_rows import StatementRow
 from processors.stores.shard_reader import Counts
 from processors.stores.shard_upkeep import Finding
 from processors.troubles import Trouble
 from processors.wire.results import decode_result
+from processors.wire.statement_chunk import StatementRow
 from tests.architecture.source_tree import modules
 from tests.unit.wire.build import answered, outcome, pay
 

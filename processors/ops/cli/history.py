@@ -43,12 +43,12 @@ from processors.ops.result_text import (
 from processors.ops.undecided import LaneAhead, lanes_ahead, told_of
 from processors.settings import Settings
 from processors.stores.archive_reader import ArchiveReader
-from processors.stores.archive_rows import StatementRow
 from processors.stores.archive_schema import open_archive
 from processors.stores.cassandra import CassandraSession
 from processors.stores.shard_reader import open_reader
 from processors.streams.topics import TopicAdmin, shard_topic
 from processors.wire.results import Result
+from processors.wire.statement_chunk import StatementRow
 
 _STATEMENT_COLUMNS = 128  # of the widest usual row: an id, a time, and amounts of ten digits
 _FIGURES = ("balance", "held", "available", "limit", "change", "held change")

@@ -1,0 +1,78 @@
+"""Chunks of archived statements: changes of one account, many in one blob (A4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from processors.faults import Undecodable
+from processors.wire import guard
+from processors.wire.causes import Cause
+from processors.wire.result_format import RESULT_BYTES_MAX
+from processors.wire.schemas import encode, schema_of
+
+# A chunk is closed at 256 KiB; the change that closes it may have another 128, the rest is room for numbers.
+CHUNK_BYTES_MAX = 512 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatementRow:
+    """One change of an account: amounts in minor units, signed; balance, held and limit after it; time in ms."""
+
+    sequence: int
+    type: str
+    transaction_id: bytes
+    command_id: bytes
+    contra: str
+    balance_change: int
+    held_change: int
+    balance: int
+    held: int
+    overdraft_limit: int
+    lane_time_ms: int
+    metadata: bytes
+
+
+@dataclass(slots=True)
+class _Changes:
+    sequences: list[int]
+    entries: list[bytes]
+
+
+_CHUNK = schema_of("statement_chunk")
+_ENTRY = schema_of("statement_entry")
+_CHUNKS = {_CHUNK.prefix: guard.format_of(_CHUNK, _Changes)}
+_ENTRIES = {_ENTRY.prefix: guard.format_of(_ENTRY, StatementRow)}
+
+
+def encode_statement_chunk(changes: Sequence[tuple[int, bytes]]) -> bytes:
+    """Encode changes of one account, in the order given.
+
+    Args:
+        changes: At least one; its sequence, and its entry (``result_keys.Change``).
+    """
+    sequences, entries = zip(*changes, strict=True)
+    return encode(_CHUNK, {"sequences": sequences, "entries": entries})
+
+
+def decode_statement_chunk(payload: bytes) -> list[tuple[int, bytes]]:
+    """Return the changes of a chunk: each change's sequence, and its entry.
+
+    Raises:
+        Undecodable: It is none; see ``guard.decode``.
+    """
+    columns: _Changes = guard.decode(payload, _CHUNKS, bytes_max=CHUNK_BYTES_MAX)
+    if len(columns.sequences) != len(columns.entries):
+        counts = sorted((len(columns.sequences), len(columns.entries)))
+        raise Undecodable(Cause.MALFORMED, f"the columns of a chunk have {counts} changes")
+    return list(zip(columns.sequences, columns.entries, strict=True))
+
+
+def decode_statement_entry(entry: bytes) -> StatementRow:
+    """Return the change that an entry says.
+
+    Raises:
+        Undecodable: It is none; see ``guard.decode``.
+    """
+    row: StatementRow = guard.decode(_ENTRY.prefix + entry, _ENTRIES, bytes_max=RESULT_BYTES_MAX)
+    return row
