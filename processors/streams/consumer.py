@@ -371,12 +371,12 @@ def consumed(consumer: Consumer, max_records: int, timeout_s: float, doing: str)
 _headers_of = methodcaller("headers")
 
 
-def record_of(message: Any) -> Record:
-    """Return a driver's message without an error as a record; its fields are all there then."""
+def record_of(message: Any, *, with_headers: bool = True) -> Record:
+    """Return a driver's message without an error as a record; its fields are all there then, but headers if so told."""
     kind, time_ms = message.timestamp()
     epoch = message.leader_epoch()
     try:
-        headers = _headers_of(message) or []
+        headers = (_headers_of(message) or []) if with_headers else []
     except SystemError:
         headers = UNREADABLE_HEADERS
     return Record(

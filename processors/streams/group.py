@@ -59,6 +59,7 @@ class GroupConsumer:
         on_revoked: Callable[[Collection[int]], None] | None = None,
         start_at: Callable[[Collection[int]], Mapping[int, int]] | None = None,
         needed_headers: Callable[[Headers], Headers] | None = None,
+        with_headers: bool = True,
     ) -> None:
         """Join the group.
 
@@ -71,7 +72,9 @@ class GroupConsumer:
             on_revoked: Called when they are given away; what is not committed is read again by their next owner.
             start_at: Says from which offset each is read, for a process that keeps its positions elsewhere.
             needed_headers: Says which headers of each record are kept; anybody's records may have any number of them.
+            with_headers: False leaves them all in the client: making them costs as much as the rest of a record.
         """
+        self._with_headers = with_headers
         self._process = group.group.removeprefix("balance-")
         self._needed = needed_headers
         self._topic = address.topic_prefix + topic
@@ -116,7 +119,7 @@ class GroupConsumer:
             message = messages.pop()  # and let go of: it keeps the whole list of its headers, once it was asked
             error = message.error()
             if error is None:
-                record = record_of(message)
+                record = record_of(message, with_headers=self._with_headers)
                 if self._needed is not None:
                     record.headers = self._needed(record.headers)
                 if record.partition not in self._owned:  # given away while this was read: its next owner reads it

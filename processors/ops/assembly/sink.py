@@ -88,6 +88,8 @@ def _run(
         return
     with (
         closing(IdempotentProducer(kafka)) as producer,
-        closing(GroupConsumer(kafka, RESULTS_TOPIC, group, start_at=positions.start_at)) as consumer,
+        closing(
+            GroupConsumer(kafka, RESULTS_TOPIC, group, start_at=positions.start_at, with_headers=False)
+        ) as consumer,
     ):
         Sink(options, consumer, writer, producer, now_ms=assembly.clock_ms).run(stopping)
