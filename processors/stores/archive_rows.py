@@ -291,9 +291,10 @@ def _add_chunk(rows: ArchiveRows, index: dict[_IndexKey, _Places], lane: LaneKey
             places = index.get(place)
             if places is None:
                 places = index[place] = _Places(first_offset=offset)
-            places.entries.append(PLACE.pack(id_, offset, lane_index, first))
-            places.first_offset = min(places.first_offset, offset)
+            elif offset < places.first_offset:
+                places.first_offset = offset
             places.version_us = max(places.version_us, version_us)
+            places.entries.append(PLACE.pack(id_, offset, lane_index, first))
 
 
 def _add_places(rows: ArchiveRows, index: dict[_IndexKey, _Places]) -> None:

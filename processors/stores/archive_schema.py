@@ -14,8 +14,8 @@ from processors.stores.archive_filling import fill_packed
 from processors.stores.cassandra import CassandraSession
 
 FOLDER = SCHEMAS / "cassandra"
-# The file whose tables are filled from the journal, of an archive that was written before it. It is noted as applied only
-# then, so that no process of this release takes what is not there yet for absent (H4).
+# The file whose tables are filled from the journal, of an archive that was written before it. It is noted as applied
+# only then, so that no process of this release takes what is not there yet for absent (H4).
 PACKED = 2
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,47}", re.ASCII)
 _NOTES = "CREATE TABLE IF NOT EXISTS migration (number int PRIMARY KEY, name text, digest blob)"

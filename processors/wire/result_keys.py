@@ -2,8 +2,8 @@
 
 The archive keeps a result's bytes literally, so most of its 40 fields are only stepped over: each run of integers and
 symbols by a pattern, which accepts exactly the encodings that ``avro`` accepts. Whatever is not as a journal row's
-result usually is (a repetition, a transfer's second address, damage) is left to the full decoder, which tells what it
-is, or raises its fault. A property test holds the two against each other.
+result usually is (a repetition, a transfer's second address, a text of more than 63 bytes, damage) is left to the full
+decoder, which tells what it is, or raises its fault. A property test holds the two against each other.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ from processors.wire.schemas import PREFIX_BYTES, Schema, symbols_of
 
 _LANES_MAX = 4_096  # of all shards, whose first bytes are remembered: 1 MB
 _TIMES_MAX = 4_096  # lane times that are remembered: many results have the same
-_LONG_SIZE = 0x81  # a length that has one of these bits in its first byte is negative, or goes on in another byte
-_NONE_OR_ONE = (0, 2)  # items of an array
+_TEXT_BYTES_MAX = 63  # whose length is one byte; whatever is longer is left to the decoder
+_POSTINGS_MAX = 8  # levels of an address
+_NOTHING = b"\x00"
+_TRUE = b"\x01"
 _HEAD_BYTES = PREFIX_BYTES + ID_BYTES
-_IDS_BYTES = 3 * ID_BYTES  # command, transaction, body hash
 
 LaneKey = tuple[bytes, str, int]
 """The shard's incarnation, the shard, the lane."""
@@ -65,17 +66,14 @@ class _Odd(Exception):  # noqa: N818 - no fault: the full decoder says whether i
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Pattern:
-    """How one version of the schema is stepped over: its runs of fields, in their order."""
+    """How one version of the schema is stepped over: in four runs, between which are postings and the metadata."""
 
-    head: re.Pattern[bytes]  # lane to reason
-    amount: re.Pattern[bytes]  # amount_minor, journalled
-    posting: re.Pattern[bytes]  # contra to sequence
+    head: re.Pattern[bytes]  # shard to the number of postings
+    posting: re.Pattern[bytes]
     effect: re.Pattern[bytes]  # levels to explanation, of which neither to_address nor explanation is there
-    missing: re.Pattern[bytes]  # what follows refused_by's address
-    end: re.Pattern[bytes]  # generation to ingress_leader_epoch
+    end: re.Pattern[bytes]  # behind control
     types: Mapping[bytes, bytes]  # a symbol -> its name, as an entry has it
     contras: Mapping[bytes, bytes]
-    has_refused_by: bool
 
 
 def result_keys(payload: bytes) -> ResultKeys:
@@ -88,7 +86,7 @@ def result_keys(payload: bytes) -> ResultKeys:
     if pattern is not None and len(payload) <= RESULT_BYTES_MAX:
         try:
             return _read(payload, pattern)
-        except (_Odd, Undecodable, IndexError, UnicodeDecodeError):
+        except _Odd:
             pass
     return keys_of(decode_result(payload))
 
@@ -152,74 +150,44 @@ def _entry_of(result: Result, posting: Posting) -> bytes:
 
 
 def _read(payload: bytes, pattern: _Pattern) -> ResultKeys:
-    head = _met(pattern.head, payload, _after_sized(payload, _HEAD_BYTES))
-    offset, index, time, version, type_ = head.groups()
-    root_at = head.end()
-    root_end = _after_text(payload, root_at)
-    ids = payload[root_end : root_end + 2 * ID_BYTES]
-    currency_at = _after_text(payload, root_end + _IDS_BYTES)  # behind the address
-    currency_end = _after_text(payload, currency_at)
-    at = _met(pattern.amount, payload, currency_end).end()
-    journalled = payload[at - 1] == 1
-    places, at = _changes(payload, at, pattern)
+    head = _met(pattern.head, payload, _HEAD_BYTES)
+    lane, offset, index, time, version, type_, root, command_id, transaction_id, currency, journalled, count = (
+        head.groups()
+    )
+    at = head.end()
+    postings = []
+    if count != _NOTHING:
+        for _ in range(count[0] >> 1):
+            posting = _met(pattern.posting, payload, at)
+            postings.append(posting.groups())
+            at = posting.end()
+        if payload[at : at + 1] != _NOTHING:
+            raise _Odd
+        at += 1
     metadata_at = _met(pattern.effect, payload, at).end()
     metadata_end = _after_sized(payload, metadata_at)
-    _end(payload, _after_sized(payload, metadata_end), pattern)
-    begin = pattern.types[type_] + ids
+    if pattern.end.fullmatch(payload, _after_sized(payload, metadata_end)) is None:  # behind control
+        raise _Odd
+    begin = pattern.types[type_] + command_id + transaction_id
     after = time + payload[metadata_at:metadata_end]
-    currency = _sized(payload, currency_at, currency_end)
     return ResultKeys(
-        _lane_of(payload[PREFIX_BYTES : head.start(1)]),
+        _lane_of(payload[PREFIX_BYTES:_HEAD_BYTES], lane),
         long_of(offset),
-        0 if index == b"\x00" else long_of(index),
+        0 if index == _NOTHING else long_of(index),
         _time_of(time),
         version,
-        _sized(payload, root_at, root_end),
-        ids[:ID_BYTES],
-        ids[ID_BYTES:],
-        journalled,
+        root[1:],
+        command_id,
+        transaction_id,
+        journalled == _TRUE,
         tuple(
             [
-                Change(address, currency, long_of(sequence), begin + contra + numbers + after)
-                for address, sequence, contra, numbers in places
+                Change(address[1:], currency[1:], long_of(sequence), begin + pattern.contras[contra] + numbers + after)
+                for address, contra, numbers, balance_change, held_change, sequence in postings
+                if balance_change != _NOTHING or held_change != _NOTHING
             ]
         ),
     )
-
-
-def _changes(payload: bytes, at: int, pattern: _Pattern) -> tuple[list[tuple[bytes, bytes, bytes, bytes]], int]:
-    """Return address, sequence, contra and numbers of postings that change something, and where they end."""
-    count = payload[at]
-    at += 1
-    if count == 0:
-        return [], at
-    if count & _LONG_SIZE:
-        raise _Odd
-    places = []
-    for _ in range(count >> 1):
-        end = _after_text(payload, at)
-        posting = _met(pattern.posting, payload, end)
-        contra, numbers, balance_change, held_change, sequence = posting.groups()
-        if balance_change != b"\x00" or held_change != b"\x00":
-            places.append((_sized(payload, at, end), sequence, pattern.contras[contra], numbers))
-        at = posting.end()
-    if payload[at] != 0:
-        raise _Odd
-    return places, at + 1
-
-
-def _end(payload: bytes, at: int, pattern: _Pattern) -> None:
-    """Step over what follows ``control``; what has a duplicate_of has no journal row."""
-    if payload[at] != 0:
-        raise _Odd
-    at += 1
-    if pattern.has_refused_by:
-        count = payload[at]
-        at = at + 1 if count == 0 else _met(pattern.missing, payload, _after_text(payload, at + 1)).end()
-        if count not in _NONE_OR_ONE:
-            raise _Odd
-    if pattern.end.fullmatch(payload, _after_text(payload, at)) is None:  # behind the placement key
-        raise _Odd
 
 
 def _met(pattern: re.Pattern[bytes], payload: bytes, at: int) -> re.Match[bytes]:
@@ -231,65 +199,54 @@ def _met(pattern: re.Pattern[bytes], payload: bytes, at: int) -> re.Match[bytes]
 
 def _after_sized(payload: bytes, at: int) -> int:
     """Return the index behind a length and what it declares, which may lie behind the payload's end."""
-    size = payload[at]
-    if size & _LONG_SIZE:
-        return read_bytes(payload, at)[1]
-    return at + 1 + (size >> 1)
-
-
-def _after_text(payload: bytes, at: int) -> int:
-    size = payload[at]
-    if size == 0:
+    if payload[at : at + 1] == _NOTHING:
         return at + 1
-    end = _after_sized(payload, at)
-    text = payload[at + 1 : end]
-    if size & _LONG_SIZE:
-        read_text(payload, at)
-    elif not text.isascii():
-        text.decode()
-    return end
-
-
-def _sized(payload: bytes, at: int, end: int) -> bytes:
-    if payload[at] & _LONG_SIZE:
-        return read_bytes(payload, at)[0]
-    return payload[at + 1 : end]
+    try:
+        return read_bytes(payload, at)[1]
+    except (Undecodable, IndexError):
+        raise _Odd from None
 
 
 _time_of = lru_cache(maxsize=_TIMES_MAX)(long_of)
 
 
 @lru_cache(maxsize=_LANES_MAX)
-def _lane_of(encoded: bytes) -> LaneKey:
-    shard, at = read_text(encoded, ID_BYTES)
-    return encoded[:ID_BYTES], shard, read_long(encoded, at)[0]
+def _lane_of(incarnation: bytes, encoded: bytes) -> LaneKey:
+    shard, at = read_text(encoded, 0)
+    return incarnation, shard, read_long(encoded, at)[0]
 
 
 # ------------------------------------------------------------------ patterns
 
 
 _LONG = rb"(?>[\x00-\x7f]|[\x80-\xff]{1,8}[\x01-\x7f]|[\x80-\xff]{9}\x01)"  # of 64 bits, in as few bytes as it needs
-_NOTHING = rb"\x00"  # an empty text, or an array's end
+_ID = rb"[\x00-\xff]{16}"
+_ID_OR_NOTHING = rb"(?>\x00|\x20%b)" % _ID  # related_id
+_NONE = rb"\x00"  # an empty text or array
 _BOOLEAN = rb"[\x00\x01]"
-_ID_OR_NOTHING = rb"(?>\x00|\x20[\x00-\xff]{16})"  # related_id
+# An ASCII text of up to 63 bytes, after its length: one branch for each, since a pattern cannot count by what it met.
+_TEXT = rb"(?>\x00|%b)" % b"|".join(
+    re.escape(bytes([2 * size])) + rb"[\x00-\x7f]{%d}" % size for size in range(1, _TEXT_BYTES_MAX + 1)
+)
+_COUNT = b"([" + b"".join(re.escape(bytes([2 * count])) for count in range(_POSTINGS_MAX + 1)) + b"])"
 
 
 def _pattern(schema: Schema) -> _Pattern:
     symbols = {name.rpartition(".")[2]: _names(found) for name, found in symbols_of(schema).items()}
     one_of = {name: b"[" + b"".join(map(re.escape, names)) + b"]" for name, names in symbols.items()}
-    numbers = b"((%b)(%b)%b%b%b(%b))" % ((_LONG,) * 6)
-    account = (one_of["ResultPolicy"], one_of["ResultAccountStatus"], _BOOLEAN, _NOTHING, one_of["ResultDirection"])
     verdict = b"(%b)%b%b" % tuple(one_of[name] for name in ("CommandType", "Status", "Reason"))
+    place = b"(%b)(%b)(%b)(%b)%b" % ((_LONG,) * 5)
+    of_whom = b"(%b)(%b)(%b)%b%b(%b)" % (_TEXT, _ID, _ID, _ID, _TEXT, _TEXT)  # root to currency
+    account = (one_of["ResultPolicy"], one_of["ResultAccountStatus"], _BOOLEAN, _NONE, one_of["ResultDirection"])
+    refused_by = rb"(?>\x00|\x02%b%b%b\x00)" % (_TEXT, _LONG, _LONG)
+    has_refused_by = "refused_by" in {field["name"] for field in schema.parsed["fields"]}
     return _Pattern(
-        head=re.compile(b"%b(%b)(%b)(%b)(%b)%b" % ((_LONG,) * 6) + verdict),
-        amount=re.compile(_LONG + _BOOLEAN),
-        posting=re.compile(b"(%b)" % one_of["Contra"] + numbers),
-        effect=re.compile(b"".join((_LONG, _ID_OR_NOTHING, _LONG, _LONG, *account, _NOTHING))),
-        missing=re.compile(_LONG * 2 + _NOTHING),
-        end=re.compile(_LONG * 5),
+        head=re.compile(b"(%b%b)" % (_TEXT, _LONG) + place + verdict + of_whom + _LONG + b"(%b)" % _BOOLEAN + _COUNT),
+        posting=re.compile(b"(%b)(%b)((%b)(%b)%b%b%b(%b))" % (_TEXT, one_of["Contra"], *(_LONG,) * 6)),
+        effect=re.compile(b"".join((_LONG, _ID_OR_NOTHING, _LONG, _LONG, *account, _NONE))),
+        end=re.compile(b"".join((_NONE, refused_by if has_refused_by else b"", _TEXT, _LONG * 5))),
         types=symbols["CommandType"],
         contras=symbols["Contra"],
-        has_refused_by="refused_by" in {field["name"] for field in schema.parsed["fields"]},
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -18,7 +19,7 @@ from processors.wire.result_keys import ResultKeys, keys_of, result_keys
 from processors.wire.results import Result
 from processors.wire.schemas import schema_of
 from tests.properties.test_wire_fuzz import CPU_MS_MAX, RESULTS, mutated
-from tests.properties.wire_values import LONGS, TEXTS, VERSIONED_RESULTS, by_fastavro
+from tests.properties.wire_values import LONGS, VERSIONED_RESULTS, by_fastavro
 
 PAYLOADS = 60_000
 SEED = 7
@@ -32,33 +33,45 @@ def told(payload: bytes, *, fully: bool) -> ResultKeys | str:
         return f"{fault.cause}: {fault.detail}"
 
 
-def usual(result: Result, cause: RefusedBy | None) -> Result:
+NAMES = st.text(st.characters(max_codepoint=127), max_size=63)
+CAUSES = st.none() | st.builds(RefusedBy, NAMES, LONGS, LONGS)
+
+
+def usual(result: Result, cause: RefusedBy | None, name: str) -> Result:
     """Return a result with what the full decoder is not needed for."""
-    return replace(result, to_address="", explanation="", related_id=b"", duplicate_of=None, refused_by=cause)
-
-
-CAUSES = st.none() | st.builds(RefusedBy, TEXTS, LONGS, LONGS)
+    postings = tuple(replace(posting, address=name[::-1]) for posting in result.postings)
+    texts: dict[str, Any] = dict.fromkeys(("shard", "root", "address", "currency", "unit"), name)
+    return replace(
+        result,
+        **texts,
+        postings=postings[:8],
+        to_address="",
+        explanation="",
+        related_id=b"",
+        duplicate_of=None,
+        refused_by=cause,
+    )
 
 
 @pytest.mark.rule("A4")
 @settings(max_examples=500)
-@given(VERSIONED_RESULTS, CAUSES, st.booleans())
+@given(VERSIONED_RESULTS, CAUSES, NAMES, st.booleans())
 def test_of_any_result_of_any_version_the_keys_are_those_of_its_values(
-    versioned: tuple[Result, int], cause: RefusedBy | None, odd: bool
+    versioned: tuple[Result, int], cause: RefusedBy | None, name: str, odd: bool
 ) -> None:
     result, version = versioned
-    payload = write_result(result if odd else usual(result, cause), version)
+    payload = write_result(result if odd else usual(result, cause, name), version)
 
     assert told(payload, fully=False) == told(payload, fully=True)
 
 
 @settings(max_examples=200)
-@given(VERSIONED_RESULTS, CAUSES)
+@given(VERSIONED_RESULTS, CAUSES, NAMES)
 def test_a_usual_result_is_read_without_the_full_decoder(
-    versioned: tuple[Result, int], cause: RefusedBy | None
+    versioned: tuple[Result, int], cause: RefusedBy | None, name: str
 ) -> None:
     result, version = versioned
-    payload = write_result(usual(result, cause), version)
+    payload = write_result(usual(result, cause, name), version)
 
     read = subject._read(payload, subject._PATTERNS[payload[:10]])
 
