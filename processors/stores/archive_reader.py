@@ -157,7 +157,8 @@ class ArchiveReader:
         for some, rows in zip(by_partition.values(), answers, strict=True):
             for incarnation, lane, places in rows:
                 for id_ in some:
-                    found[id_].update(IndexedPlace(incarnation, lane, *place) for place in _entries_of(places, id_))
+                    if id_ in places:
+                        found[id_].update(_places_of(id_, incarnation, lane, places))
         return found
 
     def _results_at(self, places: Iterable[IndexedPlace]) -> dict[IndexedPlace, set[bytes] | Undecodable]:
@@ -171,14 +172,17 @@ class ArchiveReader:
         )
         found: dict[IndexedPlace, set[bytes] | Undecodable] = {}
         for ((_, lane, _), some), chunks in zip(by_chunk.items(), answers, strict=True):
+            wanted = {(place.lane_offset, place.lane_index): place for place in some}
             try:
-                rows = {row for first, last, digest, chunk in chunks for row in _rows(chunk, lane, first, last, digest)}
+                rows = [row for first, last, digest, chunk in chunks for row in _rows(chunk, lane, first, last, digest)]
             except Undecodable as fault:
                 found.update(dict.fromkeys(some, fault))
                 continue
-            for place in some:
-                here = (place.lane_offset, place.lane_index)
-                found[place] = {result for *at, result in rows if tuple(at) == here} or _lost(place)
+            results: dict[IndexedPlace, set[bytes]] = {}
+            for offset, index, result in rows:
+                if (offset, index) in wanted:
+                    results.setdefault(wanted[offset, index], set()).add(result)
+            found.update((place, results.get(place) or _lost(place)) for place in some)
         return found
 
     def statement(
@@ -205,7 +209,7 @@ class ArchiveReader:
             for chunk in self._session.rows(select, (*key, begins, last)):
                 yield from _in_order(waiting, below=chunk[0])
                 changes = _changes_of_chunks([chunk], f"{address} {currency}")
-                waiting.update(change for change in changes if from_sequence <= change[0] <= last)
+                waiting.update([change for change in changes if from_sequence <= change[0] <= last])
             yield from _in_order(waiting, below=last + 1)
 
     def entries_at(self, keys: Iterable[ChangeKey]) -> dict[ChangeKey, set[bytes]]:
@@ -221,9 +225,9 @@ class ArchiveReader:
         answers = self._session.read_each((select, _window_of(window, some)) for window, some in by_window.items())
         found: dict[ChangeKey, set[bytes]] = {}
         for ((address, currency, _), some), chunks in zip(by_window.items(), answers, strict=True):
-            for sequence, entry in _changes_of_chunks(chunks, f"{address} {currency}"):
-                if sequence in some:
-                    found.setdefault(ChangeKey(address, currency, sequence), set()).add(entry)
+            changes = _changes_of_chunks(chunks, f"{address} {currency}")
+            for sequence, entry in {change for change in changes if change[0] in some}:
+                found.setdefault(ChangeKey(address, currency, sequence), set()).add(entry)
         return found
 
     def newest_sequence(self, address: str, currency: str) -> int:
@@ -371,14 +375,16 @@ def _changes_of_chunks(chunks: Iterable[tuple[Any, ...]], account: str) -> Itera
             raise Undecodable(fault.cause, f"the archived chunk of {name} cannot be read: {fault.detail}") from fault
 
 
-def _entries_of(places: bytes, id_: bytes) -> Iterator[tuple[int, int, int]]:
-    """Yield offset, index and chunk's first offset of an id's entries in a row of the index."""
+def _places_of(id_: bytes, incarnation: bytes, lane: int, places: bytes) -> list[IndexedPlace]:
+    """Return an id's entries in a row of the index."""
+    found = []
     at = places.find(id_)
     while at >= 0:
         if at % PLACE.size == 0:
             _, offset, index, chunk_offset = PLACE.unpack_from(places, at)
-            yield offset, index, chunk_offset
+            found.append(IndexedPlace(incarnation, lane, offset, index, chunk_offset))
         at = places.find(id_, at + 1)
+    return found
 
 
 def _lost(place: IndexedPlace) -> Undecodable:

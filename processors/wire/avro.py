@@ -135,6 +135,7 @@ def union_reader(readers: Sequence[Reader]) -> Reader:
 
 def array_reader(read_item: Reader) -> Reader:
     """Return what reads items in one block; each has bytes, so a count beyond the payload's end costs nothing."""
+    read_items = _read_longs if read_item is read_long else _read_sized if read_item is read_bytes else None
 
     def read_array(payload: bytes, at: int) -> tuple[list[Any], int]:
         count, at = read_long(payload, at)
@@ -143,15 +144,49 @@ def array_reader(read_item: Reader) -> Reader:
             raise Undecodable(cause, f"{count} items are declared at byte {at} of {len(payload)}")
         if count == 0:
             return [], at
-        items = []
-        for _ in range(count):
-            item, at = read_item(payload, at)
-            items.append(item)
+        if read_items is not None:
+            items, at = read_items(payload, at, count)
+        else:
+            items = []
+            for _ in range(count):
+                item, at = read_item(payload, at)
+                items.append(item)
         if payload[at] != 0:
             raise Undecodable(Cause.NOT_CANONICAL, f"an array in several blocks at byte {at}")
         return items, at + 1
 
     return read_array
+
+
+def _read_longs(payload: bytes, at: int, count: int) -> tuple[list[Any], int]:
+    """Read integers, those of one byte without a call: the archive's chunks have hundreds."""
+    items = []
+    for _ in range(count):
+        byte = payload[at]
+        if byte < _MORE:
+            items.append((byte >> 1) ^ -(byte & 1))
+            at += 1
+        else:
+            item, at = read_long(payload, at)
+            items.append(item)
+    return items, at
+
+
+def _read_sized(payload: bytes, at: int, count: int) -> tuple[list[Any], int]:
+    """Read bytes after their lengths, those of a length of two bytes without a call: results and entries have such."""
+    items = []
+    end = len(payload)
+    for _ in range(count):
+        byte = payload[at]
+        high = payload[at + 1] if byte >= _MORE else 0
+        after = at + 2 + ((byte & _BITS | high << 7) >> 1)
+        if byte & 1 or not 0 < high < _MORE or after > end:
+            item, at = read_bytes(payload, at)
+            items.append(item)
+        else:
+            items.append(payload[at + 2 : after])
+            at = after
+    return items, at
 
 
 def record_reader(readers: Sequence[Reader], build: Callable[[list[Any]], Any]) -> Reader:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from processors.faults import Undecodable
 from processors.wire import guard
+from processors.wire.avro import reader_of
 from processors.wire.causes import Cause
 from processors.wire.result_format import RESULT_BYTES_MAX
 from processors.wire.schemas import encode, schema_of
@@ -15,20 +17,22 @@ from processors.wire.schemas import encode, schema_of
 CHUNK_BYTES_MAX = 512 * 1024
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StatementRow:
-    """One change of an account: amounts in minor units, signed; balance, held and limit after it; time in ms."""
+class StatementRow(NamedTuple):
+    """One change of an account: amounts in minor units, signed; balance, held and limit after it; time in ms.
 
-    sequence: int
+    A tuple, in the order of ``schemas/avro/statement_entry``: a statement has hundreds, and a dataclass takes 3 µs.
+    """
+
     type: str
-    transaction_id: bytes
     command_id: bytes
+    transaction_id: bytes
     contra: str
     balance_change: int
     held_change: int
     balance: int
     held: int
     overdraft_limit: int
+    sequence: int
     lane_time_ms: int
     metadata: bytes
 
@@ -42,7 +46,14 @@ class _Changes:
 _CHUNK = schema_of("statement_chunk")
 _ENTRY = schema_of("statement_entry")
 _CHUNKS = {_CHUNK.prefix: guard.format_of(_CHUNK, _Changes)}
-_ENTRIES = {_ENTRY.prefix: guard.format_of(_ENTRY, StatementRow)}
+_FIELDS = tuple(field["name"] for field in _ENTRY.parsed["fields"])
+assert StatementRow._fields == _FIELDS
+_ENTRIES = {
+    _ENTRY.prefix: guard.Format(
+        schema=_ENTRY,
+        read=reader_of(_ENTRY.parsed, {_ENTRY.parsed["name"]: lambda values: StatementRow(*values)}, {}),
+    )
+}
 
 
 def encode_statement_chunk(changes: Sequence[tuple[int, bytes]]) -> bytes:

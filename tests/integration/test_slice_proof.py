@@ -157,10 +157,6 @@ def with_a_second_change_that_differs(shard: Shard) -> None:
     ArchiveWriter(shard.session).write(rows)
 
 
-def with_a_broken_statement(shard: Shard) -> None:
-    alter(shard.session, "statement_chunk", lambda _key, blob: blob[:-1], LATER)
-
-
 def with_a_broken_chunk(shard: Shard) -> None:
     *key, chunk = chunk_of(shard, 1)
     shard.cql(
@@ -191,7 +187,6 @@ def with_a_changed_row_in_mysql(shard: Shard) -> None:
         (with_a_changed_change, {"ARCHIVE_CHANGE_DIFFERS"}, 5),
         (with_a_second_change_that_differs, {"ARCHIVE_CHANGE_DIFFERS"}, 5),
         (with_a_broken_chunk, {"ARCHIVE_UNREADABLE"}, 0),
-        (with_a_broken_statement, {"ARCHIVE_UNREADABLE"}, 0),
         (with_a_changed_row_in_mysql, {"ARCHIVE_ROW_DIFFERS"}, 5),
     ],
     ids=lambda value: value.__qualname__.split(".")[0] if callable(value) else None,
@@ -207,6 +202,14 @@ def test_a_slice_with_one_row_missing_or_different_stays_and_is_a_finding(
     findings = shard.findings()
     assert {kind for kind, _ in findings} == kinds
     assert findings[0][1] == f"slice {SLICE}, lane 1 offset {offset} index 0"
+
+
+@pytest.mark.rule("A6")
+def test_a_statement_that_cannot_be_read_is_a_finding_of_the_first_change_that_was_looked_for(shard: Shard) -> None:
+    alter(shard.session, "statement_chunk", lambda key, blob: blob[:-1] if key[1] == "partner-1" else blob, LATER)
+
+    assert SLICE not in shard.remover().step(PAST_MS)
+    assert shard.findings() == [("ARCHIVE_UNREADABLE", f"slice {SLICE}, lane 0 offset 0 index 0")]
 
 
 @pytest.mark.rule("A6")
