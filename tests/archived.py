@@ -18,6 +18,7 @@ from processors.stores.archive_rows import PLACE
 from processors.stores.archive_schema import migrate_archive, open_archive
 from processors.stores.cassandra import CassandraSession
 from processors.stores.rows import NewJournalRow
+from processors.wire.journal_chunk import decode_chunk
 from processors.wire.result_format import write_result
 from processors.wire.results import Result, decode_result
 from processors.wire.statement_chunk import decode_statement_chunk, encode_statement_chunk
@@ -80,6 +81,30 @@ def all_rows(session: CassandraSession, *tables: str) -> dict[str, list[tuple[An
         select = session.prepare(f"SELECT {key}, {columns} FROM ${table}", page_rows=1_000)
         found[table] = sorted(session.rows(select, ()))
     return found
+
+
+def all_said(session: CassandraSession) -> dict[str, list[tuple[Any, ...]]]:
+    """Return all that the archive says, each thing once: where chunks are cut depends on what was read at once (A3).
+
+    Rows of tables without chunks have their writetimes; places of the index say whether the chunk has the row.
+    """
+    found = all_rows(session)
+    journal: set[tuple[Any, ...]] = set()
+    at: set[tuple[Any, ...]] = set()
+    for *key, chunk, _ in found["journal"]:
+        for offset, lane_index, payload in decode_chunk(chunk):
+            journal.add((*key[:3], offset, lane_index, payload))
+            at.add((*key[:2], key[3], offset, lane_index))
+    index: set[tuple[Any, ...]] = set()
+    for second, bucket, shard, lane, *_, places, _ in found["transaction_index"]:
+        for id_, offset, lane_index, chunk_offset in PLACE.iter_unpack(places):
+            there = (shard, lane, chunk_offset, offset, lane_index) in at
+            index.add((second, bucket, shard, lane, id_, offset, lane_index, there))
+    changes = {
+        (*key[:4], *change) for *key, chunk, _ in found["statement_chunk"] for change in decode_statement_chunk(chunk)
+    }
+    packed = {"journal": journal, "transaction_index": index, "statement_chunk": changes}
+    return found | {table: sorted(rows) for table, rows in packed.items()}
 
 
 def empty(session: CassandraSession) -> None:

@@ -10,9 +10,9 @@ class FindingKind(StrEnum):
 
     ARCHIVE_ROW_MISSING = "ARCHIVE_ROW_MISSING"  # no chunk of the archived journal has a row
     ARCHIVE_ROW_DIFFERS = "ARCHIVE_ROW_DIFFERS"
-    ARCHIVE_STEP_MISSING = "ARCHIVE_STEP_MISSING"  # it is not in transaction_by_id
+    ARCHIVE_STEP_MISSING = "ARCHIVE_STEP_MISSING"  # transaction_index lacks an id of it
     ARCHIVE_STEP_DIFFERS = "ARCHIVE_STEP_DIFFERS"
-    ARCHIVE_CHANGE_MISSING = "ARCHIVE_CHANGE_MISSING"  # it is not in statement
+    ARCHIVE_CHANGE_MISSING = "ARCHIVE_CHANGE_MISSING"  # it is not in statement_chunk
     ARCHIVE_CHANGE_DIFFERS = "ARCHIVE_CHANGE_DIFFERS"
     ARCHIVE_UNREADABLE = "ARCHIVE_UNREADABLE"  # bytes that are none of ours
     JOURNAL_FILLS = "JOURNAL_FILLS"  # it nears the most slices that it may have (A7)

@@ -76,8 +76,8 @@ class OnceOnTheNextHost(RetryPolicy):  # type: ignore[misc]
 BoundRow = tuple[PreparedStatement, list[bytes]]
 """A statement and its values in Cassandra's binary form, in the order of its question marks.
 
-Binding them here instead of in the driver takes 6 µs a row instead of 12 (``transaction_by_id``), 8 instead of 18
-(``statement``): it makes a description of each column for each value.
+Binding them here instead of in the driver takes half the time, 6 µs instead of 12 for a row of seven columns: the
+driver makes a description of each column for each value.
 """
 
 
@@ -181,6 +181,7 @@ class CassandraSession:
 
         Args:
             groups: Each becomes one request, an unlogged batch: rows of one partition, or of several on the same nodes.
+                A row alone goes as it is.
             meanwhile: Called while as much is on the way as may be, so that this process and Cassandra work at once
                 without another thread to share the interpreter with.
 
@@ -192,7 +193,7 @@ class CassandraSession:
         with self._asking("write to Cassandra"):
             for group in groups:
                 on_the_way.enter(meanwhile)
-                future = self._session.execute_async(_batch(group))
+                future = self._session.execute_async(_bound(*group[0]) if len(group) == 1 else _batch(group))
                 future.add_callbacks(on_the_way.done, on_the_way.failed)
             on_the_way.finish(meanwhile)
 
@@ -333,10 +334,14 @@ def _batch(rows: Sequence[BoundRow]) -> BatchStatement:
     batch = BatchStatement(BatchType.UNLOGGED)
     batch.is_idempotent = True
     for statement, values in rows:
-        bound = BoundStatement(statement)
-        bound.values = values
-        batch.add(bound)
+        batch.add(_bound(statement, values))
     return batch
+
+
+def _bound(statement: PreparedStatement, values: list[bytes]) -> BoundStatement:
+    bound = BoundStatement(statement)  # idempotent as its statement is
+    bound.values = values
+    return bound
 
 
 def copies_in(strategy: Any, center: str) -> int:

@@ -13,17 +13,14 @@ from processors.ledger.commands import CommandType
 from processors.metrics import ARCHIVE_WAITING_SECONDS
 from processors.stores.addresses import CassandraAddress
 from processors.stores.archive_reader import ArchiveReader
-from processors.stores.archive_rows import PLACE, Covered
-from processors.stores.cassandra import CassandraSession
+from processors.stores.archive_rows import Covered
 from processors.wire.coverage import Coverage
-from processors.wire.journal_chunk import decode_chunk
 from processors.wire.records import Record
-from processors.wire.statement_chunk import decode_statement_chunk
 from tests.archived import (
     INCARNATION,
     NOW_MS,
     Ledger,
-    all_rows,
+    all_said,
     empty,
     id_at,
     make_archive,
@@ -80,45 +77,14 @@ DAY = a_day()
 JOURNALLED = 2 * (300 + 6 * 3)
 
 
-def seen(session: CassandraSession) -> Rows:
-    """Return all that the archive says, each thing once: where chunks are cut depends on what was read at once (A3).
-
-    Rows of the other tables have their writetimes.
-    """
-    found = all_rows(session)
-    journal = {
-        (*chunk[:3], offset, index, payload)
-        for chunk in found["journal"]
-        for offset, index, payload in decode_chunk(chunk[6])
-    }
-    chunks = {(chunk[1], chunk[3], row[3], row[4]) for chunk, row in _rows_of_chunks(found["journal"])}
-    index = set()
-    for second, bucket, shard, lane, *_, places, _ in found["transaction_index"]:
-        for id_, offset, lane_index, chunk_offset in PLACE.iter_unpack(places):
-            assert (lane, chunk_offset, offset, lane_index) in chunks
-            index.add((second, bucket, shard, lane, id_, offset, lane_index))
-    statement = {
-        (*chunk[:4], sequence, entry)
-        for chunk in found["statement_chunk"]
-        for sequence, entry in decode_statement_chunk(chunk[7])
-    }
-    packed = {"journal": journal, "transaction_index": index, "statement_chunk": statement}
-    return found | {table: sorted(rows) for table, rows in packed.items()}
-
-
-def _rows_of_chunks(chunks: list[tuple[Any, ...]]) -> Iterator[tuple[tuple[Any, ...], tuple[Any, ...]]]:
-    for chunk in chunks:
-        for offset, index, payload in decode_chunk(chunk[6]):
-            yield chunk, (*chunk[:3], offset, index, payload)
-
-
 @pytest.fixture(scope="module")
 def undisturbed(connected: CrashingSession) -> Rows:
     empty(connected)
     process = start_sink(connected, DAY)
     process.archive_all()
-    rows = seen(connected)
+    rows = all_said(connected)
     assert len(rows["journal"]) == JOURNALLED
+    assert all(place[-1] for place in rows["transaction_index"])
     return rows
 
 
@@ -175,7 +141,7 @@ def test_a_sink_killed_before_any_of_its_steps_leaves_the_rows_of_an_undisturbed
             start_sink(session, DAY, CrashPoint(crash_before=cut)).archive_all()
         start_sink(session, DAY).archive_all()
 
-        assert seen(session) == undisturbed, f"killed before step {cut} of {steps}"
+        assert all_said(session) == undisturbed, f"killed before step {cut} of {steps}"
 
 
 @pytest.mark.rule("A5")
@@ -200,7 +166,7 @@ def test_everything_fed_twice_leaves_the_same_rows(session: CrashingSession, und
     again = start_sink(session, DAY, topic_id=b"another topic id", batch_rows_max=77)
     again.archive_all()
 
-    found = seen(session)
+    found = all_said(session)
     assert again.session.crash_point.steps > 0
     assert {**found, "sink_position": []} == {**undisturbed, "sink_position": []}
     assert len(found["sink_position"]) == 2 * len(undisturbed["sink_position"])
@@ -220,7 +186,7 @@ def test_a_sink_goes_on_where_cassandra_says_whatever_the_group_says(
     assert any((position or 0) < len(DAY.partitions[p]) for p, position in positions.items())
     start_sink(session, DAY).archive_all()
 
-    assert seen(session) == undisturbed
+    assert all_said(session) == undisturbed
 
 
 @pytest.mark.rule("A4")
@@ -230,7 +196,7 @@ def test_a_sink_that_starts_within_a_day_does_not_move_the_days_beginning(
     for _ in range(12):  # a new process for each batch knows no day
         start_sink(session, DAY, batch_rows_max=60).sink.step()
 
-    assert seen(session)["statement_day"] == undisturbed["statement_day"]
+    assert all_said(session)["statement_day"] == undisturbed["statement_day"]
 
 
 def test_a_days_beginning_is_not_written_with_each_batch(session: CrashingSession) -> None:
@@ -277,7 +243,7 @@ def test_without_cassandra_the_sink_waits_keeps_its_membership_and_loses_nothing
         now_s += 1
         process.sink.step()
     assert (process.consumer.paused, ARCHIVE_WAITING_SECONDS._value.get()) == (False, 0)
-    assert seen(session) == undisturbed
+    assert all_said(session) == undisturbed
 
 
 @pytest.mark.rule("A5")

@@ -25,9 +25,8 @@ from processors.streams.connection import KafkaAddress
 from processors.streams.consumer import GroupOptions
 from processors.streams.topics import RESULTS_TOPIC, TopicAdmin
 from processors.wire.coverage import Coverage, decode_archived
-from processors.wire.journal_chunk import decode_chunk
 from processors.workers.sink import GROUP
-from tests.archived import Ledger, all_rows, make_archive, roots_of, session_of
+from tests.archived import Ledger, all_rows, all_said, make_archive, roots_of, session_of
 from tests.cable import Cable
 from tests.kafka_log import KafkaLog
 from tests.servers import Servers
@@ -79,13 +78,11 @@ class SinkPlace:
         )
 
     def rows(self) -> Rows:
-        """Return all rows with their writetimes, the journal's one by one, and no positions: topics differ."""
+        """Return all that the archive says, but no positions: topics differ."""
         with session_of(make_archive(self.servers, lambda: self.keyspace)) as session:
-            found = all_rows(session)
-        chunks = found.pop("journal")
+            found = all_said(session)
         del found["sink_position"]
-        rows = {(*chunk[:3], *row) for chunk in chunks for row in decode_chunk(chunk[6])}
-        return {**found, "journal": sorted(rows)}
+        return found
 
     def positions(self) -> dict[int, int]:
         with session_of(make_archive(self.servers, lambda: self.keyspace)) as session:
@@ -98,8 +95,8 @@ class SinkPlace:
 
     def archived(self) -> int:
         with session_of(make_archive(self.servers, lambda: self.keyspace)) as session:
-            found = all_rows(session, "transaction_index")["transaction_index"]
-            return sum(len(places) // PLACE.size for *_, places, _ in found)
+            places = (places for *_, places, _ in all_rows(session, "transaction_index")["transaction_index"])
+            return len({entry[0] for some in places for entry in PLACE.iter_unpack(some)})
 
 
 @pytest.fixture(scope="module")
