@@ -156,9 +156,8 @@ class ArchiveReader:
         answers = self._session.read_each((statement, (*partition, *of_lane)) for partition in by_partition)
         for some, rows in zip(by_partition.values(), answers, strict=True):
             for incarnation, lane, places in rows:
-                for id_ in some:
-                    if id_ in places:
-                        found[id_].update(_places_of(id_, incarnation, lane, places))
+                for id_ in filter(places.__contains__, some):
+                    found[id_].update(_places_of(id_, incarnation, lane, places))
         return found
 
     def _results_at(self, places: Iterable[IndexedPlace]) -> dict[IndexedPlace, set[bytes] | Undecodable]:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import random
+from functools import partial
 from io import BytesIO
 
 import fastavro
@@ -7,6 +9,7 @@ import pytest
 
 from processors.faults import Undecodable
 from processors.wire.avro import (
+    Reader,
     array_reader,
     long_bytes,
     read_boolean,
@@ -121,3 +124,30 @@ def test_a_branch_that_a_union_has_not_is_refused(branch: int) -> None:
     assert read(b"\x02\x0e", 0) == (7, 2)
     with pytest.raises(Undecodable):
         read(long_bytes(branch) + b"\x0e", 0)
+
+
+@pytest.mark.parametrize("read_item", [read_long, read_bytes], ids=["integers", "bytes"])
+def test_arrays_that_are_read_without_a_call_an_item_are_read_as_strictly(read_item: Reader) -> None:
+    chance = random.Random(3)
+    quick, plain = array_reader(read_item), array_reader(partial(read_item))  # partial: unknown, so one by one
+    sizes = (0, 1, 63, 64, 200, 8_191, 8_192)
+    items = [sized_bytes(b"x" * size) for size in sizes]
+    if read_item is read_long:
+        items = [long_bytes(value) for value in (0, -1, 63, 64, 2**20, -(2**63))]
+
+    def told(read: Reader, payload: bytes) -> object:
+        try:
+            return read(payload, 0)
+        except Undecodable as fault:
+            return fault.cause
+        except IndexError:
+            return None
+
+    for _ in range(3_000):
+        some = [chance.choice(items) for _ in range(chance.randint(1, 5))]
+        payload = bytearray(long_bytes(len(some)) + b"".join(some) + b"\x00")
+        assert told(quick, bytes(payload)) == told(plain, bytes(payload))
+        for _ in range(chance.randint(1, 2)):
+            payload[chance.randrange(min(len(payload), 12))] = chance.choice((0, 1, 0x7F, 0x80, 0x81, 0xFF))
+        damaged = bytes(payload[: chance.randint(0, len(payload))] if chance.random() < 0.3 else payload)
+        assert told(quick, damaged) == told(plain, damaged), damaged[:20].hex()
