@@ -22,7 +22,8 @@ The order to read in:
    ``workers/``: ``shard`` runs the lanes of one process; ``router``, ``expirer``, ``sink``, ``recaller``, ``remover``:
    one file is one process, and ``archive/`` has what the last three share.
 6. ``stores/`` and ``streams/``: the only SQL and CQL, the only Kafka.
-7. ``recovery/``: a shard decided again from its topic, and proven equal; the books verified.
+7. ``recovery/``: a shard decided again from its topic, and proven equal; the books verified. ``lookup/``: what people
+   ask, of all shards and the archive.
 8. ``client`` for programs that send commands; ``ops/`` for people: settings meet processes in ``assembly``, the
    command line is ``ops/cli``; ``stages`` are those of a move, ``moving`` begins one.
 """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from typing import Any
 
 from processors.faults import Undecodable
@@ -12,6 +11,7 @@ from processors.ledger.commands import SLICED_BY_LANE_TIME, Command, CommandType
 from processors.ledger.outcomes import Posting, Reason, RefusedBy
 from processors.ledger.rows import Account, Hold, OpenRow, OpenTransfer
 from processors.ledger.rules import Rules
+from processors.lookup.times import show_time
 from processors.ops.command_text import command_as_json
 from processors.ops.durations import show_duration
 from processors.ops.money import show_amount, show_money
@@ -24,18 +24,6 @@ from processors.wire.statement_chunk import StatementRow
 def show_id(identifier: bytes) -> str:
     """Write an id with hyphens; nothing for no id."""
     return id_text(identifier) if identifier else ""
-
-
-def show_time(time_ms: int) -> str:
-    """Write a time, ms since the epoch, as ISO 8601 in UTC; nothing for 0.
-
-    >>> show_time(1_700_000_000_123)
-    '2023-11-14T22:13:20.123Z'
-    """
-    if not time_ms:
-        return ""
-    moment = datetime.fromtimestamp(time_ms // 1000, tz=UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{time_ms % 1000:03d}Z"
 
 
 def headline(result: Result) -> str:

@@ -39,6 +39,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "recovery": FLOOR
     | {"metrics", "telemetry", "troubles", "ledger", "routing", "wire", "stores", "streams", "lane", "archive"}
     | {"client"},
+    "lookup": FLOOR | {"metrics", "telemetry", "troubles", "ledger", "routing", "wire", "stores", "streams", "lane"},
     "ops": FLOOR
     | {
         "version",
@@ -56,6 +57,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "workers",
         "client",
         "recovery",
+        "lookup",
     },
 }
 

@@ -18,8 +18,8 @@ from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartiti
 from confluent_kafka.admin import AdminClient
 
 from processors.ledger.commands import Adjust, Direction, Pay
+from processors.lookup.times import show_time
 from processors.ops import addresses, assembly
-from processors.ops.result_text import show_time
 from processors.routing.buckets import partition_of
 from processors.stores.mysql import Session
 from processors.streams.topics import shard_topic

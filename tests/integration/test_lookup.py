@@ -13,8 +13,8 @@ import pytest
 from processors.faults import Unavailable
 from processors.ledger.commands import CommandType
 from processors.ledger.rows import Account, Hold
+from processors.lookup.history import DAY_MS, STRETCH_OFFSETS, TAIL_OFFSETS_MAX, Lookup
 from processors.ops.cli.history import what_is_missing
-from processors.ops.lookup import DAY_MS, STRETCH_OFFSETS, TAIL_OFFSETS_MAX, Lookup
 from processors.routing.buckets import partition_of
 from processors.stores.addresses import CassandraAddress, MysqlAddress
 from processors.stores.archive_reader import ArchiveReader

@@ -9,9 +9,10 @@ import pytest
 
 from processors.ids import slice_of
 from processors.ledger.commands import Command, OpenAccount, Pay, PlaceHold, TopUp
+from processors.lookup.statements import statement_of
 from processors.ops import addresses
 from processors.ops.assembly import proving
-from processors.ops.cli.history import open_lookup
+from processors.ops.looking_up import read_service
 from processors.recovery.repair import Repair
 from processors.stores.archive_rows import Collector
 from processors.stores.archive_schema import open_archive
@@ -166,16 +167,16 @@ def test_a_change_that_the_archive_lost_is_named_and_one_command_brings_it_back(
     assert (count, details) == (
         1, ("acme USD: change 6 is not there; `balance archive repair` brings it back",)
     )  # fmt: skip
-    with open_lookup(shard.settings, SHARD) as lookup:
-        assert lookup.statement("acme", "USD").missing == (6,)
+    with read_service(shard.settings) as service:
+        assert statement_of(service, "acme", "USD").missing == (6,)
 
     def repaired(*, write: bool) -> Repair:
         return proving.repair_archive(shard.settings, SHARD, write=write, on_progress=lambda _what, _rows: None)
 
     assert (repaired(write=False).left, repaired(write=True).left, repaired(write=False).found) == (1, 0, 0)
     assert wrong(shard, with_archive=True) == {}
-    with open_lookup(shard.settings, SHARD) as lookup:
-        assert lookup.statement("acme", "USD").complete
+    with read_service(shard.settings) as service:
+        assert statement_of(service, "acme", "USD").complete
 
 
 def test_a_chunk_that_cannot_be_read_is_named(fresh_place: Callable[..., Place]) -> None:

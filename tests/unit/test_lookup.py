@@ -11,7 +11,7 @@ import pytest
 from processors.ids import make_command_id, slice_of
 from processors.ledger.rows import Account, OpenRow, Refunded, TransactionKey
 from processors.ledger.rules import Rules
-from processors.ops.lookup import Lookup, in_order
+from processors.lookup.history import Lookup, in_order
 from processors.stores.archive_reader import Step
 from processors.stores.archive_rows import Covered
 from processors.stores.rows import JournalRow

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from processors.ops.owners import PlacedAt, owner_among, told_of_move
+from processors.lookup.owners import PlacedAt, owner_among, told_of_move
 from processors.routing.buckets import placement_key_of
 from processors.stores.rows import PlacementRow, PlacementState
 

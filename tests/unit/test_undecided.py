@@ -7,7 +7,7 @@ import pytest
 from processors.faults import StopCode
 from processors.ids import derived_id, make_command_id
 from processors.ledger.rules import Rules
-from processors.ops.undecided import LaneAhead, lanes_ahead, told_of
+from processors.lookup.undecided import LaneAhead, lanes_ahead, told_of
 from processors.stores.rows import Progress
 from processors.stores.shard_reader import LanePosition
 from processors.wire.positions import LanePoint

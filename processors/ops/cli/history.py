@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Annotated, NoReturn
 
 import typer
 
-from processors.ids import root_of
 from processors.ledger.outcomes import Status
 from processors.ledger.rows import Hold, OpenRow, OpenTransfer, TransactionKey
+from processors.lookup.history import DAY_MS, Statement, Transaction
+from processors.lookup.statements import statement_of
+from processors.lookup.times import show_time
+from processors.lookup.undecided import LaneAhead, lanes_ahead, told_of
 from processors.ops import addresses, assembly
 from processors.ops.cli.asking import print_postings
 from processors.ops.cli.looking import refuse_no_account
@@ -28,23 +29,16 @@ from processors.ops.cli.terminal import (
     settings,
 )
 from processors.ops.exits import EXIT_FAULT, EXIT_REJECTED
-from processors.ops.lookup import DAY_MS, Lookup, Statement, Transaction, in_order
+from processors.ops.looking_up import read_service
 from processors.ops.money import show_amount, show_money
-from processors.ops.owners import at_owner
 from processors.ops.result_text import (
     explanation,
     headline,
     open_row_as_json,
     result_as_json,
     show_id,
-    show_time,
     statement_row_as_json,
 )
-from processors.ops.undecided import LaneAhead, lanes_ahead, told_of
-from processors.settings import Settings
-from processors.stores.archive_reader import ArchiveReader
-from processors.stores.archive_schema import open_archive
-from processors.stores.cassandra import CassandraSession
 from processors.stores.shard_reader import open_reader
 from processors.streams.topics import TopicAdmin, shard_topic
 from processors.wire.results import Result
@@ -158,17 +152,8 @@ def _lanes_ahead(command_id: bytes) -> list[LaneAhead]:
 
 def look_up(transaction_id: bytes) -> Transaction:
     """Return what all shards and the archive know of an id."""
-    chosen = settings()
-    steps: list[Result] = []
-    known = Transaction(steps=[], open=[])
-    for shard in chosen.shards:
-        with open_lookup(chosen, shard) as lookup:
-            found = lookup.transaction(transaction_id)
-        steps += [step for step in found.steps if step not in steps]  # the archive has all shards' steps
-        known.open.extend(found.open)
-        known.refunded.update(found.refunded)
-    known.steps.extend(in_order(steps))
-    return known
+    with read_service(settings()) as service:
+        return service.transaction(transaction_id)
 
 
 def newest_of(result: Result) -> Result:
@@ -208,18 +193,8 @@ def statement(
     as_json: JsonOption = False,
 ) -> None:
     """Print an account's changes, archived ones from Cassandra and the newest from MySQL; exit 1 if there is none."""
-    chosen = settings()
-
-    def ask(owner: str) -> Statement:
-        with open_lookup(chosen, owner) as lookup:
-            found = lookup.statement(address, currency, from_day=from_day, last=last)
-        for shard in chosen.shards:
-            if found.missing and shard != owner:  # where he was before, and the sink is not there yet
-                with open_lookup(chosen, shard) as lookup:
-                    found = lookup.completed(found, address, currency, from_day=from_day)
-        return found
-
-    found = at_owner(chosen, root_of(address), ask)
+    with read_service(settings()) as service:
+        found = statement_of(service, address, currency, from_day=from_day, last=last)
     if not found.rows and found.complete:
         _refuse_no_change(address, currency, from_day)
     if as_json:
@@ -272,23 +247,3 @@ def print_statement(title: str, rows: list[StatementRow], currency: str) -> None
         for row in rows
     )
     print_table(title, columns, cells, right=(*_FIGURES, "sequence"))
-
-
-@contextmanager
-def open_lookup(chosen: Settings, shard: str) -> Iterator[Lookup]:
-    """Give a way to look things up in a shard and the archive, each connected when it is needed."""
-    reader = open_reader(addresses.mysql_address(chosen, shard))
-    sessions: list[CassandraSession] = []
-
-    def archive() -> ArchiveReader:
-        if not sessions:
-            sessions.append(open_archive(addresses.cassandra_address(chosen), requests_max=1))
-        return ArchiveReader(sessions[0])
-
-    row = reader.check(shard)
-    try:
-        yield Lookup(reader, archive, lanes=row.lanes, results_partitions=row.results_partitions)
-    finally:
-        reader.close()
-        for session in sessions:
-            session.close()

@@ -6,15 +6,14 @@ from typing import Annotated
 
 import typer
 
-from processors.ids import root_of
 from processors.ledger.rows import Account
-from processors.ops import addresses
+from processors.lookup import accounts
 from processors.ops.cli.terminal import Address, JsonOption, notes, print_json, print_table, read_address, settings
 from processors.ops.exits import EXIT_REJECTED
+from processors.ops.looking_up import read_service
 from processors.ops.money import show_amount
-from processors.ops.owners import at_owner, owner_of
 from processors.ops.result_text import account_as_json
-from processors.stores.shard_reader import RANGE_ROWS, open_reader
+from processors.stores.shard_reader import RANGE_ROWS
 
 _COLUMNS = ("account", "currency", "balance", "held", "available", "limit", "policy", "status")
 _FIGURES = ("balance", "held", "available", "limit")
@@ -57,58 +56,31 @@ def list_accounts(
 
     Where there are more, standard error says how many, and what to type for the next ones.
     """
-    found, there = _page(address, after=after or "", rows_max=limit)
-    more = there > 0
-    _print_accounts(found, as_json=as_json)
-    if more:
-        notes.print(f"{len(found):,} of {there:,} accounts; go on with --after {found[-1].address}", soft_wrap=True)
-
-
-def _page(below: str | None, *, after: str, rows_max: int) -> tuple[list[Account], int]:
-    """Return the next accounts of all shards, and how many there are where these are not all; else 0."""
-    found: list[Account] = []
-    there, more = 0, False
-    chosen = settings()
-    for shard in chosen.shards if below is None else [owner_of(chosen, root_of(below))]:
-        reader = open_reader(addresses.mysql_address(chosen, shard))
-        try:
-            page = reader.accounts_page(below, after=after, rows_max=rows_max)
-            more = more or (bool(page) and bool(reader.accounts_page(below, after=page[-1].address, rows_max=1)))
-            there += reader.count_accounts(below)
-        finally:
-            reader.close()
-        found += page
-    found.sort(key=lambda account: (account.address, account.currency))
-    if len(found) > rows_max:
-        last = found[rows_max - 1].address
-        kept = [account for account in found if account.address <= last]
-        more, found = more or len(kept) < len(found), kept
-    return found, there if more else 0
+    with read_service(settings()) as service:
+        found = accounts.accounts_page(service, address, after=after or "", rows_max=limit)
+    _print_accounts(found.accounts, as_json=as_json)
+    if found.more:
+        notes.print(
+            f"{len(found.accounts):,} of {found.there:,} accounts; go on with --after {found.accounts[-1].address}",
+            soft_wrap=True,
+        )
 
 
 def accounts_below(address: str) -> list[Account]:
     """Return the accounts of an address and of those below it, from the shard that owns its partner (M11)."""
-    chosen = settings()
-
-    def ask(owner: str) -> list[Account]:
-        reader = open_reader(addresses.mysql_address(chosen, owner))
-        try:
-            return reader.accounts_below(address)
-        finally:
-            reader.close()
-
-    return at_owner(chosen, root_of(address), ask)
+    with read_service(settings()) as service:
+        return accounts.accounts_below(service, address)
 
 
-def _print_accounts(accounts: list[Account], *, as_json: bool) -> None:
+def _print_accounts(found: list[Account], *, as_json: bool) -> None:
     if as_json:
-        for account in accounts:
+        for account in found:
             print_json(account_as_json(account))
     else:
-        print_accounts("", accounts)
+        print_accounts("", found)
 
 
-def print_accounts(title: str, accounts: list[Account]) -> None:
+def print_accounts(title: str, found: list[Account]) -> None:
     """Write accounts as a table."""
     rows = (
         (
@@ -121,6 +93,6 @@ def print_accounts(title: str, accounts: list[Account]) -> None:
             account.policy,
             account.status,
         )
-        for account in accounts
+        for account in found
     )
     print_table(title, _COLUMNS, rows, right=_FIGURES)

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from processors.faults import NEXT_STEPS, Fault, Misconfigured, next_step
 from processors.ledger.outcomes import Contra
+from processors.lookup.times import show_time
 from processors.ops import addresses, local_service
 from processors.ops.backlog import RouterStatus
 from processors.ops.cli.releasing import known_lane
@@ -27,7 +28,6 @@ from processors.ops.cli.terminal import (
 from processors.ops.durations import show_age
 from processors.ops.exits import EXIT_FAULT
 from processors.ops.money import show_money
-from processors.ops.result_text import show_time
 from processors.ops.status import LaneStatus, ServerStatus, ServiceStatus, read_status
 from processors.ops.supervisor import times
 from processors.ops.under_way import MoveStatus

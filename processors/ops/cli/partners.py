@@ -9,10 +9,10 @@ from typing import Annotated, Any
 import typer
 
 from processors.ledger.addresses import is_root
+from processors.lookup.times import show_time
 from processors.ops import addresses
 from processors.ops.cli.terminal import JsonOption, notes, page, print_json, print_table, settings
 from processors.ops.partners import PartnerShown, PlacementShown, read_partner, read_placed
-from processors.ops.result_text import show_time
 from processors.routing.buckets import BUCKETS, bucket_named
 from processors.routing.directory import HOME_PLACEMENT_KEY
 from processors.streams.directory import read_directory, refuse_unknown_shard

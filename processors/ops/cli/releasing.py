@@ -17,6 +17,7 @@ from processors.faults import WAITING_FOR_A_TIME
 from processors.lane.times import OVERRIDE_AHEAD_MS, RANGES_SINCE
 from processors.ledger.commands import SetLaneTime
 from processors.ledger.rules import newest_of
+from processors.lookup.times import show_time
 from processors.ops import addresses, assembly
 from processors.ops.cli.terminal import (
     OFFSETS_MAX,
@@ -34,7 +35,6 @@ from processors.ops.cli.terminal import (
     settings,
 )
 from processors.ops.exits import EXIT_FAULT
-from processors.ops.result_text import show_time
 from processors.settings import Settings
 from processors.stores.shard_reader import LanePosition, ShardReader, open_reader
 from processors.streams.reader import read_range

@@ -14,6 +14,7 @@ from processors.client import Deduplication
 from processors.ids import root_of
 from processors.ledger.addresses import is_root
 from processors.ledger.outcomes import Status
+from processors.lookup.times import show_time
 from processors.ops import addresses, counts
 from processors.ops.cli.terminal import (
     JsonOption,
@@ -24,7 +25,7 @@ from processors.ops.cli.terminal import (
     settings,
 )
 from processors.ops.exits import EXIT_REJECTED
-from processors.ops.result_text import dead_letter_as_json, headline, result_as_json, show_time
+from processors.ops.result_text import dead_letter_as_json, headline, result_as_json
 from processors.routing.buckets import partition_of
 from processors.settings import Settings
 from processors.streams.reader import read_range

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
 
 from processors.faults import Retryable
-from processors.ops.owners import MOVING_S, owner_of
+from processors.lookup.owners import MOVING_S, owner_of
+from processors.lookup.service import ServiceReader
+from processors.ops.looking_up import read_service
 from processors.routing.buckets import partition_of
-from processors.settings import Settings, load_settings
+from processors.settings import load_settings
 from processors.stores.addresses import MysqlAddress
 from processors.stores.migrations import migrate
 from processors.stores.rows import PlacementRow, PlacementState
@@ -24,20 +26,22 @@ SINCE_MS = 1_700_000_000_123
 
 
 @pytest.fixture
-def two(servers: Servers, address: MysqlAddress, fresh_database: Callable[[], str]) -> Settings:
-    """Return the settings of two shards, whose databases are on one server."""
+def two(servers: Servers, address: MysqlAddress, fresh_database: Callable[[], str]) -> Iterator[ServiceReader]:
+    """Give a look into two shards, whose databases are on one server."""
     other = address_of(servers, fresh_database())
     migrate(other, replace(SHARD, shard="s2", home=False), {0: RULES}, now_ms=clock_ms())
     same = SecondMysql(
         host=servers.mysql_host, port=servers.mysql_port, user=servers.mysql_user, password=servers.mysql_password
     )
     first = {**servers.environment(), "BALANCE_SHARDS__S1__DATABASE": address.database}
-    return load_settings(environment={**first, **same.environment("s2", other.database)})
+    settings = load_settings(environment={**first, **same.environment("s2", other.database)})
+    with read_service(settings) as service:
+        yield service
 
 
 @pytest.mark.rule("M11")
 def test_while_a_partner_moves_it_is_waited_and_then_said_since_when_and_what_to_look_at(
-    two: Settings, address: MysqlAddress
+    two: ServiceReader, address: MysqlAddress
 ) -> None:
     assert owner_of(two, ROOT) == "s1"
     sealed = PlacementRow(

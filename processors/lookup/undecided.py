@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from processors.ids import COMMAND_ID_BYTES, uuid7_time_ms
+from processors.ids import COMMAND_ID_BYTES, id_text, uuid7_time_ms
 from processors.ledger.rules import Rules, newest_of
-from processors.ops.result_text import show_id, show_time
+from processors.lookup.times import show_time
 from processors.stores.shard_reader import LanePosition
 
 # The brokers' clocks may be behind ours by no more than this where clocks are set (docs/operations.md, Clocks).
@@ -105,7 +105,7 @@ def told_of(command_id: bytes, ahead: Sequence[LaneAhead]) -> list[str]:
         ahead: The lanes that could still decide it; at least one.
     """
     late = [each for each in ahead if each.next_offset != each.end_offset or each.stop_code]
-    lines = [f"{show_id(command_id)} may still be decided: send the same id again, never a new one"]
+    lines = [f"{id_text(command_id)} may still be decided: send the same id again, never a new one"]
     lines += [
         f"lane {each.lane} of {each.shard} stands at offset {each.next_offset}, the topic ends at {each.end_offset}"
         + (f"; it is stopped: {each.stop_code}, see `balance lane show`" if each.stop_code else "")

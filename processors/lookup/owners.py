@@ -9,12 +9,10 @@ from typing import TypeVar
 
 from processors.faults import Fault, Retryable
 from processors.lane.placements import Placements
-from processors.ops import addresses
-from processors.ops.result_text import show_time
+from processors.lookup.service import ServiceReader
+from processors.lookup.times import show_time
 from processors.routing.buckets import partition_of
-from processors.settings import Settings
 from processors.stores.rows import PlacementRow, PlacementState
-from processors.stores.shard_reader import open_reader
 
 T = TypeVar("T")
 
@@ -45,7 +43,7 @@ class PlacedAt:
         return _NEVER_MOVED if row is None else (row.placement_key == root, row.generation)
 
 
-def owner_of(chosen: Settings, root: str) -> str:
+def owner_of(service: ServiceReader, root: str) -> str:
     """Return the shard that owns a root, by what the shards themselves say; the directory may be ahead of them.
 
     At most one shard owns it. While it moves none does; that is waited for, up to MOVING_S.
@@ -54,11 +52,11 @@ def owner_of(chosen: Settings, root: str) -> str:
         Retryable: It is moving all the while; the text says from where to where, since when, and what to do.
         Fault: A shard does not answer, and none of the others is the owner.
     """
-    if len(chosen.shards) == 1:
-        return chosen.home_shard
+    if len(service.places.shards) == 1:
+        return service.places.home_shard
     ends_s = time.monotonic() + MOVING_S
     while True:
-        owner, moving = _look(chosen, root)
+        owner, moving = _look(service, root)
         if owner is not None:
             return owner
         if time.monotonic() > ends_s:
@@ -69,7 +67,7 @@ def owner_of(chosen: Settings, root: str) -> str:
         time.sleep(_LOOK_S)
 
 
-def at_owner(chosen: Settings, root: str, ask: Callable[[str], T]) -> T:
+def at_owner(service: ServiceReader, root: str, ask: Callable[[str], T]) -> T:
     """Return what the shard says that owns a root; asked again where the root moved meanwhile.
 
     Raises:
@@ -77,19 +75,19 @@ def at_owner(chosen: Settings, root: str, ask: Callable[[str], T]) -> T:
         Fault: A shard's.
     """
     while True:  # each turn takes a whole move
-        owner = owner_of(chosen, root)
+        owner = owner_of(service, root)
         answer = ask(owner)
-        if owner_of(chosen, root) == owner:
+        if owner_of(service, root) == owner:
             return answer
 
 
-def _look(chosen: Settings, root: str) -> tuple[str | None, str]:
+def _look(service: ServiceReader, root: str) -> tuple[str | None, str]:
     """Return the owner, if there is one; else from where to where the root is moving, as far as a shard says."""
     fault: Fault | None = None
     found: dict[str, PlacedAt] = {}
-    for shard in chosen.shards:
+    for shard in service.places.shards:
         try:
-            found[shard] = _placed_at(chosen, shard, root)
+            found[shard] = _placed_at(service, shard, root)
         except Fault as silent:
             fault = silent
     owner = owner_among(found, root)
@@ -117,10 +115,9 @@ def told_of_move(placed: PlacedAt, shard: str, root: str) -> str:
     return f" from {shard} to {row.other_shard} since {show_time(row.since_time_ms)}"
 
 
-def _placed_at(chosen: Settings, shard: str, root: str) -> PlacedAt:
-    reader = open_reader(addresses.mysql_address(chosen, shard))
-    try:
-        known = reader.check(shard)
-        return PlacedAt(rows=reader.placements_of(root, partition_of(root, known.lanes)), home=known.home)
-    finally:
-        reader.close()
+def _placed_at(service: ServiceReader, shard: str, root: str) -> PlacedAt:
+    known = service.row(shard)
+    return PlacedAt(
+        rows=service.shard(shard).placements_of(root, partition_of(root, known.lanes)),
+        home=known.home,
+    )

@@ -1,0 +1,1 @@
+"""What people ask, of every shard's database and the archive: accounts, statements, transactions. No lane is asked."""

@@ -1,0 +1,54 @@
+"""Accounts as they are now, from the shard that owns each one's partner (M11)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from processors.ids import root_of
+from processors.ledger.rows import Account
+from processors.lookup.owners import at_owner, owner_of
+from processors.lookup.service import ServiceReader
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountsPage:
+    """Accounts in the order of their addresses. ``more`` come after the last one; ``there`` is how many there are."""
+
+    accounts: list[Account]
+    more: bool
+    there: int
+
+
+def accounts_below(service: ServiceReader, address: str) -> list[Account]:
+    """Return the accounts of an address and of those below it, at most ``RANGE_ROWS``.
+
+    Raises:
+        Retryable: Its partner is moving all the while.
+        Fault: A shard's.
+    """
+    return at_owner(service, root_of(address), lambda owner: service.shard(owner).accounts_below(address))
+
+
+def accounts_page(service: ServiceReader, below: str | None, *, after: str, rows_max: int) -> AccountsPage:
+    """Return the next accounts of all shards; raises as ``accounts_below``.
+
+    Args:
+        service: What to look into.
+        below: Only this address and those below it; None: all.
+        after: Only those behind this address.
+        rows_max: At most so many, and what is left of the last address's currencies.
+    """
+    found: list[Account] = []
+    there, more = 0, False
+    for shard in service.places.shards if below is None else [owner_of(service, root_of(below))]:
+        reader = service.shard(shard)
+        page = reader.accounts_page(below, after=after, rows_max=rows_max)
+        more = more or (bool(page) and bool(reader.accounts_page(below, after=page[-1].address, rows_max=1)))
+        there += reader.count_accounts(below)
+        found += page
+    found.sort(key=lambda account: (account.address, account.currency))
+    if len(found) > rows_max:
+        last = found[rows_max - 1].address
+        kept = [account for account in found if account.address <= last]
+        more, found = more or len(kept) < len(found), kept
+    return AccountsPage(accounts=found, more=more, there=there)
