@@ -10,6 +10,7 @@ from typing import TypeVar
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.parser import text_string_to_metric_families
 
 from processors import faults
 
@@ -21,6 +22,8 @@ _KINDS = ("router", "shard", "expirer", "sink", "recaller", "remover")
 _PAGES = {kind: CollectorRegistry(auto_describe=True) for kind in _KINDS}
 # From one small commit (2 ms) to the stalls that wait_timeout and lock waits allow (5 s).
 _SECONDS_BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+# A stage of a lane's batch: half a millisecond where nothing is in its way.
+_STAGE_SECONDS_BUCKETS = (0.0005, 0.001, *_SECONDS_BUCKETS)
 # As above, and what a lane takes that stands behind a backlog or waits for a server.
 _RESULT_SECONDS_BUCKETS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0)
 # A batch is 1 to 4,000 commands (L8).
@@ -73,6 +76,15 @@ RESULT_SECONDS = _histogram(
     "From the broker's stamp of a record to its published result, of the first record of each publication",
     ("shard",),
     _RESULT_SECONDS_BUCKETS,
+    "shard",
+)
+LANE_STAGE_SECONDS_NAME = "balance_lane_stage_seconds"
+LANE_STAGE_SECONDS = _histogram(
+    LANE_STAGE_SECONDS_NAME,
+    "A batch's way through its lane: queued (until the lane takes it), transaction (MySQL), unpublished (until Kafka "
+    "is free for it), publication (Kafka)",
+    (*_LANE, "stage"),
+    _STAGE_SECONDS_BUCKETS,
     "shard",
 )
 LANE_SILENCES = _counter(
@@ -181,3 +193,22 @@ def metrics_page(process: str) -> bytes:
         process: Its name: ``router``, ``shard-s1``.
     """
     return generate_latest(_PAGES[process.partition("-")[0]])
+
+
+def means_of(page: str, name: str, label: str) -> dict[str, float]:
+    """Return the means of a histogram on a process's page since that process began, over all its other labels.
+
+    Args:
+        page: In Prometheus' text format.
+        name: The histogram's, without a suffix.
+        label: By whose values the means are told.
+    """
+    sums: dict[str, float] = {}
+    counts: dict[str, float] = {}
+    for family in text_string_to_metric_families(page):
+        for sample in family.samples if family.name == name else ():
+            totals = {f"{name}_sum": sums, f"{name}_count": counts}.get(sample.name)
+            if totals is not None:
+                value = sample.labels[label]
+                totals[value] = totals.get(value, 0.0) + sample.value
+    return {value: sums[value] / count for value, count in counts.items() if count}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,15 +31,20 @@ class BatchLimits:
 class Intake:
     """Filled with records by the poll thread; the lane's thread takes them in batches."""
 
-    def __init__(self, limits: BatchLimits, on_taken: Callable[[], None]) -> None:
+    def __init__(
+        self, limits: BatchLimits, on_taken: Callable[[], None], clock_s: Callable[[], float] = time.monotonic
+    ) -> None:
         """Begin empty; ``full`` from ``WAITING_BATCHES_MAX`` batches, or ``WAITING_BYTES_MAX``, on.
 
-        ``on_taken`` is told after each take.
+        ``on_taken`` is told after each take; ``clock_s`` never goes back.
         """
         self._limits = limits
         self._on_taken = on_taken
         self._records: deque[Record] = deque()
         self._bytes = 0  # of the records' payloads
+        self._clock_s = clock_s
+        self._offered: deque[tuple[int, float]] = deque()  # how many records were offered at once, and when
+        self.waited_s = 0.0  # of the first record that was taken last: from its offer on
         self._changed = threading.Condition()
 
     def __len__(self) -> int:
@@ -59,6 +65,7 @@ class Intake:
         """Queue records; the caller looks at ``full``."""
         with self._changed:
             self._records.extend(records)
+            self._offered.append((len(records), self._clock_s()))
             self._bytes += sum(map(_size, records))
             self._changed.notify()
 
@@ -77,6 +84,7 @@ class Intake:
                     break
                 taken.append(self._records.popleft())
                 self._bytes -= size
+            self._note_waits(len(taken))
         self._on_taken()
         return taken
 
@@ -84,13 +92,26 @@ class Intake:
         """Put records that a batch did not take in front again."""
         with self._changed:
             self._records.extendleft(reversed(records))
+            self._offered.appendleft((len(records), self._clock_s() - self.waited_s))
             self._bytes += sum(map(_size, records))
 
     def clear(self) -> None:
         """Drop everything: the position changed (L12)."""
         with self._changed:
             self._records.clear()
+            self._offered.clear()
             self._bytes = 0
+
+    def _note_waits(self, count: int) -> None:
+        """Move on over so many records that were offered."""
+        if not count:
+            return
+        self.waited_s = self._clock_s() - self._offered[0][1]
+        while count:
+            offered, since_s = self._offered.popleft()
+            if offered > count:
+                self._offered.appendleft((offered - count, since_s))
+            count -= min(count, offered)
 
     def wake(self) -> None:
         """End a ``take`` that waits."""

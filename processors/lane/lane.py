@@ -9,7 +9,7 @@ that the simulation can drive it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from processors.faults import WAITING_FOR_A_TIME, Fenced, LaneStopped, Retryable, StopCode
@@ -23,6 +23,7 @@ from processors.lane.metrics import count_batch
 from processors.lane.position import published_position, refuse_other_digest, standing_up_to
 from processors.lane.publishing import Committed, Publisher, PublishStage
 from processors.lane.sending import LaneSender, OwnProducer, legs_of
+from processors.lane.stages import StageClock
 from processors.lane.standing import LaneContext
 from processors.lane.times import LaneTimes, OverridesAhead
 from processors.ledger.rules import RESULT_VERSION, Rules
@@ -90,6 +91,7 @@ class LaneParts:
     courier: Courier
     ahead_from: int = AHEAD_FROM
     observe_published: Callable[[int, int], None]
+    stages: StageClock = field(default_factory=StageClock)
     admit: Admit = admit
 
 
@@ -153,7 +155,10 @@ class Lane:
         )
         self._decided_before = progress.at.next_offset  # D at the assignment
         self._published_at = published  # P at the assignment
-        self.publishing = PublishStage(self._publisher, self._sender, published, parts.observe_published, parts.courier)
+        parts.stages.begin()
+        self.publishing = PublishStage(
+            self._publisher, self._sender, published, parts.observe_published, parts.courier, stages=parts.stages
+        )
         start, epoch = self._begin_at(published, state)
         self._gate.refuse_missing_keys(start)
         parts.log.start(start, epoch)
@@ -347,6 +352,7 @@ class Lane:
 
     def _committed(self, batch: Decided) -> None:
         """Pass a durable batch on, unless it was published before (L4)."""
+        self._parts.stages.committed(batch.position.at.next_offset)
         count_batch(self._parts.context.identity, batch)
         for alarm in batch.alarms:
             log.error("move_needs_a_look", lane=self._parts.context.lane, detail=alarm)

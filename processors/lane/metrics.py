@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from processors.lane.decided import Decided
+from processors.lane.stages import LaneStage, StageClock
 from processors.ledger.outcomes import Reason, Status
 from processors.metrics import (
     FAULT_NAMES,
@@ -16,6 +17,7 @@ from processors.metrics import (
     LANE_RESULTS,
     LANE_RETRIES,
     LANE_SILENCES,
+    LANE_STAGE_SECONDS,
     RESULT_SECONDS,
 )
 from processors.wire.results import STATUS_HEADER, LaneIdentity
@@ -61,3 +63,9 @@ def publications(shard: str, lane: int, clock_ms: Callable[[], int]) -> Callable
             observe_seconds(max(0, clock_ms() - stamped_ms) / 1_000)
 
     return observe
+
+
+def stage_clock(shard: str, lane: int) -> StageClock:
+    """Return what tells Prometheus how long each stage of a lane's batches takes."""
+    observe = {stage: LANE_STAGE_SECONDS.labels(shard, str(lane), stage).observe for stage in LaneStage}
+    return StageClock(lambda stage, seconds: observe[stage](seconds))

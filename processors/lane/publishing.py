@@ -11,6 +11,7 @@ from typing import Protocol
 from processors.lane.decided import HandedOver
 from processors.lane.handing_over import Courier
 from processors.lane.sending import LaneSender
+from processors.lane.stages import StageClock
 from processors.wire.positions import GroupPosition
 from processors.wire.records import OutRecord
 
@@ -56,6 +57,8 @@ class PublishStage:
         published: GroupPosition,
         observe: Callable[[int, int], None],
         courier: Courier,
+        *,
+        stages: StageClock | None = None,
     ) -> None:
         """Begin after what was published before.
 
@@ -65,12 +68,14 @@ class PublishStage:
             published: P.
             observe: Told the number of records of each transaction, and the broker's time of the first.
             courier: Takes to other shards what a batch hands over.
+            stages: Told what is published, and since when that was under way.
         """
         self._publisher = publisher
         self._sender = sender
         self._waiting: deque[Committed] = deque()
         self._observe = observe
         self._courier = courier
+        self._stages = stages or StageClock()
         self._under_way: Iterator[list[OutRecord]] | None = None  # what the first batch that waits hands over
         self.published = (published.at.next_offset, published.at.lane_time_ms)
 
@@ -93,6 +98,7 @@ class PublishStage:
         """
         if not self._waiting or self._hands_over():
             return bool(self._waiting)
+        began_s = self._stages.now_s()
         batch = self._next()
         records, sends, stamped_ms = list(batch.out), list(batch.sends), batch.stamped_ms
         size = _bytes_of(records) if self._waiting else 0
@@ -111,6 +117,7 @@ class PublishStage:
         self._publisher.publish(records, position)
         self.published = (position.at.next_offset, position.at.lane_time_ms)
         self._observe(len(records), stamped_ms)
+        self._stages.published(position.at.next_offset, began_s)
         return True
 
     def _next(self) -> Committed:

@@ -298,6 +298,7 @@ class LaneRunner:
         if not records and lane.idle and self._trouble is None:
             return
         self._in_hand = True
+        began_s = time.monotonic()
         try:
             if self._trouble is not None:
                 lane.settle()
@@ -308,6 +309,8 @@ class LaneRunner:
             publishing.wake()
         self._decided_to = lane.next_offset
         self._taken += taken
+        if taken and self._parts is not None:
+            self._parts.stages.taken(records[taken - 1].offset + 1, began_s, self.intake.waited_s)
         self._in_hand = not lane.idle
         LANE_NEXT_OFFSET.labels(*self._labels).set(lane.next_offset)
         LANE_PARKED.labels(*self._labels).set(lane.parked_records)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from processors.faults import Misconfigured, Unavailable
+from processors.metrics import LANE_STAGE_SECONDS_NAME, means_of
 from processors.ops.pid_files import find, note
 from processors.ops.process_kinds import KINDS, name_of
 from processors.ops.supervisor import ChildState, Condition, Program, Supervisor, read_states
@@ -141,14 +142,39 @@ def _troubles_of(settings: Settings, name: str) -> list[Trouble]:
     return [Trouble(**each) for each in ask(settings, name, "readyz").get("troubles", [])]
 
 
+def stages_ms(settings: Settings) -> dict[str, dict[str, float]]:
+    """Return how long each stage of a batch takes in the workers that run under a supervisor here, by their names.
+
+    Means in ms since the worker began, over its lanes; a worker that does not answer, or had no batch yet, has none.
+    """
+    found = {}
+    for name, port in ports(settings).items():
+        means = means_of(_page(settings, port, "metrics"), LANE_STAGE_SECONDS_NAME, "stage")
+        if means:
+            found[name] = {stage: round(seconds * 1_000, 1) for stage, seconds in means.items()}
+    return found
+
+
+def _page(settings: Settings, port: int, page: str) -> str:
+    """Return a page of a process that runs here; nothing if it is silent."""
+    try:
+        with urllib.request.urlopen(f"http://{_host(settings)}:{port}/{page}", timeout=PROBE_TIMEOUT_S) as answer:
+            return str(answer.read().decode())
+    except OSError:
+        return ""
+
+
+def _host(settings: Settings) -> str:
+    return LOOPBACK if settings.health.host == "0.0.0.0" else settings.health.host  # noqa: S104 - asked, not bound
+
+
 def ask(settings: Settings, name: str, page: str) -> dict[str, Any]:
     """Return what a process that runs here says on one of its pages, whatever the status; nothing if it is silent."""
     port = _noted_port(settings, name)
     if port is None:
         return {}
     try:
-        host = LOOPBACK if settings.health.host == "0.0.0.0" else settings.health.host  # noqa: S104 - asked, not bound
-        with urllib.request.urlopen(f"http://{host}:{port}/{page}", timeout=PROBE_TIMEOUT_S) as answer:
+        with urllib.request.urlopen(f"http://{_host(settings)}:{port}/{page}", timeout=PROBE_TIMEOUT_S) as answer:
             return dict(json.load(answer))
     except urllib.error.HTTPError as error:
         with error:

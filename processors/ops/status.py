@@ -107,6 +107,7 @@ class ServiceStatus:
     ``processes`` run under a supervisor here; ``ports`` are where each that runs answers ``/metrics`` and probes, and
     ``troubles`` what they meet now, both by their names. ``raised`` are the topics that have more partitions than the
     service uses. ``unknown_shards`` are in the directory and not in the settings here: nothing is known of their lanes.
+    ``stages_ms`` says of each worker that runs here how long a batch takes on the mean from stage to stage, in ms.
     ``moves`` are those under way to shards that answer; None where Kafka does not.
     """
 
@@ -121,6 +122,7 @@ class ServiceStatus:
     sink: list[SinkStatus]
     raised: list[TopicStatus]
     unknown_shards: list[str]
+    stages_ms: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @property
     def between(self) -> dict[tuple[str, str], int]:
@@ -194,6 +196,7 @@ def read_status(settings: Settings, *, answer_s: float = ANSWER_S) -> ServiceSta
         processes=local_service.states(settings),
         ports=local_service.ports(settings),
         troubles=local_service.troubles(settings),
+        stages_ms=local_service.stages_ms(settings),
         router=RouterStatus() if isinstance(brokers, Fault) else brokers.router,
         lanes=_lanes(settings, brokers, found),
         shards=[each.status for each in found.values() if not isinstance(each, Fault)],

@@ -198,13 +198,13 @@ class Results:
                 seen.last_s = now_s
         return seen
 
-    def follow(self, on_result: Callable[[bytes, float], None], stopping: threading.Event) -> None:
-        """Tell of each result's bytes and when it was seen, until told to stop."""
+    def follow(self, on_result: Callable[[bytes, int, float], None], stopping: threading.Event) -> None:
+        """Tell of each result's bytes, the broker's stamp, and when it was seen, until told to stop."""
         while not stopping.is_set():
             message = self._consumer.poll(0.05)
             if message is None or message.error() is not None:
                 continue
-            on_result(message.value() or b"", time.monotonic())
+            on_result(message.value() or b"", message.timestamp()[1], time.monotonic())
 
     def drop(self, stopping: threading.Event) -> None:
         """Have everything fetched, and look at nothing, until told to stop."""

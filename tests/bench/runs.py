@@ -14,16 +14,14 @@ from itertools import chain
 from processors.ledger.commands import Command
 from processors.wire.results import decode_result
 from tests.bench import baselines, load
-from tests.bench.measure import CpuClock, cpu_s, quantile_ms
+from tests.bench.latency_runs import WARM_UP_S, default_installation, one_lane
+from tests.bench.measure import CpuClock, cpu_s
 from tests.bench.move_runs import pauses
 from tests.bench.service import RESULTS_PARTITIONS, Service, server_pids, service
 from tests.bench.shard_runs import router, shards_2, transfers, wallets
 from tests.bench.sizes import DEADLINE_S, PARTNERS, Fields, Size, await_results, drain, per_s
 from tests.servers import Servers
 
-LATENCY_RATES = (100, 1_000, 5_000)
-# Before each rate is measured: caches, connections and the group are as in any minute of a day.
-WARM_UP_S = 3
 OTHERS_PER_S = 20_000
 WARM_UP_COMMANDS = 100_000
 
@@ -147,26 +145,6 @@ def row_lock(servers: Servers, size: Size) -> Fields:
         return {"row_lock_payments_per_s": baselines.row_lock_payments_per_s(made.mysql, size.row_lock_s)}
 
 
-def latency(servers: Servers, size: Size) -> Fields:
-    """From produce to ``balance.commands`` to the result seen, at fixed rates whatever the service does (open loop)."""
-    with service(servers) as made:
-        roots = load.roots(PARTNERS, lane=0, lanes=1)
-        ingress = load.Ingress(made.kafka, "balance.commands", linger_ms=0)  # as our own client's
-        results = load.Results(made.kafka, "balance.results", RESULTS_PARTITIONS)
-        made.start("router", "shard")
-        await_results(made, results, ingress.write(load.openings(roots)))
-        found = {}
-        for rate in LATENCY_RATES:
-            durations_s = _open_loop(ingress, results, load.payments(roots, rate * (WARM_UP_S + size.latency_s)), rate)
-            made.check()
-            measured = durations_s[rate * WARM_UP_S :]
-            found[str(rate)] = {
-                name: quantile_ms(measured, q) for name, q in (("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999))
-            }
-        results.close()
-        return {"latency_ms": found}
-
-
 def client_beside_others(servers: Servers, size: Size) -> Fields:
     """A client that sends 100 commands a second beside 20,000 results a second of others: its CPU.
 
@@ -181,7 +159,9 @@ def client_beside_others(servers: Servers, size: Size) -> Fields:
         count = load.Ingress(made.kafka, "balance.commands").write(load.openings(partners))
         of_others: list[tuple[str, bytes]] = []
         stopping = threading.Event()
-        keeping = threading.Thread(target=results.follow, args=(lambda v, _: of_others.append(_other(v)), stopping))
+        keeping = threading.Thread(
+            target=results.follow, args=(lambda result, *_: of_others.append(_other(result)), stopping)
+        )
         keeping.start()
         deadline_s = time.monotonic() + DEADLINE_S
         while len(of_others) < count and time.monotonic() < deadline_s:
@@ -198,6 +178,10 @@ def client_beside_others(servers: Servers, size: Size) -> Fields:
         together = shares(["fetch", "client"], OTHERS_PER_S)  # the results of the client's commands are fetched by both
         found |= {"client_beside_a_fetch": together["client"] - together["fetch"]}
         return {"client_percent_of_a_core": {name: round(share, 1) for name, share in found.items()}}
+
+
+def _keep_other(kept: list[tuple[str, bytes]], value: bytes, _stamped_ms: int, _seen_s: float) -> None:
+    kept.append(_other(value))
 
 
 def _other(value: bytes) -> tuple[str, bytes]:
@@ -260,7 +244,8 @@ RUNS: dict[Callable[[Servers, Size], Fields], tuple[str, ...]] = {
     lanes_2: ("lanes_2_commands_per_s",),
     hierarchy_3: ("hierarchy_3_commands_per_s",),
     row_lock: ("row_lock_payments_per_s",),
-    latency: ("latency_ms",),
+    one_lane: ("latency_ms",),
+    default_installation: ("installation_latency_ms", "latency_stages_ms", "installation_cpu_percent"),
     client_beside_others: ("client_percent_of_a_core",),
     router: ("router_commands_per_s", "cpu_us_per_command", "router_start_s", "memory_mb"),
     shards_2: ("shards_2_commands_per_s", "cpu_us_per_command"),
@@ -292,36 +277,3 @@ def _backlog(made: Service) -> load.ShardBacklog:
 def _payments(payers: list[str], count: int, accounts: list[str] | None = None) -> Iterator[Command]:
     """Yield what opens the accounts, the payers' own unless others are named, then payments."""
     return chain(load.openings(accounts or payers), load.payments(payers, count))
-
-
-def _open_loop(ingress: load.Ingress, results: load.Results, commands: Iterator[Command], rate: int) -> list[float]:
-    """Send commands at a rate, and return for each, in their order, how long its result took, in seconds.
-
-    Counted from when it was due, so that a sender that is held up hides nothing.
-    """
-    prepared = list(commands)
-    seen: list[tuple[bytes, float]] = []
-    stopping = threading.Event()
-    reader = threading.Thread(
-        target=results.follow, args=(lambda value, now_s: seen.append((value, now_s)), stopping), daemon=True
-    )
-    reader.start()
-    began_s = time.monotonic() + 0.1
-    due_s = {}
-    for number, command in enumerate(prepared):
-        due_s[command.command_id] = began_s + number / rate
-        time.sleep(max(0.0, due_s[command.command_id] - time.monotonic()))
-        ingress.send(command)
-    ingress.flush()
-    deadline_s = time.monotonic() + 60
-    while len(seen) < len(prepared) and time.monotonic() < deadline_s:
-        time.sleep(0.1)
-    stopping.set()
-    reader.join()
-    if len(seen) < len(prepared):
-        raise TimeoutError(f"{len(seen)} of {len(prepared)} results at {rate} commands a second")
-    took_s = {}
-    for value, now_s in seen:
-        command_id = decode_result(value).command_id
-        took_s[command_id] = now_s - due_s[command_id]
-    return [took_s[command.command_id] for command in prepared]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import socket
 import subprocess
 import sys
 import tempfile
@@ -46,6 +47,7 @@ class Service:
         self._servers = servers
         self._folder = folder
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._health_ports: dict[str, int] = {}
         mark = secrets.token_hex(4)
         self.database = self.keyspace = f"balance_bench_{mark}"
         self.prefix = f"bench{mark}."
@@ -86,14 +88,22 @@ class Service:
         for name in names:
             kind, _, shard = name.partition("@")
             of_shard = ["--shard", shard or SHARD] if kind.partition("-")[0] in OF_A_SHARD else []
+            self._health_ports[name] = _free_port()
             with (self._folder / f"{self.prefix}{name}.log").open("wb") as log:
                 self._processes[name] = subprocess.Popen(
                     [sys.executable, "-m", "processors.ops.cli", kind.partition("-")[0], "run", *of_shard],
-                    env={**os.environ, **self.environment, "BALANCE_INSTANCE": name.replace("@", "-of-")},
+                    env={**os.environ, **self.environment, **self._of_one(name)},
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
                 )
+
+    def _of_one(self, name: str) -> dict[str, str]:
+        return {"BALANCE_INSTANCE": name.replace("@", "-of-"), "BALANCE_HEALTH__PORT": str(self._health_ports[name])}
+
+    def health_port(self, name: str) -> int:
+        """Return where a process that was started answers ``/metrics``, on the loopback interface."""
+        return self._health_ports[name]
 
     def check(self) -> None:
         """Raise where a process has ended by itself; its log is in the error."""
@@ -206,6 +216,12 @@ class Service:
             user=servers.mysql_user,
             password=servers.mysql_password,
         )
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 @contextmanager

@@ -194,3 +194,15 @@ def test_what_is_between_the_shards_is_told_as_their_sum_and_only_if_all_answer(
     assert [each.between for each in (settled, on_its_way, silent)] == [{}, {("moved", "USD"): 500}, {}]
     print_status(on_its_way)
     assert "money on its way with partners who move: 5.00 USD (@moved)" in capsys.readouterr().out
+
+
+def test_where_a_batch_spends_its_time_is_shown_of_workers_that_had_any(capsys: pytest.CaptureFixture[str]) -> None:
+    way = {"queued": 1.5, "transaction": 6.25, "unpublished": 2.0, "publication": 5.5}
+
+    print_status(status())
+    before = capsys.readouterr().out
+    print_status(status(stages_ms={"shard-s1": way}))
+    shown = capsys.readouterr().out
+
+    assert "a batch's way" not in before
+    assert [str(each) for each in way.values()] == shown[shown.index("shard-s1") :].split()[1:5]

@@ -9,7 +9,7 @@ from processors.faults import Misconfigured
 from processors.lane.handing_over import LaneCourier
 from processors.lane.lane import LaneParts
 from processors.lane.log import TopicLaneLog
-from processors.lane.metrics import publications
+from processors.lane.metrics import publications, stage_clock
 from processors.lane.runner import LaneLimits
 from processors.lane.sending import SEND_DEADLINE_S
 from processors.ops import addresses, assembly
@@ -60,6 +60,7 @@ def run(
             book_accounts_max=settings.worker.book_accounts_max,
             courier=_courier(settings, shard, lane),
             observe_published=publications(shard, lane, assembly.clock_ms),
+            stages=stage_clock(shard, lane),
         )
 
     worker = ShardWorker(

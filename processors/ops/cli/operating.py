@@ -10,6 +10,7 @@ import typer
 from rich.text import Text
 
 from processors.faults import NEXT_STEPS, Fault, Misconfigured, next_step
+from processors.lane.stages import LaneStage
 from processors.ledger.outcomes import Contra
 from processors.lookup.times import show_time
 from processors.ops import addresses, local_service
@@ -74,6 +75,7 @@ def print_status(found: ServiceStatus) -> None:
     _print_troubles(found.troubles)
     _print_router(found.router)
     print_lanes(found.lanes)
+    _print_stages(found.stages_ms)
     rows = (
         (
             shard.shard,
@@ -188,6 +190,13 @@ def _print_router(router: RouterStatus) -> None:
         page.print(text, style="yellow", soft_wrap=True)
     else:
         page.print(f"router: {waits} to be forwarded; routers in their group: {router.members}", soft_wrap=True)
+
+
+def _print_stages(stages_ms: dict[str, dict[str, float]]) -> None:
+    """Show where a batch spends its time, of workers that have had any."""
+    if stages_ms:
+        rows = ((name, *(found.get(stage, "") for stage in LaneStage)) for name, found in stages_ms.items())
+        print_table("a batch's way, ms on the mean", ("worker", *LaneStage), rows, right=tuple(LaneStage))
 
 
 def _print_troubles(troubles: dict[str, list[Trouble]]) -> None:
