@@ -165,7 +165,7 @@ REFUNDED: Table[TransactionKey, Refunded] = Table(
 # In the order in which a lane locks and writes them.
 ROOT_TABLES: tuple[AnyTable, ...] = (ACCOUNTS, HOLDS, OPEN_REFUNDS, OPEN_TRANSFERS, REFUNDED)
 
-# Read as decisions, and written by a hand-off only.
+# Read as decisions, and written by a hand-off only; in the database a row has some (``stores.moved_ids``).
 MOVED_IDS: Table[DecisionKey, MovedId] = Table(
     name="moved_id",
     plural="moved_ids",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import groupby
 
 from processors.ids import slice_of
 from processors.ledger.commands import SLICED_BY_LANE_TIME
 from processors.ledger.tables import HOLDS, MOVED_IDS, MOVING_TABLES, REFUNDED, AnyTable
 from processors.routing.buckets import bucket_named, bucket_of
+from processors.stores import moved_ids
 from processors.stores.addresses import MysqlAddress
 from processors.stores.journal_index import INDEX, has_bucket_index
 from processors.stores.mysql import Reconnecting, Row
@@ -19,6 +21,7 @@ from processors.stores.table_sql import columns_of
 from processors.wire.packed_rows import pack_row
 
 PAGE_ROWS = 2_000  # read at once: half a megabyte
+PAGE_ROWS_OF_IDS = 50  # each has some hundred ids: as much
 # Of the journal, looked at by one statement: some tenths of a second, and at most some megabytes.
 RANGE_OFFSETS = 20_000
 _BY_BUCKET = f"/*+ INDEX(journal {INDEX}) */"  # no fault where the index is gone by then
@@ -56,7 +59,7 @@ class FrozenRowsReader:
             if table is MOVED_IDS:
                 yield from self._decided_here(sealed)
             if table in present:
-                yield from self._rows(table, sealed)
+                yield from self._came_along(sealed) if table is MOVED_IDS else self._rows(table, sealed)
 
     def _with_rows(self, placement_key: str) -> list[AnyTable]:
         """Return the tables that have any rows of a placement key: most buckets are empty, and asked once."""
@@ -68,14 +71,29 @@ class FrozenRowsReader:
         return [table for table, has_rows in zip(MOVING_TABLES, found, strict=True) if has_rows]
 
     def _rows(self, table: AnyTable, sealed: PlacementRow) -> Iterator[bytes]:
-        meant = where_frozen(table, sealed.placement_key, self._lane) + _kept(table, sealed)
+        for row in self._pages(table, columns_of(table), _kept(table, sealed), sealed, PAGE_ROWS):
+            yield pack_row(table, row)
+
+    def _came_along(self, sealed: PlacementRow) -> Iterator[bytes]:
+        """Yield the ids that came along with an earlier move, in the order of their keys, however rows have them."""
+        oldest = _oldest_id(sealed.sealed_ids_since_ms)
+        first = _oldest_id(moved_ids.slot_of(oldest) * moved_ids.SLOT_MS)
+        kept = f" AND command_id >= {hex_literal(first)}"
+        rows = self._pages(MOVED_IDS, moved_ids.COLUMNS, kept, sealed, PAGE_ROWS_OF_IDS)
+        for (root, _), of_minute in groupby(rows, key=lambda row: (row[0], moved_ids.slot_of(row[1]))):
+            for id_, result in sorted(each for row in of_minute for each in moved_ids.ids_in(row)):
+                if id_ >= oldest:
+                    yield pack_row(MOVED_IDS, (root, id_, result))
+
+    def _pages(self, table: AnyTable, columns: str, kept: str, sealed: PlacementRow, page_rows: int) -> Iterator[Row]:
+        """Yield a table's rows that move with a sealed placement key, by their keys, some read at a time."""
+        meant = where_frozen(table, sealed.placement_key, self._lane) + kept
         key, after = ", ".join(table.key), ""
         while True:
-            sql = f"SELECT {columns_of(table)} FROM {table.name} WHERE {meant}{after} ORDER BY {key} LIMIT {PAGE_ROWS}"
+            sql = f"SELECT {columns} FROM {table.name} WHERE {meant}{after} ORDER BY {key} LIMIT {page_rows}"
             page = self._query(sql, table.name)
-            for row in page:
-                yield pack_row(table, row)
-            if len(page) < PAGE_ROWS:
+            yield from page
+            if len(page) < page_rows:
                 return
             after = f" AND {_above(table, page[-1])}"
 
@@ -167,8 +185,6 @@ def _kept(table: AnyTable, sealed: PlacementRow) -> str:
         return f" AND NOT (remaining_minor = 0 AND expires_at_ms < {sealed.sealed_ids_since_ms})"
     if table is REFUNDED:
         return f" AND transaction_id >= {hex_literal(_oldest_id(sealed.sealed_refunds_since_ms))}"
-    if table is MOVED_IDS:
-        return f" AND command_id >= {hex_literal(_oldest_id(sealed.sealed_ids_since_ms))}"
     return ""
 
 

@@ -8,7 +8,9 @@ from processors.faults import StopCode
 from processors.ledger.book import Rows
 from processors.ledger.outcomes import Contra
 from processors.ledger.rows import Decision, SystemKey
-from processors.ledger.tables import MOVED_IDS, AnyTable
+from processors.ledger.tables import MOVED_IDS
+from processors.stores import moved_ids
+from processors.stores.lane_sql import Load
 from processors.stores.mysql import Row, Session
 from processors.stores.rows import IngressKey, IngressPosition, JournalRow, OverriddenTime, Progress
 from processors.stores.table_sql import row_of
@@ -20,17 +22,15 @@ PROGRESS_COLUMNS = (
 )
 
 
-def add_rows(
-    found: Rows, table: AnyTable | None, rows: Iterable[Row], decision_of: Callable[[bytes], Decision]
-) -> None:
-    """Add what a ``lane_sql.Load`` returned."""
+def add_rows(found: Rows, load: Load, rows: Iterable[Row], decision_of: Callable[[bytes], Decision]) -> None:
+    """Add what a load returned."""
+    table = load.table
     if table is None:
         for root, id_, result in rows:
             found.decisions[root.decode(), id_] = decision_of(result)
     elif table is MOVED_IDS:
-        for row in rows:
-            key, moved = row_of(MOVED_IDS, row)
-            found.decisions.setdefault(key, decision_of(moved.result))
+        for key, result in moved_ids.wanted_in(rows, load.wanted):
+            found.decisions.setdefault(key, decision_of(result))
     else:
         table.rows_in(found).update(row_of(table, row) for row in rows)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from processors.ids import id_time_ms, slice_of
@@ -12,7 +12,7 @@ from processors.ledger.outcomes import Reason, Status
 from processors.ledger.rows import DecisionKey, SystemKey
 from processors.ledger.tables import MOVED_IDS, ROOT_TABLES, AnyTable
 from processors.routing.buckets import bucket_of
-from processors.stores import placement_sql, table_sql
+from processors.stores import moved_ids, placement_sql, table_sql
 from processors.stores.packing import pack_ingress
 from processors.stores.rows import BatchWrite, IngressKey, IngressPosition, NewJournalRow, Progress
 from processors.stores.rules_rows import insert_rules
@@ -37,10 +37,14 @@ _NAMES: dict[str, str] = {name: f"'{name}'" for name in (*CommandType, *Status, 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """A SELECT of some of a batch's rows; ``table`` says how to read them, None: they are the journal's."""
+    """A SELECT of some of a batch's rows; ``table`` says how to read them, None: they are the journal's.
+
+    ``wanted``: which of those that came along are meant, where a row has many ids.
+    """
 
     table: AnyTable | None
     sql: str
+    wanted: Collection[DecisionKey] = ()
 
     @property
     def name(self) -> str:
@@ -65,8 +69,7 @@ def loads(keys: Keys, keys_max: int) -> list[Load]:
     ]
     found.extend(Load(table=None, sql=sql) for sql in select_decisions(keys.decisions, keys_max))
     found.extend(
-        Load(table=MOVED_IDS, sql=table_sql.select(MOVED_IDS, chunk))
-        for chunk in chunks(sorted(keys.moved_ids), keys_max)
+        Load(table=MOVED_IDS, sql=sql, wanted=keys.moved_ids) for sql in moved_ids.selects(keys.moved_ids, keys_max)
     )
     return found
 

@@ -246,8 +246,8 @@ class MysqlLaneStore:
         if running.loaded.exception() is not None:
             self.finish()  # raises it
         found = Rows()
-        for table, rows in running.loaded.result():
-            add_rows(found, table, rows, self._decision_of)
+        for load, rows in running.loaded.result():
+            add_rows(found, load, rows, self._decision_of)
         return found
 
     def _statements(self, write: BatchWrite, fence: Progress) -> list[SqlStatement]:

@@ -10,7 +10,6 @@ from queue import SimpleQueue
 from typing import TypeVar
 
 from processors.faults import Fault, Fenced, LaneStopped, StopCode
-from processors.ledger.tables import AnyTable
 from processors.stores.lane_sql import Load, select_progress
 from processors.stores.mysql import Row, Session
 from processors.stores.rows import Progress
@@ -28,7 +27,7 @@ class SqlTransaction:
 
     def __init__(self, lane: int, fence: Progress, loads: list[Load]) -> None:
         """Nothing runs before ``run``."""
-        self.loaded: Future[list[tuple[AnyTable | None, list[Row]]]] = Future()
+        self.loaded: Future[list[tuple[Load, list[Row]]]] = Future()
         self.to_write: Future[list[SqlStatement] | None] = Future()
         self.done: Future[None] = Future()
         self._lane = lane
@@ -52,9 +51,7 @@ class SqlTransaction:
     def _run(self, session: Session) -> None:
         session.begin()
         check_fence(session, self._lane, self._fence)
-        self.loaded.set_result(
-            [(load.table, session.query(load.sql, f"loading from {load.name}")) for load in self._loads]
-        )
+        self.loaded.set_result([(load, session.query(load.sql, f"loading from {load.name}")) for load in self._loads])
         statements = self.to_write.result()
         if statements is None:
             raise AssertionError("the batch could not be written as SQL")

@@ -7,9 +7,9 @@ from dataclasses import fields
 
 from processors.ledger.outcomes import Contra
 from processors.ledger.rows import SystemKey
-from processors.ledger.tables import ACCOUNTS, MOVING_TABLES, AnyTable
+from processors.ledger.tables import ACCOUNTS, MOVED_IDS, MOVING_TABLES, AnyTable
 from processors.routing.buckets import placement_key_of
-from processors.stores import table_sql
+from processors.stores import moved_ids, table_sql
 from processors.stores.mysql import Row, Session
 from processors.stores.packing import pack_headers, unpack_headers
 from processors.stores.rows import BatchWrite, ParkedRow, PlacementRow, PlacementState, RowsOf, rows_of
@@ -137,7 +137,7 @@ def writes(write: BatchWrite) -> Iterator[SqlStatement]:
             sql = f"DELETE FROM {table.name} WHERE {where_of(table, write.cleared)}"
             yield SqlStatement(what=f"deleting frozen rows of {table.name}", sql=sql)
     for table, arrived in write.arrived.items():
-        yield from table_sql.inserts(table, arrived, lane)
+        yield from moved_ids.inserts(arrived) if table is MOVED_IDS else table_sql.inserts(table, arrived, lane)
     for rows, text in row_chunks(write.parked, _parked):
         yield SqlStatement(
             what="parking records", sql=f"INSERT INTO parked ({_PARKED_COLUMNS}) VALUES {text}", rows=rows

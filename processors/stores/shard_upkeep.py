@@ -10,6 +10,7 @@ from processors.faults import Retryable, UnknownOutcome
 from processors.ids import SLICES_MAX
 from processors.ledger.rules import Rules
 from processors.ledger.tables import HOLDS, MOVED_IDS, REFUNDED, AnyTable
+from processors.stores import moved_ids
 from processors.stores.addresses import MysqlAddress
 from processors.stores.mysql import Reconnecting, Session
 from processors.stores.partitions import Room, drop_slice, ensure_slices, make_room, slices_needed
@@ -140,12 +141,12 @@ class ShardUpkeep:
         return self._delete_owned(HOLDS, where, "expires_at_ms")
 
     def delete_old_moved_ids(self, *, before_ms: int) -> int:
-        """Delete some ids older than ``before_ms`` that other shards decided, and return how many (M6).
+        """Delete some rows of ids that other shards decided, of minutes before ``before_ms``'s; return how many (M6).
 
         The caller computes ``before_ms`` from the lanes' times and the window: no lane looks for such an id any more.
         He repeats this until fewer than ``DELETE_ROWS`` were found. Those of partners who are not owned here stay (M2).
         """
-        return self._delete_owned(MOVED_IDS, f"t.command_id < {_oldest(before_ms)}", "command_id")
+        return self._delete_owned(MOVED_IDS, f"t.minute < {before_ms // moved_ids.SLOT_MS}", "minute")
 
     def _delete_owned(self, table: AnyTable, where: str, order: str) -> int:
         """Delete some rows of partners who are owned here, and return how many there were.

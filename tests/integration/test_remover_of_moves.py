@@ -11,11 +11,15 @@ from processors.ids import SLICE_MS
 from processors.ledger.rows import MovedId
 from processors.ledger.tables import MOVED_IDS, RowChange
 from processors.stores.cassandra import CassandraSession
+from processors.stores.moved_ids import SLOT_MS
 from processors.stores.rows import PlacementRow, PlacementState
 from tests.archived import NOW_MS, Ledger, id_at
 from tests.integration.mysql_shard import rows_of
 from tests.integration.removal import PAST_MS, SLICE, WINDOW_MS, Shard, make_shard, with_stories
 from tests.servers import Servers
+
+NOW_MINUTE_MS = NOW_MS - NOW_MS % SLOT_MS  # ids go by the minute
+PAST_MINUTE_MS = NOW_MINUTE_MS - 1
 
 
 @pytest.fixture
@@ -38,14 +42,14 @@ def test_what_moves_left_behind_goes_and_ids_that_came_along_go_with_the_window_
         PlacementRow(placement_key="here", generation=1, state=PlacementState.OWNED, other_shard="s2"),
         PlacementRow(placement_key="left", generation=1, state=PlacementState.LEFT, other_shard="s2"),
     ]
-    arrived = {MOVED_IDS: [an_id("here", NOW_MS), an_id("here", NOW_MS + 1), an_id("left", NOW_MS + 1)]}
+    arrived = {MOVED_IDS: [an_id("here", PAST_MINUTE_MS), an_id("here", NOW_MINUTE_MS), an_id("left", NOW_MINUTE_MS)]}
     lane.commit(replace(lane.batch(1, journal=[]), placements=keys, arrived=arrived))
-    empty_shard.publish(NOW_MS + WINDOW_MS + 1)
-    empty_shard.publish(NOW_MS + WINDOW_MS, lane=1)
+    empty_shard.publish(NOW_MINUTE_MS + WINDOW_MS)
+    empty_shard.publish(NOW_MINUTE_MS + WINDOW_MS - 1, lane=1)
     empty_shard.remover().step(NOW_MS)
     assert rows_of(empty_shard.mysql, "SELECT root FROM moved_id") == [(b"here",), (b"here",)]
 
-    empty_shard.publish(NOW_MS + WINDOW_MS + 1)
+    empty_shard.publish(NOW_MINUTE_MS + WINDOW_MS, lane=1)
     empty_shard.remover().step(NOW_MS)
 
     assert len(rows_of(empty_shard.mysql, "SELECT root FROM moved_id")) == 1

@@ -30,7 +30,8 @@ NEIGHBOUR = next(
     if partition_of(name, SHARD.lanes) == LANE and bucket_of(name) != bucket_of(ROOT)
 )
 ELSEWHERE = [PlacementState.ARRIVING, PlacementState.SEALED, PlacementState.LEFT]
-OLD_MS, OLDER_MS = 2_000_000, 1_000_000
+OLD_MS, OLDER_MS = 400_000_000, 200_000_000
+MINUTE_MS = 60_000  # a root's ids of one lie in a row
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ def placed(key: str, state: PlacementState, generation: int = 1) -> PlacementRow
 
 
 def batch_of(lane: Lane, *roots: str, moved_ids: int = 1, **more: Any) -> BatchWrite:
-    """Return a batch that gives each root a row in every table that moves, all of them old."""
+    """Return a batch that gives each root a row in every table that moves, in one of them some, all of them old."""
     ids = {root: new_id(OLDER_MS) for root in roots}
     batch = lane.batch(
         1,
@@ -59,7 +60,8 @@ def batch_of(lane: Lane, *roots: str, moved_ids: int = 1, **more: Any) -> BatchW
         open_refunds=[((root, id_), OpenRefund(root, "USD", id_, 5, 1), False) for root, id_ in ids.items()],
         refunded=[((root, id_), Refunded(100, 40), False) for root, id_ in ids.items()],
     )
-    moved = [RowChange((root, new_id(OLDER_MS)), MovedId(b"r"), None) for root in roots for _ in range(moved_ids)]
+    minutes = [OLDER_MS - number * MINUTE_MS for number in range(moved_ids)]
+    moved = [RowChange((root, new_id(minute)), MovedId(b"r"), None) for root in roots for minute in minutes]
     transfers = [RowChange((root, id_), OpenTransfer(root, "USD", "other", 5, 1), None) for root, id_ in ids.items()]
     return replace(batch, arrived={OPEN_TRANSFERS: transfers, MOVED_IDS: moved}, **more)
 

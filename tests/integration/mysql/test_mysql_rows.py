@@ -15,7 +15,7 @@ from processors.ledger.book import Keys, Rows
 from processors.ledger.commands import AccountStatus, Policy
 from processors.ledger.outcomes import Contra
 from processors.ledger.rows import Account, Hold, OpenRefund, Refunded
-from processors.ledger.tables import MOVING_TABLES
+from processors.ledger.tables import MOVED_IDS, MOVING_TABLES
 from processors.stores.addresses import MysqlAddress
 from processors.stores.lane_sql import loads
 from processors.stores.mysql import LOCK_WAIT_TIMEOUT_S, Session
@@ -366,7 +366,7 @@ def test_the_tables_with_a_bucket_are_those_described_with_their_columns_and_key
     del with_bucket["journal"]  # of its rows a move takes the ids alone
     assert with_bucket == {
         table.name: {*table.columns, "bucket", *(["lane"] if table.has_lane else [])} for table in MOVING_TABLES
-    }
+    } | {"moved_id": {*MOVED_IDS.columns, "bucket", "last_id"}}  # of which a row has some ids
     assert {name: keys[name] for name in with_bucket} == {table.name: [*table.key] for table in MOVING_TABLES}
 
 
