@@ -15,11 +15,11 @@ from processors.lane.committing import Committer
 from processors.lane.deciding import Decider
 from processors.lane.standing import LaneContext
 from processors.lane.times import LaneTimes
-from processors.ledger.commands import ExpireHold, PlaceHold, SetRules, Tick
+from processors.ledger.commands import ControlType, ExpireHold, PlaceHold, SetRules, Tick
 from processors.ledger.rules import RESULT_VERSION, RULES_RELEASE, Rules
 from processors.routing.buckets import placement_key_of
 from processors.wire.admission import Gate, admit
-from processors.wire.commands import decode_command, encode_command
+from processors.wire.commands import decode_command, encode_command, type_of_payload
 from processors.wire.records import OutRecord, Record
 from processors.wire.results import LaneIdentity
 from processors.wire.route import ROUTE_HEADER, Route, RouteKind, encode_route
@@ -55,12 +55,12 @@ class Outcome:
     tables: Tables
 
 
-def log_of(seed: int) -> list[Record]:
-    """Return a lane's log as a seed tells it: two partners' commands, good and bad, and what the service adds."""
+def log_of(seed: int, size: int = RECORDS, *, roots: int = 2) -> list[Record]:
+    """Return a lane's log as a seed tells it: some partners' commands, good and bad, and what the service adds."""
     rng = Random(seed)
-    workload = Workload(rng, 2)
+    workload = Workload(rng, roots)
     now_ms, records = START_MS, list[Record]()
-    for offset in range(RECORDS):
+    for offset in range(size):
         now_ms += rng.choice((0, 1, 700, 5_000, 5_000, 40 * 60_000))
         way = rng.random()
         if way < 0.06:
@@ -79,7 +79,7 @@ def log_of(seed: int) -> list[Record]:
 
 
 def _straight(offset: int, now_ms: int, command: Tick | SetRules | ExpireHold, key: bytes | None = None) -> Record:
-    payload = encode_command(command)
+    payload = encode_command(command, release=RULES.release)  # what a later one writes is none here, to begin with
     headers = [(SIGNATURE_HEADER, sign(KEYRING, key, payload))]
     return Record("shard", 0, offset, 0, now_ms, True, key, payload, headers)
 
@@ -94,7 +94,7 @@ def _rules(rng: Random, version: int) -> SetRules:
 
 
 def _is_rules(record: Record) -> bool:
-    return record.value is not None and record.value[:10] == encode_command(_rules(Random(0), 2))[:10]
+    return record.value is not None and type_of_payload(record.value) == ControlType.SET_RULES
 
 
 def _expiry(offset: int, now_ms: int, rng: Random, records: Sequence[Record]) -> Record:
@@ -119,7 +119,7 @@ def run(records: list[Record], cuts: Sequence[int], *, book_accounts_max: int, a
     """Decide and commit a log in batches of these sizes, the last of them again and again."""
     clock = Clock()
     database = Database(clock, RULES)
-    for number in range(slice_of(START_MS) - 100, slice_of(START_MS) + 200):
+    for number in range(slice_of(START_MS) - 100, slice_of(START_MS) + 400):
         database.tables.journal[number] = {}
     store = FakeLaneStore(database, 0, NoCrashes())
     state = store.take_over(TOPIC_ID)
