@@ -22,6 +22,7 @@ from processors.ops.durations import show_duration
 from processors.settings import Settings
 from processors.stores.shard_reader import open_reader
 from processors.stores.shard_upkeep import ShardUpkeep
+from processors.streams.directory import write_first_rules
 from processors.streams.directory import write_keys as write_keys_into_directory
 from processors.wire.signature import KeyRing, trusted_keys
 
@@ -144,6 +145,30 @@ def _has(settings: Settings, shard: str, lane: int, wanted: Rules) -> bool:
 def _wish(rules: Rules) -> Rules:
     """Return rules without what the lane itself adds to an operator's wish."""
     return replace(rules, version=1, window_floor_ms=0, refund_floor_ms=0, recall_floor_ms=0)
+
+
+def tell_first_rules(settings: Settings, shards: Iterable[str]) -> list[str]:
+    """Write into the directory with which rules shards began, as their databases have them, where it does not say so.
+
+    A shard is then rebuilt from logs alone, whatever becomes of its database (I6, V1).
+
+    Returns:
+        The shards of which it was written.
+
+    Raises:
+        Fault: A server's; do it again.
+    """
+    found: dict[str, Rules] = {}
+    for shard in shards:
+        reader = open_reader(addresses.mysql_address(settings, shard))
+        try:
+            firsts = {of_lane[0] for of_lane in reader.rules().values() if 0 in of_lane and of_lane[0].version == 1}
+        finally:
+            reader.close()
+        if len(firsts) != 1:
+            raise Misconfigured(f"the lanes of shard {shard} did not begin with the same rules: `balance rules show`")
+        found[shard] = firsts.pop()
+    return write_first_rules(addresses.kafka_address(settings), found)
 
 
 def tell_directory_keys(settings: Settings, shards: Iterable[str]) -> list[str]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from processors.faults import Misconfigured
 from processors.ledger.trust import read_keys
 from processors.ops import addresses, assembly, counts
 from processors.ops.keys import make_keys
-from processors.ops.ruling import tell_directory_keys
+from processors.ops.ruling import tell_directory_keys, tell_first_rules
 from processors.ops.sharding import add_shard, first_rules, in_force, refuse_unfit
 from processors.settings import Settings
 from processors.stores.archive_schema import migrate_archive
@@ -57,6 +57,7 @@ def initialize(settings: Settings, say: Progress) -> None:
     _migrate(settings, [home, *(shard for shard in further if _is_made(settings, shard))], say)
     for shard in further:
         add_shard(settings, shard, say)
+    _tell_first_rules(settings, settings.shards, say)
     for key_id in tell_directory_keys(settings, settings.shards):
         say(f"the directory has key {key_id}")
 
@@ -96,6 +97,13 @@ def migrate_schemas(settings: Settings, say: Progress) -> None:
         if shard not in made:
             say(f"shard {shard} is not made yet: `balance shard add {shard}`, or `balance init`, makes it")
     _migrate(settings, made, say)
+    if find_directory(addresses.kafka_address(settings)) is not None:
+        _tell_first_rules(settings, made, say)
+
+
+def _tell_first_rules(settings: Settings, shards: Iterable[str], say: Progress) -> None:
+    for shard in tell_first_rules(settings, shards):
+        say(f"the directory has the rules with which shard {shard} began")
 
 
 def _is_made(settings: Settings, shard: str) -> bool:

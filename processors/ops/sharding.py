@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from processors.faults import Misconfigured
 from processors.ledger.rules import RESULT_VERSION, RULES_RELEASE, Rules
 from processors.ops import addresses, assembly, counts, keys
-from processors.ops.ruling import logged_registry_ids, rules_by_lane
+from processors.ops.ruling import logged_registry_ids, rules_by_lane, tell_first_rules
 from processors.settings import Settings
 from processors.stores.databases import create_database, known_shard, known_topics
 from processors.stores.migrations import ShardRow, migrate
@@ -59,6 +59,7 @@ def add_shard(settings: Settings, shard: str, say: Progress) -> None:
     rules = _rules_like(settings, contents.directory.home_shard) if found.row is None else first_rules(settings)
     for done in migrate(place, row, {0: rules}, now_ms=assembly.clock_ms()):
         say(f"{place}: {done}")
+    tell_first_rules(settings, [shard])
     if write_shard(address, shard=shard, lanes=row.lanes):
         say(f"the directory names shard {shard}")
 

@@ -10,6 +10,7 @@ from itertools import chain
 from typing import assert_never
 
 from processors.faults import Misconfigured, Undecodable
+from processors.ledger.rules import Rules
 from processors.ledger.trust import TrustedKey
 from processors.routing.directory import HOME_PLACEMENT_KEY, Directory
 from processors.streams.connection import KafkaAddress
@@ -21,6 +22,7 @@ from processors.wire.directory import (
     DirectoryHead,
     DirectoryKey,
     DirectoryRecord,
+    FirstRulesRecord,
     PlacementRecord,
     PositionRecord,
     ShardRecord,
@@ -29,6 +31,7 @@ from processors.wire.directory import (
     Vouched,
     decode_directory,
     encode_directory,
+    first_rules_record,
 )
 from processors.wire.records import OutRecord, Record
 
@@ -45,7 +48,8 @@ class DirectoryContents:
     ``partitions`` says of each topic, named without prefix, how many partitions the service uses; it lacks them where
     `balance init` was last run by a release that did not write them. ``positions`` are the routers' own, in the head's
     ingress epoch: of each ingress partition an offset before which everything is forwarded. ``vouched`` is what
-    markers are judged by. ``topic_id`` is the directory's topic's own.
+    markers are judged by. ``topic_id`` is the directory's topic's own. ``first_rules`` are those with which a shard
+    began, by its id; of one that an earlier release made they are missing until `balance migrate` has told them.
     """
 
     head: DirectoryHead
@@ -56,6 +60,7 @@ class DirectoryContents:
     positions: dict[int, int] = field(default_factory=dict)
     vouched: Vouched = field(default_factory=Vouched)
     topic_id: bytes = b""
+    first_rules: dict[str, Rules] = field(default_factory=dict)
 
     def lanes_of(self, shard: str) -> int | None:
         """Return how many lanes one of ``shards`` has, its own number; None where an earlier release did not say."""
@@ -144,6 +149,25 @@ def _missing_keys(known: Mapping[str, DirectoryKey], wanted: Mapping[str, Truste
             missing.append(SigningKeyRecord(key_id=key_id, fingerprint=key.fingerprint, ended=False))
         if key.ended and (found is None or found.ended_from_ms is None):
             missing.append(SigningKeyRecord(key_id=key_id, fingerprint=key.fingerprint, ended=True))
+    return missing
+
+
+def write_first_rules(address: KafkaAddress, rules: Mapping[str, Rules]) -> list[str]:
+    """Write with which rules shards began, where the directory does not say so; return the shards written.
+
+    Args:
+        address: The brokers.
+        rules: Of version 1, by the shard's id.
+
+    Raises:
+        Misconfigured: There is no directory.
+        Fault: Kafka cannot be reached; do it again.
+
+    Source: I6.
+    """
+    known = read_directory(address).first_rules
+    missing = [shard for shard in rules if shard not in known]
+    _write(address, [first_rules_record(shard, rules[shard]) for shard in missing])
     return missing
 
 
@@ -365,6 +389,7 @@ class _Reading:
     positions: dict[tuple[int, int], int] = field(default_factory=dict)
     targets: dict[str, int] = field(default_factory=dict)
     keys: dict[str, DirectoryKey] = field(default_factory=dict)
+    first_rules: dict[str, Rules] = field(default_factory=dict)
 
     @classmethod
     def after(cls, known: DirectoryContents) -> _Reading:
@@ -377,6 +402,7 @@ class _Reading:
             positions={(epoch, part): offset for part, offset in known.positions.items()},
             targets=dict(known.vouched.targets),
             keys=dict(known.vouched.keys),
+            first_rules=dict(known.first_rules),
         )
 
     def take(self, entry: DirectoryRecord, stamp_ms: int) -> None:
@@ -397,6 +423,8 @@ class _Reading:
                 self.targets.setdefault(entry.shard, counts_from_ms)
             case SigningKeyRecord():
                 _vouch(self.keys, entry, counts_from_ms)
+            case FirstRulesRecord():
+                self.first_rules.setdefault(entry.shard, entry.rules)  # what was said first is true
             case _:
                 assert_never(entry)
 
@@ -409,6 +437,7 @@ class _Reading:
             end_offset=end_offset,
             positions={part: offset for (epoch, part), offset in self.positions.items() if epoch == head.ingress_epoch},
             vouched=Vouched(keys=self.keys, targets=self.targets),
+            first_rules=self.first_rules,
         )
 
 

@@ -1,16 +1,17 @@
-"""The records of ``balance.directory``: head, shards, topics' partitions, signing keys, and placements (R2, R3, R8)."""
+"""The records of ``balance.directory``: head, shards, their first rules, topics' partitions, keys, placements (R8)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 
+from processors.ledger.rules import Rules
 from processors.wire import guard
 from processors.wire.schemas import encode, schema_of
 
 HEAD_KEY = b"head"
-# A placement key of 64 bytes, a shard's id and a topic's name of 249 characters, and numbers, with room.
-_RECORD_BYTES_MAX = 1_024
+# The first rules: keys and registry ids of 8,192 bytes each, a shard's id, and numbers, with room.
+_RECORD_BYTES_MAX = 17_408
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +99,47 @@ class SigningKeyRecord:
         return (b"key-ended/%b" if self.ended else b"key/%b") % self.key_id.encode()
 
 
-DirectoryRecord = DirectoryHead | PlacementRecord | ShardRecord | TopicRecord | PositionRecord | SigningKeyRecord
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirstRulesRecord:
+    """The rules with which each lane of a shard began (I6); whatever changed them since is in the shard's topic.
+
+    The fields are those of ``ledger.rules.Rules``, as version 1 has them: without floors.
+    """
+
+    shard: str
+    release: int
+    window_ms: int
+    skew_ms: int
+    future_limit_ms: int
+    refund_period_ms: int
+    longest_hold_ms: int
+    result_version: int
+    keys: str | None
+    registry_ids: str | None
+
+    @property
+    def key(self) -> bytes:
+        """Return its record's key."""
+        return b"rules/" + self.shard.encode()
+
+    @property
+    def rules(self) -> Rules:
+        """Return them as the lanes know them."""
+        return Rules(version=1, **{name: getattr(self, name) for name in _FIRST_RULES})
+
+
+_FIRST_RULES = [field.name for field in fields(FirstRulesRecord) if field.name != "shard"]
+
+
+def first_rules_record(shard: str, rules: Rules) -> FirstRulesRecord:
+    """Return the record of the rules with which a shard begins, or began."""
+    assert rules.version == 1, f"rules {rules.version} are not the first"
+    return FirstRulesRecord(shard=shard, **{name: getattr(rules, name) for name in _FIRST_RULES})
+
+
+DirectoryRecord = (
+    DirectoryHead | PlacementRecord | ShardRecord | TopicRecord | PositionRecord | SigningKeyRecord | FirstRulesRecord
+)
 
 # A shard or key of the directory counts for markers that are so much younger, by the brokers' stamps. By then every
 # router has read it that judges one, if the clocks of two brokers differ by less than this, but for
@@ -136,6 +177,7 @@ _SCHEMA_OF = {
     TopicRecord: schema_of("topic"),
     PositionRecord: schema_of("position"),
     SigningKeyRecord: schema_of("signing_key"),
+    FirstRulesRecord: schema_of("first_rules"),
 }
 _KNOWN = {schema.prefix: guard.format_of(schema, kind) for kind, schema in _SCHEMA_OF.items()}
 

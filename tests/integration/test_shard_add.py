@@ -113,7 +113,10 @@ def test_a_further_shard_begins_with_the_rules_of_the_home_shards_log_and_this_r
 
     add_shard(two.changed(rules={"skew_ms": 77_000}), "s2", silent)
 
-    assert rules_by_lane(two, "s2") == dict.fromkeys(range(2), replace(changed, version=1, window_floor_ms=0))
+    began = replace(changed, version=1, window_floor_ms=0)
+    assert rules_by_lane(two, "s2") == dict.fromkeys(range(2), began)
+    told = read_directory(addresses.kafka_address(two)).first_rules
+    assert told == {"s1": home_rules, "s2": began}  # a lost database is rebuilt from logs alone
 
 
 def test_no_shard_is_added_while_the_home_shards_lanes_have_different_rules(two: Settings) -> None:

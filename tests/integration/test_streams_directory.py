@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from processors.faults import Misconfigured
+from processors.ledger.rules import Rules
 from processors.ledger.trust import TrustedKey
 from processors.routing.directory import HOME_PLACEMENT_KEY
 from processors.streams.connection import KafkaAddress
@@ -16,6 +17,7 @@ from processors.streams.directory import (
     DirectoryContents,
     read_directory,
     write_directory_head,
+    write_first_rules,
     write_keys,
     write_shard,
 )
@@ -311,3 +313,16 @@ def test_keys_and_shards_of_a_new_directory_count_for_every_marker_and_later_one
     with pytest.raises(Misconfigured, match="two secrets"):
         write_keys(address, {"k1": TrustedKey("cd" * 16)})
     assert read_directory(address).vouched == vouched
+
+
+@pytest.mark.rule("I6")
+def test_with_which_rules_a_shard_began_is_written_once_and_stays(address: KafkaAddress) -> None:
+    make_topics(address)
+    made(address, "s1", "s1")
+    began = Rules(version=1, window_ms=7 * 3_600_000, keys="k1=" + "ab" * 16)
+
+    first = write_first_rules(address, {"s1": began})
+    again = write_first_rules(address, {"s1": replace(began, window_ms=3_600_000), "s2": Rules(version=1)})
+
+    assert (first, again) == (["s1"], ["s2"])
+    assert read_directory(address).first_rules == {"s1": began, "s2": Rules(version=1)}
