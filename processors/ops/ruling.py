@@ -22,8 +22,8 @@ from processors.ops.durations import show_duration
 from processors.settings import Settings
 from processors.stores.shard_reader import open_reader
 from processors.stores.shard_upkeep import ShardUpkeep
-from processors.streams.directory import write_first_rules
 from processors.streams.directory import write_keys as write_keys_into_directory
+from processors.streams.first_rules import write_first_rules
 from processors.wire.signature import KeyRing, trusted_keys
 
 STEPS_MAX = 2  # of a raise: one record that the older release reads, then one that only the newer one does

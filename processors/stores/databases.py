@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 
 from processors.faults import Misconfigured
@@ -10,6 +11,7 @@ from processors.stores.addresses import MysqlAddress
 from processors.stores.migrations import ShardRow, read_shard
 from processors.stores.mysql import Session
 from processors.stores.sql_text import text_literal
+from processors.wire.positions import LanePoint
 
 _TARGET_MARK = "replay_target"  # a table without rows, made before all others: a dump of a live shard lacks it
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,47}", re.ASCII)  # as the settings have it; written into a statement below
@@ -76,7 +78,7 @@ def known_topics(address: MysqlAddress) -> set[bytes]:
         session.close()
 
 
-def claim_target(target: MysqlAddress, live: MysqlAddress) -> None:
+def claim_target(target: MysqlAddress, live: MysqlAddress | None) -> None:
     """Mark an empty database as a replay's, or find that mark there; refuse any other, before anything is written.
 
     A replay takes over the lanes of its target. If the target were the live database, under whatever name, that would
@@ -84,16 +86,16 @@ def claim_target(target: MysqlAddress, live: MysqlAddress) -> None:
 
     Args:
         target: Where the replay is to write.
-        live: The shard's own database, which is only read.
+        live: The shard's own database, which is only read; None where it is lost. A live database has no mark, so that
+            even then it is refused, under whatever name.
 
     Raises:
         Misconfigured: It is the live one, or it holds tables that no replay made.
         Unavailable: A server does not answer.
     """
-    served = Session(live, lane=False)
     session = Session(target, lane=False)
     try:
-        if _identity(session) == _identity(served):
+        if live is not None and _identity(session) == _identity_of(live):
             raise Misconfigured(f"{target} is the live database, {live}: give an empty one")
         rows = session.query(
             "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE()", "looking for tables"
@@ -105,7 +107,38 @@ def claim_target(target: MysqlAddress, live: MysqlAddress) -> None:
             session.execute(f"CREATE TABLE {_TARGET_MARK} (here TINYINT) ENGINE = InnoDB", "marking the target")
     finally:
         session.close()
-        served.close()
+
+
+def note_published(target: MysqlAddress, borders: Mapping[int, LanePoint]) -> None:
+    """Store in a replay's target up to where its lanes' results were published, as ``progress`` has it (L4).
+
+    Args:
+        target: Nobody else writes to it.
+        borders: By lane the last batch border up to which everything is published, and proven to be what was.
+
+    Raises:
+        Fault: The server; do it again.
+    """
+    session = Session(target, lane=False)
+    try:
+        session.begin()
+        for lane, at in borders.items():
+            session.execute(
+                f"UPDATE progress SET published_offset = {at.next_offset}, published_time_ms = {at.lane_time_ms} "
+                f"WHERE lane = {lane} AND published_offset < {at.next_offset}",
+                "noting what is published",
+            )
+        session.commit()
+    finally:
+        session.close()
+
+
+def _identity_of(address: MysqlAddress) -> tuple[str, str]:
+    session = Session(address, lane=False)
+    try:
+        return _identity(session)
+    finally:
+        session.close()
 
 
 def _identity(session: Session) -> tuple[str, str]:

@@ -12,7 +12,8 @@ from processors.ledger.tables import MOVED_IDS
 from processors.stores import moved_ids
 from processors.stores.lane_sql import Load
 from processors.stores.mysql import Row, Session
-from processors.stores.rows import IngressKey, IngressPosition, JournalRow, OverriddenTime, Progress
+from processors.stores.packing import unpack_ingress
+from processors.stores.rows import Border, IngressKey, IngressPosition, JournalRow, OverriddenTime, Progress
 from processors.stores.table_sql import row_of
 from processors.wire.positions import LanePoint
 
@@ -73,6 +74,20 @@ def select_ingress(session: Session, lane: int) -> dict[IngressKey, IngressPosit
         (epoch, partition): IngressPosition(offset=offset, leader_epoch=leader_epoch)
         for epoch, partition, offset, leader_epoch in rows
     }
+
+
+def select_border(session: Session, lane: int, at_most: int) -> Border | None:
+    """Return a lane's state at the last batch border up to an offset, if one is still known (L13)."""
+    rows = session.query(
+        f"SELECT next_offset, digest, lane_time_ms, sources FROM batch_digest WHERE lane = {lane} "
+        f"AND next_offset <= {at_most} ORDER BY next_offset DESC LIMIT 1",
+        "reading a batch's digest",
+    )
+    if not rows:
+        return None
+    ((next_offset, digest, lane_time_ms, sources),) = rows
+    at = LanePoint(next_offset=next_offset, digest=digest, lane_time_ms=lane_time_ms)
+    return Border(ingress=unpack_ingress(sources), at=at)
 
 
 def select_system_accounts(session: Session, lane: int) -> dict[SystemKey, int]:

@@ -17,6 +17,7 @@ from processors.stores.lane_rows import (
     add_rows,
     journal_row_of,
     progress_of,
+    select_border,
     select_ingress,
     select_lane_times,
     select_system_accounts,
@@ -24,7 +25,6 @@ from processors.stores.lane_rows import (
 )
 from processors.stores.lane_thread import SqlThread, SqlTransaction, check_fence
 from processors.stores.mysql import LOCK_WAIT_TIMEOUT_S, WAIT_TIMEOUT_S, LockWaitTimeout, Session
-from processors.stores.packing import unpack_ingress
 from processors.stores.partitions import slices
 from processors.stores.rows import (
     BatchWrite,
@@ -40,7 +40,6 @@ from processors.stores.rows import (
 from processors.stores.rules_rows import select_rules
 from processors.stores.sql_text import cut_literal, hex_literal, text_literal
 from processors.stores.table_sql import SqlStatement
-from processors.wire.positions import LanePoint
 
 T = TypeVar("T")
 
@@ -323,18 +322,7 @@ class MysqlLaneStore:
 
     def last_border(self, at_most: int) -> Border | None:
         """Return the lane's state at the last batch border up to an offset, if one is still known (L13)."""
-        sql = (
-            f"SELECT next_offset, digest, lane_time_ms, sources FROM batch_digest WHERE lane = {self._lane} "
-            f"AND next_offset <= {at_most} ORDER BY next_offset DESC LIMIT 1"
-        )
-        rows = self._ask(lambda session: session.query(sql, "reading a batch's digest"))
-        if not rows:
-            return None
-        ((next_offset, digest, lane_time_ms, sources),) = rows
-        return Border(
-            ingress=unpack_ingress(sources),
-            at=LanePoint(next_offset=next_offset, digest=digest, lane_time_ms=lane_time_ms),
-        )
+        return self._ask(lambda session: select_border(session, self._lane, at_most))
 
     def sums(self, rows: RowsOf) -> dict[SystemKey, int]:
         """Return what the accounts of a placement key hold, by level and currency, in minor units (M2)."""

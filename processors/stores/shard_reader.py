@@ -153,6 +153,7 @@ class ShardReader:
     def __init__(self, connection: Connection) -> None:
         """Ask over a connection."""
         self._connection = connection
+        self.ask = connection.ask  # for the questions of this layer's other modules, as of the same moment
 
     def close(self) -> None:
         """Give the connection back."""

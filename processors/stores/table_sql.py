@@ -38,6 +38,12 @@ def columns_of(table: AnyTable) -> str:
     return ", ".join(table.columns)
 
 
+def key_literals(table: AnyTable, key: Any) -> list[str]:
+    """Return the values of a key as literals, in the order of its columns."""
+    types = table.key.values()
+    return [_literal(type_)(each) for each, type_ in zip(key, types, strict=True)]
+
+
 def row_of(table: Table[K, R], row: Row) -> tuple[K, R]:
     """Return a row's key and the row, from the values of ``columns_of``."""
     values = list(row)

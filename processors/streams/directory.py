@@ -14,7 +14,7 @@ from processors.ledger.rules import Rules
 from processors.ledger.trust import TrustedKey
 from processors.routing.directory import HOME_PLACEMENT_KEY, Directory
 from processors.streams.connection import KafkaAddress
-from processors.streams.producer import IdempotentProducer
+from processors.streams.directory_records import DIRECTORY_PARTITION, write_records
 from processors.streams.reader import read_range
 from processors.streams.topics import COMMANDS_TOPIC, DIRECTORY_TOPIC, TopicAdmin, shard_topic
 from processors.wire.directory import (
@@ -30,15 +30,10 @@ from processors.wire.directory import (
     TopicRecord,
     Vouched,
     decode_directory,
-    encode_directory,
-    first_rules_record,
 )
-from processors.wire.records import OutRecord, Record
+from processors.wire.records import Record
 
-_DIRECTORY_PARTITION = 0  # it has one: R1 reads it up to one end offset
 _DIRECTORY_ID_BYTES = 16
-# A few records, all of them acknowledged before `balance init` says that it is done.
-_WRITE_DEADLINE_S = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,9 +107,9 @@ def read_placements(address: KafkaAddress) -> list[tuple[PlacementRecord, int]]:
     topics = TopicAdmin(address)
     if not topics.exists(DIRECTORY_TOPIC):
         raise Misconfigured(f"there is no topic {address.topic_prefix}{DIRECTORY_TOPIC}: run `balance init`")
-    start, end = topics.bounds(DIRECTORY_TOPIC, _DIRECTORY_PARTITION)
+    start, end = topics.bounds(DIRECTORY_TOPIC, DIRECTORY_PARTITION)
     found: dict[PlacementRecord, int] = {}
-    for record in chain.from_iterable(read_range(address, DIRECTORY_TOPIC, _DIRECTORY_PARTITION, start, end)):
+    for record in chain.from_iterable(read_range(address, DIRECTORY_TOPIC, DIRECTORY_PARTITION, start, end)):
         entry = _entry_of(record)
         if isinstance(entry, PlacementRecord):
             found.setdefault(entry, record.timestamp_ms)
@@ -137,7 +132,7 @@ def write_keys(address: KafkaAddress, keys: Mapping[str, TrustedKey]) -> list[st
     missing = _missing_keys(known, keys)
     for key in missing:
         _vouch(known, key, 0)  # refuses another secret
-    _write(address, missing)
+    write_records(address, missing)
     return sorted({record.key_id for record in missing})
 
 
@@ -149,25 +144,6 @@ def _missing_keys(known: Mapping[str, DirectoryKey], wanted: Mapping[str, Truste
             missing.append(SigningKeyRecord(key_id=key_id, fingerprint=key.fingerprint, ended=False))
         if key.ended and (found is None or found.ended_from_ms is None):
             missing.append(SigningKeyRecord(key_id=key_id, fingerprint=key.fingerprint, ended=True))
-    return missing
-
-
-def write_first_rules(address: KafkaAddress, rules: Mapping[str, Rules]) -> list[str]:
-    """Write with which rules shards began, where the directory does not say so; return the shards written.
-
-    Args:
-        address: The brokers.
-        rules: Of version 1, by the shard's id.
-
-    Raises:
-        Misconfigured: There is no directory.
-        Fault: Kafka cannot be reached; do it again.
-
-    Source: I6.
-    """
-    known = read_directory(address).first_rules
-    missing = [shard for shard in rules if shard not in known]
-    _write(address, [first_rules_record(shard, rules[shard]) for shard in missing])
     return missing
 
 
@@ -215,7 +191,7 @@ def write_directory_head(
     missing += _missing_shards(known.shards if known else {}, wanted)
     missing += _missing_topics(known.partitions if known else {}, partitions)
     missing += _missing_home(known.directory.home_shard if known else None, home_shard)
-    _write(address, missing)
+    write_records(address, missing)
     written = read_directory(address)
     if written.head != head:
         raise Misconfigured("another `balance init` ran at the same time: run it again")
@@ -235,7 +211,7 @@ def write_shard(address: KafkaAddress, *, shard: str, lanes: int) -> bool:
     # The count first: who knows the shard knows its lanes.
     missing: list[DirectoryRecord] = [*_missing_topics(contents.partitions, {topic: lanes})]
     missing += _missing_shards(contents.shards, [wanted])
-    _write(address, missing)
+    write_records(address, missing)
     return bool(missing)
 
 
@@ -343,7 +319,7 @@ def refuse_other_ingress(head: DirectoryHead, ingress_topic_id: bytes) -> None:
 def _read(address: KafkaAddress, known: DirectoryContents | None = None) -> DirectoryContents | None:
     topics = TopicAdmin(address)
     topic_id = topics.topic_id(DIRECTORY_TOPIC)
-    start, end = topics.bounds(DIRECTORY_TOPIC, _DIRECTORY_PARTITION)
+    start, end = topics.bounds(DIRECTORY_TOPIC, DIRECTORY_PARTITION)
     if known is not None:
         if topic_id != known.topic_id or end < known.end_offset:
             raise Misconfigured(
@@ -351,7 +327,7 @@ def _read(address: KafkaAddress, known: DirectoryContents | None = None) -> Dire
                 f"now ends at {end} under id {topic_id.hex()}: placements are lost"
             )
         start = known.end_offset
-    stretches = read_range(address, DIRECTORY_TOPIC, _DIRECTORY_PARTITION, start, end)
+    stretches = read_range(address, DIRECTORY_TOPIC, DIRECTORY_PARTITION, start, end)
     contents = contents_of(chain.from_iterable(stretches), end, known)
     return None if contents is None else replace(contents, topic_id=topic_id)
 
@@ -496,23 +472,3 @@ def _later(known: DirectoryHead | None, met: DirectoryHead) -> DirectoryHead:
             f"{known.ingress_epoch}, then {met.directory_id.hex()} at {met.ingress_epoch}"
         )
     return met
-
-
-def _write(address: KafkaAddress, records: Sequence[DirectoryRecord]) -> None:
-    if not records:
-        return
-    producer = IdempotentProducer(address)
-    try:
-        for record in records:
-            producer.send(
-                OutRecord(
-                    address.topic_prefix + DIRECTORY_TOPIC,
-                    _DIRECTORY_PARTITION,
-                    record.key,
-                    encode_directory(record),
-                    [],
-                )
-            )
-        producer.flush(_WRITE_DEADLINE_S)
-    finally:
-        producer.close()

@@ -104,6 +104,7 @@ def rights(shards: Sequence[str]) -> dict[str, list[Right]]:
             _without_group(READER_GROUP),
             _without_group(TAIL_GROUP),
             _looks_at("balance-router"),
+            *(_looks_at(f"balance-shard-{shard}") for shard in shards),
         ],
     }
     for shard, topic in zip(shards, topics, strict=True):

@@ -214,6 +214,18 @@ class TopicAdmin:
         place = TopicPartition(self._prefix + name, partition)
         return self._offset(place, OffsetSpec.latest())  # type: ignore[no-untyped-call] # of the driver's stubs
 
+    def offset_at(self, name: str, partition: int, time_ms: int) -> int:
+        """Return the offset of a partition's first record whose stamp is not before a time; its end where none is.
+
+        Args:
+            name: Of the topic, without prefix.
+            partition: Its number.
+            time_ms: The brokers' time, ms since the epoch, UTC.
+        """
+        place = TopicPartition(self._prefix + name, partition)
+        found = self._offset(place, OffsetSpec.for_timestamp(time_ms))
+        return self.end(name, partition) if found < 0 else found
+
     def _offset(self, place: TopicPartition, spec: OffsetSpec) -> int:
         ends_s = time.monotonic() + DEADLINE_S
         while True:

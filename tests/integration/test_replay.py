@@ -18,11 +18,12 @@ from confluent_kafka.admin import AdminClient
 from processors.faults import Misconfigured
 from processors.ledger.commands import Pay
 from processors.ops import addresses
-from processors.ops.assembly import proving
+from processors.ops.assembly import proving, replaying
 from processors.recovery.replay import BATCH_RECORDS, ReplayProgress
 from processors.routing.buckets import partition_of
 from processors.stores.addresses import MysqlAddress
 from processors.stores.mysql import Session
+from processors.stores.shard_reader import open_reader
 from processors.streams.topics import shard_topic
 from tests.chaos.lanes import SHARD, Shard, new_id
 from tests.end_to_end.conftest import balance
@@ -55,8 +56,8 @@ def dsn_of(shard: Shard, database: str) -> str:
     return f"mysql://{live.user}:{live.password}@{live.host}:{live.port}/{database}"
 
 
-def replay(shard: Shard, target: MysqlAddress) -> object:
-    return proving.replay_shard(shard.settings, SHARD, target, on_progress=lambda _at: None)
+def replay(shard: Shard, target: MysqlAddress) -> replaying.ReplayReport:
+    return replaying.replay_shard(shard.settings, SHARD, target, on_progress=lambda _at: None)
 
 
 def in_the_database(address: MysqlAddress, statement: str) -> None:
@@ -70,9 +71,65 @@ def in_the_database(address: MysqlAddress, statement: str) -> None:
 def test_a_shard_replayed_from_its_topic_is_equal(shard: Shard, target: MysqlAddress) -> None:
     seen = shard.results()
     told: list[int] = []
-    assert proving.replay_shard(shard.settings, SHARD, target, on_progress=lambda at: told.append(at.offset)) is None
+    report = replaying.replay_shard(shard.settings, SHARD, target, on_progress=lambda at: told.append(at.offset))
+    assert (report.difference, report.not_compared) == (None, ())
     assert shard.results() == seen  # nothing was published
     assert max(told) == max(progress.at.next_offset for progress in shard.positions().values())
+
+
+@pytest.mark.rule("V2")
+def test_a_shard_whose_database_is_lost_is_rebuilt_from_logs_alone(shard: Shard, target: MysqlAddress) -> None:
+    lost = shard.settings.changed(shards={SHARD: {"database": "balance_test_is_not_there"}})
+
+    report = replaying.replay_shard(lost, SHARD, target, on_progress=lambda _at: None)
+
+    live = shard.positions()
+    rebuilt = open_reader(target)
+    positions, rules = rebuilt.positions(), rebuilt.rules()
+    rebuilt.close()
+    assert {lane: at.at.digest for lane, at in positions.items()} == {lane: at.at.digest for lane, at in live.items()}
+    assert rules == {lane: {0: shard.rules} for lane in range(LANES)}
+    assert report.difference is None
+    assert report.compared == tuple(
+        f"lane {lane}: the digest of what was published, at offset {at.at.next_offset}" for lane, at in live.items()
+    )
+    assert [told.startswith("the live database is not there") for told in report.not_compared] == [True]
+    # where its lanes begin to answer, should the group's offsets be lost, too
+    assert all(0 < at.published_offset <= live[lane].at.next_offset for lane, at in positions.items())
+
+
+@pytest.mark.rule("V2")
+def test_an_earlier_state_is_compared_by_its_digest(shard: Shard, target: MysqlAddress) -> None:
+    lane = partition_of(LARGE, LANES)
+    other = 1 - lane
+    earlier = BATCH_RECORDS + 11  # no border of the live lane
+    until = replaying.Until(offsets={lane: earlier})
+
+    report = replaying.replay_shard(shard.settings, SHARD, target, on_progress=lambda _at: None, until=until)
+
+    live = shard.positions()
+    assert report.offsets == {lane: earlier, other: live[other].at.next_offset}
+    assert report.difference is None
+    assert f"lane {lane}: the live digest, at offset {earlier}" in report.compared
+    assert len(report.not_compared) == 2  # what was published, and balances, of that lane
+    with pytest.raises(Misconfigured, match="stands further already"):
+        replaying.replay_shard(
+            shard.settings, SHARD, target, on_progress=lambda _at: None, until=replaying.Until(offsets={lane: 5})
+        )
+
+
+@pytest.mark.rule("V2")
+def test_a_rebuilt_shard_that_is_not_what_was_published_is_told(shard: Shard, target: MysqlAddress) -> None:
+    until = replaying.Until(offsets=dict.fromkeys(range(LANES), 40))
+    replaying.replay_shard(shard.settings, SHARD, target, on_progress=lambda _at: None, until=until)
+    lane = partition_of(LARGE, LANES)
+    in_the_database(target, f"UPDATE progress SET digest = REVERSE(digest) WHERE lane = {lane}")
+    in_the_database(target, f"UPDATE batch_digest SET digest = REVERSE(digest) WHERE lane = {lane}")
+
+    report = replay(shard, target)
+
+    assert report.difference is not None
+    assert report.difference.what == f"lane {lane}"
 
 
 def test_a_replay_that_was_killed_goes_on_where_it_was(shard: Shard, fresh_database: Callable[[], str]) -> None:
@@ -90,13 +147,14 @@ def test_a_replay_that_was_killed_goes_on_where_it_was(shard: Shard, fresh_datab
     assert 0 < reached < shard.positions()[lane].at.next_offset, log.read_text()
 
     told: list[ReplayProgress] = []
-    assert proving.replay_shard(shard.settings, SHARD, target, on_progress=told.append) is None
+    assert replaying.replay_shard(shard.settings, SHARD, target, on_progress=told.append).difference is None
 
     of_lane = [at for at in told if at.lane == lane]
     assert sum(at.offset > reached for at in of_lane) == len(of_lane) > 0
     again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert again.returncode == 0, again.stderr
-    assert json.loads(again.stdout) == {"equal": True, "difference": None}
+    report = json.loads(again.stdout)
+    assert (report["equal"], report["difference"], report["not_compared"]) == (True, None, [])
 
 
 def _reached(address: MysqlAddress, lane: int) -> int:
@@ -115,7 +173,7 @@ def test_a_balance_changed_by_hand_is_the_first_difference_told(
     live = addresses.mysql_address(shard.settings, SHARD)
     in_the_database(live, "UPDATE account SET balance = balance + 1 WHERE address = X'636f72616c'")  # coral
     try:
-        difference = proving.replay_shard(shard.settings, SHARD, target, on_progress=lambda _at: None)
+        difference = replay(shard, target).difference
         replayed = balance(shard.place, "replay", "shard", SHARD, "--into", dsn_of(shard, fresh_database()))
         verified = balance(shard.place, "verify", "--no-archive")
     finally:
@@ -131,7 +189,7 @@ def test_a_lane_whose_digest_differs_is_told_before_any_account(shard: Shard, ta
     live = addresses.mysql_address(shard.settings, SHARD)
     in_the_database(live, "UPDATE progress SET digest = REVERSE(digest) WHERE lane = 1")
     try:
-        difference = proving.replay_shard(shard.settings, SHARD, target, on_progress=lambda _at: None)
+        difference = replay(shard, target).difference
     finally:
         in_the_database(live, "UPDATE progress SET digest = REVERSE(digest) WHERE lane = 1")
     assert difference is not None
@@ -144,7 +202,7 @@ def test_a_lane_that_differs_is_told_with_its_first_journal_row_that_does(shard:
     in_the_database(live, "UPDATE progress SET digest = REVERSE(digest) WHERE lane = 1")
     in_the_database(live, tampered)
     try:
-        difference = proving.replay_shard(shard.settings, SHARD, target, on_progress=lambda _at: None)
+        difference = replay(shard, target).difference
     finally:
         in_the_database(live, "UPDATE progress SET digest = REVERSE(digest) WHERE lane = 1")
         in_the_database(live, tampered)
@@ -241,5 +299,5 @@ def test_a_payment_decided_meanwhile_is_followed(
                 shard.write([Pay(command_id=new_id(), address="acme", currency="USD", amount_minor=3)])
                 shard.await_decided()
 
-        assert proving.replay_shard(shard.settings, SHARD, target, on_progress=pay) is None
+        assert replaying.replay_shard(shard.settings, SHARD, target, on_progress=pay).difference is None
         assert paid

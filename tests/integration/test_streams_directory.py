@@ -17,10 +17,10 @@ from processors.streams.directory import (
     DirectoryContents,
     read_directory,
     write_directory_head,
-    write_first_rules,
     write_keys,
     write_shard,
 )
+from processors.streams.first_rules import write_first_rules
 from processors.streams.topics import COMMANDS_TOPIC, DIRECTORY_TOPIC, shard_topic
 from processors.wire.directory import (
     COUNTS_AFTER_MS,

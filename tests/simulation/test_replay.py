@@ -10,7 +10,7 @@ from processors.faults import LaneStopped, StopCode
 from processors.ids import make_command_id
 from processors.lane.standing import LaneContext
 from processors.ledger.commands import GetBalance, SetLaneTime
-from processors.recovery.replay import ReplayParts, replay_lane
+from processors.recovery.replay import ReplayParts, Stretch, replay_lane
 from processors.wire.admission import Gate
 from processors.wire.commands import encode_command
 from processors.wire.records import Record
@@ -70,6 +70,10 @@ def parts_of(worker: Worker, database: Database) -> ReplayParts:
     )
 
 
+def up_to(target: int) -> Stretch:
+    return Stretch(lane=0, target=target, decided_below=target)
+
+
 def forge_published_digest(worker: Worker) -> None:
     """Have the group's position tell of another digest than what was published has."""
     offsets = worker.broker.group("workers").offsets
@@ -94,8 +98,10 @@ def test_a_replay_knows_the_override_that_stands_behind_its_target() -> None:
     target = Database(worker.clock, worker.database.rules)
     target.tables.journal.update({number: {} for number in worker.database.tables.journal})
     parts = parts_of(worker, target)
-    before = replay_lane(parts, 0, 2, on_progress=lambda _at: None)  # the live lane had committed a batch up to here
-    replayed = replay_lane(parts, 0, live.at.next_offset, on_progress=lambda _at: None)
+    before = replay_lane(
+        parts, up_to(2), on_progress=lambda _at: None
+    )  # the live lane had committed a batch up to here
+    replayed = replay_lane(parts, up_to(live.at.next_offset), on_progress=lambda _at: None)
 
     assert before.at.next_offset == 2
     assert (replayed.at.digest, replayed.at.lane_time_ms) == (live.at.digest, live.at.lane_time_ms)
@@ -119,7 +125,7 @@ def test_a_replay_decides_as_the_lane_did_whenever_that_looked_for_overrides(fir
 
     target = Database(worker.clock, worker.database.rules)
     target.tables.journal.update({number: {} for number in worker.database.tables.journal})
-    replayed = replay_lane(parts_of(worker, target), 0, live.at.next_offset, on_progress=lambda _at: None)
+    replayed = replay_lane(parts_of(worker, target), up_to(live.at.next_offset), on_progress=lambda _at: None)
 
     assert (replayed.at.digest, replayed.at.lane_time_ms) == (live.at.digest, live.at.lane_time_ms)
 
@@ -137,7 +143,7 @@ def replayed(worker: Worker, end: int | None = None) -> Worker:
     target = Database(worker.clock, worker.database.rules)
     target.tables.journal.update({number: {} for number in worker.database.tables.journal})
     end = worker.database.tables.progress[0].at.next_offset if end is None else end
-    replay_lane(parts_of(worker, target), 0, end, on_progress=lambda _at: None)
+    replay_lane(parts_of(worker, target), up_to(end), on_progress=lambda _at: None)
     return Worker(worker.clock, worker.broker, target)
 
 

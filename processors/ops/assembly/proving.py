@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import chain
 from urllib.parse import unquote, urlsplit
 
 from processors.faults import Misconfigured
 from processors.ledger.outcomes import Contra
-from processors.ops import addresses, assembly, counts
+from processors.ops import addresses, assembly
 from processors.recovery.moved import money_moved
 from processors.recovery.repair import Repair, RepairParts, repair
-from processors.recovery.replay import ReplayDifference, ReplayParts, ReplayProgress, compare, replay_lane
 from processors.recovery.transit import InFlight, money_in_transit
 from processors.recovery.verify import Check, Progressing, VerifyParts, verify
 from processors.settings import Settings
@@ -21,18 +20,12 @@ from processors.stores.archive_reader import ArchiveReader
 from processors.stores.archive_schema import open_archive
 from processors.stores.archive_writer import ArchiveWriter
 from processors.stores.cassandra import CassandraSession
-from processors.stores.databases import claim_target
-from processors.stores.lane_store import MysqlLaneStore
-from processors.stores.migrations import migrate
 from processors.stores.moves_reader import MovesReader
-from processors.stores.partitions import TARGET_SLICES_MAX
 from processors.stores.rows import PlacementState
 from processors.stores.shard_reader import open_reader, open_snapshot
-from processors.stores.shard_upkeep import ShardUpkeep
 from processors.streams.reader import read_range
-from processors.streams.topics import RESULTS_TOPIC, TopicAdmin, shard_topic
+from processors.streams.topics import RESULTS_TOPIC, TopicAdmin
 from processors.wire.records import Record
-from processors.wire.results import decision_of
 
 MYSQL_PORT = 3306
 # A transfer takes some 50 ms, a partner's move below a second: sums that differ three times, a second apart, do so for
@@ -206,90 +199,3 @@ def _no_target(option: str, why: str) -> Misconfigured:
         f"{option} is no target, since {why}: write mysql://user:password@host:port/database, and percent-encode the "
         "characters / # ? @ : % [ ] of user and password, such as %2F for /"
     )
-
-
-class _ShardTopic:
-    """The shard's topic, for a replay."""
-
-    def __init__(self, settings: Settings, shard: str) -> None:
-        self._address = addresses.kafka_address(settings)
-        self._topics = TopicAdmin(self._address)
-        self._topic = shard_topic(shard)
-
-    def topic_id(self) -> bytes:
-        return self._topics.topic_id(self._topic)
-
-    def bounds(self, lane: int) -> tuple[int, int]:
-        return self._topics.bounds(self._topic, lane)
-
-    def read(self, lane: int, from_offset: int, to_offset: int) -> Iterator[list[Record]]:
-        return read_range(self._address, self._topic, lane, from_offset, to_offset)
-
-
-def replay_shard(
-    settings: Settings, shard: str, target: MysqlAddress, *, on_progress: Callable[[ReplayProgress], None]
-) -> ReplayDifference | None:
-    """Decide a shard's topic from its beginning into another database, and compare it with the live one.
-
-    Returns:
-        The first difference at the same offsets, or None.
-
-    Raises:
-        Misconfigured: The topic no longer reaches back to where the target stands, or the target is the live database,
-            or one that neither was empty nor was begun by a replay of this shard.
-    """
-    live_address = addresses.mysql_address(settings, shard)
-    live = open_reader(live_address)
-    try:
-        row, positions, rules = live.check(shard), live.positions(), live.rules()
-    finally:
-        live.close()
-    settings = counts.of_shard(settings, row)
-    claim_target(target, live_address)
-    topic = _ShardTopic(settings, shard)
-    first_rules = next(iter(rules.values()))[0]
-    now_ms = assembly.clock_ms()
-    migrate(target, row, {0: first_rules}, now_ms=now_ms, slices_max=TARGET_SLICES_MAX)
-    _make_slices(target, topic, list(positions), now_ms)
-    parts = ReplayParts(
-        topic=topic,
-        make_gate=lambda lane: assembly.gate(settings, shard, lane),
-        make_store=lambda lane: MysqlLaneStore(target, lane, decision_of=decision_of, clock_ms=assembly.clock_ms),
-        make_context=lambda lane: assembly.lane_context(settings, shard, lane, topic.topic_id()),
-        book_accounts_max=settings.worker.book_accounts_max,
-    )
-    for lane, progress in positions.items():
-        replay_lane(parts, lane, progress.at.next_offset, on_progress=on_progress)
-    return _catch_up_and_compare(parts, live_address, target, on_progress)
-
-
-def _make_slices(target: MysqlAddress, topic: _ShardTopic, lanes: list[int], now_ms: int) -> None:
-    """Make the journal's partitions for every id that the topic may hold."""
-    first_ms = now_ms
-    for lane in lanes:
-        first, end = topic.bounds(lane)
-        for records in topic.read(lane, first, min(first + 1, end)):
-            first_ms = min(first_ms, records[0].timestamp_ms)
-    upkeep = ShardUpkeep(target)
-    try:
-        upkeep.ensure_slices(from_ms=first_ms, to_ms=now_ms, slices_max=TARGET_SLICES_MAX)
-    finally:
-        upkeep.close()
-
-
-def _catch_up_and_compare(
-    parts: ReplayParts,
-    live_address: MysqlAddress,
-    target: MysqlAddress,
-    on_progress: Callable[[ReplayProgress], None],
-) -> ReplayDifference | None:
-    """Follow the live shard to one moment, and compare there: it may have gone on meanwhile."""
-    live = open_snapshot(live_address)
-    replayed = open_reader(target)
-    try:
-        for lane, progress in live.positions().items():
-            replay_lane(parts, lane, progress.at.next_offset, on_progress=on_progress)
-        return compare(live, replayed)
-    finally:
-        replayed.close()
-        live.close()

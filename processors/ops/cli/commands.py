@@ -435,10 +435,11 @@ _OPERATING: dict[str, Command | Group] = {
         "Decide a log again, and compare.",
         {
             "shard": _command(
-                "proving:replay",
+                "replaying:replay",
                 "Decide a shard's topic again into an empty database, publish nothing, and compare; exit status 1 if "
                 "they differ.",
                 "balance replay shard s1 --into mysql://127.0.0.1:13306/balance_copy",
+                "balance replay shard s1 --into mysql://db-2/then --to 2026-11-23T09:30:00Z",
             )
         },
     ),

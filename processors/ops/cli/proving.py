@@ -9,19 +9,14 @@ from dataclasses import asdict, replace
 from typing import Annotated, Any
 
 import typer
-from rich.progress import TaskID
 from rich.text import Text
 
-from processors.faults import Misconfigured
 from processors.ops.assembly.proving import (
     prove_moved,
     prove_transit,
     repair_archive,
-    replay_shard,
-    target_address,
     verify_shard,
 )
-from processors.ops.cli.sending import progress_bar
 from processors.ops.cli.terminal import (
     JsonOption,
     ShardOption,
@@ -35,7 +30,6 @@ from processors.ops.exits import EXIT_REJECTED
 from processors.ops.money import show_money
 from processors.ops.result_text import show_id
 from processors.recovery.repair import Repair
-from processors.recovery.replay import ReplayProgress
 from processors.recovery.transit import InFlight, told
 from processors.recovery.verify import Check
 from processors.settings import Settings
@@ -155,40 +149,3 @@ def counting() -> Iterator[Callable[[str, int], None]]:
                 shown.update(Text(f"{what}: {rows:,}"))
 
         yield count
-
-
-def replay(
-    *,
-    shard: Annotated[str, typer.Argument(metavar="SHARD", help="Such as s1.")],
-    into: Annotated[
-        str, typer.Option("--into", metavar="DSN", help="mysql://user:password@host:port/database, empty.")
-    ],
-    as_json: JsonOption = False,
-) -> None:
-    """Decide a shard's topic again into an empty database, publish nothing, and compare; exit status 1 if they differ.
-
-    It may be killed, and goes on where it was. User and password of the DSN default to the shard's own.
-    """
-    chosen = settings()
-    try:
-        target = target_address(chosen, shard, into)
-    except Misconfigured as fault:
-        raise typer.BadParameter(str(fault)) from None
-    tasks: dict[int, TaskID] = {}
-    with progress_bar() as bar:
-
-        def show(progress: ReplayProgress) -> None:
-            if progress.lane not in tasks:
-                tasks[progress.lane] = bar.add_task(f"lane {progress.lane}")
-            bar.update(tasks[progress.lane], completed=progress.offset, total=progress.target)
-
-        difference = replay_shard(chosen, shard, target, on_progress=show)
-    if as_json:
-        print_json({"equal": difference is None, "difference": None if difference is None else asdict(difference)})
-    elif difference is None:
-        page.print(f"{target} equals {shard}: every lane's digest and every balance", soft_wrap=True)
-    else:
-        page.print(f"{difference.what} differs", style="red", soft_wrap=True)
-        page.print(f"live:     {difference.live}\nreplayed: {difference.replayed}", soft_wrap=True)
-    if difference is not None:
-        raise typer.Exit(EXIT_REJECTED)
