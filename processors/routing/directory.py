@@ -53,11 +53,17 @@ class Directory:
         self._at_home: list[Placement | None] = [None] * BUCKETS  # made when the bucket is first met
         self._shards: dict[str, str] = {}  # each shard's name once, however often it was read
         self._counts: Counter[int] = Counter()  # placements by ingress partition
+        self._changes = 0
 
     @property
     def home_shard(self) -> str | None:
         """Return the shard of every placement key's generation 0; None where no placement says so."""
         return self._home
+
+    @property
+    def changes(self) -> int:
+        """Return how often it has grown: as long as that is the same, so is what any other question is answered."""
+        return self._changes
 
     def moves_in(self, ingress_partition: int) -> int:
         """Return how many placements moves have brought in an ingress partition; it never falls (R8)."""
@@ -92,6 +98,7 @@ class Directory:
             return
         move = Move(placement, ingress_partition, since, before)
         self._counts[ingress_partition] += 1
+        self._changes += 1
         if above is not None:
             above.before = move
         else:
@@ -101,6 +108,7 @@ class Directory:
         if self._home not in (None, shard):  # R8
             raise Misconfigured(f"the directory names two home shards: {self._home} and {shard}")
         self._home = shard
+        self._changes += 1
 
     def place(self, key: str, *, ingress_partition: int, ingress_offset: int) -> Placement:
         """Return where a record of a root goes, or who owns a bucket.
@@ -127,6 +135,16 @@ class Directory:
         move = self._of_buckets[bucket]
         placement = _at(move, ingress_partition, ingress_offset) if move is not None else self._at_home[bucket]
         return placement or self._first_at_home(key)
+
+    def settled(self, root: str, *, ingress_partition: int) -> tuple[Placement, int]:
+        """Return where all records of a root go that lie behind every move of it, and the first offset of which so is.
+
+        Raises:
+            Misconfigured: As ``place``.
+        """
+        move = self._of_roots.get(root) or self._of_buckets[bucket_of(root)]
+        since = 0 if move is None else move.since
+        return self.place(root, ingress_partition=ingress_partition, ingress_offset=since), since
 
     def moves_of(self, placement_key: str) -> Iterator[Move]:
         """Yield a placement key's moves, the newest first; none where it is still where its bucket or home is."""

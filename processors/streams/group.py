@@ -112,6 +112,7 @@ class GroupConsumer:
             Fault: The topic cannot be read.
         """
         records: list[Record] = []
+        last: dict[int, Record] = {}
         self._login.renew(self._consumer)
         messages = consumed(self._consumer, max_records, timeout_s, self._doing)
         messages.reverse()
@@ -120,22 +121,20 @@ class GroupConsumer:
             error = message.error()
             if error is None:
                 record = record_of(message, with_headers=self._with_headers)
-                if self._needed is not None:
+                if record.headers and self._needed is not None:
                     record.headers = self._needed(record.headers)
-                if record.partition not in self._owned:  # given away while this was read: its next owner reads it
-                    continue
-                self._next[record.partition] = record.offset + 1
-                self._ends.pop(record.partition, None)
                 records.append(record)
+                last[record.partition] = record
             elif error.code() == KafkaError._PARTITION_EOF:
                 self._note_end(message)
             else:
                 self._meet_error(message, error)
-        if records:
-            self._note_epochs(records)
-        else:
+        if not last.keys() <= self._owned:  # given away while this was read: its next owner reads it
+            records = [record for record in records if record.partition in self._owned]
+        self._note_last(last)
+        if not records:
             self._move_over_marks()
-        if records:
+        else:
             TROUBLES.over(self._process, subject=self._doing)
         self._watched.look(self._consumer, self._next, self._ends.keys())
         return records
@@ -215,14 +214,18 @@ class GroupConsumer:
         if partition is not None and partition in self._owned and end is not None:
             self._ends[partition] = end
 
-    def _note_epochs(self, records: list[Record]) -> None:
-        """Remember the leader epoch of each partition's last record, for its commit.
+    def _note_last(self, last: Mapping[int, Record]) -> None:
+        """Remember where each partition goes on, and the leader epoch of its last record, for its commit.
 
         Where the log went back, the broker then refuses the position (L3). An epoch above the committed record's own
         only makes that check milder.
         """
-        for record in records:
-            self._epochs[record.partition] = record.leader_epoch
+        for partition, record in last.items():
+            if partition in self._owned:
+                self._next[partition] = record.offset + 1
+                self._epochs[partition] = record.leader_epoch
+                if self._ends.get(partition, 0) <= record.offset:
+                    self._ends.pop(partition, None)
 
     def _assigned(self, consumer: Consumer, places: list[TopicPartition]) -> None:
         if self._closing:  # of a rebalance that was under way: nothing is read any more, and nobody answers questions

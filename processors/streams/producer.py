@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -19,7 +20,7 @@ from processors.streams.connection import (
     fault_of,
 )
 from processors.streams.login_refusal import unanswered
-from processors.wire.records import OutRecord
+from processors.wire.records import Content, OutRecord
 
 # Whoever sends has at most 50,000 records on their way; the rest is room for large ones.
 QUEUE_RECORDS = 200_000
@@ -101,7 +102,7 @@ class IdempotentProducer:
         while not self.send_at_once(record, on_delivered):  # R7: the caller waits, nothing is left out
             ends_s = ends_s or time.monotonic() + self._room_deadline_s
             if time.monotonic() > ends_s:
-                raise unanswered(f"no room for a record to {record.topic} within {self._room_deadline_s} s")
+                raise self._no_room(record.topic)
             self.poll(0.1)
 
     def send_at_once(self, record: OutRecord, on_delivered: Callable[[], None] | None = None) -> bool:
@@ -130,6 +131,63 @@ class IdempotentProducer:
             raise self._ended(exception, record.topic) from exception
         self._undelivered += 1
         return True
+
+    def send_together(
+        self, topic: str, partition: int, contents: Sequence[Content], on_delivered: Callable[[], None]
+    ) -> None:
+        """Queue records of one partition, in order, to be told of all of them at once; waits while the queue is full.
+
+        Only the last one has a report, since a report costs half of what sending does. It speaks for all: a partition's
+        records are acknowledged in their order, and where one is not, none behind it is written or acknowledged (R7).
+
+        Args:
+            topic: The whole name.
+            partition: Of all of them.
+            contents: At least one.
+            on_delivered: Called from ``poll`` or ``flush`` once all are acknowledged.
+
+        Raises:
+            Unavailable: The queue stayed full; some were not sent, the others are on their way.
+            Fault: An earlier delivery failed, or one of them can never be sent.
+        """
+        self.poll(0)
+        count = len(contents)
+
+        def delivered(error: KafkaError | None, _message: Message) -> None:
+            self._undelivered -= count
+            if error is not None:
+                self._fault = self._fault or _delivery_fault(error, topic)
+            else:
+                on_delivered()
+
+        self._undelivered += count
+        produce: Any = self._producer.produce  # the driver's stubs want wider types than ours
+        report = None
+        try:
+            for left, (key, value, headers) in zip(range(count - 1, -1, -1), contents, strict=True):
+                if not left:
+                    report = delivered
+                try:
+                    produce(topic, value, key, partition, report, headers=headers)
+                except BufferError:  # R7: the caller waits, nothing is left out
+                    self._await_room(partial(produce, topic, value, key, partition, report, headers=headers), topic)
+        except KafkaException as exception:
+            raise self._ended(exception, topic) from exception
+
+    def _await_room(self, produce: Callable[[], None], topic: str) -> None:
+        ends_s = time.monotonic() + self._room_deadline_s
+        while True:
+            self.poll(0.1)
+            try:
+                produce()
+            except BufferError:
+                if time.monotonic() > ends_s:
+                    raise self._no_room(topic) from None
+            else:
+                return
+
+    def _no_room(self, topic: str) -> Unavailable:
+        return unanswered(f"no room for a record to {topic} within {self._room_deadline_s} s")
 
     def write(self, record: OutRecord, deadline_s: float) -> None:
         """Send a record, and wait until it is acknowledged; what was sent before it may still be on its way.
@@ -188,8 +246,19 @@ class IdempotentProducer:
 
     def _ended(self, exception: KafkaException, topic: str) -> Fault:
         """Remember what ended the producer: the first fault is the cause of those after it."""
-        self._fault = self._fault or _delivery_fault(error_of(exception), topic)
+        error = error_of(exception)
+        if error.code() == KafkaError._FATAL:
+            error = self._why_fatal() or error
+        self._fault = self._fault or _delivery_fault(error, topic)
         return self._fault
+
+    def _why_fatal(self) -> KafkaError | None:
+        """Return what ended the client, which a send that it refuses does not say: it comes with the next poll."""
+        try:
+            self._producer.poll(0)
+        except KafkaException as exception:
+            return error_of(exception)
+        return None
 
 
 def _delivery_fault(error: KafkaError, topic: str) -> Fault:

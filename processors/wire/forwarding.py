@@ -22,7 +22,8 @@ from processors.wire.route import ROUTE_HEADER, Route, RouteKind, encode_route, 
 # The roots that one router meets often are what is worth remembering.
 _KEYS_MAX = 200_000
 _DEAD_LETTERS_PARTITION = 0  # where the lanes write theirs, too
-_MARKERS = prefixes_of(CommandType.MOVE_PARTNER)
+# What a marker begins with (R3).
+MARKERS = prefixes_of(CommandType.MOVE_PARTNER)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +129,7 @@ def sent(
 def is_marker(record: Record) -> bool:
     """Say whether a record is the marker of a move, by its first ten bytes (R3); one above 64 KiB is a stub (W4)."""
     payload = record.value
-    return payload is not None and payload.startswith(_MARKERS) and len(payload) <= PAYLOAD_BYTES_MAX
+    return payload is not None and payload.startswith(MARKERS) and len(payload) <= PAYLOAD_BYTES_MAX
 
 
 def bucket_of_marker(record: Record) -> str:

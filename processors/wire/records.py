@@ -40,6 +40,10 @@ class OutRecord:
     headers: Headers
 
 
+# What a record to be written has besides its place: key, value, and headers. A tuple: one per command on the hot path.
+Content = tuple[bytes | None, bytes, Headers]
+
+
 def records_below(records: list[Record], offset: int) -> list[Record]:
     """Return those of some records of one partition, in order, that lie below an offset."""
     if not records or records[-1].offset < offset:

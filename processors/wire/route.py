@@ -46,6 +46,8 @@ class Route:
 
 # layout version, kind, epoch, partition, offset, leader epoch, broker time, generation, bytes of the placement key
 _LAYOUT = struct.Struct(">BBIIqiqIB")
+_BEGIN, _MIDDLE, _END = struct.Struct(">BBII"), struct.Struct(">qiq"), struct.Struct(">IB")  # the same, in parts
+assert _BEGIN.format + _MIDDLE.format[1:] + _END.format[1:] == _LAYOUT.format
 _LAYOUT_VERSION = 1
 _KINDS = {int(kind): kind for kind in RouteKind}
 
@@ -74,6 +76,23 @@ def encode_route(route: Route) -> bytes:
     except struct.error as error:
         raise ValueError(f"{route}: {error}") from error
     return fixed + placement_key
+
+
+# What differs between the routes of one key's records: ingress offset, leader epoch and broker time.
+encode_route_middle = _MIDDLE.pack
+
+
+def route_ends(
+    kind: RouteKind, *, ingress_epoch: int, ingress_partition: int, placement_key: str, generation: int
+) -> tuple[bytes, bytes]:
+    """Return what all routes of one key's records begin and end with, around ``encode_route_middle``.
+
+    >>> ends = route_ends(RouteKind.COMMAND, ingress_epoch=1, ingress_partition=2, placement_key="acme", generation=3)
+    >>> encode_route_middle(4, 5, 6).join(ends) == encode_route(Route(RouteKind.COMMAND, 1, 2, 4, 5, 6, "acme", 3))
+    True
+    """
+    whole = encode_route(Route(kind, ingress_epoch, ingress_partition, 0, 0, 0, placement_key, generation))
+    return whole[: _BEGIN.size], whole[_BEGIN.size + _MIDDLE.size :]
 
 
 def decode_route(value: bytes) -> Route:

@@ -134,6 +134,17 @@ def test_records_are_acknowledged_and_read_in_the_order_in_which_they_were_sent(
     assert read(kafka.join("x", None), 3) == [(0, b"a"), (1, b"b"), (2, b"c")]
 
 
+def test_records_that_are_sent_together_are_told_of_once_when_all_are_acknowledged(kafka: Kafka) -> None:
+    producer = kafka.producer()
+    told: list[int] = []
+    contents = [(b"acme", b"%d" % number, [("route", b"r")]) for number in range(3)]
+    producer.send_together(kafka.name, 0, contents, lambda: told.append(producer.undelivered))
+    producer.flush(10)
+
+    assert told == [0]
+    assert read(kafka.join("x", None), 3) == [(0, b"0"), (1, b"1"), (2, b"2")]
+
+
 def test_an_aborted_transaction_of_a_gateway_leaves_a_gap(kafka: Kafka) -> None:
     send(kafka, b"a")
     kafka.write_in_transaction([b"no", b"no"], False)

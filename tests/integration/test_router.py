@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import os
 
 import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import (  # type: ignore[attr-defined] # of the driver's stubs
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ResourceType,
+)
 
-from processors.faults import Misconfigured
+from processors.faults import Fault, Misconfigured
 from processors.routing.buckets import bucket_of, partition_of
 from processors.streams.connection import KafkaAddress
 from processors.streams.directory import read_directory
@@ -230,6 +237,30 @@ def test_a_lane_gets_each_ingress_partition_in_order_and_whole(address: KafkaAdd
             met[route.ingress_partition].append(route.ingress_offset)
     for partition, offsets in met.items():
         assert sorted(offsets) == list(range(log.read(COMMANDS_TOPIC, partition=partition)[-1].offset + 1))
+
+
+@pytest.mark.rule("R6")
+@pytest.mark.rule("R7")
+def test_a_command_that_is_lost_among_others_ends_the_router_and_nothing_is_committed_past_it(
+    address: KafkaAddress, log: KafkaLog
+) -> None:
+    make_service(address)
+    narrow = ConfigEntry("max.message.bytes", "20000", incremental_operation=AlterConfigOpType.SET)
+    lanes = ConfigResource(ResourceType.TOPIC, log.full(shard_topic(SHARD)), incremental_configs=[narrow])
+    admin = AdminClient(address.options())
+    admin.incremental_alter_configs([lanes])[lanes].result(DEADLINE_S)
+    root = root_in(0)
+    values = [bytes(PAYLOAD_BYTES_MAX)] * 60  # some requests of a megabyte, which shrink to a few kilobytes
+    values[5] = os.urandom(PAYLOAD_BYTES_MAX)
+    log.write(COMMANDS_TOPIC, values, partition=0, key=root.encode())
+
+    with Running(address) as router, pytest.raises(Fault, match="Message size too large"):
+        router.forward(len(values))
+
+    assert log.committed(GROUP, COMMANDS_TOPIC).offset <= 5
+    went = forwarded(log)
+    assert [record.value for record in went] == values[: len(went)]
+    assert len(went) <= 5
 
 
 @pytest.mark.rule("R6")

@@ -14,7 +14,7 @@ from processors.faults import Fault, Misconfigured, Unavailable, UnknownOutcome
 from processors.routing.buckets import partition_of
 from processors.streams.connection import KafkaAddress
 from processors.streams.producer import QUEUE_RECORDS, IdempotentProducer
-from processors.wire.records import OutRecord
+from processors.wire.records import Content, OutRecord
 from tests.kafka_log import DEADLINE_S, KafkaLog
 
 TOPIC = "lanes"
@@ -93,6 +93,52 @@ def test_after_a_failed_delivery_nothing_more_is_written_and_every_call_says_so(
 
     assert [each.value for each in log.read("small")] == [b"before"]
     assert log.read(TOPIC) == []
+
+
+@pytest.mark.rule("R7")
+@pytest.mark.parametrize("lost", [0, 500, 999], ids=["first", "middle", "last"])
+def test_one_of_records_sent_together_that_is_lost_ends_the_producer_and_nothing_behind_it_is_written(
+    address: KafkaAddress, log: KafkaLog, lost: int
+) -> None:
+    log.make("small", settings={"max.message.bytes": "131072"})  # of a batch, compressed
+    producer = IdempotentProducer(address)
+    contents: list[Content] = [(b"acme", b"%010000d" % number, []) for number in range(1_000)]  # ten requests
+    contents[lost] = (b"acme", os.urandom(200_000), [])
+    told: list[str] = []
+
+    def send() -> None:
+        producer.send_together(log.full("small"), 0, contents, lambda: told.append("small"))
+        producer.flush(DEADLINE_S)
+
+    with pytest.raises(Fault, match="Message size too large"):
+        send()
+    with pytest.raises(Fault, match="Message size too large"):
+        producer.send_together(log.full(TOPIC), 1, contents[:1], lambda: told.append("later"))
+    producer.close()
+
+    assert "small" not in told
+    assert "later" not in told
+    written = [each.value for each in log.read("small")]
+    assert written == [value for _, value, _ in contents[: len(written)]]
+    assert len(written) <= lost
+    assert log.read(TOPIC, partition=1) == []
+
+
+def test_records_sent_together_wait_for_room_or_say_that_there_is_none(address: KafkaAddress, log: KafkaLog) -> None:
+    client = IdempotentProducer(address, room_deadline_s=0.2)
+    contents: list[Content] = [(b"acme", b"value", [])] * (QUEUE_RECORDS + 1)
+
+    with pytest.raises(Unavailable, match=r"no room for a record to .*nowhere within 0\.2 s"):
+        client.send_together(log.full("nowhere"), 0, contents, lambda: None)
+    client.close()
+
+    told: list[int] = []
+    patient = IdempotentProducer(address)
+    patient.send_together(log.full(TOPIC), 0, contents, lambda: told.append(patient.undelivered))
+    patient.flush(DEADLINE_S)
+    patient.close()
+    assert told == [0]
+    assert len(log.read(TOPIC)) == len(contents)
 
 
 def test_a_flush_that_takes_too_long_is_a_fault(log: KafkaLog, producer: IdempotentProducer) -> None:

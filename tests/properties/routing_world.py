@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
@@ -24,7 +24,7 @@ from processors.wire.directory import (
     decode_directory,
     encode_directory,
 )
-from processors.wire.records import OutRecord, Record
+from processors.wire.records import Content, OutRecord, Record
 from processors.wire.route import ROUTE_HEADER, decode_route
 from processors.wire.signature import fingerprint
 from processors.workers.router import Router, RouterConfig, RouterParts
@@ -59,6 +59,14 @@ class Producer:
         self._life.point("producer.send")
         self._queues.setdefault((record.topic, record.partition), deque()).append((record, on_delivered))
         self.poll(0)
+
+    def send_together(
+        self, topic: str, partition: int, contents: Sequence[Content], on_delivered: Callable[[], None]
+    ) -> None:
+        *others, last = [OutRecord(topic, partition, *content) for content in contents]
+        for record in others:
+            self.send(record)
+        self.send(last, on_delivered)
 
     def write(self, record: OutRecord, deadline_s: float) -> None:
         acknowledged: list[bool] = []

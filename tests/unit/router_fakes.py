@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from processors.faults import Fault, Unavailable
@@ -20,7 +20,7 @@ from processors.wire.directory import (
     Vouched,
     decode_directory,
 )
-from processors.wire.records import OutRecord, Record
+from processors.wire.records import Content, OutRecord, Record
 from processors.wire.route import ROUTE_HEADER, Route, decode_route
 from processors.wire.signature import KeyRing, fingerprint
 from processors.workers.router import COMMIT_INTERVAL_S, Assigned, Router, RouterConfig, RouterParts, Told
@@ -84,6 +84,19 @@ class Lanes:
         self.poll(0)
         self.told[len(self.sent)] = on_delivered
         self.sent.append(record)
+
+    def send_together(
+        self, topic: str, partition: int, contents: Sequence[Content], on_delivered: Callable[[], None]
+    ) -> None:
+        missing = [len(contents)]
+
+        def one_delivered() -> None:
+            missing[0] -= 1
+            if not missing[0]:
+                on_delivered()
+
+        for key, value, headers in contents:
+            self.send(OutRecord(topic, partition, key, value, headers), one_delivered)
 
     def write(self, record: OutRecord, deadline_s: float) -> None:
         self.send(record)

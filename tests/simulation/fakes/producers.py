@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from processors.faults import Retryable, Unavailable, UnknownOutcome
 from processors.wire.positions import GroupPosition, encode_metadata
-from processors.wire.records import OutRecord
+from processors.wire.records import Content, OutRecord
 from tests.simulation.fakes.broker import Broker
 from tests.simulation.fakes.crash_points import CrashPoints
 from tests.simulation.fakes.groups import Group, Member
@@ -111,6 +111,13 @@ class FakeProducer:
     def send(self, record: OutRecord, on_delivered: Callable[[], None] | None = None) -> None:
         self.poll(0)
         self.queue.append((record, on_delivered))
+
+    def send_together(
+        self, topic: str, partition: int, contents: Sequence[Content], on_delivered: Callable[[], None]
+    ) -> None:
+        """Send all, and tell of the last one only: whatever is lost before it is not told of."""
+        for left, content in zip(range(len(contents) - 1, -1, -1), contents, strict=True):
+            self.send(OutRecord(topic, partition, *content), None if left else on_delivered)
 
     def write(self, record: OutRecord, deadline_s: float) -> None:
         """Deliver some of what waits, and this record, which is of another partition and may be there earlier."""
