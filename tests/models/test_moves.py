@@ -44,6 +44,17 @@ def test_a_marker_without_its_generation_moves_a_second_time() -> None:
     assert violation_without("R3 generation") == "move out 2 of generation 1 is a dead letter"
 
 
+@pytest.mark.rule("R3")
+@pytest.mark.parametrize("part", ["stamps", "clocks", "fresh"])
+def test_a_marker_that_two_routers_judge_by_other_keys_is_refused_and_moves_its_partner(part: str) -> None:
+    assert violation_without(f"R3 {part}") == "deadlock"
+
+
+@pytest.mark.rule("R3")
+def test_a_marker_whose_key_has_ended_since_is_refused_while_another_router_places_it() -> None:
+    assert violation_without("R3 endings") == "command 1 of generation 0 is a dead letter"
+
+
 @pytest.mark.rule("R5")
 def test_a_move_stands_still_if_its_marker_is_passed_over_when_it_is_read_again() -> None:
     assert violation_without("R5") == "deadlock"
@@ -123,8 +134,8 @@ def test_a_parked_record_that_is_judged_by_the_time_of_its_parking_takes_the_par
 
 
 @pytest.mark.rule("M2")
-def test_frozen_rows_that_the_remover_works_on_do_not_fit_their_digest_and_the_partner_stays_parked() -> None:
-    assert violation_without("M2 frozen") == "deadlock"
+def test_frozen_rows_that_the_remover_works_on_do_not_fit_their_digest_and_are_thrown_away() -> None:
+    assert violation_without("M2 frozen") == "parts are thrown away, and no source was restored"
 
 
 @pytest.mark.rule("M3")
@@ -138,14 +149,39 @@ def test_a_late_hand_off_would_be_installed_a_second_time() -> None:
 
 
 @pytest.mark.rule("M4")
-def test_a_part_that_comes_twice_would_pass_for_another_and_keep_the_partner_parked() -> None:
-    assert violation_without("M4 once") == "deadlock"
+def test_a_part_that_comes_twice_would_pass_for_another_that_does_not_follow() -> None:
+    assert violation_without("M4 once") == "parts are thrown away, and no source was restored"
 
 
 @pytest.mark.rule("M4")
 @pytest.mark.rule("M8")
-def test_without_the_digest_a_hand_off_that_lacks_a_part_is_installed() -> None:
+def test_without_the_digest_a_hand_off_of_two_halves_is_installed() -> None:
     assert violation_without("M4 digest") == "the owner's rows are not what was decided"
+
+
+@pytest.mark.rule("M4")
+def test_parts_that_are_kept_although_others_do_not_follow_on_them_refuse_those_for_ever() -> None:
+    assert violation_without("M4 thrown away") == "no way to the end"
+
+
+@pytest.mark.rule("M4")
+def test_parts_that_are_thrown_away_are_posted_back() -> None:
+    assert violation_without("M4 posted back") == "@moved and what is in flight do not sum to zero"
+
+
+@pytest.mark.rule("M4")
+def test_a_restored_source_with_fewer_parts_than_came_is_waited_for_in_vain() -> None:
+    assert violation_without("M4 last") == "deadlock"
+
+
+@pytest.mark.rule("M4")
+def test_a_partner_whose_parts_were_thrown_away_stays_parked_unless_they_are_sent_again() -> None:
+    assert violation_without("M4 again") == "deadlock"
+
+
+@pytest.mark.rule("M4")
+def test_parts_that_are_sent_again_do_no_harm_whatever_rows_they_were_read_from() -> None:
+    assert MOVES.redundant["M4 again sealed"].check().violation == ""
 
 
 @pytest.mark.rule("M4")
@@ -184,12 +220,12 @@ def test_a_table_that_stays_behind_is_missed_by_the_owner(table: str) -> None:
 
 @pytest.mark.rule("M7")
 def test_a_late_receipt_of_an_earlier_move_would_delete_rows_that_were_not_handed_over() -> None:
-    assert violation_without("M7 generation") == "the owner's rows are not what was decided"
+    assert violation_without("M7 generation") == "deadlock"
 
 
 @pytest.mark.rule("M7")
 def test_frozen_rows_still_to_be_deleted_go_before_the_partner_comes_back() -> None:
-    assert violation_without("M7 leftover") == "the owner's rows are not what was decided"
+    assert violation_without("M7 leftover") == "@moved and what is in flight do not sum to zero"
 
 
 @pytest.mark.rule("M7")

@@ -6,7 +6,7 @@ from functools import partial
 
 from tests.models.catalogue import Catalogue, Mutation
 from tests.models.checker import Report, check
-from tests.models.moves.values import Disruptions, Wish
+from tests.models.moves.values import NOT_WRITTEN, Disruptions, Wish
 from tests.models.moves.world import Moves, Scenario
 
 
@@ -48,11 +48,14 @@ HOLD = Wish("hold", "hold")
 CAPTURE = Wish("capture", "capture", of="hold")
 
 OVER = move(1, 2, 1)
+LATER = OVER._replace(stamp=NOT_WRITTEN)
 BACK = move(2, 1, 2)
 ON = move(2, 3, 2)
 THERE = (pay("a"), OVER, pay("b"))
 THERE_AND_BACK = (*THERE, BACK, pay("c"))
 REFUND = (pay("a"), OVER, refund("r", of="a"))
+# What was given back is in the second of two parts.
+RESTORED = (pay("a"), refund("r", of="a"), OVER)
 
 SCENARIOS = {
     "a move, router and publish stage crash": story(*THERE, parts=2, router_crashes=1, publisher_crashes=1),
@@ -72,15 +75,25 @@ SCENARIOS = {
     "a recall that is sent again": story(*REFUND, late_copies=1),
     "the directory loses a placement": story(OVER, pay("a"), BACK, router_crashes=1, lost_placements=1),
     "refunds while the window passes": story(*REFUND, BACK, ticks=2),
+    "the source is restored, and the publish stage crashes": story(*RESTORED, publisher_crashes=1, restored_sources=1),
+    "the source is restored, and late copies": story(*RESTORED, parts=2, late_copies=1, restored_sources=1),
+    "the source is restored twice": story(*RESTORED, parts=2, restored_sources=2),
+    "sent again without need": story(*RESTORED, BACK, parts=2, publisher_crashes=1, sent_again=1),
+    "sent again without need, and later moves": story(OVER, BACK, move(1, 2, 3), pay("a"), sent_again=1),
+    "a key is new, the router crashes": story(LATER, pay("a"), router_crashes=1, announced_keys=1, seconds=2),
+    "a key is new, and a router that was replaced": story(LATER, pay("a"), takeovers=1, announced_keys=1, seconds=2),
+    "a key ends, the router crashes": story(LATER, pay("a"), router_crashes=1, ended_keys=1, seconds=1),
+    "a key ends, and a router that was replaced": story(LATER, pay("a"), takeovers=1, ended_keys=1, seconds=1),
 }  # fmt: skip
 
+_NEW_KEY = "a key is new, the router crashes"
+_ENDED_KEY = "a key ends, and a router that was replaced"
 _CRASHING_ROUTER = story(*THERE, router_crashes=1)
 _LOSS = story(OVER, pay("a"), router_crashes=1, lost_placements=1)
 _LATE = story(pay("a"), OVER, BACK, pay("b"), late_copies=1)
 _CALM = story(*THERE_AND_BACK)
 _TWO_PARTS = story(pay("a"), OVER, parts=2, late_copies=1)
-# A digest that does not fit keeps the partner parked; without it, he goes on with the money and without his ids.
-_REPEATED_PART = story(pay("a"), OVER, pay("a"), parts=2, late_copies=1)
+_RESTORED = story(*RESTORED, parts=2, restored_sources=1)
 _HOURS = story(pay("a"), OVER, pay("a"), parts=2, ticks=2)
 _TWO_MOVES = story(pay("a"), OVER, ON, pay("a"), shards=3)
 _AN_HOUR = story(*THERE, ticks=1)
@@ -92,6 +105,10 @@ MUTATIONS = dict([
     mutation("R2", "a placement key has one placement, the last", _CRASHING_ROUTER),
     mutation("R3", "a marker is judged by who owns the partner now", SCENARIOS["a marker that comes too early"]),
     mutation("R3 generation", "a marker need not name the generation it begins", story(OVER, BACK, OVER)),
+    mutation("R3 stamps", "a key counts as soon as the directory has it", SCENARIOS[_NEW_KEY]),
+    mutation("R3 clocks", "it counts a moment later, when not every router knows of it", SCENARIOS[_NEW_KEY]),
+    mutation("R3 fresh", "a marker is judged by a directory that was read long ago", SCENARIOS[_NEW_KEY]),
+    mutation("R3 endings", "an end counts for all that the key has ever signed", SCENARIOS[_ENDED_KEY]),
     mutation("R5", "a marker whose placement is there is passed over", _CRASHING_ROUTER),
     mutation("R6", "an offset is committed before what lies before it has arrived", _CRASHING_ROUTER),
     mutation("R6 placements", "neither MOVE_OUT nor the commit waits for a placement", _CRASHING_ROUTER, also="R4"),
@@ -106,7 +123,11 @@ MUTATIONS = dict([
     mutation("M2 frozen", "old ids are removed from frozen rows, too", _HOURS),
     mutation("M4 generation", "a hand-off is installed whatever generation is here", _LATE),
     mutation("M4 once", "parts are counted, another copy of one too", _TWO_PARTS),
-    mutation("M4 digest", "nor is the digest looked at, where parts are counted", _REPEATED_PART, also="M4 once"),
+    mutation("M4 digest", "parts are taken that do not follow on those that came", _RESTORED),
+    mutation("M4 last", "a last part with others behind it is dropped", _RESTORED),
+    mutation("M4 thrown away", "what came before a part that does not follow on it is kept", _RESTORED),
+    mutation("M4 posted back", "what is thrown away stays posted", _RESTORED),
+    mutation("M4 again", "nobody can have the parts sent again", _RESTORED),
     mutation("M4 time", "the target keeps its own lane time", _AN_HOUR),
     mutation("M4 version", "the target keeps its own version", story(*THERE)),
     mutation("M5 order", "the newest of what is parked is unparked first", story(OVER, pay("a"), pay("b"))),
@@ -131,11 +152,13 @@ MUTATIONS = dict([
 
 _THERE_AGAIN = story(pay("a"), OVER, BACK, move(1, 2, 3), parts=2, late_copies=1)
 _ROUTER_ON_THE_WAY_BACK = SCENARIOS["there and back, the router crashes"]
+_SENT_AGAIN = SCENARIOS["sent again without need, and later moves"]
 _COPIES_ON_THE_WAY_BACK = SCENARIOS["there and back, late copies"]
 
 REDUNDANT = dict([
     mutation("R4", "MOVE_OUT goes out while its placement is on the way", _ROUTER_ON_THE_WAY_BACK),
     mutation("M3", "a late part is read from whatever rows are there by then", _THERE_AGAIN),
+    mutation("M4 again sealed", "parts are sent again whatever rows are there", _SENT_AGAIN),
     mutation("M7 receipt", "frozen rows go once the hand-off is acknowledged", _COPIES_ON_THE_WAY_BACK),
 ])  # fmt: skip
 

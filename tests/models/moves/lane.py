@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from tests.models.checker import Step
 from tests.models.moves import ledger
 from tests.models.moves.values import (
+    NO_ROWS,
     Answer,
     Lane,
     Placement,
@@ -24,18 +25,18 @@ from tests.models.moves.values import (
 )
 
 
-def steps(state: State, shard: int, parts: int, without: frozenset[str]) -> Iterator[Step[State]]:
+def steps(state: State, shard: int, without: frozenset[str]) -> Iterator[Step[State]]:
     """Yield what a lane may do next: take a record of its log, unpark a parked one, delete frozen rows."""
     lane, name = state.lanes[shard], name_of(shard)
     if lane.log:
         record = lane.log[0]
-        after = _takes(with_lane(state, shard, lane._replace(log=lane.log[1:])), shard, record, parts, without)
+        after = _takes(with_lane(state, shard, lane._replace(log=lane.log[1:])), shard, record, without)
         yield Step(f"{name} takes {_words(record)}", after)
     if lane.parked and _may_unpark(lane, without):
         after, record = _unparks(state, shard, without)
         yield Step(f"{name} unparks {_words(record)}", after)
     if lane.leftover:
-        yield Step(f"{name} deletes frozen rows", with_lane(state, shard, _cleared(lane, without)))
+        yield Step(f"{name} deletes rows that it left", with_lane(state, shard, _cleared(lane, without)))
 
 
 def _words(record: Record) -> str:
@@ -47,12 +48,14 @@ def _words(record: Record) -> str:
 # ---------------------------------------------------------------------- taking
 
 
-def _takes(state: State, shard: int, record: Record, parts: int, without: frozenset[str]) -> State:
+def _takes(state: State, shard: int, record: Record, without: frozenset[str]) -> State:
     match record.kind:
         case "hand-off":
-            return _keeps_part(state, shard, record, parts, without)
+            return _takes_part(state, shard, record, without)
         case "installed":
             return _may_delete(state, shard, record, without)
+        case "send again":
+            return _sends_again(state, shard, record, without)
         case "expire":
             return _expires(state, shard, record, without)
         case "recall":
@@ -192,43 +195,90 @@ def _seals(state: State, shard: int, record: Record) -> State:
         sealed_now=lane.now,
         moved=lane.moved - lane.rows.sequence,
         outbox=(*lane.outbox, Seal(record.generation, record.target)),
+        is_cut_otherwise=False,
         moves=(*lane.moves, Placement(record.generation, record.target, record.source)),
     )
     return with_lane(state, shard, sealed)
 
 
-def _keeps_part(state: State, shard: int, record: Record, parts: int, without: frozenset[str]) -> State:
-    """Store a part of a hand-off, by generation and number, once; install when all are there (M4)."""
+def _takes_part(state: State, shard: int, record: Record, without: frozenset[str]) -> State:
+    """Take a part of a hand-off, once, if it follows on those that came; the last one installs them (M4)."""
     lane = state.lanes[shard]
-    if record.generation <= lane.generation and "M4 generation" not in without:
+    if lane.arriving == record.generation and _disagrees(lane, record, without):
+        return with_lane(state, shard, _thrown_away(lane, record, without))
+    if not _is_next(lane, record, without):
         return state
-    is_there = any(each.generation == record.generation and each.part == record.part for each in lane.parts)
-    if is_there and "M4 once" not in without:
-        return state
-    lane = lane._replace(parts=(*lane.parts, record))
-    ours = [each for each in lane.parts if each.generation == record.generation]
-    if len(ours) < parts:
-        return with_lane(state, shard, lane)
-    rows = ledger.put_together(tuple(each.rows for each in sorted(ours, key=lambda each: each.part)))
-    if rows != ours[-1].digest and "M4 digest" not in without:
-        return with_lane(state, shard, lane)  # an alarm: the partner stays parked
-    return with_lane(state, shard, _installed(lane, record, rows, without))
+    taken = _installed(lane, record, without) if record.is_last else _arrived(lane, record, without)
+    return with_lane(state, shard, taken)
 
 
-def _installed(lane: Lane, record: Record, rows: Rows, without: frozenset[str]) -> Lane:
+def _is_next(lane: Lane, record: Record, without: frozenset[str]) -> bool:
+    if lane.arriving == record.generation:
+        return record.part == lane.parts or "M4 once" in without
+    is_later = record.generation > max(lane.generation, lane.arriving) or "M4 generation" in without
+    return record.part == 0 and is_later
+
+
+def _disagrees(lane: Lane, record: Record, without: frozenset[str]) -> bool:
+    """Say whether a part was read from other rows than those that came; so was a last one with others behind it."""
+    if record.part == lane.parts or "M4 once" in without:
+        return record.digest != lane.digest and "M4 digest" not in without
+    return record.is_last and record.part < lane.parts and "M4 last" not in without
+
+
+def _thrown_away(lane: Lane, record: Record, without: frozenset[str]) -> Lane:
+    """Return the lane without what came, which is deleted like rows that were frozen; an alarm says so."""
+    if "M4 thrown away" in without:
+        return lane._replace(is_alarmed=True)
+    return lane._replace(
+        generation=record.generation - 1,
+        role="away",
+        arriving=0,
+        parts=0,
+        digest=NO_ROWS,
+        moved=lane.moved - (0 if "M4 posted back" in without else lane.rows.sequence),
+        leftover=True,
+        is_alarmed=True,
+    )
+
+
+def _arrived(lane: Lane, record: Record, without: frozenset[str]) -> Lane:
+    """Return the lane with a part's rows; before the first, what is left of others under the key goes (M7)."""
+    is_first = lane.arriving != record.generation
+    rows, digest = (NO_ROWS, NO_ROWS) if is_first else (lane.rows, lane.digest)
+    return lane._replace(
+        arriving=record.generation,
+        parts=1 if is_first else lane.parts + 1,
+        rows=ledger.put_together([rows, record.rows]),
+        digest=ledger.put_together([digest, record.rows]),
+        moved=lane.moved + record.rows.sequence,
+        leftover=lane.leftover and "M7 leftover" in without,
+    )
+
+
+def _installed(lane: Lane, record: Record, without: frozenset[str]) -> Lane:
     """Return the lane as the owner of what was handed over."""
     now = lane.now if "M4 time" in without else max(lane.now, record.now)
     return lane._replace(
         generation=record.generation,
         role="owner",
-        rows=ledger.forget(rows, now, lane.window),
+        rows=ledger.forget(lane.rows, now, lane.window),
         now=now,
         version=lane.version if "M4 version" in without else max(lane.version, record.version),
-        moved=lane.moved + rows.sequence,
-        parts=tuple(each for each in lane.parts if each.generation != record.generation),
-        leftover=lane.leftover if "M7 leftover" in without else 0,
+        arriving=0,
+        parts=0,
+        digest=NO_ROWS,
         outbox=(*lane.outbox, Receipt(record.generation, record.origin)),
     )
+
+
+def _sends_again(state: State, shard: int, record: Record, without: frozenset[str]) -> State:
+    """Send all parts of a sealed partner once more, as an operator wants it (M4)."""
+    lane = state.lanes[shard]
+    is_sealed = (lane.role, lane.generation) == ("sealed", record.generation) or "M4 again sealed" in without
+    if not is_sealed or "M4 again" in without:
+        return state
+    return with_lane(state, shard, lane._replace(outbox=(*lane.outbox, Seal(record.generation, record.target))))
 
 
 def _may_unpark(lane: Lane, without: frozenset[str]) -> bool:
@@ -250,12 +300,12 @@ def _may_delete(state: State, shard: int, record: Record, without: frozenset[str
     is_for_this = record.generation == lane.generation or "M7 generation" in without
     if lane.role != "sealed" or not is_for_this:
         return state
-    return with_lane(state, shard, lane._replace(role="away", leftover=lane.generation))
+    return with_lane(state, shard, lane._replace(role="away", leftover=True))
 
 
 def _cleared(lane: Lane, without: frozenset[str]) -> Lane:
-    assert lane.role != "owner" or "M7 leftover" in without
-    return lane._replace(rows=Rows(), leftover=0)
+    assert (lane.role == "away" and not lane.arriving) or "M7 leftover" in without
+    return lane._replace(rows=NO_ROWS, leftover=False)
 
 
 def owners_rows_are_true(lane: Lane, truth: Truth) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from tests.models.moves.values import Rows, Status, Wish
 
 # Lane time counts three hours of the day: all ids are of the first, holds expire in the second, and in the third
@@ -80,13 +82,15 @@ def without_name(names: tuple[str, ...], name: str) -> tuple[str, ...]:
     return tuple(each for each in names if each != name)
 
 
-def part_of(rows: Rows, part: int, parts: int, *, shard: int, without: frozenset[str]) -> Rows:
-    """Return what one part of a hand-off carries; of two, the second has the refunds and what was forgotten."""
+def parts_of(rows: Rows, parts: int, *, shard: int, without: frozenset[str]) -> list[Rows]:
+    """Return what the parts of a hand-off carry, without the last, which has no rows.
+
+    Of two, the second has the refunds and what was forgotten.
+    """
     rows = _without_tables(rows, shard, without)
     if parts == 1:
-        return rows
-    first = Rows(sequence=rows.sequence, holds=rows.holds, ids=rows.ids)
-    return first if part == 0 else rows._replace(sequence=0, holds=(), ids=())
+        return [rows]
+    return [Rows(sequence=rows.sequence, holds=rows.holds, ids=rows.ids), rows._replace(sequence=0, holds=(), ids=())]
 
 
 def _without_tables(rows: Rows, shard: int, without: frozenset[str]) -> Rows:
@@ -103,7 +107,7 @@ def _without_tables(rows: Rows, shard: int, without: frozenset[str]) -> Rows:
     )
 
 
-def put_together(parts: tuple[Rows, ...]) -> Rows:
+def put_together(parts: Iterable[Rows]) -> Rows:
     """Return the rows that parts of a hand-off make."""
     whole = Rows()
     for rows in parts:

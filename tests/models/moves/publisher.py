@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from tests.models.checker import Step
 from tests.models.moves import ledger
 from tests.models.moves.values import (
+    NO_ROWS,
     Answer,
     Lane,
     Receipt,
     Record,
-    Rows,
     Seal,
     State,
     appended,
@@ -47,26 +48,32 @@ def disruptions(state: State, shard: int, without: frozenset[str]) -> Iterator[S
         yield Step(f"{name_of(shard)} crashes", with_lane(less, shard, lane._replace(sent=0)), True)
 
 
+def restored(state: State, shard: int) -> Iterator[Step[State]]:
+    """Yield that a sealed source goes on with its database restored, whose rows go in other parts than before (M3).
+
+    What is not committed begins anew, as after a crash.
+    """
+    lane, left = state.lanes[shard], state.disruptions
+    if left.restored_sources and lane.role == "sealed":
+        less = state._replace(disruptions=left._replace(restored_sources=left.restored_sources - 1))
+        after = lane._replace(sent=0, is_cut_otherwise=not lane.is_cut_otherwise)
+        yield Step(f"{name_of(shard)} is restored, and has other parts", with_lane(less, shard, after), True)
+
+
 def late_copies(state: State, parts: int, without: frozenset[str]) -> Iterator[Step[State]]:
-    """Yield that a hand-off or a receipt is sent again, by a zombie owner."""
+    """Yield that a part of a hand-off or a receipt is sent again, by a zombie owner."""
     left = state.disruptions
     if left.late_copies:
         less = state._replace(disruptions=left._replace(late_copies=left.late_copies - 1))
         for shard, sent in state.sent:
-            record = _read_late(state, sent, parts) if "M3" in without else sent
+            record = _read_late(state, sent, parts) if "M3" in without and sent.kind == "hand-off" else sent
             says = f"a late copy of {record.kind} part {record.part} of generation {record.generation}"
             yield Step(f"{says} comes to {name_of(shard)}", appended(less, shard, record), True)
 
 
 def _read_late(state: State, sent: Record, parts: int) -> Record:
     """Return a part of a hand-off as it would be if its rows were read now, frozen or not."""
-    rows = state.lanes[sent.origin].rows
-    is_part = sent.kind == "hand-off"
-    return (
-        sent._replace(rows=ledger.part_of(rows, sent.part, parts, shard=sent.origin, without=frozenset()))
-        if is_part
-        else sent
-    )
+    return sent._replace(**_piece(state.lanes[sent.origin], sent.origin, sent.part, parts, frozenset()))
 
 
 def _published(state: State, shard: int, place: int, parts: int, without: frozenset[str]) -> Step[State]:
@@ -82,7 +89,8 @@ def _published(state: State, shard: int, place: int, parts: int, without: frozen
             says = f"{name_of(shard)} tells {name_of(item.origin)} that generation {item.generation} is installed"
             return Step(says, _sent(with_lane(state, shard, rest), item.origin, receipt))
         case Seal():
-            if lane.sent == parts:
+            is_sealed = (lane.role, lane.generation) == ("sealed", item.generation) or "M4 again sealed" in without
+            if lane.sent > _count(lane, parts) or not is_sealed:
                 after = with_lane(state, shard, _past_hand_off(rest, item, without))
                 return Step(f"{name_of(shard)} commits past the hand-off of generation {item.generation}", after)
             return _sends_part(state, shard, item, parts, without)
@@ -90,22 +98,32 @@ def _published(state: State, shard: int, place: int, parts: int, without: frozen
 
 def _past_hand_off(lane: Lane, seal: Seal, without: frozenset[str]) -> Lane:
     is_cleared = "M7 receipt" in without and lane.role == "sealed" and lane.generation == seal.generation
-    return lane._replace(sent=0, rows=Rows() if is_cleared else lane.rows)
+    return lane._replace(sent=0, rows=NO_ROWS if is_cleared else lane.rows)
+
+
+def _count(lane: Lane, parts: int) -> int:
+    """Return in how many parts a lane's rows go, but for the last, which has none."""
+    return 3 - parts if lane.is_cut_otherwise else parts
+
+
+def _piece(lane: Lane, shard: int, part: int, parts: int, without: frozenset[str]) -> dict[str, Any]:
+    """Return what a part has of the frozen rows: the same however often it is read (M3)."""
+    whole = ledger.parts_of(lane.rows, _count(lane, parts), shard=shard, without=without)
+    rows = NO_ROWS if part >= len(whole) else whole[part]
+    return {"rows": rows, "digest": ledger.put_together(whole[:part]), "is_last": part >= len(whole)}
 
 
 def _sends_part(state: State, shard: int, seal: Seal, parts: int, without: frozenset[str]) -> Step[State]:
-    """Send the next part, read from the frozen rows: the same however often (M3)."""
+    """Send the next part."""
     lane = state.lanes[shard]
-    whole = tuple(ledger.part_of(lane.rows, part, parts, shard=shard, without=without) for part in range(parts))
     record = Record(
         "hand-off",
         seal.generation,
         origin=shard,
         part=lane.sent,
-        rows=whole[lane.sent],
-        digest=ledger.put_together(whole),
         now=lane.sealed_now,
         version=lane.version,
+        **_piece(lane, shard, lane.sent, parts, without),
     )
     says = f"{name_of(shard)} sends part {lane.sent} of generation {seal.generation} to {name_of(seal.target)}"
     return Step(says, _sent(with_lane(state, shard, lane._replace(sent=lane.sent + 1)), seal.target, record))

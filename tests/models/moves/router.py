@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from tests.models.checker import Step
 from tests.models.moves.values import (
     FIRST,
+    NEVER,
+    NOT_WRITTEN,
     Placement,
     Record,
     Router,
     State,
+    Vouched,
     Wish,
     appended,
     name_of,
@@ -18,6 +21,10 @@ from tests.models.moves.values import (
 
 # Records on their way to one shard. Two are enough for any order between what is under way and what is next.
 IN_FLIGHT_MAX = 2
+# A key counts for markers whose stamp is so much later than its own (R3). A router judges by a directory that it read
+# within the same second, and the clocks of two brokers differ by a second.
+COUNTS_AFTER = 2
+CLOCKS_DIFFER = 1
 
 
 def steps(state: State, number: int, without: frozenset[str]) -> Iterator[Step[State]]:
@@ -28,7 +35,8 @@ def steps(state: State, number: int, without: frozenset[str]) -> Iterator[Step[S
         return
     if router.writing:
         yield _placed(state, number, router.writing[0], without)
-    if router.offset < len(state.ingress) and (not router.writing or "R4" in without):
+    is_there = router.offset < len(state.ingress) and state.ingress[router.offset].stamp != NOT_WRITTEN
+    if is_there and (not router.writing or "R4" in without):
         after = _read(state, router, without)
         if max(map(len, after.queues)) <= IN_FLIGHT_MAX:
             says = f"{_who(router)} reads offset {router.offset}: {_wish_in_words(state.ingress[router.offset])}"
@@ -47,6 +55,8 @@ def disruptions(state: State, without: frozenset[str]) -> Iterator[Step[State]]:
             fresh = Router(
                 offset=offset,
                 view=view,
+                vouched=state.vouched,
+                read_at=state.now,
                 queues=((),) * len(state.lanes),
                 is_refusing=not {"R2", "R8"} & without and _is_shorter(state, offset),
             )
@@ -115,7 +125,10 @@ def _read(state: State, router: Router, without: frozenset[str]) -> Router:
         return _forwards(router, owner.shard, Record("command", owner.generation, offset, wish))
     if any(each.generation == wish.generation and each.since == offset for each in router.view):
         return _met_again(router, wish, without)
-    if not _is_valid(router.view, wish, offset, without):
+    is_valid = _is_valid(router.view, wish, offset, without)
+    if is_valid and router.read_at < state.now and "R3 fresh" not in without:
+        return _read(state, _read_again(state, router, without), without)
+    if not is_valid or not _is_vouched_for(router.vouched, wish, without):
         return _forwards(router, owner.shard, Record("refused", owner.generation, offset, wish))
     placement = Placement(generation=wish.generation, shard=wish.target, since=offset)
     placing = router._replace(view=_noted(router.view, placement, without), writing=(*router.writing, placement))
@@ -134,6 +147,48 @@ def _is_valid(view: tuple[Placement, ...], wish: Wish, offset: int, without: fro
     owner = view[-1] if "R3" in without else _owner(view, offset - 1, without)
     is_next = wish.generation == owner.generation + 1 or "R3 generation" in without
     return wish.origin == owner.shard and is_next
+
+
+def _read_again(state: State, router: Router, without: frozenset[str]) -> Router:
+    """Return the router with the directory as it is now; what it knew stays known."""
+    view = router.view
+    for placement in state.directory:
+        view = _noted(view, placement, without)
+    return router._replace(view=view, vouched=state.vouched, read_at=state.now)
+
+
+def _is_vouched_for(vouched: Vouched, wish: Wish, without: frozenset[str]) -> bool:
+    """Say whether a marker's key, and its target, counted at the marker's stamp (R3)."""
+    after = CLOCKS_DIFFER if "R3 clocks" in without else COUNTS_AFTER
+    counts = vouched.announced == 0 or wish.stamp >= vouched.announced + after
+    has_ended = vouched.ended != NEVER and wish.stamp >= vouched.ended + after
+    if "R3 stamps" in without:
+        counts = vouched.announced != NEVER
+    if "R3 endings" in without:
+        has_ended = vouched.ended != NEVER
+    return counts and not has_ended
+
+
+def operators(state: State) -> Iterator[Step[State]]:
+    """Yield what operators may do, and that a second passes: write a marker; announce the key, or end it."""
+    for offset, wish in enumerate(state.ingress):
+        if wish.stamp == NOT_WRITTEN:
+            for stamp in (state.now, state.now + CLOCKS_DIFFER):
+                ingress = (*state.ingress[:offset], wish._replace(stamp=stamp), *state.ingress[offset + 1 :])
+                yield Step(f"{wish.name} is written at {stamp}", state._replace(ingress=ingress))
+            break
+    left, vouched = state.disruptions, state.vouched
+    if left.announced_keys and vouched.announced == NEVER:
+        less = state._replace(disruptions=left._replace(announced_keys=left.announced_keys - 1))
+        after = less._replace(vouched=vouched._replace(announced=state.now))
+        yield Step(f"the key is announced at {state.now}", after, is_disruption=True)
+    if left.ended_keys and vouched.ended == NEVER:
+        less = state._replace(disruptions=left._replace(ended_keys=left.ended_keys - 1))
+        after = less._replace(vouched=vouched._replace(ended=state.now))
+        yield Step(f"the key is ended at {state.now}", after, is_disruption=True)
+    if left.seconds:
+        after = state._replace(now=state.now + 1, disruptions=left._replace(seconds=left.seconds - 1))
+        yield Step(f"it is {after.now}", after, is_disruption=True)
 
 
 def _owner(view: tuple[Placement, ...], offset: int, without: frozenset[str]) -> Placement:
@@ -197,6 +252,6 @@ def _who(router: Router) -> str:
     return "the zombie router" if router.is_zombie else "the router"
 
 
-def first_router(shards: int) -> Router:
+def first_router(shards: int, vouched: Vouched) -> Router:
     """Return the router at the beginning."""
-    return Router(view=(FIRST,), queues=((),) * shards)
+    return Router(view=(FIRST,), vouched=vouched, queues=((),) * shards)

@@ -6,9 +6,12 @@ from typing import Literal, NamedTuple
 
 # The home shard, where every partner is at generation 0; scenarios use two shards or three.
 HOME = 0
+# The brokers' time goes by seconds here, from 1 on. It is only about which markers the directory vouches for (R3).
+NEVER = 99
+NOT_WRITTEN = -1  # the stamp of a marker that is not in the ingress yet
 
 WishKind = Literal["pay", "hold", "capture", "refund", "recall", "move"]
-RecordKind = Literal["command", "move out", "refused", "hand-off", "installed", "expire", "recall"]
+RecordKind = Literal["command", "move out", "refused", "hand-off", "installed", "send again", "expire", "recall"]
 Role = Literal["away", "owner", "sealed"]
 Status = Literal["accepted", "open", "completed", "rejected", "unknown original", "duplicate", "too old", "silent"]
 
@@ -23,6 +26,7 @@ class Wish(NamedTuple):
     origin: int = 0  # from here on: a marker's shards, and the generation that the move begins
     target: int = 0
     generation: int = 0
+    stamp: int = 0  # a marker's, by the brokers' time
 
 
 class Rows(NamedTuple):
@@ -51,8 +55,9 @@ class Record(NamedTuple):
     origin: int = 0  # of a hand-off and of a MOVE_OUT: from where, to where
     target: int = 0
     part: int = 0
+    is_last: bool = False  # it has no rows
     rows: Rows = NO_ROWS
-    digest: Rows = NO_ROWS  # the whole partner; the model needs no hash
+    digest: Rows = NO_ROWS  # all that comes before it; the model needs no hash
     now: int = 0
     version: int = 0
 
@@ -86,14 +91,18 @@ class Lane(NamedTuple):
     met: int = -1  # highest source offset
     generation: int = 0
     role: Role = "away"
-    rows: Rows = NO_ROWS  # live while owner, frozen while sealed
+    rows: Rows = NO_ROWS  # live while owner, frozen while sealed; or what has come of a hand-off
     window: int = 2  # of the shard's rules, in hours of lane time
     now: int = 0  # lane time
     sealed_now: int = 0
     version: int = 0
     parked: tuple[Record, ...] = ()
-    parts: tuple[Record, ...] = ()  # of hand-offs, not visible yet
-    leftover: int = 0  # generation whose frozen rows are still to be deleted
+    arriving: int = 0  # generation of which parts have come, and not all; 0 for none
+    parts: int = 0  # so many have come
+    digest: Rows = NO_ROWS  # and say this together
+    leftover: bool = False  # rows that were frozen or thrown away are still to be deleted
+    is_alarmed: bool = False  # parts were thrown away, and no operator has seen it yet
+    is_cut_otherwise: bool = False  # it is restored, and its frozen rows go in other parts than before
     outbox: tuple[Answer | Seal | Receipt, ...] = ()
     sent: int = 0  # parts of the seal at the head of the outbox; forgotten in a crash
     moved: int = 0  # the system account @moved
@@ -111,11 +120,23 @@ class Placement(NamedTuple):
 FIRST = Placement(generation=0, shard=HOME, since=-1)
 
 
+class Vouched(NamedTuple):
+    """What the directory says of the one signing key and the target, which count together: when each was written.
+
+    ``announced`` is 0 if that stands before the home shard, which counts for every marker.
+    """
+
+    announced: int = 0
+    ended: int = NEVER
+
+
 class Router(NamedTuple):
     """A process that forwards the partner's ingress partition."""
 
     offset: int = 0  # the next to be read
     view: tuple[Placement, ...] = (FIRST,)
+    vouched: Vouched = Vouched()
+    read_at: int = 1  # when it read these two
     writing: tuple[Placement, ...] = ()  # not acknowledged by the directory yet
     queues: tuple[tuple[Record, ...], ...] = ()  # for each shard, what is not acknowledged yet
     is_zombie: bool = False  # another has taken its place, and it does not know
@@ -131,6 +152,11 @@ class Disruptions(NamedTuple):
     late_copies: int = 0
     ticks: int = 0
     lost_placements: int = 0
+    restored_sources: int = 0
+    sent_again: int = 0  # though nothing needs it
+    announced_keys: int = 0
+    ended_keys: int = 0
+    seconds: int = 0
 
 
 class Truth(NamedTuple):
@@ -151,10 +177,12 @@ class State(NamedTuple):
 
     ingress: tuple[Wish, ...]
     directory: tuple[Placement, ...]
+    vouched: Vouched  # in the directory, too
+    now: int  # of the brokers
     floor: int  # the router's commit is here or later
     routers: tuple[Router, ...]
     lanes: tuple[Lane, ...]
-    sent: tuple[tuple[int, Record], ...]  # hand-offs and receipts, of which a late copy may come
+    sent: tuple[tuple[int, Record], ...]  # parts and receipts, of which a late copy may come
     disruptions: Disruptions
     truth: Truth
 

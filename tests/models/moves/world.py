@@ -5,8 +5,9 @@ that has not written it yet. The router forwards record by record, and what it h
 order. Each shard has one lane: its log, its database, its publish stage. What is decided and not published waits in the
 lane's outbox. Everything that can happen between two of these steps does happen in some run: the router crashes
 and begins again at any offset it may have committed, or stands still and goes on later beside its successor; a publish
-stage crashes between two parts of a hand-off; a part or a receipt comes again later; lane time passes, in each shard by
-itself.
+stage crashes between two parts of a hand-off; a part or a receipt comes again later; a sealed source is restored and
+sends other parts than before, and an operator has them sent again, in need or without; lane time passes, in each shard
+by itself.
 
 What is left out, and why that is safe:
 
@@ -14,19 +15,22 @@ What is left out, and why that is safe:
   a matter of speed, which M5 bounds.
 - *A lane's crash between deciding and publishing.* Its database has the decision, and what it publishes afterwards
   equals what it would have published before: that is the model of answering again, in ``tests/models/answering``.
-- *Restored databases.* A lane is a function of its log; what was decided again is not published below P (L4).
+- *Restored databases*, but for frozen rows. A lane is a function of its log; what was decided again is not published
+  below P (L4). How a restored source comes to send other parts is left out, too: here it cuts the same rows otherwise,
+  so that its parts are the truth among themselves, and not among those that were sent before.
 - *Batches.* Where a batch ends makes no difference (L9), so each record is a batch of its own.
 - *Commits of the router.* A commit may come at any time, or not at all, so a router begins at any offset between the
   last such beginning and the first record not acknowledged. No step of its own is needed for it.
 - *A record's own time.* A shard's lane time passes by itself, as if by a TICK; a later record can only do the same.
 - *Amounts.* ``sequence`` counts decisions. If a row is lost, doubled or stale, the count differs from the truth.
-- *Signatures, probes, reading* (M10, M11) decide nothing here.
+- *Signatures, probes, reading* (M10, M11) decide nothing here. Of keys and targets the directory vouches for in the
+  same way (R3), so there is one of both, which counts or not.
 
 Checked in every state: each ingress record is decided once, in ingress order; results are published in that order; no
-id is decided twice; there is one owner at most, and it has the rows that were really decided; ``@moved`` and what is in
-flight sum to zero; nothing becomes a dead letter; versions rise, and time
-does not go back. And from every state the protocol can, by its own
-steps alone, come to the end: all decided and published, nothing parked, nothing in flight, no frozen rows left.
+id is decided twice; there is one owner at most, and it has the rows that were really decided; parts are thrown away
+only where a source was restored; ``@moved`` and what is in flight sum to zero; nothing becomes a dead letter; versions
+rise, and time does not go back. And from every state the protocol can, by its own steps alone and those of an operator
+who heard an alarm, come to the end: all decided and published, nothing parked or in flight, no frozen rows left.
 """
 
 from __future__ import annotations
@@ -39,12 +43,14 @@ from tests.models.moves import lane, ledger, publisher, router
 from tests.models.moves.values import (
     FIRST,
     HOME,
+    NEVER,
     OPENING,
     Disruptions,
     Lane,
     Record,
     State,
     Truth,
+    Vouched,
     Wish,
     appended,
     name_of,
@@ -75,11 +81,14 @@ class Moves:
         shards = self._scenario.shards
         lanes = [Lane(window=window) for window in self._scenario.windows or (ledger.LAST_HOUR,) * shards]
         lanes[HOME] = lanes[HOME]._replace(role="owner", rows=OPENING)
+        vouched = Vouched(announced=NEVER if self._scenario.disruptions.announced_keys else 0)
         return State(
             ingress=self._scenario.ingress,
             directory=(FIRST,),
+            vouched=vouched,
+            now=1,
             floor=0,
-            routers=(router.first_router(shards),),
+            routers=(router.first_router(shards, vouched),),
             lanes=tuple(lanes),
             sent=(),
             disruptions=self._scenario.disruptions,
@@ -93,12 +102,15 @@ class Moves:
             yield from router.steps(state, number, without)
         yield from router.disruptions(state, without)
         yield from router.losses(state)
+        yield from router.operators(state)
         yield from publisher.late_copies(state, parts, without)
         yield from self._recalls(state)
         for shard in range(len(state.lanes)):
-            yield from lane.steps(state, shard, parts, without)
+            yield from lane.steps(state, shard, without)
             yield from publisher.steps(state, shard, parts, without)
             yield from publisher.disruptions(state, shard, without)
+            yield from publisher.restored(state, shard)
+            yield from _sent_again(state, shard)
             yield from self._ticks(state, shard)
             yield from _asks_for_expiry(state, shard)
 
@@ -109,10 +121,13 @@ class Moves:
             return state.truth.violation
         if len(owners) > 1:
             return "two shards own the partner"
+        is_restored = state.disruptions.restored_sources < self._scenario.disruptions.restored_sources
+        if any(each.is_alarmed for each in state.lanes) and not is_restored:
+            return "parts are thrown away, and no source was restored"
         if any(not lane.owners_rows_are_true(each, state.truth) for each in owners):
             return "the owner's rows are not what was decided"
-        in_flight = 0 if owners else state.truth.rows.sequence
-        if sum(each.moved for each in state.lanes) + in_flight:
+        here = state.truth.rows.sequence if owners else sum(each.rows.sequence for each in state.lanes if each.arriving)
+        if sum(each.moved for each in state.lanes) + state.truth.rows.sequence - here:
             return "@moved and what is in flight do not sum to zero"
         return ""
 
@@ -166,6 +181,22 @@ def _asks_for_expiry(state: State, shard: int) -> Iterator[Step[State]]:
             yield Step(f"the expirer of {name_of(shard)} asks for {hold}", appended(state, shard, record))
 
 
+def _sent_again(state: State, shard: int) -> Iterator[Step[State]]:
+    """Yield that an operator has a sealed source send its parts again: once an alarm says so, or without need (M4)."""
+    each, left = state.lanes[shard], state.disruptions
+    if each.role != "sealed":
+        return
+    target = each.moves[-1].shard
+    record = Record("send again", each.generation, target=target)
+    says = f"an operator has {name_of(shard)} send generation {each.generation} again"
+    if state.lanes[target].is_alarmed and state.lanes[target].generation < each.generation:
+        seen = with_lane(state, target, state.lanes[target]._replace(is_alarmed=False))
+        yield Step(says, appended(seen, shard, record))
+    if left.sent_again:
+        less = state._replace(disruptions=left._replace(sent_again=left.sent_again - 1))
+        yield Step(f"{says}, without need", appended(less, shard, record), is_disruption=True)
+
+
 def _recalled_straight(state: State, wish: Wish) -> Iterator[Step[State]]:
     """Yield a recall that goes to the shard whose result asked for it, past the partner's own log."""
     shard = dict(state.truth.rows.ids)[wish.of]
@@ -176,5 +207,5 @@ def _recalled_straight(state: State, wish: Wish) -> Iterator[Step[State]]:
 
 def _is_at_rest(each: Lane) -> bool:
     is_overdue = each.role == "owner" and each.now >= ledger.EXPIRY and each.rows.holds
-    waits = each.log or each.outbox or each.parked or each.leftover or each.role == "sealed"
+    waits = each.log or each.outbox or each.parked or each.arriving or each.leftover or each.role == "sealed"
     return not waits and not is_overdue and not each.rows.open_refunds
