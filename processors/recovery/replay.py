@@ -14,7 +14,7 @@ from functools import partial
 from itertools import chain
 from typing import Protocol
 
-from processors.faults import LaneStopped, Misconfigured, StopCode
+from processors.faults import LaneStopped, Misconfigured, Retryable, StopCode
 from processors.lane.committing import BatchStore, Committer
 from processors.lane.decided import Decided
 from processors.lane.deciding import Decider
@@ -103,6 +103,22 @@ def replay_lane(parts: ReplayParts, stretch: Stretch, *, on_progress: Callable[[
         Misconfigured: The topic no longer reaches back to where the target stands, or is another one.
         LaneStopped: A record cannot be decided; the text says which and why.
     """
+    try:
+        return _decide_stretch(parts, stretch, on_progress)
+    except _LaterError as later:  # what precedes the record is committed first; then it says why it cannot be decided
+        _decide_stretch(parts, replace(stretch, target=later.offset), on_progress)
+        return _decide_stretch(parts, stretch, on_progress)
+
+
+class _LaterError(Exception):
+    """A record that is not the first of its batch cannot be decided."""
+
+    def __init__(self, offset: int) -> None:
+        super().__init__(f"offset {offset}")
+        self.offset = offset
+
+
+def _decide_stretch(parts: ReplayParts, stretch: Stretch, on_progress: Callable[[ReplayProgress], None]) -> Progress:
     lane, target = stretch.lane, stretch.target
     store = parts.make_store(lane)
     try:
@@ -140,7 +156,12 @@ def replay_lane(parts: ReplayParts, stretch: Stretch, *, on_progress: Callable[[
 def _decide_all(committer: Committer, records: list[Record], published: tuple[int, int]) -> None:
     """Have all records taken, others before them where they must come first; without any, have all committed."""
     while records or not committer.idle:
-        taken = committer.advance(records, published=published, check=_nothing)
+        try:
+            taken = committer.advance(records, published=published, check=_nothing)
+        except Retryable as fault:
+            if committer.cut_before is None:
+                raise
+            raise _LaterError(committer.cut_before) from fault
         if records and taken == len(records):
             return
         records = records[taken:]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import Enum, auto
 from typing import Any, TypeVar
 
@@ -40,6 +40,7 @@ READ_TIMEOUT_S = 60
 PACKET_BYTES_MIN = 16 * 1024 * 1024
 # 8.0.19 is the first with VALUES ROW(...) as a table.
 VERSION_MIN = (8, 0, 19)
+STREAMED_ROWS = 1_000  # half a megabyte of journal
 SQL_MODE = "STRICT_ALL_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
 
 
@@ -319,6 +320,16 @@ class Session:
             result = self._connection.store_result()
             # Read here and not later: a result belongs to its connection, and to the thread that uses it.
             return list(result.fetch_row(0, 0))
+        except MySQLdb.MySQLError as error:
+            raise fault_of(error, Phase.BEFORE_COMMIT, f"{self.address}: {what}") from error
+
+    def stream(self, sql: str, what: str) -> Iterator[Row]:
+        """Yield a SELECT's rows as they come, STREAMED_ROWS in memory at once; nothing else is asked before its end."""
+        try:
+            self._connection.query(sql.encode())
+            result = self._connection.use_result()
+            while rows := result.fetch_row(STREAMED_ROWS, 0):
+                yield from rows
         except MySQLdb.MySQLError as error:
             raise fault_of(error, Phase.BEFORE_COMMIT, f"{self.address}: {what}") from error
 

@@ -130,6 +130,22 @@ def test_a_replay_decides_as_the_lane_did_whenever_that_looked_for_overrides(fir
     assert (replayed.at.digest, replayed.at.lane_time_ms) == (live.at.digest, live.at.lane_time_ms)
 
 
+@pytest.mark.rule("L11")
+def test_a_record_that_cannot_be_decided_says_why_and_what_precedes_it_is_kept() -> None:
+    worker = Worker.begin()
+    questions(worker, 3)
+    worker.broker.topic(TOPIC).append_time = False
+    worker.write()
+    target = Database(worker.clock, worker.database.rules)
+    target.tables.journal.update({number: {} for number in worker.database.tables.journal})
+
+    with pytest.raises(LaneStopped) as stopped:
+        replay_lane(parts_of(worker, target), up_to(4), on_progress=lambda _at: None)
+
+    assert stopped.value.code is StopCode.TIMESTAMP_TYPE
+    assert target.tables.progress[0].at.next_offset == 3
+
+
 def questions(worker: Worker, count: int) -> None:
     """Write commands, each of which is answered by a row."""
     for number in range(count):
