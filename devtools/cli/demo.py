@@ -21,16 +21,17 @@ from processors.client import Client, ClientConfig, CommandIds
 from processors.ledger.addresses import is_root
 from processors.ops import addresses, assembly, keys, local_service
 from processors.ops.assembly.proving import verify_shard
-from processors.ops.cli.history import print_statement
 from processors.ops.cli.looking import accounts_below, print_accounts
 from processors.ops.cli.proving import counting, print_checks, print_in_flight, prove_between
 from processors.ops.cli.sending import progress_bar
+from processors.ops.cli.statements import print_changes
 from processors.ops.cli.terminal import page, print_table, say, settings
 from processors.ops.exits import EXIT_GOOD, EXIT_REJECTED
 from processors.ops.moving import PlannedMove, plan_move, watch
 from processors.ops.probing import await_vouched
 from processors.ops.setting_up import initialize
 from processors.ops.stages import Stage
+from processors.ops.statement_text import StatementHead
 from processors.ops.supervisor import Supervisor
 from processors.recovery.transit import InFlight
 from processors.recovery.verify import Check
@@ -176,7 +177,8 @@ def _show_statement(chosen: Settings, day: Day) -> None:
         rows = list(reader.statement(address, currency, from_sequence=first, to_sequence=newest))
     finally:
         session.close()
-    print_statement(f"{address}, the last {len(rows)} of {newest} changes, from Cassandra", rows, currency)
+    page.print(f"{address}, the last {len(rows)} of {newest} changes, from Cassandra")
+    print_changes(rows, StatementHead(address=address, currency=currency))
 
 
 def _show_answers(book: Daybook, outcome: DayOutcome) -> None:

@@ -1,4 +1,4 @@
-"""What happened to a transaction, or on an account: read from MySQL and the archive, by age (A8).
+"""What one shard and the archive know of a transaction, or of an account's changes: read by age (A8).
 
 Rows go from MySQL to Cassandra while we look, never back, and are in both for a while: so MySQL is asked first, and
 whatever it no longer has is in Cassandra when that is asked afterwards. What is open is always read from MySQL.
@@ -28,7 +28,6 @@ from processors.wire.statement_chunk import StatementRow
 STRETCH_OFFSETS = 50_000
 # Ten seconds; a sink that is further behind is said to be.
 TAIL_OFFSETS_MAX = 10_000_000
-DAY_MS = 86_400_000
 # Lane time lies between the brokers' clock and ours by no more than this where clocks are set.
 _CLOCK_MS = 60_000
 _REFUNDABLE = (CommandType.PAY, CommandType.CAPTURE_HOLD)
@@ -44,24 +43,6 @@ class Transaction:
     steps: list[Result]
     open: list[tuple[str, OpenRow]]
     refunded: dict[TransactionKey, Refunded] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Statement:
-    """An account's changes in order of sequence.
-
-    ``missing`` are the sequences of those that were found nowhere. With ``sink_behind`` they may be among rows that
-    wait for the sink, too many to look through; else they were archived, and the archive does not have them any more.
-    """
-
-    rows: list[StatementRow]
-    missing: tuple[int, ...]
-    sink_behind: bool
-
-    @property
-    def complete(self) -> bool:
-        """Say whether every change is there."""
-        return not self.missing
 
 
 class ShardRows(Protocol):
@@ -150,61 +131,38 @@ class Lookup:
             refunded=self._mysql.refunded(originals),
         )
 
-    def statement(
-        self, address: str, currency: str, *, from_day: int | None = None, last: int | None = None
-    ) -> Statement:
-        """Return an account's changes.
+    def account(self, address: str, currency: str) -> Account | None:
+        """Return an account, if its partner is owned here (M11)."""
+        return self._mysql.account(address, currency)
+
+    @property
+    def archive(self) -> ArchivedHistory:
+        """Return the archive; may raise ``Unavailable``."""
+        return self._reader()
+
+    def uncovered(self, root: str) -> range:
+        """Return the offsets of a root's lane here that the sink has not archived yet, with the last that it has."""
+        lane, partition = partition_of(root, self._lanes), partition_of(root, self._results_partitions)
+        position = self._mysql.lane_positions().get(lane)
+        if position is None:
+            return range(0)
+        covered = self._reader().coverage(position.progress.topic_id).get((lane, partition))
+        return range(0 if covered is None else covered.lane_offset, position.progress.at.next_offset)
+
+    def tail(self, address: str, currency: str, uncovered: range) -> Iterator[StatementRow]:
+        """Yield the changes of an account that wait for the sink: the newest stretch first, within it in no order.
 
         Args:
             address: The account's.
             currency: The account's.
-            from_day: Days since the epoch, UTC: from that day's first change on; None begins with the first of all.
-            last: Only so many, the newest.
-
-        Raises:
-            Unavailable: MySQL or Cassandra does not answer.
+            uncovered: As ``uncovered`` returned it; of it the newest ``TAIL_OFFSETS_MAX`` are looked through.
         """
-        account = self._mysql.account(address, currency)
-        newest = 0 if account is None else account.sequence
-        first = 1 if from_day is None else self._reader().first_sequence(address, currency, from_day)
-        if first is None:  # nothing archived from that day on: what there is, is in the tail
-            first = self._reader().newest_sequence(address, currency) + 1
-        if last is not None:
-            first = max(first, newest - last + 1)
-        # Coverage first: what it covers is in the archive when that is read after it, and what it does not is in MySQL.
-        uncovered = self._uncovered(root_of(address))
-        rows = self._archived(address, currency, first, newest)
-        missing = set(range(first, newest + 1)).difference(rows)
-        found, sink_behind = self._tail(address, currency, missing, uncovered)
-        rows |= found
-        missing.difference_update(found)
-        if missing:  # or it moved meanwhile
-            again = self._archived(address, currency, min(missing), max(missing))
-            rows |= again
-            missing.difference_update(again)
-        kept = [rows[sequence] for sequence in sorted(rows)]
-        if from_day is not None:
-            kept = [row for row in kept if row.lane_time_ms // DAY_MS >= from_day]
-        return Statement(rows=kept, missing=tuple(sorted(missing)), sink_behind=bool(missing) and sink_behind)
-
-    def completed(self, found: Statement, address: str, currency: str, *, from_day: int | None = None) -> Statement:
-        """Return a statement of another shard with what of its missing changes this one decided, and has not archived.
-
-        Args:
-            found: Of the shard that owns the account's partner, who was here before.
-            address: The account's.
-            currency: The account's.
-            from_day: As for ``statement``.
-
-        Raises:
-            Unavailable: MySQL or Cassandra does not answer.
-        """
-        missing = set(found.missing)
-        rows, _ = self._tail(address, currency, missing, self._uncovered(root_of(address)))
-        missing.difference_update(rows)
-        more = [row for row in rows.values() if from_day is None or row.lane_time_ms // DAY_MS >= from_day]
-        kept = sorted([*found.rows, *more], key=lambda row: row.sequence)
-        return Statement(rows=kept, missing=tuple(sorted(missing)), sink_behind=bool(missing) and found.sink_behind)
+        lane, numbers = partition_of(root_of(address), self._lanes), self._mysql.slices()
+        least = max(uncovered.start, uncovered.stop - TAIL_OFFSETS_MAX)
+        for start in range(uncovered.stop - STRETCH_OFFSETS, least - STRETCH_OFFSETS, -STRETCH_OFFSETS):
+            stretch = range(max(start, least), start + STRETCH_OFFSETS)
+            for record in self._mysql.rows_that_name(address, lane, stretch, numbers=numbers):
+                yield from _changes(decode_result(record.result), address, currency)
 
     def _is_whole(self, transaction_id: bytes, found: Iterable[Result]) -> bool:
         """Say whether every slice is here that a step may be in.
@@ -227,34 +185,6 @@ class Lookup:
     def _in_archive(self, transaction_id: bytes) -> dict[tuple[bytes, int, int, int], Result]:
         return _by_place(decode_result(step.result) for step in self._reader().steps(transaction_id))
 
-    def _archived(self, address: str, currency: str, first: int, last: int) -> dict[int, StatementRow]:
-        found = self._reader().statement(address, currency, from_sequence=first, to_sequence=last)
-        return {row.sequence: row for row in found}
-
-    def _uncovered(self, root: str) -> range:
-        """Return the offsets of a root's lane that the sink has not archived yet, with the last that it has."""
-        lane, partition = partition_of(root, self._lanes), partition_of(root, self._results_partitions)
-        position = self._mysql.lane_positions().get(lane)
-        if position is None:
-            return range(0)
-        covered = self._reader().coverage(position.progress.topic_id).get((lane, partition))
-        return range(0 if covered is None else covered.lane_offset, position.progress.at.next_offset)
-
-    def _tail(
-        self, address: str, currency: str, missing: set[int], uncovered: range
-    ) -> tuple[dict[int, StatementRow], bool]:
-        """Return changes that wait for the sink, of those that are missing; and whether not all could be looked at."""
-        lane, numbers = partition_of(root_of(address), self._lanes), self._mysql.slices()
-        rows: dict[int, StatementRow] = {}
-        least = max(uncovered.start, uncovered.stop - TAIL_OFFSETS_MAX)
-        for start in range(uncovered.stop - STRETCH_OFFSETS, least - STRETCH_OFFSETS, -STRETCH_OFFSETS):
-            if missing <= rows.keys():
-                return rows, False
-            stretch = range(max(start, least), start + STRETCH_OFFSETS)
-            for record in self._mysql.rows_that_name(address, lane, stretch, numbers=numbers):
-                rows |= _changes(decode_result(record.result), address, currency, missing)
-        return rows, least > uncovered.start
-
 
 def in_order(steps: Iterable[Result]) -> list[Result]:
     """Return a transaction's steps as they were decided.
@@ -269,9 +199,5 @@ def _by_place(results: Iterable[Result]) -> dict[tuple[bytes, int, int, int], Re
     return {(each.incarnation, each.lane, each.lane_offset, each.lane_index): each for each in results}
 
 
-def _changes(result: Result, address: str, currency: str, missing: set[int]) -> dict[int, StatementRow]:
-    return {
-        key.sequence: row
-        for key, row in changes_of(result).items()
-        if (key.address, key.currency) == (address, currency) and key.sequence in missing
-    }
+def _changes(result: Result, address: str, currency: str) -> list[StatementRow]:
+    return [row for key, row in changes_of(result).items() if (key.address, key.currency) == (address, currency)]

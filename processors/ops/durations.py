@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
 _UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -53,19 +54,33 @@ def show_age(age_ms: int) -> str:
     return " ".join(told[:2])
 
 
-def parse_day(text: str) -> int:
-    """Read a day, in days since the epoch, UTC.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeriodBorder:
+    """Where a period begins or ends: at a day's begin, or at a time, ms since the epoch. One of them is None."""
+
+    day: date | None = None
+    time_ms: int | None = None
+
+
+def parse_border(text: str) -> PeriodBorder:
+    """Read where a period begins or ends: a day, or a time in milliseconds since the epoch.
 
     Raises:
-        DurationError: It is none.
+        DurationError: It is neither.
 
-    >>> parse_day("1970-01-31")
-    30
+    >>> parse_border("1970-01-01T00:00:01Z").time_ms
+    1000
     """
     try:
-        return (date.fromisoformat(text.strip()) - date(1970, 1, 1)).days
+        return PeriodBorder(day=date.fromisoformat(text.strip()))
     except ValueError:
-        raise DurationError(f"{text!r} is not a day: write it like 2026-11-23") from None
+        pass
+    try:
+        return PeriodBorder(time_ms=parse_time(text))
+    except DurationError:
+        raise DurationError(
+            f"{text!r} is neither a day nor a time: write it like 2026-11-23 or 2026-11-23T00:10:00Z"
+        ) from None
 
 
 def parse_time(text: str) -> int:

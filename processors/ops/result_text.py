@@ -18,7 +18,6 @@ from processors.ops.money import show_amount, show_money
 from processors.wire.commands import decode_command
 from processors.wire.dead_letters import DeadLetter
 from processors.wire.results import Result
-from processors.wire.statement_chunk import StatementRow
 
 
 def show_id(identifier: bytes) -> str:
@@ -221,22 +220,3 @@ def open_row_as_json(root: str, row: OpenRow) -> dict[str, Any]:
     if isinstance(row, OpenTransfer):
         return {"what": "transfer", **values, "to_address": row.to_address}
     return {"what": "refund", **values, "original_id": show_id(row.original_id)}
-
-
-def statement_row_as_json(row: StatementRow, currency: str) -> dict[str, Any]:
-    """Return one change of an account; amounts in minor units."""
-    return {
-        "sequence": row.sequence,
-        "time": show_time(row.lane_time_ms),
-        "type": row.type,
-        "currency": currency,
-        "balance_change_minor": row.balance_change,
-        "held_change_minor": row.held_change,
-        "balance_minor": row.balance,
-        "held_minor": row.held,
-        "overdraft_limit_minor": row.overdraft_limit,
-        "contra": row.contra,
-        "transaction_id": show_id(row.transaction_id),
-        "command_id": show_id(row.command_id),
-        "metadata": json.loads(row.metadata) if row.metadata else None,
-    }

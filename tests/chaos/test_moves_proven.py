@@ -94,7 +94,7 @@ def test_balances_and_history_are_those_of_the_owner_with_what_was_decided_befor
         shown = balance(service.place, "account", "show", f"{root}:vn", "--json")
         assert json.loads(shown.out)["balance"] == "999.40"
         told = balance(service.place, "statement", f"{root}:vn", "USD", "--json")
-        sequences = [json.loads(line)["sequence"] for line in told.out.splitlines()]
+        sequences = [change["sequence"] for change in json.loads(told.out)["changes"]]
         assert (told.status, sequences) == (0, list(range(1, 23)))
 
 

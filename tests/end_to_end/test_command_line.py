@@ -96,7 +96,7 @@ def test_money_goes_to_another_partner_and_comes_back_from_nobody(running: Runni
         ("TRANSFER_COMPLETED", "COMPLETED"),
         ("TRANSFER_CREDIT", "ACCEPTED"),
     ]
-    (change,) = running.balance("statement", "tr-y", "USD", "--json").json_lines
+    (change,) = running.balance("statement", "tr-y", "USD", "--json").json["changes"]
     assert (change["type"], change["balance_change_minor"], change["balance_minor"]) == ("TRANSFER_CREDIT", 4000, 4000)
     back = running.balance("transfer", "tr-x", "tr-nobody", "5.00", "USD", "--json")
     assert (back.status, back.json["status"], back.json["reason"]) == (1, "RETURNED", "UNKNOWN_ACCOUNT")
@@ -234,14 +234,14 @@ def test_a_file_with_a_wrong_line_is_refused_before_anything_is_sent(
 def test_a_statement_has_every_change_archived_or_not(running: Running, partner: str) -> None:
     for _ in range(3):
         running.balance("pay", f"{partner}:vn", "1.00", "USD")
-    rows = running.balance("statement", partner, "USD", "--json").json_lines
+    rows = running.balance("statement", partner, "USD", "--json").json["changes"]
     assert [(row["sequence"], row["type"], row["balance_minor"]) for row in rows] == [
         (1, "TOP_UP", 10000),
         (2, "PAY", 9900),
         (3, "PAY", 9800),
         (4, "PAY", 9700),
     ]
-    newest = running.balance("statement", partner, "USD", "--last", "2", "--json").json_lines
+    newest = running.balance("statement", partner, "USD", "--last", "2", "--json").json["changes"]
     assert [row["sequence"] for row in newest] == [3, 4]
     assert f"{partner} USD" in running.balance("statement", partner, "USD").out
 
@@ -287,10 +287,12 @@ def test_nothing_found_is_exit_status_1_and_says_where_to_look(
     assert next_step in said.err
 
 
-def test_a_statement_without_a_change_is_exit_status_1_and_says_so(running: Running, partner: str) -> None:
+def test_a_statement_without_a_change_has_the_balance_and_of_an_unused_account_is_exit_status_1(
+    running: Running, partner: str
+) -> None:
     late = running.balance("statement", partner, "USD", "--since", "2999-01-31")
-    assert (late.status, late.out) == (1, "")
-    assert f"nothing has changed {partner} in USD since 2999-01-31" in late.err
+    assert (late.status, late.err) == (0, "")
+    assert late.out.splitlines()[1:] == [f"{name} balance 100.00  held 0.00" for name in ("opening", "closing")]
 
     assert running.balance("account", "open", f"{partner}:new", "USD").status == 0
     unused = running.balance("statement", f"{partner}:new", "USD", "--json")

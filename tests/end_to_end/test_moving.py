@@ -54,7 +54,7 @@ def test_a_partner_moves_and_comes_back_and_pays_all_the_while(two: Running) -> 
 
 def assert_whole_history(two: Running, root: str, hold: str) -> None:
     """Prove that what both shards decided of a partner is shown, in order."""
-    rows = two.balance("statement", root, "USD", "--json").json_lines
+    rows = two.balance("statement", root, "USD", "--json").json["changes"]
     assert [row["sequence"] for row in rows] == list(range(1, len(rows) + 1))
     steps = two.balance("tx", "get", hold, "--json").json["steps"]
     assert [(step["type"], step["shard"]) for step in steps] == [("PLACE_HOLD", "s1"), ("CAPTURE_HOLD", "s2")]

@@ -102,7 +102,7 @@ def test_a_slice_leaves_mysql_and_what_was_in_it_is_still_shown_captured_and_ref
         ("hold", "acme", "2.00", "USD", "--expires-in", "1h", "--id", held),
     ):
         assert service.balance(*arguments).status == 0
-    statement = service.balance("statement", "acme", "USD", "--json").json_lines
+    statement = service.balance("statement", "acme", "USD", "--json").json["changes"]
     reader = open_reader(addresses.mysql_address(service.place.settings, "s1"))
     assert slice_of(old_ms) in reader.slices()
 
@@ -112,7 +112,7 @@ def test_a_slice_leaves_mysql_and_what_was_in_it_is_still_shown_captured_and_ref
 
     (step,) = service.balance("tx", "get", paid, "--json").json["steps"]
     assert (step["type"], step["status"]) == ("PAY", "ACCEPTED")
-    assert service.balance("statement", "acme", "USD", "--json").json_lines == statement
+    assert service.balance("statement", "acme", "USD", "--json").json["changes"] == statement
     refunded = service.balance("refund", "acme", paid, "5.00", "USD", "--json")
     assert (refunded.status, refunded.json["status"]) == (0, "COMPLETED")
     assert service.balance("capture", "acme", held, "2.00", "USD").status == 0

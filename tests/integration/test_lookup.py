@@ -13,8 +13,9 @@ import pytest
 from processors.faults import Unavailable
 from processors.ledger.commands import CommandType
 from processors.ledger.rows import Account, Hold
-from processors.lookup.history import DAY_MS, STRETCH_OFFSETS, TAIL_OFFSETS_MAX, Lookup
-from processors.ops.cli.history import what_is_missing
+from processors.lookup.history import STRETCH_OFFSETS, TAIL_OFFSETS_MAX, Lookup
+from processors.lookup.statements import ALWAYS, DAY_MS, Part, Period, Statement, read_statement
+from processors.ops.statement_text import what_is_missing
 from processors.routing.buckets import partition_of
 from processors.stores.addresses import CassandraAddress, MysqlAddress
 from processors.stores.archive_reader import ArchiveReader
@@ -119,6 +120,13 @@ def pay(stores: Stores, count: int = 1) -> list[Result]:
     return [stores.ledger.pay(ROOT, incarnation=TOPIC_ID) for _ in range(count)]
 
 
+def statement(lookup: Lookup, *, period: Period = ALWAYS, part: Part | None = None) -> Statement:
+    found = read_statement(lookup, ROOT, "USD", period=period, part=part)
+    assert found is not None
+    assert found.adds_up or not found.complete
+    return found
+
+
 @pytest.mark.rule("A8")
 def test_a_recent_transaction_needs_mysql_alone(stores: Stores) -> None:
     (paid,) = pay(stores)
@@ -187,11 +195,11 @@ def test_a_statement_is_whole_however_far_the_sink_is(stores: Stores, archived: 
     stores.in_mysql(paid)
     stores.archived(paid[:archived])
     with stores.lookup() as lookup:
-        found = lookup.statement(ROOT, "USD")
+        found = statement(lookup)
         assert [row.sequence for row in found.rows] == [1, 2, 3, 4, 5]
         assert [row.balance for row in found.rows] == [each.postings[0].balance for each in paid]
         assert found.complete
-        assert [row.sequence for row in lookup.statement(ROOT, "USD", last=2).rows] == [4, 5]
+        assert [row.sequence for row in statement(lookup, part=Part(rows_max=2, newest=True)).rows] == [4, 5]
 
 
 def test_a_statement_is_looked_for_by_its_account_however_much_of_others_waits_for_the_sink(stores: Stores) -> None:
@@ -208,7 +216,7 @@ def test_a_statement_is_looked_for_by_its_account_however_much_of_others_waits_f
         opened=[Account(ROOT, "USD", sequence=len(paid))],
     )
     with stores.lookup() as lookup:
-        found = lookup.statement(ROOT, "USD")
+        found = statement(lookup)
         assert [row.sequence for row in found.rows] == [1, 2, 3]
         assert found.complete
         reader = open_reader(stores.mysql)
@@ -222,7 +230,7 @@ def test_a_statement_says_that_the_sink_is_behind_where_it_is(stores: Stores) ->
     stores.archived(paid[:2])
     stores.sql(f"UPDATE progress SET next_offset = {5 + TAIL_OFFSETS_MAX} WHERE lane = {LANE}")
     with stores.lookup() as lookup:
-        found = lookup.statement(ROOT, "USD")
+        found = statement(lookup)
     assert (found.missing, found.sink_behind) == ((3, 4, 5), True)
     assert what_is_missing(found).startswith("3 changes are missing, the first is 3: the sink is behind")
 
@@ -236,7 +244,7 @@ def test_a_statement_says_which_changes_the_archive_lost(stores: Stores, lost: i
         alter_change(session, ROOT, lost, 10**16)
     stores.removed()
     with stores.lookup() as lookup:
-        found = lookup.statement(ROOT, "USD")
+        found = statement(lookup)
     assert (found.missing, found.sink_behind) == ((lost,), False)
     assert what_is_missing(found).startswith(f"1 change is missing, {lost}: it is not in the archive any more")
 
@@ -258,7 +266,7 @@ def test_a_change_that_moves_while_its_statement_is_read_is_there(stores: Stores
     reader = Moving(Reconnecting(stores.mysql))
     with session_of(stores.archive) as session:
         lookup = Lookup(reader, lambda: ArchiveReader(session), lanes=SHARD.lanes, results_partitions=4)
-        found = lookup.statement(ROOT, "USD")
+        found = statement(lookup)
     assert [row.sequence for row in found.rows] == [1, 2, 3, 4, 5]
     assert found.complete
 
@@ -272,6 +280,8 @@ def test_a_statement_begins_at_a_day(stores: Stores) -> None:
     stores.archived([*old, *new])
     today = time.time_ns() // 1_000_000 // DAY_MS
     with stores.lookup() as lookup:
-        assert [row.sequence for row in lookup.statement(ROOT, "USD", from_day=today - 1).rows] == [3, 4]
-        assert [row.sequence for row in lookup.statement(ROOT, "USD", from_day=today - 3).rows] == [1, 2, 3, 4]
-        assert lookup.statement(ROOT, "USD", from_day=today + 1).rows == []
+
+        def since(day: int) -> list[int]:
+            return [row.sequence for row in statement(lookup, period=Period(from_ms=day * DAY_MS)).rows]
+
+        assert (since(today - 1), since(today - 3), since(today + 1)) == ([3, 4], [1, 2, 3, 4], [])

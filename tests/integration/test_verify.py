@@ -168,7 +168,9 @@ def test_a_change_that_the_archive_lost_is_named_and_one_command_brings_it_back(
         1, ("acme USD: change 6 is not there; `balance archive repair` brings it back",)
     )  # fmt: skip
     with read_service(shard.settings) as service:
-        assert statement_of(service, "acme", "USD").missing == (6,)
+        found = statement_of(service, "acme", "USD")
+    assert found is not None
+    assert found.missing == (6,)
 
     def repaired(*, write: bool) -> Repair:
         return proving.repair_archive(shard.settings, SHARD, write=write, on_progress=lambda _what, _rows: None)
@@ -176,7 +178,9 @@ def test_a_change_that_the_archive_lost_is_named_and_one_command_brings_it_back(
     assert (repaired(write=False).left, repaired(write=True).left, repaired(write=False).found) == (1, 0, 0)
     assert wrong(shard, with_archive=True) == {}
     with read_service(shard.settings) as service:
-        assert statement_of(service, "acme", "USD").complete
+        found = statement_of(service, "acme", "USD")
+    assert found is not None
+    assert found.complete
 
 
 def test_a_chunk_that_cannot_be_read_is_named(fresh_place: Callable[..., Place]) -> None:

@@ -21,7 +21,7 @@ from tests.command_line import ROOT_COMMAND, every_command, said
 METAVARS = {
     "ADDRESS", "AMOUNT", "CURRENCY", "DAY", "DIRECTION", "DSN", "FILE", "ID", "JSON", "KEY_ID", "LANE", "NAME",
     "NAME=NUMBER", "NUMBER", "OFFSET[-LAST]", "PARTITION/OFFSET", "ROOT", "SECONDS", "SERVER", "SHARD", "SHARES",
-    "SPAN", "STATUS", "TEXT", "TIME", "TO_ADDRESS",
+    "SPAN", "STATUS", "TEXT", "TIME", "TO_ADDRESS", "ZONE",
 }  # fmt: skip
 WIDTH = 78  # of what fits at 80 columns inside the help's margins
 SCRIPT = """

@@ -14,8 +14,10 @@ from processors.ops.backlog import RouterStatus
 from processors.ops.cli import history, looking, operating, proving
 from processors.ops.cli.asking import show_result
 from processors.ops.cli.sending import progress_bar
+from processors.ops.cli.statements import print_changes
 from processors.ops.cli.terminal import notes, page, print_table, say
 from processors.ops.stages import Stage
+from processors.ops.statement_text import StatementHead
 from processors.ops.status import LaneStatus, ServerStatus, ServiceStatus, ShardStatus, SinkStatus, TopicStatus
 from processors.ops.supervisor import ChildState, Condition
 from processors.ops.under_way import MoveStatus
@@ -46,7 +48,7 @@ def change(text: str) -> None:
         sequence=1, type=text, transaction_id=ID, command_id=ID, contra="", balance_change=1, held_change=0, balance=1,
         held=0, overdraft_limit=0, lane_time_ms=1, metadata=b"",
     )  # fmt: skip
-    history.print_statement(text, [row], "USD")
+    print_changes([row], StatementHead(address=text, currency="USD"))
 
 
 def status(text: str) -> None:
@@ -132,13 +134,12 @@ def test_a_statement_is_whole_lines_on_a_terminal_of_eighty_columns(capsys: pyte
     before = page.width
     page.width = 80
     try:
-        history.print_statement("acme USD", [row], "USD")
+        print_changes([row], StatementHead(address="acme", currency="USD"))
     finally:
         page.width = before
 
     lines = capsys.readouterr().out.splitlines()
     assert lines == [
-        "acme USD",
         "   12345  2023-11-14T22:13:20.123Z  CAPTURE_HOLD  -12345.67  balance 987654.32",
         "          00000000-0000-0000-0000-000000000000  held 0.05 (-0.99)",
     ]

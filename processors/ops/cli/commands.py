@@ -151,10 +151,10 @@ _LOOKING: dict[str, Command | Group] = {
         },
     ),
     "statement": _command(
-        "history:statement",
-        "Print an account's changes, archived ones from Cassandra and the newest from MySQL; exit 1 if there is none.",
+        "statements:statement",
+        "Print an account's opening balance, its changes and its closing balance; exit 1 if it never changed.",
         "balance statement acme:vn USD --last 20",
-        "balance statement acme:vn USD --since 2026-11-23 --json",
+        "balance statement acme USD --from 2026-03-01 --until 2026-04-01 --csv",
     ),
     "results": _command(
         "results:results",

@@ -16,11 +16,12 @@ from rich.text import Text
 from processors.client import Client, ClientConfig
 from processors.ledger.addresses import well_formed
 from processors.ledger.metadata import metadata_bytes
+from processors.lookup.times import zone_of
 from processors.ops import addresses, keys
 from processors.ops.cli.profile import named_profile
 from processors.ops.cli.wording import AMOUNT
 from processors.ops.command_text import CommandTextError, parse_id
-from processors.ops.durations import parse_day, parse_duration, parse_time
+from processors.ops.durations import parse_border, parse_duration, parse_time
 from processors.ops.money import Money, known_currency, parse_money
 from processors.ops.result_text import with_amounts
 from processors.settings import Settings, load_settings
@@ -189,10 +190,11 @@ MetadataOption = Annotated[
     ),
 ]
 read_address = _reads(well_formed)
-read_day = _reads(parse_day)
+read_border = _reads(parse_border)
 read_duration = _reads(parse_duration)
 read_offsets = _reads(_offsets)
 read_time = _reads(parse_time)
+read_zone = _reads(zone_of)
 WithinOption = Annotated[
     int, typer.Option("--within", metavar="SECONDS", min=1, max=600, help="How long to wait for the result.")
 ]
