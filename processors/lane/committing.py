@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from typing import Protocol
@@ -11,7 +11,7 @@ from typing import Protocol
 from processors.faults import LaneStopped, Retryable
 from processors.lane.decided import Decided, UndecidedError
 from processors.lane.deciding import Decider
-from processors.lane.moving import ALONE, PARTS_TOGETHER, Mover, MovesStore
+from processors.lane.moving import ALONE, TOGETHER_MAX, Alone, Mover, MovesStore
 from processors.ledger.book import Keys, Rows
 from processors.ledger.rules import Rules
 from processors.stores.rows import BatchWrite, LaneState, Progress, RowsOf
@@ -70,9 +70,10 @@ class Committer:
 
     What a record is depends on the rules at its offset (I6). So where a record changes the rules its batch ends with
     it, and the records after it, which were admitted under the old rules, are admitted and have their rows read again.
-    A record that moves a placement key is a batch of its own, with nothing on its way before it (``Mover``): it changes
-    whose records are decided here. But for a part of a hand-off that has begun to arrive nothing is read, so it is
-    decided while what is before it is being written: a hand-off takes as long as its rows take in MySQL.
+    A record that moves a placement key is decided apart from all but its like, with nothing on its way before it
+    (``Mover``): it changes whose records are decided here. But for a part of a hand-off that has begun to arrive
+    nothing is read, so it is decided while what is before it is being written: a hand-off takes as long as its rows
+    take in MySQL.
     """
 
     def __init__(
@@ -222,22 +223,41 @@ class Committer:
             admission = self._admit(record, rules)
             if type(admission.command) in ALONE and self._mover.is_alone(admission):
                 if not together:
-                    return None, [admission, *(self._admit(each, rules) for each in records[1:PARTS_TOGETHER])]
+                    return None, [admission, *self._alone_behind(records[1:TOGETHER_MAX], rules)]
                 break
             together.append(admission)
         if not together:
             return None, []
         return _LoadedBatch(together, self._decider.needs_of(together), rules), []
 
+    def _alone_behind(self, records: list[Record], rules: Rules) -> Iterator[Admission]:
+        """Yield the first of some records that are decided apart from others, too."""
+        for record in records:
+            admission = self._admit(record, rules)
+            if type(admission.command) not in ALONE:
+                return
+            yield admission
+
     def _decide_alone(self, admissions: list[Admission], published: tuple[int, int], check: Callable[[], None]) -> int:
-        """Decide a record that is a batch of its own, and have it committed before this returns.
+        """Decide a record that is decided apart from others, and have it committed before this returns.
 
         Returns:
-            How many records were decided: parts of a hand-off are a batch together.
+            How many records were decided: more than one where those behind it could be written with it.
         """
         self.settle()
         self._clear(admissions[0])
-        alone = self._mover.prepare(admissions[0], admissions[1:])
+        alone = self._mover.prepare(admissions[0])
+        if alone.unparked:
+            self._decide_unparking(alone, published, check)
+            taken = 1
+        else:
+            taken = self._decide_together(alone, admissions[1:], published, check, clear=self._clear)
+        self.settle()
+        self._decider.book.forget([], self._book_accounts_max)
+        return taken
+
+    def _decide_unparking(self, alone: Alone, published: tuple[int, int], check: Callable[[], None]) -> None:
+        """Decide a record with what it unparks, whose rows are read in the transaction that writes it."""
         missing = self._decider.book.missing(alone.needs)
         self._store.begin(self.fence, None, missing, open_end=True)
         try:
@@ -254,9 +274,6 @@ class Committer:
             raise
         self._store.end(decided.write)
         self._writing = decided
-        self.settle()
-        self._decider.book.forget([], self._book_accounts_max)
-        return decided.taken
 
     def _clear(self, admission: Admission) -> None:
         """Delete what is left of frozen rows before the first part of a hand-off brings the key back (M7).
@@ -275,12 +292,24 @@ class Committer:
         Returns:
             How many records were decided.
         """
+        return self._decide_together(self._mover.prepare(admissions[0]), admissions[1:], published, check, clear=None)
+
+    def _decide_together(
+        self,
+        alone: Alone,
+        behind: list[Admission],
+        published: tuple[int, int],
+        check: Callable[[], None],
+        *,
+        clear: Callable[[Admission], None] | None,
+    ) -> int:
+        """Decide a record and some behind it, and begin to write them; the arguments are as ``Mover`` takes them."""
         try:
-            decided = self._mover.decide(self._mover.prepare(admissions[0], admissions[1:]), published=published)
+            decided = self._mover.decide_together(alone, behind, published=published, clear=clear)
             check()
         except UndecidedError as undecided:
             self.settle()
-            raise self._stop_of(undecided, admissions[0]) from undecided
+            raise self._stop_of(undecided, alone.admission) from undecided
         except BaseException:
             self.settle()
             raise

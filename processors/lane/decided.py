@@ -79,7 +79,7 @@ class Gathered:
     lane_times: dict[int, OverriddenTime] = field(default_factory=dict)
     parked: list[ParkedRow] = field(default_factory=list)
     unparked: dict[int, tuple[int, int]] = field(default_factory=dict)
-    cleared: RowsOf | None = None
+    cleared: list[RowsOf] = field(default_factory=list)
     arrived: dict[AnyTable, list[RowChange]] = field(default_factory=dict)
     handed_over: list[HandedOver] = field(default_factory=list)
     alarms: list[str] = field(default_factory=list)

@@ -1,16 +1,16 @@
 """Decides what moves placement keys: seals, parts of a hand-off, receipts, and records that were parked (M1 to M7).
 
-Each such record is a batch of its own, decided with nothing on its way before it, since it changes what the records
-after it may do, and whose rows are here. Parts of one hand-off that are there together are a batch together. Those
-between the first and the last are decided while the batch before is being written: they only add rows nobody reads.
+Such records are decided apart from others, with nothing on its way before them, since they change what the records
+after them may do, and whose rows are here. Those that are there together are a batch together, as long as none reads
+what another has written. Parts between the first and the last of a hand-off are decided while the batch before is being
+written: they only add rows nobody reads.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from hashlib import sha256
 from itertools import takewhile
 from typing import Protocol
@@ -22,6 +22,7 @@ from processors.lane.decided import (
     told_of,
 )
 from processors.lane.deciding import Decider
+from processors.lane.parts import bucket_of_record, is_plain_part
 from processors.lane.placements import Turn, chain_rows, digest_so_far
 from processors.ledger.addresses import level_of
 from processors.ledger.book import Keys
@@ -43,6 +44,8 @@ UNPARKED_BYTES_MAX = 1024 * 1024  # of payloads, of which a byte can take four i
 
 # Parts of a hand-off that are one batch: eight cost little more than one, and a neighbour waits some 50 ms for them.
 PARTS_TOGETHER = 8
+# Records that are one batch, whatever they are: the parts, and the last, of as many hand-offs of empty buckets.
+TOGETHER_MAX = 2 * PARTS_TOGETHER
 
 # Frozen rows that one transaction deletes before a key comes back: a tenth of a second, and 3 MB of binlog. The lane
 # waits for all of them in any case, so there are fewer commits than where the remover deletes them, 2,000 at a time.
@@ -66,20 +69,18 @@ class MovesStore(Protocol):
 class Alone:
     """A record that is decided alone, and all that was read for it.
 
-    ``more`` are the parts of the same hand-off right behind it, which are decided with it. ``unparked`` are the parked
-    records that are decided with it, each as it was stored and as it is admitted now; ``sums`` what the accounts hold
-    that it seals, or that are thrown away because it does not follow on them.
+    ``unparked`` are the parked records that are decided with it, each as it was stored and as it is admitted now;
+    ``sums`` what the accounts hold that it seals, or that are thrown away because it does not follow on them.
     """
 
     admission: Admission
-    more: list[Admission] = field(default_factory=list)
     unparked: list[tuple[ParkedRow, Admission]] = field(default_factory=list)
     sums: dict[SystemKey, int] = field(default_factory=dict)
     needs: Keys = field(default_factory=Keys)
 
 
 class Mover:
-    """Decides a lane's records that are batches of their own."""
+    """Decides a lane's records that are decided apart from others."""
 
     records_max = UNPARKED_RECORDS_MAX
     cleared_rows_max = CLEARED_ROWS_MAX
@@ -118,20 +119,12 @@ class Mover:
 
     # ------------------------------------------------------------------ reading
 
-    def prepare(self, admission: Admission, behind: Sequence[Admission] = ()) -> Alone:
+    def prepare(self, admission: Admission) -> Alone:
         """Read what a record needs that is decided alone; nothing is on its way before it, unless it goes ahead.
-
-        Args:
-            admission: The record.
-            behind: Those that come next, of which parts of the same hand-off are decided with it.
 
         Raises:
             Fault: The store's.
         """
-        if _is_plain_part(admission):
-            more = list(takewhile(partial(_goes_with, admission), behind[: PARTS_TOGETHER - 1]))
-        else:
-            more = []
         placements, command = self._decider.placements, admission.command
         unparked: list[tuple[ParkedRow, Admission]] = []
         summed: MovePartner | HandOff | None = None
@@ -152,7 +145,7 @@ class Mover:
             summed = unparked[0][1].command
         sums = {} if summed is None else self._store.sums(placements.rows_of(summed.placement_key))
         needs = self._decider.needs_of([admission for _, admission in unparked])
-        return Alone(admission=admission, more=more, unparked=unparked, sums=sums, needs=needs)
+        return Alone(admission=admission, unparked=unparked, sums=sums, needs=needs)
 
     def _forget(self, placement_key: str) -> None:
         """Have the book know nothing of a placement key's roots: their rows come or go."""
@@ -195,28 +188,79 @@ class Mover:
         Raises:
             UndecidedError: As ``Decider.decide``.
         """
-        decider, batch, taken = self._decider, Gathered(), 0
-        for admission in [alone.admission, *alone.more]:
-            with told_of(admission.record):
-                if taken and self._disagrees(admission.command):
-                    break  # the first of the next batch, for which the sums are read
-                taken += 1
-                if decider.meet(admission):
-                    batch.silent += 1
-                else:
-                    self._itself(admission, alone, batch)
+        batch = Gathered()
+        self._one(alone, batch)
         with told_of(alone.admission.record):
             self._unpark(alone, batch)
-        return decider.decided(
-            batch,
-            taken=taken,
-            needs=alone.needs,
-            published=published,
-            stamped_ms=alone.admission.record.timestamp_ms,
-        )
+        return self._decided(alone, batch, 1, published)
 
-    def _itself(self, admission: Admission, alone: Alone, batch: Gathered) -> None:
+    def decide_together(
+        self,
+        alone: Alone,
+        behind: Sequence[Admission],
+        *,
+        published: tuple[int, int],
+        clear: Callable[[Admission], None] | None,
+    ) -> Decided:
+        """Decide a record that unparks nothing, and those right behind it that can be written with it.
+
+        Args:
+            alone: As it was prepared.
+            behind: Those that come next.
+            published: As ``Decider.decide`` takes it.
+            clear: Deletes what is left of frozen rows before a record that brings a key back. None where the record
+                went ahead: then only such are decided with it.
+
+        Raises:
+            UndecidedError: As ``Decider.decide``.
+            Fault: The store's, while it is read what one of them needs.
+        """
+        assert not alone.unparked, "what is unparked has its rows read"
+        batch, taken = Gathered(), 1
+        self._one(alone, batch)
+        buckets, parts = {bucket_of_record(alone.admission.command)}, int(is_plain_part(alone.admission.command))
+        for admission in behind:
+            parts += is_plain_part(admission.command)
+            if parts > PARTS_TOGETHER or not self._joins(admission, buckets, ahead=clear is None):
+                break
+            if clear is not None:
+                clear(admission)
+            self._one(self.prepare(admission), batch)
+            buckets.add(bucket_of_record(admission.command))
+            taken += 1
+        return self._decided(alone, batch, taken, published)
+
+    def _joins(self, admission: Admission, buckets: Collection[int | None], *, ahead: bool) -> bool:
+        """Say whether a record can be decided in one batch with those before it, which are of some buckets.
+
+        What it reads is what was stored before all of them: it must be none of what they write. Theirs are the rows of
+        their buckets.
+        """
+        if ahead:
+            return self.goes_ahead(admission)
         command = admission.command
+        if not isinstance(command, HandOff | Installed | MovePartner | SendAgain) or not self.is_alone(admission):
+            return False
+        if isinstance(command, HandOff) and self._completes(command):
+            return not self._decider.placements.rows[command.placement_key].parked
+        if bucket_of_record(admission.command) not in buckets:
+            return True
+        begins = isinstance(command, HandOff) and command.number == 0
+        return not (begins or self._disagrees(command) or isinstance(command, MovePartner))
+
+    def _decided(self, alone: Alone, batch: Gathered, taken: int, published: tuple[int, int]) -> Decided:
+        stamped_ms = alone.admission.record.timestamp_ms
+        return self._decider.decided(batch, taken=taken, needs=alone.needs, published=published, stamped_ms=stamped_ms)
+
+    def _one(self, alone: Alone, batch: Gathered) -> None:
+        with told_of(alone.admission.record):
+            if self._decider.meet(alone.admission):
+                batch.silent += 1
+            else:
+                self._itself(alone, batch)
+
+    def _itself(self, alone: Alone, batch: Gathered) -> None:
+        admission, command = alone.admission, alone.admission.command
         if isinstance(command, HandOff):
             self._part(admission, command, alone.sums, batch)
         elif isinstance(command, Installed):
@@ -350,7 +394,7 @@ class Mover:
         placements, standing, key = self._decider.placements, self._decider.standing, command.placement_key
         row = placements.rows.get(key)
         if command.number == 0:
-            batch.cleared = placements.rows_of(key)  # M7: what is left of rows that were frozen here
+            batch.cleared.append(placements.rows_of(key))  # M7: what is left of rows that were frozen here
             row = PlacementRow(
                 placement_key=key,
                 generation=command.generation,
@@ -436,21 +480,6 @@ def in_turn(keys: list[PlacementRow], offset: int) -> list[PlacementRow]:
     """
     first = int.from_bytes(sha256(b"%d" % offset).digest()[:8]) % max(1, len(keys))
     return keys[first:] + keys[:first]
-
-
-def _is_plain_part(admission: Admission) -> bool:
-    """Say whether a record is a part of a hand-off with others behind it: it stores rows and does nothing else."""
-    return isinstance(admission.command, HandOff) and not admission.command.is_last
-
-
-def _goes_with(first: Admission, other: Admission) -> bool:
-    """Say whether a record is a part of the same placement key's hand-off as the first."""
-    assert isinstance(first.command, HandOff)
-    return (
-        isinstance(other.command, HandOff)
-        and not other.command.is_last
-        and other.command.placement_key == first.command.placement_key
-    )
 
 
 def _fits(command: MovePartner, route: Route, shard: str) -> bool:

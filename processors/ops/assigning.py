@@ -33,9 +33,9 @@ from processors.stores.rows import PlacementRow
 from processors.streams.directory import DirectoryContents, read_directory
 from processors.wire.results import Result
 
-# Moves on their way at once out of one lane. It seals them one after the other, so a partner in the last of them waits
-# for the others, too: some tenths of a second. Fewer would have the lane wait for the next look.
-IN_FLIGHT_OF_LANE = 8
+# Moves on their way at once out of one lane, as many as it seals in one batch: a partner in one of them waits for the
+# others, too, some tenths of a second. Fewer would have the lane wait for the next look.
+IN_FLIGHT_OF_LANE = 16
 LOOK_S = 0.1  # how often it is looked which have arrived
 # A plan is made anew where a bucket was on its way already, or a move was refused since another marker was first: twice
 # at most, where a run was killed whose markers no router had met. After more rounds without a move it is somebody else.

@@ -132,9 +132,9 @@ def writes(write: BatchWrite) -> Iterator[SqlStatement]:
     """Yield what a batch writes for moves; the placement key's row first, which locks it (M7)."""
     lane = write.progress.lane
     yield from insert_placements(write.placements, lane)
-    if write.cleared is not None:
+    for cleared in write.cleared:
         for table in MOVING_TABLES:
-            sql = f"DELETE FROM {table.name} WHERE {where_of(table, write.cleared)}"
+            sql = f"DELETE FROM {table.name} WHERE {where_of(table, cleared)}"
             yield SqlStatement(what=f"deleting frozen rows of {table.name}", sql=sql)
     for table, arrived in write.arrived.items():
         yield from moved_ids.inserts(arrived) if table is MOVED_IDS else table_sql.inserts(table, arrived, lane)

@@ -260,5 +260,5 @@ class BatchWrite:
     placements: list[PlacementRow] = field(default_factory=list)  # as they are to be stored
     parked: list[ParkedRow] = field(default_factory=list)
     unparked: dict[int, tuple[int, int]] = field(default_factory=dict)  # parked offset: offset, index of its answer
-    cleared: RowsOf | None = None  # whose rows are deleted, before any others are inserted (M7)
+    cleared: list[RowsOf] = field(default_factory=list)  # whose rows are deleted, before any are inserted (M7)
     arrived: dict[AnyTable, list[RowChange]] = field(default_factory=dict)  # rows that a hand-off brings

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from processors.lane.decided import Gathered
@@ -100,8 +100,8 @@ class MoverThatLooksBack(SlowMover):
 class MoverInReverse(SlowMover):
     """M5 order: what waits is unparked from its end."""
 
-    def prepare(self, admission: Admission, behind: Sequence[Admission] = ()) -> Alone:
-        alone = super().prepare(admission, behind)
+    def prepare(self, admission: Admission) -> Alone:
+        alone = super().prepare(admission)
         return replace(alone, unparked=alone.unparked[::-1])
 
 
@@ -127,7 +127,7 @@ class MoverThatLeavesTheOld(SlowMover):
 
     def _arrive(self, command: HandOff, batch: Gathered) -> None:
         super()._arrive(command, batch)
-        batch.cleared = None
+        batch.cleared.clear()
 
     def left_by(self, admission: Admission) -> RowsOf | None:  # noqa: ARG002
         return None

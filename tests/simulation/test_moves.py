@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar
 
 import pytest
@@ -9,10 +10,11 @@ import pytest
 from processors.lane.decided import Decided
 from processors.lane.lane import Lane
 from processors.lane.moving import PARTS_TOGETHER, in_turn
-from processors.ledger.commands import CommandType, OpenAccount, TopUp
+from processors.ledger.commands import CommandType, HandOff, OpenAccount, TopUp
 from processors.ledger.outcomes import Status
 from processors.ledger.tables import MOVING_TABLES
 from processors.stores.rows import PlacementRow, PlacementState, Progress, RowsOf
+from processors.wire.commands import decode_command, encode_command
 from processors.wire.records import OutRecord
 from tests.simulation.fakes.frozen_rows import CourierOfSmallParts, FrozenElsewhere, courier_of
 from tests.simulation.fakes.lane_store import FakeLaneStore
@@ -425,3 +427,74 @@ def test_a_last_part_with_others_behind_it_is_of_other_rows(shards: TwoShards) -
     shards.serve()
 
     assert shards.of["s2"].states == {"acme": (PlacementState.LEFT, 0, 0)}
+
+
+def borders_of(shards: TwoShards, shard: str) -> list[int]:
+    return sorted(offset for _, offset in shards.of[shard].database.tables.batch_digests)
+
+
+@pytest.mark.rule("P3")
+@pytest.mark.rule("M4")
+def test_moves_of_several_keys_that_are_there_together_are_decided_in_a_few_batches(shards: TwoShards) -> None:
+    keys = [f"bucket:{number}" for number in range(PARTS_TOGETHER)]
+    shards.placed |= dict.fromkeys(keys, ("s1", 0))
+    shards.serve()
+    first = shards.broker.log("balance.shard.s1", 0).next_offset
+    for key in keys:
+        shards.move("s2", key=key)
+
+    for shard in ("s1", "s2", "s1"):  # sealed, installed, told
+        shards.of[shard].serve()
+
+    assert {shards.of["s2"].states[key] for key in keys} == {(PlacementState.OWNED, 1, 0)}
+    assert {shards.of["s1"].states[key] for key in keys} == {(PlacementState.LEFT, 1, 0)}
+    assert [border - first for border in borders_of(shards, "s1") if border > first] == [len(keys), 2 * len(keys)]
+    moved = [result for result in shards.results() if result.type is CommandType.MOVE_PARTNER]
+    assert [result.lane_offset - first for result in moved] == [*range(len(keys))]
+    shards.of["s1"].begin_again()  # what was decided together is answered again record by record
+    shards.serve()
+    assert {shards.of["s2"].states[key] for key in keys} == {(PlacementState.OWNED, 1, 0)}
+
+
+@pytest.mark.rule("M2")
+@pytest.mark.rule("M4")
+def test_who_goes_on_as_soon_as_he_has_come_takes_all_along() -> None:
+    """His seal reads what he has: it is not decided in one batch with his arrival, whose rows are not stored yet."""
+    shards = TwoShards(names=("s1", "s2", "s3"))
+    shards.open(1_000)
+    shards.move("s2")
+    shards.of["s1"].serve()
+    shards.move("s3")
+
+    shards.of["s2"].serve()
+    shards.serve(rounds=6)
+
+    assert shards.of["s3"].states["acme"] == (PlacementState.OWNED, 2, 0)
+    assert [shards.trial_balance(shard) for shard in shards.of] == [0, 0, 0]
+    shards.pay(10)
+    shards.serve()
+    assert outcomes(shards)[-1] == (CommandType.PAY, Status.ACCEPTED, 990)
+
+
+@pytest.mark.rule("M4")
+@pytest.mark.rule("M7")
+def test_what_is_thrown_away_with_the_parts_right_before_it_is_posted_back_whole() -> None:
+    shards = TwoShards()
+    shards.open(1_000)
+    for _ in range(2 * CourierOfSmallParts.part_rows_max):
+        shards.pay(1)
+    shards.move("s2")
+    shards.of["s1"].serve()
+    entries = shards.broker.log("balance.shard.s2", 0).entries
+    parts = [entry.value for entry in entries if entry.value][:3]
+    of_other_rows = decode_command(parts[2])
+    assert isinstance(of_other_rows, HandOff)
+    parts[2] = encode_command(replace(of_other_rows, digest=bytes(32)))
+    meets = TwoShards().of["s2"]
+    for part in parts:
+        meets.broker.write(OutRecord(meets.topic, 0, None, part, []))
+
+    meets.serve()
+
+    assert meets.states == {"acme": (PlacementState.LEFT, 0, 0)}
+    assert sum(meets.database.tables.system.values()) == 0

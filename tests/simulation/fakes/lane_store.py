@@ -278,6 +278,6 @@ def copy_write(write: BatchWrite) -> BatchWrite:
         placements=list(write.placements),
         parked=list(write.parked),
         unparked=dict(write.unparked),
-        cleared=write.cleared,
+        cleared=list(write.cleared),
         arrived=dict(write.arrived),
     )

@@ -221,8 +221,8 @@ class Tables:
     def _write_moves(self, lane: int, write: BatchWrite) -> None:
         for placement in write.placements:
             self.placements[lane, placement.placement_key] = placement
-        if write.cleared is not None:
-            self.delete_rows_of(write.cleared)
+        for cleared in write.cleared:
+            self.delete_rows_of(cleared)
         for table, changes in write.arrived.items():
             for change in changes:
                 if table is MOVED_IDS:
