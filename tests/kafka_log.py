@@ -24,7 +24,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # of the drive
 from processors.faults import Fault, LaneStopped
 from processors.streams.connection import KafkaAddress
 from processors.streams.consumer import AssignmentEvents, GroupOptions, RecordConsumer, record_of
-from processors.wire.records import Headers, Record
+from processors.wire.records import ReadHeaders, Record
 from tests.waiting import eventually
 
 DEADLINE_S = 30.0
@@ -80,7 +80,7 @@ class KafkaLog:
         *,
         partition: int = 0,
         key: bytes = b"acme",
-        headers: Headers | tuple[()] = (),
+        headers: ReadHeaders = (),
     ) -> None:
         """Append plain records, acknowledged."""
         producer = Producer(self.address.options() | {"enable.idempotence": True, "linger.ms": 5})

@@ -94,11 +94,21 @@ def told_of(record: Record) -> Iterator[None]:
     """
     try:
         yield
-    except LaneStopped as stop:
-        raise UndecidedError(record.offset, stop) from stop
-    except Exception as bug:  # whatever it is, another release would decide the record differently
-        told = f"offset {record.offset}: {type(bug).__name__}: {bug}"
-        raise UndecidedError(record.offset, LaneStopped(StopCode.BUG, told)) from bug
+    except Exception as trouble:
+        raise undecided(record, trouble) from trouble
+
+
+def undecided(record: Record, trouble: Exception) -> UndecidedError:
+    """Return what is told of a record that deciding it failed (L11).
+
+    Args:
+        record: Which could not be decided.
+        trouble: The fault that stops the lane, or a bug: another release would decide the record differently.
+    """
+    if isinstance(trouble, LaneStopped):
+        return UndecidedError(record.offset, trouble)
+    told = f"offset {record.offset}: {type(trouble).__name__}: {trouble}"
+    return UndecidedError(record.offset, LaneStopped(StopCode.BUG, told))
 
 
 def refused_for_generation(admission: Admission, route: Route) -> Admission:

@@ -17,7 +17,7 @@ from processors.lane.decided import (
     never_here,
     refused_for_generation,
     result_record,
-    told_of,
+    undecided,
 )
 from processors.lane.placements import Placements, Turn
 from processors.lane.standing import LaneContext, chain_digest, is_redelivery, meet, standing_at
@@ -130,12 +130,14 @@ class Decider:
         """
         batch = Gathered()
         taken = 0
-        for admission in admissions:
-            if batch.rules:
-                break
-            taken += 1
-            with told_of(admission.record):
+        try:
+            for admission in admissions:
+                if batch.rules:
+                    break
+                taken += 1
                 self._one(admission, batch)
+        except Exception as trouble:
+            raise undecided(admissions[taken - 1].record, trouble) from trouble
         return self.decided(
             batch, taken=taken, needs=needs, published=published, stamped_ms=admissions[0].record.timestamp_ms
         )

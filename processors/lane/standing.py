@@ -159,7 +159,7 @@ def is_redelivery(standing: Standing, route: Route) -> bool:
                 f"leader epoch {route.ingress_leader_epoch}, after {met.offset} with {met.leader_epoch}",
             )
         return True
-    standing.ingress[key] = IngressPosition(offset=route.ingress_offset, leader_epoch=route.ingress_leader_epoch)
+    standing.ingress[key] = IngressPosition(route.ingress_offset, route.ingress_leader_epoch)
     return False
 
 

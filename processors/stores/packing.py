@@ -6,7 +6,7 @@ import struct
 from collections.abc import Mapping
 
 from processors.stores.rows import IngressKey, IngressPosition
-from processors.wire.records import Headers
+from processors.wire.records import Headers, ReadHeaders
 
 _SIZES = struct.Struct(">HI")  # of a header's name and value
 _POSITION = struct.Struct(">IIqi")  # ingress epoch, ingress partition, offset, leader epoch
@@ -32,13 +32,14 @@ def unpack_ingress(packed: bytes) -> dict[IngressKey, IngressPosition]:
     }
 
 
-def pack_headers(headers: Headers) -> bytes:
-    """Return a record's headers as bytes.
+def pack_headers(headers: ReadHeaders) -> bytes:
+    """Return a record's headers as bytes; one without a value as one with none, which says the same.
 
     >>> unpack_headers(pack_headers([("signature", b"k1 00")]))
     [('signature', b'k1 00')]
     """
-    return b"".join(_SIZES.pack(len(name.encode()), len(value)) + name.encode() + value for name, value in headers)
+    packed = ((name.encode(), value or b"") for name, value in headers)
+    return b"".join(_SIZES.pack(len(name), len(value)) + name + value for name, value in packed)
 
 
 def unpack_headers(packed: bytes) -> Headers:

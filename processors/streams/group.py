@@ -22,7 +22,7 @@ from processors.streams.connection import (
 from processors.streams.consumer import GroupOptions, consumed, record_of
 from processors.streams.watched import Watched
 from processors.troubles import TROUBLES
-from processors.wire.records import Headers, Record
+from processors.wire.records import Headers, ReadHeaders, Record
 
 # Read ahead: memory is bounded by bytes, and there is always a whole batch of small records at hand.
 QUEUE_KIB_MAX = 32 * 1024
@@ -58,7 +58,7 @@ class GroupConsumer:
         on_assigned: Callable[[Collection[int]], Mapping[int, int] | None] | None = None,
         on_revoked: Callable[[Collection[int]], None] | None = None,
         start_at: Callable[[Collection[int]], Mapping[int, int]] | None = None,
-        needed_headers: Callable[[Headers], Headers] | None = None,
+        needed_headers: Callable[[ReadHeaders], Headers] | None = None,
         with_headers: bool = True,
     ) -> None:
         """Join the group.

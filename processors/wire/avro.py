@@ -72,8 +72,12 @@ def read_bytes(payload: bytes, at: int) -> tuple[bytes, int]:
 def read_text(payload: bytes, at: int) -> tuple[str, int]:
     """Read UTF-8 after its length in bytes."""
     raw, end = read_bytes(payload, at)
+    return _text(raw, at), end
+
+
+def _text(raw: bytes, at: int) -> str:
     try:
-        return raw.decode(), end
+        return raw.decode()
     except UnicodeDecodeError as error:
         raise Undecodable(Cause.MALFORMED, f"no UTF-8 at byte {at}: {error.reason}") from error
 
@@ -191,16 +195,32 @@ def _read_sized(payload: bytes, at: int, count: int) -> tuple[list[Any], int]:
 
 def record_reader(readers: Sequence[Reader], build: Callable[[list[Any]], Any]) -> Reader:
     """Return what reads a record's fields in order and builds a value of them."""
-    plan = tuple(readers)
+    plan = tuple((read, _KINDS.get(read, _OTHER)) for read in readers)
 
     def read_record(payload: bytes, at: int) -> tuple[Any, int]:
-        values = []
-        for read in plan:
-            value, at = read(payload, at)
-            values.append(value)
+        values: list[Any] = []
+        end = len(payload)
+        for read, kind in plan:
+            # What nearly all fields are, a number or a length of one byte, is read without a call.
+            byte = _MORE if kind == _OTHER else payload[at]
+            after = at + 1 + (byte >> 1)
+            if byte >= _MORE or (kind != _NUMBER and (byte & 1 or after > end)):
+                value, at = read(payload, at)
+                values.append(value)
+            elif kind == _NUMBER:
+                values.append((byte >> 1) ^ -(byte & 1))
+                at += 1
+            else:
+                raw = payload[at + 1 : after]
+                values.append(raw if kind == _RAW else _text(raw, at))
+                at = after
         return build(values), at
 
     return read_record
+
+
+_OTHER, _NUMBER, _RAW, _TEXT = range(4)
+_KINDS: Mapping[Reader, int] = {read_long: _NUMBER, read_bytes: _RAW, read_text: _TEXT}
 
 
 _PRIMITIVES: Mapping[str, Reader] = {

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from hashlib import sha256
 from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, TypeVar
 
 from processors.faults import Undecodable
+from processors.ledger.addresses import ADDRESS_BYTES_MAX
 from processors.ledger.commands import (
     TYPES,
     AccountStatus,
@@ -31,6 +33,7 @@ from processors.wire.schemas import ALL, MARKER, PREFIX_BYTES, Schema, name_of, 
 
 PAYLOAD_BYTES_MAX = 65_536  # W4
 BODY_HASH_BYTES = 16
+_ACCOUNTS_MAX = 65_536  # whose part of a hash is remembered: those of the recent batches, 600 bytes each at most
 
 ConfluentIds = Mapping[int, Schema]
 """A schema registry's ids of the commands' schemas (``schemas.schema_of``)."""
@@ -207,6 +210,8 @@ def _unframed_by_rules(payload: bytes, registry_ids: str, release: int) -> bytes
 
 # ------------------------------------------------------------------ body hash
 
+_ACCOUNT_FIELDS = 2
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Form:
@@ -225,6 +230,8 @@ class _Shape:
     head: bytes
     hashed: tuple[tuple[bytes, Any], ...]  # label and default
     body: Callable[[Any], tuple[Any, ...]]
+    names_account: bool  # whether the body begins with address and currency
+    after_account: Callable[[Any], tuple[Any, ...]]
 
 
 def _values_of(names: tuple[str, ...]) -> Callable[[Any], tuple[Any, ...]]:
@@ -245,12 +252,22 @@ def _shape(kind: type[Command | Control]) -> _Shape:
     body = [field for field in fields(kind) if field.name != "command_id"]
     form = _form(_SCHEMAS[_NAME_OF[kind]][-1])
     assert len(form.writers) == len(fields(kind)), f"the newest schema of {kind.__name__} does not say all of it"
+    names = tuple(field.name for field in body)
     return _Shape(
         form=form,
         head=_NAME_OF[kind].encode(),
         hashed=tuple((b" %b " % field.name.encode(), field.default) for field in body),
-        body=_values_of(tuple(field.name for field in body)),
+        body=_values_of(names),
+        names_account=names[:_ACCOUNT_FIELDS] == ("address", "currency"),
+        after_account=_values_of(names[_ACCOUNT_FIELDS:]),
     )
+
+
+@lru_cache(maxsize=_ACCOUNTS_MAX)
+def _account_part(head: bytes, address: str, currency: str) -> bytes:
+    """Return the beginning of what is hashed of every command of a type about an account."""
+    raw = (address.encode(), currency.encode())
+    return b"%b address %d:%b currency %d:%b" % (head, len(raw[0]), raw[0], len(raw[1]), raw[1])
 
 
 _SHAPES = {kind: _shape(kind) for kind in _NAME_OF}
@@ -280,8 +297,14 @@ def body_hash(command: Command) -> bytes:
     Source: rule I3.
     """
     shape = _SHAPES[type(command)]
-    parts = [shape.head]
-    for (label, default), value in zip(shape.hashed, shape.body(command), strict=True):
+    address, currency = command.address, command.currency
+    if shape.names_account and len(address) <= ADDRESS_BYTES_MAX and len(currency) <= ADDRESS_BYTES_MAX:
+        parts = [_account_part(shape.head, address, currency)]
+        labels, values = shape.hashed[_ACCOUNT_FIELDS:], shape.after_account(command)
+    else:
+        parts = [shape.head]
+        labels, values = shape.hashed, shape.body(command)
+    for (label, default), value in zip(labels, values, strict=True):
         if value != default:
             raw = _RAW[type(value)](value)
             if label == _METADATA:

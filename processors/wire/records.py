@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 Headers = list[tuple[str, bytes]]
+ReadHeaders = Sequence[tuple[str, bytes | None]]
+"""Headers of a record that anybody may have written: Kafka has headers without a value."""
 
 # Stands for the headers of a record one of whose names is not UTF-8: the client cannot tell them.
 UNREADABLE_HEADERS: Headers = [("\ufffd", b"")]
@@ -26,7 +29,7 @@ class Record:
     append_time: bool
     key: bytes | None
     value: bytes | None
-    headers: Headers
+    headers: ReadHeaders
 
 
 @dataclass(slots=True)

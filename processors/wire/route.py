@@ -9,7 +9,7 @@ from enum import IntEnum
 
 from processors.faults import Undecodable
 from processors.wire.causes import Cause
-from processors.wire.records import Headers
+from processors.wire.records import Headers, ReadHeaders
 from processors.wire.signature import SIGNATURE_BYTES_MAX, SIGNATURE_HEADER
 
 ROUTE_HEADER = "balance-route"
@@ -118,7 +118,7 @@ def decode_route(value: bytes) -> Route:
     return Route(kind, epoch, partition, offset, leader_epoch, time_ms, placement_key.decode("ascii"), generation)
 
 
-def needed_headers(headers: Headers) -> Headers:
+def needed_headers(headers: ReadHeaders) -> Headers:
     """Return what a lane needs of a producer's headers: the signature. All others are dropped, however many (W2).
 
     Two signatures are as wrong as ten, and one that is too long stays so when it is cut.

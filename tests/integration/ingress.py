@@ -154,4 +154,4 @@ def letters(log: KafkaLog) -> list[DeadLetter]:
 
 def route_of(record: Record) -> Route:
     (value,) = [value for name, value in record.headers if name == ROUTE_HEADER]
-    return decode_route(value)
+    return decode_route(value or b"")

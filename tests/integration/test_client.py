@@ -288,7 +288,7 @@ def test_an_adjustment_is_signed_and_a_payment_is_not(service: Service, client: 
     client.send(adjust)
     record = service.seen[-1]
     assert [name for name, _ in record.headers] == [SIGNATURE_HEADER]
-    assert verify(KEYS, record.key, record.value or b"", record.headers[0][1])
+    assert verify(KEYS, record.key, record.value or b"", record.headers[0][1] or b"")
     client.send(pay(client))
     assert service.seen[-1].headers == []
 
@@ -314,7 +314,7 @@ def test_an_operators_record_goes_to_its_lane_signed(service: Service, client: C
     assert decode_command(result.control) == control
     record = service.seen[-1]
     assert (record.topic.rpartition(".")[2], record.partition, record.key) == ("s1", 0, None)
-    assert verify(KEYS, None, record.value or b"", record.headers[0][1])
+    assert verify(KEYS, None, record.value or b"", record.headers[0][1] or b"")
 
 
 @pytest.mark.rule("W3")
@@ -328,7 +328,7 @@ def test_a_moves_marker_lies_where_the_roots_are_that_move_signed(service: Servi
 
     (record,) = service.seen
     assert (record.key, record.partition) == (key.encode(), partition_of(key, PARTITIONS))
-    assert verify(KEYS, record.key, record.value or b"", record.headers[0][1])
+    assert verify(KEYS, record.key, record.value or b"", record.headers[0][1] or b"")
 
 
 def test_many_commands_come_back_in_their_order(service: Service, client: Client) -> None:

@@ -470,4 +470,4 @@ def test_an_open_refund_on_the_results_topic_becomes_a_signed_recall_on_the_ingr
     command = decode_command(sent.value or b"")
     assert isinstance(command, RecallOriginal)
     assert (command.refund_id, command.recalled) == (refund.command_id, Recalled.FOUND)
-    assert verify(KEYRING, sent.key, sent.value or b"", dict(sent.headers)[SIGNATURE_HEADER])
+    assert verify(KEYRING, sent.key, sent.value or b"", dict(sent.headers)[SIGNATURE_HEADER] or b"")

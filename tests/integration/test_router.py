@@ -23,7 +23,7 @@ from processors.streams.topics import COMMANDS_TOPIC, DIRECTORY_TOPIC, shard_top
 from processors.wire.causes import Cause
 from processors.wire.commands import PAYLOAD_BYTES_MAX
 from processors.wire.directory import PlacementRecord, encode_directory
-from processors.wire.records import Record
+from processors.wire.records import ReadHeaders, Record
 from processors.wire.route import ROUTE_HEADER, Route, RouteKind, Stub, decode_stub
 from tests.integration.ingress import (
     DEAD_LETTERS,
@@ -42,7 +42,7 @@ from tests.integration.ingress import (
 from tests.kafka_log import DEADLINE_S, KafkaLog
 from tests.waiting import eventually
 
-Forwarded = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]
+Forwarded = tuple[bytes | None, bytes | None, ReadHeaders]
 
 
 def by_source(records: list[Record]) -> dict[tuple[int, int], Forwarded]:

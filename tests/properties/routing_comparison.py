@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping
 from processors.routing.buckets import partition_of
 from processors.routing.directory import HOME_PLACEMENT_KEY
 from processors.wire.directory import DirectoryRecord, PlacementRecord
-from processors.wire.records import Headers, Record
+from processors.wire.records import ReadHeaders, Record
 from processors.wire.route import ROUTE_HEADER, Route, decode_route, encode_route
 from processors.wire.signature import SIGNATURE_HEADER
 from tests.properties.routing_history import LANES, History, Told
 
 Lane = tuple[str, int, int]  # shard, lane, ingress partition
-Copy = tuple[bytes | None, bytes | None, Headers]
+Copy = tuple[bytes | None, bytes | None, ReadHeaders]
 
 
 def taken(lanes: Mapping[tuple[str, int], list[Record]]) -> dict[Lane, list[Copy]]:
@@ -92,4 +92,4 @@ def expected_letters(history: History) -> int:
 
 def route_of(record: Record) -> Route:
     (value,) = [value for name, value in record.headers if name == ROUTE_HEADER]
-    return decode_route(value)
+    return decode_route(value or b"")

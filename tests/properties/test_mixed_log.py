@@ -122,7 +122,7 @@ def _spoilt(record: Record, rng: Random) -> Record:
         case 3:
             return replace(record, headers=headers + headers)
         case 4:
-            return replace(record, headers=[(name, header[:-1]) for name, header in headers])
+            return replace(record, headers=[(name, (header or b"")[:-1]) for name, header in headers])
         case 5:
             route = Route(RouteKind(rng.randrange(1, 5)), 1, 9, record.offset, 0, 0, "bucket:7", 0)
             return replace(record, headers=[(ROUTE_HEADER, encode_route(route))])

@@ -23,7 +23,7 @@ from processors.wire.markers import (
     move_out,
     move_refused,
 )
-from processors.wire.records import Headers, OutRecord, Record
+from processors.wire.records import OutRecord, ReadHeaders, Record
 from processors.wire.route import ROUTE_HEADER, Route, RouteKind, decode_route
 from processors.wire.signature import SIGNATURE_HEADER, KeyRing, fingerprint, sign
 from tests.markers import marker_of
@@ -244,7 +244,7 @@ def test_a_marker_that_is_met_again_asks_for_no_key() -> None:
         (marker(target="s9"), "the directory has no shard s9"),
         (marker(keyring=FORGER), "its signature with key k1 is wrong"),
         (replace(marker(), headers=[]), "it has 0 signatures"),
-        (replace(marker(), headers=marker().headers * 2), "it has 2 signatures"),
+        (replace(marker(), headers=[*marker().headers, *marker().headers]), "it has 2 signatures"),
         (replace(marker(), value=(marker().value or b"")[:-1]), "MALFORMED"),
         (replace(marker(), value=(marker().value or b"") + b"\x00"), "TRAILING"),
         (signed((marker().value or b"") + bytes(MARKER_BYTES_MAX)), "bytes are above 1024"),
@@ -358,5 +358,6 @@ def test_a_key_of_the_directory_that_the_keys_file_lacks_stops_the_router_at_wha
         assert isinstance(judge(record, context(), KEYRING), RefusedMarker)
 
 
-def headers_twice() -> Headers:
-    return marker(keyring=STRANGER).headers * 2
+def headers_twice() -> ReadHeaders:
+    headers = marker(keyring=STRANGER).headers
+    return [*headers, *headers]
