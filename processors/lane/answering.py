@@ -164,7 +164,7 @@ class AnsweringAgain:
             yield Receipt(shard=command.source, placement_key=command.placement_key, generation=command.generation)
         if isinstance(command, SendAgain) and rows:
             row = self._placements.rows.get(command.placement_key)
-            if row is not None and (row.state, row.generation) == (PlacementState.SEALED, command.generation):
+            if row is not None and row.is_at(PlacementState.SEALED, command.generation):
                 yield row
 
     def _read_parked(self, from_offset: int, to_offset: int) -> None:

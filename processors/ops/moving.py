@@ -172,7 +172,7 @@ def plan_sending_again(settings: Settings, placement_key: str) -> PlannedMove:
     if undelivered:  # others may have been asked for since: they wait for this one
         first = undelivered[-1]
         row = seen(first).source
-        if row is not None and (row.state, row.generation) == (PlacementState.SEALED, first.generation):
+        if row is not None and row.is_at(PlacementState.SEALED, first.generation):
             return first
     raise Misconfigured(
         f"{placement_key} has no move whose rows are frozen in one shard and missing in another: there is nothing to "

@@ -43,8 +43,7 @@ class FrozenRowsReader:
         """Say whether a placement key is still sealed as it was; else the target has it, and needs no more (M7)."""
         key = sealed.placement_key
         row = self._connection.ask(lambda session: select_placements_at(session, {key: self._lane})).get(key)
-        seal = (PlacementState.SEALED, sealed.generation)
-        return row is not None and (row.state, row.generation) == seal
+        return row is not None and row.is_at(PlacementState.SEALED, sealed.generation)
 
     def read(self, sealed: PlacementRow) -> Iterator[bytes | None]:
         """Yield the rows that move with a sealed placement key, packed, table by table; the ids of the window last.

@@ -119,6 +119,10 @@ class PlacementRow:
     sealed_refunds_since_ms: int = 0
     sealed_from_offset: int = 0
 
+    def is_at(self, state: PlacementState, generation: int) -> bool:
+        """Say whether the key is in a state as of a generation; that of another is another move's (M4, M7)."""
+        return self.state is state and self.generation == generation
+
     @property
     def only_waits(self) -> bool:
         """Say whether the key was never here: records wait for it, and nothing else is known of it."""

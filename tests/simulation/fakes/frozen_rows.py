@@ -23,7 +23,7 @@ class FakeFrozenRowsReader:
     def is_sealed(self, sealed: PlacementRow) -> bool:
         self.crash_points.point("sealed.look")
         row = self.database.tables.placements.get((self.lane, sealed.placement_key))
-        return row is not None and (row.state, row.generation) == (PlacementState.SEALED, sealed.generation)
+        return row is not None and row.is_at(PlacementState.SEALED, sealed.generation)
 
     def read(self, sealed: PlacementRow) -> Iterator[bytes]:
         yield from self.database.tables.frozen(self.lane, sealed)
