@@ -22,8 +22,8 @@ from processors.lane.decided import (
     told_of,
 )
 from processors.lane.deciding import Decider
-from processors.lane.parts import bucket_of_record, is_plain_part
-from processors.lane.placements import Turn, chain_rows, digest_so_far
+from processors.lane.parts import Parts, bucket_of_record, follows, follows_on_others, is_plain_part, not_understood
+from processors.lane.placements import Turn, chain_rows
 from processors.ledger.addresses import level_of
 from processors.ledger.book import Keys
 from processors.ledger.commands import Command, Control, HandOff, Installed, MovePartner, SendAgain, Tick
@@ -34,7 +34,7 @@ from processors.ledger.tables import ACCOUNTS, MOVED_IDS
 from processors.routing.buckets import bucket_of, placement_key_of
 from processors.stores.rows import ParkedRow, PlacementRow, PlacementState, RowsOf
 from processors.wire.admission import Admission
-from processors.wire.packed_rows import expand_rows, split_frames, unpack_row
+from processors.wire.packed_rows import UnpackedRows
 from processors.wire.records import Record
 from processors.wire.route import Route, RouteKind
 
@@ -51,7 +51,7 @@ TOGETHER_MAX = 2 * PARTS_TOGETHER
 # waits for all of them in any case, so there are fewer commits than where the remover deletes them, 2,000 at a time.
 CLEARED_ROWS_MAX = 10_000
 
-ARRIVING = PlacementState.ARRIVING
+ARRIVING, SEALED = PlacementState.ARRIVING, PlacementState.SEALED
 ALONE = frozenset({HandOff, Installed, MovePartner, SendAgain, Tick})
 
 
@@ -90,6 +90,7 @@ class Mover:
         self._decider = decider
         self._store = store
         self._admit = admit
+        self._parts = Parts(decider.placements)
 
     def is_alone(self, admission: Admission) -> bool:
         """Say whether a record is decided alone: it seals, arrives, tells of an installation, or unparks others.
@@ -332,7 +333,7 @@ class Mover:
     def _installed(self, admission: Admission, command: Installed, batch: Gathered) -> None:
         """Let the frozen rows be deleted that the target has; a receipt for another generation is none (M7)."""
         row = self._decider.placements.rows.get(command.placement_key)
-        if row is None or row.state is not PlacementState.SEALED or row.generation != command.generation:
+        if row is None or not row.is_at(SEALED, command.generation):
             batch.silent += 1
             return
         self._decider.placements.put(replace(row, state=PlacementState.LEFT))
@@ -341,7 +342,7 @@ class Mover:
     def _send_again(self, admission: Admission, command: SendAgain, batch: Gathered) -> None:
         """Send a sealed placement key's parts once more, as an operator wants it; no other has any (M4)."""
         row = self._decider.placements.rows.get(command.placement_key)
-        if row is None or row.state is not PlacementState.SEALED or row.generation != command.generation:
+        if row is None or not row.is_at(SEALED, command.generation):
             batch.silent += 1
             return
         self._decider.journal_control(admission, command, batch)
@@ -352,7 +353,7 @@ class Mover:
     def _is_next(self, command: HandOff) -> bool:
         """Say whether a part is the next one: the first of a later generation, or that after the last (M4)."""
         row = self._decider.placements.rows.get(command.placement_key)
-        if row is not None and row.state is PlacementState.ARRIVING and row.generation == command.generation:
+        if row is not None and row.is_at(ARRIVING, command.generation):
             return command.number == row.parts
         return command.number == 0 and (row is None or command.generation > row.generation)
 
@@ -363,15 +364,16 @@ class Mover:
     def _disagrees(self, command: Command | Control | None) -> bool:
         """Say whether a part does not follow on those that came: the source sent those from other rows (M4).
 
-        So does a last part with others behind it. A part that is there already tells nothing.
+        So does a last part with others behind it, and one whose rows this release does not understand. A part that is
+        there already tells nothing.
         """
         if not isinstance(command, HandOff):
             return False
         row = self._decider.placements.rows.get(command.placement_key)
-        if row is None or (row.state, row.generation) != (ARRIVING, command.generation):
+        if row is None or not row.is_at(ARRIVING, command.generation):
             return False
         if command.number == row.parts:
-            return command.digest != digest_so_far(row.digest, row.rest)
+            return not follows(command, row) or self._parts.unpacked(command) is None
         return command.is_last and command.number < row.parts
 
     def _part(self, admission: Admission, command: HandOff, sums: dict[SystemKey, int], batch: Gathered) -> None:
@@ -380,16 +382,18 @@ class Mover:
         elif not self._is_next(command):
             batch.silent += 1
             row = self._decider.placements.rows.get(command.placement_key)
-            is_arriving = row is not None and (row.state, row.generation) == (ARRIVING, command.generation)
-            if command.is_last and is_arriving:
+            if command.is_last and row is not None and row.is_at(ARRIVING, command.generation):
                 batch.alarms.append(f"offset {admission.record.offset}: {command.placement_key} came without all parts")
         elif command.is_last:
             self._install(admission, command, batch)
+        elif (rows := self._parts.unpacked(command)) is None:
+            batch.silent += 1  # the first: nothing has come that could be thrown away
+            batch.alarms.append(not_understood(command, admission.record.offset))
         else:
-            self._arrive(command, batch)
+            self._arrive(command, rows, batch)
             self._decider.journal_control(admission, command, batch)
 
-    def _arrive(self, command: HandOff, batch: Gathered) -> None:
+    def _arrive(self, command: HandOff, rows: UnpackedRows, batch: Gathered) -> None:
         """Store a part's rows where they belong: nobody reads them before the key is owned (M4)."""
         placements, standing, key = self._decider.placements, self._decider.standing, command.placement_key
         row = placements.rows.get(key)
@@ -405,10 +409,9 @@ class Mover:
                 parked=0 if row is None else row.parked,
             )
         assert row is not None
-        packed, rest = split_frames(row.rest + expand_rows(command.rows))
         sums: Counter[SystemKey] = Counter()
         meant = placements.rows_of(key)
-        for table, change in map(unpack_row, packed):
+        for table, change in rows.changes:
             root = table.root_of(change.key)
             if table is MOVED_IDS and not meant.has(root, bucket_of(root)):
                 continue  # a root that left its bucket brought its ids itself; where it left is not told to every shard
@@ -416,7 +419,7 @@ class Mover:
             if table is ACCOUNTS:
                 sums[level_of(change.row.address), Contra.MOVED, change.row.currency] += change.row.balance
         self._post(sums)
-        placements.put(replace(row, parts=row.parts + 1, rest=rest, digest=chain_rows(row.digest, packed)))
+        placements.put(replace(row, parts=row.parts + 1, rest=rows.rest, digest=chain_rows(row.digest, rows.packed)))
         self._decider.note_moves()
 
     def _discard(self, admission: Admission, command: HandOff, sums: dict[SystemKey, int], batch: Gathered) -> None:
@@ -425,6 +428,8 @@ class Mover:
         Its rows are left as those of a key that went away: they are nobody's, and the remover deletes them.
         """
         placements, standing, key = self._decider.placements, self._decider.standing, command.placement_key
+        is_next = placements.rows[key].parts == command.number and follows(command, placements.rows[key])
+        told = not_understood if is_next else follows_on_others
         self._post({of: -total for of, total in sums.items()})
         thrown_away = PlacementRow(
             placement_key=key,
@@ -437,10 +442,7 @@ class Mover:
         )
         placements.put(thrown_away)
         batch.silent += 1
-        batch.alarms.append(
-            f"offset {admission.record.offset}: part {command.number} of {key} has another digest before it than what "
-            f"came; all of it is thrown away: `balance partner move {key} --send-again`"
-        )
+        batch.alarms.append(told(command, admission.record.offset))
 
     def _install(self, admission: Admission, command: HandOff, batch: Gathered) -> None:
         """Own a placement key, all of which is here now (M4)."""

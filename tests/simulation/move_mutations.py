@@ -15,6 +15,7 @@ from processors.ledger.rows import SystemKey
 from processors.ledger.tables import HOLDS, MOVED_IDS, REFUNDED, AnyTable
 from processors.stores.rows import BatchWrite, ParkedRow, RowsOf
 from processors.wire.admission import Admission
+from processors.wire.packed_rows import UnpackedRows
 from processors.wire.route import Route
 from tests.simulation.fakes.lane_store import FakeLaneStore
 
@@ -125,8 +126,8 @@ class MoverThatBelievesAnyReceipt(SlowMover):
 class MoverThatLeavesTheOld(SlowMover):
     """M7 leftover: who comes back finds his frozen rows."""
 
-    def _arrive(self, command: HandOff, batch: Gathered) -> None:
-        super()._arrive(command, batch)
+    def _arrive(self, command: HandOff, rows: UnpackedRows, batch: Gathered) -> None:
+        super()._arrive(command, rows, batch)
         batch.cleared.clear()
 
     def left_by(self, admission: Admission) -> RowsOf | None:  # noqa: ARG002

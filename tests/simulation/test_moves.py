@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import ClassVar
 
 import pytest
@@ -10,21 +9,15 @@ import pytest
 from processors.lane.decided import Decided
 from processors.lane.lane import Lane
 from processors.lane.moving import PARTS_TOGETHER, in_turn
-from processors.ledger.commands import CommandType, HandOff, OpenAccount, TopUp
+from processors.ledger.commands import CommandType, OpenAccount, TopUp
 from processors.ledger.outcomes import Status
 from processors.ledger.tables import MOVING_TABLES
 from processors.stores.rows import PlacementRow, PlacementState, Progress, RowsOf
-from processors.wire.commands import decode_command, encode_command
 from processors.wire.records import OutRecord
-from tests.simulation.fakes.frozen_rows import CourierOfSmallParts, FrozenElsewhere, courier_of
+from tests.simulation.fakes.frozen_rows import CourierOfSmallParts
 from tests.simulation.fakes.lane_store import FakeLaneStore
 from tests.simulation.move_mutations import NOTHING, SlowMover
-from tests.simulation.two_shards import HOME, TWIN, TwoShards
-
-
-def outcomes(shards: TwoShards) -> list[tuple[CommandType, Status, int]]:
-    results = shards.results()
-    return [(each.type, each.status, each.postings[0].balance if each.postings else 0) for each in results]
+from tests.simulation.two_shards import HOME, TWIN, TwoShards, outcomes
 
 
 @pytest.fixture
@@ -340,95 +333,6 @@ def test_parts_that_are_there_together_are_decided_in_a_few_batches(shards: TwoS
     assert shards.of["s2"].states == {"acme": (PlacementState.OWNED, 1, 0)}
 
 
-@pytest.mark.rule("M2")
-@pytest.mark.rule("M4")
-@pytest.mark.rule("M8")
-def test_parts_that_do_not_follow_on_those_that_came_are_thrown_away_until_they_are_sent_again(
-    shards: TwoShards,
-) -> None:
-    for number in range(8):
-        shards.send(OpenAccount(command_id=shards.new_id(), address=f"acme:shop-{number}", currency="USD"))
-    shards.move("s2")
-    shards.pay(20)
-    shards.of["s1"].serve(publish=False)
-    send_other_parts(shards)
-    shards.of["s2"].serve()
-    arriving = shards.of["s2"].states
-
-    shards.serve()
-
-    thrown_away = shards.of["s2"].states
-    assert (arriving, thrown_away) == (
-        {"acme": (PlacementState.ARRIVING, 1, 1)},
-        {"acme": (PlacementState.LEFT, 0, 1)},
-    )
-    assert [shards.trial_balance(shard) for shard in shards.of] == [0, 0]
-    assert outcomes(shards)[-1][0] is CommandType.MOVE_PARTNER
-    shards.of["s2"].delete_what_left()
-    assert not shards.of["s2"].database.tables.accounts
-    shards.send_again()
-    shards.send_again()
-    shards.serve()
-    assert outcomes(shards)[-1] == (CommandType.PAY, Status.ACCEPTED, 980)
-    assert shards.of["s1"].states == {"acme": (PlacementState.LEFT, 1, 0)}
-    assert shards.of["s2"].states == {"acme": (PlacementState.OWNED, 1, 0)}
-    assert [shards.trial_balance(shard) for shard in shards.of] == [0, 0]
-
-
-def send_other_parts(shards: TwoShards) -> None:
-    """Have the first parts of acme's hand-off come as a database would send them that lacks a row."""
-    source = shards.of["s1"]
-    sealed = source.database.tables.placements[0, "acme"]
-    rows = list(source.database.tables.frozen(0, sealed))
-    courier = courier_of("s1", FrozenElsewhere(rows[1:]), shards.broker)
-    (records,) = courier.records(sealed)
-    for record in records[:2]:
-        shards.broker.write(record)
-
-
-@pytest.mark.rule("M4")
-@pytest.mark.rule("P3")
-@pytest.mark.parametrize("publish", [True, False])
-def test_parts_that_are_sent_again_are_sent_by_whoever_owns_the_lane_next(shards: TwoShards, *, publish: bool) -> None:
-    topic = shards.broker.log("balance.shard.s2", 0)
-    before = len(topic.entries)
-    shards.move("s2")
-    shards.of["s1"].serve()
-    sent = len(topic.entries) - before
-
-    shards.send_again()
-    shards.of["s1"].serve(publish=publish)
-    shards.of["s1"].begin_again()
-    shards.of["s1"].serve()
-
-    assert len(topic.entries) == before + 2 * sent
-    shards.serve()
-    shards.send_again()  # there is nothing to send any more
-    shards.serve()
-    assert shards.of["s2"].states == {"acme": (PlacementState.OWNED, 1, 0)}
-    assert shards.dead_letters() == 0
-
-
-@pytest.mark.rule("M4")
-def test_a_last_part_with_others_behind_it_is_of_other_rows(shards: TwoShards) -> None:
-    for number in range(8):
-        shards.send(OpenAccount(command_id=shards.new_id(), address=f"acme:shop-{number}", currency="USD"))
-    shards.move("s2")
-    shards.of["s1"].serve(publish=False)
-    tables = shards.of["s1"].database.tables
-    longer = list(tables.frozen(0, tables.placements[0, "acme"]))
-    for record in next(courier_of("s1", FrozenElsewhere(longer), shards.broker).records(tables.placements[0, "acme"]))[
-        :-1
-    ]:
-        shards.broker.write(record)
-    for key in [key for key in tables.accounts if key[0] > "acme:shop-1"]:
-        del tables.accounts[key]
-
-    shards.serve()
-
-    assert shards.of["s2"].states == {"acme": (PlacementState.LEFT, 0, 0)}
-
-
 def borders_of(shards: TwoShards, shard: str) -> list[int]:
     return sorted(offset for _, offset in shards.of[shard].database.tables.batch_digests)
 
@@ -474,27 +378,3 @@ def test_who_goes_on_as_soon_as_he_has_come_takes_all_along() -> None:
     shards.pay(10)
     shards.serve()
     assert outcomes(shards)[-1] == (CommandType.PAY, Status.ACCEPTED, 990)
-
-
-@pytest.mark.rule("M4")
-@pytest.mark.rule("M7")
-def test_what_is_thrown_away_with_the_parts_right_before_it_is_posted_back_whole() -> None:
-    shards = TwoShards()
-    shards.open(1_000)
-    for _ in range(2 * CourierOfSmallParts.part_rows_max):
-        shards.pay(1)
-    shards.move("s2")
-    shards.of["s1"].serve()
-    entries = shards.broker.log("balance.shard.s2", 0).entries
-    parts = [entry.value for entry in entries if entry.value][:3]
-    of_other_rows = decode_command(parts[2])
-    assert isinstance(of_other_rows, HandOff)
-    parts[2] = encode_command(replace(of_other_rows, digest=bytes(32)))
-    meets = TwoShards().of["s2"]
-    for part in parts:
-        meets.broker.write(OutRecord(meets.topic, 0, None, part, []))
-
-    meets.serve()
-
-    assert meets.states == {"acme": (PlacementState.LEFT, 0, 0)}
-    assert sum(meets.database.tables.system.values()) == 0

@@ -13,7 +13,8 @@ from processors.lane.moving import Mover
 from processors.lane.placements import Placements
 from processors.lane.standing import LaneContext
 from processors.lane.times import LaneTimes
-from processors.ledger.commands import Command, MovePartner, OpenAccount, Pay, SendAgain, Tick, TopUp
+from processors.ledger.commands import Command, CommandType, MovePartner, OpenAccount, Pay, SendAgain, Tick, TopUp
+from processors.ledger.outcomes import Status
 from processors.ledger.rules import Rules
 from processors.routing.buckets import placement_key_of
 from processors.stores.rows import PlacementState, rows_of
@@ -270,3 +271,9 @@ class TwoShards:
         accounts = tables.accounts.values()
         own = sum(account.balance for account in accounts if placements.has(root_of(account.address)))
         return own + sum(tables.system.values())
+
+
+def outcomes(shards: TwoShards) -> list[tuple[CommandType, Status, int]]:
+    """Return type, status and balance of every result that concerns a partner."""
+    results = shards.results()
+    return [(each.type, each.status, each.postings[0].balance if each.postings else 0) for each in results]
