@@ -207,6 +207,7 @@ class Committer:
             decided, self._decided = self._decided, None
             self._store.end(None if decided is None else decided.write)
             self._writing = decided
+            self.settle()  # told at once: it is published while the next batch is decided
         in_flight = [batch.needs for batch in (self._decided, self._read) if batch is not None]
         self._decider.book.forget(in_flight, self._book_accounts_max)
 

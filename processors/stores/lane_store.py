@@ -90,6 +90,7 @@ class MysqlLaneStore:
         self._running: SqlTransaction | None = None
         self._running_write: BatchWrite | None = None
         self._running_fence: Progress | None = None
+        self._running_here = False  # in the lane's thread, and its end is open
         self._owner_epoch: int | None = None
         self._next_offset = 0  # where the lane stood when it was last known
         self._stored_system: set[SystemKey] = set()
@@ -195,6 +196,9 @@ class MysqlLaneStore:
             write: The batch to make durable, or None to load only. Its values are taken before this returns.
             load: Keys of the rows that ``loaded`` returns, as they are before ``write``.
             open_end: What is written is given to ``end``, which must be called whatever happens; ``write`` is None.
+                Nothing is decided before the rows are there, nor anything else before all is committed: so it runs in
+                the caller's thread. To hand it to another one, and to hear of its end, would take switches of threads,
+                on a busy machine some milliseconds each.
 
         Raises:
             LaneStopped: BUG: the batch cannot be written as SQL.
@@ -204,15 +208,17 @@ class MysqlLaneStore:
         assert write is None or not open_end, "what is written is given twice"
         session = self._fresh_session()
         running = SqlTransaction(self._lane, fence, lane_sql.loads(load, self._keys_max))
-        self._running, self._running_fence = running, fence
+        self._running, self._running_fence, self._running_here = running, fence, open_end
+        if open_end:
+            running.open(session)
+            return
         if self._thread is None:
             self._thread = SqlThread(f"sql-{self._lane}")
         self._thread.submit(lambda: running.run(session))
-        if not open_end:
-            self.end(write)  # the server looks up the rows while this thread makes the SQL of the writes
+        self._say(write)  # the server looks up the rows while this thread makes the SQL of the writes
 
     def end(self, write: BatchWrite | None) -> None:
-        """Say what the transaction that was begun writes before it is committed.
+        """Write and commit in the transaction that was begun; ``finish`` says what became of it.
 
         Args:
             write: The batch, or None. Its values are taken before this returns.
@@ -220,9 +226,17 @@ class MysqlLaneStore:
         Raises:
             LaneStopped: BUG: the batch cannot be written as SQL. The transaction is rolled back.
         """
-        running = self._running
+        running, session = self._running, self._session
         if running is None:  # it failed, and ``loaded`` has told why
             return
+        assert session is not None
+        self._say(write)
+        running.end(session)
+
+    def _say(self, write: BatchWrite | None) -> None:
+        """Give the transaction that runs what it writes."""
+        running = self._running
+        assert running is not None
         self._running_write = write
         try:
             assert self._running_fence is not None
@@ -430,6 +444,8 @@ class MysqlLaneStore:
         if self._running is not None:
             if not self._running.to_write.done():  # its end is open: rolled back
                 self._running.to_write.set_result(None)
+            if self._running_here and self._session is not None:
+                self._running.end(self._session)
             if self._running.done.exception() is None and self._running_write is not None:
                 self._next_offset = self._running_write.progress.at.next_offset
             self._running = self._running_write = None

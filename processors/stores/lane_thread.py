@@ -1,32 +1,40 @@
-"""The thread that executes a lane's SQL, so that the interpreter is free for deciding while MySQL works."""
+"""A lane's SQL transaction, and the thread that executes it while the lane decides; a small one the lane executes."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from queue import SimpleQueue
 from typing import TypeVar
 
 from processors.faults import Fault, Fenced, LaneStopped, StopCode
 from processors.stores.lane_sql import Load, select_progress
-from processors.stores.mysql import Row, Session
+from processors.stores.mysql import Reply, Row, Session
 from processors.stores.rows import Progress
 from processors.stores.table_sql import SqlStatement
 
 T = TypeVar("T")
 
+# Statements that go to the server in one packet: what a batch of some hundred commands has. A larger one costs more
+# than its round trip, and each is below the server's limit for a packet by itself (``sql_text.STATEMENT_BYTES_MAX``).
+TOGETHER_BYTES_MAX = 256 * 1024
+
 
 class SqlTransaction:
     """One transaction under way. The fence is checked and the rows are read first; then the writes, and COMMIT.
 
-    The two threads meet in futures: ``loaded`` is set by the SQL thread once the rows are read; ``to_write`` by the
-    lane's thread once it has made the SQL (None: it could not, roll back); ``done`` by the SQL thread after the commit.
+    It has three round trips: BEGIN with the fence and the rows; what is written; COMMIT. Where no rows are asked for
+    it has two, since what is written goes along with BEGIN and the fence. The fence's answer comes first then, too:
+    what was written behind another owner's back is rolled back.
+
+    The two threads meet in futures: ``loaded`` is set once the rows are read; ``to_write`` by the lane's thread once it
+    has made the SQL (None: it could not, roll back); ``done`` after the commit.
     """
 
     def __init__(self, lane: int, fence: Progress, loads: list[Load]) -> None:
-        """Nothing runs before ``run``."""
+        """Nothing runs before ``run``, or ``open``."""
         self.loaded: Future[list[tuple[Load, list[Row]]]] = Future()
         self.to_write: Future[list[SqlStatement] | None] = Future()
         self.done: Future[None] = Future()
@@ -35,9 +43,47 @@ class SqlTransaction:
         self._loads = loads
 
     def run(self, session: Session) -> None:
-        """Run it to its end; what goes wrong is told to whoever waits. Afterwards the session is unusable if it did."""
+        """Run it to its end, as ``open`` and ``end``."""
+        self.open(session)
+        self.end(session)
+
+    def open(self, session: Session) -> None:
+        """Read the rows, if any are asked for; what goes wrong is told to whoever waits, and ends the session."""
+        if not self._loads:
+            self.loaded.set_result([])
+            return
+        with self._telling(session):
+            replies = self._begun(session, [(load.sql, f"loading from {load.name}") for load in self._loads])
+            self.loaded.set_result([(load, next(replies).rows) for load in self._loads])
+
+    def end(self, session: Session) -> None:
+        """Write and commit, once it is known what; nothing where ``open`` failed. Tells of trouble as ``open``."""
+        if self.done.done():
+            return
+        with self._telling(session):
+            statements = self.to_write.result()
+            if statements is None:
+                raise AssertionError("the batch could not be written as SQL")
+            groups = list(_together(statements))
+            if not self._loads:
+                first = groups.pop(0) if groups else []
+                _check_counts(first, self._begun(session, _texts(first)))
+            for group in groups:
+                _check_counts(group, session.together(_texts(group)))
+            session.commit()
+            self.done.set_result(None)
+
+    def _begun(self, session: Session, statements: list[tuple[str, str]]) -> Iterator[Reply]:
+        """Begin, check the fence, and return the replies to what goes along with that."""
+        fence = (select_progress(self._lane), "locking progress")
+        replies = session.together([fence, *statements], begin=True)
+        check_answer(self._lane, self._fence, next(replies).rows)
+        return replies
+
+    @contextmanager
+    def _telling(self, session: Session) -> Iterator[None]:
         try:
-            self._run(session)
+            yield
         except Exception as error:  # noqa: BLE001 - handed to the lane's thread, which raises it: never passed over
             trouble = _told(error)
             with suppress(Exception):  # whoever waits must be told, whatever else goes wrong
@@ -45,21 +91,6 @@ class SqlTransaction:
             if not self.loaded.done():
                 self.loaded.set_exception(trouble)
             self.done.set_exception(trouble)
-        else:
-            self.done.set_result(None)
-
-    def _run(self, session: Session) -> None:
-        session.begin()
-        check_fence(session, self._lane, self._fence)
-        self.loaded.set_result([(load, session.query(load.sql, f"loading from {load.name}")) for load in self._loads])
-        statements = self.to_write.result()
-        if statements is None:
-            raise AssertionError("the batch could not be written as SQL")
-        for statement in statements:
-            rows = session.execute(statement.sql, statement.what)
-            if rows != statement.rows is not None:  # L8
-                raise AssertionError(f"{statement.what}: {rows} rows, not {statement.rows}")
-        session.commit()
 
 
 def check_fence(session: Session, lane: int, fence: Progress) -> None:
@@ -68,10 +99,42 @@ def check_fence(session: Session, lane: int, fence: Progress) -> None:
     Raises:
         Fenced: Another owner, or another past, of the lane.
     """
-    found = session.query(select_progress(lane), "locking progress")
+    check_answer(lane, fence, session.query(select_progress(lane), "locking progress"))
+
+
+def check_answer(lane: int, fence: Progress, found: list[Row]) -> None:
+    """Compare what the locking read of ``progress`` found with the state of the last commit (L1).
+
+    Raises:
+        Fenced: Another owner, or another past, of the lane.
+    """
     if found != [(fence.at.next_offset, fence.at.digest, fence.owner_epoch)]:
         stands = "gone" if not found else f"at {found[0][0]} with owner epoch {found[0][2]}"
         raise Fenced(f"lane {lane} is {stands}, it was at {fence.at.next_offset} with owner epoch {fence.owner_epoch}")
+
+
+def _together(statements: list[SqlStatement]) -> Iterator[list[SqlStatement]]:
+    """Yield the statements by packets, in their order."""
+    group: list[SqlStatement] = []
+    size = 0
+    for statement in statements:
+        if group and size + len(statement.sql) > TOGETHER_BYTES_MAX:
+            yield group
+            group, size = [], 0
+        group.append(statement)
+        size += len(statement.sql)
+    if group:
+        yield group
+
+
+def _texts(statements: list[SqlStatement]) -> list[tuple[str, str]]:
+    return [(statement.sql, statement.what) for statement in statements]
+
+
+def _check_counts(statements: list[SqlStatement], replies: Iterator[Reply]) -> None:
+    for statement, reply in zip(statements, replies, strict=True):
+        if reply.count != statement.rows is not None:  # L8
+            raise AssertionError(f"{statement.what}: {reply.count} rows, not {statement.rows}")
 
 
 def _told(error: Exception) -> Exception:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, TypeVar
 
@@ -233,6 +234,14 @@ def _said_openly(error: Exception) -> str:
     return _QUOTED.sub("'...'", _said(error))
 
 
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a statement was answered: how many rows it inserted, matched, deleted or found, and those it found."""
+
+    count: int
+    rows: list[Row]
+
+
 class Session:
     """One connection. Used by one thread at a time; no transaction unless ``begin``; after a fault: close it."""
 
@@ -267,7 +276,7 @@ class Session:
                 use_unicode=True,
                 autocommit=True,  # a transaction is always begun and ended in words
                 client_flag=CLIENT.FOUND_ROWS,  # L7: an UPDATE counts the rows it matched, changed or not
-                multi_statements=False,
+                multi_statements=lane,  # `together`: every value in a lane's statements is an integer or hexadecimal
                 local_infile=0,
                 ssl_mode=address.ssl_mode,
                 **({"ssl": {"ca": address.ssl_ca_file}} if address.ssl_ca_file else {}),
@@ -341,6 +350,38 @@ class Session:
         except MySQLdb.MySQLError as error:
             raise fault_of(error, Phase.BEFORE_COMMIT, f"{self.address}: {what}") from error
 
+    def together(self, statements: Sequence[tuple[str, str]], *, begin: bool = False) -> Iterator[Reply]:
+        """Run several statements in one round trip, and yield each one's reply in their order.
+
+        A round trip takes longer than a small statement, and on a busy machine as long as two threads wait for a core.
+        Take every reply, or close the session: the server runs them all, up to the first that fails.
+
+        Args:
+            statements: Each one's SQL, and what it is in words; together below ``PACKET_BYTES_MIN``. None ends with a
+                semicolon.
+            begin: Begin a transaction before the first.
+
+        Raises:
+            Fault, AssertionError: Of the first that failed; those after it did not run.
+        """
+        if begin:
+            statements = [("START TRANSACTION", "beginning a transaction"), *statements]
+            self._in_transaction = True
+        text = ";".join(sql for sql, _ in statements).encode()
+        for number, (_, what) in enumerate(statements):
+            try:
+                if number:
+                    self._connection.next_result()
+                else:
+                    self._connection.query(text)
+                result = self._connection.store_result()
+                rows = [] if result is None else list(result.fetch_row(0, 0))
+                reply = Reply(int(self._connection.affected_rows()), rows)
+            except MySQLdb.MySQLError as error:
+                raise fault_of(error, Phase.BEFORE_COMMIT, f"{self.address}: {what}") from error
+            if number or not begin:
+                yield reply
+
     def begin(self, *, consistent_snapshot: bool = False) -> None:
         """Begin a transaction; with ``consistent_snapshot`` one that only reads, all of it as of now."""
         snapshot = " WITH CONSISTENT SNAPSHOT, READ ONLY" if consistent_snapshot else ""
@@ -367,6 +408,8 @@ class Session:
         """
         if self._in_transaction:
             try:
+                while self._connection.next_result() >= 0:  # replies that nobody took: nothing is sent before them
+                    self._connection.store_result()
                 self._connection.query(b"ROLLBACK")
             except MySQLdb.MySQLError:
                 self._in_transaction = False  # the connection is gone, and with it the transaction

@@ -19,7 +19,6 @@ _COM_QUERY = 3
 _CONNECT_TIMEOUT_S = 5.0
 _STALL_MAX_S = 120.0
 _POLL_S = 0.2
-_BEGINNING = 200  # bytes of a statement: enough to know it
 
 
 class AtCommit(Enum):
@@ -31,7 +30,10 @@ class AtCommit(Enum):
 
 
 class Saying(Enum):
-    """Which statements are answered with an error, by what they look like; the server never sees them."""
+    """Which statements are answered with an error, by what they look like; the server never sees them.
+
+    Of several statements in one packet, one that fits is enough: none of them comes to the server then.
+    """
 
     CONNECT = None
     BEGIN = re.compile(rb"START TRANSACTION")
@@ -42,8 +44,8 @@ class Saying(Enum):
     ANYTHING = re.compile(rb"")
 
     def fits(self, statement: bytes) -> bool:
-        """Say whether a statement is one of them."""
-        return self.value is not None and self.value.match(statement) is not None
+        """Say whether a statement, or one of several, is one of them; no value has a semicolon in it."""
+        return self.value is not None and any(self.value.match(each) for each in statement.split(b";"))
 
 
 class MysqlProxy:
@@ -180,14 +182,14 @@ class _Link:
         self._server.close()
 
     def _requests(self) -> None:
-        statements: list[bytes] = []  # of the transaction: their beginnings
+        statements: list[bytes] = []  # of the transaction, as they came
         try:
             while packet := _read_packet(self._client):
                 if error := self._proxy.error_for(packet[5:], 1) if _is_query(packet) else None:
                     self._client.sendall(error)
                     continue
                 if not _is_commit(packet):
-                    statements.append(packet[:_BEGINNING])
+                    statements.append(packet)
                     self._server.sendall(packet)
                     continue
                 if not self._meet(self._proxy.take_action(statements), packet):

@@ -293,12 +293,25 @@ def test_a_stop_is_not_stored_by_an_owner_from_a_past_that_is_no_more() -> None:
 
 def test_what_is_being_committed_is_published_before_a_lane_is_interrupted() -> None:
     worker = Worker.begin()
+    worker.parts = replace(worker.parts, ahead_from=1)  # else a batch is committed when its turn ends
+    worker.lane = Lane(worker.parts)
     worker.write()
     worker.lane.assign()
     worker.lane.turn(worker.read())
+    worker.lane.turn([])
     assert worker.lane.publishing.waiting == 0  # it is being written
 
     worker.lane.settle()
+
+    assert worker.lane.publishing.waiting == 1
+
+
+def test_a_small_batch_may_be_published_when_its_turn_ends() -> None:
+    worker = Worker.begin()
+    worker.write()
+    worker.lane.assign()
+
+    worker.lane.turn(worker.read())
 
     assert worker.lane.publishing.waiting == 1
 

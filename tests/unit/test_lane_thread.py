@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import cast
 
 import pytest
 
 from processors.faults import LaneStopped, Unavailable
-from processors.stores.lane_thread import SqlTransaction
-from processors.stores.mysql import Session
+from processors.stores.lane_sql import Load
+from processors.stores.lane_thread import TOGETHER_BYTES_MAX, SqlTransaction
+from processors.stores.mysql import Reply, Session
 from processors.stores.rows import Progress
+from processors.stores.table_sql import SqlStatement
 from processors.wire.positions import LANE_START
+
+FENCE = Progress(
+    lane=0, topic_id=bytes(16), owner_epoch=1, at=LANE_START, version_us=0, published_offset=0, published_time_ms=0
+)
+WRITES = [SqlStatement(what=f"writing {number}", sql=f"UPDATE {number}", rows=1) for number in range(3)]
 
 
 class BrokenSession:
@@ -19,7 +27,8 @@ class BrokenSession:
     def __init__(self, fault: Exception) -> None:
         self._fault = fault
 
-    def begin(self) -> None:
+    def together(self, _statements: object, *, begin: bool) -> None:
+        assert begin
         raise self._fault
 
     def abandon(self) -> None:
@@ -28,12 +37,74 @@ class BrokenSession:
 
 @pytest.mark.parametrize(("fault", "told"), [(Unavailable("away"), Unavailable), (KeyError("a bug"), LaneStopped)])
 def test_a_fault_is_told_though_the_connection_cannot_even_be_given_up(fault: Exception, told: type[Exception]) -> None:
-    fence = Progress(
-        lane=0, topic_id=bytes(16), owner_epoch=1, at=LANE_START, version_us=0, published_offset=0, published_time_ms=0
-    )
-    transaction = SqlTransaction(0, fence, [])
+    transaction = SqlTransaction(0, FENCE, [Load(table=None, sql="SELECT 1")])
 
     transaction.run(cast("Session", BrokenSession(fault)))
 
     for waited_for in (transaction.loaded, transaction.done):
         assert isinstance(waited_for.exception(0), told)
+
+
+class CountingSession:
+    """Answers that the fence holds, and that each write changed a row; notes what goes in one round trip."""
+
+    def __init__(self) -> None:
+        self.trips: list[list[str]] = []
+
+    def together(self, statements: list[tuple[str, str]], *, begin: bool = False) -> Iterator[Reply]:
+        self.trips.append([what for _, what in statements])
+        fence = (FENCE.at.next_offset, FENCE.at.digest, FENCE.owner_epoch)
+        for number in range(len(statements)):
+            yield Reply(1, [fence] if begin and not number else [])
+
+    def commit(self) -> None:
+        self.trips.append(["committing"])
+
+
+@pytest.mark.parametrize(
+    ("loads", "trips"),
+    [
+        ([], [["locking progress", "writing 0", "writing 1", "writing 2"], ["committing"]]),
+        (
+            [Load(table=None, sql="SELECT 1")],
+            [
+                ["locking progress", "loading from journal"],
+                ["writing 0", "writing 1", "writing 2"],
+                ["committing"],
+            ],
+        ),
+    ],
+    ids=["nothing to load", "rows to load"],
+)
+def test_a_small_batch_takes_as_few_round_trips_as_can_be(loads: list[Load], trips: list[list[str]]) -> None:
+    session = CountingSession()
+    transaction = SqlTransaction(0, FENCE, loads)
+    transaction.to_write.set_result(WRITES)
+
+    transaction.run(cast("Session", session))
+
+    assert transaction.done.exception(0) is None
+    assert session.trips == trips
+
+
+def test_large_statements_go_by_themselves() -> None:
+    session = CountingSession()
+    transaction = SqlTransaction(0, FENCE, [Load(table=None, sql="SELECT 1")])
+    large = [SqlStatement(what=name, sql="x" * (TOGETHER_BYTES_MAX - 1), rows=1) for name in ("first", "second")]
+    transaction.to_write.set_result([*large, *WRITES])
+
+    transaction.run(cast("Session", session))
+
+    assert session.trips[1:] == [["first"], ["second"], ["writing 0", "writing 1", "writing 2"], ["committing"]]
+
+
+@pytest.mark.rule("L8")
+def test_a_count_that_is_not_expected_is_a_bug_and_nothing_is_committed() -> None:
+    session = CountingSession()
+    transaction = SqlTransaction(0, FENCE, [])
+    transaction.to_write.set_result([*WRITES, SqlStatement(what="a fourth", sql="UPDATE 4", rows=2)])
+
+    transaction.run(cast("Session", session))
+
+    assert isinstance(transaction.done.exception(0), LaneStopped)
+    assert ["committing"] not in session.trips

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from processors.faults import Fenced, LaneStopped, Retryable, StopCode, Unavailable, UnknownOutcome
-from processors.ledger.book import Keys
+from processors.ledger.book import Keys, Rows
 from processors.stores.addresses import MysqlAddress
 from processors.stores.mysql import LOCK_WAIT_TIMEOUT_S, Session
 from processors.stores.rules_rows import insert_rules
@@ -262,6 +262,36 @@ def test_a_fenced_worker_is_given_no_rows(address: MysqlAddress) -> None:
     zombie.store.begin(zombie.progress, None, Keys(accounts={("acme", "USD"): None}))
     with pytest.raises(Fenced):
         zombie.store.loaded()
+
+
+@pytest.mark.rule("L1")
+def test_what_a_fenced_worker_wrote_along_with_the_question_is_rolled_back_at_once(address: MysqlAddress) -> None:
+    zombie = take_lane(address)
+    owner = take_lane(address)
+
+    zombie.store.begin(zombie.progress, None, NOTHING, open_end=True)
+    assert zombie.store.loaded() == Rows()
+    zombie.store.end(zombie.batch(3))
+    with pytest.raises(Fenced):
+        zombie.store.finish()
+
+    assert journal_count(address) == 0
+    began_s = time.monotonic()
+    owner.write(1)  # nobody holds the lane's row any more
+    assert time.monotonic() - began_s < LOCK_WAIT_TIMEOUT_S
+
+
+@pytest.mark.rule("L8")
+def test_of_statements_that_go_together_none_counts_once_one_fails(address: MysqlAddress) -> None:
+    lane = take_lane(address)
+    batch = lane.batch(2)
+    lane.commit(batch)
+
+    lane.store.begin(batch.progress, batch, NOTHING)
+    with pytest.raises(LaneStopped, match="BUG"):  # the same rows again: the insert fails, and the rest does not run
+        lane.store.finish()
+
+    assert rows_of(address, "SELECT next_offset FROM progress") == [(2,)]
 
 
 @pytest.mark.rule("L5")
