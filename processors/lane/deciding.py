@@ -41,7 +41,7 @@ from processors.ledger.metadata import canonical_metadata
 from processors.ledger.needs import collect_needs
 from processors.ledger.outcomes import Outcome, Reason, Status
 from processors.ledger.rows import Decision
-from processors.routing.buckets import partition_of
+from processors.routing.buckets import bucket_of, partition_of
 from processors.stores.rows import (
     BatchWrite,
     JournalRow,
@@ -94,7 +94,7 @@ class Decider:
             legs: Says what is to be sent because of a result (``lane.sending``); nothing where nobody publishes it.
         """
         progress = state.progress
-        self.book = Book(state.rules, state.system)
+        self.book = Book(state.rules, state.system, bucket_of)
         self.placements = Placements(state.placements, home=state.home)
         self.standing = standing_at(progress.at, version_us=progress.version_us, ingress=state.ingress)
         self.lane_times = lane_times

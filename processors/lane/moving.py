@@ -151,7 +151,7 @@ class Mover:
     def _forget(self, placement_key: str) -> None:
         """Have the book know nothing of a placement key's roots: their rows come or go."""
         rows = self._decider.placements.rows_of(placement_key)
-        self._decider.book.forget_roots(lambda root: rows.has(root, bucket_of(root)))
+        self._decider.book.forget_roots(rows.bucket, lambda root: rows.has(root, bucket_of(root)))
 
     def _waiting(self, keys: Sequence[PlacementRow], *, may_seal: bool) -> list[tuple[ParkedRow, Admission]]:
         """Return the next records to unpark: those before a MOVE_OUT; it alone where it is the first (P3).

@@ -6,7 +6,7 @@ from dataclasses import fields
 
 import pytest
 
-from processors.ledger.book import Book, Keys, Rows
+from processors.ledger.book import GROUPS_TOGETHER, Book, Keys, Rows
 from processors.ledger.commands import Command
 from processors.ledger.decide import decide
 from processors.ledger.needs import collect_needs
@@ -206,3 +206,26 @@ def test_a_row_that_no_lane_deletes_and_that_is_gone_is_a_bug(table: AnyTable) -
 
     with pytest.raises(AssertionError, match=table.name):
         book.take_changes()
+
+
+@pytest.mark.rule("M2")
+def test_accounts_of_roots_that_come_or_go_are_found_among_those_of_their_group_alone() -> None:
+    """A book may have a hundred thousand: a seal that looked at each would hold up all of the lane's partners."""
+    book = Book(RULES, {}, group_of=lambda root: int(root[1:]) % 10 * GROUPS_TOGETHER)
+    keys = Keys(accounts={(f"w{number}", "USD"): None for number in range(100)})
+    book.add(keys, Rows(accounts={("w7", "USD"): Account("w7", "USD")}))
+    book.forget([], 90)  # the first ten leave, w7 among them
+    asked = []
+
+    def is_meant(root: str) -> bool:
+        asked.append(root)
+        return root == "w17"
+
+    book.forget_roots(7 * GROUPS_TOGETHER, is_meant)
+
+    assert sorted(asked) == [f"w{number}" for number in range(17, 100, 10)]
+    assert ("w17", "USD") not in book.accounts
+    assert len(book.accounts) == 89
+    assert sorted(key for keys in book.grouped.values() for key in keys) == sorted(book.accounts)
+    book.forget([], 0)
+    assert not any(book.grouped.values())

@@ -89,7 +89,7 @@ def test_a_root_that_comes_or_goes_is_forgotten_and_others_are_not() -> None:
     ids = Keys(decisions={("acme", b"1"): None, ("beta", b"1"): None})
     book.add(ids, Rows(decisions={("beta", b"1"): decision()}))
 
-    book.forget_roots(lambda root: root == "acme")
+    book.forget_roots(0, lambda root: root == "acme")
 
     assert list(book.accounts) == [("beta", "USD")]
     assert {root for root, _ in book.decisions} == {"beta"}
