@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 
 from processors.faults import Fault, Misconfigured
 from processors.ledger.rules import Rules
@@ -14,17 +13,15 @@ from processors.ops import addresses, assembly, counts
 from processors.ops.lane_processes import LaneWork, Tell, work_side_by_side
 from processors.recovery.comparing import Comparison, ReplayDifference, compare_live, compare_published
 from processors.recovery.replay import ReplayParts, ReplayProgress, Stretch, replay_lane
-from processors.recovery.snapshot import Counting, Snapshot, load, snapshots_in
 from processors.settings import Settings
 from processors.stores.addresses import MysqlAddress
 from processors.stores.databases import claim_target, note_published
 from processors.stores.lane_store import MysqlLaneStore
-from processors.stores.migrations import ShardRow, migrate, read_migrations
+from processors.stores.migrations import ShardRow, migrate
 from processors.stores.partitions import TARGET_SLICES_MAX
 from processors.stores.rows import Progress
 from processors.stores.shard_reader import open_reader
 from processors.stores.shard_upkeep import ShardUpkeep
-from processors.stores.snapshot_rows import Loaded, SnapshotTarget
 from processors.stores.whole_shard import whole_reader, whole_snapshot
 from processors.streams.directory import DirectoryContents, read_directory, refuse_other_topic
 from processors.streams.group_look import committed_positions
@@ -69,10 +66,6 @@ class Until:
 TO_THE_END = Until(offsets={})
 
 
-def _unheard(_table: str, _rows: int) -> None:
-    """Nobody wants to know."""
-
-
 class ShardTopicLog:
     """The shard's topic, for a replay."""
 
@@ -107,8 +100,6 @@ def replay_shard(
     on_progress: OnProgress,
     until: Until = TO_THE_END,
     processes_max: int | None = None,
-    snapshots: Path | None = None,
-    on_loaded: Counting = _unheard,
 ) -> ReplayReport:
     """Decide a shard's topic again into another database, from logs alone, and compare with whatever is there.
 
@@ -121,8 +112,6 @@ def replay_shard(
         on_progress: Told after each batch of a lane.
         until: Up to where.
         processes_max: Lanes side by side; by default one a core.
-        snapshots: A folder of snapshots: the newest one that fits is loaded first, and the topic read from there on.
-        on_loaded: Told which of the snapshot's tables has how many rows.
 
     Raises:
         Misconfigured: The topic no longer reaches back to where the target stands; or the target is the live database,
@@ -136,13 +125,13 @@ def replay_shard(
     claim_target(target, None if isinstance(live, Fault) else live_address)
     topic = ShardTopicLog(settings, shard)
     ends = _ends(topic, row.lanes, until)
-    from_start = _begin(target, row, contents, topic, ends, snapshots, on_loaded)
+    _make_tables(target, row, _first_rules(contents, shard), topic)
     published = published_positions(settings, shard, range(row.lanes), topic.topic_id())
     decided = {} if isinstance(live, Fault) else live
-    run = _Run(settings, shard, target, published, processes_max or os.cpu_count() or 1, on_progress, from_start)
+    run = _Run(settings, shard, target, published, processes_max or os.cpu_count() or 1, on_progress)
     run.decide(ends, decided)
     if isinstance(live, Fault):
-        found = _compared(run, absent=live)
+        found = _compared(target, published, absent=live)
     else:
         found = _follow_and_compare(run, live_address, row, follow=not until.is_earlier)
     return ReplayReport(
@@ -223,69 +212,11 @@ def _ends(topic: ShardTopicLog, lanes: int, until: Until) -> dict[int, int]:
     return ends
 
 
-def _begin(
-    target: MysqlAddress,
-    row: ShardRow,
-    contents: DirectoryContents,
-    topic: ShardTopicLog,
-    ends: Mapping[int, int],
-    snapshots: Path | None,
-    on_loaded: Counting,
-) -> bool:
-    """Make the target's tables, and load a snapshot into them where there is one to begin with.
-
-    Returns:
-        Whether its lanes begin with their first records.
-    """
-    loading = SnapshotTarget(target)
-    try:
-        state = loading.state()
-        if snapshots is not None and state in {Loaded.EMPTY, Loaded.LOADING}:
-            snapshot = fitting_snapshot(snapshots, row, topic.topic_id(), ends)
-            loading.mark()
-            _migrate(target, row, Rules(version=1))  # the snapshot's rules take the place of these
-            load(snapshot, loading, on_progress=on_loaded)
-            state = Loaded.LOADED
-        elif state is Loaded.LOADING:
-            raise Misconfigured(f"a run that loaded a snapshot into {target} was cut off: give the snapshots again")
-        elif state is not Loaded.LOADED:
-            _migrate(target, row, _first_rules(contents, row.shard))
-    finally:
-        loading.close()
-    _make_slices(target, row, topic)
-    return state is not Loaded.LOADED
-
-
-def fitting_snapshot(folder: Path, row: ShardRow, topic_id: bytes, ends: Mapping[int, int]) -> Snapshot:
-    """Return the newest snapshot of a shard from which a replay can go on to where it ends.
-
-    Raises:
-        Misconfigured: There is none; the text says why the others are none.
-    """
-    why_not: list[str] = []
-    schema = max(migration.number for migration in read_migrations())
-    for each in snapshots_in(folder, row.shard):
-        manifest = each.manifest
-        if manifest is None:
-            why_not.append(f"{each.folder.name} was cut off")
-        elif manifest.schema != schema:
-            why_not.append(f"{each.folder.name} has schema {manifest.schema}, this release has {schema}")
-        elif (manifest.row, manifest.topic_id) != (row, topic_id):
-            why_not.append(f"{each.folder.name} is of another topic or shard")
-        elif any(at.next_offset > ends.get(lane, 0) for lane, at in manifest.lanes.items()):
-            why_not.append(f"{each.folder.name} is later than what is asked for")
-        else:
-            return each
-    raise Misconfigured(f"{folder} has no snapshot of shard {row.shard} to begin with: {'; '.join(why_not) or 'none'}")
-
-
-def _migrate(target: MysqlAddress, row: ShardRow, rules: Rules) -> None:
-    migrate(target, row, {0: rules}, now_ms=assembly.clock_ms(), slices_max=TARGET_SLICES_MAX)
-
-
-def _make_slices(target: MysqlAddress, row: ShardRow, topic: ShardTopicLog) -> None:
-    """Make the journal's partitions for every id that the topic may hold."""
-    first_ms = now_ms = assembly.clock_ms()
+def _make_tables(target: MysqlAddress, row: ShardRow, rules: Rules, topic: ShardTopicLog) -> None:
+    """Make schema, shard and first rules, and the journal's partitions for every id that the topic may hold."""
+    now_ms = assembly.clock_ms()
+    migrate(target, row, {0: rules}, now_ms=now_ms, slices_max=TARGET_SLICES_MAX)
+    first_ms = now_ms
     for lane in range(row.lanes):
         first, end = topic.bounds(lane)
         for records in topic.read(lane, first, min(first + 1, end)):
@@ -307,7 +238,6 @@ class _Run:
     published: Mapping[int, GroupPosition]
     processes_max: int
     on_progress: OnProgress
-    from_start: bool
 
     def decide(self, ends: Mapping[int, int], decided: Mapping[int, Progress]) -> None:
         """Decide each lane up to an offset, where it does not stand there already.
@@ -363,11 +293,10 @@ def _replay_one(settings: Settings, shard: str, target: MysqlAddress, stretch: S
     replay_lane(parts, stretch, on_progress=tell)
 
 
-def _compared(run: _Run, *, absent: Fault | None) -> Comparison:
+def _compared(target: MysqlAddress, published: Mapping[int, GroupPosition], *, absent: Fault | None) -> Comparison:
     """Compare with what was published; where it is that, note it, so that the lanes need no group offset (L4)."""
-    target, published = run.target, run.published
     with closing(whole_reader(target)) as replayed:
-        found = compare_published(replayed, published, from_start=run.from_start)
+        found = compare_published(replayed, published, from_start=True)
         if found.difference is None:
             reached = {lane: position for lane, position in published.items() if lane in replayed.positions()}
             borders = {lane: replayed.last_border(lane, each.at.next_offset) for lane, each in reached.items()}
@@ -386,11 +315,11 @@ def _follow_and_compare(run: _Run, live_address: MysqlAddress, row: ShardRow, *,
     with closing(whole_snapshot(live_address)) as live:
         if follow:
             run.follow(live.positions())
-        published = _compared(run, absent=None)
+        published = _compared(run.target, run.published, absent=None)
         if published.difference is not None:
             return published
         with closing(whole_reader(run.target)) as replayed:
-            found = compare_live(live, replayed, lanes=row.lanes, home=row.home, from_start=run.from_start)
+            found = compare_live(live, replayed, lanes=row.lanes, home=row.home, from_start=True)
     return Comparison(
         compared=published.compared + found.compared,
         not_compared=published.not_compared + found.not_compared,

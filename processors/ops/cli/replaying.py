@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -32,10 +31,6 @@ def replay(
     processes: Annotated[
         int | None, typer.Option("--processes", min=1, max=256, help="Lanes side by side; else one a core.")
     ] = None,
-    snapshots: Annotated[
-        Path | None,
-        typer.Option("--snapshots", metavar="DIR", help="Begin with the newest one there that fits.", file_okay=False),
-    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Decide a shard's topic again into an empty database, publish nothing, and compare; exit status 1 if they differ.
@@ -52,24 +47,12 @@ def replay(
     tasks: dict[int, TaskID] = {}
     with progress_bar() as bar:
 
-        def load(table: str, rows: int) -> None:
-            bar.console.print(f"loaded {table}: {rows:,} rows")
-
         def show(progress: ReplayProgress) -> None:
             if progress.lane not in tasks:
                 tasks[progress.lane] = bar.add_task(f"lane {progress.lane}")
             bar.update(tasks[progress.lane], completed=progress.offset, total=progress.target)
 
-        report = replay_shard(
-            chosen,
-            shard,
-            target,
-            on_progress=show,
-            until=until,
-            processes_max=processes,
-            snapshots=snapshots,
-            on_loaded=load,
-        )
+        report = replay_shard(chosen, shard, target, on_progress=show, until=until, processes_max=processes)
     if as_json:
         print_json({"equal": report.difference is None, **asdict(report)})
     else:
