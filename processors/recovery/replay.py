@@ -69,6 +69,7 @@ class ReplayParts:
     make_gate: Callable[[int], Gate]
     make_store: Callable[[int], ReplayStore]
     make_context: Callable[[int], LaneContext]
+    clock_ms: Callable[[], int]
     book_accounts_max: int
 
 
@@ -180,10 +181,12 @@ def _decider(parts: ReplayParts, stretch: Stretch, state: LaneState, gate: Gate)
     behind the target.
     """
     lane, first = stretch.lane, state.progress.at.next_offset
+    looked_ms = parts.clock_ms()
     _, end = parts.topic.bounds(lane)
     ahead = chain.from_iterable(parts.topic.read(lane, first, end))
     overrides = by_first_offset(overrides_in(ahead, state.rules, lambda record, rules: admit(record, rules, gate)))
     lane_times = LaneTimes(state.lane_times, overrides, next_offset=first, let_pass_below=stretch.decided_below)
+    lane_times.looked_ms = looked_ms
     return Decider(parts.make_context(lane), state, lane_times, lacking=partial(why_lacking, gate.keyring))
 
 

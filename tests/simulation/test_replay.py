@@ -66,6 +66,7 @@ def parts_of(worker: Worker, database: Database) -> ReplayParts:
         make_gate=lambda lane: Gate(keyring=KEYRING, lane=lane, lanes=1),
         make_store=lambda lane: Target(database, lane, NoCrashes()),
         make_context=lambda _lane: context,
+        clock_ms=lambda: worker.clock.now_ms,
         book_accounts_max=10,
     )
 
@@ -144,6 +145,24 @@ def test_a_record_that_cannot_be_decided_says_why_and_what_precedes_it_is_kept()
 
     assert stopped.value.code is StopCode.TIMESTAMP_TYPE
     assert target.tables.progress[0].at.next_offset == 3
+
+
+@pytest.mark.rule("I2")
+def test_a_record_that_nobody_is_known_to_have_decided_is_stopped_at_where_its_time_is_far_ahead() -> None:
+    worker = Worker.begin()
+    questions(worker, 2)
+    worker.clock.broker_ahead_ms = 2 * HOUR_MS
+    worker.write()
+    target = Database(worker.clock, worker.database.rules)
+    target.tables.journal.update({number: {} for number in worker.database.tables.journal})
+    parts = parts_of(worker, target)
+
+    with pytest.raises(LaneStopped) as stopped:
+        replay_lane(parts, Stretch(lane=0, target=3, decided_below=0), on_progress=lambda _at: None)
+
+    assert stopped.value.code is StopCode.CLOCK_AHEAD
+    assert target.tables.progress[0].at.next_offset == 2
+    assert replay_lane(parts, up_to(3), on_progress=lambda _at: None).at.next_offset == 3  # it was decided
 
 
 def questions(worker: Worker, count: int) -> None:

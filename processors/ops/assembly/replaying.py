@@ -288,6 +288,7 @@ def _replay_one(settings: Settings, shard: str, target: MysqlAddress, stretch: S
         make_gate=lambda lane: assembly.gate(settings, shard, lane),
         make_store=lambda lane: MysqlLaneStore(target, lane, decision_of=decision_of, clock_ms=assembly.clock_ms),
         make_context=lambda lane: assembly.lane_context(settings, shard, lane, topic_id),
+        clock_ms=assembly.clock_ms,
         book_accounts_max=settings.worker.book_accounts_max,
     )
     replay_lane(parts, stretch, on_progress=tell)
