@@ -10,6 +10,7 @@ from processors.faults import Misconfigured
 from processors.stores.addresses import MysqlAddress
 from processors.stores.migrations import ShardRow, read_shard
 from processors.stores.mysql import Session
+from processors.stores.snapshot_rows import LOAD_MARKS
 from processors.stores.sql_text import text_literal
 from processors.wire.positions import LanePoint
 
@@ -129,6 +130,29 @@ def note_published(target: MysqlAddress, borders: Mapping[int, LanePoint]) -> No
                 "noting what is published",
             )
         session.commit()
+    finally:
+        session.close()
+
+
+def is_target(address: MysqlAddress) -> bool:
+    """Say whether a database is a replay's target, which nobody serves from."""
+    session = Session(address, lane=False)
+    try:
+        ((marked,),) = session.query(
+            "SELECT COUNT(*) FROM information_schema.tables "
+            f"WHERE table_schema = DATABASE() AND table_name = '{_TARGET_MARK}'",
+            "looking for a replay's mark",
+        )
+    finally:
+        session.close()
+    return bool(marked)
+
+
+def make_live(target: MysqlAddress) -> None:
+    """Take a replay's marks away, all or none: from here on it is a shard's own database."""
+    session = Session(target, lane=False)
+    try:
+        session.execute(f"DROP TABLE IF EXISTS {', '.join(LOAD_MARKS)}, {_TARGET_MARK}", "making the target live")
     finally:
         session.close()
 

@@ -18,6 +18,7 @@ USED_FROM_OUTSIDE = {
     "log_message": "http.server's",
     "on_read_timeout": "the Cassandra driver's retry policy",
     "on_write_timeout": "the Cassandra driver's retry policy",
+    "seekable": "fastavro asks it of a file",
     "on_unavailable": "the Cassandra driver's retry policy",
     "on_request_error": "the Cassandra driver's retry policy",
 }

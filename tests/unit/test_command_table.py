@@ -19,7 +19,7 @@ from tests.command_line import ROOT_COMMAND, every_command, said
 
 # The words for what belongs to an option or argument, whichever command takes it.
 METAVARS = {
-    "ADDRESS", "AMOUNT", "CURRENCY", "DAY", "DIRECTION", "DSN", "FILE", "ID", "JSON", "KEY_ID", "LANE", "NAME",
+    "ADDRESS", "AMOUNT", "CURRENCY", "DAY", "DIR", "DIRECTION", "DSN", "FILE", "ID", "JSON", "KEY_ID", "LANE", "NAME",
     "NAME=NUMBER", "NUMBER", "OFFSET[-LAST]", "PARTITION/OFFSET", "ROOT", "SECONDS", "SERVER", "SHARD", "SHARES",
     "SPAN", "STATUS", "TEXT", "TIME", "TO_ADDRESS", "ZONE",
 }  # fmt: skip

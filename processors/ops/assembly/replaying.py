@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 
 from processors.faults import Fault, Misconfigured
 from processors.ledger.rules import Rules
@@ -13,15 +14,17 @@ from processors.ops import addresses, assembly, counts
 from processors.ops.lane_processes import LaneWork, Tell, work_side_by_side
 from processors.recovery.comparing import Comparison, ReplayDifference, compare_live, compare_published
 from processors.recovery.replay import ReplayParts, ReplayProgress, Stretch, replay_lane
+from processors.recovery.snapshot import Counting, Snapshot, load, snapshots_in
 from processors.settings import Settings
 from processors.stores.addresses import MysqlAddress
 from processors.stores.databases import claim_target, note_published
 from processors.stores.lane_store import MysqlLaneStore
-from processors.stores.migrations import ShardRow, migrate
+from processors.stores.migrations import ShardRow, migrate, read_migrations
 from processors.stores.partitions import TARGET_SLICES_MAX
 from processors.stores.rows import Progress
 from processors.stores.shard_reader import open_reader
 from processors.stores.shard_upkeep import ShardUpkeep
+from processors.stores.snapshot_rows import Loaded, SnapshotTarget
 from processors.stores.whole_shard import whole_reader, whole_snapshot
 from processors.streams.directory import DirectoryContents, read_directory, refuse_other_topic
 from processors.streams.group_look import committed_positions
@@ -51,7 +54,8 @@ class ReplayReport:
 class Until:
     """Up to where a replay goes: an offset of some lanes, or a time of the brokers, ms since the epoch.
 
-    A lane of which neither says anything goes up to where its log ended when the replay began.
+    A lane of which neither says anything goes up to where the shard's own lane stood when the replay began; where its
+    database is lost, to where its log ended.
     """
 
     offsets: Mapping[int, int]
@@ -64,6 +68,10 @@ class Until:
 
 
 TO_THE_END = Until(offsets={})
+
+
+def _unheard(_table: str, _rows: int) -> None:
+    """Nobody wants to know."""
 
 
 class ShardTopicLog:
@@ -100,6 +108,8 @@ def replay_shard(
     on_progress: OnProgress,
     until: Until = TO_THE_END,
     processes_max: int | None = None,
+    snapshots: Path | None = None,
+    on_loaded: Counting = _unheard,
 ) -> ReplayReport:
     """Decide a shard's topic again into another database, from logs alone, and compare with whatever is there.
 
@@ -112,6 +122,8 @@ def replay_shard(
         on_progress: Told after each batch of a lane.
         until: Up to where.
         processes_max: Lanes side by side; by default one a core.
+        snapshots: A folder of snapshots: the newest one that fits is loaded first, and the topic read from there on.
+        on_loaded: Told which of the snapshot's tables has how many rows.
 
     Raises:
         Misconfigured: The topic no longer reaches back to where the target stands; or the target is the live database,
@@ -124,22 +136,16 @@ def replay_shard(
     live_address, live = addresses.mysql_address(settings, shard), live_positions(settings, shard)
     claim_target(target, None if isinstance(live, Fault) else live_address)
     topic = ShardTopicLog(settings, shard)
-    ends = _ends(topic, row.lanes, until)
-    _make_tables(target, row, _first_rules(contents, shard), topic)
     published = published_positions(settings, shard, range(row.lanes), topic.topic_id())
-    decided = {} if isinstance(live, Fault) else live
-    run = _Run(settings, shard, target, published, processes_max or os.cpu_count() or 1, on_progress)
-    run.decide(ends, decided)
+    decided = None if isinstance(live, Fault) else live
+    ends = _ends(topic, row.lanes, until, None if decided is None else furthest(decided, published))
+    beginning = _Beginning(row=row, rules=contents.first_rules.get(shard), topic=topic, ends=ends)
+    from_start = beginning.make(target, snapshots, on_loaded)
+    run = _Run(settings, shard, target, published, processes_max or os.cpu_count() or 1, on_progress, from_start)
+    run.decide(ends, decided or {})
     if isinstance(live, Fault):
-        found = _compared(target, published, absent=live)
-    else:
-        found = _follow_and_compare(run, live_address, row, follow=not until.is_earlier)
-    return ReplayReport(
-        offsets=run.reached(),
-        compared=found.compared,
-        not_compared=found.not_compared,
-        difference=found.difference,
-    )
+        return run.report(_compared(run, absent=live))
+    return run.report(_follow_and_compare(run, live_address, row, follow=not until.is_earlier))
 
 
 def row_of_directory(settings: Settings, shard: str, contents: DirectoryContents) -> ShardRow:
@@ -159,16 +165,6 @@ def row_of_directory(settings: Settings, shard: str, contents: DirectoryContents
         results_partitions=in_force.topics.results_partitions,
         home=shard == contents.directory.home_shard,
     )
-
-
-def _first_rules(contents: DirectoryContents, shard: str) -> Rules:
-    rules = contents.first_rules.get(shard)
-    if rules is None:
-        raise Misconfigured(
-            f"the directory does not say with which rules shard {shard} began: `balance migrate` writes it, while its "
-            "database is there"
-        )
-    return rules
 
 
 def live_positions(settings: Settings, shard: str) -> dict[int, Progress] | Fault:
@@ -197,8 +193,17 @@ def published_positions(
     }
 
 
-def _ends(topic: ShardTopicLog, lanes: int, until: Until) -> dict[int, int]:
-    """Return up to where each lane is decided, fixed here, whatever is written meanwhile."""
+def furthest(decided: Mapping[int, Progress], published: Mapping[int, GroupPosition]) -> dict[int, int]:
+    """Return how far each lane was decided, by its own database and by what was published: that may be an older one."""
+    reached = {lane: progress.at.next_offset for lane, progress in decided.items()}
+    return reached | {lane: max(each.at.next_offset, reached.get(lane, 0)) for lane, each in published.items()}
+
+
+def _ends(topic: ShardTopicLog, lanes: int, until: Until, decided: Mapping[int, int] | None) -> dict[int, int]:
+    """Return up to where each lane is decided, fixed here, whatever is written meanwhile.
+
+    That is where the shard's own lane stands, so that both can be compared; where there is none, the topic's end.
+    """
     ends = {}
     for lane in range(lanes):
         first, end = topic.bounds(lane)
@@ -206,17 +211,83 @@ def _ends(topic: ShardTopicLog, lanes: int, until: Until) -> dict[int, int]:
             end = min(until.offsets[lane], end)
         elif until.time_ms is not None:
             end = topic.offset_at(lane, until.time_ms)
+        elif decided is not None:
+            end = max(first, min(decided.get(lane, 0), end))
         if end < first:
             raise Misconfigured(f"lane {lane}: the topic begins at offset {first}, and the replay was to end at {end}")
         ends[lane] = end
     return ends
 
 
-def _make_tables(target: MysqlAddress, row: ShardRow, rules: Rules, topic: ShardTopicLog) -> None:
-    """Make schema, shard and first rules, and the journal's partitions for every id that the topic may hold."""
-    now_ms = assembly.clock_ms()
-    migrate(target, row, {0: rules}, now_ms=now_ms, slices_max=TARGET_SLICES_MAX)
-    first_ms = now_ms
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Beginning:
+    """What a replay begins with: the shard, its first rules where the directory has them, and its topic."""
+
+    row: ShardRow
+    rules: Rules | None
+    topic: ShardTopicLog
+    ends: Mapping[int, int]
+
+    def make(self, target: MysqlAddress, snapshots: Path | None, on_loaded: Counting) -> bool:
+        """Make the target's tables, and load a snapshot into them where there is one to begin with.
+
+        Returns:
+            Whether its lanes begin with their first records.
+        """
+        with closing(SnapshotTarget(target)) as loading:
+            state = loading.state()
+            if snapshots is not None and state in {Loaded.EMPTY, Loaded.LOADING}:
+                snapshot = fitting_snapshot(snapshots, self.row, self.topic.topic_id(), self.ends)
+                loading.mark()
+                _migrate(target, self.row, Rules(version=1))  # the snapshot's rules take the place of these
+                load(snapshot, loading, on_progress=on_loaded)
+                state = Loaded.LOADED
+            elif state is Loaded.LOADING:
+                raise Misconfigured(f"a run that loaded a snapshot into {target} was cut off: give the snapshots again")
+            elif state is not Loaded.LOADED:
+                _migrate(target, self.row, self._first_rules())
+        _make_slices(target, self.row, self.topic)
+        return state is not Loaded.LOADED
+
+    def _first_rules(self) -> Rules:
+        if self.rules is None:
+            raise Misconfigured(
+                f"the directory does not say with which rules shard {self.row.shard} began: `balance migrate` writes "
+                "it, while its database is there; or begin with a snapshot (--snapshots)"
+            )
+        return self.rules
+
+
+def fitting_snapshot(folder: Path, row: ShardRow, topic_id: bytes, ends: Mapping[int, int]) -> Snapshot:
+    """Return the newest snapshot of a shard from which a replay can go on to where it ends.
+
+    Raises:
+        Misconfigured: There is none; the text says why the others are none.
+    """
+    why_not: list[str] = []
+    schema = max(migration.number for migration in read_migrations())
+    for each in snapshots_in(folder, row.shard):
+        manifest = each.manifest
+        if manifest is None:
+            why_not.append(f"{each.folder.name} was cut off")
+        elif manifest.schema != schema:
+            why_not.append(f"{each.folder.name} has schema {manifest.schema}, this release has {schema}")
+        elif (manifest.row, manifest.topic_id) != (row, topic_id):
+            why_not.append(f"{each.folder.name} is of another topic or shard")
+        elif any(at.next_offset > ends.get(lane, 0) for lane, at in manifest.lanes.items()):
+            why_not.append(f"{each.folder.name} is later than what is asked for")
+        else:
+            return each
+    raise Misconfigured(f"{folder} has no snapshot of shard {row.shard} to begin with: {'; '.join(why_not) or 'none'}")
+
+
+def _migrate(target: MysqlAddress, row: ShardRow, rules: Rules) -> None:
+    migrate(target, row, {0: rules}, now_ms=assembly.clock_ms(), slices_max=TARGET_SLICES_MAX)
+
+
+def _make_slices(target: MysqlAddress, row: ShardRow, topic: ShardTopicLog) -> None:
+    """Make the journal's partitions for every id that the topic may hold."""
+    first_ms = now_ms = assembly.clock_ms()
     for lane in range(row.lanes):
         first, end = topic.bounds(lane)
         for records in topic.read(lane, first, min(first + 1, end)):
@@ -238,6 +309,7 @@ class _Run:
     published: Mapping[int, GroupPosition]
     processes_max: int
     on_progress: OnProgress
+    from_start: bool
 
     def decide(self, ends: Mapping[int, int], decided: Mapping[int, Progress]) -> None:
         """Decide each lane up to an offset, where it does not stand there already.
@@ -270,6 +342,15 @@ class _Run:
         ahead = {lane: each for lane, each in positions.items() if each.at.next_offset > reached.get(lane, 0)}
         self.decide({lane: each.at.next_offset for lane, each in ahead.items()}, positions)
 
+    def report(self, found: Comparison) -> ReplayReport:
+        """Return what the run came to."""
+        return ReplayReport(
+            offsets=self.reached(),
+            compared=found.compared,
+            not_compared=found.not_compared,
+            difference=found.difference,
+        )
+
     def reached(self) -> dict[int, int]:
         """Return where each lane of the target stands."""
         reader = open_reader(self.target)
@@ -294,10 +375,11 @@ def _replay_one(settings: Settings, shard: str, target: MysqlAddress, stretch: S
     replay_lane(parts, stretch, on_progress=tell)
 
 
-def _compared(target: MysqlAddress, published: Mapping[int, GroupPosition], *, absent: Fault | None) -> Comparison:
+def _compared(run: _Run, *, absent: Fault | None) -> Comparison:
     """Compare with what was published; where it is that, note it, so that the lanes need no group offset (L4)."""
+    target, published = run.target, run.published
     with closing(whole_reader(target)) as replayed:
-        found = compare_published(replayed, published, from_start=True)
+        found = compare_published(replayed, published, from_start=run.from_start)
         if found.difference is None:
             reached = {lane: position for lane, position in published.items() if lane in replayed.positions()}
             borders = {lane: replayed.last_border(lane, each.at.next_offset) for lane, each in reached.items()}
@@ -316,11 +398,11 @@ def _follow_and_compare(run: _Run, live_address: MysqlAddress, row: ShardRow, *,
     with closing(whole_snapshot(live_address)) as live:
         if follow:
             run.follow(live.positions())
-        published = _compared(run.target, run.published, absent=None)
+        published = _compared(run, absent=None)
         if published.difference is not None:
             return published
         with closing(whole_reader(run.target)) as replayed:
-            found = compare_live(live, replayed, lanes=row.lanes, home=row.home, from_start=True)
+            found = compare_live(live, replayed, lanes=row.lanes, home=row.home, from_start=run.from_start)
     return Comparison(
         compared=published.compared + found.compared,
         not_compared=published.not_compared + found.not_compared,

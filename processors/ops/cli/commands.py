@@ -217,6 +217,12 @@ _PROCESSES: dict[str, Command | Group] = {
                 "part.",
                 "balance shard show s1",
             ),
+            "adopt": _command(
+                "sharding:adopt_shard",
+                "Put a rebuilt database in the place of a shard's own, once it is proven to be what was published.",
+                "balance shard adopt s1 --dsn mysql://db-2/balance_s1",
+                "balance shard adopt s1 --dsn mysql://db-2/balance_s1 --yes",
+            ),
             "run": _command(
                 "starting:run_shard", "Run a shard's worker until SIGTERM or Ctrl-C.", "balance shard run --shard s1"
             ),
@@ -431,6 +437,27 @@ _OPERATING: dict[str, Command | Group] = {
             )
         },
     ),
+    "snapshot": Group(
+        "Copies of a shard in a folder, from which it is rebuilt.",
+        {
+            "create": _command(
+                "snapshots:create",
+                "Copy every table that a decision reads, as of one moment, while the shard works.",
+                "balance snapshot create --folder /backup/balance --keep 7",
+            ),
+            "list": _command(
+                "snapshots:list_snapshots",
+                "List the snapshots of a shard, the newest first; exit status 1 if there is none that is whole.",
+                "balance snapshot list --folder /backup/balance",
+            ),
+            "verify": _command(
+                "snapshots:verify",
+                "Prove that every snapshot of a shard has the bytes, checksums and rows that it had; exit status 1 if "
+                "not.",
+                "balance snapshot verify --folder /backup/balance",
+            ),
+        },
+    ),
     "replay": Group(
         "Decide a log again, and compare.",
         {
@@ -440,6 +467,7 @@ _OPERATING: dict[str, Command | Group] = {
                 "they differ.",
                 "balance replay shard s1 --into mysql://127.0.0.1:13306/balance_copy",
                 "balance replay shard s1 --into mysql://db-2/then --to 2026-11-23T09:30:00Z",
+                "balance replay shard s1 --into mysql://db-2/copy --snapshots /backup/balance",
             )
         },
     ),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
+from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import TaskID
+from rich.progress import Progress
 
 from processors.faults import Misconfigured
 from processors.ops.assembly.proving import target_address
@@ -26,10 +28,14 @@ def replay(
     ],
     to: Annotated[
         str | None,
-        typer.Option("--to", metavar="TIME|LANE=OFFSET,...", help="Stop before; else where the topic ends now."),
+        typer.Option("--to", metavar="TIME|LANE=OFFSET,...", help="Stop before; else where the live lanes stand."),
     ] = None,
     processes: Annotated[
         int | None, typer.Option("--processes", min=1, max=256, help="Lanes side by side; else one a core.")
+    ] = None,
+    snapshots: Annotated[
+        Path | None,
+        typer.Option("--snapshots", metavar="DIR", help="Begin with the newest one there that fits.", file_okay=False),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -44,21 +50,34 @@ def replay(
         until = until_of(to)
     except (Misconfigured, DurationError) as fault:
         raise typer.BadParameter(str(fault)) from None
-    tasks: dict[int, TaskID] = {}
     with progress_bar() as bar:
-
-        def show(progress: ReplayProgress) -> None:
-            if progress.lane not in tasks:
-                tasks[progress.lane] = bar.add_task(f"lane {progress.lane}")
-            bar.update(tasks[progress.lane], completed=progress.offset, total=progress.target)
-
-        report = replay_shard(chosen, shard, target, on_progress=show, until=until, processes_max=processes)
+        report = replay_shard(
+            chosen,
+            shard,
+            target,
+            on_progress=partial(_show, bar),
+            until=until,
+            processes_max=processes,
+            snapshots=snapshots,
+            on_loaded=partial(_show_loaded, bar),
+        )
     if as_json:
         print_json({"equal": report.difference is None, **asdict(report)})
     else:
         print_report(report, f"{target}", shard)
     if report.difference is not None:
         raise typer.Exit(EXIT_REJECTED)
+
+
+def _show(bar: Progress, progress: ReplayProgress) -> None:
+    name = f"lane {progress.lane}"
+    task = next((each.id for each in bar.tasks if each.description == name), None)
+    bar.update(bar.add_task(name) if task is None else task, completed=progress.offset, total=progress.target)
+
+
+def _show_loaded(bar: Progress, table: str, rows: int) -> None:
+    if rows:
+        bar.console.print(f"{table}: {rows:,} rows of the snapshot")
 
 
 def until_of(text: str | None) -> Until:

@@ -9,13 +9,15 @@ from typing import Annotated, Any
 import typer
 
 from processors.faults import Misconfigured
+from processors.ops.assembly.adopting import AdoptionPlan, adopt, plan_adoption
 from processors.ops.assembly.proving import target_address
 from processors.ops.cli.operating import print_lanes
 from processors.ops.cli.terminal import JsonOption, notes, page, print_json, print_table, say, settings
-from processors.ops.exits import EXIT_FAULT, EXIT_GOOD
+from processors.ops.exits import EXIT_FAULT, EXIT_GOOD, EXIT_REJECTED
 from processors.ops.sharding import add_shard
 from processors.ops.shards import ShardShown, read_shard, read_shards
 from processors.settings import Settings
+from processors.stores.addresses import MysqlAddress
 
 ShardArgument = Annotated[str, typer.Argument(metavar="SHARD", help="Its id, such as s2.", show_default=False)]
 
@@ -115,6 +117,70 @@ def _entry(chosen: Settings, shard: str) -> list[str]:
     if place.password is None and place.password_file is not None:
         return [*lines, f'password_file = "{place.password_file}"']
     return [*lines, f'password_file = "..."   # or BALANCE_SHARDS__{shard.upper()}__PASSWORD in the environment']
+
+
+def adopt_shard(
+    *,
+    shard: ShardArgument,
+    dsn: Annotated[
+        str,
+        typer.Option(
+            "--dsn", metavar="DSN", help="What `replay shard --into` wrote; user and password default to the shard's."
+        ),
+    ],
+    yes: Annotated[bool, typer.Option("--yes", help="Do it; else only say what would be.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Put a rebuilt database in the place of a shard's own, once it is proven to be what was published.
+
+    Stop the shard's workers, expirer and remover before. What is to be changed in the settings is printed.
+    """
+    chosen = settings()
+    try:
+        target = target_address(chosen, shard, dsn, option="--dsn")
+    except Misconfigured as fault:
+        raise typer.BadParameter(str(fault)) from None
+    planned = plan_adoption(chosen, shard, target)
+    good = planned.proof.difference is None
+    if yes and good:
+        adopt(target, planned)
+    entry = _entry(chosen.changed(shards={shard: _place_of(target)}), shard)
+    if as_json:
+        print_json({**asdict(planned), "adopted": yes and good, "settings": entry})
+    else:
+        _print_plan(planned)
+        _print_adopted(planned, entry, shard, done=yes and good)
+    if not good:
+        raise typer.Exit(EXIT_REJECTED)
+
+
+def _place_of(target: MysqlAddress) -> dict[str, Any]:
+    return {"host": target.host, "port": target.port, "user": target.user, "database": target.database}
+
+
+def _print_plan(planned: AdoptionPlan) -> None:
+    rows = [
+        (lane, planned.decided.get(lane, 0), planned.published.get(lane, "unknown"), end)
+        for lane, end in sorted(planned.ends.items())
+    ]
+    columns = ("lane", "decided here", "published", "log's end")
+    print_table("", columns, rows, right=columns)
+    for told in planned.proof.not_compared:
+        page.print(f"not compared: {told}", style="yellow", markup=False, soft_wrap=True)
+
+
+def _print_adopted(planned: AdoptionPlan, entry: list[str], shard: str, *, done: bool) -> None:
+    difference = planned.proof.difference
+    if difference is not None:
+        page.print(f"{difference.what} is not what was published", style="red", markup=False)
+        page.print(f"published: {difference.live}\nhere:      {difference.replayed}", markup=False, soft_wrap=True)
+        return
+    if not done:
+        page.print("nothing was changed: --yes does it")
+        return
+    page.print(f"it is live. On every machine shard {shard} is now at:", soft_wrap=True)
+    page.print("\n".join(entry), markup=False, soft_wrap=True)
+    page.print(f"then start workers, expirer and remover of {shard} (docs/recovery.md)", soft_wrap=True)
 
 
 def list_shards(*, as_json: JsonOption = False) -> None:
