@@ -381,9 +381,6 @@ class Mover:
             self._discard(admission, command, sums, batch)
         elif not self._is_next(command):
             batch.silent += 1
-            row = self._decider.placements.rows.get(command.placement_key)
-            if command.is_last and row is not None and row.is_at(ARRIVING, command.generation):
-                batch.alarms.append(f"offset {admission.record.offset}: {command.placement_key} came without all parts")
         elif command.is_last:
             self._install(admission, command, batch)
         elif (rows := self._parts.unpacked(command)) is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from structlog.testing import capture_logs
 
 from processors.lane.decided import Decided
 from processors.lane.lane import Lane
@@ -62,15 +63,40 @@ def test_parts_that_do_not_follow_on_those_that_came_are_thrown_away_until_they_
     assert [shards.trial_balance(shard) for shard in shards.of] == [0, 0]
 
 
+def parts_of(shards: TwoShards, lacks: int = 0) -> list[OutRecord]:
+    """Return the parts of acme's hand-off, as a database would send them that lacks some of the first rows."""
+    tables = shards.of["s1"].database.tables
+    sealed = tables.placements[0, "acme"]
+    rows = list(tables.frozen(0, sealed))
+    (records,) = courier_of("s1", FrozenElsewhere(rows[lacks:]), shards.broker).records(sealed)
+    return records
+
+
 def send_other_parts(shards: TwoShards) -> None:
     """Have the first parts of acme's hand-off come as a database would send them that lacks a row."""
-    source = shards.of["s1"]
-    sealed = source.database.tables.placements[0, "acme"]
-    rows = list(source.database.tables.frozen(0, sealed))
-    courier = courier_of("s1", FrozenElsewhere(rows[1:]), shards.broker)
-    (records,) = courier.records(sealed)
-    for record in records[:2]:
+    for record in parts_of(shards, lacks=1)[:2]:
         shards.broker.write(record)
+
+
+@pytest.mark.rule("M4")
+def test_a_late_last_part_of_what_was_thrown_away_raises_no_second_alarm(shards: TwoShards) -> None:
+    for number in range(8):
+        shards.send(OpenAccount(command_id=shards.new_id(), address=f"acme:shop-{number}", currency="USD"))
+    shards.move("s2")
+    shards.of["s1"].serve(publish=False)
+    send_other_parts(shards)
+    parts = parts_of(shards)
+    for record in [*parts[1:], parts[0], parts[-1]]:  # what came is thrown away; then a part comes again, and the last
+        shards.broker.write(record)
+
+    with capture_logs() as logged:
+        shards.of["s2"].serve()
+        assert shards.of["s2"].states == {"acme": (PlacementState.ARRIVING, 1, 0)}
+        shards.serve()
+
+    alarms = [entry["detail"] for entry in logged if entry["event"] == "move_needs_a_look"]
+    assert ["all of it is thrown away" in alarm for alarm in alarms] == [True]
+    assert shards.of["s2"].states == {"acme": (PlacementState.OWNED, 1, 0)}
 
 
 @pytest.mark.rule("M4")
@@ -102,12 +128,9 @@ def test_a_last_part_with_others_behind_it_is_of_other_rows(shards: TwoShards) -
         shards.send(OpenAccount(command_id=shards.new_id(), address=f"acme:shop-{number}", currency="USD"))
     shards.move("s2")
     shards.of["s1"].serve(publish=False)
-    tables = shards.of["s1"].database.tables
-    longer = list(tables.frozen(0, tables.placements[0, "acme"]))
-    for record in next(courier_of("s1", FrozenElsewhere(longer), shards.broker).records(tables.placements[0, "acme"]))[
-        :-1
-    ]:
+    for record in parts_of(shards)[:-1]:
         shards.broker.write(record)
+    tables = shards.of["s1"].database.tables
     for key in [key for key in tables.accounts if key[0] > "acme:shop-1"]:
         del tables.accounts[key]
 
