@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from typing import Protocol
@@ -261,18 +262,10 @@ class Committer:
         """Decide a record with what it unparks, whose rows are read in the transaction that writes it."""
         missing = self._decider.book.missing(alone.needs)
         self._store.begin(self.fence, None, missing, open_end=True)
-        try:
+        with self._settled_where_it_fails(alone.admission, end=lambda: self._store.end(None)):
             self._decider.book.add(missing, self._store.loaded())
             decided = self._mover.decide(alone, published=published)
             check()
-        except UndecidedError as undecided:
-            self._store.end(None)
-            self.settle()
-            raise self._stop_of(undecided, alone.admission) from undecided
-        except BaseException:
-            self._store.end(None)
-            self.settle()
-            raise
         self._store.end(decided.write)
         self._writing = decided
 
@@ -305,15 +298,9 @@ class Committer:
         clear: Callable[[Admission], None] | None,
     ) -> int:
         """Decide a record and some behind it, and begin to write them; the arguments are as ``Mover`` takes them."""
-        try:
+        with self._settled_where_it_fails(alone.admission):
             decided = self._mover.decide_together(alone, behind, published=published, clear=clear)
             check()
-        except UndecidedError as undecided:
-            self.settle()
-            raise self._stop_of(undecided, alone.admission) from undecided
-        except BaseException:
-            self.settle()
-            raise
         self.settle()
         self._store.begin(self.fence, decided.write, Keys())
         self._writing = decided
@@ -340,6 +327,18 @@ class Committer:
             self._admit_later([admission.record for admission in batch.admissions[decided.taken :]])
         check()
         return decided
+
+    @contextmanager
+    def _settled_where_it_fails(self, first: Admission, end: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Where a batch cannot be decided, ``end`` its transaction: the one before it is committed, and may be told."""
+        try:
+            yield
+        except BaseException as fault:
+            end()
+            self.settle()
+            if isinstance(fault, UndecidedError):
+                raise self._stop_of(fault, first) from fault
+            raise
 
     def _stop_of(self, undecided: UndecidedError, first: Admission) -> LaneStopped | Retryable:
         """Return why a batch is not decided: what precedes the record that cannot be decided is committed first."""
