@@ -10,6 +10,7 @@ from processors.stores.addresses import CassandraAddress
 from processors.stores.cassandra import CassandraSession
 from processors.streams.connection import KafkaAddress
 from tests.archived import make_archive, session_of
+from tests.integration.removal import Shard, make_shard, with_stories
 from tests.kafka_log import KafkaLog
 from tests.servers import Servers
 
@@ -37,3 +38,15 @@ def session(archive: CassandraAddress) -> Iterator[CassandraSession]:
     """Return a session on it."""
     with session_of(archive) as session:
         yield session
+
+
+@pytest.fixture
+def empty_shard(servers: Servers, fresh_database: Callable[[], str], session: CassandraSession) -> Shard:
+    """Return a shard of that archive, with lanes that have written nothing."""
+    return make_shard(servers, fresh_database, session)
+
+
+@pytest.fixture
+def shard(empty_shard: Shard) -> Shard:
+    """Return it with a story on each lane, which are archived."""
+    return with_stories(empty_shard)

@@ -18,7 +18,6 @@ from processors.ops.assembly.remover import run_remover
 from processors.stores.addresses import CassandraAddress
 from processors.stores.archive_reader import ArchiveReader
 from processors.stores.archive_rows import Covered
-from processors.stores.cassandra import CassandraSession
 from processors.stores.migrations import migrate
 from processors.stores.shard_reader import open_reader
 from processors.stores.shard_upkeep import ShardUpkeep
@@ -39,23 +38,10 @@ from tests.integration.removal import (
     WINDOW_MS,
     Shard,
     a_story,
-    make_shard,
-    with_stories,
 )
 from tests.kafka_log import KafkaLog
 from tests.servers import Servers
 from tests.waiting import eventually
-
-
-@pytest.fixture
-def empty_shard(servers: Servers, fresh_database: Callable[[], str], session: CassandraSession) -> Shard:
-    return make_shard(servers, fresh_database, session)
-
-
-@pytest.fixture
-def shard(empty_shard: Shard) -> Shard:
-    return with_stories(empty_shard)
-
 
 # ------------------------------------------------------------------ a slice goes
 

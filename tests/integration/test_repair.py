@@ -11,7 +11,6 @@ from processors.ops.cli.proving import summary_of
 from processors.recovery.repair import Repair, RepairParts, repair
 from processors.stores.archive_reader import ArchiveReader
 from processors.stores.archive_writer import ArchiveWriter
-from processors.stores.cassandra import CassandraSession
 from processors.stores.shard_reader import open_reader
 from processors.wire.journal_chunk import encode_chunk
 from processors.wire.results import Result, decode_result
@@ -26,18 +25,10 @@ from tests.integration.removal import (
     SHARD,
     SLICE,
     Shard,
-    make_shard,
-    with_stories,
 )
-from tests.servers import Servers
 
 DELETED_US = (NOW_MS + SLICE_MS) * 1_000  # after the rows were written
 REPAIRED_MS = NOW_MS + 2 * SLICE_MS
-
-
-@pytest.fixture
-def shard(servers: Servers, fresh_database: Callable[[], str], session: CassandraSession) -> Shard:
-    return with_stories(make_shard(servers, fresh_database, session))
 
 
 def repaired(shard: Shard, *, write: bool = True) -> Repair:

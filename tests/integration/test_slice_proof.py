@@ -15,7 +15,6 @@ from processors.ids import SLICE_MS
 from processors.stores.archive_reader import ArchiveReader, ChangeKey, IndexedPlace
 from processors.stores.archive_rows import Collector
 from processors.stores.archive_writer import ArchiveWriter
-from processors.stores.cassandra import CassandraSession
 from processors.stores.rows import JournalRow
 from processors.stores.shard_reader import open_reader
 from processors.stores.shard_upkeep import ShardUpkeep
@@ -35,20 +34,7 @@ from tests.integration.removal import (
     SHARD,
     SLICE,
     Shard,
-    make_shard,
-    with_stories,
 )
-from tests.servers import Servers
-
-
-@pytest.fixture
-def empty_shard(servers: Servers, fresh_database: Callable[[], str], session: CassandraSession) -> Shard:
-    return make_shard(servers, fresh_database, session)
-
-
-@pytest.fixture
-def shard(empty_shard: Shard) -> Shard:
-    return with_stories(empty_shard)
 
 
 @pytest.mark.rule("A3")

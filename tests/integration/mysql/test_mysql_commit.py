@@ -34,14 +34,6 @@ def proxy(address: MysqlAddress) -> Iterator[MysqlProxy]:
         yield proxy
 
 
-@pytest.fixture
-def holder(address: MysqlAddress) -> Iterator[Session]:
-    """Return a connection of someone else, which gives its locks back even where the test fails."""
-    session = Session(address, lane=True)
-    yield session
-    session.abandon()
-
-
 @pytest.mark.rule("L1")
 def test_a_new_owner_sees_the_rules_that_the_one_before_was_still_committing(
     address: MysqlAddress, holder: Session

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import fields, replace
 from typing import Any
 
@@ -32,13 +32,6 @@ NEIGHBOUR = next(
 ELSEWHERE = [PlacementState.ARRIVING, PlacementState.SEALED, PlacementState.LEFT]
 OLD_MS, OLDER_MS = 400_000_000, 200_000_000
 MINUTE_MS = 60_000  # a root's ids of one lie in a row
-
-
-@pytest.fixture
-def upkeep(address: MysqlAddress) -> Iterator[ShardUpkeep]:
-    upkeep = ShardUpkeep(address)
-    yield upkeep
-    upkeep.close()
 
 
 @pytest.fixture

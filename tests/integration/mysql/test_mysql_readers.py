@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -14,7 +13,7 @@ from processors.routing.buckets import partition_of, placement_key_of
 from processors.stores.addresses import MysqlAddress
 from processors.stores.moves_reader import MovesReader
 from processors.stores.rows import PlacementRow, PlacementState
-from processors.stores.shard_reader import OverdueHold, ShardReader, open_reader, open_snapshot
+from processors.stores.shard_reader import OverdueHold, ShardReader, open_snapshot
 from processors.stores.shard_upkeep import ShardUpkeep
 from tests.integration.mysql_shard import (
     SHARD,
@@ -25,21 +24,6 @@ from tests.integration.mysql_shard import (
     rows_of,
     take_lane,
 )
-
-
-@pytest.fixture
-def reader(address: MysqlAddress) -> Iterator[ShardReader]:
-    reader = open_reader(address)
-    yield reader
-    reader.close()
-
-
-@pytest.fixture
-def upkeep(address: MysqlAddress) -> Iterator[ShardUpkeep]:
-    upkeep = ShardUpkeep(address)
-    yield upkeep
-    upkeep.close()
-
 
 # ---------------------------------------------------------------------- readers
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -38,14 +37,6 @@ from tests.integration.mysql_shard import (
 
 # The largest metadata that canonical JSON may be, with characters that a JSON column would store otherwise.
 METADATA = '{"a":1,"b":"é\\u0000☃","c":12345678901234567890}'.encode()
-
-
-@pytest.fixture
-def holder(address: MysqlAddress) -> Iterator[Session]:
-    """Return a connection of someone else, which gives its locks back even where the test fails."""
-    session = Session(address, lane=True)
-    yield session
-    session.abandon()
 
 
 def load(lane: Lane, **keys: Any) -> Rows:

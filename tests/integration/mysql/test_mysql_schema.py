@@ -38,32 +38,10 @@ from tests.servers import Servers
 
 
 @pytest.fixture
-def reader(address: MysqlAddress) -> Iterator[ShardReader]:
-    reader = open_reader(address)
-    yield reader
-    reader.close()
-
-
-@pytest.fixture
-def upkeep(address: MysqlAddress) -> Iterator[ShardUpkeep]:
-    upkeep = ShardUpkeep(address)
-    yield upkeep
-    upkeep.close()
-
-
-@pytest.fixture
 def session(address: MysqlAddress) -> Iterator[Session]:
     session = Session(address, lane=False)
     yield session
     session.close()
-
-
-@pytest.fixture
-def holder(address: MysqlAddress) -> Iterator[Session]:
-    """Return a connection of someone else, which gives its locks back even where the test fails."""
-    session = Session(address, lane=True)
-    yield session
-    session.abandon()
 
 
 # ---------------------------------------------------------------------- schema
