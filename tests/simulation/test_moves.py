@@ -20,14 +20,6 @@ from tests.simulation.move_mutations import NOTHING, SlowMover
 from tests.simulation.two_shards import HOME, TWIN, TwoShards, outcomes
 
 
-@pytest.fixture
-def shards() -> TwoShards:
-    made = TwoShards()
-    made.open(1_000)
-    made.serve()
-    return made
-
-
 @pytest.mark.rule("M2")
 @pytest.mark.rule("M4")
 @pytest.mark.rule("M5")

@@ -29,14 +29,6 @@ HOLD_MS = 10_000
 OLDER_THAN_THE_WINDOW_MS = 7 * HOUR_MS
 
 
-@pytest.fixture
-def shards() -> TwoShards:
-    made = TwoShards()
-    made.open(1_000)
-    made.serve()
-    return made
-
-
 def last(shards: TwoShards, kind: CommandType) -> Result:
     return [result for result in shards.results() if result.type is kind][-1]
 

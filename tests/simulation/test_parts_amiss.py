@@ -20,14 +20,6 @@ from tests.simulation.fakes.frozen_rows import CourierOfSmallParts, FrozenElsewh
 from tests.simulation.two_shards import TwoShards, outcomes
 
 
-@pytest.fixture
-def shards() -> TwoShards:
-    made = TwoShards()
-    made.open(1_000)
-    made.serve()
-    return made
-
-
 @pytest.mark.rule("M2")
 @pytest.mark.rule("M4")
 @pytest.mark.rule("M8")
