@@ -24,6 +24,7 @@ from processors.faults import (
 )
 from processors.metrics import SERVER_UP
 from processors.stores.addresses import MysqlAddress
+from processors.stores.mysql_settings import SQL_MODE, check_server
 
 T = TypeVar("T")
 Row = tuple[Any, ...]
@@ -37,12 +38,7 @@ CONNECT_TIMEOUT_S = 5
 LANE_READ_TIMEOUT_S = 30
 # Others read ranges of some thousand rows and drop partitions.
 READ_TIMEOUT_S = 60
-# 4 MiB of SQL (L8), and one row above it: a record of 64 KiB in its result, in hex, with all levels' postings.
-PACKET_BYTES_MIN = 16 * 1024 * 1024
-# 8.0.19 is the first with VALUES ROW(...) as a table.
-VERSION_MIN = (8, 0, 19)
 STREAMED_ROWS = 1_000  # half a megabyte of journal
-SQL_MODE = "STRICT_ALL_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
 
 
 class Phase(Enum):
@@ -287,6 +283,8 @@ class Session:
         try:
             self._refuse_clear_text()
             self._set_session(timeout_s, lane=lane)
+            if lane:
+                self._refuse_single_statements()
             check_server(self, lane=lane)
             SERVER_UP.labels("mysql").set(1)
         except BaseException:
@@ -306,6 +304,18 @@ class Session:
                 f"{self.address}: ssl_mode is {self.address.ssl_mode}, and the server offers no TLS: the connection is "
                 "not encrypted. Give the server a certificate, or find out who is in between"
             )
+
+    def _refuse_single_statements(self) -> None:
+        """Refuse a way to the server that takes no two statements in one packet, before any batch is met by it."""
+        try:
+            list(
+                self.together([("SELECT 1", "trying two statements in one packet"), ("SELECT 2", "the second of two")])
+            )
+        except AssertionError as refused:  # a syntax error, to whoever takes both for one
+            raise Misconfigured(
+                f"{self.address}: what is between this worker and MySQL does not let several statements pass in one "
+                f"packet: {refused}. Allow them there, or let the worker connect to MySQL itself"
+            ) from refused
 
     def _set_session(self, timeout_s: int, *, lane: bool) -> None:
         self.execute(
@@ -357,8 +367,8 @@ class Session:
         Take every reply, or close the session: the server runs them all, up to the first that fails.
 
         Args:
-            statements: Each one's SQL, and what it is in words; together below ``PACKET_BYTES_MIN``. None ends with a
-                semicolon.
+            statements: Each one's SQL, and what it is in words; together below ``mysql_settings.PACKET_BYTES_MIN``.
+                None ends with a semicolon.
             begin: Begin a transaction before the first.
 
         Raises:
@@ -454,45 +464,3 @@ class Reconnecting:
         if self._session is not None:
             self._session.close()
             self._session = None
-
-
-def check_server(session: Session, *, lane: bool) -> None:
-    """Refuse a server on which a commit could be lost, or statements would mean something else.
-
-    Raises:
-        Misconfigured: Names every setting that is wrong, what it is and what it must be.
-
-    Source: docs/design.md, A lane; rule L7.
-    """
-    (row,) = session.query(
-        "SELECT VERSION(), @@innodb_flush_log_at_trx_commit, @@sync_binlog, @@transaction_isolation, @@sql_mode, "
-        "@@max_allowed_packet",
-        "reading the server's settings",
-    )
-    version, flush_log, sync_binlog, isolation, sql_mode, packet_bytes = row
-    wrong = [] if _new_enough(version) else [f"the server is {version}, it must be MySQL 8.0.19 or later"]
-    must_be: list[tuple[str, Any, Any, Callable[[Any, Any], bool]]] = [
-        ("transaction_isolation", isolation, "READ-COMMITTED", _equal),
-        ("sql_mode", set(sql_mode.split(",")), set(SQL_MODE.split(",")), set.issuperset),
-    ]
-    if lane:
-        must_be += [
-            ("innodb_flush_log_at_trx_commit", flush_log, 1, _equal),
-            ("sync_binlog", sync_binlog, 1, _equal),
-            ("max_allowed_packet", packet_bytes, PACKET_BYTES_MIN, int.__ge__),
-        ]
-    wrong += [
-        f"{name} is {found}, it must be {wanted}" for name, found, wanted, fits in must_be if not fits(found, wanted)
-    ]
-    if wrong:
-        raise Misconfigured(f"{session.address}: " + "; ".join(wrong))
-
-
-def _equal(found: Any, wanted: Any) -> bool:
-    return bool(found == wanted)
-
-
-def _new_enough(version: str) -> bool:
-    if "MariaDB" in version:
-        return False
-    return tuple(int(part) for part in version.split("-", maxsplit=1)[0].split(".")[:3]) >= VERSION_MIN

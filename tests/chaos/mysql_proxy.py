@@ -41,11 +41,12 @@ class Saying(Enum):
     LOAD = re.compile(rb"SELECT .*(FROM|JOIN) (account|journal|hold)\b", re.DOTALL)
     WRITE = re.compile(rb"(INSERT|UPDATE|DELETE) ")
     COMMIT = re.compile(rb"COMMIT")
+    SEVERAL = re.compile(rb".*;", re.DOTALL)  # more than one in a packet
     ANYTHING = re.compile(rb"")
 
     def fits(self, statement: bytes) -> bool:
         """Say whether a statement, or one of several, is one of them; no value has a semicolon in it."""
-        return self.value is not None and any(self.value.match(each) for each in statement.split(b";"))
+        return self.value is not None and any(self.value.match(each) for each in (statement, *statement.split(b";")))
 
 
 class MysqlProxy:

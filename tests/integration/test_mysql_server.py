@@ -14,7 +14,8 @@ import pytest
 from processors.faults import Fault, LaneStopped, Misconfigured, Refused, Retryable, Unavailable, UnknownOutcome
 from processors.stores import mysql
 from processors.stores.addresses import MysqlAddress
-from processors.stores.mysql import Phase, Reconnecting, Session, check_server, fault_of
+from processors.stores.mysql import Phase, Reconnecting, Session, fault_of
+from processors.stores.mysql_settings import SQL_MODE, check_server
 from tests.integration.mysql_shard import address_of
 from tests.servers import Servers
 
@@ -92,7 +93,7 @@ class Settings:
             "flush_log": 1,
             "sync_binlog": 1,
             "isolation": "READ-COMMITTED",
-            "sql_mode": mysql.SQL_MODE,
+            "sql_mode": SQL_MODE,
             "packet": 1 << 28,
         } | changed
 

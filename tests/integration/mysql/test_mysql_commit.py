@@ -9,12 +9,12 @@ from dataclasses import replace
 
 import pytest
 
-from processors.faults import Fenced, LaneStopped, Retryable, StopCode, Unavailable, UnknownOutcome
+from processors.faults import Fenced, LaneStopped, Misconfigured, Retryable, StopCode, Unavailable, UnknownOutcome
 from processors.ledger.book import Keys, Rows
 from processors.stores.addresses import MysqlAddress
 from processors.stores.mysql import LOCK_WAIT_TIMEOUT_S, Session
 from processors.stores.rules_rows import insert_rules
-from tests.chaos.mysql_proxy import AtCommit, MysqlProxy
+from tests.chaos.mysql_proxy import AtCommit, MysqlProxy, Saying
 from tests.integration.mysql_shard import (
     NOTHING,
     RULES,
@@ -196,6 +196,15 @@ def test_a_server_that_is_down_is_unavailable(address: MysqlAddress, proxy: Mysq
 
     with pytest.raises(Unavailable):
         take_lane(closed)
+
+
+def test_a_way_to_the_server_that_lets_no_two_statements_pass_is_refused_at_the_start(
+    address: MysqlAddress, proxy: MysqlProxy
+) -> None:
+    proxy.answer(Saying.SEVERAL, [1064], "You have an error in your SQL syntax")
+
+    with pytest.raises(Misconfigured, match="several statements"):
+        take_lane(replace(address, host="127.0.0.1", port=proxy.port))
 
 
 def test_after_a_fault_the_lane_must_be_taken_over_again(address: MysqlAddress) -> None:
