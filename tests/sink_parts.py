@@ -80,6 +80,7 @@ class LogConsumer:
         self._positions = {partition: positions.get(partition, 0) for partition in log.partitions}
         self._crash_point = crash_point
         self.committed: dict[int, int] = {}
+        self.given_away: set[int] = set()
         self.marks = 0  # behind each partition's last record
         self.paused = False
         self.polls_while_paused = 0
@@ -91,11 +92,16 @@ class LogConsumer:
             return []
         found: list[Record] = []
         for partition, records in self._log.partitions.items():
+            if partition in self.given_away:
+                continue
             start = self._positions.setdefault(partition, 0)
             mine = records[start : start + max_records - len(found)]
             self._positions[partition] = start + len(mine)
             found += mine
         return found
+
+    def positions(self) -> dict[int, int]:
+        return {partition: next_ for partition, next_ in self._positions.items() if partition not in self.given_away}
 
     @property
     def at_end(self) -> bool:

@@ -25,7 +25,7 @@ from processors.streams.connection import (
 )
 from processors.streams.watched import Watched
 from processors.troubles import TROUBLES
-from processors.wire.records import UNREADABLE_HEADERS, Record
+from processors.wire.records import UNREADABLE_HEADERS, ReadHeaders, Record
 
 COMMITTED_DEADLINE_S = 10.0
 # The poll thread comes round every 100 ms and may be held up for 3 s by lanes that are being revoked.
@@ -375,10 +375,6 @@ def record_of(message: Any, *, with_headers: bool = True) -> Record:
     """Return a driver's message without an error as a record; its fields are all there then, but headers if so told."""
     kind, time_ms = message.timestamp()
     epoch = message.leader_epoch()
-    try:
-        headers = (_headers_of(message) or []) if with_headers else []
-    except SystemError:
-        headers = UNREADABLE_HEADERS
     return Record(
         message.topic(),
         message.partition(),
@@ -388,5 +384,13 @@ def record_of(message: Any, *, with_headers: bool = True) -> Record:
         kind == TIMESTAMP_LOG_APPEND_TIME,
         message.key(),
         message.value(),
-        headers,
+        headers_of(message) if with_headers else [],
     )
+
+
+def headers_of(message: Any) -> ReadHeaders:
+    """Return a driver's message's headers, or ``UNREADABLE_HEADERS``."""
+    try:
+        return _headers_of(message) or []
+    except SystemError:
+        return UNREADABLE_HEADERS

@@ -19,7 +19,7 @@ from processors.streams.connection import (
     fault_of,
     is_fatal,
 )
-from processors.streams.consumer import GroupOptions, consumed, record_of
+from processors.streams.consumer import GroupOptions, consumed, headers_of, record_of
 from processors.streams.watched import Watched
 from processors.troubles import TROUBLES
 from processors.wire.records import Headers, ReadHeaders, Record
@@ -59,6 +59,7 @@ class GroupConsumer:
         on_revoked: Callable[[Collection[int]], None] | None = None,
         start_at: Callable[[Collection[int]], Mapping[int, int]] | None = None,
         needed_headers: Callable[[ReadHeaders], Headers] | None = None,
+        wanted: Callable[[ReadHeaders], bool] | None = None,
         with_headers: bool = True,
     ) -> None:
         """Join the group.
@@ -72,14 +73,14 @@ class GroupConsumer:
             on_revoked: Called when they are given away; what is not committed is read again by their next owner.
             start_at: Says from which offset each is read, for a process that keeps its positions elsewhere.
             needed_headers: Says which headers of each record are kept; anybody's records may have any number of them.
+            wanted: Says by its headers whether a record is returned; any other is passed over, at a fourth of the cost.
             with_headers: False leaves them all in the client: making them costs as much as the rest of a record.
         """
         self._with_headers = with_headers
         self._process = group.group.removeprefix("balance-")
-        self._needed = needed_headers
+        self._needed, self._wanted = needed_headers, wanted
         self._topic = address.topic_prefix + topic
-        self._on_assigned = on_assigned
-        self._on_revoked = on_revoked
+        self._on_assigned, self._on_revoked = on_assigned, on_revoked
         self._start_at = start_at
         self._paused = self._closing = False
         self._owned: set[int] = set()
@@ -104,7 +105,7 @@ class GroupConsumer:
         return f"read of {self._topic}"
 
     def poll(self, max_records: int, timeout_s: float) -> list[Record]:
-        """Return the next records, in order within each partition.
+        """Return the next records that are wanted, in order within each partition.
 
         Raises:
             Fenced: Another process has this one's ``instance``.
@@ -112,7 +113,7 @@ class GroupConsumer:
             Fault: The topic cannot be read.
         """
         records: list[Record] = []
-        last: dict[int, Record] = {}
+        last: dict[int | None, Message] = {}
         self._login.renew(self._consumer)
         messages = consumed(self._consumer, max_records, timeout_s, self._doing)
         messages.reverse()
@@ -120,11 +121,13 @@ class GroupConsumer:
             message = messages.pop()  # and let go of: it keeps the whole list of its headers, once it was asked
             error = message.error()
             if error is None:
+                last[message.partition()] = message
+                if self._wanted is not None and not self._wanted(headers_of(message)):
+                    continue
                 record = record_of(message, with_headers=self._with_headers)
                 if record.headers and self._needed is not None:
                     record.headers = self._needed(record.headers)
                 records.append(record)
-                last[record.partition] = record
             elif error.code() == KafkaError._PARTITION_EOF:
                 self._note_end(message)
             else:
@@ -132,12 +135,19 @@ class GroupConsumer:
         if not last.keys() <= self._owned:  # given away while this was read: its next owner reads it
             records = [record for record in records if record.partition in self._owned]
         self._note_last(last)
-        if not records:
+        if not last:
             self._move_over_marks()
         else:
             TROUBLES.over(self._process, subject=self._doing)
         self._watched.look(self._consumer, self._next, self._ends.keys())
         return records
+
+    def positions(self) -> dict[int, int]:
+        """Return, of this member's partitions, the offset after the last record that ``poll`` returned or passed over.
+
+        Where there was none yet it is the offset that the group had committed; without one a partition is left out.
+        """
+        return dict(self._next)
 
     def ends(self) -> dict[int, int]:
         """Return, of partitions whose end was met, the offset there: behind all records that ``poll`` returned."""
@@ -214,17 +224,18 @@ class GroupConsumer:
         if partition is not None and partition in self._owned and end is not None:
             self._ends[partition] = end
 
-    def _note_last(self, last: Mapping[int, Record]) -> None:
+    def _note_last(self, last: Mapping[int | None, Message]) -> None:
         """Remember where each partition goes on, and the leader epoch of its last record, for its commit.
 
         Where the log went back, the broker then refuses the position (L3). An epoch above the committed record's own
         only makes that check milder.
         """
-        for partition, record in last.items():
-            if partition in self._owned:
-                self._next[partition] = record.offset + 1
-                self._epochs[partition] = record.leader_epoch
-                if self._ends.get(partition, 0) <= record.offset:
+        for partition, message in last.items():
+            offset, epoch = message.offset(), message.leader_epoch()
+            if partition in self._owned and offset is not None:
+                self._next[partition] = offset + 1
+                self._epochs[partition] = -1 if epoch is None else epoch
+                if self._ends.get(partition, 0) <= offset:
                     self._ends.pop(partition, None)
 
     def _assigned(self, consumer: Consumer, places: list[TopicPartition]) -> None:

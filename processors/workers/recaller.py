@@ -8,6 +8,7 @@ effect (I7).
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -28,7 +29,7 @@ from processors.streams.record_producer import RecordProducer
 from processors.telemetry import PULSE, get_logger
 from processors.troubles import TROUBLES
 from processors.wire.commands import encode_command
-from processors.wire.records import OutRecord, Record
+from processors.wire.records import OutRecord, ReadHeaders, Record
 from processors.wire.results import STATUS_HEADER, TYPE_HEADER, decode_result
 from processors.wire.signature import SIGNATURE_HEADER, KeyRing, sign
 
@@ -43,20 +44,34 @@ PENDING_MAX = 50_000
 ASKED_MAX = 250
 IDLE_POLL_S = 0.5
 SEND_DEADLINE_S = 30.0
-_RECALLED = CommandType.RECALL_ORIGINAL.encode()
+# Nearly all results are passed over by their headers. Each has objects of the client's, none in a cycle: to collect
+# after every 700, Python's default, costs more than that.
+COLLECT_AFTER = (200_000, 20, 100)
+_REFUND = (TYPE_HEADER, CommandType.REFUND.encode())
+_OPEN = (STATUS_HEADER, Status.OPEN.encode())
+_RECALLED = (TYPE_HEADER, CommandType.RECALL_ORIGINAL.encode())
+_TYPES = frozenset({_REFUND, _RECALLED})
+
+
+def is_wanted(headers: ReadHeaders) -> bool:
+    """Say by its headers whether a result may concern the recaller: it answers a REFUND, or a recall."""
+    return not _TYPES.isdisjoint(headers)
 
 
 class RecallerConsumer(Protocol):
     """A member of the recaller's group (``streams.group``)."""
 
     def poll(self, max_records: int, timeout_s: float) -> list[Record]:
-        """Return the next records."""
+        """Return the next records of which ``is_wanted`` is so, and perhaps others."""
 
     def pause(self) -> None:
         """Have no more records come."""
 
     def resume(self) -> None:
         """Have records come again."""
+
+    def positions(self) -> Mapping[int, int]:
+        """Return, by partition, the offset after the last record that ``poll`` returned or passed over."""
 
     def commit(self, offsets: Mapping[int, int]) -> None:
         """Commit the next offset of some partitions, and wait for it."""
@@ -146,6 +161,9 @@ class Recaller:
 
     def run(self, consumer: RecallerConsumer, stopping: threading.Event) -> None:
         """Answer until told to stop; what is not answered by then is read again at the next start."""
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*COLLECT_AFTER)
         while not stopping.is_set():
             self.step(consumer)
             PULSE.beat()
@@ -164,10 +182,10 @@ class Recaller:
             if refund is not None:
                 self.open.add(refund)
                 came = True
-            elif dict(record.headers).get(TYPE_HEADER) == _RECALLED:
+            elif _RECALLED in record.headers:
                 ended = decode_result(record.value or b"")
                 self.open.end(ended.root, ended.transaction_id)
-            self._next[record.partition] = record.offset + 1
+        self._next.update(consumer.positions())
         return came
 
     def _answer(self) -> int:
@@ -269,8 +287,7 @@ def _open_refund_of(record: Record) -> WaitingRefund | None:
     The headers say what a result is about, so most results need not be decoded. The answer to a repeated REFUND, which
     has no journal row, is about a refund that was met before.
     """
-    headers = dict(record.headers)
-    if headers.get(TYPE_HEADER) != b"REFUND" or headers.get(STATUS_HEADER) != b"OPEN":
+    if _REFUND not in record.headers or _OPEN not in record.headers:
         return None
     result = decode_result(record.value or b"")
     assert (result.type, result.status) == (CommandType.REFUND, Status.OPEN)

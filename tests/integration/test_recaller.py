@@ -382,6 +382,7 @@ def test_a_partition_given_away_is_left_to_its_next_owner(start: Callable[..., P
     publish(place, refund)
     place.step()
 
+    place.consumer.given_away.add(PARTITION)
     place.recaller.revoked([PARTITION])
     place.archive_rows(refund)
 

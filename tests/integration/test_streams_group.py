@@ -68,6 +68,26 @@ def read(consumer: GroupConsumer, count: int) -> list[int]:
     return [record.offset for record in records]
 
 
+def test_what_is_not_wanted_by_its_headers_is_passed_over_and_the_positions_are_behind_it(
+    log: KafkaLog, join: Join
+) -> None:
+    log.write(TOPIC, [b"wanted"], headers=[("trace", b"t"), ("type", b"REFUND")])
+    log.write(TOPIC, [b"not"] * 3, headers=[("type", b"PAY")])
+    consumer = join(wanted=lambda headers: ("type", b"REFUND") in headers)
+    found: list[Record] = []
+
+    def all_are_met() -> bool:
+        found.extend(consumer.poll(100, 0.1))
+        return consumer.positions() == {0: 14}
+
+    eventually(all_are_met, "all were met")
+
+    assert [(record.offset, record.value) for record in found] == [(10, b"wanted")]
+    assert found[0].headers == [("trace", b"t"), ("type", b"REFUND")]
+    consumer.commit(consumer.positions())
+    assert consumer.committed([0]) == {0: (14, "")}
+
+
 def test_a_group_that_never_committed_begins_at_the_beginning_of_what_is_there(join: Join, log: KafkaLog) -> None:
     log.truncate(TOPIC, 4)
     consumer = join()

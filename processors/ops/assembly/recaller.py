@@ -16,7 +16,7 @@ from processors.streams.group import GroupConsumer
 from processors.streams.producer import IdempotentProducer
 from processors.streams.topics import COMMANDS_TOPIC, RESULTS_TOPIC
 from processors.wire.signature import KeyRing
-from processors.workers.recaller import GROUP, Recaller, RecallerOptions
+from processors.workers.recaller import GROUP, Recaller, RecallerOptions, is_wanted
 
 
 def run(settings: Settings, _shard: str, stopping: threading.Event) -> int:
@@ -81,6 +81,7 @@ def run_recaller(
             return 0
         with closing(IdempotentProducer(kafka)) as producer:
             recaller = Recaller(options, ArchiveReader(session), producer)
-            with closing(GroupConsumer(kafka, RESULTS_TOPIC, group, on_revoked=recaller.revoked)) as consumer:
+            consumer = GroupConsumer(kafka, RESULTS_TOPIC, group, on_revoked=recaller.revoked, wanted=is_wanted)
+            with closing(consumer):
                 recaller.run(consumer, stopping)
     return 0
