@@ -177,18 +177,21 @@ def _read_longs(payload: bytes, at: int, count: int) -> tuple[list[Any], int]:
 
 
 def _read_sized(payload: bytes, at: int, count: int) -> tuple[list[Any], int]:
-    """Read bytes after their lengths, those of a length of two bytes without a call: results and entries have such."""
+    """Read bytes after their lengths, those of a length of one or two bytes without a call: results and entries."""
     items = []
     end = len(payload)
     for _ in range(count):
         byte = payload[at]
-        high = payload[at + 1] if byte >= _MORE else 0
-        after = at + 2 + ((byte & _BITS | high << 7) >> 1)
-        if byte & 1 or not 0 < high < _MORE or after > end:
+        begin, size, is_usual = at + 1, byte, True
+        if byte >= _MORE:
+            high = payload[begin]
+            begin, size, is_usual = at + 2, byte & _BITS | high << 7, 0 < high < _MORE
+        after = begin + (size >> 1)
+        if byte & 1 or not is_usual or after > end:
             item, at = read_bytes(payload, at)
             items.append(item)
         else:
-            items.append(payload[at + 2 : after])
+            items.append(payload[begin:after])
             at = after
     return items, at
 
