@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from tests import servers as places
-from tests.bench.compare import compare, flat, write
-from tests.bench.runs import RUNS, warm_up
+from tests.bench.compare import compare, flat, load_of_fields, write
+from tests.bench.runs import OF_THE_ARCHIVE, RUNS, warm_up
 from tests.bench.sizes import FULL, QUICK
 
 RESULTS_FILE = Path("bench-results.json")
@@ -55,6 +55,7 @@ def bench(
     if base is not None:
         _compare(base, [fields[0] for fields in RUNS.values() if not wanted or wanted & set(fields)], quick=quick)
         return
+    chosen = [run for run, fields in RUNS.items() if not wanted or wanted & set(fields)]
     found: dict[str, Any] = {
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "cores": os.cpu_count(),
@@ -63,10 +64,8 @@ def bench(
         "load_average": {},
     }
     with console.status("warming the servers up"):
-        warm_up(servers)
-    for run, fields in RUNS.items():
-        if wanted and not wanted & set(fields):
-            continue
+        warm_up(servers, archive=bool(OF_THE_ARCHIVE.intersection(chosen)))
+    for run in chosen:
         began_s = time.monotonic()
         with console.status(f"{run.__name__}: {(run.__doc__ or '').partition(chr(10))[0]}"):
             for field, value in run(servers, QUICK if quick else FULL).items():
@@ -81,21 +80,25 @@ def bench(
 
 def _compare(base: str, runs: list[str], *, quick: bool) -> None:
     found = compare(base, runs, quick=quick, say=lambda what: console.print(f"[dim]{what}[/dim]"))
-    table = Table("figure", base, "here", "ratio", title=f"{base} and this checkout, in turn")
+    table = Table("figure", base, "here", "ratio", "load", title=f"{base} and this checkout, in turn")
     for figure, each in found.items():
         ratio = "" if each.ratio is None else f"{each.ratio:.2f}"
-        table.add_row(figure, *(", ".join(f"{value:,}" for value in side) for side in (each.base, each.here)), ratio)
+        sides = (", ".join(f"{value:,}" for value in side) for side in (each.base, each.here))
+        table.add_row(figure, *sides, ratio, str(each.load))
     console.print(table)
-    load = max((each.load for each in found.values()), default=0.0)
-    console.print(f"load average up to {load} on {os.cpu_count()} cores")
+    console.print(f"load: the greatest load average, on {os.cpu_count()} cores")
     write(found, COMPARE_FILE)
     console.print(f"written to {COMPARE_FILE}")
 
 
 def _table(found: dict[str, Any]) -> Table:
-    table = Table("field", "figure", title=f"{found['cores']} cores, everything on them, {found['measured_at']}")
+    loads = load_of_fields(found["load_average"], {run.__name__: fields for run, fields in RUNS.items()})
+    table = Table(
+        "field", "figure", "load", title=f"{found['cores']} cores, everything on them, {found['measured_at']}"
+    )
     for field, value in flat(found):
-        table.add_row(field, f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value))
+        told = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+        table.add_row(field, told, loads.get(field.partition(" ")[0], ""))
     return table
 
 

@@ -1,7 +1,8 @@
 """Two builds side by side on the same servers: a commit in a worktree of its own, and this checkout.
 
 What one run shows beside another depends more on the hour than on the code. So each of the bench's runs is measured
-with both builds, one after the other, twice, the second time in the other order; and only ratios are told.
+with both builds, one after the other, twice, the second time in the other order; and only ratios are told. A build is
+measured by its own bench; of a run that a base does not know yet, by this checkout's, as far as the base can do it.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class Comparison:
     """A figure of two builds: one value a round, the mean of here over that of the base, and the load of the machine.
 
     ``ratio`` is None where a build has no such figure, or where the base's is 0. ``load`` is the greatest load average
-    of any of the rounds: runnable processes over a minute.
+    of the rounds that measured it: runnable processes over a minute.
     """
 
     base: list[float]
@@ -61,7 +62,7 @@ def compare(base: str, runs: Sequence[str], *, quick: bool, say: Callable[[str],
             for turn in range(ROUNDS):
                 for side, place in (("base", folder), ("here", ROOT))[:: 1 if turn % 2 == 0 else -1]:
                     say(f"{field}: {side}, {turn + 1} of {ROUNDS}")
-                    measured[side].append(_measure(place, field, quick=quick))
+                    measured[side].append(_measure(place, field, quick=quick, say=say))
     return comparisons(measured["base"], measured["here"])
 
 
@@ -82,25 +83,41 @@ def _git(*arguments: str) -> None:
     subprocess.run(["git", "-C", str(ROOT), *arguments], check=True)
 
 
-def _measure(folder: Path, field: str, *, quick: bool) -> dict[str, Any]:
-    """Return what a build's own bench writes; nothing where it knows no such field."""
-    written = folder / RESULTS_FILE
-    written.unlink(missing_ok=True)
-    done = subprocess.run(
+def _measure(folder: Path, field: str, *, quick: bool, say: Callable[[str], None]) -> dict[str, Any]:
+    """Return what a build's own bench writes, or else this checkout's; nothing where neither can measure the field."""
+    done = _run_bench(folder, folder, field, quick=quick)
+    if done.returncode == _UNKNOWN_FIELD:
+        with tempfile.TemporaryDirectory(prefix="balance-bench-") as parent:
+            bench = Path(parent)
+            (bench / "tests").mkdir()
+            (bench / "tests" / "bench").symlink_to(ROOT / "tests" / "bench")
+            done = _run_bench(folder, bench, field, quick=quick)
+            if done.returncode:
+                say(f"{field}: the base cannot do it: {done.stdout.strip().splitlines()[-1:]}")
+                return {}
+            return _written(bench)
+    if done.returncode:
+        raise RuntimeError(f"the bench of {folder} ended with {done.returncode}:\n{done.stdout[-4_000:]}")
+    return _written(folder)
+
+
+def _run_bench(folder: Path, bench: Path, field: str, *, quick: bool) -> subprocess.CompletedProcess[str]:
+    """Have the bench in one folder measure the build in another; ``tests`` is found in both, and there first."""
+    (bench / RESULTS_FILE).unlink(missing_ok=True)
+    return subprocess.run(
         [sys.executable, "-m", "tests.bench", "--only", field, *(["--quick"] if quick else [])],
-        cwd=folder,
+        cwd=bench,
         # Before the checkout that is installed in this environment.
-        env={**os.environ, "PYTHONPATH": str(folder), "BALANCE_ROOT": str(folder)},
+        env={**os.environ, "PYTHONPATH": f"{bench}{os.pathsep}{folder}", "BALANCE_ROOT": str(folder)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
     )
-    if done.returncode == _UNKNOWN_FIELD:
-        return {}
-    if done.returncode:
-        raise RuntimeError(f"the bench of {folder} ended with {done.returncode}:\n{done.stdout[-4_000:]}")
-    found: dict[str, Any] = json.loads(written.read_text(encoding="utf-8"))
+
+
+def _written(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / RESULTS_FILE).read_text(encoding="utf-8"))
     return found
 
 
@@ -111,13 +128,16 @@ def comparisons(base: Sequence[Mapping[str, Any]], here: Sequence[Mapping[str, A
     2.0
     """
     of_base, of_here = _by_figure(base), _by_figure(here)
-    load = max((load for found in [*base, *here] for load in found.get("load_average", {}).values()), default=0.0)
+    loads: dict[str, float] = {}
+    for found in (*base, *here):
+        load = max(found.get("load_average", {}).values(), default=0.0)
+        loads |= {figure: max(load, loads.get(figure, 0.0)) for figure in _by_figure([found])}
     return {
         figure: Comparison(
             base=of_base.get(figure, []),
             here=of_here.get(figure, []),
             ratio=_ratio(of_here.get(figure, []), of_base.get(figure, [])),
-            load=load,
+            load=loads[figure],
         )
         for figure in {**of_base, **of_here}
     }
@@ -144,6 +164,19 @@ def flat(value: Mapping[str, Any], before: str = "") -> list[tuple[str, Any]]:
     for name, each in value.items():
         rows += flat(each, f"{before}{name} ") if isinstance(each, Mapping) else [(f"{before}{name}", each)]
     return rows
+
+
+def load_of_fields(loads: Mapping[str, float], runs: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Return each field's load average: that of the run that gives it, or the least and the greatest of several.
+
+    >>> load_of_fields({"hot": 2.5, "cold": 4.0}, {"hot": ["a", "cpu"], "cold": ["cpu"], "not run": ["b"]})
+    {'a': '2.5', 'cpu': '2.5 to 4.0'}
+    """
+    found: dict[str, list[float]] = {}
+    for run, fields in runs.items():
+        for field in fields if run in loads else ():
+            found.setdefault(field, []).append(loads[run])
+    return {field: str(each[0]) if len(each) == 1 else f"{min(each)} to {max(each)}" for field, each in found.items()}
 
 
 def write(found: Mapping[str, Comparison], file: Path) -> None:

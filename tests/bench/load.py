@@ -79,7 +79,7 @@ class ShardBacklog:
         for command in commands:
             root = command.address.partition(":")[0]
             route = Route(RouteKind.COMMAND, 1, 0, self._offset, 0, 0, self._placed_as(root), self._generation)
-            _produce(
+            produce(
                 self._producer,
                 self._topic,
                 encode_command(command),
@@ -116,7 +116,7 @@ class Ingress:
 
     def send_bytes(self, key: bytes, value: bytes) -> None:
         """Write one record, without waiting."""
-        _produce(self._producer, self._topic, value, key)
+        produce(self._producer, self._topic, value, key)
 
     def flush(self) -> None:
         """Wait until everything is acknowledged."""
@@ -138,7 +138,8 @@ def _producer(address: KafkaAddress, linger_ms: int = LINGER_MS) -> Producer:
     )
 
 
-def _produce(producer: Producer, topic: str, value: bytes, key: bytes, **places: Any) -> None:
+def produce(producer: Producer, topic: str, value: bytes, key: bytes, **places: Any) -> None:
+    """Write a record, and wait while there is no room for it."""
     while True:
         try:
             producer.produce(topic, value, key, **places)
@@ -253,7 +254,7 @@ class Others:
         while not stopping.is_set():
             for _ in range(portion):
                 root, value, partition = self._results[count % len(self._results)]
-                _produce(self._producer, self._topic, value, root, partition=partition)
+                produce(self._producer, self._topic, value, root, partition=partition)
                 count += 1
             time.sleep(max(0.0, began_s + count / rate - time.monotonic()) if rate else _REST_S)
         self._producer.flush(60)

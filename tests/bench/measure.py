@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -34,12 +35,21 @@ class CpuClock:
         """Count no further."""
         self._ended = {name: cpu_s(pid) for name, pid in self._pids.items()}
 
-    def us_per(self, count: int) -> dict[str, int]:
-        """Return microseconds a command of each process."""
+    def us_per(self, count: int) -> dict[str, float]:
+        """Return microseconds a command of each process, one decimal."""
         if self._ended is None:
             self.stop()
         ended = self._ended or {}
-        return {name: int((ended[name] - began) * 1e6 / count) for name, began in self._began.items()}
+        return {name: round((ended[name] - began) * 1e6 / count, 1) for name, began in self._began.items()}
+
+
+def with_sum(us: Mapping[str, float]) -> dict[str, float]:
+    """Return what some processes and servers take each, and all of them together.
+
+    >>> with_sum({"router": 4.5, "mysql": 30.0})
+    {'router': 4.5, 'mysql': 30.0, 'all': 34.5}
+    """
+    return {**us, "all": round(sum(us.values()), 1)}
 
 
 def quantile_ms(values_s: list[float], q: float) -> float:

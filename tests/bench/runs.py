@@ -8,28 +8,40 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 
 from processors.ledger.commands import Command
 from processors.wire.results import decode_result
 from tests.bench import baselines, load
+from tests.bench.archive_runs import archived, wide_sink
 from tests.bench.latency_runs import WARM_UP_S, default_installation, one_lane
-from tests.bench.measure import CpuClock, cpu_s
+from tests.bench.measure import CpuClock, cpu_s, with_sum
 from tests.bench.move_runs import pauses
 from tests.bench.service import RESULTS_PARTITIONS, Service, server_pids, service
 from tests.bench.shard_runs import router, shards_2, transfers, wallets
-from tests.bench.sizes import DEADLINE_S, PARTNERS, Fields, Size, await_results, drain, per_s
+from tests.bench.sizes import DEADLINE_S, FULL, PARTNERS, Fields, Size, await_results, drain, per_s
 from tests.servers import Servers
 
 OTHERS_PER_S = 20_000
 WARM_UP_COMMANDS = 100_000
 
 
-def warm_up(servers: Servers) -> None:
-    """Measure nothing: a broker that was just started compiles for its first minute, at the cost of everybody's CPU."""
+def warm_up(servers: Servers, *, archive: bool) -> None:
+    """Measure nothing: servers that were just started compile for their first minutes, at the cost of everybody's CPU.
+
+    Args:
+        servers: The brokers are warmed up, and MySQL.
+        archive: Cassandra, too, which takes longer: the same results are archived, and then those of as many accounts.
+    """
     with service(servers) as made:
         _drain(made, _payments(load.roots(PARTNERS, lane=0, lanes=1), WARM_UP_COMMANDS), {"worker": "shard"})
+        if archive:
+            made.start("sink")
+            made.await_archived(made.journal_ends(), DEADLINE_S)
+    if archive:
+        wide_sink(servers, replace(FULL, backlog=WARM_UP_COMMANDS))
 
 
 def hot_partner(servers: Servers, size: Size) -> Fields:
@@ -131,7 +143,7 @@ def whole_path(servers: Servers, size: Size) -> Fields:
         late = made.memory_mb()
         return {
             "whole_path_commands_per_s": per_s(count - first.count, last_s - first.last_s),
-            "cpu_us_per_command": {"whole_path": clock.us_per(count - first.count)},
+            "cpu_us_per_command": {"whole_path": with_sum(clock.us_per(count - first.count))},
             "memory_mb": {
                 name: {f"after_{size.whole_path // 5}": early[name], f"after_{size.whole_path}": late[name]}
                 for name in late
@@ -252,9 +264,13 @@ RUNS: dict[Callable[[Servers, Size], Fields], tuple[str, ...]] = {
     transfers: ("transfer_per_s",),
     wallets: ("wallets_commands_per_s", "cpu_us_per_command", "memory_mb"),
     pauses: ("move_pause_ms", "beside_a_move_p99_ms"),
+    wide_sink: ("sink_wide_rows_per_s", "cpu_us_per_command"),
+    archived: ("disk_bytes_per_command", "proof_us_per_row", "archive_read_ms"),
     whole_path: ("whole_path_commands_per_s", "cpu_us_per_command", "memory_mb"),
 }
 """Each run, and the fields it gives; two runs may each give a part of a field."""
+OF_THE_ARCHIVE = {hot_partner, partners_1000, wide_sink, archived, whole_path}
+"""The runs in which Cassandra takes part."""
 
 
 def _drain(

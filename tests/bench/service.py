@@ -9,9 +9,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import MySQLdb
 from cassandra.cluster import Cluster
@@ -150,6 +151,31 @@ class Service:
                 time.sleep(_LOOK_S)
 
     # ------------------------------------------------------------------ the archive
+
+    def disk_bytes(self) -> int:
+        """Return what the shard's tables and indexes take in MySQL, in whole pages."""
+        connection = self._connect()
+        try:
+            tables = self._asked(connection, f"SHOW TABLES FROM {self.database}")
+            names = ", ".join(
+                f"{self.database}.{str(name, 'ascii') if isinstance(name, bytes) else name}" for (name,) in tables
+            )
+            self._asked(connection, f"ANALYZE NO_WRITE_TO_BINLOG TABLE {names}")
+            self._asked(connection, "SET SESSION information_schema_stats_expiry = 0")
+            ((size,),) = self._asked(
+                connection,
+                "SELECT SUM(data_length + index_length) FROM information_schema.tables "
+                f"WHERE table_schema = '{self.database}'",
+            )
+            return int(size)
+        finally:
+            connection.close()
+
+    @staticmethod
+    def _asked(connection: MySQLdb.Connection, statement: str) -> Sequence[tuple[Any, ...]]:
+        connection.query(statement)
+        found = connection.store_result()
+        return () if found is None else tuple(found.fetch_row(maxrows=0))
 
     def journal_ends(self) -> dict[tuple[int, int], int]:
         """Return the last journalled lane offset by lane and results partition."""
