@@ -7,6 +7,7 @@ therefore answers from the rows that were loaded and from what was decided since
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 from processors.faults import LaneStopped, StopCode
 from processors.ids import slice_of, slice_of_id
@@ -25,6 +26,7 @@ from processors.lane.times import RANGES_SINCE, LaneTimes, override_of
 from processors.ledger.addresses import chain
 from processors.ledger.book import Book, Keys
 from processors.ledger.commands import (
+    CONTROLS,
     SLICED_BY_LANE_TIME,
     TYPE_OF,
     Command,
@@ -49,7 +51,7 @@ from processors.stores.rows import (
     NewJournalRow,
     Progress,
 )
-from processors.wire.admission import Admission, refusal_of_generation
+from processors.wire.admission import Admission, partners_command, refusal_of_generation
 from processors.wire.legs import SENDING
 from processors.wire.records import OutRecord
 from processors.wire.results import (
@@ -66,8 +68,8 @@ def needs_of(admissions: list[Admission]) -> Keys:
     """Return every row that deciding these records may read."""
     needs = Keys()
     for admission in admissions:
-        command = admission.command
-        if command is not None and not isinstance(command, Control):
+        command = partners_command(admission)
+        if command is not None:
             collect_needs(command, admission.root, needs)
     return needs
 
@@ -201,8 +203,8 @@ class Decider:
         if self.meet(admission):
             batch.silent += 1
             return
-        if isinstance(admission.command, Control):
-            self._control(admission, admission.command, batch)
+        if type(admission.command) in CONTROLS:
+            self._control(admission, cast("Control", admission.command), batch)
         elif not self.waits(admission, batch):
             self.answer(admission, batch, (admission.record.offset, 0))
 
@@ -236,11 +238,10 @@ class Decider:
 
     def answer(self, admission: Admission, batch: Gathered, place: tuple[int, int]) -> None:
         """Decide a partner's or the service's own command, or refuse what is none; ``place``: the answer's."""
-        command = admission.command
+        command = partners_command(admission)
         if command is None:
             batch.out.append(dead_letter(self.context, admission))
         else:
-            assert not isinstance(command, Control)
             self._command(admission, command, batch, place)
 
     def _command(self, admission: Admission, command: Command, batch: Gathered, place: tuple[int, int]) -> None:
@@ -279,9 +280,8 @@ class Decider:
             admission=admission,
             outcome=outcome,
         )
-        command = admission.command
+        command = partners_command(admission)
         assert command is not None
-        assert not isinstance(command, Control)
         headers = result_headers(TYPE_OF[type(command)], outcome.status, root)
         partition = partition_of(root, context.results_partitions)
         batch.out.append(OutRecord(context.results_topic, partition, admission.record.key, result, headers))
@@ -314,9 +314,8 @@ class Decider:
     def _row_of(
         self, admission: Admission, outcome: Outcome, result: bytes, *, version_us: int, place: tuple[int, int]
     ) -> NewJournalRow:
-        command = admission.command
+        command = partners_command(admission)
         assert command is not None
-        assert not isinstance(command, Control)
         command_type = TYPE_OF[type(command)]
         lane_time_ms = self.standing.lane_time_ms
         command_id, address, currency = command.command_id, command.address, command.currency

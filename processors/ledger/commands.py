@@ -490,10 +490,10 @@ TYPES = (
 )
 # fmt: on
 
-# What lanes ask of each record, made from the table once: a look costs 25 ns. Whether it is a `Control` they ask
-# `isinstance`, from which mypy knows that the rest are commands.
+# What lanes ask of each record, made from the table once: a look costs 25 ns; `isinstance` of the union `Control` 190.
 ROW_OF = {row.command: row for row in TYPES}
 TYPE_OF = cast("dict[type[Command], CommandType]", {row.command: row.type for row in TYPES if not row.is_control})
+CONTROLS = frozenset(row.command for row in TYPES if row.is_control)
 OF_THE_SERVICE = frozenset(row.command for row in TYPES if row.origin is Origin.SERVICE)
 SIGNED = frozenset(row.command for row in TYPES if row.signed)
 STRAIGHT = frozenset(row.command for row in TYPES if not row.routed)

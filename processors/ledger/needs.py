@@ -20,7 +20,6 @@ from processors.ledger.commands import (
     PlaceHold,
     RecallOriginal,
     Refund,
-    ServicesCommand,
     TopUp,
     Transfer,
     TransferCompleted,
@@ -30,6 +29,9 @@ from processors.ledger.commands import (
     VoidHold,
 )
 from processors.ledger.currencies import has_form_of_code
+
+# The service's own acts on open rows and not on ids (I7); a credit is known by its id (T2).
+_OF_OPEN_ROWS = {ExpireHold, RecallOriginal, TransferCompleted, TransferReturn}
 
 
 def collect_needs(command: Command, root: str, needs: Keys) -> None:
@@ -46,8 +48,7 @@ def collect_needs(command: Command, root: str, needs: Keys) -> None:
     if isinstance(command, MovePartner):  # it is refused as it is (R3), or seals whatever rows there are (M2)
         return
     _need_accounts(command.address, command.currency, root, needs)
-    # The service's own act on open rows and not on ids (I7), but for a credit (T2).
-    if not isinstance(command, ServicesCommand) or isinstance(command, TransferCredit):
+    if type(command) not in _OF_OPEN_ROWS:
         needs.decisions[root, command.command_id] = None
     match command:
         case Pay() | TopUp() | Collect() | Adjust() | OpenAccount() | UpdateAccount() | GetBalance():

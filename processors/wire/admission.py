@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import cast
 
 from processors.faults import LaneStopped, StopCode, Undecodable
 from processors.ledger.addresses import is_root
 from processors.ledger.commands import (
+    CONTROLS,
     SIGNED,
     STRAIGHT,
     Command,
@@ -94,15 +96,24 @@ def admit(record: Record, rules: Rules, gate: Gate) -> Admission:
         command = _command_of(record, route, rules, gate)
         if type(command) in SIGNED and not gate.has_verified and not _is_move_out(route):
             _refuse_unsigned(record, rules, gate.keyring)
-        if isinstance(command, Control):
+        if type(command) in CONTROLS:
             _refuse_key(record.key)
             return Admission(record, None, "", command, _NO_HASH, None)
         root = _root_of(record.key, gate.lane, gate.lanes, may_be_bucket=type(command) is MovePartner)
         if isinstance(command, MovePartner):
             _refuse_other_key(command, root)
-        return Admission(record, route, root, command, body_hash(command), None)
+        return Admission(record, route, root, command, body_hash(cast("Command", command)), None)
     except Undecodable as fault:
         return Admission(record, route, "", None, _NO_HASH, Refusal(Cause(fault.cause), bounded(fault.detail)))
+
+
+def partners_command(admission: Admission) -> Command | None:
+    """Return a record's command, a partner's or the service's own; None where it has none, or is no control record.
+
+    By its type alone: asking whether a value is one of a union's six classes takes 0.2 us, six times a command.
+    """
+    command = admission.command
+    return None if type(command) in CONTROLS else cast("Command | None", command)
 
 
 def refusal_of_generation(route: Route) -> Refusal:
@@ -127,7 +138,10 @@ def _is_known(route: Route, rules: Rules) -> bool:
 
 
 def _route_of(record: Record) -> Route | None:
-    values = [value for name, value in record.headers if name == ROUTE_HEADER]
+    headers = record.headers
+    if len(headers) == 1 and headers[0][0] == ROUTE_HEADER:  # as the router leaves nearly all
+        return decode_route(headers[0][1] or b"")
+    values = [value for name, value in headers if name == ROUTE_HEADER]
     if not values:
         return None
     if len(values) > 1:  # W2

@@ -24,7 +24,7 @@ from processors.ledger.metadata import canonical_metadata
 from processors.ledger.outcomes import Outcome, Reason, Status
 from processors.ledger.rows import Decision
 from processors.ledger.rules import Rules
-from processors.wire.admission import Admission
+from processors.wire.admission import Admission, partners_command
 from processors.wire.records import Headers, Record
 from processors.wire.result_format import (
     ID_BYTES,
@@ -96,9 +96,8 @@ def encode_result(
         admission: The record's, with a partner's command.
         outcome: What was decided.
     """
-    command = admission.command
+    command = partners_command(admission)
     assert command is not None
-    assert not isinstance(command, Control)
     return join_result(
         (rules.result_version, lane.incarnation, lane.shard, lane.lane),
         (offset, index, lane_time_ms, version_us, rules.version),
