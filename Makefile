@@ -3,7 +3,7 @@
 # Servers that were started for a target are stopped again, unless KEEP=1. Ports: config/default.toml, section stack.
 
 .DEFAULT_GOAL := help
-.PHONY: help run fast cover check test bench lint up down stack clean venv lock
+.PHONY: help run fast cover check test bench lint up down stack clean venv compiled lock
 
 PYTHON := .venv/bin/python
 STACK := $(PYTHON) -m devtools.stack
@@ -22,7 +22,7 @@ fast: venv ## what starts no server: unit, golden and architecture tests
 check: lint fast cover ## lint, fast and cover: before every push
 
 cover: venv ## the ledger's own tests take every branch of it
-	@$(PYTHON) -m coverage run -m pytest -q tests/unit/ledger tests/golden
+	@BALANCE_COMPILED=0 $(PYTHON) -m coverage run -m pytest -q tests/unit/ledger tests/golden
 	@$(PYTHON) -m coverage report
 
 # Two at once, since half of a test's time is waiting; a file's tests stay together and share its fixtures.
@@ -52,10 +52,13 @@ stack: venv ## the servers only
 venv: ## .venv with the locked packages
 	@bin/setup
 
+compiled: venv ## machine code of the modules that decide, made anew if one of them was edited
+	@$(PYTHON) -m devtools.compiling
+
 lock: venv ## renew requirements/*.txt from pyproject.toml
 	@bin/lock
 
 clean: ## remove the servers' data and logs, .venv, and what tools left; not the downloads in ~/.cache/balance
 	@test ! -x $(PYTHON) || { .venv/bin/balance down && $(STACK) down; }
-	@rm -rf .stack .venv .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache balance.egg-info build bench-results.json bench-compare.json
+	@rm -rf .stack .venv .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache balance.egg-info build processors/_compiled* bench-results.json bench-compare.json
 	@find devtools processors tests -name __pycache__ -type d -prune -exec rm -rf {} +

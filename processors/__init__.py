@@ -27,3 +27,7 @@ The order to read in:
 8. ``client`` for programs that send commands; ``ops/`` for people: settings meet processes in ``assembly``, the
    command line is ``ops/cli``; ``stages`` are those of a move, ``moving`` begins one.
 """
+
+from processors import compiled
+
+compiled.prefer()

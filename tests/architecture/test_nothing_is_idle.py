@@ -14,6 +14,7 @@ USED_FROM_OUTSIDE = {
     "AsyncClient": "for gateways written with asyncio",
     "decode_archived": "for programs that read balance.archived, which no process of ours does (decision 15)",
     "settings_customise_sources": "pydantic-settings' hook",
+    "find_spec": "importlib's, of whoever finds modules",
     "do_GET": "http.server's",
     "log_message": "http.server's",
     "on_read_timeout": "the Cassandra driver's retry policy",

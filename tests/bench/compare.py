@@ -18,6 +18,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from processors.compiled import is_compiled
+
 ROOT = Path(__file__).parents[2]
 RESULTS_FILE = "bench-results.json"
 ROUNDS = 2
@@ -74,9 +76,17 @@ def worktree(commit: str) -> Iterator[Path]:
         _git("worktree", "add", "--quiet", "--detach", str(folder), commit)
         try:
             (folder / ".stack").symlink_to(ROOT / ".stack")
+            _compile(folder)
             yield folder
         finally:
             _git("worktree", "remove", "--force", str(folder))
+
+
+def _compile(folder: Path) -> None:
+    """Have the base's modules compiled, if this checkout's are; a base that knows nothing of it runs as it did."""
+    if is_compiled() and (folder / "devtools/compiling.py").is_file():
+        environment = {**os.environ, "PYTHONPATH": str(folder)}
+        subprocess.run([sys.executable, "-m", "devtools.compiling"], cwd=folder, env=environment, check=True)
 
 
 def _git(*arguments: str) -> None:

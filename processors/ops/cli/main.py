@@ -8,6 +8,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from processors import compiled
 from processors.faults import Fault
 from processors.ops.cli.commands import COMMANDS
 from processors.ops.cli.profile import use_profile
@@ -53,7 +54,7 @@ app = typer.Typer(
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"balance {VERSION}")
+        typer.echo(f"balance {VERSION}, {compiled.told()}")
         raise typer.Exit
 
 
