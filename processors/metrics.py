@@ -141,6 +141,18 @@ LAST_PROOF = _gauge(
     ("shard",),
     "remover",
 )
+OPEN_TRANSFERS = _gauge(
+    "balance_open_transfers",
+    "Transfers of partners who live in the shard that have not ended, as of the remover's last look",
+    ("shard",),
+    "remover",
+)
+OLDEST_TRANSFER_SECONDS = _gauge(
+    "balance_open_transfers_oldest_seconds",
+    "How old the oldest of these is; 0 where there is none",
+    ("shard",),
+    "remover",
+)
 FINDINGS = _counter("balance_findings_total", "Findings raised", ("kind",), "remover")
 
 # Every process

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from processors.faults import Retryable, UnknownOutcome
-from processors.ids import SLICES_MAX
+from processors.ids import SLICES_MAX, id_time_ms
 from processors.ledger.rules import Rules
-from processors.ledger.tables import HOLDS, MOVED_IDS, REFUNDED, AnyTable
+from processors.ledger.tables import HOLDS, MOVED_IDS, OPEN_TRANSFERS, REFUNDED, AnyTable
 from processors.stores import moved_ids
 from processors.stores.addresses import MysqlAddress
 from processors.stores.mysql import Reconnecting, Session
@@ -169,6 +169,20 @@ class ShardUpkeep:
             sql = delete_by_keys(table.name, [*table.key], ",".join(keys), where=owned)
             self._holding_up(lane, partial(Session.execute, sql=sql, what=f"deleting old rows of {table.name}"))
         return len(found)
+
+    def open_transfers(self) -> tuple[int, int | None]:
+        """Return how many transfers of partners who live here have not ended, and the time of the oldest's id, in ms.
+
+        The time is None where there is none. A partner's who is on his way to another shard are not among them.
+        """
+        ((count, oldest),) = self._connection.ask(
+            lambda session: session.query(
+                f"SELECT COUNT(*), MIN(transaction_id) FROM {OPEN_TRANSFERS.name} "
+                f"WHERE {is_owned(OPEN_TRANSFERS, OPEN_TRANSFERS.name)}",
+                "looking for open transfers",
+            )
+        )
+        return count, None if oldest is None else id_time_ms(oldest)
 
     # ------------------------------------------------------------------ what moves leave behind
 

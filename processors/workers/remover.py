@@ -20,7 +20,16 @@ from processors.archive.waiting import ArchiveWait
 from processors.faults import Retryable, StopCode, Unavailable
 from processors.ids import SLICE_MS, SLICES_MAX
 from processors.ledger.rules import Rules, newest_of
-from processors.metrics import FINDINGS, JOURNAL_SLICES, LAST_PROOF, SLICES_LACKING, SLICES_REMOVED, SLICES_WAITING
+from processors.metrics import (
+    FINDINGS,
+    JOURNAL_SLICES,
+    LAST_PROOF,
+    OLDEST_TRANSFER_SECONDS,
+    OPEN_TRANSFERS,
+    SLICES_LACKING,
+    SLICES_REMOVED,
+    SLICES_WAITING,
+)
 from processors.stores.partitions import Room
 from processors.stores.shard_reader import LanePosition
 from processors.stores.shard_upkeep import DELETE_ROWS, Finding, LeftKey
@@ -88,6 +97,9 @@ class Upkeep(Protocol):
 
     def delete_left_rows(self, left: LeftKey) -> int:
         """Delete some of the frozen rows of a placement key, and return how many."""
+
+    def open_transfers(self) -> tuple[int, int | None]:
+        """Return how many transfers have not ended, and the time of the oldest one's id."""
 
     def raise_finding(self, kind: str, subject: str, detail: str, *, now_ms: int) -> None:
         """Raise a finding, or raise it again."""
@@ -166,7 +178,7 @@ class Remover:
         self._not_before_ms: dict[int, int] = {}
         for kind in FindingKind:  # from 0 on: the first of a kind is a rise, too
             FINDINGS.labels(kind)
-        for metric in (SLICES_REMOVED, LAST_PROOF):
+        for metric in (SLICES_REMOVED, LAST_PROOF, OPEN_TRANSFERS, OLDEST_TRANSFER_SECONDS):
             metric.labels(options.shard)
 
     def step(self, now_ms: int) -> list[int]:
@@ -180,6 +192,7 @@ class Remover:
             Unavailable: Cassandra, MySQL or Kafka does not answer; nothing was removed without proof.
             Retryable: The journal was in use; again later.
         """
+        self._tell_transfers(now_ms)
         lanes = self._lanes()
         # Before anything is removed: the archive may be silent for long, and ids go on.
         room = self._make_slices(lanes, now_ms)
@@ -287,6 +300,13 @@ class Remover:
         self._producer.flush(TELL_DEADLINE_S)
         SLICES_REMOVED.labels(shard=shard).inc()
         log.info("slice_removed", shard=shard, slice=number, rows=rows)
+
+    def _tell_transfers(self, now_ms: int) -> None:
+        """Say how much is open between partners; whose money is on its way for long needs somebody (T5)."""
+        count, oldest_ms = self._upkeep.open_transfers()
+        OPEN_TRANSFERS.labels(self._options.shard).set(count)
+        age_ms = 0 if oldest_ms is None else max(0, now_ms - oldest_ms)
+        OLDEST_TRANSFER_SECONDS.labels(self._options.shard).set(age_ms / 1_000)
 
     # ------------------------------------------------------------------ upkeep
 

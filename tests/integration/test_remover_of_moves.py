@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, replace
 
 import pytest
 
 from processors.ids import SLICE_MS
-from processors.ledger.rows import MovedId
-from processors.ledger.tables import MOVED_IDS, RowChange
-from processors.stores.cassandra import CassandraSession
+from processors.ledger.rows import MovedId, OpenTransfer
+from processors.ledger.tables import MOVED_IDS, OPEN_TRANSFERS, RowChange
+from processors.metrics import REGISTRY
 from processors.stores.moved_ids import SLOT_MS
 from processors.stores.rows import PlacementRow, PlacementState
 from tests.archived import NOW_MS, Ledger, id_at
 from tests.integration.mysql_shard import rows_of
-from tests.integration.removal import PAST_MS, SLICE, WINDOW_MS, Shard, make_shard, with_stories
-from tests.servers import Servers
+from tests.integration.removal import PAST_MS, SLICE, WINDOW_MS, Shard, with_stories
 
 NOW_MINUTE_MS = NOW_MS - NOW_MS % SLOT_MS  # ids go by the minute
 PAST_MINUTE_MS = NOW_MINUTE_MS - 1
-
-
-@pytest.fixture
-def empty_shard(servers: Servers, fresh_database: Callable[[], str], session: CassandraSession) -> Shard:
-    return make_shard(servers, fresh_database, session)
 
 
 @pytest.mark.rule("M6")
@@ -73,3 +66,25 @@ def test_no_slice_goes_that_a_hand_off_may_have_to_be_read_from_again(empty_shar
 
     shard.sql("UPDATE placement SET state = 'LEFT'")
     assert SLICE in shard.remover().step(PAST_MS)
+
+
+@pytest.mark.rule("T5")
+def test_it_tells_how_many_transfers_are_open_and_how_old_the_oldest_is(empty_shard: Shard) -> None:
+    def told() -> tuple[float | None, float | None]:
+        empty_shard.remover().step(NOW_MS)
+        names = ("balance_open_transfers", "balance_open_transfers_oldest_seconds")
+        of_one, age_s = (REGISTRY.get_sample_value(name, {"shard": "s1"}) for name in names)
+        return of_one, age_s
+
+    def transfer(root: str, age_ms: int) -> RowChange:
+        return RowChange((root, id_at(NOW_MS - age_ms)), OpenTransfer(root, "USD", "other", 5, 1), None)
+
+    empty_shard.write(0, Ledger(lane=0))
+    assert told() == (0, 0)
+
+    lane = empty_shard.lanes[0]
+    sealed = PlacementRow(placement_key="going", generation=1, state=PlacementState.SEALED, other_shard="s2")
+    transfers = [transfer("here", 90_000), transfer("here", 30_000), transfer("going", 600_000)]
+    lane.commit(replace(lane.batch(1, journal=[]), placements=[sealed], arrived={OPEN_TRANSFERS: transfers}))
+
+    assert told() == (2, 90)
