@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 
 import pytest
 
 from processors.client import Client, ClientConfig
 from processors.ops.moving import PlannedMove, luggage, plan_move
-from tests.chaos.two_shards import SHARDS, Process, TwoShardService
+from tests.chaos.two_shards import SHARDS, TwoShardService
 from tests.move_pause import MOVED, Waits, at, paid, what_moves
 from tests.servers import Place
 
@@ -28,11 +27,7 @@ LOOP_S = 0.2
 @pytest.fixture
 def service(fresh_two_shards: Callable[..., Place]) -> Iterator[TwoShardService]:
     made = TwoShardService(fresh_two_shards())
-    removers = [Process(f"remover-{shard}", made.place) for shard in SHARDS]  # what left is gone before it is back
-    with made.processes(), ExitStack() as ending:
-        for remover in removers:
-            ending.callback(remover.kill)
-            remover.start()
+    with made.processes():
         made.send(list(what_moves()))
         made.await_answers()
         yield made

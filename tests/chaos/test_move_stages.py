@@ -1,4 +1,4 @@
-"""Router, source worker and target worker killed at each stage of a move: it ends by itself, as if nothing had been.
+"""Router, workers and removers killed at each stage of a move: it ends by itself, as if nothing had been.
 
 A move is kept in a stage by a process that does nothing meanwhile: that which the next stage needs.
 """
@@ -14,18 +14,21 @@ from contextlib import contextmanager
 
 import pytest
 
-from processors.ledger.commands import Pay
+from processors.ledger.commands import OpenAccount, Pay
 from processors.ops.stages import STAGES, Stage
 from processors.routing.directory import Placement
 from processors.stores.rows import PlacementRow, PlacementState
 from tests.chaos.lanes import new_id
-from tests.chaos.two_shards import KINDS, SETTLE_S, SHARDS, TwoShardService
+from tests.chaos.two_shards import KINDS, MOVED_S, SETTLE_S, SHARDS, TwoShardService
 from tests.chaos.whole_service import Load
 from tests.servers import Place
+from tests.waiting import eventually
 
 ROOT = "acme"
 MOVED = (ROOT, "acme:vn", "acme:vn:shop-17")
-VICTIMS = ("router", "source", "target")
+VICTIMS = ("router", "source's shard", "target's shard", "source's remover", "target's remover")
+SHOPS = 6_000  # accounts, of which the remover deletes a third in a transaction
+REMOVER_MS = 200
 PARKED = 4_200  # more than the record that completes a hand-off unparks
 RANDOM_S = float(os.environ.get("MOVES_FOR_S", "20"))  # five minutes by hand
 KILL_EVERY_S = 3.0
@@ -39,7 +42,8 @@ PENDING_MAX = int(SETTLE_S / 2 / MOVE_S_MAX)
 @pytest.fixture(scope="module")
 def service(fresh_two_shards: Callable[..., Place]) -> Iterator[TwoShardService]:
     """A service that runs, with a partner whose hand-off has many parts."""
-    made = TwoShardService(fresh_two_shards(BALANCE_EXPIRER__TICK_MS="500"))
+    pace = {"BALANCE_EXPIRER__TICK_MS": "500", "BALANCE_REMOVER__INTERVAL_MS": str(REMOVER_MS)}
+    made = TwoShardService(fresh_two_shards(**pace))
     try:
         with made.processes():
             with Load(made, 1, MOVED, commands=500) as load:
@@ -69,14 +73,49 @@ def test_whoever_is_killed_at_a_stage_of_a_move_it_ends_by_itself(service: TwoSh
     service.assert_as_if_nothing_had_moved()
     service.assert_books_balance()
     service.assert_nothing_in_between()
+    service.assert_nothing_is_left()
+
+
+@pytest.mark.rule("M7")
+def test_whoever_is_killed_while_frozen_rows_are_deleted_the_rest_is_deleted_and_nothing_else(
+    service: TwoShardService,
+) -> None:
+    source = service.owner(ROOT).shard
+    remover = service.of[f"remover-{source}"]
+    frozen = f"SELECT COUNT(*) FROM account WHERE address LIKE '{ROOT}:shop-%'"
+    service.send(
+        [OpenAccount(command_id=new_id(), address=f"{ROOT}:shop-{each}", currency="USD") for each in range(SHOPS)]
+    )
+    service.await_answers()
+    remover.signal(signal.SIGSTOP)
+    placed = service.send_marker(ROOT)
+    service.flush()
+    service.await_moved(placed)
+    eventually(lambda: service.rows_of_key(source)[ROOT].state is PlacementState.LEFT, "the receipt is there", MOVED_S)
+    before = service.ask(source, frozen)[0][0]
+
+    remover.signal(signal.SIGCONT)
+    eventually(lambda: service.ask(source, frozen)[0][0] < before, "some frozen rows are deleted", MOVED_S)
+    remover.kill()
+    left = service.ask(source, frozen)[0][0]
+    remover.start()
+
+    assert before == SHOPS
+    print(f"killed with {left} of {before} frozen rows left")  # noqa: T201 - how far it had come
+    service.move(ROOT)  # back, over what is left
+    service.await_answers()
+    service.assert_as_if_nothing_had_moved()
+    service.assert_nothing_in_between()
+    service.assert_nothing_is_left()
 
 
 def process_of(party: str, placed: Placement) -> str:
-    """Return the name of the process that is a move's router, or its source's or target's worker."""
+    """Return the name of the process that is a move's router, or its source's or target's worker or remover."""
     if party == "router":
         return "router"
     source = next(shard for shard in SHARDS if shard != placed.shard)
-    return f"shard-{placed.shard if party == 'target' else source}"
+    side, kind = party.split("'s ")
+    return f"{kind}-{placed.shard if side == 'target' else source}"
 
 
 @contextmanager
@@ -164,3 +203,4 @@ def test_a_move_a_second_while_a_process_is_killed_every_three_loses_and_doubles
     service.assert_as_if_nothing_had_moved()
     service.assert_books_balance()
     service.assert_nothing_in_between()
+    service.assert_nothing_is_left()
