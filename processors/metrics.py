@@ -18,7 +18,7 @@ METRICS_CONTENT_TYPE = CONTENT_TYPE_LATEST
 REGISTRY = CollectorRegistry(auto_describe=True)  # of all of them
 
 # By the kind of process: its page has these and no others'.
-_KINDS = ("router", "shard", "expirer", "sink", "recaller", "remover")
+_KINDS = ("router", "shard", "expirer", "sink", "recaller", "remover", "api")
 _PAGES = {kind: CollectorRegistry(auto_describe=True) for kind in _KINDS}
 # From one small commit (2 ms) to the stalls that wait_timeout and lock waits allow (5 s).
 _SECONDS_BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -61,6 +61,11 @@ ROUTER_MARKERS = _counter(
     "balance_router_markers_total", "Markers of moves: accepted, met_again or refused (R3, R5)", ("outcome",), "router"
 )
 ROUTER_DEAD_LETTERS = _counter("balance_router_dead_letters_total", "Records the router refused", ("cause",), "router")
+
+# Read API
+API_QUESTIONS = _counter(
+    "balance_api_questions_total", "Questions answered, by path and code: OK, or the problem's", ("path", "code"), "api"
+)
 
 # Shard worker
 LANE_RESULTS = _counter("balance_lane_results_total", "Results committed, by status", (*_LANE, "status"), "shard")

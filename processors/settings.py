@@ -25,6 +25,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 from pydantic_settings.sources import TomlConfigSettingsSource
 
 from processors import shipped, stack_settings
+from processors.api_settings import ApiSettings
 from processors.faults import Misconfigured
 from processors.ledger.rules import Rules as LedgerRules
 from processors.ledger.rules import why_unfit
@@ -133,6 +134,8 @@ class ShardSettings(Section):
     # Always sent: the client's own default (PREFERRED) stays in clear text without a word.
     ssl_mode: Literal["DISABLED", "REQUIRED", "VERIFY_CA", "VERIFY_IDENTITY"] = "DISABLED"
     ssl_ca_file: Path | None = None
+    replica_host: str = ""  # whom the read API asks instead; empty: the database itself
+    replica_port: PortOrStack = 0  # 0: the same port
     lanes: Partitions | None = None  # of a new shard; None: topics.lanes
 
     _powers = field_validator("lanes")(refuse_other_than_powers_of_two)
@@ -271,6 +274,7 @@ class Settings(BaseSettings):
     recaller: RecallerSettings = RecallerSettings()
     remover: RemoverSettings = RemoverSettings()
     health: HealthSettings = HealthSettings()
+    api: ApiSettings = ApiSettings()
     stack: StackSettings = StackSettings()
 
     @model_validator(mode="after")

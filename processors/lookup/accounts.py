@@ -19,6 +19,16 @@ class AccountsPage:
     there: int
 
 
+def account_of(service: ServiceReader, address: str, currency: str) -> Account | None:
+    """Return one account, or None: there is none.
+
+    Raises:
+        Retryable: Its partner is moving all the while.
+        Fault: A shard's.
+    """
+    return at_owner(service, root_of(address), lambda owner: service.shard(owner).account(address, currency))
+
+
 def accounts_below(service: ServiceReader, address: str) -> list[Account]:
     """Return the accounts of an address and of those below it, at most ``RANGE_ROWS``.
 

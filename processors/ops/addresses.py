@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from processors.faults import Misconfigured
 from processors.settings import PROCESS, Settings
 from processors.stores.addresses import CassandraAddress, MysqlAddress
@@ -43,6 +45,14 @@ def mysql_address(settings: Settings, shard: str) -> MysqlAddress:
         ssl_ca_file=str(place.ssl_ca_file) if place.ssl_ca_file else None,
         shard=shard,
     )
+
+
+def replica_address(settings: Settings, shard: str) -> MysqlAddress:
+    """Return where a shard's database is read: its replica, where one is named; raises as ``mysql_address``."""
+    address, place = mysql_address(settings, shard), settings.shards[shard]
+    if not place.replica_host:
+        return address
+    return replace(address, host=place.replica_host, port=place.replica_port or address.port)
 
 
 def cassandra_address(settings: Settings) -> CassandraAddress:

@@ -26,7 +26,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "troubles": FLOOR | {"metrics", "telemetry"},
     "setting_types": FLOOR | {"ledger"},
     "stack_settings": {"setting_types"},
-    "settings": FLOOR | {"shipped", "ledger", "setting_types", "stack_settings"},
+    "api_settings": {"setting_types"},
+    "settings": FLOOR | {"shipped", "ledger", "setting_types", "stack_settings", "api_settings"},
     "ledger": FLOOR,
     "routing": FLOOR,
     "wire": FLOOR | {"shipped", "ledger", "routing"},
@@ -71,10 +72,12 @@ HOME_OF_PACKAGE: dict[str, set[str]] = {
     "confluent_kafka": {"streams"},
     "structlog": {"telemetry"},
     "prometheus_client": {"metrics"},
-    "pydantic": {"settings", "setting_types", "stack_settings"},
+    "pydantic": {"settings", "setting_types", "stack_settings", "api_settings"},
     "pydantic_settings": {"settings"},
     "typer": {"ops"},
     "rich": {"ops"},
+    "starlette": {"ops"},
+    "uvicorn": {"ops"},
 }
 
 # What would make a decision depend on something that is not in the log.

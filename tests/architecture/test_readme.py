@@ -123,13 +123,14 @@ def test_every_metric_is_listed_with_who_shows_it_and_what_it_is() -> None:
     page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8").split("### Every metric")[1].split("\n## ")[0]
     listed = dict(re.findall(r"^\| `(balance_[a-z_]+)` \| ([a-z, ]+) \|", page, re.MULTILINE))
     shown: dict[str, list[str]] = {}
-    for kind in KINDS:
+    kinds_shown = (*KINDS, "api")
+    for kind in kinds_shown:
         for name in re.findall(r"^# HELP (balance_[a-z_]+) ", metrics_page(kind).decode(), re.MULTILINE):
             if not name.endswith("_created"):  # the library's own, beside each counter
                 shown.setdefault(name, []).append(kind)
 
     assert listed == {
-        name: "every process" if len(kinds) == len(KINDS) else ", ".join(kinds) for name, kinds in shown.items()
+        name: "every process" if len(kinds) == len(kinds_shown) else ", ".join(kinds) for name, kinds in shown.items()
     }
 
 

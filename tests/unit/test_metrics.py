@@ -48,7 +48,7 @@ def test_a_process_shows_its_own_metrics_and_no_others(kind: str) -> None:
 
 
 def test_every_metric_is_shown_by_some_process() -> None:
-    shown = {name for kind in KINDS for name in names_on(metrics.metrics_page(kind))}
+    shown = {name for kind in (*KINDS, "api") for name in names_on(metrics.metrics_page(kind))}
 
     kept = {metric.name + SUFFIX.get(metric.type, "") for metric in metrics.REGISTRY.collect()}
     assert kept <= shown

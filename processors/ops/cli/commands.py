@@ -256,6 +256,17 @@ _PROCESSES: dict[str, Command | Group] = {
             )
         },
     ),
+    "api": Group(
+        "Answers people and programs over HTTP; changes nothing.",
+        {
+            "run": _command("reading:run_api", "Run the read API until SIGTERM or Ctrl-C.", "balance api run"),
+            "token": _command(
+                "reading:make_api_token",
+                "Make a token of the read API: print it once, and what to write into the settings.",
+                "balance api token acme-books --below acme",
+            ),
+        },
+    ),
     "stack": Group(
         "Kafka, MySQL and Cassandra of this checkout.",
         {

@@ -1,0 +1,168 @@
+"""The API's questions, each a function of a reader and what was asked; what it returns becomes JSON."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from processors.ledger.rules import newest_of
+from processors.lookup.accounts import account_of, accounts_page
+from processors.lookup.history import Transaction
+from processors.lookup.service import ServiceReader
+from processors.lookup.statements import Statement, statement_of
+from processors.lookup.times import show_time
+from processors.ops.api.answers import cursor_of
+from processors.ops.api.asking import Question
+from processors.ops.api.problems import BROKEN, NOT_FOUND, ProblemError
+from processors.ops.api.tokens import Caller, Scope
+from processors.ops.result_text import account_as_json, open_row_as_json, result_as_json, show_id
+from processors.ops.statement_text import StatementHead, statement_as_json, what_is_wrong
+from processors.wire.results import Result
+
+
+def list_accounts(service: ServiceReader, asked: Question) -> dict[str, Any]:
+    """List accounts in the order of their addresses."""
+    found = accounts_page(service, asked.below, after=asked.after, rows_max=asked.accounts_max)
+    return {
+        "accounts": [account_as_json(account) for account in found.accounts],
+        "count": found.there or len(found.accounts),
+        "next_cursor": cursor_of(found.accounts[-1].address) if found.more else None,
+    }
+
+
+def get_account(service: ServiceReader, asked: Question) -> dict[str, Any]:
+    """Return one account as it is now: its balance, what is held, what is available."""
+    address, currency = asked.address, asked.currency
+    account = account_of(service, address, currency)
+    if account is None:
+        raise ProblemError(NOT_FOUND, f"{address} has no account in {currency}")
+    return account_as_json(account)
+
+
+def read_statement(service: ServiceReader, asked: Question) -> tuple[Statement, StatementHead]:
+    """Return an account's changes of a period, with its opening and its closing balance.
+
+    Raises:
+        ProblemError: There is no such account, or a change is missing: half a statement is none.
+    """
+    head = asked.head
+    found = statement_of(service, head.address, head.currency, period=head.period, part=asked.part)
+    if found is None:
+        raise ProblemError(NOT_FOUND, f"{head.address} has no account in {head.currency}")
+    if wrong := what_is_wrong(found):
+        raise ProblemError(BROKEN, wrong)
+    return found, head
+
+
+def get_statement(service: ServiceReader, asked: Question) -> dict[str, Any]:
+    """Return an account's statement of a period: opening balance, changes, closing balance."""
+    found, head = read_statement(service, asked)
+    told = statement_as_json(found, head)
+    after = told.pop("next_after")
+    del told["missing"]
+    return told | {"next_cursor": None if after is None else cursor_of(str(after))}
+
+
+def get_transaction(service: ServiceReader, asked: Question) -> dict[str, Any]:
+    """Return every step of a transaction in the order in which they were decided, and what of it is open."""
+    found = seen_by(asked.caller, service.transaction(asked.id))
+    if not (found.steps or found.open):
+        raise ProblemError(NOT_FOUND, f"nobody knows {show_id(asked.id)}; a command just sent may not be decided yet")
+    keys = {(step.root, step.command_id): step for step in found.steps}
+    return {
+        "transaction_id": show_id(asked.id),
+        "steps": [result_as_json(step) for step in found.steps],
+        "open": [open_row_as_json(root, row) for root, row in found.open],
+        "refunded": [
+            {
+                "command_id": show_id(key[1]),
+                "currency": keys[key].currency,
+                "amount_minor": back.amount_minor,
+                "refunded_minor": back.refunded_minor,
+                "left_minor": back.amount_minor - back.refunded_minor,
+            }
+            for key, back in found.refunded.items()
+            if key in keys
+        ],
+    }
+
+
+def seen_by(caller: Caller, found: Transaction) -> Transaction:
+    """Return what of a transaction a caller may see: steps at his addresses, and of their levels his own."""
+    if caller.scope is not Scope.PARTNER:
+        return found
+    return Transaction(
+        steps=[_covered(caller, step) for step in found.steps if caller.covers(step.address)],
+        open=[(root, row) for root, row in found.open if caller.covers(row.address)],
+        refunded=found.refunded,
+    )
+
+
+def _covered(caller: Caller, step: Result) -> Result:
+    refused_by = step.refused_by
+    if refused_by is not None and not caller.covers(refused_by.address):
+        refused_by = None  # how much a level above has is not his to know
+    postings = tuple(posting for posting in step.postings if caller.covers(posting.address))
+    return replace(step, postings=postings, refused_by=refused_by)
+
+
+def list_lanes(service: ServiceReader, asked: Question) -> dict[str, Any]:
+    """List every lane of every shard: where it stands, and why it stopped if it did."""
+    asked.caller.must_have(Scope.READ)
+    return {
+        "lanes": [
+            {
+                "shard": shard,
+                "lane": lane,
+                "next_offset": position.progress.at.next_offset,
+                "lane_time": show_time(position.progress.at.lane_time_ms),
+                "stop_code": position.stop_code or "",
+                "stop_detail": position.stop_detail,
+                "stopped_at": show_time(position.stopped_at_ms),
+            }
+            for shard in service.places.shards
+            for lane, position in service.shard(shard).lane_positions().items()
+        ]
+    }
+
+
+def list_shards(service: ServiceReader, asked: Question) -> dict[str, Any]:
+    """List the shards and what each holds; the journal's rows are the server's estimate."""
+    asked.caller.must_have(Scope.READ)
+    found = []
+    for shard in service.places.shards:
+        row, counts = service.row(shard), service.shard(shard).counts()
+        found.append(
+            {
+                "shard": shard,
+                "home": row.home,
+                "lanes": row.lanes,
+                "journal_rows": counts.journal_rows,
+                "slices": counts.slices,
+                "open_holds": counts.open_holds,
+                "open_refunds": counts.open_refunds,
+                "open_transfers": counts.open_transfers,
+            }
+        )
+    return {"shards": found}
+
+
+def list_rules(service: ServiceReader, asked: Question) -> dict[str, Any]:
+    """List the rules in force of each lane: spans in milliseconds."""
+    asked.caller.must_have(Scope.READ)
+    found = []
+    for shard in service.places.shards:
+        for lane, of_lane in sorted(service.shard(shard).rules().items()):
+            newest = newest_of(of_lane.values())
+            found.append(
+                {
+                    "shard": shard,
+                    "lane": lane,
+                    "version": newest.version,
+                    "release": newest.release,
+                    "window_ms": newest.window_ms,
+                    "refund_period_ms": newest.refund_period_ms,
+                    "longest_hold_ms": newest.longest_hold_ms,
+                }
+            )
+    return {"rules": found}

@@ -1,0 +1,132 @@
+"""The read API as an ASGI application: paths, who may ask, and how an answer is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from processors.lookup.service import ServiceReader
+from processors.metrics import API_QUESTIONS
+from processors.ops.api import answering, openapi
+from processors.ops.api.answers import body_of, etag_of, with_typed_amounts
+from processors.ops.api.asking import Question
+from processors.ops.api.problems import (
+    BROKEN,
+    MEDIA_TYPE,
+    NO_TOKEN,
+    NOT_FOUND,
+    READ_ONLY,
+    ProblemError,
+    problem_as_json,
+)
+from processors.ops.api.readers import Readers
+from processors.ops.api.tokens import TokenRing
+from processors.ops.statement_text import statement_as_csv
+from processors.telemetry import get_logger
+
+_JSON = "application/json"
+_CSV = "text/csv; charset=utf-8"
+# What is answered is one caller's, and of one moment; a browser must take it for nothing else than it says.
+_HEADERS = {"Cache-Control": "private, no-cache", "X-Content-Type-Options": "nosniff"}
+
+Answer = Callable[[ServiceReader, Question], Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiParts:
+    """What the application is made of."""
+
+    readers: Readers
+    tokens: TokenRing
+
+
+ANSWERS: dict[str, Answer] = {
+    "/v1/accounts": answering.list_accounts,
+    "/v1/accounts/{address}/{currency}": answering.get_account,
+    "/v1/accounts/{address}/{currency}/statement": answering.get_statement,
+    "/v1/transactions/{id}": answering.get_transaction,
+    "/v1/lanes": answering.list_lanes,
+    "/v1/shards": answering.list_shards,
+    "/v1/rules": answering.list_rules,
+}
+STATEMENT_CSV = "/v1/accounts/{address}/{currency}/statement.csv"
+DESCRIPTION = "/openapi.json"
+
+
+def make_app(parts: ApiParts) -> Starlette:
+    """Return the application. It asks databases in threads, at most as many at once as there are readers."""
+    routes = [_route(path, parts, _json_of(answer)) for path, answer in ANSWERS.items()]
+    routes.append(_route(STATEMENT_CSV, parts, _statement_csv))
+    description = body_of(openapi.description())
+    routes.append(Route(DESCRIPTION, lambda request: _send(request, *description, _JSON), methods=["GET"]))
+    return Starlette(routes=routes, exception_handlers={HTTPException: _unknown_path, Exception: _bug})
+
+
+Made = Callable[[ServiceReader, Question], tuple[bytes, str, str]]
+
+
+def _json_of(answer: Answer) -> Made:
+    return lambda service, asked: (*body_of(with_typed_amounts(answer(service, asked))), _JSON)
+
+
+def _statement_csv(service: ServiceReader, asked: Question) -> tuple[bytes, str, str]:
+    body = statement_as_csv(*answering.read_statement(service, asked)).encode()
+    return body, etag_of(body), _CSV
+
+
+def _route(path: str, parts: ApiParts, make: Made) -> Route:
+    def ask(request: Request) -> tuple[bytes, str, str]:
+        caller = parts.tokens.caller_of(request.headers.get("authorization"))
+        asked = Question(caller=caller, words=request.path_params, parameters=dict(request.query_params))
+        with parts.readers.lent() as service:
+            return make(service, asked)
+
+    async def answer(request: Request) -> Response:
+        try:
+            body, etag, kind = await run_in_threadpool(ask, request)
+        except ProblemError as problem:
+            API_QUESTIONS.labels(path=path, code=problem.kind.code).inc()
+            return _refusal(problem)
+        API_QUESTIONS.labels(path=path, code="OK").inc()
+        return _send(request, body, etag, kind)
+
+    return Route(path, answer, methods=["GET"])
+
+
+def _send(request: Request, body: bytes, etag: str, kind: str) -> Response:
+    headers = {**_HEADERS, "ETag": etag}
+    known = {each.strip().removeprefix("W/") for each in request.headers.get("if-none-match", "").split(",")}
+    if etag in known:
+        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
+    return Response(body, media_type=kind, headers=headers)
+
+
+def _refusal(problem: ProblemError) -> Response:
+    headers = dict(_HEADERS)
+    if problem.kind is NO_TOKEN:
+        headers["WWW-Authenticate"] = "Bearer"
+    if problem.kind.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers["Retry-After"] = "1"
+    body, _ = body_of(problem_as_json(problem.kind, problem.detail))
+    return Response(body, status_code=problem.kind.status, media_type=MEDIA_TYPE, headers=headers)
+
+
+async def _unknown_path(request: Request, error: Exception) -> Response:
+    if isinstance(error, HTTPException) and error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        return _refusal(ProblemError(READ_ONLY, f"{request.method} is not GET"))
+    return _refusal(ProblemError(NOT_FOUND, "there is no such path"))
+
+
+async def _bug(request: Request, error: Exception) -> Response:
+    del request
+    get_logger(__name__).error("question_broke", fault=type(error).__name__, exc_info=error)
+    return _refusal(ProblemError(BROKEN, "a mistake in the API itself"))

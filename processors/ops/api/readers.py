@@ -1,0 +1,50 @@
+"""A few readers of the service, each for one question at a time: what the API asks of databases is bounded."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from processors.faults import Fault
+from processors.lookup.service import ServiceReader
+from processors.ops.api.problems import BUSY, ProblemError, problem_of
+from processors.telemetry import get_logger
+
+# A person waits no longer; a statement of 10,000 changes takes half a second.
+WAIT_S = 5.0
+
+
+class Readers:
+    """Lends readers to threads; close it after use."""
+
+    def __init__(self, make: Callable[[], ServiceReader], count: int) -> None:
+        """Hold ``count`` readers, at least 1, of which none is connected yet."""
+        self._all = [make() for _ in range(count)]
+        self._free: queue.SimpleQueue[ServiceReader] = queue.SimpleQueue()
+        for reader in self._all:
+            self._free.put(reader)
+
+    @contextmanager
+    def lent(self, *, wait_s: float = WAIT_S) -> Iterator[ServiceReader]:
+        """Lend a reader for one question.
+
+        Raises:
+            ProblemError: None became free in time, or a store has a fault, which is in the log.
+        """
+        try:
+            reader = self._free.get(timeout=wait_s)
+        except queue.Empty:
+            raise ProblemError(BUSY, f"no connection became free within {wait_s:g} s") from None
+        try:
+            yield reader
+        except Fault as fault:
+            get_logger(__name__).warning("question_failed", fault=type(fault).__name__, detail=str(fault))
+            raise problem_of(fault) from fault
+        finally:
+            self._free.put(reader)
+
+    def close(self) -> None:
+        """Give all connections back."""
+        for reader in self._all:
+            reader.close()

@@ -1,0 +1,148 @@
+"""The read API on real stores: what it answers is what is there, as its description says, and each sees his own."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from starlette.applications import Starlette
+
+from processors.ids import id_text
+from processors.ledger.rows import Account
+from processors.ops.api.app import ApiParts, make_app
+from processors.ops.api.readers import Readers
+from processors.ops.api.tokens import Caller, Scope, TokenRing, hash_of, make_token
+from processors.stores.addresses import CassandraAddress, MysqlAddress
+from tests.asgi import Answered, ask
+from tests.integration.mysql_shard import SHARD, TOPIC_ID, make_shard
+from tests.integration.shard_and_archive import ROOT, Stores, fresh_stores
+from tests.servers import Servers
+
+ALL, MINE, OTHERS = make_token(), make_token(), make_token()
+CALLERS = {
+    hash_of(ALL): Caller(name="books", scope=Scope.READ),
+    hash_of(MINE): Caller(name="acme", scope=Scope.PARTNER, below=ROOT),
+    hash_of(OTHERS): Caller(name="globex", scope=Scope.PARTNER, below="globex"),
+}
+
+
+@pytest.fixture(scope="module")
+def mysql(servers: Servers, fresh_database: Callable[[], str]) -> MysqlAddress:
+    return make_shard(servers, fresh_database)
+
+
+@pytest.fixture
+def stores(mysql: MysqlAddress, archive: CassandraAddress) -> Iterator[Stores]:
+    with fresh_stores(mysql, archive) as stores:
+        yield stores
+
+
+@pytest.fixture
+def app(stores: Stores) -> Iterator[Starlette]:
+    with stores.service() as service:
+        yield make_app(ApiParts(readers=Readers(lambda: service, 1), tokens=TokenRing(CALLERS)))
+
+
+def described(app: Starlette, answered: Answered, path: str) -> Any:
+    """Return an answer's JSON, once it has each member that the description says it has."""
+    assert answered.status == 200, answered.body
+    said = ask(app, "/openapi.json").json
+    schema = said["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
+    _has_members(answered.json, schema, said["components"]["schemas"])
+    return answered.json
+
+
+def _has_members(value: Any, schema: Any, known: Any) -> None:
+    if "$ref" in schema:
+        schema = known[schema["$ref"].rpartition("/")[2]]
+    if schema["type"] == "object":
+        assert set(schema["required"]) <= set(value)
+        assert schema.get("additionalProperties", True) or set(value) <= set(schema["properties"])
+        for name, each in schema["properties"].items():
+            _has_members(value[name], each, known)
+    elif schema["type"] == "array":
+        for each in value:
+            _has_members(each, schema["items"], known)
+    else:
+        types = {"string": str, "integer": int, "boolean": bool, "null": type(None), "object": dict}
+        names = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+        assert isinstance(value, tuple(types[name] for name in names))
+
+
+def test_an_account_its_statement_and_its_transactions_are_answered_as_described(
+    stores: Stores, app: Starlette
+) -> None:
+    old, new = ([stores.ledger.pay(ROOT, incarnation=TOPIC_ID) for _ in range(count)] for count in (3, 2))
+    stores.in_mysql([*old, *new], balance=new[-1].postings[0].balance)
+    stores.archived(old)
+
+    path = "/v1/accounts/{address}/{currency}"
+    account = described(app, ask(app, "/v1/accounts/acme/USD", token=MINE), path)
+    listed = described(app, ask(app, "/v1/accounts", token=ALL), "/v1/accounts")
+    found = described(
+        app,
+        ask(app, f"/v1/transactions/{id_text(old[0].command_id)}", token=MINE),
+        "/v1/transactions/{id}",
+    )
+    pages: list[Any] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        said = ask(app, f"/v1/accounts/acme/USD/statement?limit=2&cursor={cursor}", token=MINE)
+        pages.append(described(app, said, f"{path}/statement"))
+        cursor = pages[-1]["next_cursor"]
+
+    assert account["balance_minor"] == str(new[-1].postings[0].balance)
+    assert account["balance"].endswith(" USD")
+    assert (listed["accounts"], listed["next_cursor"]) == ([account], None)
+    assert [step["command_id"] for step in found["steps"]] == [id_text(old[0].command_id)]
+    assert [change["sequence"] for page in pages for change in page["changes"]] == [1, 2, 3, 4, 5]
+    assert pages[-1]["closing_balance"] == account["balance"]
+    for page in pages:
+        total = sum(int(change["balance_change_minor"]) for change in page["changes"])
+        assert int(page["opening_balance_minor"]) + total == int(page["closing_balance_minor"])
+    rows = list(csv.DictReader(io.StringIO(ask(app, "/v1/accounts/acme/USD/statement.csv", token=MINE).body.decode())))
+    assert [row["type"] for row in rows] == ["OPENING", *["PAY"] * 5, "CLOSING"]
+
+
+def test_another_partners_token_learns_nothing_not_even_that_there_is_something(stores: Stores, app: Starlette) -> None:
+    paid = stores.ledger.pay(ROOT, incarnation=TOPIC_ID)
+    stores.in_mysql([paid], balance=paid.postings[0].balance)
+
+    assert ask(app, "/v1/accounts", token=OTHERS).json["accounts"] == []
+    for path in ("", "/statement", "/statement.csv"):
+        there, absent = (ask(app, f"/v1/accounts/{who}/USD{path}", token=OTHERS) for who in (ROOT, "nobody"))
+        assert (there.status, there.body) == (absent.status, absent.body) == (403, there.body)
+    there, absent = (
+        ask(app, f"/v1/transactions/{id_text(each)}", token=OTHERS) for each in (paid.command_id, bytes(16))
+    )
+    assert (there.status, absent.status) == (404, 404)
+    assert ask(app, f"/v1/transactions/{id_text(paid.command_id)}", token=MINE).status == 200
+
+
+def test_accounts_are_listed_a_page_at_a_time(stores: Stores, app: Starlette) -> None:
+    names = ["acme", "acme:a", "acme:b", "acme:c"]
+    stores.lane.write(1, opened=[Account(name, "USD") for name in names])
+
+    found: list[str] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        page = described(app, ask(app, f"/v1/accounts?limit=3&cursor={cursor}", token=MINE), "/v1/accounts")
+        found += [account["address"] for account in page["accounts"]]
+        cursor = page["next_cursor"]
+
+    assert found == names
+
+
+def test_where_the_service_stands_is_answered_as_described(stores: Stores, app: Starlette) -> None:
+    stores.in_mysql([stores.ledger.pay(ROOT, incarnation=TOPIC_ID)])
+
+    lanes = described(app, ask(app, "/v1/lanes", token=ALL), "/v1/lanes")["lanes"]
+    shards = described(app, ask(app, "/v1/shards", token=ALL), "/v1/shards")["shards"]
+    rules = described(app, ask(app, "/v1/rules", token=ALL), "/v1/rules")["rules"]
+
+    assert [(lane["shard"], lane["next_offset"], lane["stop_code"]) for lane in lanes] == [(SHARD.shard, 1, "")]
+    assert [(shard["shard"], shard["lanes"]) for shard in shards] == [(SHARD.shard, SHARD.lanes)]
+    assert {each["lane"] for each in rules} == set(range(SHARD.lanes))
