@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from processors import compiled
 from processors.ops.cli.commands import COMMANDS, Command, Group
 from processors.ops.cli.wording import function_of
 from processors.version import VERSION
@@ -110,5 +111,5 @@ def test_a_payment_imports_no_database_no_worker_and_no_archive() -> None:
     assert not [name for name in loaded if name.startswith("processors.workers")]
 
 
-def test_the_version_is_told() -> None:
-    assert said("--version") == (0, f"balance {VERSION}")
+def test_the_version_is_told_and_whether_compiled_modules_run() -> None:
+    assert said("--version") == (0, f"balance {VERSION}, {compiled.told()}")
