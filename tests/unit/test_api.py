@@ -48,7 +48,7 @@ def app() -> Starlette:
 
 
 @pytest.mark.parametrize("path", [*ANSWERS, STATEMENT_CSV])
-@pytest.mark.parametrize("token", ["", "wrong", PARTNER[:-1]])
+@pytest.mark.parametrize("token", ["", "wrong", PARTNER[:-1]], ids=["none", "wrong", "cut"])
 def test_who_sends_no_token_that_is_known_gets_nothing(app: Starlette, path: str, token: str) -> None:
     said = ask(app, path.format(address="acme", currency="USD", id="0" * 32), token=token)
 
