@@ -86,12 +86,13 @@ def test_what_a_root_has_known_since_a_later_time_counts_before_the_rules_do() -
 @pytest.mark.rule("M2")
 def test_a_root_that_comes_or_goes_is_forgotten_and_others_are_not() -> None:
     book = build.lane_with("acme", "beta").book
-    ids = Keys(decisions={("acme", b"1"): None, ("beta", b"1"): None})
-    book.add(ids, Rows(decisions={("beta", b"1"): decision()}))
+    ids: dict[tuple[str, bytes], None] = {("acme", b"1"): None, ("beta", b"1"): None}
+    book.add(Keys(decisions=ids, holds=ids), Rows(decisions={("beta", b"1"): decision()}))
 
     book.forget_roots(0, lambda root: root == "acme")
 
     assert list(book.accounts) == [("beta", "USD")]
+    assert list(book.holds) == [("beta", b"1")]
     assert {root for root, _ in book.decisions} == {"beta"}
     needed = Keys(accounts={("acme", "USD"): None, ("beta", "USD"): None})
     assert list(book.missing(needed).accounts) == [("acme", "USD")]
