@@ -86,14 +86,20 @@ class Gathered:
 
 
 @contextmanager
-def told_of(record: Record) -> Iterator[None]:
+def told_of(record: Record, *, but: type[Exception] | tuple[()] = ()) -> Iterator[None]:
     """Say of which record it was that deciding it failed (L11).
+
+    Args:
+        record: The one that is decided.
+        but: What is no word on the record, and is raised as it is: a server's fault while something is read.
 
     Raises:
         UndecidedError: As ``Decider.decide``.
     """
     try:
         yield
+    except but:
+        raise
     except Exception as trouble:
         raise undecided(record, trouble) from trouble
 

@@ -15,6 +15,7 @@ from hashlib import sha256
 from itertools import takewhile
 from typing import Protocol
 
+from processors.faults import Fault
 from processors.lane.decided import (
     Decided,
     Gathered,
@@ -224,9 +225,11 @@ class Mover:
             parts += is_plain_part(admission.command)
             if parts > PARTS_TOGETHER or not self._joins(admission, buckets, ahead=clear is None):
                 break
-            if clear is not None:
-                clear(admission)
-            self._one(self.prepare(admission), batch)
+            with told_of(admission.record, but=Fault):  # L11: those before it can be decided
+                if clear is not None:
+                    clear(admission)
+                prepared = self.prepare(admission)
+            self._one(prepared, batch)
             buckets.add(bucket_of_record(admission.command))
             taken += 1
         return self._decided(alone, batch, taken, published)

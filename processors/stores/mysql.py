@@ -308,9 +308,10 @@ class Session:
     def _refuse_single_statements(self) -> None:
         """Refuse a way to the server that takes no two statements in one packet, before any batch is met by it."""
         try:
-            list(
+            replies = list(
                 self.together([("SELECT 1", "trying two statements in one packet"), ("SELECT 2", "the second of two")])
             )
+            assert [reply.rows for reply in replies] == [[(1,)], [(2,)]], "the replies are others"
         except AssertionError as refused:  # a syntax error, to whoever takes both for one
             raise Misconfigured(
                 f"{self.address}: what is between this worker and MySQL does not let several statements pass in one "
@@ -372,6 +373,8 @@ class Session:
             begin: Begin a transaction before the first.
 
         Raises:
+            Misconfigured: There are fewer replies than statements: a reply that is missing must not pass for one
+                without rows.
             Fault, AssertionError: Of the first that failed; those after it did not run.
         """
         if begin:
@@ -380,10 +383,10 @@ class Session:
         text = ";".join(sql for sql, _ in statements).encode()
         for number, (_, what) in enumerate(statements):
             try:
-                if number:
-                    self._connection.next_result()
-                else:
+                if not number:
                     self._connection.query(text)
+                elif self._connection.next_result() < 0:  # the driver says so, and raises nothing
+                    raise Misconfigured(f"{self.address}: {what}: it has no reply, though those before it have one")
                 result = self._connection.store_result()
                 rows = [] if result is None else list(result.fetch_row(0, 0))
                 reply = Reply(int(self._connection.affected_rows()), rows)

@@ -6,11 +6,13 @@ from typing import ClassVar
 
 import pytest
 
+from processors.faults import Retryable
 from processors.lane.decided import Decided
 from processors.lane.lane import Lane
 from processors.lane.moving import PARTS_TOGETHER, in_turn
 from processors.ledger.commands import CommandType, OpenAccount, TopUp
 from processors.ledger.outcomes import Status
+from processors.ledger.rows import SystemKey
 from processors.ledger.tables import MOVING_TABLES
 from processors.stores.rows import PlacementRow, PlacementState, Progress, RowsOf
 from processors.wire.records import OutRecord
@@ -370,3 +372,30 @@ def test_who_goes_on_as_soon_as_he_has_come_takes_all_along() -> None:
     shards.pay(10)
     shards.serve()
     assert outcomes(shards)[-1] == (CommandType.PAY, Status.ACCEPTED, 990)
+
+
+class StoreThatCannotAddUp(FakeLaneStore):
+    """Finds a bug where it reads what one placement key has."""
+
+    def sums(self, rows: RowsOf) -> dict[SystemKey, int]:
+        if rows.bucket == 1:
+            raise AssertionError("reading a placement key's sums: MySQL error 1690")
+        return super().sums(rows)
+
+
+@pytest.mark.rule("L11")
+def test_a_move_that_cannot_be_read_holds_up_none_before_it_in_its_batch() -> None:
+    shards = TwoShards(store=StoreThatCannotAddUp)
+    keys = [f"bucket:{number}" for number in range(3)]
+    shards.placed |= dict.fromkeys(keys, ("s1", 0))
+    for key in keys:
+        shards.move("s2", key=key)
+    source = shards.of["s1"]
+
+    with pytest.raises(Retryable, match="cannot be decided; what precedes it comes first"):
+        source.serve()
+    source.lane.assign()
+    with pytest.raises(AssertionError, match="1690"):
+        source.serve()
+
+    assert source.states == {"bucket:0": (PlacementState.SEALED, 1, 0)}
