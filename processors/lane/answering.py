@@ -15,6 +15,7 @@ from processors.lane.committing import BatchStore
 from processors.lane.decided import HandedOver, Receipt, dead_letter, refused_for_generation, result_record
 from processors.lane.deciding import needs_of
 from processors.lane.gate import LaneGate
+from processors.lane.parts import thrown_away
 from processors.lane.placements import Placements
 from processors.lane.position import refuse_other_digest
 from processors.lane.publishing import Committed
@@ -88,6 +89,7 @@ class AnsweringAgain:
         self._stored_epoch = state.progress.at.leader_epoch
         self._placements = Placements(state.placements, home=state.home)
         self._seals = {row.since_offset: row for row in state.placements.values() if row.state is PlacementState.SEALED}
+        self.alarms: list[str] = []  # of what was answered last, for an operator: perhaps nobody was told
         self._parked: dict[int, ParkedRow] = {}
         self._unparked: dict[int, list[tuple[ParkedRow, Admission]]] = {}
         self._times = LaneTimes(
@@ -127,7 +129,7 @@ class AnsweringAgain:
             self._read_parked(standing.next_offset, end)
         book = self._load_first_decisions(admissions, stored)
         out: list[OutRecord] = []
-        self._sends = []
+        self._sends, self.alarms = [], []
         handed_over: list[HandedOver] = []
         for admission in admissions:
             rows = stored.get(admission.record.offset, [])
@@ -201,6 +203,8 @@ class AnsweringAgain:
         own = [row for row in rows if row.lane_index == 0]
         if isinstance(admission.command, HandOff) and admission.command.is_last and own:  # M4
             standing.lane_time_ms = max(standing.lane_time_ms, admission.command.lane_time_ms)
+        if isinstance(admission.command, HandOff) and not own and self._threw_away(admission.command, record.offset):
+            self.alarms.append(thrown_away(admission.command, record.offset))
         answers = [] if redelivered else self._answers(admission, own, book, (record.offset, 0))
         for parked, unparked in self._unparked.get(record.offset, []):
             assert parked.unparked is not None
@@ -208,6 +212,17 @@ class AnsweringAgain:
             self._refuse_rewritten(unparked, of_it)
             answers += self._answers(unparked, of_it, book, parked.unparked)
         return answers
+
+    def _threw_away(self, command: HandOff, offset: int) -> bool:
+        """Say whether what had come of a placement key was thrown away at a part of it, and is not there since (M4).
+
+        Who did it told so once its COMMIT was answered, and perhaps ended before; and no other part will say it.
+        """
+        row = self._placements.rows.get(command.placement_key)
+        if row is None:
+            return command.number == 0
+        at_it = row.since_offset == offset and row.generation == command.generation - 1
+        return at_it or (command.number == 0 and row.generation < command.generation)
 
     def _answers(
         self, admission: Admission, rows: list[JournalRow], book: Book, place: tuple[int, int]

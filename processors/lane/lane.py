@@ -19,7 +19,7 @@ from processors.lane.decided import Decided
 from processors.lane.deciding import Decider
 from processors.lane.gate import Admit, LaneGate
 from processors.lane.handing_over import Courier
-from processors.lane.metrics import count_batch
+from processors.lane.metrics import count_batch, count_moves_amiss
 from processors.lane.position import published_position, refuse_other_digest, standing_up_to
 from processors.lane.publishing import Committed, Publisher, PublishStage
 from processors.lane.sending import LaneSender, OwnProducer, legs_of
@@ -287,6 +287,8 @@ class Lane:
         self._read_again_before_a_gap(records)
         if self._again is not None and records:
             taken, answered = self._again.answer(records)
+            count_moves_amiss(self._parts.context.identity, self._again.alarms)
+            self._tell(self._again.alarms)
             if self._again.ended:
                 self._again = None
             if answered is not None:
@@ -354,14 +356,17 @@ class Lane:
         """Pass a durable batch on, unless it was published before (L4)."""
         self._parts.stages.committed(batch.position.at.next_offset)
         count_batch(self._parts.context.identity, batch)
-        for alarm in batch.alarms:
-            log.error("move_needs_a_look", lane=self._parts.context.lane, detail=alarm)
+        self._tell(batch.alarms)
         if batch.position.at.next_offset > self._published_at.at.next_offset:
             stamped_ms = batch.stamped_ms if batch.out else 0
             arrives = bool(batch.write.arrived)
             self.publishing.offer(
                 Committed(batch.out, batch.position, stamped_ms, batch.sends, batch.handed_over, arrives)
             )
+
+    def _tell(self, alarms: list[str]) -> None:
+        for alarm in alarms:
+            log.error("move_needs_a_look", lane=self._parts.context.lane, detail=alarm)
 
     def _check_at_published(self) -> None:
         """Compare digests when a restored database reaches P: it must have decided what was published (L4)."""

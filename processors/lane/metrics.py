@@ -31,9 +31,14 @@ def count_batch(identity: LaneIdentity, batch: Decided) -> None:
         LANE_RESULTS.labels(*lane, status.decode()).inc(results)
     LANE_DEAD_LETTERS.labels(*lane).inc(len(batch.out) - statuses.total())
     LANE_SILENCES.labels(*lane).inc(batch.silent)
-    LANE_MOVES_AMISS.labels(*lane).inc(len(batch.alarms))
+    count_moves_amiss(identity, batch.alarms)
     for reason, times in batch.reasons.items():
         LANE_REFUSALS.labels(identity.shard, reason).inc(times)
+
+
+def count_moves_amiss(identity: LaneIdentity, alarms: list[str]) -> None:
+    """Count what an operator must look at."""
+    LANE_MOVES_AMISS.labels(identity.shard, str(identity.lane)).inc(len(alarms))
 
 
 def begin_counting(shard: str, lane: int) -> None:

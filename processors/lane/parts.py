@@ -64,3 +64,12 @@ def not_understood(command: HandOff, offset: int) -> str:
         f"offset {offset}: the rows of part {command.number} of {key} are none that this release understands; what has "
         f"come is thrown away: look which release {command.source} has, then `balance partner move {key} --send-again`"
     )
+
+
+def thrown_away(command: HandOff, offset: int) -> str:
+    """Say once more that what had come was thrown away at a part, for whichever reason."""
+    key = command.placement_key
+    return (
+        f"offset {offset}: part {command.number} of {key} did not follow on what came, or was not understood: all of "
+        f"it was thrown away: look which release {command.source} has, then `balance partner move {key} --send-again`"
+    )

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from structlog.testing import capture_logs
 
+from processors.faults import UnknownOutcome
 from processors.lane.decided import Decided
 from processors.lane.lane import Lane
 from processors.ledger.commands import CommandType, HandOff, OpenAccount
@@ -89,6 +90,39 @@ def test_a_late_last_part_of_what_was_thrown_away_raises_no_second_alarm(shards:
     alarms = [entry["detail"] for entry in logged if entry["event"] == "move_needs_a_look"]
     assert ["all of it is thrown away" in alarm for alarm in alarms] == [True]
     assert shards.of["s2"].states == {"acme": (PlacementState.OWNED, 1, 0)}
+
+
+@pytest.mark.rule("M4")
+@pytest.mark.rule("L6")
+def test_what_is_thrown_away_is_told_though_its_commit_was_not_answered(shards: TwoShards) -> None:
+    for number in range(8):
+        shards.send(OpenAccount(command_id=shards.new_id(), address=f"acme:shop-{number}", currency="USD"))
+    shards.move("s2")
+    shards.of["s1"].serve(publish=False)
+    send_other_parts(shards)
+    target = shards.of["s2"]
+    target.serve()
+    for record in parts_of(shards)[2:]:
+        shards.broker.write(record)
+
+    with capture_logs() as logged:
+        crash_points = target.parts.store.crash_points  # type: ignore[attr-defined]
+        crash_points.failures["store.finish"] = 1  # carried out, and not answered
+        with pytest.raises(UnknownOutcome):
+            target.serve()
+        target.begin_again()
+        target.serve()
+
+    alarms = [entry["detail"] for entry in logged if entry["event"] == "move_needs_a_look"]
+    assert ["was thrown away" in alarm for alarm in alarms] == [True]
+    assert target.states == {"acme": (PlacementState.LEFT, 0, 0)}
+    shards.send_again()
+    shards.serve()
+    with capture_logs() as logged:
+        target.begin_again()
+        target.serve()
+    assert target.states == {"acme": (PlacementState.OWNED, 1, 0)}
+    assert not [entry for entry in logged if entry["event"] == "move_needs_a_look"]
 
 
 @pytest.mark.rule("M4")
