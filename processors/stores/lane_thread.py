@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
+from itertools import chain
 from queue import SimpleQueue
 from typing import TypeVar
 
@@ -53,7 +54,9 @@ class SqlTransaction:
             self.loaded.set_result([])
             return
         with self._telling(session):
-            replies = self._begun(session, [(load.sql, f"loading from {load.name}") for load in self._loads])
+            loads = [SqlStatement(what=f"loading from {load.name}", sql=load.sql) for load in self._loads]
+            first, *others = map(_texts, _together(loads))
+            replies = chain(self._begun(session, first), *map(session.together, others))
             self.loaded.set_result([(load, next(replies).rows) for load in self._loads])
 
     def end(self, session: Session) -> None:

@@ -420,13 +420,20 @@ class Session:
         or the server does after ``wait_timeout``.
         """
         if self._in_transaction:
+            self._take_the_rest()
             try:
-                while self._connection.next_result() >= 0:  # replies that nobody took: nothing is sent before them
-                    self._connection.store_result()
                 self._connection.query(b"ROLLBACK")
             except MySQLdb.MySQLError:
                 self._in_transaction = False  # the connection is gone, and with it the transaction
         self.close()
+
+    def _take_the_rest(self) -> None:
+        """Take the replies that nobody took: nothing is sent before them. One that is an error is the last."""
+        try:
+            while self._connection.next_result() >= 0:
+                self._connection.store_result()
+        except MySQLdb.MySQLError:
+            return
 
     def close(self) -> None:
         """Close the connection; once is enough."""

@@ -98,6 +98,21 @@ def test_large_statements_go_by_themselves() -> None:
     assert session.trips[1:] == [["first"], ["second"], ["writing 0", "writing 1", "writing 2"], ["committing"]]
 
 
+@pytest.mark.rule("L1")
+@pytest.mark.rule("L8")
+def test_large_loads_go_by_themselves_behind_the_fence() -> None:
+    session = CountingSession()
+    loads = [Load(table=None, sql="x" * (TOGETHER_BYTES_MAX - 1)) for _ in range(3)]
+    transaction = SqlTransaction(0, FENCE, loads)
+    transaction.to_write.set_result([])
+
+    transaction.run(cast("Session", session))
+
+    loading = "loading from journal"
+    assert session.trips == [["locking progress", loading], [loading], [loading], ["committing"]]
+    assert [load for load, _ in transaction.loaded.result(0)] == loads
+
+
 @pytest.mark.rule("L8")
 def test_a_count_that_is_not_expected_is_a_bug_and_nothing_is_committed() -> None:
     session = CountingSession()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import MySQLdb
 import pytest
 
 from processors.faults import Misconfigured
@@ -26,14 +27,18 @@ class Result:
 class DriverConnection:
     """Has replies to a packet, one after the other; as the driver does, it says -1 where there is none any more."""
 
-    def __init__(self, replies: int) -> None:
-        self._replies, self._at = replies, 0
+    def __init__(self, replies: int, *, fails: bool = False) -> None:
+        self._replies, self._at, self._fails = replies, 0, fails
+        self.packets: list[bytes] = []
 
-    def query(self, _packet: bytes) -> None:
+    def query(self, packet: bytes) -> None:
+        self.packets.append(packet)
         self._at = 1
 
     def next_result(self) -> int:
         self._at += 1
+        if self._fails and self._at > self._replies:
+            raise MySQLdb.IntegrityError(1062, "Duplicate entry")
         return 0 if self._at <= self._replies else -1
 
     def store_result(self) -> Result | None:
@@ -42,10 +47,13 @@ class DriverConnection:
     def affected_rows(self) -> int:
         return 1 if self._at <= self._replies else -1
 
+    def close(self) -> None:
+        self.packets.append(b"closed")
 
-def session_with(address: MysqlAddress, replies: int) -> Session:
+
+def session_with(address: MysqlAddress, replies: int, *, fails: bool = False) -> Session:
     session = Session.__new__(Session)
-    connection: Any = DriverConnection(replies)
+    connection: Any = DriverConnection(replies, fails=fails)
     session.address, session._connection, session._in_transaction = address, connection, False
     return session
 
@@ -67,3 +75,18 @@ def test_a_reply_that_is_missing_does_not_pass_for_rows_that_do_not_exist(addres
 
     with pytest.raises(Misconfigured, match="loading from journal: it has no reply"):
         next(replies)
+
+
+@pytest.mark.rule("L1")
+@pytest.mark.parametrize("fails", [True, False])
+def test_who_is_given_up_with_replies_behind_rolls_back_also_where_one_of_them_is_an_error(
+    address: MysqlAddress, *, fails: bool
+) -> None:
+    """A fenced worker's writes mostly fail: who came after him has decided the same records."""
+    session = session_with(address, 2, fails=fails)
+    next(session.together([*STATEMENTS, ("INSERT", "inserting journal rows")], begin=True))
+
+    session.abandon()
+
+    connection: Any = session._connection
+    assert connection.packets[1:] == [b"ROLLBACK", b"closed"]
