@@ -176,14 +176,14 @@ class _Tail:
     kept: dict[int, StatementRow] = field(default_factory=dict)
     previous: StatementRow | None = None  # the last before the period, or before the part
     last_before: dict[int, int] = field(default_factory=dict)  # time -> the last sequence before it
-    is_passed: set[int] = field(default_factory=set)  # times that some change is at or after
+    first_at: dict[int, int] = field(default_factory=dict)  # time -> the first sequence at it or after it
 
     def add(self, row: StatementRow) -> None:
         for border_ms in (self.period.from_ms, self.period.until_ms):
             if row.lane_time_ms < border_ms:
                 self.last_before[border_ms] = max(row.sequence, self.last_before.get(border_ms, 0))
             else:
-                self.is_passed.add(border_ms)
+                self.first_at[border_ms] = min(row.sequence, self.first_at.get(border_ms, row.sequence))
         if row.lane_time_ms >= self.period.until_ms:
             return
         if row.lane_time_ms < self.period.from_ms or row.sequence <= self.part.after:
@@ -229,7 +229,8 @@ class _AccountChanges:
 
     def statement(self, period: Period, part: Part) -> Statement:
         tail = self._walk(period, part)
-        first, end = self._border(period.from_ms, tail), self._border(period.until_ms, tail)
+        first, _ = self._border(period.from_ms, tail)
+        _, end = self._border(period.until_ms, tail)
         start = max(first, end - part.rows_max) if part.newest else max(first, part.after + 1)
         stop = max(start, min(end, start + part.rows_max))
         rows = {row.sequence: row for row in self._read(max(1, start - 1), min(stop - 1, self._archived))}
@@ -282,33 +283,46 @@ class _AccountChanges:
             last = begins - 1
         return 0, 0
 
-    def _border(self, time_ms: int, tail: _Tail) -> int:
-        """Return the sequence of the first change at or after a time: after the last that is known to be before it."""
+    def _border(self, time_ms: int, tail: _Tail) -> tuple[int, int]:
+        """Return between which changes a period begins or ends: after the last that is known to be before the time.
+
+        The second sequence is that of the first which is known to be at the time or after it. What lies between the two
+        was found nowhere, and nobody knows on which side it belongs: it is missing in both periods, or the one that has
+        it would be shown as whole.
+        """
         if not time_ms:
-            return 1
+            return 1, 1
         last, last_ms = self._last_archived if self._archived else (0, -1)
         if last_ms >= time_ms:
-            return self._bisected(time_ms)
-        if time_ms in tail.is_passed:
-            return max(last, tail.last_before.get(time_ms, 0)) + 1
-        return self._newest + 1
+            first = self._bisected(time_ms)
+            return first, self._next_from(first)[0]
+        first = max(last, tail.last_before.get(time_ms, 0)) + 1
+        return first, max(first, tail.first_at.get(time_ms, self._newest + 1))
 
     def _bisected(self, time_ms: int) -> int:
-        """Return the same of a time that some archived change has reached."""
-        low = self._archive.first_sequence(*self._key, time_ms // DAY_MS) or 1
-        high = min(self._archived, self._archive.first_sequence(*self._key, time_ms // DAY_MS + 1) or self._archived)
+        """Return the sequence after the last change before a time that some archived change has reached.
+
+        Where a day's changes begin is a hint, which is tried: nothing proves that the archive has it (A6).
+        """
+        day = time_ms // DAY_MS
+        low = self._archive.first_sequence(*self._key, day) or 1
+        if low > 1 and self._next_from(low - 1)[1] >= time_ms:
+            low = 1
+        high = min(self._archived, self._archive.first_sequence(*self._key, day + 1) or self._archived)
+        if self._next_from(high)[1] < time_ms:
+            high = self._archived
         while low < high:
             middle = (low + high) // 2
-            low, high = (low, middle) if self._time_from(middle) >= time_ms else (middle + 1, high)
+            low, high = (low, middle) if self._next_from(middle)[1] >= time_ms else (middle + 1, high)
         return low
 
-    def _time_from(self, sequence: int) -> int:
-        """Return the time of an archived change; where it is lost, of the next one that is there."""
+    def _next_from(self, sequence: int) -> tuple[int, int]:
+        """Return sequence and time of an archived change; where it is lost, of the next one that is there."""
         window_ends = sequence - sequence % WINDOW_SEQUENCES + WINDOW_SEQUENCES - 1
         for first, last in ((sequence, min(window_ends, self._archived)), (window_ends + 1, self._archived)):
             for row in self._read(first, last):
-                return row.lane_time_ms
-        return END_OF_TIME_MS
+                return row.sequence, row.lane_time_ms
+        return self._archived + 1, END_OF_TIME_MS
 
     def _read(self, first: int, last: int) -> Iterable[StatementRow]:
         if first > last:

@@ -26,13 +26,15 @@ CLOCKS_CHANGE = [date(2026, 3, 29), date(2026, 10, 25), date(2026, 4, 5), date(2
 class History:
     """An account's changes: the first ``archived`` of them in the archive, the rest in the tails of two shards.
 
-    ``lost`` are in neither. At the ``moves_at``-th question the sink archives everything, and all leaves MySQL.
+    ``lost`` are in neither. The archive does not know where ``lost_days`` begin. At the ``moves_at``-th question the
+    sink archives everything, and all leaves MySQL.
     """
 
     rows: list[StatementRow]
     archived: int
     decided_before: int = 0  # up to this sequence by the other shard
     lost: frozenset[int] = frozenset()
+    lost_days: frozenset[int] = frozenset()
     moves_at: int | None = None
     waiting: int = 1
     asked: int = 0
@@ -94,8 +96,9 @@ class Archive:
 
     def first_sequence(self, address: str, currency: str, from_day: int) -> int | None:
         del address, currency
-        rows = self.history.rows[: self.history.archived]
-        return next((row.sequence for row in rows if row.lane_time_ms // DAY_MS >= from_day), None)
+        days = ((row.sequence, row.lane_time_ms // DAY_MS) for row in self.history.rows[: self.history.archived])
+        lost = self.history.lost_days
+        return next((sequence for sequence, day in days if day >= from_day and day not in lost), None)
 
     def statement(
         self, address: str, currency: str, *, from_sequence: int = 1, to_sequence: int | None = None
@@ -204,6 +207,35 @@ def test_a_lost_change_is_missing_in_the_statement_of_one_of_two_periods_that_to
     assert [row.sequence for page in pages for row in page.rows] == [
         row.sequence for row in history.rows if row.sequence not in history.lost
     ]
+
+
+@given(histories(), st.data())
+def test_a_period_that_may_have_a_lost_change_is_not_shown_as_whole(
+    drawn: tuple[History, Period], data: st.DataObject
+) -> None:
+    history, period = drawn
+    history.moves_at = None
+    if not history.rows:
+        return
+    history.lost = frozenset(data.draw(st.sets(st.integers(1, len(history.rows)), max_size=4)))
+    inside = {row.sequence for row in history.rows if period.from_ms <= row.lane_time_ms < period.until_ms}
+
+    missing = {sequence for page in pages_of(history, period, 9) for sequence in page.missing}
+
+    assert missing >= inside & history.lost
+
+
+@given(histories(), st.data())
+def test_where_a_day_begins_may_be_lost_in_the_archive(drawn: tuple[History, Period], data: st.DataObject) -> None:
+    history, period = drawn
+    days = sorted({row.lane_time_ms // DAY_MS for row in history.rows})
+    history.lost_days = frozenset(data.draw(st.sets(st.sampled_from(days))) if days else ())
+    inside = [row for row in history.rows if period.from_ms <= row.lane_time_ms < period.until_ms]
+
+    pages = pages_of(history, period, 9)
+
+    assert [row for page in pages for row in page.rows] == inside
+    assert all(page.complete and page.adds_up for page in pages)
 
 
 def test_a_quiet_partner_in_a_busy_lane_is_not_looked_for_in_what_waits_for_the_sink() -> None:
