@@ -62,6 +62,15 @@ def select_moving(session: Session, rows_max: int) -> list[PlacementRow]:
     return list(_select_placements(session, where, f"LIMIT {rows_max}").values())
 
 
+def select_sealed_ids_since_ms(session: Session) -> list[int]:
+    """Return from which id time on, in ms, sealed placement keys have ids to hand over: the lowest, if any (M3)."""
+    ((lowest,),) = session.query(
+        f"SELECT MIN(sealed_ids_since_ms) FROM placement WHERE state = '{PlacementState.SEALED}'",
+        "looking for sealed placement keys",
+    )
+    return [] if lowest is None else [lowest]
+
+
 def _select_placements(session: Session, where: str, limit: str = "") -> dict[str, PlacementRow]:
     rows = session.query(
         f"SELECT {_PLACEMENT_COLUMNS} FROM placement WHERE {where} ORDER BY placement_key {limit}", "reading placements"

@@ -14,7 +14,12 @@ from processors.stores import moved_ids
 from processors.stores.addresses import MysqlAddress
 from processors.stores.mysql import Reconnecting, Session
 from processors.stores.partitions import Room, drop_slice, ensure_slices, make_room, slices_needed
-from processors.stores.placement_sql import delete_rows, is_owned, select_roots_placed
+from processors.stores.placement_sql import (
+    delete_rows,
+    is_owned,
+    select_roots_placed,
+    select_sealed_ids_since_ms,
+)
 from processors.stores.rows import PlacementState, rows_of
 from processors.stores.rules_rows import select_rules
 from processors.stores.sql_text import cut_literal, delete_by_keys, hex_literal, text_literal
@@ -188,13 +193,7 @@ class ShardUpkeep:
 
     def sealed_ids_since_ms(self) -> list[int]:
         """Return from which id time on, in ms, sealed placement keys have ids to hand over: the lowest, if any (M3)."""
-        ((lowest,),) = self._connection.ask(
-            lambda session: session.query(
-                f"SELECT MIN(sealed_ids_since_ms) FROM placement WHERE state = '{PlacementState.SEALED}'",
-                "looking for sealed placement keys",
-            )
-        )
-        return [] if lowest is None else [lowest]
+        return self._connection.ask(select_sealed_ids_since_ms)
 
     def left_keys(self) -> list[LeftKey]:
         """Return the placement keys whose frozen rows may be deleted: another shard has said that it has them (M7)."""

@@ -12,11 +12,13 @@ from enum import Enum
 from typing import Any
 
 from processors.faults import Misconfigured, Retryable
+from processors.ids import slice_of
 from processors.stores.addresses import MysqlAddress
 from processors.stores.lane_rows import PROGRESS_COLUMNS, progress_of
 from processors.stores.migrations import ShardRow, check_schema
 from processors.stores.mysql import Row, Session
 from processors.stores.partitions import TARGET_SLICES_MAX, ensure_slices, slices, slices_needed
+from processors.stores.placement_sql import select_sealed_ids_since_ms
 from processors.stores.rows import Progress
 from processors.stores.rules_rows import select_rules
 from processors.stores.sql_text import hex_literal, row_chunks
@@ -101,7 +103,9 @@ class SnapshotSource:
             known = slices(self._session)  # before: what is removed from here on is missed at the end
             self._session.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", "beginning a snapshot")
             self._session.begin(consistent_snapshot=True)
-            self._slices = [number for number in known if number >= self._first_slice()]
+            known += slices(self._session)  # and after: what was made meanwhile may have rows of this moment
+            first = self._first_slice()
+            self._slices = sorted({number for number in known if number >= first})
         except BaseException:
             self._session.abandon()
             raise
@@ -158,11 +162,12 @@ class SnapshotSource:
             raise Retryable(f"slices {sorted(lost)} were removed while they were copied: take the snapshot again")
 
     def _first_slice(self) -> int:
-        """Return the first slice that may have an id of the window, or a row from P on."""
+        """Return the first slice that may have an id of the window, a row from P on, or an id of a sealed key (M3)."""
         rules = [each for of_lane in select_rules(self._session).values() for each in of_lane.values()]
         positions = self.positions()
         from_ms = min((progress.published_time_ms for progress in positions.values()), default=0)
-        return slices_needed(rules, from_ms=from_ms, to_ms=from_ms).start
+        needed = slices_needed(rules, from_ms=from_ms, to_ms=from_ms).start
+        return min([needed, *map(slice_of, select_sealed_ids_since_ms(self._session))])
 
 
 # From the last border up to P on: where a lane begins that answers again (L4), and which digests can be compared.
