@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _DURATION = re.compile(r"(\d{1,12})\s*(ms|s|m|h|d)", re.ASCII)
 
@@ -104,5 +105,5 @@ def parse_time(text: str) -> int:
         moment = None
     if moment is None or moment.tzinfo is None:
         raise DurationError(f"{text!r} is not a time: write it like 2026-11-23T00:10:00Z, or as ms since the epoch")
-    whole = int(moment.astimezone(UTC).replace(microsecond=0).timestamp())
+    whole = int((moment.replace(microsecond=0) - _EPOCH).total_seconds())
     return whole * 1_000 + moment.microsecond // 1_000

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, tzinfo
 from typing import Any
 
-from processors.lookup.statements import ALWAYS, END_OF_TIME_MS, Period, Statement
+from processors.lookup.statements import ALWAYS, DAY_MS, END_OF_TIME_MS, Period, Statement
 from processors.lookup.times import begin_of_day, show_time
 from processors.ops.durations import PeriodBorder
 from processors.ops.money import show_amount
@@ -47,12 +47,14 @@ def period_of(begins: PeriodBorder | None, ends: PeriodBorder | None, zone: tzin
     """Return the period between two borders, each a day's begin in a zone or ms since the epoch; None: no border.
 
     Raises:
-        ValueError: It ends before it begins; the text says so.
+        ValueError: It ends before it begins, or at the end of time; the text says so.
     """
     from_ms = 0 if begins is None else max(0, _border_ms(begins, zone))
     until_ms = END_OF_TIME_MS if ends is None else min(END_OF_TIME_MS, _border_ms(ends, zone))
     if until_ms < from_ms:
-        raise ValueError(f"the period ends at {show_time(until_ms, zone)}, before it begins: exchange the two")
+        raise ValueError("the period ends before it begins: exchange the two")
+    if max({from_ms, until_ms} - {END_OF_TIME_MS}, default=0) > END_OF_TIME_MS - DAY_MS:
+        raise ValueError("no zone can show what comes after the year 9999: leave the border out")
     return Period(from_ms=from_ms, until_ms=until_ms)
 
 

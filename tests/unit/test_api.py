@@ -15,7 +15,8 @@ from processors.ledger.outcomes import Contra, Posting, RefusedBy
 from processors.ledger.rows import Hold
 from processors.lookup.history import Transaction
 from processors.lookup.service import LookupPlaces, ServiceReader
-from processors.ops.api import openapi
+from processors.lookup.statements import Statement
+from processors.ops.api import answering, openapi
 from processors.ops.api.answering import seen_by
 from processors.ops.api.answers import cursor_of, with_typed_amounts
 from processors.ops.api.app import ANSWERS, STATEMENT_CSV, ApiParts, make_app
@@ -25,6 +26,7 @@ from processors.ops.api.tokens import Caller, Scope, TokenRing, hash_of, make_to
 from processors.ops.looking_up import read_service
 from processors.settings import Settings, load_settings
 from processors.stores.addresses import CassandraAddress
+from processors.wire.statement_chunk import StatementRow
 from tests.architecture.source_tree import ROOT
 from tests.archived import a_result
 from tests.asgi import ask
@@ -117,6 +119,10 @@ def test_of_a_transaction_a_partner_sees_his_own_steps_and_levels() -> None:
         ("/v1/accounts/acme/USD/statement?from=yesterday", "is neither a day nor a time"),
         ("/v1/accounts/acme/USD/statement?from=2026-03-02&until=2026-03-01", "before it begins"),
         ("/v1/accounts/acme/USD/statement?cursor=" + cursor_of("acme"), "is no number"),
+        ("/v1/accounts/acme/USD/statement?until=0001-01-01T00:00:00%2B05:45", "before it begins"),
+        ("/v1/accounts/acme/USD/statement?until=0001-01-01T00:00:00Z&tz=America/New_York", "before it begins"),
+        ("/v1/accounts/acme/USD/statement?from=9999-12-31T23:00:00Z&tz=Asia/Kathmandu", "after the year 9999"),
+        ("/v1/accounts/acme/USD/statement?until=" + "9" * 5_000, "Exceeds the limit"),
     ],
 )
 def test_a_question_that_cannot_be_read_is_told_what_is_wrong_with_it(app: Starlette, path: str, detail: str) -> None:
@@ -129,8 +135,32 @@ def test_a_question_that_cannot_be_read_is_told_what_is_wrong_with_it(app: Starl
 def test_nothing_is_changed_and_what_is_not_there_is_said(app: Starlette) -> None:
     posted, lost = ask(app, "/v1/accounts", method="POST"), ask(app, "/v2/accounts")
 
-    assert (posted.status, posted.json["code"]) == (405, "READ_ONLY")
+    assert (posted.status, posted.json["code"], posted.headers["allow"]) == (405, "READ_ONLY", "GET, HEAD")
     assert (lost.status, lost.json["code"]) == (404, "NOT_FOUND")
+
+
+def test_nobody_is_sent_to_the_host_that_he_names_himself(app: Starlette) -> None:
+    said = ask(app, "/v1/accounts/", host="evil.example")
+
+    assert (said.status, said.json["code"], said.headers.get("location")) == (404, "NOT_FOUND", None)
+
+
+@pytest.mark.parametrize(("count", "before"), [(3, 0), (2, 1)], ids=["goes on", "goes on from another"])
+def test_a_csv_has_a_whole_period_or_none_of_it(
+    app: Starlette, monkeypatch: pytest.MonkeyPatch, count: int, before: int
+) -> None:
+    change = StatementRow("PAY", bytes(16), bytes(16), "", -1, 0, 9, 0, 0, 1 + before, 1, b"")
+    part = Statement(opening=10, opening_held=0, rows=[change], count=count, before=before, newest=3)
+    whole = replace(part, count=1, before=0)
+    monkeypatch.setattr(answering, "statement_of", lambda *_asked, **_part: part)
+
+    cut = ask(app, "/v1/accounts/acme/USD/statement.csv", token=PARTNER)
+    monkeypatch.setattr(answering, "statement_of", lambda *_asked, **_part: whole)
+    said = ask(app, "/v1/accounts/acme/USD/statement.csv", token=PARTNER)
+
+    assert (cut.status, cut.json["code"]) == (400, "WRONG_QUESTION")
+    assert f"the period has {count} changes" in cut.json["detail"]
+    assert (said.status, said.body.count(b"\n")) == (200, 4)
 
 
 @pytest.mark.parametrize("fault", [Unavailable("db at 10.0.0.1"), Retryable("x"), Misconfigured("password file /x")])

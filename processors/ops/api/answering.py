@@ -9,11 +9,11 @@ from processors.ledger.rules import newest_of
 from processors.lookup.accounts import account_of, accounts_page
 from processors.lookup.history import Transaction
 from processors.lookup.service import ServiceReader
-from processors.lookup.statements import Statement, statement_of
+from processors.lookup.statements import ROWS_MAX, Statement, statement_of
 from processors.lookup.times import show_time
 from processors.ops.api.answers import cursor_of
 from processors.ops.api.asking import Question
-from processors.ops.api.problems import BROKEN, NOT_FOUND, ProblemError
+from processors.ops.api.problems import BROKEN, NOT_FOUND, WRONG_QUESTION, ProblemError
 from processors.ops.api.tokens import Caller, Scope
 from processors.ops.result_text import account_as_json, open_row_as_json, result_as_json, show_id
 from processors.ops.statement_text import StatementHead, statement_as_json, what_is_wrong
@@ -51,6 +51,22 @@ def read_statement(service: ServiceReader, asked: Question) -> tuple[Statement, 
         raise ProblemError(NOT_FOUND, f"{head.address} has no account in {head.currency}")
     if wrong := what_is_wrong(found):
         raise ProblemError(BROKEN, wrong)
+    return found, head
+
+
+def read_whole_statement(service: ServiceReader, asked: Question) -> tuple[Statement, StatementHead]:
+    """Return the same, all of it: for what has no place to say that it goes on.
+
+    Raises:
+        ProblemError: As ``read_statement``; or it has more changes than were asked for.
+    """
+    found, head = read_statement(service, asked)
+    if found.next_after is not None or found.before:
+        raise ProblemError(
+            WRONG_QUESTION,
+            f"the period has {found.count} changes, and a CSV has all of them or none: ask with a limit of up to "
+            f"{ROWS_MAX} and without a cursor, or for shorter periods",
+        )
     return found, head
 
 

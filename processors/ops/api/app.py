@@ -68,7 +68,9 @@ def make_app(parts: ApiParts) -> Starlette:
     routes.append(_route(STATEMENT_CSV, parts, _statement_csv))
     description = body_of(openapi.description())
     routes.append(Route(DESCRIPTION, lambda request: _send(request, *description, _JSON), methods=["GET"]))
-    return Starlette(routes=routes, exception_handlers={HTTPException: _unknown_path, Exception: _bug})
+    app = Starlette(routes=routes, exception_handlers={HTTPException: _unknown_path, Exception: _bug})
+    app.router.redirect_slashes = False  # a redirect names the host that the caller names, and has no headers of ours
+    return app
 
 
 Made = Callable[[ServiceReader, Question], tuple[bytes, str, str]]
@@ -79,7 +81,7 @@ def _json_of(answer: Answer) -> Made:
 
 
 def _statement_csv(service: ServiceReader, asked: Question) -> tuple[bytes, str, str]:
-    body = statement_as_csv(*answering.read_statement(service, asked)).encode()
+    body = statement_as_csv(*answering.read_whole_statement(service, asked)).encode()
     return body, etag_of(body), _CSV
 
 
@@ -122,7 +124,9 @@ def _refusal(problem: ProblemError) -> Response:
 
 async def _unknown_path(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException) and error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        return _refusal(ProblemError(READ_ONLY, f"{request.method} is not GET"))
+        refusal = _refusal(ProblemError(READ_ONLY, f"{request.method:.20} is not GET"))
+        refusal.headers["Allow"] = "GET, HEAD"  # RFC 9110: a 405 names what there is
+        return refusal
     return _refusal(ProblemError(NOT_FOUND, "there is no such path"))
 
 

@@ -86,7 +86,7 @@ _OPERATIONS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "/v1/accounts": ("List accounts in the order of their addresses.", "Accounts", ("below", "limit", "cursor")),
     "/v1/accounts/{address}/{currency}": ("One account as it is now.", "Account", ()),
     "/v1/accounts/{address}/{currency}/statement": ("An account's statement of a period.", "Statement", _PERIOD),
-    "/v1/accounts/{address}/{currency}/statement.csv": ("The same as CSV.", "CSV", _PERIOD),
+    "/v1/accounts/{address}/{currency}/statement.csv": ("The same as CSV, all of it.", "CSV", _PERIOD[:-1]),
     "/v1/transactions/{id}": ("Every step of a transaction, and what of it is open.", "Transaction", ()),
     "/v1/lanes": ("Where each lane stands. Scope read.", "Lanes", ()),
     "/v1/shards": ("The shards, and what each holds. Scope read.", "Shards", ()),
