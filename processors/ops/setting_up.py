@@ -111,12 +111,15 @@ def _is_made(settings: Settings, shard: str) -> bool:
 
 
 def _migrate(settings: Settings, shards: Sequence[str], say: Progress) -> None:
+    directory = find_directory(addresses.kafka_address(settings))
+    began_with = {} if directory is None else directory.first_rules  # of a lost database, which its log begins with
     for shard in shards:
         address = addresses.mysql_address(settings, shard)
         if create_database(address):
             say(f"made database {address}")
         row = known_shard(address) or assembly.shard_row(settings, shard)  # its own counts count (W3)
-        for done in migrate(address, row, {0: first_rules(settings)}, now_ms=assembly.clock_ms()):
+        rules = began_with.get(shard) or first_rules(settings)
+        for done in migrate(address, row, {0: rules}, now_ms=assembly.clock_ms()):
             say(f"{address}: {done}")
     archive = addresses.cassandra_address(settings)
     for name in migrate_archive(archive, replication_factor=settings.cassandra.replication_factor):

@@ -56,7 +56,9 @@ def add_shard(settings: Settings, shard: str, say: Progress) -> None:
     place, row = addresses.mysql_address(settings, shard), assembly.shard_row(settings, shard)
     if create_database(place):
         say(f"made database {place}")
-    rules = _rules_like(settings, contents.directory.home_shard) if found.row is None else first_rules(settings)
+    rules = contents.first_rules.get(shard)  # it was there, and its database is lost: its log begins with these
+    if rules is None:
+        rules = _rules_like(settings, contents.directory.home_shard) if found.row is None else first_rules(settings)
     for done in migrate(place, row, {0: rules}, now_ms=assembly.clock_ms()):
         say(f"{place}: {done}")
     tell_first_rules(settings, [shard])
