@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from processors.ids import root_of
 from processors.ledger.rows import Account
-from processors.lookup.owners import at_owner, owner_of
+from processors.lookup.owners import at_owner
 from processors.lookup.service import ServiceReader
 
 
@@ -48,9 +49,17 @@ def accounts_page(service: ServiceReader, below: str | None, *, after: str, rows
         after: Only those behind this address.
         rows_max: At most so many, and what is left of the last address's currencies.
     """
+    if below is not None:  # asked again where he moved meanwhile, or he would seem to have no account
+        return at_owner(service, root_of(below), lambda owner: _page_of([owner], service, below, after, rows_max))
+    return _page_of(service.places.shards, service, below, after, rows_max)
+
+
+def _page_of(
+    shards: Iterable[str], service: ServiceReader, below: str | None, after: str, rows_max: int
+) -> AccountsPage:
     found: list[Account] = []
     there, more = 0, False
-    for shard in service.places.shards if below is None else [owner_of(service, root_of(below))]:
+    for shard in shards:
         reader = service.shard(shard)
         page = reader.accounts_page(below, after=after, rows_max=rows_max)
         more = more or (bool(page) and bool(reader.accounts_page(below, after=page[-1].address, rows_max=1)))
