@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from processors.faults import Misconfigured
 from processors.ops import addresses, assembly, counts
 from processors.ops.assembly.replaying import published_positions, row_of_directory
-from processors.recovery.comparing import Comparison, compare_published
+from processors.recovery.comparing import ComparedBooks, Comparison, compare_published
 from processors.settings import Settings
 from processors.stores.addresses import MysqlAddress
 from processors.stores.databases import is_target, make_live
@@ -23,6 +23,7 @@ from processors.stores.whole_shard import whole_reader
 from processors.streams.directory import read_directory
 from processors.streams.group_look import look_at_group
 from processors.streams.topics import TopicAdmin, shard_topic
+from processors.wire.positions import GroupPosition
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +58,7 @@ def plan_adoption(settings: Settings, shard: str, target: MysqlAddress) -> Adopt
     positions = _fit_positions(target, row, topic_id, ends)
     published = published_positions(settings, shard, range(row.lanes), topic_id)
     with closing(SnapshotTarget(target)) as loaded, closing(whole_reader(target)) as books:
+        _refuse_forgotten(topics, row, _first_needed(books, positions, published))
         from_start = loaded.state() is not Loaded.LOADED
         proof = compare_published(books, published, from_start=from_start)
     return AdoptionPlan(
@@ -107,6 +109,34 @@ def _refuse_workers(settings: Settings, shard: str) -> None:
 
 def _ends(topics: TopicAdmin, row: ShardRow) -> dict[int, int]:
     return {lane: topics.end(shard_topic(row.shard), lane) for lane in range(row.lanes)}
+
+
+def _first_needed(
+    books: ComparedBooks, positions: Mapping[int, Progress], published: Mapping[int, GroupPosition]
+) -> dict[int, int]:
+    """Return the first record that each lane will read: of the last border up to P, or where it stands (L4)."""
+    first = {}
+    for lane, progress in positions.items():
+        offset = progress.published_offset
+        if lane in published:
+            offset = max(offset, published[lane].at.next_offset)
+        border = books.last_border(lane, offset)
+        first[lane] = min(progress.at.next_offset, 0 if border is None else border.at.next_offset)
+    return first
+
+
+def _refuse_forgotten(topics: TopicAdmin, row: ShardRow, needed: Mapping[int, int]) -> None:
+    """Refuse a database from which no lane can go on, since its topic has forgotten what comes next (L2)."""
+    begins = {lane: topics.bounds(shard_topic(row.shard), lane)[0] for lane in needed}
+    lost = [
+        f"lane {lane} needs offset {first}, and the topic begins at {begins[lane]}"
+        for lane, first in needed.items()
+        if first < begins[lane]
+    ]
+    if lost:
+        raise Misconfigured(
+            f"{'; '.join(lost)}: its retention has passed. Replay into an empty database, with a later snapshot"
+        )
 
 
 def _fit_positions(
