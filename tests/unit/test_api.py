@@ -163,6 +163,18 @@ def test_a_csv_has_a_whole_period_or_none_of_it(
     assert (said.status, said.body.count(b"\n")) == (200, 4)
 
 
+def test_a_cursor_behind_the_last_change_is_no_change_that_is_missing(
+    app: Starlette, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    behind = Statement(opening=0, opening_held=0, rows=[], count=5, before=99, newest=5, missing=(99,))
+    monkeypatch.setattr(answering, "statement_of", lambda *_asked, **_part: behind)
+
+    said = ask(app, "/v1/accounts/acme/USD/statement?cursor=" + cursor_of("99"), token=PARTNER)
+
+    assert (said.status, said.json["code"]) == (400, "WRONG_QUESTION")
+    assert said.json["detail"].startswith("cursor: the account has fewer changes")
+
+
 @pytest.mark.parametrize("fault", [Unavailable("db at 10.0.0.1"), Retryable("x"), Misconfigured("password file /x")])
 def test_a_fault_is_told_without_the_places_that_it_names(fault: Fault) -> None:
     told = str(problem_of(fault))

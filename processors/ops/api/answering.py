@@ -49,6 +49,8 @@ def read_statement(service: ServiceReader, asked: Question) -> tuple[Statement, 
     found = statement_of(service, head.address, head.currency, period=head.period, part=asked.part)
     if found is None:
         raise ProblemError(NOT_FOUND, f"{head.address} has no account in {head.currency}")
+    if asked.part.after > found.newest:  # else a change would seem to be missing
+        raise ProblemError(WRONG_QUESTION, "cursor: the account has fewer changes; it is another account's, or made up")
     if wrong := what_is_wrong(found):
         raise ProblemError(BROKEN, wrong)
     return found, head
