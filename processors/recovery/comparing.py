@@ -61,11 +61,16 @@ class ReplayDifference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """What was compared, each a sentence, what could not be, and the first difference; None where all is equal."""
+    """What was compared, each a sentence, what could not be, and the first difference; None where all is equal.
+
+    ``unproven`` are lanes that have decided something, and of which nothing says that it is what was published: no
+    digest was compared, and none will be when a worker goes on there.
+    """
 
     compared: tuple[str, ...]
     not_compared: tuple[str, ...]
     difference: ReplayDifference | None
+    unproven: tuple[int, ...] = ()
 
 
 def digest_at(books: ComparedBooks, lane: int, offset: int, *, from_start: bool) -> bytes | None:
@@ -116,10 +121,12 @@ def compare_published(
     """
     compared: list[str] = []
     not_compared: list[str] = []
+    unproven: list[int] = []
     for lane, progress in sorted(replayed.positions().items()):
         position = published.get(lane)
         if position is None:
             not_compared.append(f"lane {lane}: nothing says what was published")
+            unproven += [lane] if progress.at.next_offset else []
             continue
         offset = position.at.next_offset
         if offset > progress.at.next_offset:
@@ -128,12 +135,15 @@ def compare_published(
         digest = digest_at(replayed, lane, offset, from_start=from_start)
         if digest is None:
             not_compared.append(f"lane {lane}: published up to {offset}, which is before the snapshot's borders")
+            unproven.append(lane)
         elif digest != position.at.digest:
             difference = _digests(lane, offset, position.at.digest, digest)
             return Comparison(compared=tuple(compared), not_compared=tuple(not_compared), difference=difference)
         else:
             compared.append(f"lane {lane}: the digest of what was published, at offset {offset}")
-    return Comparison(compared=tuple(compared), not_compared=tuple(not_compared), difference=None)
+    return Comparison(
+        compared=tuple(compared), not_compared=tuple(not_compared), difference=None, unproven=tuple(unproven)
+    )
 
 
 def compare_live(

@@ -72,8 +72,8 @@ def rebuild(shard: Shard, target: MysqlAddress, until: Until = TO_THE_END, snaps
     assert report.difference is None
 
 
-def put_live(shard: Shard, target: MysqlAddress) -> None:
-    """Adopt it, and have this test's shard mean it from here on; the killed worker is a member for some seconds yet."""
+def await_left(shard: Shard, target: MysqlAddress) -> None:
+    """Wait until a killed worker is no member of the group any more."""
 
     def left() -> bool:
         try:
@@ -85,7 +85,16 @@ def put_live(shard: Shard, target: MysqlAddress) -> None:
         return True
 
     eventually(left, "the shard's workers have left their group")
-    dsn = f"mysql://{target.user}:{target.password}@{target.host}:{target.port}/{target.database}"
+
+
+def dsn_of(target: MysqlAddress) -> str:
+    return f"mysql://{target.user}:{target.password}@{target.host}:{target.port}/{target.database}"
+
+
+def put_live(shard: Shard, target: MysqlAddress) -> None:
+    """Adopt it, and have this test's shard mean it from here on."""
+    await_left(shard, target)
+    dsn = dsn_of(target)
     shown = balance(shard.place, "shard", "adopt", SHARD, "--dsn", dsn)
     assert (shown.status, "nothing was changed" in shown.out) == (0, True), shown
     done = balance(shard.place, "shard", "adopt", SHARD, "--dsn", dsn, "--yes")
@@ -147,6 +156,22 @@ def test_a_rebuilt_shard_whose_group_offsets_are_lost_too_answers_again_under_th
         for partition, values in shard.expected(lane).results.items():
             seen = [value for value in shard.results()[partition] if decode_result(value).lane == lane]
             assert list(dict.fromkeys(seen)) == values  # again, bit by bit, or once
+
+
+@pytest.mark.rule("V2")
+def test_a_rebuilt_shard_of_which_nothing_says_what_was_published_is_put_live_only_where_that_is_asked_for(
+    shard: Shard, target: MysqlAddress
+) -> None:
+    lose_the_database(shard, payments=1_000)
+    rebuild(shard, target)
+    await_left(shard, target)
+    forget_offsets(shard)
+    command = ("shard", "adopt", SHARD, "--dsn", dsn_of(target), "--yes")
+
+    refused = balance(shard.place, *command)
+    assert refused.status != 0
+    assert "nothing says of lanes [0, 1]" in refused.err
+    assert balance(shard.place, *command, "--unproven").status == 0
 
 
 def forget_offsets(shard: Shard) -> None:

@@ -69,19 +69,30 @@ def plan_adoption(settings: Settings, shard: str, target: MysqlAddress) -> Adopt
     )
 
 
-def adopt(target: MysqlAddress, plan: AdoptionPlan) -> None:
+def adopt(target: MysqlAddress, plan: AdoptionPlan, *, unproven: bool = False) -> None:
     """Make a rebuilt database a live one: from here on no replay writes to it. Safe to run again.
 
     Its lanes begin at the last batch border up to what is published, answer in silence up to there, compare the digest,
     and publish what is missing (L4). If the power goes before the mark is gone, it is a replay's target still.
 
+    Args:
+        target: The database.
+        plan: What was planned for it.
+        unproven: Whether lanes may go on of which nothing says what was published.
+
     Raises:
-        Misconfigured: What was published is not what it has.
+        Misconfigured: What was published is not what it has, or nothing says that it is.
         Fault: The server does not answer; do it again.
     """
     if plan.proof.difference is not None:
         told = plan.proof.difference
         raise Misconfigured(f"{target} is not what was published: {told.what}: {told.live}; here {told.replayed}")
+    if plan.proof.unproven and not unproven:
+        raise Misconfigured(
+            f"nothing says of lanes {list(plan.proof.unproven)} that {target} has what was published: their group has "
+            "no offset, or an older one than the snapshot. Replay with an older snapshot, or from the topic's "
+            "beginning; or --unproven, if the snapshot is known to be of this shard"
+        )
     now_ms = assembly.clock_ms()
     with closing(ShardUpkeep(target)) as upkeep:
         upkeep.ensure_slices(from_ms=now_ms, to_ms=now_ms, slices_max=TARGET_SLICES_MAX)

@@ -129,6 +129,9 @@ def adopt_shard(
         ),
     ],
     yes: Annotated[bool, typer.Option("--yes", help="Do it; else only say what would be.")] = False,
+    unproven: Annotated[
+        bool, typer.Option("--unproven", help="Even where nothing says what some lanes had published.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Put a rebuilt database in the place of a shard's own, once it is proven to be what was published.
@@ -143,7 +146,7 @@ def adopt_shard(
     planned = plan_adoption(chosen, shard, target)
     good = planned.proof.difference is None
     if yes and good:
-        adopt(target, planned)
+        adopt(target, planned, unproven=unproven)
     entry = _entry(chosen.changed(shards={shard: _place_of(target)}), shard)
     if as_json:
         print_json({**asdict(planned), "adopted": yes and good, "settings": entry})
