@@ -22,6 +22,7 @@ from processors.ops.durations import show_duration
 from processors.settings import Settings
 from processors.stores.shard_reader import open_reader
 from processors.stores.shard_upkeep import ShardUpkeep
+from processors.streams.directory import read_directory
 from processors.streams.directory import write_keys as write_keys_into_directory
 from processors.streams.first_rules import write_first_rules
 from processors.wire.signature import KeyRing, trusted_keys
@@ -158,8 +159,11 @@ def tell_first_rules(settings: Settings, shards: Iterable[str]) -> list[str]:
     Raises:
         Fault: A server's; do it again.
     """
+    known = read_directory(addresses.kafka_address(settings)).first_rules
     found: dict[str, Rules] = {}
     for shard in shards:
+        if shard in known:
+            continue
         reader = open_reader(addresses.mysql_address(settings, shard))
         try:
             firsts = {of_lane[0] for of_lane in reader.rules().values() if 0 in of_lane and of_lane[0].version == 1}

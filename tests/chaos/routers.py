@@ -130,6 +130,7 @@ class Ingress:
         }
         log = self.folder / f"router-{instance}.log"
         with log.open("ab") as file:
+            begins = file.tell()
             process = subprocess.Popen(
                 [sys.executable, "-m", "tests.chaos.router_process", json.dumps(wanted)],
                 env=dict(os.environ),
@@ -139,6 +140,8 @@ class Ingress:
             )
         try:
             yield RouterProcess(process, log)
+            # It tells of its assignment; before that it perhaps does not know yet what the signal means.
+            eventually(lambda: log.stat().st_size > begins or process.poll() is not None, "it has joined the group")
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
                 assert process.wait(STOP_S) == 0, log.read_text()

@@ -231,7 +231,7 @@ def test_a_copy_of_the_live_database_is_no_target(shard: Shard, target: MysqlAdd
     )
     tables.close()
     for (name,) in names:
-        if name == "hold":  # its computed column takes no values, and no digest or balance needs it
+        if name in {"hold", "moved_id"}:  # a computed column takes no values, and no digest or balance needs it
             continue
         in_the_database(target, f"CREATE TABLE {name} LIKE {live.database}.{name}")
         in_the_database(target, f"INSERT INTO {name} SELECT * FROM {live.database}.{name}")
