@@ -15,8 +15,7 @@ from processors.ledger.outcomes import Contra, Posting, RefusedBy
 from processors.ledger.rows import Hold
 from processors.lookup.history import Transaction
 from processors.lookup.service import LookupPlaces, ServiceReader
-from processors.lookup.statements import Statement
-from processors.ops.api import answering, openapi
+from processors.ops.api import openapi
 from processors.ops.api.answering import seen_by
 from processors.ops.api.answers import cursor_of, with_typed_amounts
 from processors.ops.api.app import ANSWERS, STATEMENT_CSV, ApiParts, make_app
@@ -26,7 +25,6 @@ from processors.ops.api.tokens import Caller, Scope, TokenRing, hash_of, make_to
 from processors.ops.looking_up import read_service
 from processors.settings import Settings, load_settings
 from processors.stores.addresses import CassandraAddress
-from processors.wire.statement_chunk import StatementRow
 from tests.architecture.source_tree import ROOT
 from tests.archived import a_result
 from tests.asgi import ask
@@ -143,36 +141,6 @@ def test_nobody_is_sent_to_the_host_that_he_names_himself(app: Starlette) -> Non
     said = ask(app, "/v1/accounts/", host="evil.example")
 
     assert (said.status, said.json["code"], said.headers.get("location")) == (404, "NOT_FOUND", None)
-
-
-@pytest.mark.parametrize(("count", "before"), [(3, 0), (2, 1)], ids=["goes on", "goes on from another"])
-def test_a_csv_has_a_whole_period_or_none_of_it(
-    app: Starlette, monkeypatch: pytest.MonkeyPatch, count: int, before: int
-) -> None:
-    change = StatementRow("PAY", bytes(16), bytes(16), "", -1, 0, 9, 0, 0, 1 + before, 1, b"")
-    part = Statement(opening=10, opening_held=0, rows=[change], count=count, before=before, newest=3)
-    whole = replace(part, count=1, before=0)
-    monkeypatch.setattr(answering, "statement_of", lambda *_asked, **_part: part)
-
-    cut = ask(app, "/v1/accounts/acme/USD/statement.csv", token=PARTNER)
-    monkeypatch.setattr(answering, "statement_of", lambda *_asked, **_part: whole)
-    said = ask(app, "/v1/accounts/acme/USD/statement.csv", token=PARTNER)
-
-    assert (cut.status, cut.json["code"]) == (400, "WRONG_QUESTION")
-    assert f"the period has {count} changes" in cut.json["detail"]
-    assert (said.status, said.body.count(b"\n")) == (200, 4)
-
-
-def test_a_cursor_behind_the_last_change_is_no_change_that_is_missing(
-    app: Starlette, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    behind = Statement(opening=0, opening_held=0, rows=[], count=5, before=99, newest=5, missing=(99,))
-    monkeypatch.setattr(answering, "statement_of", lambda *_asked, **_part: behind)
-
-    said = ask(app, "/v1/accounts/acme/USD/statement?cursor=" + cursor_of("99"), token=PARTNER)
-
-    assert (said.status, said.json["code"]) == (400, "WRONG_QUESTION")
-    assert said.json["detail"].startswith("cursor: the account has fewer changes")
 
 
 @pytest.mark.parametrize("fault", [Unavailable("db at 10.0.0.1"), Retryable("x"), Misconfigured("password file /x")])
