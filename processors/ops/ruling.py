@@ -22,7 +22,6 @@ from processors.ops.durations import show_duration
 from processors.settings import Settings
 from processors.stores.shard_reader import open_reader
 from processors.stores.shard_upkeep import ShardUpkeep
-from processors.streams.directory import read_directory
 from processors.streams.directory import write_keys as write_keys_into_directory
 from processors.streams.first_rules import write_first_rules
 from processors.wire.signature import KeyRing, trusted_keys
@@ -159,20 +158,19 @@ def tell_first_rules(settings: Settings, shards: Iterable[str]) -> list[str]:
     Raises:
         Fault: A server's; do it again.
     """
-    known = read_directory(addresses.kafka_address(settings)).first_rules
-    found: dict[str, Rules] = {}
-    for shard in shards:
-        if shard in known:
-            continue
-        reader = open_reader(addresses.mysql_address(settings, shard))
-        try:
-            firsts = {of_lane[0] for of_lane in reader.rules().values() if 0 in of_lane and of_lane[0].version == 1}
-        finally:
-            reader.close()
-        if len(firsts) != 1:
-            raise Misconfigured(f"the lanes of shard {shard} did not begin with the same rules: `balance rules show`")
-        found[shard] = firsts.pop()
-    return write_first_rules(addresses.kafka_address(settings), found)
+    return write_first_rules(addresses.kafka_address(settings), shards, lambda shard: _began_with(settings, shard))
+
+
+def _began_with(settings: Settings, shard: str) -> Rules:
+    """Return the rules with which a shard began, as its database has them."""
+    reader = open_reader(addresses.mysql_address(settings, shard))
+    try:
+        firsts = {of_lane[0] for of_lane in reader.rules().values() if 0 in of_lane and of_lane[0].version == 1}
+    finally:
+        reader.close()
+    if len(firsts) != 1:
+        raise Misconfigured(f"the lanes of shard {shard} did not begin with the same rules: `balance rules show`")
+    return firsts.pop()
 
 
 def tell_directory_keys(settings: Settings, shards: Iterable[str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable
 
 from processors.ledger.rules import Rules
 from processors.streams.connection import KafkaAddress
@@ -11,12 +11,13 @@ from processors.streams.directory_records import write_records
 from processors.wire.directory import first_rules_record
 
 
-def write_first_rules(address: KafkaAddress, rules: Mapping[str, Rules]) -> list[str]:
+def write_first_rules(address: KafkaAddress, shards: Iterable[str], rules_of: Callable[[str], Rules]) -> list[str]:
     """Write with which rules shards began, where the directory does not say so; return the shards written.
 
     Args:
         address: The brokers.
-        rules: Of version 1, by the shard's id.
+        shards: Their ids.
+        rules_of: Returns a shard's rules of version 1; asked where the directory does not have them, only.
 
     Raises:
         Misconfigured: There is no directory.
@@ -25,6 +26,6 @@ def write_first_rules(address: KafkaAddress, rules: Mapping[str, Rules]) -> list
     Source: I6.
     """
     known = read_directory(address).first_rules
-    missing = [shard for shard in rules if shard not in known]
-    write_records(address, [first_rules_record(shard, rules[shard]) for shard in missing])
+    missing = [shard for shard in shards if shard not in known]
+    write_records(address, [first_rules_record(shard, rules_of(shard)) for shard in missing])
     return missing

@@ -321,8 +321,9 @@ def test_with_which_rules_a_shard_began_is_written_once_and_stays(address: Kafka
     made(address, "s1", "s1")
     began = Rules(version=1, window_ms=7 * 3_600_000, keys="k1=" + "ab" * 16)
 
-    first = write_first_rules(address, {"s1": began})
-    again = write_first_rules(address, {"s1": replace(began, window_ms=3_600_000), "s2": Rules(version=1)})
+    first = write_first_rules(address, ["s1"], {"s1": began}.__getitem__)
+    others = {"s1": replace(began, window_ms=3_600_000), "s2": Rules(version=1)}
+    again = write_first_rules(address, others, others.__getitem__)
 
     assert (first, again) == (["s1"], ["s2"])
     assert read_directory(address).first_rules == {"s1": began, "s2": Rules(version=1)}
