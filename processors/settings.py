@@ -24,7 +24,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings.sources import TomlConfigSettingsSource
 
-from processors import shipped, stack_settings
+from processors import compiled, shipped, stack_settings
 from processors.api_settings import ApiSettings
 from processors.faults import Misconfigured
 from processors.ledger.rules import Rules as LedgerRules
@@ -380,7 +380,7 @@ def _without_other_shards(below: dict[str, Any], above: Mapping[str, Any]) -> di
 
 def _from_environment(variables: Mapping[str, str]) -> dict[str, Any]:
     ours = {name: value for name, value in variables.items() if name.startswith(PREFIX)}
-    for name in (PROFILE_VARIABLE, ROOT_VARIABLE):
+    for name in (PROFILE_VARIABLE, ROOT_VARIABLE, compiled.SWITCH):
         ours.pop(name, None)
     known = set(Settings.model_fields) - {"root", "profile", "process"}
     for name in ours:

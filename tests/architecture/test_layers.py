@@ -27,7 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "setting_types": FLOOR | {"ledger"},
     "stack_settings": {"setting_types"},
     "api_settings": {"setting_types"},
-    "settings": FLOOR | {"shipped", "ledger", "setting_types", "stack_settings", "api_settings"},
+    "settings": FLOOR | {"compiled", "shipped", "ledger", "setting_types", "stack_settings", "api_settings"},
     "ledger": FLOOR,
     "routing": FLOOR,
     "wire": FLOOR | {"shipped", "ledger", "routing"},

@@ -57,6 +57,10 @@ def test_the_profile_is_taken_from_the_environment() -> None:
     assert settings(BALANCE_PROFILE="production").kafka.replication_factor == 3
 
 
+def test_the_switch_of_compiled_modules_is_no_setting_and_none_is_refused_for_it() -> None:
+    assert settings(BALANCE_COMPILED="0") == settings()
+
+
 def test_production_is_safe_as_it_stands() -> None:
     production = settings("production")
 
