@@ -8,7 +8,7 @@ from contextlib import closing
 
 from processors.faults import Misconfigured
 from processors.ledger.commands import Tick
-from processors.ledger.rules import Rules, newest_of
+from processors.ledger.rules import newest_of
 from processors.ops import addresses
 from processors.ops.keys import keyring
 from processors.settings import Settings
@@ -32,7 +32,7 @@ _CLOCK_AHEAD_MS = 500  # this machine's clock may be so much ahead of the broker
 
 
 def refuse_unready_lanes(settings: Settings, lanes: Mapping[str, Collection[int]]) -> None:
-    """Ask lanes whether they do their part in moves: they know them, have no backlog, and take a TICK.
+    """Ask lanes whether they do their part in moves: they have rules of one release, no backlog, and take a TICK.
 
     Then waits until routers take the key that signs here, and the shards, where the directory has them since a moment
     ago only.
@@ -47,20 +47,41 @@ def refuse_unready_lanes(settings: Settings, lanes: Mapping[str, Collection[int]
 
     Source: M10, R3.
     """
+    releases: dict[tuple[str, int], int] = {}
     for shard, of_shard in lanes.items():
         with closing(open_reader(addresses.mysql_address(settings, shard))) as reader:
             reader.check(shard)
             rules = reader.rules()
-            for lane in sorted(of_shard):
-                _refuse_rules(shard, lane, newest_of(rules[lane].values()))
+            releases |= {(shard, lane): newest_of(rules[lane].values()).release for lane in of_shard}
+            refuse_releases(releases)
             _refuse_silent(settings, shard, sorted(of_shard), reader)
     await_vouched(settings, lanes)
 
 
-def _refuse_rules(shard: str, lane: int, rules: Rules) -> None:
-    if rules.release < MOVES_SINCE:
+def refuse_releases(releases: Mapping[tuple[str, int], int]) -> None:
+    """Refuse lanes whose rules know no moves, or are of several releases: not both could read the other's rows.
+
+    Who moves may have to come back, so the later release must not be on either side.
+
+    Args:
+        releases: Of each lane's newest rules, by (shard, lane).
+
+    Raises:
+        Misconfigured: Says which lane, and what to do.
+
+    Source: M10.
+    """
+    (shard, lane), lowest = min(releases.items(), key=lambda each: (each[1], each[0]))
+    if lowest < MOVES_SINCE:
         raise Misconfigured(
-            f"lane {lane} of {shard} decides by rules of release {rules.release}, which know no moves: first "
+            f"lane {lane} of {shard} decides by rules of release {lowest}, which know no moves: first "
+            f"`balance rules raise --shard {shard}`"
+        )
+    (other, other_lane), highest = max(releases.items(), key=lambda each: each[1])
+    if lowest != highest:
+        raise Misconfigured(
+            f"lane {lane} of {shard} decides by rules of release {lowest}, and lane {other_lane} of {other} by those "
+            f"of release {highest}: one might not understand the other's rows; first "
             f"`balance rules raise --shard {shard}`"
         )
 
