@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import select
+import selectors
 import socket
 import threading
 from types import TracebackType
@@ -60,10 +60,21 @@ class Cable:
             thread.start()
 
     def _carry(self, near: socket.socket) -> None:
-        with near, socket.create_connection(self._far) as far, contextlib.suppress(OSError):
-            while self._whole.is_set() and not self._closed.is_set():
-                for end in select.select([near, far], [], [], _LOOK_S)[0]:
-                    piece = end.recv(_PIECE_BYTES)
-                    if not piece:
-                        return
-                    (far if end is near else near).sendall(piece)
+        with (
+            near,
+            socket.create_connection(self._far) as far,
+            selectors.DefaultSelector() as ends,  # select() itself refuses descriptors from 1,024 on
+            contextlib.suppress(OSError),
+        ):
+            ends.register(near, selectors.EVENT_READ, far)
+            ends.register(far, selectors.EVENT_READ, near)
+            self._pass_on(ends)
+
+    def _pass_on(self, ends: selectors.BaseSelector) -> None:
+        while self._whole.is_set() and not self._closed.is_set():
+            for ready, _ in ends.select(_LOOK_S):
+                assert isinstance(ready.fileobj, socket.socket)
+                piece = ready.fileobj.recv(_PIECE_BYTES)
+                if not piece:
+                    return
+                ready.data.sendall(piece)
