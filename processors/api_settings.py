@@ -34,6 +34,9 @@ class ApiSettings(Section):
     tls_key_file: Path | None = None
     tokens: dict[str, TokenSettings] = Field(default_factory=dict)
     questions_max: Annotated[int, Field(ge=1, le=64)] = 4  # asked of databases at once, each over its own connections
+    # A person's program sends a question at once; whoever keeps a connection open asks again within this, or connects.
+    question_deadline_ms: Milliseconds = 10_000
+    taking_deadline_ms: Milliseconds = 60_000  # 16 MiB over 2.5 Mbit/s
     stop_deadline_ms: Milliseconds = 10_000
 
     @model_validator(mode="after")

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import socket
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import uvicorn
+from starlette.applications import Starlette
 
 from processors.faults import Misconfigured
 from processors.ops.api.app import ApiParts, make_app
+from processors.ops.api.connections import watched
 from processors.ops.api.readers import Readers
 from processors.ops.api.tokens import Caller, Scope, TokenRing
 from processors.ops.looking_up import read_service
@@ -21,7 +26,14 @@ _HEADER_BYTES_MAX = 16 * 1024
 # Connections that wait to be taken; a few for each thread.
 _BACKLOG = 64
 _CONNECTIONS_MAX = 256  # one is some 50 KB
-_KEEP_ALIVE_S = 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """A server that runs in a thread of its own: where it answers."""
+
+    url: str
+    thread: threading.Thread
 
 
 def run(settings: Settings, stopping: threading.Event) -> int:
@@ -32,22 +44,34 @@ def run(settings: Settings, stopping: threading.Event) -> int:
     """
     readers = Readers(lambda: read_service(settings, of_replicas=True), settings.api.questions_max)
     try:
-        app = make_app(ApiParts(readers=readers, tokens=token_ring(settings)))
-        listening = _listen(settings.api.host, settings.api.port)
-        server = uvicorn.Server(_config(settings, app))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, name="api", daemon=True)
-        thread.start()
-        where = "https" if settings.api.tls_certificate_file else "http"
-        host, port = listening.getsockname()[:2]
-        get_logger(__name__).info("api_serves", url=f"{where}://{host}:{port}")
-        while not stopping.wait(_PULSE_S):
-            assert thread.is_alive(), "the server ended by itself"
-            PULSE.beat()
-        server.should_exit = True
-        thread.join()
+        with serving(settings, make_app(ApiParts(readers=readers, tokens=token_ring(settings)))) as served:
+            get_logger(__name__).info("api_serves", url=served.url)
+            while not stopping.wait(_PULSE_S):
+                assert served.thread.is_alive(), "the server ended by itself"
+                PULSE.beat()
     finally:
         readers.close()
     return 0
+
+
+@contextmanager
+def serving(settings: Settings, app: Starlette) -> Iterator[Served]:
+    """Serve an application while the block runs.
+
+    Raises:
+        Misconfigured: Its port is taken, or a certificate cannot be read.
+    """
+    server = uvicorn.Server(_loaded(_config(settings, app)))
+    listening = _listen(settings.api.host, settings.api.port)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, name="api", daemon=True)
+    thread.start()
+    scheme = "https" if settings.api.tls_certificate_file else "http"
+    host, port = listening.getsockname()[:2]
+    try:
+        yield Served(url=f"{scheme}://{host}:{port}", thread=thread)
+    finally:
+        server.should_exit = True
+        thread.join()
 
 
 def token_ring(settings: Settings) -> TokenRing:
@@ -69,18 +93,29 @@ def _listen(host: str, port: int) -> socket.socket:
         ) from error
 
 
+def _loaded(config: uvicorn.Config) -> uvicorn.Config:
+    try:
+        config.load()
+    except OSError as error:  # of ssl, too
+        raise Misconfigured(f"the API's certificate or key cannot be read: {error}; see api.tls_*") from error
+    return config
+
+
 def _config(settings: Settings, app: object) -> uvicorn.Config:
     certificate, key = settings.api.tls_certificate_file, settings.api.tls_key_file
     return uvicorn.Config(
         app,  # type: ignore[arg-type] # an ASGI application, of another package's type
-        http="h11",
+        # A class is expected; what is called for each connection is enough.
+        http=watched(  # type: ignore[arg-type]
+            question_s=settings.api.question_deadline_ms / 1_000, taking_s=settings.api.taking_deadline_ms / 1_000
+        ),
         ws="none",
         lifespan="off",
         log_config=None,
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_keep_alive=-(-settings.api.question_deadline_ms // 1_000),
         limit_concurrency=_CONNECTIONS_MAX,
         h11_max_incomplete_event_size=_HEADER_BYTES_MAX,
         timeout_graceful_shutdown=settings.api.stop_deadline_ms // 1_000,
