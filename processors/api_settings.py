@@ -10,6 +10,8 @@ from pydantic import Field, model_validator
 
 from processors.setting_types import Milliseconds, Section
 
+_LOOPBACK_NAMES = ("127.0.0.1", "localhost", "::1")
+
 
 class TokenSettings(Section):
     """A token of the API; its name is the key under ``api.tokens``. The token itself is nowhere, only its hash."""
@@ -33,7 +35,13 @@ class ApiSettings(Section):
     tls_certificate_file: Path | None = None
     tls_key_file: Path | None = None
     tokens: dict[str, TokenSettings] = Field(default_factory=dict)
+    # By which it may be asked, beside the names of loopback: of a proxy before it, say.
+    names: tuple[Annotated[str, Field(pattern=r"^[a-z0-9.-]+$")], ...] = ()
     questions_max: Annotated[int, Field(ge=1, le=64)] = 4  # asked of databases at once, each over its own connections
+    count_max: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000  # accounts: a hundredth of a second on each shard
+    # Each may be in another chunk of the archive, of some 80 KB. MySQL is asked for 1,000 at most.
+    steps_max: Annotated[int, Field(ge=1, lt=1_000)] = 500
+    answer_bytes_max: Annotated[int, Field(ge=65_536, le=268_435_456)] = 16_777_216
     # A person's program sends a question at once; whoever keeps a connection open asks again within this, or connects.
     question_deadline_ms: Milliseconds = 10_000
     taking_deadline_ms: Milliseconds = 60_000  # 16 MiB over 2.5 Mbit/s
@@ -49,6 +57,11 @@ class ApiSettings(Section):
                 "tls_certificate_file with tls_key_file; else leave host at 127.0.0.1"
             )
         return self
+
+    @property
+    def own_names(self) -> frozenset[str]:
+        """Return by which names it may be asked; none: by any, which tokens and TLS guard."""
+        return frozenset({*self.names, *_LOOPBACK_NAMES, self.host} if _is_loopback(self.host) else self.names)
 
 
 def _is_loopback(host: str) -> bool:

@@ -20,7 +20,13 @@ def every_command(words: tuple[str, ...] = (), command: Any = ROOT_COMMAND) -> I
         yield from every_command((*words, word), command.read(word))
 
 
+def said_lines(*arguments: str) -> tuple[int, list[str]]:
+    """Run a command, and return its exit status and the lines of its output."""
+    ran = CliRunner().invoke(app, arguments, env={"COLUMNS": "2000", "TERM": "dumb"})
+    return ran.exit_code, ran.output.splitlines()
+
+
 def said(*arguments: str) -> tuple[int, str]:
     """Run a command, and return its exit status and output, on one line."""
-    ran = CliRunner().invoke(app, arguments, env={"COLUMNS": "2000", "TERM": "dumb"})
-    return ran.exit_code, " ".join(ran.output.split())
+    status, lines = said_lines(*arguments)
+    return status, " ".join(" ".join(lines).split())

@@ -7,7 +7,7 @@ whatever it no longer has is in Cassandra when that is asked afterwards. What is
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -37,12 +37,14 @@ _REFUNDABLE = (CommandType.PAY, CommandType.CAPTURE_HOLD)
 class Transaction:
     """All that is known of a transaction: its steps in order, what of it is open, by root, and what was given back.
 
-    ``refunded`` is by root and id of those of its steps that have refunds.
+    ``refunded`` is by root and id of those of its steps that have refunds. Where it is not ``whole``, it has more steps
+    than were asked for, and some of them are here.
     """
 
     steps: list[Result]
     open: list[tuple[str, OpenRow]]
     refunded: dict[TransactionKey, Refunded] = field(default_factory=dict)
+    whole: bool = True
 
 
 class ShardRows(Protocol):
@@ -76,8 +78,8 @@ class ShardRows(Protocol):
 class ArchivedHistory(Protocol):
     """The archive, as far as it is looked into (``stores.archive_reader``)."""
 
-    def steps(self, transaction_id: bytes) -> list[Step]:
-        """Return a transaction's steps."""
+    def steps(self, transaction_id: bytes, *, most: int | None = None) -> list[Step]:
+        """Return a transaction's steps, at most so many."""
 
     def coverage(self, incarnation: bytes) -> dict[tuple[int, int], Covered]:
         """Return how far the archive reaches, by lane and results partition."""
@@ -113,17 +115,26 @@ class Lookup:
         self._lanes = lanes
         self._results_partitions = results_partitions
 
-    def transaction(self, transaction_id: bytes) -> Transaction:
+    def transaction(self, transaction_id: bytes, *, steps_max: int | None = None) -> Transaction:
         """Return what is known of an id, of whichever partner: a transaction's, or any of its commands'.
+
+        Args:
+            transaction_id: 16 bytes.
+            steps_max: Where it has more steps than this, no more are read, and it is not whole; below
+                ``shard_reader.TRANSACTION_STEPS_MAX``. None: all of the archive's, and so many of MySQL's.
 
         Raises:
             Unavailable: A store that was needed does not answer. A transaction of which no step can have left MySQL
                 needs MySQL alone.
         """
         found = self._in_mysql(transaction_id)
+        if _is_above(found, steps_max):
+            return Transaction(steps=in_order(found.values()), open=[], whole=False)
         if not found or not self._is_whole(transaction_id, found.values()):
-            found |= self._in_archive(transaction_id)
+            found |= self._in_archive(transaction_id, None if steps_max is None else steps_max + 1)
         steps = in_order(found.values())
+        if _is_above(steps, steps_max):
+            return Transaction(steps=steps, open=[], whole=False)
         originals = {(step.root, step.command_id) for step in steps if step.type in _REFUNDABLE}
         return Transaction(
             steps=steps,
@@ -182,8 +193,12 @@ class Lookup:
     def _in_mysql(self, transaction_id: bytes) -> dict[tuple[bytes, int, int, int], Result]:
         return _by_place(decode_result(row.result) for row in self._mysql.transaction(transaction_id))
 
-    def _in_archive(self, transaction_id: bytes) -> dict[tuple[bytes, int, int, int], Result]:
-        return _by_place(decode_result(step.result) for step in self._reader().steps(transaction_id))
+    def _in_archive(self, transaction_id: bytes, most: int | None) -> dict[tuple[bytes, int, int, int], Result]:
+        return _by_place(decode_result(step.result) for step in self._reader().steps(transaction_id, most=most))
+
+
+def _is_above(found: Sized, most: int | None) -> bool:
+    return most is not None and len(found) > most
 
 
 def in_order(steps: Iterable[Result]) -> list[Result]:

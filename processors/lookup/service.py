@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
@@ -73,22 +73,22 @@ class ServiceReader:
         row = self.row(shard)
         return Lookup(self.shard(shard), self.archive, lanes=row.lanes, results_partitions=row.results_partitions)
 
-    def transaction(self, transaction_id: bytes) -> Transaction:
-        """Return what all shards and the archive know of an id.
+    def transaction(self, transaction_id: bytes, *, steps_max: int | None = None) -> Transaction:
+        """Return what all shards and the archive know of an id; ``steps_max`` is as ``Lookup.transaction`` has it.
 
         Raises:
             Unavailable: A store that was needed does not answer.
         """
         steps: list[Result] = []
         open_rows: list[tuple[str, OpenRow]] = []
-        known = Transaction(steps=steps, open=open_rows)
+        known, whole = Transaction(steps=steps, open=open_rows), True
         for shard in self.places.shards:
-            found = self.lookup(shard).transaction(transaction_id)
+            found = self.lookup(shard).transaction(transaction_id, steps_max=steps_max)
             steps += [step for step in found.steps if step not in steps]  # the archive has all shards' steps
             open_rows += found.open
             known.refunded.update(found.refunded)
-        steps[:] = in_order(steps)
-        return known
+            whole = whole and found.whole
+        return replace(known, steps=in_order(steps), whole=whole)
 
     def close(self) -> None:
         """Give all connections back."""

@@ -102,16 +102,17 @@ class ArchiveReader:
         """Read through a session; statements are prepared as they are needed."""
         self._session = session
 
-    def steps(self, transaction_id: bytes) -> list[Step]:
+    def steps(self, transaction_id: bytes, *, most: int | None = None) -> list[Step]:
         """Return every step of a transaction, of any root, in the order in which they were decided.
 
         Args:
             transaction_id: The id of the command that began it; a capture's and a void's own id finds that step alone.
+            most: Of more steps only so many are read, in chunks as many at most; None: all are.
 
         Raises:
             Undecodable: A chunk or result is none of this release's, or the journal lacks what the index names.
         """
-        places = self.places_of([transaction_id])[transaction_id]
+        places = sorted(self.places_of([transaction_id])[transaction_id])[:most]
         found = self._results_at(places)
         steps: dict[bytes, tuple[int, Step]] = {}
         for place in places:

@@ -302,11 +302,10 @@ class ShardReader:
             page += self._accounts_where(rest, RANGE_ROWS)
         return page
 
-    def count_accounts(self, below: str | None) -> int:
-        """Return how many accounts an address has, with those below it; None: all that there are."""
-        ((count,),) = self._query(
-            f"SELECT COUNT(*) FROM account WHERE {_is_below(below)} AND {_OWNED_ACCOUNT}", "counting accounts"
-        )
+    def count_accounts(self, below: str | None, *, most: int) -> int:
+        """Return how many accounts an address has, with those below it (None: all), or ``most`` if they are more."""
+        where = f"{_is_below(below)} AND {_OWNED_ACCOUNT} LIMIT {most}"
+        ((count,),) = self._query(f"SELECT COUNT(*) FROM (SELECT 1 FROM account WHERE {where}) AS n", "counting rows")
         return int(count)
 
     def _accounts_where(self, where: str, rows_max: int) -> list[Account]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,11 +13,12 @@ from starlette.applications import Starlette
 
 from processors.ids import id_text
 from processors.ledger.rows import Account
+from processors.lookup.service import ServiceReader
 from processors.ops.api.app import ApiParts, make_app
 from processors.ops.api.readers import Readers
 from processors.ops.api.tokens import Caller, Scope, TokenRing, hash_of, make_token
 from processors.stores.addresses import CassandraAddress, MysqlAddress
-from tests.asgi import Answered, ask
+from tests.asgi import LIMITS, Answered, ask
 from tests.integration.mysql_shard import SHARD, TOPIC_ID, make_shard
 from tests.integration.shard_and_archive import ROOT, Stores, fresh_stores
 from tests.servers import Servers
@@ -43,7 +45,12 @@ def stores(mysql: MysqlAddress, archive: CassandraAddress) -> Iterator[Stores]:
 @pytest.fixture
 def app(stores: Stores) -> Iterator[Starlette]:
     with stores.service() as service:
-        yield make_app(ApiParts(readers=Readers(lambda: service, 1), tokens=TokenRing(CALLERS)))
+        yield app_of(service)
+
+
+def app_of(service: ServiceReader, **limits: int) -> Starlette:
+    parts = ApiParts(readers=Readers(lambda: service, 1), tokens=TokenRing(CALLERS), limits=replace(LIMITS, **limits))
+    return make_app(parts)
 
 
 def described(app: Starlette, answered: Answered, path: str) -> Any:

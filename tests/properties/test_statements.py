@@ -83,7 +83,7 @@ class Shard:
 class Archive:
     history: History
 
-    def steps(self, transaction_id: bytes) -> list[Step]:
+    def steps(self, transaction_id: bytes, *, most: int | None = None) -> list[Step]:
         raise NotImplementedError
 
     def coverage(self, incarnation: bytes) -> dict[tuple[int, int], Covered]:

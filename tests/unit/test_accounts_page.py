@@ -58,8 +58,8 @@ class Reader:
             return []
         return [each for each in ACCOUNTS if each.address > after][:rows_max]
 
-    def count_accounts(self, below: str | None) -> int:
-        del below
+    def count_accounts(self, below: str | None, *, most: int) -> int:
+        del below, most
         return 2 if self.name == "s2" else 0
 
 

@@ -27,7 +27,7 @@ from processors.settings import Settings, load_settings
 from processors.stores.addresses import CassandraAddress
 from tests.architecture.source_tree import ROOT
 from tests.archived import a_result
-from tests.asgi import ask
+from tests.asgi import LIMITS, ask
 
 PARTNER, READER, OPERATOR = make_token(), make_token(), make_token()
 CALLERS = {
@@ -44,7 +44,7 @@ def nowhere() -> ServiceReader:
 
 @pytest.fixture
 def app() -> Starlette:
-    return make_app(ApiParts(readers=Readers(nowhere, 1), tokens=TokenRing(CALLERS)))
+    return make_app(ApiParts(readers=Readers(nowhere, 1), tokens=TokenRing(CALLERS), limits=LIMITS))
 
 
 @pytest.mark.parametrize("path", [*ANSWERS, STATEMENT_CSV])
@@ -141,6 +141,41 @@ def test_nobody_is_sent_to_the_host_that_he_names_himself(app: Starlette) -> Non
     said = ask(app, "/v1/accounts/", host="evil.example")
 
     assert (said.status, said.json["code"], said.headers.get("location")) == (404, "NOT_FOUND", None)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:18080", "localhost", "LOCALHOST.:80", "[::1]:18080", "ledger.example"])
+def test_who_asks_by_a_name_of_ours_is_answered(host: str) -> None:
+    assert ask(of_own_names(), "/openapi.json", host=host).status == 200
+
+
+@pytest.mark.parametrize("host", ["evil.example:18080", "127.0.0.1.evil.example", "", "[::2]", "127.0.0.2"])
+def test_a_page_that_gives_its_own_name_to_our_address_learns_nothing(host: str) -> None:
+    said = ask(of_own_names(), "/v1/accounts", host=host)
+
+    assert (said.status, said.json["code"], said.headers["content-type"]) == (421, "WRONG_HOST", MEDIA_TYPE)
+
+
+def of_own_names() -> Starlette:
+    own = changed(names=["ledger.example"]).api.own_names
+    return make_app(ApiParts(readers=Readers(nowhere, 1), tokens=TokenRing({}), limits=LIMITS, names=own))
+
+
+def test_names_are_checked_on_loopback_and_elsewhere_where_they_are_set() -> None:
+    elsewhere: dict[str, Any] = {"host": "10.0.0.7", "tokens": {"a": TOKEN}, **TLS}
+
+    assert "localhost" in changed().api.own_names
+    assert changed(**elsewhere).api.own_names == set()
+    assert changed(**elsewhere, names=["ledger.example"]).api.own_names == {"ledger.example"}
+
+
+def test_an_answer_above_the_limit_is_refused_with_what_to_ask_instead() -> None:
+    small = replace(LIMITS, bytes_max=5)
+    app = make_app(ApiParts(readers=Readers(nowhere, 1), tokens=TokenRing({}), limits=small))
+
+    said = ask(app, "/v1/lanes")
+
+    assert (said.status, said.json["code"]) == (422, "TOO_MUCH")
+    assert said.json["detail"] == "the answer has 14 bytes, 5 at most: ask with a smaller limit"
 
 
 @pytest.mark.parametrize("fault", [Unavailable("db at 10.0.0.1"), Retryable("x"), Misconfigured("password file /x")])

@@ -46,11 +46,12 @@ class Moving:
         )  # fmt: skip
         return [row] if here else []
 
-    def steps(self, transaction_id: bytes) -> list[Step]:
+    def steps(self, transaction_id: bytes, *, most: int | None = None) -> list[Step]:
         here = len(self.asked) >= self.moves_after
         self.asked.append("archive")
         payloads = [self.payload] * here + [self.left] * (self.left is not None)
-        return [Step(root="acme", step=transaction_id, result=payload) for payload in payloads if payload is not None]
+        there = [Step(root="acme", step=transaction_id, result=payload) for payload in payloads if payload is not None]
+        return there[:most]
 
     def refunded(self, originals: Collection[TransactionKey]) -> dict[TransactionKey, Refunded]:
         return {key: row for key, row in self.given_back.items() if key in originals}
@@ -128,6 +129,17 @@ def test_a_transaction_of_which_nothing_can_have_left_needs_mysql_alone() -> Non
 
     assert Lookup(stores, lambda: stores, lanes=4, results_partitions=4).transaction(transaction_id).steps == [now]
     assert stores.asked == ["mysql"]
+
+
+def test_a_transaction_of_more_steps_than_are_wanted_is_not_shown_as_whole() -> None:
+    hold_id = make_command_id(time.time_ns() // 1_000_000 - 8 * HOUR_MS, bytes(10))
+    hold, capture = a_result(command_id=hold_id), a_result(1, transaction_id=hold_id)
+    stores = Moving(write_result(hold), moves_after=10, left=write_result(capture))
+    lookup = Lookup(stores, lambda: stores, lanes=4, results_partitions=4)
+
+    assert not lookup.transaction(hold_id, steps_max=1).whole
+    assert lookup.transaction(hold_id, steps_max=2).whole
+    assert lookup.transaction(hold_id).whole
 
 
 def test_steps_of_several_lanes_come_as_they_were_decided_not_as_lanes_are_asked() -> None:

@@ -13,7 +13,7 @@ from processors.lookup.statements import ROWS_MAX, Statement, statement_of
 from processors.lookup.times import show_time
 from processors.ops.api.answers import cursor_of
 from processors.ops.api.asking import Question
-from processors.ops.api.problems import BROKEN, NOT_FOUND, WRONG_QUESTION, ProblemError
+from processors.ops.api.problems import BROKEN, NOT_FOUND, TOO_MUCH, WRONG_QUESTION, ProblemError
 from processors.ops.api.tokens import Caller, Scope
 from processors.ops.result_text import account_as_json, open_row_as_json, result_as_json, show_id
 from processors.ops.statement_text import StatementHead, statement_as_json, what_is_wrong
@@ -22,10 +22,12 @@ from processors.wire.results import Result
 
 def list_accounts(service: ServiceReader, asked: Question) -> dict[str, Any]:
     """List accounts in the order of their addresses."""
-    found = accounts_page(service, asked.below, after=asked.after, rows_max=asked.accounts_max)
+    found = accounts_page(
+        service, asked.below, after=asked.after, rows_max=asked.accounts_max, count_max=asked.limits.count_max
+    )
     return {
         "accounts": [account_as_json(account) for account in found.accounts],
-        "count": found.there or len(found.accounts),
+        "count": found.there,
         "next_cursor": cursor_of(found.accounts[-1].address) if found.more else None,
     }
 
@@ -83,9 +85,16 @@ def get_statement(service: ServiceReader, asked: Question) -> dict[str, Any]:
 
 def get_transaction(service: ServiceReader, asked: Question) -> dict[str, Any]:
     """Return every step of a transaction in the order in which they were decided, and what of it is open."""
-    found = seen_by(asked.caller, service.transaction(asked.id))
+    steps_max = asked.limits.steps_max
+    found = seen_by(asked.caller, service.transaction(asked.id, steps_max=steps_max))
     if not (found.steps or found.open):
         raise ProblemError(NOT_FOUND, f"nobody knows {show_id(asked.id)}; a command just sent may not be decided yet")
+    if not found.whole:
+        raise ProblemError(
+            TOO_MUCH,
+            f"the transaction has more than {steps_max} steps; ask for the statement of its account, where each that "
+            "changed something is, or for a single step by the id of its own command",
+        )
     keys = {(step.root, step.command_id): step for step in found.steps}
     return {
         "transaction_id": show_id(asked.id),
@@ -113,6 +122,7 @@ def seen_by(caller: Caller, found: Transaction) -> Transaction:
         steps=[_covered(caller, step) for step in found.steps if caller.covers(step.address)],
         open=[(root, row) for root, row in found.open if caller.covers(row.address)],
         refunded=found.refunded,
+        whole=found.whole,
     )
 
 

@@ -9,22 +9,27 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from processors.lookup.service import ServiceReader
 from processors.metrics import API_QUESTIONS
 from processors.ops.api import answering, openapi
 from processors.ops.api.answers import body_of, etag_of, with_typed_amounts
-from processors.ops.api.asking import Question
+from processors.ops.api.asking import Limits, Question
 from processors.ops.api.problems import (
     BROKEN,
     MEDIA_TYPE,
     NO_TOKEN,
     NOT_FOUND,
     READ_ONLY,
+    TOO_MUCH,
+    WRONG_HOST,
     ProblemError,
     problem_as_json,
 )
@@ -47,6 +52,8 @@ class ApiParts:
 
     readers: Readers
     tokens: TokenRing
+    limits: Limits
+    names: frozenset[str] = frozenset()  # by which it may be asked; none: by any
 
 
 ANSWERS: dict[str, Answer] = {
@@ -68,9 +75,43 @@ def make_app(parts: ApiParts) -> Starlette:
     routes.append(_route(STATEMENT_CSV, parts, _statement_csv))
     description = body_of(openapi.description())
     routes.append(Route(DESCRIPTION, lambda request: _send(request, *description, _JSON), methods=["GET"]))
-    app = Starlette(routes=routes, exception_handlers={HTTPException: _unknown_path, Exception: _bug})
+    app = Starlette(
+        routes=routes,
+        middleware=[Middleware(_OwnNames, names=parts.names)] if parts.names else [],
+        exception_handlers={HTTPException: _unknown_path, Exception: _bug},
+    )
     app.router.redirect_slashes = False  # a redirect names the host that the caller names, and has no headers of ours
     return app
+
+
+class _OwnNames:
+    """Answers only who asks by a name of ours.
+
+    A page of another site may have a browser ask 127.0.0.1, by having its own name stand for that address (DNS
+    rebinding); the browser then takes our answer for the page's own. It still sends the page's name as the host.
+    """
+
+    def __init__(self, app: ASGIApp, names: frozenset[str]) -> None:
+        self._app = app
+        self._names = names
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        name = _without_port(Headers(scope=scope).get("host", "")) if scope["type"] == "http" else ""
+        app: ASGIApp = self._app
+        if scope["type"] == "http" and name not in self._names:
+            app = _refusal(ProblemError(WRONG_HOST, f"{name!r:.100} is not one of the names of this API"))
+        await app(scope, receive, send)
+
+
+def _without_port(host: str) -> str:
+    """Return the name of a header ``Host``, in lower case.
+
+    >>> _without_port("Localhost:18080"), _without_port("[::1]:18080")
+    ('localhost', '::1')
+    """
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0].rstrip(".").lower()
 
 
 Made = Callable[[ServiceReader, Question], tuple[bytes, str, str]]
@@ -88,9 +129,11 @@ def _statement_csv(service: ServiceReader, asked: Question) -> tuple[bytes, str,
 def _route(path: str, parts: ApiParts, make: Made) -> Route:
     def ask(request: Request) -> tuple[bytes, str, str]:
         caller = parts.tokens.caller_of(request.headers.get("authorization"))
-        asked = Question(caller=caller, words=request.path_params, parameters=dict(request.query_params))
+        asked = Question(
+            caller=caller, words=request.path_params, parameters=dict(request.query_params), limits=parts.limits
+        )
         with parts.readers.lent() as service:
-            return make(service, asked)
+            return _small_enough(make(service, asked), parts.limits.bytes_max)
 
     async def answer(request: Request) -> Response:
         try:
@@ -102,6 +145,14 @@ def _route(path: str, parts: ApiParts, make: Made) -> Route:
         return _send(request, body, etag, kind)
 
     return Route(path, answer, methods=["GET"])
+
+
+def _small_enough(made: tuple[bytes, str, str], bytes_max: int) -> tuple[bytes, str, str]:
+    if len(made[0]) > bytes_max:
+        raise ProblemError(
+            TOO_MUCH, f"the answer has {len(made[0])} bytes, {bytes_max} at most: ask with a smaller limit"
+        )
+    return made
 
 
 def _send(request: Request, body: bytes, etag: str, kind: str) -> Response:

@@ -24,12 +24,26 @@ ACCOUNTS_MAX = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one question may cost.
+
+    ``count_max`` accounts are counted on each shard; a transaction has ``steps_max`` steps at most, and an answer
+    ``bytes_max`` bytes.
+    """
+
+    count_max: int
+    steps_max: int
+    bytes_max: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
     """Who asks what: the words of the path, and the parameters behind it."""
 
     caller: Caller
     words: Mapping[str, str]
     parameters: Mapping[str, str]
+    limits: Limits
 
     @property
     def address(self) -> str:

@@ -11,6 +11,7 @@ from processors.version import VERSION
 
 _TEXT = {"type": "string"}
 _NUMBER = {"type": "integer"}
+_MAYBE_NUMBER = {"type": ["integer", "null"], "description": "null: more than are counted"}
 _MAYBE_TEXT = {"type": ["string", "null"]}
 _TIME = {"type": "string", "description": "ISO 8601; empty: none"}
 _MINOR = {"type": "string", "pattern": "^-?[0-9]+$", "description": "minor units, as a text"}
@@ -104,7 +105,7 @@ _CHANGE = _object(
 _REFUNDED = _object(command_id=_TEXT, currency=_TEXT, **_amounts("amount", "refunded", "left"))
 _SCHEMAS: dict[str, Any] = {
     "Account": _ACCOUNT,
-    "Accounts": _object(accounts=_list(_ref("Account")), count=_NUMBER, next_cursor=_MAYBE_TEXT),
+    "Accounts": _object(accounts=_list(_ref("Account")), count=_MAYBE_NUMBER, next_cursor=_MAYBE_TEXT),
     "Change": _CHANGE,
     "Statement": _object(
         **{"from": _TIME}, until=_TIME, address=_TEXT, currency=_TEXT, changes=_list(_ref("Change")), count=_NUMBER,

@@ -51,6 +51,18 @@ WRONG_QUESTION = ProblemKind(
     title="The question cannot be read",
     next_step="correct what the detail names, and ask again",
 )
+TOO_MUCH = ProblemKind(
+    status=HTTPStatus.UNPROCESSABLE_ENTITY,
+    code="TOO_MUCH",
+    title="The answer would be too large",
+    next_step="ask for less at a time, as the detail says",
+)
+WRONG_HOST = ProblemKind(
+    status=HTTPStatus.MISDIRECTED_REQUEST,
+    code="WRONG_HOST",
+    title="That is not our name",
+    next_step="ask by the address that the API's log names, or have the operators add the name to api.names",
+)
 READ_ONLY = ProblemKind(
     status=HTTPStatus.METHOD_NOT_ALLOWED,
     code="READ_ONLY",
@@ -82,7 +94,8 @@ BROKEN = ProblemKind(
     next_step="tell the operators: the log of the API says why",
 )
 ALL_KINDS = (
-    NO_TOKEN, OUT_OF_SCOPE, NOT_FOUND, WRONG_QUESTION, READ_ONLY, MOVING, SERVER_AWAY, BUSY, BROKEN,
+    NO_TOKEN, OUT_OF_SCOPE, NOT_FOUND, WRONG_QUESTION, TOO_MUCH, WRONG_HOST, READ_ONLY, MOVING, SERVER_AWAY, BUSY,
+    BROKEN,
 )  # fmt: skip
 
 

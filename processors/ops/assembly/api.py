@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 
 from processors.faults import Misconfigured
 from processors.ops.api.app import ApiParts, make_app
+from processors.ops.api.asking import Limits
 from processors.ops.api.connections import watched
 from processors.ops.api.readers import Readers
 from processors.ops.api.tokens import Caller, Scope, TokenRing
@@ -44,7 +45,7 @@ def run(settings: Settings, stopping: threading.Event) -> int:
     """
     readers = Readers(lambda: read_service(settings, of_replicas=True), settings.api.questions_max)
     try:
-        with serving(settings, make_app(ApiParts(readers=readers, tokens=token_ring(settings)))) as served:
+        with serving(settings, make_app(parts_of(settings, readers))) as served:
             get_logger(__name__).info("api_serves", url=served.url)
             while not stopping.wait(_PULSE_S):
                 assert served.thread.is_alive(), "the server ended by itself"
@@ -82,6 +83,13 @@ def token_ring(settings: Settings) -> TokenRing:
             for name, token in settings.api.tokens.items()
         }
     )
+
+
+def parts_of(settings: Settings, readers: Readers) -> ApiParts:
+    """Return what the application is made of."""
+    api = settings.api
+    limits = Limits(count_max=api.count_max, steps_max=api.steps_max, bytes_max=api.answer_bytes_max)
+    return ApiParts(readers=readers, tokens=token_ring(settings), limits=limits, names=api.own_names)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -60,8 +60,9 @@ def list_accounts(
         found = accounts.accounts_page(service, address, after=after or "", rows_max=limit)
     _print_accounts(found.accounts, as_json=as_json)
     if found.more:
+        there = f"{found.there:,}" if found.there is not None else f"more than {accounts.COUNT_MAX:,}"
         notes.print(
-            f"{len(found.accounts):,} of {found.there:,} accounts; go on with --after {found.accounts[-1].address}",
+            f"{len(found.accounts):,} of {there} accounts; go on with --after {found.accounts[-1].address}",
             soft_wrap=True,
         )
 

@@ -33,16 +33,19 @@ def make_api_token(
     below: Annotated[
         str, typer.Option("--below", metavar="ADDRESS", help="A partner's token: only this address and those below.")
     ] = "",
-    operate: Annotated[bool, typer.Option("--operate", help="An operator's token.")] = False,
+    of_all: Annotated[bool, typer.Option("--all", help="Reads what partners see, of all partners.")] = False,
+    operate: Annotated[
+        bool, typer.Option("--operate", help="An operator's: all, and what only operators see.")
+    ] = False,
 ) -> None:
     """Make a token of the read API: print it once, and what to write into the settings.
 
-    Without an option it reads everything that partners see, of all partners.
+    One of --below, --all and --operate says what it is for.
     """
     if not name.replace("-", "").replace("_", "").isalnum() or not name.isascii():
         raise typer.BadParameter(f"{name!r} is no name of a token: letters, digits, - and _")
-    if below and operate:
-        raise typer.BadParameter("--below and --operate exclude each other: give one of them")
+    if [bool(below), of_all, operate].count(True) != 1:
+        raise typer.BadParameter("say what the token is for, with one of --below ADDRESS, --all and --operate")
     try:
         place = well_formed(below) if below else ""
     except ValueError as error:
