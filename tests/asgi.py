@@ -11,10 +11,6 @@ from urllib.parse import unquote
 
 from starlette.applications import Starlette
 
-from processors.ops.api.asking import Limits
-
-LIMITS = Limits(count_max=1_000, steps_max=100, bytes_max=1_000_000)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered:

@@ -15,7 +15,7 @@ from processors.faults import Fault, Refused
 from processors.ops.addresses import cassandra_address, kafka_address
 from processors.settings import OPERATOR, Settings
 from processors.stores.addresses import CassandraAddress
-from processors.stores.cassandra_roles import OWNER_RIGHTS, ROW_RIGHTS, Roles
+from processors.stores.cassandra_roles import OWNER_RIGHTS, READ_RIGHTS, ROW_RIGHTS, Roles
 from processors.streams.connection import KafkaAddress
 from processors.streams.rights import Administrator, Right, rights
 
@@ -125,7 +125,8 @@ def settle_cassandra(settings: Settings) -> None:
 def cassandra_roles(settings: Settings) -> dict[str, Sequence[str]]:
     """Return the rights of each role of the service, by name."""
     processes = ["sink", "recaller", *(f"remover-{shard}" for shard in settings.shards)]
-    return {f"balance-{OPERATOR}": OWNER_RIGHTS} | {f"balance-{process}": ROW_RIGHTS for process in processes}
+    roles: dict[str, Sequence[str]] = {f"balance-{OPERATOR}": OWNER_RIGHTS, "balance-api": READ_RIGHTS}
+    return roles | {f"balance-{process}": ROW_RIGHTS for process in processes}
 
 
 def cassandra_admin_address(settings: Settings) -> CassandraAddress:

@@ -11,6 +11,7 @@ from processors.stores.cassandra import CassandraSession
 OWNER_RIGHTS = ("CREATE", "SELECT", "MODIFY")
 # Sink, remover, recaller and the operators' tools.
 ROW_RIGHTS = ("SELECT", "MODIFY")
+READ_RIGHTS = ("SELECT",)  # the read API's
 
 
 class Roles:

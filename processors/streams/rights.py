@@ -96,6 +96,11 @@ def rights(shards: Sequence[str]) -> dict[str, list[Right]]:
             _group("balance-recaller"),
             _without_group(READER_GROUP),
         ],
+        "api": [
+            *_reads(*topics, COMMANDS_TOPIC, RESULTS_TOPIC, DEAD_LETTERS_TOPIC, ARCHIVED_TOPIC, DIRECTORY_TOPIC),
+            _without_group(READER_GROUP),
+            _looks_at("balance-router"),
+        ],
         "gateway": [*_reads(RESULTS_TOPIC), *_writes(COMMANDS_TOPIC), _without_group(TAIL_GROUP)],
         "operator": [
             *_reads(*topics, COMMANDS_TOPIC, RESULTS_TOPIC, DEAD_LETTERS_TOPIC, ARCHIVED_TOPIC, DIRECTORY_TOPIC),
@@ -107,19 +112,24 @@ def rights(shards: Sequence[str]) -> dict[str, list[Right]]:
             *(_looks_at(f"balance-shard-{shard}") for shard in shards),
         ],
     }
-    for shard, topic in zip(shards, topics, strict=True):
-        named |= {
-            f"shard-{shard}": [
-                *_reads(topic, DIRECTORY_TOPIC),
-                *_writes(RESULTS_TOPIC, DEAD_LETTERS_TOPIC, COMMANDS_TOPIC, *topics),
-                _group(f"balance-shard-{shard}"),
-                _without_group(READER_GROUP),
-                Right(kind=TRANSACTIONAL_ID, name=f"{shard}.*", operations=(WRITE,)),
-            ],
-            f"expirer-{shard}": _writes(topic),
-            f"remover-{shard}": _writes(ARCHIVED_TOPIC),
-        }
+    for shard in shards:
+        named |= _of_shard(shard, topics)
     return named
+
+
+def _of_shard(shard: str, topics: Sequence[str]) -> dict[str, list[Right]]:
+    topic = shard_topic(shard)
+    return {
+        f"shard-{shard}": [
+            *_reads(topic, DIRECTORY_TOPIC),
+            *_writes(RESULTS_TOPIC, DEAD_LETTERS_TOPIC, COMMANDS_TOPIC, *topics),
+            _group(f"balance-shard-{shard}"),
+            _without_group(READER_GROUP),
+            Right(kind=TRANSACTIONAL_ID, name=f"{shard}.*", operations=(WRITE,)),
+        ],
+        f"expirer-{shard}": _writes(topic),
+        f"remover-{shard}": _writes(ARCHIVED_TOPIC),
+    }
 
 
 class Administrator:

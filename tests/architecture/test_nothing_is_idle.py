@@ -30,6 +30,7 @@ USED_BY_A_TOOL = {
     "SECURE_PROFILE": "the secured servers' profile of settings",
     "OWNER_RIGHTS": "roles of the secured Cassandra: only stores/ speaks CQL",
     "ROW_RIGHTS": "the same",
+    "READ_RIGHTS": "the same",
     "Roles": "the same",
     "make_administrator": "the same",
     "forbid": "the same",

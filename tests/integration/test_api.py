@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,12 +13,10 @@ from starlette.applications import Starlette
 
 from processors.ids import id_text
 from processors.ledger.rows import Account
-from processors.lookup.service import ServiceReader
-from processors.ops.api.app import ApiParts, make_app
-from processors.ops.api.readers import Readers
-from processors.ops.api.tokens import Caller, Scope, TokenRing, hash_of, make_token
+from processors.ops.api.tokens import Caller, Scope, hash_of, make_token
 from processors.stores.addresses import CassandraAddress, MysqlAddress
-from tests.asgi import LIMITS, Answered, ask
+from tests.api_parts import api_app
+from tests.asgi import Answered, ask
 from tests.integration.mysql_shard import SHARD, TOPIC_ID, make_shard
 from tests.integration.shard_and_archive import ROOT, Stores, fresh_stores
 from tests.servers import Servers
@@ -45,12 +43,7 @@ def stores(mysql: MysqlAddress, archive: CassandraAddress) -> Iterator[Stores]:
 @pytest.fixture
 def app(stores: Stores) -> Iterator[Starlette]:
     with stores.service() as service:
-        yield app_of(service)
-
-
-def app_of(service: ServiceReader, **limits: int) -> Starlette:
-    parts = ApiParts(readers=Readers(lambda: service, 1), tokens=TokenRing(CALLERS), limits=replace(LIMITS, **limits))
-    return make_app(parts)
+        yield api_app(lambda: service, CALLERS)
 
 
 def described(app: Starlette, answered: Answered, path: str) -> Any:
@@ -153,3 +146,44 @@ def test_where_the_service_stands_is_answered_as_described(stores: Stores, app: 
     assert [(lane["shard"], lane["next_offset"], lane["stop_code"]) for lane in lanes] == [(SHARD.shard, 1, "")]
     assert [(shard["shard"], shard["lanes"]) for shard in shards] == [(SHARD.shard, SHARD.lanes)]
     assert {each["lane"] for each in rules} == set(range(SHARD.lanes))
+
+
+def test_one_reads_ones_own_write_or_is_told_that_it_is_not_there_yet(stores: Stores, app: Starlette) -> None:
+    stores.in_mysql([paid := stores.ledger.pay(ROOT, incarnation=TOPIC_ID)])
+    position = f"{SHARD.shard}:{paid.lane}"
+
+    for path in ("", "/statement", "/statement.csv"):
+        asked = f"/v1/accounts/acme/USD{path}?min_position={position}:"
+        assert ask(app, asked + str(paid.lane_offset), token=MINE).status == 200
+        late = ask(app, asked + str(paid.lane_offset + 1), token=MINE)
+        assert (late.status, late.json["code"], late.headers["retry-after"]) == (503, "NOT_YET", "1")
+    for other in ("s9:0:1", f"{SHARD.shard}:99:1"):
+        said = ask(app, f"/v1/accounts/acme/USD?min_position={other}", token=MINE)
+        assert (said.status, said.json["code"]) == (400, "WRONG_QUESTION")
+
+
+def test_a_write_that_comes_while_it_is_waited_for_is_in_the_answer(stores: Stores, app: Starlette) -> None:
+    stores.in_mysql([first := stores.ledger.pay(ROOT, incarnation=TOPIC_ID)], balance=5)
+    second = stores.ledger.pay(ROOT, incarnation=TOPIC_ID)
+    writing = threading.Timer(0.5, lambda: stores.in_mysql([second]))
+    writing.start()
+
+    asked = (
+        f"/v1/transactions/{id_text(second.command_id)}?min_position={SHARD.shard}:{first.lane}:{second.lane_offset}"
+    )
+    said = ask(app, asked, token=MINE)
+
+    writing.join()
+    assert [step["command_id"] for step in said.json["steps"]] == [id_text(second.command_id)]
+
+
+def test_lists_of_the_service_go_on_where_they_ended(stores: Stores, app: Starlette) -> None:
+    del stores
+    found: list[int] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        page = described(app, ask(app, f"/v1/rules?limit=3&cursor={cursor}", token=ALL), "/v1/rules")
+        found += [each["lane"] for each in page["rules"]]
+        cursor = page["next_cursor"]
+
+    assert found == list(range(SHARD.lanes))

@@ -18,16 +18,17 @@ from processors.ledger.commands import CommandType
 from processors.ledger.rows import Account, Hold
 from processors.lookup.service import ServiceReader
 from processors.ops.api.answers import cursor_of
-from processors.ops.api.app import ANSWERS, STATEMENT_CSV, ApiParts, make_app
-from processors.ops.api.readers import Readers
-from processors.ops.api.tokens import Caller, Scope, TokenRing, hash_of, make_token
+from processors.ops.api.app import ANSWERS, OVERSIGHT, STATEMENT_CSV
+from processors.ops.api.tokens import Caller, Scope, hash_of, make_token
+from processors.ops.dead_letters import LettersPage
 from processors.routing.buckets import partition_of
 from processors.stores.addresses import CassandraAddress, MysqlAddress
 from processors.stores.migrations import migrate
 from processors.stores.mysql import Session
+from tests.api_parts import LIMITS, FixedObservatory, a_letter, a_move, a_status, api_app
 from tests.architecture.source_tree import ROOT as SOURCE
 from tests.archived import journal_row_of
-from tests.asgi import LIMITS, ask
+from tests.asgi import ask
 from tests.integration.mysql_of_our_own import own_mysql
 from tests.integration.mysql_shard import RULES, SHARD, TOPIC_ID, clock_ms, make_shard
 from tests.integration.shard_and_archive import LANE, ROOT, Stores, fresh_stores
@@ -74,11 +75,14 @@ def filled(stores: Stores) -> str:
 
 
 def app_of(service: ServiceReader, **limits: int) -> Starlette:
-    parts = ApiParts(readers=Readers(lambda: service, 1), tokens=TokenRing(CALLERS), limits=replace(LIMITS, **limits))
-    return make_app(parts)
+    letter = a_letter(key=OTHER.encode())
+    seen = FixedObservatory(
+        status=a_status(moves=[a_move(placement_key=OTHER)]), page=LettersPage(letters=[letter], before={})
+    )
+    return api_app(lambda: service, CALLERS, observatory=seen, limits=replace(LIMITS, **limits))
 
 
-@pytest.mark.parametrize("path", [*ANSWERS, STATEMENT_CSV])
+@pytest.mark.parametrize("path", [*ANSWERS, *OVERSIGHT, STATEMENT_CSV])
 def test_a_partners_token_sees_nothing_of_another_partner_on_any_path(stores: Stores, path: str) -> None:
     others = filled(stores)
     with stores.service() as service:
@@ -111,10 +115,9 @@ def test_a_transaction_with_too_many_steps_is_refused_to_whom_it_is_and_unknown_
         assert (said.status, said.json["code"]) == (422, "TOO_MUCH")
         assert "more than 3 steps" in said.json["detail"]
         assert ask(app_of(service, steps_max=4), path, token=MINE).status == 200
-        parts = ApiParts(
-            readers=Readers(lambda: service, 1), tokens=TokenRing(others), limits=replace(LIMITS, steps_max=3)
+        assert (
+            ask(api_app(lambda: service, others, limits=replace(LIMITS, steps_max=3)), path, token=MINE).status == 404
         )
-        assert ask(make_app(parts), path, token=MINE).status == 404
 
 
 def test_a_page_counts_no_more_accounts_than_it_may(stores: Stores) -> None:

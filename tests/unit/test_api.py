@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator, validate
 from starlette.applications import Starlette
 
 from processors.faults import Fault, Misconfigured, Retryable, Unavailable
@@ -18,16 +19,17 @@ from processors.lookup.service import LookupPlaces, ServiceReader
 from processors.ops.api import openapi
 from processors.ops.api.answering import seen_by
 from processors.ops.api.answers import cursor_of, with_typed_amounts
-from processors.ops.api.app import ANSWERS, STATEMENT_CSV, ApiParts, make_app
+from processors.ops.api.app import ANSWERS, OVERSIGHT, STATEMENT_CSV
 from processors.ops.api.problems import ALL_KINDS, MEDIA_TYPE, problem_of
 from processors.ops.api.readers import Readers
-from processors.ops.api.tokens import Caller, Scope, TokenRing, hash_of, make_token
+from processors.ops.api.tokens import Caller, Scope, hash_of, make_token
 from processors.ops.looking_up import read_service
 from processors.settings import Settings, load_settings
 from processors.stores.addresses import CassandraAddress
+from tests.api_parts import LIMITS, api_app
 from tests.architecture.source_tree import ROOT
 from tests.archived import a_result
-from tests.asgi import LIMITS, ask
+from tests.asgi import ask
 
 PARTNER, READER, OPERATOR = make_token(), make_token(), make_token()
 CALLERS = {
@@ -44,10 +46,10 @@ def nowhere() -> ServiceReader:
 
 @pytest.fixture
 def app() -> Starlette:
-    return make_app(ApiParts(readers=Readers(nowhere, 1), tokens=TokenRing(CALLERS), limits=LIMITS))
+    return api_app(nowhere, CALLERS)
 
 
-@pytest.mark.parametrize("path", [*ANSWERS, STATEMENT_CSV])
+@pytest.mark.parametrize("path", [*ANSWERS, *OVERSIGHT, STATEMENT_CSV])
 @pytest.mark.parametrize("token", ["", "wrong", PARTNER[:-1]], ids=["none", "wrong", "cut"])
 def test_who_sends_no_token_that_is_known_gets_nothing(app: Starlette, path: str, token: str) -> None:
     said = ask(app, path.format(address="acme", currency="USD", id="0" * 32), token=token)
@@ -157,7 +159,7 @@ def test_a_page_that_gives_its_own_name_to_our_address_learns_nothing(host: str)
 
 def of_own_names() -> Starlette:
     own = changed(names=["ledger.example"]).api.own_names
-    return make_app(ApiParts(readers=Readers(nowhere, 1), tokens=TokenRing({}), limits=LIMITS, names=own))
+    return api_app(nowhere, {}, names=own)
 
 
 def test_names_are_checked_on_loopback_and_elsewhere_where_they_are_set() -> None:
@@ -169,13 +171,10 @@ def test_names_are_checked_on_loopback_and_elsewhere_where_they_are_set() -> Non
 
 
 def test_an_answer_above_the_limit_is_refused_with_what_to_ask_instead() -> None:
-    small = replace(LIMITS, bytes_max=5)
-    app = make_app(ApiParts(readers=Readers(nowhere, 1), tokens=TokenRing({}), limits=small))
-
-    said = ask(app, "/v1/lanes")
+    said = ask(api_app(nowhere, {}, limits=replace(LIMITS, bytes_max=5)), "/v1/lanes")
 
     assert (said.status, said.json["code"]) == (422, "TOO_MUCH")
-    assert said.json["detail"] == "the answer has 14 bytes, 5 at most: ask with a smaller limit"
+    assert said.json["detail"] == "the answer has 35 bytes, 5 at most: ask with a smaller limit"
 
 
 @pytest.mark.parametrize("fault", [Unavailable("db at 10.0.0.1"), Retryable("x"), Misconfigured("password file /x")])
@@ -205,7 +204,8 @@ def test_the_description_has_every_path_and_every_name_that_it_refers_to(app: St
     said = ask(app, "/openapi.json").json
 
     assert said["openapi"] == "3.1.0"
-    assert set(said["paths"]) == {*ANSWERS, STATEMENT_CSV}
+    validate(said, cls=OpenAPIV31SpecValidator)
+    assert set(said["paths"]) == {*ANSWERS, *OVERSIGHT, STATEMENT_CSV}
     names = set(re.findall(r'"#/components/schemas/([A-Za-z]+)"', json.dumps(said)))
     assert names == set(said["components"]["schemas"])
     for path, methods in said["paths"].items():

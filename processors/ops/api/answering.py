@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from processors.ledger.rules import newest_of
 from processors.lookup.accounts import account_of, accounts_page
 from processors.lookup.history import Transaction
 from processors.lookup.service import ServiceReader
 from processors.lookup.statements import ROWS_MAX, Statement, statement_of
-from processors.lookup.times import show_time
 from processors.ops.api.answers import cursor_of
-from processors.ops.api.asking import Question
+from processors.ops.api.asking import Position, Question
 from processors.ops.api.problems import BROKEN, NOT_FOUND, TOO_MUCH, WRONG_QUESTION, ProblemError
 from processors.ops.api.tokens import Caller, Scope
 from processors.ops.result_text import account_as_json, open_row_as_json, result_as_json, show_id
@@ -83,6 +81,20 @@ def get_statement(service: ServiceReader, asked: Question) -> dict[str, Any]:
     return told | {"next_cursor": None if after is None else cursor_of(str(after))}
 
 
+def has_reached(service: ServiceReader, position: Position | None) -> bool:
+    """Say whether a record has been decided in what a shard's database, or the replica that is asked, has.
+
+    Raises:
+        ProblemError: There is no such shard or lane.
+    """
+    if position is None:
+        return True
+    if position.shard not in service.places.shards or position.lane >= service.row(position.shard).lanes:
+        raise ProblemError(WRONG_QUESTION, f"min_position: there is no lane {position.lane} of {position.shard!r:.40}")
+    found = service.shard(position.shard).lane_positions().get(position.lane)
+    return found is not None and found.progress.at.next_offset > position.offset
+
+
 def get_transaction(service: ServiceReader, asked: Question) -> dict[str, Any]:
     """Return every step of a transaction in the order in which they were decided, and what of it is open."""
     steps_max = asked.limits.steps_max
@@ -132,65 +144,3 @@ def _covered(caller: Caller, step: Result) -> Result:
         refused_by = None  # how much a level above has is not his to know
     postings = tuple(posting for posting in step.postings if caller.covers(posting.address))
     return replace(step, postings=postings, refused_by=refused_by)
-
-
-def list_lanes(service: ServiceReader, asked: Question) -> dict[str, Any]:
-    """List every lane of every shard: where it stands, and why it stopped if it did."""
-    asked.caller.must_have(Scope.READ)
-    return {
-        "lanes": [
-            {
-                "shard": shard,
-                "lane": lane,
-                "next_offset": position.progress.at.next_offset,
-                "lane_time": show_time(position.progress.at.lane_time_ms),
-                "stop_code": position.stop_code or "",
-                "stop_detail": position.stop_detail,
-                "stopped_at": show_time(position.stopped_at_ms),
-            }
-            for shard in service.places.shards
-            for lane, position in service.shard(shard).lane_positions().items()
-        ]
-    }
-
-
-def list_shards(service: ServiceReader, asked: Question) -> dict[str, Any]:
-    """List the shards and what each holds; the journal's rows are the server's estimate."""
-    asked.caller.must_have(Scope.READ)
-    found = []
-    for shard in service.places.shards:
-        row, counts = service.row(shard), service.shard(shard).counts()
-        found.append(
-            {
-                "shard": shard,
-                "home": row.home,
-                "lanes": row.lanes,
-                "journal_rows": counts.journal_rows,
-                "slices": counts.slices,
-                "open_holds": counts.open_holds,
-                "open_refunds": counts.open_refunds,
-                "open_transfers": counts.open_transfers,
-            }
-        )
-    return {"shards": found}
-
-
-def list_rules(service: ServiceReader, asked: Question) -> dict[str, Any]:
-    """List the rules in force of each lane: spans in milliseconds."""
-    asked.caller.must_have(Scope.READ)
-    found = []
-    for shard in service.places.shards:
-        for lane, of_lane in sorted(service.shard(shard).rules().items()):
-            newest = newest_of(of_lane.values())
-            found.append(
-                {
-                    "shard": shard,
-                    "lane": lane,
-                    "version": newest.version,
-                    "release": newest.release,
-                    "window_ms": newest.window_ms,
-                    "refund_period_ms": newest.refund_period_ms,
-                    "longest_hold_ms": newest.longest_hold_ms,
-                }
-            )
-    return {"rules": found}

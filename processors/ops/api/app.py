@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -19,7 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from processors.lookup.service import ServiceReader
 from processors.metrics import API_QUESTIONS
-from processors.ops.api import answering, openapi
+from processors.ops.api import answering, openapi, overseeing
 from processors.ops.api.answers import body_of, etag_of, with_typed_amounts
 from processors.ops.api.asking import Limits, Question
 from processors.ops.api.problems import (
@@ -27,13 +28,15 @@ from processors.ops.api.problems import (
     MEDIA_TYPE,
     NO_TOKEN,
     NOT_FOUND,
+    NOT_YET,
     READ_ONLY,
     TOO_MUCH,
     WRONG_HOST,
     ProblemError,
     problem_as_json,
 )
-from processors.ops.api.readers import Readers
+from processors.ops.api.readers import Readers, faults_told
+from processors.ops.api.standing import Observatory
 from processors.ops.api.tokens import TokenRing
 from processors.ops.statement_text import statement_as_csv
 from processors.telemetry import get_logger
@@ -44,6 +47,7 @@ _CSV = "text/csv; charset=utf-8"
 _HEADERS = {"Cache-Control": "private, no-cache", "X-Content-Type-Options": "nosniff"}
 
 Answer = Callable[[ServiceReader, Question], Any]
+Oversight = Callable[[Observatory, Question], Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +55,7 @@ class ApiParts:
     """What the application is made of."""
 
     readers: Readers
+    observatory: Observatory
     tokens: TokenRing
     limits: Limits
     names: frozenset[str] = frozenset()  # by which it may be asked; none: by any
@@ -61,9 +66,15 @@ ANSWERS: dict[str, Answer] = {
     "/v1/accounts/{address}/{currency}": answering.get_account,
     "/v1/accounts/{address}/{currency}/statement": answering.get_statement,
     "/v1/transactions/{id}": answering.get_transaction,
-    "/v1/lanes": answering.list_lanes,
-    "/v1/shards": answering.list_shards,
-    "/v1/rules": answering.list_rules,
+    "/v1/lanes": overseeing.list_lanes,
+    "/v1/shards": overseeing.list_shards,
+    "/v1/rules": overseeing.list_rules,
+}
+OVERSIGHT: dict[str, Oversight] = {
+    "/v1/archive": overseeing.show_archive,
+    "/v1/moves": overseeing.list_moves,
+    "/v1/findings": overseeing.list_findings,
+    "/v1/dead-letters": overseeing.list_letters,
 }
 STATEMENT_CSV = "/v1/accounts/{address}/{currency}/statement.csv"
 DESCRIPTION = "/openapi.json"
@@ -71,8 +82,9 @@ DESCRIPTION = "/openapi.json"
 
 def make_app(parts: ApiParts) -> Starlette:
     """Return the application. It asks databases in threads, at most as many at once as there are readers."""
-    routes = [_route(path, parts, _json_of(answer)) for path, answer in ANSWERS.items()]
-    routes.append(_route(STATEMENT_CSV, parts, _statement_csv))
+    routes = [_route(path, parts, partial(_read, parts, _json_of(answer))) for path, answer in ANSWERS.items()]
+    routes.append(_route(STATEMENT_CSV, parts, partial(_read, parts, _statement_csv)))
+    routes += [_route(path, parts, partial(_oversee, parts, answer)) for path, answer in OVERSIGHT.items()]
     description = body_of(openapi.description())
     routes.append(Route(DESCRIPTION, lambda request: _send(request, *description, _JSON), methods=["GET"]))
     app = Starlette(
@@ -114,26 +126,43 @@ def _without_port(host: str) -> str:
     return host.partition(":")[0].rstrip(".").lower()
 
 
-Made = Callable[[ServiceReader, Question], tuple[bytes, str, str]]
+Body = tuple[bytes, str, str]
+"""What is sent: the bytes, their ETag, their kind."""
+Made = Callable[[ServiceReader, Question], Body]
 
 
 def _json_of(answer: Answer) -> Made:
     return lambda service, asked: (*body_of(with_typed_amounts(answer(service, asked))), _JSON)
 
 
-def _statement_csv(service: ServiceReader, asked: Question) -> tuple[bytes, str, str]:
+def _read(parts: ApiParts, make: Made, asked: Question) -> Body:
+    """Answer from the databases, once they have what the caller has written himself."""
+    position = asked.min_position
+    made = parts.readers.ask_when(
+        partial(answering.has_reached, position=position), lambda service: make(service, asked)
+    )
+    if made is None:
+        raise ProblemError(NOT_YET, f"{asked.parameters['min_position']} is not decided in what is asked here")
+    return made
+
+
+def _oversee(parts: ApiParts, answer: Oversight, asked: Question) -> Body:
+    with faults_told():
+        return *body_of(with_typed_amounts(answer(parts.observatory, asked))), _JSON
+
+
+def _statement_csv(service: ServiceReader, asked: Question) -> Body:
     body = statement_as_csv(*answering.read_whole_statement(service, asked)).encode()
     return body, etag_of(body), _CSV
 
 
-def _route(path: str, parts: ApiParts, make: Made) -> Route:
-    def ask(request: Request) -> tuple[bytes, str, str]:
+def _route(path: str, parts: ApiParts, answer_to: Callable[[Question], Body]) -> Route:
+    def ask(request: Request) -> Body:
         caller = parts.tokens.caller_of(request.headers.get("authorization"))
         asked = Question(
             caller=caller, words=request.path_params, parameters=dict(request.query_params), limits=parts.limits
         )
-        with parts.readers.lent() as service:
-            return _small_enough(make(service, asked), parts.limits.bytes_max)
+        return _small_enough(answer_to(asked), parts.limits.bytes_max)
 
     async def answer(request: Request) -> Response:
         try:
@@ -147,7 +176,7 @@ def _route(path: str, parts: ApiParts, make: Made) -> Route:
     return Route(path, answer, methods=["GET"])
 
 
-def _small_enough(made: tuple[bytes, str, str], bytes_max: int) -> tuple[bytes, str, str]:
+def _small_enough(made: Body, bytes_max: int) -> Body:
     if len(made[0]) > bytes_max:
         raise ProblemError(
             TOO_MUCH, f"the answer has {len(made[0])} bytes, {bytes_max} at most: ask with a smaller limit"

@@ -21,6 +21,8 @@ T = TypeVar("T")
 
 ACCOUNTS_DEFAULT = 100
 ACCOUNTS_MAX = 1_000
+ROWS_OF_LIST_DEFAULT = 100
+ROWS_OF_LIST_MAX = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +36,15 @@ class Limits:
     count_max: int
     steps_max: int
     bytes_max: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """A record of a lane, as a result names it: its ``shard``, ``lane`` and ``lane_offset``."""
+
+    shard: str
+    lane: int
+    offset: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +115,29 @@ class Question:
         after = _read("cursor", text_of_cursor(cursor), _count) if cursor else 0
         return Part(after=after, rows_max=self._limit(ROWS_DEFAULT, ROWS_MAX))
 
+    @property
+    def min_position(self) -> Position | None:
+        """Return which record must have been decided in what is answered; None: none; raises ``ProblemError``."""
+        text = self.parameters.get("min_position")
+        return _read("min_position", text, _position) if text else None
+
+    @property
+    def row_after(self) -> str:
+        """Return after which row a list of the service's own goes on; raises ``ProblemError``."""
+        cursor = self.parameters.get("cursor")
+        return text_of_cursor(cursor) if cursor else ""
+
+    @property
+    def letters_before(self) -> dict[int, int]:
+        """Return before which offset of each partition a list of dead letters goes on; raises ``ProblemError``."""
+        cursor = self.parameters.get("cursor")
+        return _read("cursor", text_of_cursor(cursor), _places) if cursor else {}
+
+    @property
+    def rows_max(self) -> int:
+        """Return how many rows of the service's own lists are wanted; raises ``ProblemError``."""
+        return self._limit(ROWS_OF_LIST_DEFAULT, ROWS_OF_LIST_MAX)
+
     def _limit(self, default: int, most: int) -> int:
         limit = _read("limit", self.parameters.get("limit", str(default)), _count)
         if not 1 <= limit <= most:
@@ -115,6 +149,20 @@ def _count(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) < 19):  # noqa: PLR2004 - of a BIGINT
         raise ValueError(f"{text!r:.40} is no number")
     return int(text)
+
+
+def _position(text: str) -> Position:
+    try:
+        shard, lane, offset = text.split(":")
+    except ValueError:
+        raise ValueError(f"{text!r:.100} is no SHARD:LANE:OFFSET, such as s1:3:12345") from None
+    return Position(shard=shard, lane=_count(lane), offset=_count(offset))
+
+
+def _places(text: str) -> dict[int, int]:
+    return {
+        _count(partition): _count(offset) for partition, _, offset in (each.partition(":") for each in text.split(","))
+    }
 
 
 def _read(name: str, text: str, read: Callable[[str], T]) -> T:

@@ -69,6 +69,12 @@ READ_ONLY = ProblemKind(
     title="Nothing is changed here",
     next_step="send commands to the topic balance.commands, or type them: `balance --help`",
 )
+NOT_YET = ProblemKind(
+    status=HTTPStatus.SERVICE_UNAVAILABLE,
+    code="NOT_YET",
+    title="That position is not reached yet",
+    next_step="ask again in a second, or without min_position for what there is",
+)
 MOVING = ProblemKind(
     status=HTTPStatus.SERVICE_UNAVAILABLE,
     code="MOVING",
@@ -94,8 +100,8 @@ BROKEN = ProblemKind(
     next_step="tell the operators: the log of the API says why",
 )
 ALL_KINDS = (
-    NO_TOKEN, OUT_OF_SCOPE, NOT_FOUND, WRONG_QUESTION, TOO_MUCH, WRONG_HOST, READ_ONLY, MOVING, SERVER_AWAY, BUSY,
-    BROKEN,
+    NO_TOKEN, OUT_OF_SCOPE, NOT_FOUND, WRONG_QUESTION, TOO_MUCH, WRONG_HOST, READ_ONLY, NOT_YET, MOVING, SERVER_AWAY,
+    BUSY, BROKEN,
 )  # fmt: skip
 
 

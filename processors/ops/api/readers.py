@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import queue
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from processors.faults import Fault
 from processors.lookup.service import ServiceReader
@@ -13,6 +15,25 @@ from processors.telemetry import get_logger
 
 # A person waits no longer; a statement of 10,000 changes takes half a second.
 WAIT_S = 5.0
+# A lane decides within milliseconds, a replica follows within some more; what takes longer is late.
+POSITION_S = 3.0
+_LOOK_S = 0.05
+
+T = TypeVar("T")
+
+
+@contextmanager
+def faults_told() -> Iterator[None]:
+    """Say a store's fault to whoever asked, and in the log.
+
+    Raises:
+        ProblemError: There was one.
+    """
+    try:
+        yield
+    except Fault as fault:
+        get_logger(__name__).warning("question_failed", fault=type(fault).__name__, detail=str(fault))
+        raise problem_of(fault) from fault
 
 
 class Readers:
@@ -24,6 +45,22 @@ class Readers:
         self._free: queue.SimpleQueue[ServiceReader] = queue.SimpleQueue()
         for reader in self._all:
             self._free.put(reader)
+
+    def ask_when(
+        self, is_time: Callable[[ServiceReader], bool], ask: Callable[[ServiceReader], T], *, wait_s: float = POSITION_S
+    ) -> T | None:
+        """Return the answer to a question once a condition holds, asked of one reader; None: it did not in time.
+
+        Between two looks no reader is held.
+        """
+        ends_s = time.monotonic() + wait_s
+        while True:
+            with self.lent() as service:
+                if is_time(service):
+                    return ask(service)
+            if time.monotonic() > ends_s:
+                return None
+            time.sleep(_LOOK_S)
 
     @contextmanager
     def lent(self, *, wait_s: float = WAIT_S) -> Iterator[ServiceReader]:
@@ -37,10 +74,8 @@ class Readers:
         except queue.Empty:
             raise ProblemError(BUSY, f"no connection became free within {wait_s:g} s") from None
         try:
-            yield reader
-        except Fault as fault:
-            get_logger(__name__).warning("question_failed", fault=type(fault).__name__, detail=str(fault))
-            raise problem_of(fault) from fault
+            with faults_told():
+                yield reader
         finally:
             self._free.put(reader)
 

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import uvicorn
 from starlette.applications import Starlette
 
-from processors.faults import Misconfigured
+from processors.faults import Fault, Misconfigured
+from processors.lookup.archived import LaneArchived, lanes_archived
+from processors.lookup.service import ServiceReader
 from processors.ops.api.app import ApiParts, make_app
 from processors.ops.api.asking import Limits
 from processors.ops.api.connections import watched
 from processors.ops.api.readers import Readers
+from processors.ops.api.standing import Observatory, Observed, ServiceSeen
 from processors.ops.api.tokens import Caller, Scope, TokenRing
+from processors.ops.dead_letters import letters_page
 from processors.ops.looking_up import read_service
+from processors.ops.status import read_status
 from processors.settings import Settings
 from processors.telemetry import PULSE, get_logger
 
@@ -44,15 +51,31 @@ def run(settings: Settings, stopping: threading.Event) -> int:
         Misconfigured: Its port is taken, or a certificate cannot be read.
     """
     readers = Readers(lambda: read_service(settings, of_replicas=True), settings.api.questions_max)
+    looker = read_service(settings, of_replicas=True)
+    observatory = Observed(partial(look_around, settings, looker), partial(letters_page, settings))
     try:
-        with serving(settings, make_app(parts_of(settings, readers))) as served:
+        with serving(settings, make_app(parts_of(settings, readers, observatory))) as served:
             get_logger(__name__).info("api_serves", url=served.url)
             while not stopping.wait(_PULSE_S):
                 assert served.thread.is_alive(), "the server ended by itself"
                 PULSE.beat()
     finally:
         readers.close()
+        looker.close()
     return 0
+
+
+def look_around(settings: Settings, service: ServiceReader) -> ServiceSeen:
+    """Return how the service stands now, as far as servers answer."""
+    status = read_status(settings)
+    waiting = {each.partition: each.waiting for each in status.sink if each.waiting is not None}
+    archived: list[LaneArchived] | None = None
+    if len(waiting) == len(status.sink):
+        try:
+            archived = lanes_archived(service, waiting)
+        except Fault as fault:
+            get_logger(__name__).warning("archive_unknown", fault=type(fault).__name__, detail=str(fault))
+    return ServiceSeen(status=status, archived=archived, seen_ms=time.time_ns() // 1_000_000)
 
 
 @contextmanager
@@ -85,11 +108,13 @@ def token_ring(settings: Settings) -> TokenRing:
     )
 
 
-def parts_of(settings: Settings, readers: Readers) -> ApiParts:
+def parts_of(settings: Settings, readers: Readers, observatory: Observatory) -> ApiParts:
     """Return what the application is made of."""
     api = settings.api
     limits = Limits(count_max=api.count_max, steps_max=api.steps_max, bytes_max=api.answer_bytes_max)
-    return ApiParts(readers=readers, tokens=token_ring(settings), limits=limits, names=api.own_names)
+    return ApiParts(
+        readers=readers, observatory=observatory, tokens=token_ring(settings), limits=limits, names=api.own_names
+    )
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -1,0 +1,65 @@
+"""How the service stands, for whoever asks over HTTP: asked of every server at most once in some seconds."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from processors.lookup.archived import LaneArchived
+from processors.ops.dead_letters import LettersPage
+from processors.ops.status import ServiceStatus
+
+# What is known may be so old; then it is asked anew, by one asker for all of them.
+FRESH_S = 3.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceSeen:
+    """What was known at ``seen_ms``, ms since the epoch; ``archived`` is None where a server that says so is silent."""
+
+    status: ServiceStatus
+    archived: list[LaneArchived] | None
+    seen_ms: int
+
+
+class Observatory(Protocol):
+    """What looks at the whole service: all of it besides partners' money."""
+
+    def standing(self) -> ServiceSeen:
+        """Return how the service stands."""
+
+    def letters(self, before: Mapping[int, int], letters_max: int) -> LettersPage:
+        """Return the latest dead letters, as ``dead_letters.letters_page`` does."""
+
+
+class Observed:
+    """Remembers for a moment how the service stands."""
+
+    def __init__(
+        self, look: Callable[[], ServiceSeen], letters: Callable[[Mapping[int, int], int], LettersPage]
+    ) -> None:
+        """Hold the ways to look.
+
+        Args:
+            look: Takes up to some seconds, where servers are silent.
+            letters: As ``Observatory.letters``.
+        """
+        self._look = look
+        self._letters = letters
+        self._lock = threading.Lock()
+        self._last: tuple[float, ServiceSeen] | None = None
+
+    def standing(self) -> ServiceSeen:
+        """Return how the service stands, or stood some seconds ago; whoever comes while it is asked waits for it."""
+        with self._lock:
+            if self._last is None or time.monotonic() - self._last[0] > FRESH_S:
+                found = self._look()
+                self._last = (time.monotonic(), found)
+            return self._last[1]
+
+    def letters(self, before: Mapping[int, int], letters_max: int) -> LettersPage:
+        """Return the latest dead letters."""
+        return self._letters(before, letters_max)
