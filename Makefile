@@ -3,7 +3,7 @@
 # Servers that were started for a target are stopped again, unless KEEP=1. Ports: config/default.toml, section stack.
 
 .DEFAULT_GOAL := help
-.PHONY: help run fast cover check test bench lint up down stack clean venv compiled lock
+.PHONY: help run fast cover check test bench lint up down stack clean venv browser compiled lock
 
 PYTHON := .venv/bin/python
 STACK := $(PYTHON) -m devtools.stack
@@ -26,7 +26,7 @@ cover: venv ## the ledger's own tests take every branch of it
 	@$(PYTHON) -m coverage report
 
 # Two at once, since half of a test's time is waiting; a file's tests stay together and share its fixtures.
-test: venv ## every test, real servers included
+test: venv browser ## every test, real servers included
 	@$(STACK) with $(PYTHON) -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 bench: venv ## measure; prints a table and writes bench-results.json; BASE=COMMIT: both in turn, bench-compare.json
@@ -54,6 +54,9 @@ venv: ## .venv with the locked packages
 
 compiled: venv ## machine code of the modules that decide, made anew if one of them was edited
 	@$(PYTHON) -m devtools.compiling
+
+browser: ## Chromium, in which tests look at the operators' page
+	@bin/browser
 
 lock: venv ## renew requirements/*.txt from pyproject.toml
 	@bin/lock

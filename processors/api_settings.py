@@ -1,4 +1,4 @@
-"""The settings of the read API: where it answers, and whom."""
+"""The settings of the read API and its page: where they answer, and whom."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ class TokenSettings(Section):
 class ApiSettings(Section):
     """Where the read API answers."""
 
+    enabled: bool = False  # `balance up` runs it, too
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] = 0  # 0: a free one, which the log names
     tls_certificate_file: Path | None = None

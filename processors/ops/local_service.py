@@ -35,6 +35,8 @@ def programs(settings: Settings, *, workers: int = 1) -> list[Program]:
     for kind, chosen in KINDS.items():
         for shard in settings.shards if chosen.per_shard else ("",):
             wanted += [(kind, shard, f"-{n}" if n else "") for n in range(workers if kind == "shard" else 1)]
+    if settings.api.enabled:
+        wanted.append(("api", "", ""))
     return [
         _program(settings, kind, shard, suffix, settings.health.port + n if settings.health.port else 0)
         for n, (kind, shard, suffix) in enumerate(wanted)

@@ -77,6 +77,7 @@ HOME_OF_PACKAGE: dict[str, set[str]] = {
     "typer": {"ops"},
     "rich": {"ops"},
     "starlette": {"ops"},
+    "jinja2": {"ops"},
     "uvicorn": {"ops"},
 }
 

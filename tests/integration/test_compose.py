@@ -28,7 +28,23 @@ def keys_of(service: str) -> list[str]:
 
 
 def test_every_server_and_every_process_is_there() -> None:
-    assert set(SERVICES) == {*SERVERS, *KINDS, *SECOND, "init"}
+    assert set(SERVICES) == {*SERVERS, *KINDS, *SECOND, "init", "api"}
+
+
+def test_the_api_is_there_for_who_asks_for_it_and_answers_on_this_machine_only() -> None:
+    api, settings = SERVICES["api"], SERVICES["api"]["environment"]
+
+    assert (api["profiles"], api["command"], api["network_mode"]) == (["api"], ["api", "run"], "host")
+    assert "BALANCE_API__HOST" not in settings
+    for name, server, port in (
+        ("BALANCE_SHARDS__S1", "mysql", "3306"),
+        ("BALANCE_SHARDS__S2", "mysql-2", "3306"),
+        ("BALANCE_CASSANDRA", "cassandra", "9042"),
+    ):
+        assert f"127.0.0.1:{settings[f'{name}__PORT']}:{port}" in SERVICES[server]["ports"]
+    assert settings["BALANCE_KAFKA__BOOTSTRAP_SERVERS"] in {
+        port.rpartition(":")[0] for port in SERVICES["kafka"]["ports"]
+    }
 
 
 def test_the_image_is_built_once() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from processors.faults import LaneStopped, StopCode
 from processors.ops.health import HealthServer
-from processors.ops.local_service import log_folder, pid_file, port_file, troubles
+from processors.ops.local_service import log_folder, pid_file, port_file, programs, troubles
 from processors.ops.pid_files import note
 from processors.ops.process_kinds import KINDS
 from processors.ops.supervisor import ChildState, Condition
@@ -33,6 +33,14 @@ def test_only_who_rests_without_a_pulse_is_given_time_for_it() -> None:
 
     given = {name: kind.rests_ms(settings) for name, kind in KINDS.items()}
     assert given == {"router": 0, "shard": 0, "expirer": 7_000, "sink": 9, "recaller": 0, "remover": 0}
+
+
+def test_the_api_runs_beside_the_others_where_the_settings_say_so() -> None:
+    names = [program.name for program in programs(load_settings(environment={}))]
+    with_api = load_settings(environment={"BALANCE_API__ENABLED": "1"})
+
+    assert [program.name for program in programs(with_api)] == [*names, "api"]
+    assert programs(with_api)[-1].command[-4:-1] == ["api", "run", "--supervised"]
 
 
 def test_what_processes_here_meet_is_asked_of_themselves(tmp_path: Path) -> None:

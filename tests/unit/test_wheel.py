@@ -100,7 +100,13 @@ def test_a_wheel_holds_every_module_and_every_schema_and_no_tool(wheel: Path) ->
     with ZipFile(wheel) as opened:
         held = {name for name in opened.namelist() if ".dist-info/" not in name}
 
-    assert held == modules | schema_files | {"processors/config/default.toml"}
+    page = {
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "processors/ops/page").rglob("*.*")
+        if path.suffix in {".html", ".css"}
+    }
+
+    assert held == modules | schema_files | page | {"processors/config/default.toml"}
 
 
 def test_an_installed_client_writes_and_reads_a_payment(installation: Path, tmp_path: Path) -> None:

@@ -74,7 +74,11 @@ def read_whole_statement(service: ServiceReader, asked: Question) -> tuple[State
 
 def get_statement(service: ServiceReader, asked: Question) -> dict[str, Any]:
     """Return an account's statement of a period: opening balance, changes, closing balance."""
-    found, head = read_statement(service, asked)
+    return statement_told(*read_statement(service, asked))
+
+
+def statement_told(found: Statement, head: StatementHead) -> dict[str, Any]:
+    """Return a statement that was found as it is answered."""
     told = statement_as_json(found, head)
     after = told.pop("next_after")
     del told["missing"]

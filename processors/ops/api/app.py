@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from typing import Any
@@ -22,44 +21,32 @@ from processors.lookup.service import ServiceReader
 from processors.metrics import API_QUESTIONS
 from processors.ops.api import answering, openapi, overseeing
 from processors.ops.api.answers import body_of, etag_of, with_typed_amounts
-from processors.ops.api.asking import Limits, Question
+from processors.ops.api.asking import Question
+from processors.ops.api.parts import ApiParts
 from processors.ops.api.problems import (
     BROKEN,
     MEDIA_TYPE,
     NO_TOKEN,
     NOT_FOUND,
-    NOT_YET,
     READ_ONLY,
     TOO_MUCH,
     WRONG_HOST,
     ProblemError,
     problem_as_json,
 )
-from processors.ops.api.readers import Readers, faults_told
+from processors.ops.api.readers import faults_told
+from processors.ops.api.sending import HEADERS, send
 from processors.ops.api.standing import Observatory
-from processors.ops.api.tokens import TokenRing
+from processors.ops.page.routes import page_routes
 from processors.ops.statement_text import statement_as_csv
 from processors.telemetry import get_logger
 
 _JSON = "application/json"
 _CSV = "text/csv; charset=utf-8"
-# What is answered is one caller's, and of one moment; a browser must take it for nothing else than it says.
-_HEADERS = {"Cache-Control": "private, no-cache", "X-Content-Type-Options": "nosniff"}
+
 
 Answer = Callable[[ServiceReader, Question], Any]
 Oversight = Callable[[Observatory, Question], Any]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ApiParts:
-    """What the application is made of."""
-
-    readers: Readers
-    observatory: Observatory
-    tokens: TokenRing
-    limits: Limits
-    names: frozenset[str] = frozenset()  # by which it may be asked; none: by any
-
 
 ANSWERS: dict[str, Answer] = {
     "/v1/accounts": answering.list_accounts,
@@ -85,8 +72,9 @@ def make_app(parts: ApiParts) -> Starlette:
     routes = [_route(path, parts, partial(_read, parts, _json_of(answer))) for path, answer in ANSWERS.items()]
     routes.append(_route(STATEMENT_CSV, parts, partial(_read, parts, _statement_csv)))
     routes += [_route(path, parts, partial(_oversee, parts, answer)) for path, answer in OVERSIGHT.items()]
+    routes += page_routes(parts)
     description = body_of(openapi.description())
-    routes.append(Route(DESCRIPTION, lambda request: _send(request, *description, _JSON), methods=["GET"]))
+    routes.append(Route(DESCRIPTION, lambda request: send(request, *description, _JSON), methods=["GET"]))
     app = Starlette(
         routes=routes,
         middleware=[Middleware(_OwnNames, names=parts.names)] if parts.names else [],
@@ -136,14 +124,7 @@ def _json_of(answer: Answer) -> Made:
 
 
 def _read(parts: ApiParts, make: Made, asked: Question) -> Body:
-    """Answer from the databases, once they have what the caller has written himself."""
-    position = asked.min_position
-    made = parts.readers.ask_when(
-        partial(answering.has_reached, position=position), lambda service: make(service, asked)
-    )
-    if made is None:
-        raise ProblemError(NOT_YET, f"{asked.parameters['min_position']} is not decided in what is asked here")
-    return made
+    return parts.read(asked, lambda service: make(service, asked))
 
 
 def _oversee(parts: ApiParts, answer: Oversight, asked: Question) -> Body:
@@ -171,7 +152,7 @@ def _route(path: str, parts: ApiParts, answer_to: Callable[[Question], Body]) ->
             API_QUESTIONS.labels(path=path, code=problem.kind.code).inc()
             return _refusal(problem)
         API_QUESTIONS.labels(path=path, code="OK").inc()
-        return _send(request, body, etag, kind)
+        return send(request, body, etag, kind)
 
     return Route(path, answer, methods=["GET"])
 
@@ -184,16 +165,8 @@ def _small_enough(made: Body, bytes_max: int) -> Body:
     return made
 
 
-def _send(request: Request, body: bytes, etag: str, kind: str) -> Response:
-    headers = {**_HEADERS, "ETag": etag}
-    known = {each.strip().removeprefix("W/") for each in request.headers.get("if-none-match", "").split(",")}
-    if etag in known:
-        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
-    return Response(body, media_type=kind, headers=headers)
-
-
 def _refusal(problem: ProblemError) -> Response:
-    headers = dict(_HEADERS)
+    headers = dict(HEADERS)
     if problem.kind is NO_TOKEN:
         headers["WWW-Authenticate"] = "Bearer"
     if problem.kind.status == HTTPStatus.SERVICE_UNAVAILABLE:

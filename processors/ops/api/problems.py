@@ -9,7 +9,7 @@ from typing import Any
 from processors.faults import Fault, Misconfigured, Retryable, Unavailable
 
 MEDIA_TYPE = "application/problem+json"
-_PAGE = "docs/api.md"
+PAGE = "/problems"  # of the API itself: it is there wherever the answer comes from
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +24,7 @@ class ProblemKind:
     @property
     def link(self) -> str:
         """Return where it is explained."""
-        return f"{_PAGE}#{self.code.lower()}"
+        return f"{PAGE}#{self.code.lower()}"
 
 
 NO_TOKEN = ProblemKind(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
 import secrets
 from collections.abc import Mapping
@@ -13,6 +15,7 @@ from processors.ops.api.problems import NO_TOKEN, OUT_OF_SCOPE, ProblemError
 # 32 random bytes: nobody guesses one, so a plain hash keeps it as well as a slow one.
 TOKEN_BYTES = 32
 _BEARER = "bearer "
+_BASIC = "basic "
 
 
 class Scope(StrEnum):
@@ -80,12 +83,26 @@ class TokenRing:
         """
         if not self._callers:
             return LOCAL
-        if authorization is None or not authorization.lower().startswith(_BEARER):
-            raise ProblemError(NO_TOKEN, "there is no bearer token in the header Authorization")
-        caller = self._callers.get(hash_of(authorization[len(_BEARER) :].strip()))
+        caller = self._callers.get(hash_of(_token_of(authorization or "")))
         if caller is None:
             raise ProblemError(NO_TOKEN, "the token is not known")
         return caller
+
+
+def _token_of(authorization: str) -> str:
+    """Return the token of a header ``Authorization``: of ``Bearer``, or the password of ``Basic``, as browsers send it.
+
+    >>> _token_of("Bearer abc"), _token_of("Basic b3BzOmFiYw==")
+    ('abc', 'abc')
+    """
+    if authorization.lower().startswith(_BEARER):
+        return authorization[len(_BEARER) :].strip()
+    if authorization.lower().startswith(_BASIC):
+        try:
+            return base64.b64decode(authorization[len(_BASIC) :].strip(), validate=True).decode().partition(":")[2]
+        except (binascii.Error, ValueError):
+            pass  # no password that is one is the same as none
+    raise ProblemError(NO_TOKEN, "there is no token in the header Authorization, as Bearer or as the password of Basic")
 
 
 def hash_of(token: str) -> str:

@@ -16,9 +16,10 @@ from starlette.applications import Starlette
 from processors.faults import Fault, Misconfigured
 from processors.lookup.archived import LaneArchived, lanes_archived
 from processors.lookup.service import ServiceReader
-from processors.ops.api.app import ApiParts, make_app
+from processors.ops.api.app import make_app
 from processors.ops.api.asking import Limits
 from processors.ops.api.connections import watched
+from processors.ops.api.parts import ApiParts
 from processors.ops.api.readers import Readers
 from processors.ops.api.standing import Observatory, Observed, ServiceSeen
 from processors.ops.api.tokens import Caller, Scope, TokenRing

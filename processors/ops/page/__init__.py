@@ -1,0 +1,1 @@
+"""The operators' page: what the read API answers, as people read it. Nothing on it changes money."""
