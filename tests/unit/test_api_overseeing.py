@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from itertools import count
 from typing import Any
 
 import pytest
@@ -17,9 +19,10 @@ from processors.ops.api.tokens import Caller, Scope, hash_of, make_token
 from processors.ops.dead_letters import MISTAKES, LettersPage, likely_mistake
 from processors.ops.status import ShardStatus, SinkStatus
 from processors.wire.causes import Cause
-from tests.api_parts import NOW_MS, FixedObservatory, a_finding, a_letter, a_move, a_status, api_app
+from tests.api_parts import NOW_MS, FixedObservatory, a_finding, a_lane, a_letter, a_move, a_status, api_app
 from tests.asgi import ask
 from tests.unit.test_api import nowhere
+from tests.waiting import eventually
 
 PARTNER, READER, OPERATOR = make_token(), make_token(), make_token()
 CALLERS = {
@@ -104,6 +107,24 @@ def test_the_service_is_looked_at_once_for_all_who_ask_within_some_seconds() -> 
 
     assert [observed.standing().seen_ms for _ in range(3)] == [NOW_MS + 1] * 3
     assert looks == [0]
+
+
+def test_who_asks_while_servers_are_asked_anew_gets_what_was_seen_last_at_once() -> None:
+    go_on, looks = threading.Event(), count()
+
+    def look() -> ServiceSeen:
+        number = next(looks)
+        assert number == 0 or go_on.wait(30)
+        lanes = [a_lane(0, next_offset=100 * number), a_lane(1, next_offset=0)]
+        return ServiceSeen(status=a_status(lanes=lanes), archived=None, seen_ms=NOW_MS + 500 * number)
+
+    observed = Observed(look, lambda before, most: LettersPage(letters=[], before={most: len(before)}), fresh_s=0)
+    first = observed.standing()
+
+    assert [observed.standing() for _ in range(3)] == [first] * 3
+    go_on.set()
+    eventually(lambda: observed.standing() != first, "it was looked at again")
+    assert observed.standing().per_second == 200
 
 
 def test_every_cause_has_a_likely_mistake() -> None:

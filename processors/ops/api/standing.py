@@ -12,8 +12,10 @@ from processors.lookup.archived import LaneArchived
 from processors.ops.dead_letters import LettersPage
 from processors.ops.status import ServiceStatus
 
-# What is known may be so old; then it is asked anew, by one asker for all of them.
+# What is known is as good as new for so long; then servers are asked anew, once for all who want to know.
 FRESH_S = 3.0
+# Until then whoever asks gets what is known, at once, while it is asked anew; later he waits, as the first one does.
+STALE_S = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,28 +45,52 @@ class Observed:
     """Remembers for a moment how the service stands."""
 
     def __init__(
-        self, look: Callable[[], ServiceSeen], letters: Callable[[Mapping[int, int], int], LettersPage]
+        self,
+        look: Callable[[], ServiceSeen],
+        letters: Callable[[Mapping[int, int], int], LettersPage],
+        *,
+        fresh_s: float = FRESH_S,
     ) -> None:
         """Hold the ways to look.
 
         Args:
             look: Takes up to some seconds, where servers are silent.
             letters: As ``Observatory.letters``.
+            fresh_s: For how long what was seen is as good as new.
         """
+        self._fresh_s = fresh_s
         self._look = look
         self._letters = letters
-        self._lock = threading.Lock()
+        self._looking = threading.Lock()
         self._last: tuple[float, ServiceSeen] | None = None
 
     def standing(self) -> ServiceSeen:
-        """Return how the service stands, or stood some seconds ago; whoever comes while it is asked waits for it."""
-        with self._lock:
-            if self._last is None or time.monotonic() - self._last[0] > FRESH_S:
-                found = self._look()
-                if self._last is not None:
-                    found = replace(found, per_second=_per_second(self._last[1], found))
-                self._last = (time.monotonic(), found)
-            return self._last[1]
+        """Return how the service stands, or stood at most ``STALE_S`` ago, as ``seen_ms`` says."""
+        age_s, seen = self._known()
+        if seen is None or age_s > STALE_S:
+            with self._looking:
+                age_s, seen = self._known()  # whoever was first has looked for the others, too
+                return seen if seen is not None and age_s <= self._fresh_s else self._look_again()
+        if age_s > self._fresh_s and self._looking.acquire(blocking=False):
+            threading.Thread(target=self._look_behind, name="observed", daemon=True).start()
+        return seen
+
+    def _known(self) -> tuple[float, ServiceSeen | None]:
+        return (0.0, None) if self._last is None else (time.monotonic() - self._last[0], self._last[1])
+
+    def _look_behind(self) -> None:
+        """Look in a thread of its own, which releases what its starter has taken."""
+        try:
+            self._look_again()
+        finally:
+            self._looking.release()
+
+    def _look_again(self) -> ServiceSeen:
+        found = self._look()
+        if self._last is not None:
+            found = replace(found, per_second=_per_second(self._last[1], found))
+        self._last = (time.monotonic(), found)
+        return found
 
     def letters(self, before: Mapping[int, int], letters_max: int) -> LettersPage:
         """Return the latest dead letters."""

@@ -21,7 +21,7 @@ from processors.ops.api.asking import Limits
 from processors.ops.api.connections import watched
 from processors.ops.api.parts import ApiParts
 from processors.ops.api.readers import Readers
-from processors.ops.api.standing import Observatory, Observed, ServiceSeen
+from processors.ops.api.standing import Observed, ServiceSeen
 from processors.ops.api.tokens import Caller, Scope, TokenRing
 from processors.ops.dead_letters import letters_page
 from processors.ops.looking_up import read_service
@@ -51,22 +51,34 @@ def run(settings: Settings, stopping: threading.Event) -> int:
     Raises:
         Misconfigured: Its port is taken, or a certificate cannot be read.
     """
-    readers = Readers(lambda: read_service(settings, of_replicas=True), settings.api.questions_max)
-    looker = read_service(settings, of_replicas=True)
-    observatory = Observed(partial(look_around, settings, looker), partial(letters_page, settings))
-    try:
-        with serving(settings, make_app(parts_of(settings, readers, observatory))) as served:
-            get_logger(__name__).info("api_serves", url=served.url)
-            while not stopping.wait(_PULSE_S):
-                assert served.thread.is_alive(), "the server ended by itself"
-                PULSE.beat()
-    finally:
-        readers.close()
-        looker.close()
+    with opened(settings) as parts, serving(settings, make_app(parts)) as served:
+        get_logger(__name__).info("api_serves", url=served.url)
+        while not stopping.wait(_PULSE_S):
+            assert served.thread.is_alive(), "the server ended by itself"
+            PULSE.beat()
     return 0
 
 
-def look_around(settings: Settings, service: ServiceReader) -> ServiceSeen:
+@contextmanager
+def opened(settings: Settings) -> Iterator[ApiParts]:
+    """Give what the application is made of, and close it afterwards. Nothing is connected before somebody asks."""
+    api = settings.api
+    readers = Readers(lambda: read_service(settings, of_replicas=True), api.questions_max)
+    looker = read_service(settings, of_replicas=True)
+    try:
+        yield ApiParts(
+            readers=readers,
+            observatory=Observed(partial(_look_around, settings, looker), partial(letters_page, settings)),
+            tokens=token_ring(settings),
+            limits=Limits(count_max=api.count_max, steps_max=api.steps_max, bytes_max=api.answer_bytes_max),
+            names=api.own_names,
+        )
+    finally:
+        readers.close()
+        looker.close()
+
+
+def _look_around(settings: Settings, service: ServiceReader) -> ServiceSeen:
     """Return how the service stands now, as far as servers answer."""
     status = read_status(settings)
     waiting = {each.partition: each.waiting for each in status.sink if each.waiting is not None}
@@ -106,15 +118,6 @@ def token_ring(settings: Settings) -> TokenRing:
             token.sha256: Caller(name=name, scope=Scope(token.scope), below=token.below)
             for name, token in settings.api.tokens.items()
         }
-    )
-
-
-def parts_of(settings: Settings, readers: Readers, observatory: Observatory) -> ApiParts:
-    """Return what the application is made of."""
-    api = settings.api
-    limits = Limits(count_max=api.count_max, steps_max=api.steps_max, bytes_max=api.answer_bytes_max)
-    return ApiParts(
-        readers=readers, observatory=observatory, tokens=token_ring(settings), limits=limits, names=api.own_names
     )
 
 
