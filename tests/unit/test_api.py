@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import threading
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +23,7 @@ from processors.ops.api.answering import seen_by
 from processors.ops.api.answers import cursor_of, with_typed_amounts
 from processors.ops.api.app import ANSWERS, OVERSIGHT, STATEMENT_CSV
 from processors.ops.api.problems import ALL_KINDS, MEDIA_TYPE, problem_of
-from processors.ops.api.readers import Readers
+from processors.ops.api.readers import WAITING_MAX, Readers
 from processors.ops.api.tokens import Caller, Scope, hash_of, make_token
 from processors.ops.looking_up import read_service
 from processors.settings import Settings, load_settings
@@ -30,6 +32,7 @@ from tests.api_parts import LIMITS, api_app
 from tests.architecture.source_tree import ROOT
 from tests.archived import a_result
 from tests.asgi import ask
+from tests.waiting import eventually
 
 PARTNER, READER, OPERATOR = make_token(), make_token(), make_token()
 CALLERS = {
@@ -190,6 +193,28 @@ def test_who_waits_too_long_for_a_connection_is_told_to_come_again() -> None:
         pass
     with readers.lent(wait_s=0.01):
         pass
+
+
+def test_who_waits_for_a_position_holds_no_reader_and_not_every_thread() -> None:
+    readers, never = Readers(nowhere, 1), threading.Event()
+    waiting = [
+        threading.Thread(target=readers.ask_when, args=(lambda _: never.is_set(), str), kwargs={"wait_s": 30.0})
+        for _ in range(WAITING_MAX)
+    ]
+    for thread in waiting:
+        thread.start()
+
+    def refused_at_once() -> bool:
+        began_s = time.monotonic()
+        return readers.ask_when(lambda _: False, str, wait_s=0.5) is None and time.monotonic() - began_s < 0.5
+
+    eventually(refused_at_once, "as many wait as may")
+    with readers.lent(wait_s=5):
+        pass
+    never.set()
+    for thread in waiting:
+        thread.join()
+    assert readers.ask_when(lambda _: True, lambda _: "answer") == "answer"
 
 
 def test_an_answer_that_is_known_is_not_sent_again(app: Starlette) -> None:

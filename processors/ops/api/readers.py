@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ WAIT_S = 5.0
 # A lane decides within milliseconds, a replica follows within some more; what takes longer is late.
 POSITION_S = 3.0
 _LOOK_S = 0.05
+WAITING_MAX = 16  # of the server's 40 threads
 
 T = TypeVar("T")
 
@@ -42,6 +44,7 @@ class Readers:
     def __init__(self, make: Callable[[], ServiceReader], count: int) -> None:
         """Hold ``count`` readers, at least 1, of which none is connected yet."""
         self._all = [make() for _ in range(count)]
+        self._may_wait = threading.BoundedSemaphore(WAITING_MAX)
         self._free: queue.SimpleQueue[ServiceReader] = queue.SimpleQueue()
         for reader in self._all:
             self._free.put(reader)
@@ -51,16 +54,23 @@ class Readers:
     ) -> T | None:
         """Return the answer to a question once a condition holds, asked of one reader; None: it did not in time.
 
-        Between two looks no reader is held.
+        Between two looks no reader is held, and at most ``WAITING_MAX`` wait: a thread each is all that others need.
         """
-        ends_s = time.monotonic() + wait_s
-        while True:
-            with self.lent() as service:
-                if is_time(service):
-                    return ask(service)
-            if time.monotonic() > ends_s:
-                return None
-            time.sleep(_LOOK_S)
+        ends_s, waits = time.monotonic() + wait_s, False
+        try:
+            while (answer := self._ask_if(is_time, ask)) is None:
+                waits = waits or self._may_wait.acquire(blocking=False)
+                if not waits or time.monotonic() > ends_s:
+                    return None
+                time.sleep(_LOOK_S)
+            return answer
+        finally:
+            if waits:
+                self._may_wait.release()
+
+    def _ask_if(self, is_time: Callable[[ServiceReader], bool], ask: Callable[[ServiceReader], T]) -> T | None:
+        with self.lent() as service:
+            return ask(service) if is_time(service) else None
 
     @contextmanager
     def lent(self, *, wait_s: float = WAIT_S) -> Iterator[ServiceReader]:

@@ -85,7 +85,7 @@ def _route(path: str, parts: ApiParts, template: str, view: Callable[[Question],
         words, parameters = request.path_params, dict(request.query_params)
         asked = Question(caller=caller, words=words, parameters=parameters, limits=parts.limits)
         with faults_told():
-            return rendered(template, request.url.path, caller, view(asked))
+            return rendered(template, request.scope["path"], caller, view(asked))
 
     async def answer(request: Request) -> Response:
         caller = None
@@ -128,5 +128,5 @@ def _problem(request: Request, caller: Caller | None, problem: ProblemError) -> 
     headers = dict(PAGE_HEADERS)
     if problem.kind is NO_TOKEN:
         headers["WWW-Authenticate"] = 'Basic realm="Balance", charset="UTF-8"'
-    body = rendered("problem.html", request.url.path, caller, {"problem": told})
+    body = rendered("problem.html", request.scope["path"], caller, {"problem": told})
     return Response(body, status_code=problem.kind.status, media_type=HTML, headers=headers)
