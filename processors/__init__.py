@@ -25,7 +25,8 @@ The order to read in:
 7. ``recovery/``: a shard decided again from its topic, and proven equal; the books verified. ``lookup/``: what people
    ask, of all shards and the archive.
 8. ``client`` for programs that send commands; ``ops/`` for people: settings meet processes in ``assembly``, the
-   command line is ``ops/cli``; ``stages`` are those of a move, ``moving`` begins one.
+   command line is ``ops/cli``, ``ops/api`` answers over HTTP and ``ops/page`` shows it in a browser; ``stages`` are
+   those of a move, ``moving`` begins one.
 """
 
 from processors import compiled

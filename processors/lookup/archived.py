@@ -22,9 +22,9 @@ class LaneArchived:
     until_ms: int
 
     @property
-    def behind_ms(self) -> int:
-        """Return for how long what was decided first has waited, at most."""
-        return self.lane_time_ms - self.until_ms
+    def behind_ms(self) -> int | None:
+        """Return for how long what was decided first has waited, at most; None where nothing is archived yet."""
+        return self.lane_time_ms - self.until_ms if self.until_ms or not self.lane_time_ms else None
 
 
 def lanes_archived(service: ServiceReader, waiting: Mapping[int, int]) -> list[LaneArchived]:

@@ -31,9 +31,12 @@ def description() -> dict[str, Any]:
         "paths": {path: {"get": _operation(path, *words)} for path, words in _OPERATIONS.items()},
         "components": {
             "schemas": _SCHEMAS,
-            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+            "securitySchemes": {
+                "token": {"type": "http", "scheme": "bearer"},
+                "password": {"type": "http", "scheme": "basic", "description": "the token; any user"},
+            },
         },
-        "security": [{"token": []}],
+        "security": [{"token": []}, {"password": []}],
     }
 
 
@@ -157,7 +160,7 @@ _SCHEMAS: dict[str, Any] = {
     ),
     "Archive": _page_of(
         seen_at=_TIME, waiting=_list(_object(partition=_NUMBER, waiting=_MAYBE_NUMBER)),
-        lanes=_object(shard=_TEXT, lane=_NUMBER, lane_time=_TIME, archived_until=_TIME, behind_ms=_NUMBER),
+        lanes=_object(shard=_TEXT, lane=_NUMBER, lane_time=_TIME, archived_until=_TIME, behind_ms=_MAYBE_NUMBER),
     ),
     "Moves": _page_of(
         seen_at=_TIME,

@@ -6,6 +6,7 @@ import json
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from processors.lookup.archived import LaneArchived
 from processors.lookup.service import ServiceReader
 from processors.lookup.times import show_time
 from processors.ops.api import answering, overseeing
@@ -181,7 +182,6 @@ def _figures(seen: ServiceSeen) -> list[tuple[str, str, str]]:
     status = seen.status
     undecided = [lane.undecided for lane in status.lanes]
     waiting = [each.waiting for each in status.sink]
-    behind_ms = max((each.behind_ms for each in seen.archived), default=0) if seen.archived is not None else None
     return [
         (
             "Throughput",
@@ -191,11 +191,7 @@ def _figures(seen: ServiceSeen) -> list[tuple[str, str, str]]:
         ("Wait for the router", _number(status.router.waiting), "commands"),
         ("Wait in lanes", _number(_sum(undecided)), "commands"),
         ("Wait for the archive", _number(_sum(waiting)), "results"),
-        (
-            "Oldest unarchived",
-            _UNKNOWN if behind_ms is None else show_age(behind_ms) if behind_ms else "none",
-            "behind its lane, at most",
-        ),
+        ("Oldest unarchived", *_oldest(seen.archived)),
     ]
 
 
@@ -204,6 +200,17 @@ def _operators_figures(status: ServiceStatus) -> list[tuple[str, str, str]]:
         ("Moves under way", _number(None if status.moves is None else len(status.moves)), ""),
         ("Findings", _number(sum(len(shard.findings) for shard in status.shards)), "not looked at yet"),
     ]
+
+
+def _oldest(archived: list[LaneArchived] | None) -> tuple[str, str]:
+    """Return what waits longest for the archive, and a word more."""
+    if archived is None:
+        return _UNKNOWN, ""
+    behind_ms = [each.behind_ms for each in archived]
+    if None in behind_ms:
+        return "everything", "of a lane: nothing of it is archived yet"
+    longest_ms = max((each for each in behind_ms if each), default=0)
+    return (show_age(longest_ms), "behind its lane, at most") if longest_ms else ("none", "")
 
 
 def _sum(numbers: list[int | None]) -> int | None:
