@@ -43,6 +43,9 @@ class BatchStore(MovesStore, Protocol):
     def finish(self) -> None:
         """Wait until what ``begin`` started is committed."""
 
+    def is_written(self) -> bool:
+        """Say whether ``finish`` would not have to wait."""
+
     def delete_left(self, fence: Progress, rows: RowsOf, *, rows_max: int) -> int:
         """Delete some frozen rows of a placement key in a transaction of their own; return how many (M7)."""
 
@@ -124,6 +127,11 @@ class Committer:
         """Say whether every record that was taken is decided and committed."""
         nothing_in_flight = self._read is None and self._decided is None and self._writing is None
         return nothing_in_flight and not self._read_before_rules
+
+    @property
+    def writes_parts(self) -> bool:
+        """Say whether parts of a hand-off are being written just now: those behind them can be decided meanwhile."""
+        return self._writing is not None and bool(self._writing.write.arrived) and not self._store.is_written()
 
     @property
     def undecided(self) -> list[Record]:

@@ -19,6 +19,8 @@ WAITING_BATCHES_MAX = 3
 # And in bytes of payload, of which one poll may bring half as much again (``streams.consumer.QUEUE_KBYTES``).
 WAITING_BYTES_MAX = 32 * 1024 * 1024
 
+BUSY_LOOK_S = 0.002
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchLimits:
@@ -86,6 +88,13 @@ class Intake:
                 self._bytes -= size
             self._note_waits(len(taken))
         self._on_taken()
+        return taken
+
+    def take_while(self, busy: Callable[[], bool]) -> list[Record]:
+        """Return the next batch's records as ``take`` does: as soon as there are any, and none once ``busy`` ends."""
+        taken = self.take(0)
+        while not taken and busy():
+            taken = self.take(BUSY_LOOK_S)
         return taken
 
     def give_back(self, records: list[Record]) -> None:

@@ -255,6 +255,11 @@ class Lane:
         return self._committer.idle
 
     @property
+    def writes_parts(self) -> bool:
+        """Say whether parts of a hand-off are being written just now: those behind them can be decided meanwhile."""
+        return self._committer.writes_parts
+
+    @property
     def next_offset(self) -> int:
         """Return D: the first record that is not committed."""
         return self._committer.fence.at.next_offset

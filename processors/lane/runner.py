@@ -272,7 +272,8 @@ class LaneRunner:
         self._decided_to, self._in_hand = lane.next_offset, False
         while not self._ending.is_set():
             self._await_room(lane, publishing)
-            records = self.intake.take(IDLE_WAIT_S if lane.idle else 0)
+            idle, intake = lane.idle, self.intake
+            records = intake.take(IDLE_WAIT_S) if idle else intake.take_while(lambda: lane.writes_parts)
             self._turn(lane, publishing, records)
             self._note_well(lane)
         if self._dropping:

@@ -290,6 +290,10 @@ class MysqlLaneStore:
             self._stored_system.update(write.changes.system)
             self._stored_ingress.update(write.ingress)
 
+    def is_written(self) -> bool:
+        """Say whether ``finish`` would return, or raise, at once."""
+        return self._running is None or self._running.done.done()
+
     def delete_left(self, fence: Progress, rows: RowsOf, *, rows_max: int) -> int:
         """Delete some frozen rows of a placement key that comes back, in a transaction of their own (M7).
 

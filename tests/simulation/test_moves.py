@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar
 
 import pytest
@@ -15,7 +16,7 @@ from processors.ledger.outcomes import Status
 from processors.ledger.rows import SystemKey
 from processors.ledger.tables import MOVING_TABLES
 from processors.stores.rows import PlacementRow, PlacementState, Progress, RowsOf
-from processors.wire.records import OutRecord
+from processors.wire.records import OutRecord, Record
 from tests.simulation.fakes.frozen_rows import CourierOfSmallParts
 from tests.simulation.fakes.lane_store import FakeLaneStore
 from tests.simulation.move_mutations import NOTHING, SlowMover
@@ -117,6 +118,47 @@ def test_parts_of_a_hand_off_are_decided_while_those_before_them_are_being_writt
     assert all(between), f"{lane.ahead}: nothing was decided until the parts before were written"
     assert (first, last_but_one, last) == (0, 0, 0)  # what begins and ends it has nothing on its way before it
     assert shards.of["s2"].states == {"acme": (PlacementState.OWNED, 1, 0)}
+
+
+class SlowStore(FakeLaneStore):
+    """Has nothing written before somebody waits for it."""
+
+    def is_written(self) -> bool:
+        return False
+
+
+class WaitingLane(Lane):
+    """Says after each turn whether parts are being written; leaves what it writes under way at each turn's end."""
+
+    def assign(self) -> None:
+        self._parts = replace(self._parts, ahead_from=1)
+        self.waits: list[bool] = []
+        super().assign()
+
+    def turn(self, records: list[Record]) -> int:
+        taken = super().turn(records)
+        self.waits.append(self.writes_parts)
+        return taken
+
+
+@pytest.mark.rule("M4")
+@pytest.mark.parametrize("store", [SlowStore, FakeLaneStore])
+def test_a_lane_says_that_it_writes_parts_while_it_does_and_at_no_other_time(store: type[FakeLaneStore]) -> None:
+    shards = TwoShards(lane=WaitingLane, store=store)
+    shards.open(1_000)
+    for _ in range(2 * CourierOfSmallParts.part_rows_max * PARTS_TOGETHER):
+        shards.pay(1)
+    shards.move("s2")
+    shards.of["s1"].serve()
+
+    shards.of["s2"].serve()
+
+    source, target = shards.of["s1"].lane, shards.of["s2"].lane
+    assert isinstance(source, WaitingLane)
+    assert isinstance(target, WaitingLane)
+    assert not any(source.waits)
+    assert any(target.waits) == (store is SlowStore)
+    assert not target.waits[-1]
 
 
 class CountingStore(FakeLaneStore):

@@ -72,3 +72,17 @@ def test_it_is_full_of_few_large_records() -> None:
 
     waiting.clear()
     assert (waiting.full, waiting.hungry) == (False, True)
+
+
+def test_records_are_waited_for_while_something_else_goes_on_and_no_longer() -> None:
+    waiting = intake()
+    looks = iter([True, True, False])
+
+    assert waiting.take_while(lambda: next(looks)) == []
+    assert next(looks, None) is None
+
+    def arrives() -> bool:
+        waiting.offer([record(7)])
+        return True
+
+    assert [each.offset for each in waiting.take_while(arrives)] == [7]
