@@ -17,6 +17,8 @@ from processors.wire.records import OutRecord
 PART_ROWS_MAX = 500
 # So many parts are on their way at once: a megabyte.
 PARTS_IN_FLIGHT = 20
+# But the first so many go ahead of the others: the target stores them while those are read.
+FIRST_PARTS = 4
 
 
 class FrozenRows(Protocol):
@@ -73,12 +75,13 @@ class LaneCourier:
             Fault: A server's: what arrived will arrive again, and is dropped there (M4).
         """
         waiting: list[OutRecord] = []
+        enough = FIRST_PARTS
         for record in self._records(handed_over):
             if record is not None:
                 waiting.append(record)
-            if record is None or len(waiting) == PARTS_IN_FLIGHT:
+            if record is None or len(waiting) == enough:
                 yield waiting
-                waiting = []
+                waiting, enough = [], PARTS_IN_FLIGHT
         if waiting:
             yield waiting
 

@@ -9,7 +9,7 @@ from itertools import chain
 from typing import Protocol
 
 from processors.lane.decided import HandedOver
-from processors.lane.handing_over import PARTS_IN_FLIGHT, Courier
+from processors.lane.handing_over import FIRST_PARTS, PARTS_IN_FLIGHT, Courier
 from processors.lane.sending import LaneSender
 from processors.lane.stages import StageClock
 from processors.wire.positions import GroupPosition
@@ -146,11 +146,12 @@ def _together(handed_over: Iterable[Iterator[list[OutRecord]]]) -> Iterator[list
     No records where reading takes long, as the courier has it.
     """
     waiting: list[OutRecord] = []
+    enough = FIRST_PARTS
     for records in chain.from_iterable(handed_over):
         waiting += records
-        if not records or len(waiting) >= PARTS_IN_FLIGHT:
+        if not records or len(waiting) >= enough:
             yield waiting
-            waiting = []
+            waiting, enough = [], PARTS_IN_FLIGHT
     if waiting:
         yield waiting
 

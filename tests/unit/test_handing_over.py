@@ -5,12 +5,12 @@ from __future__ import annotations
 import random
 import tracemalloc
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
 from processors.faults import Undecodable
-from processors.lane.handing_over import PART_ROWS_MAX, LaneCourier, Piece, cut
+from processors.lane.handing_over import FIRST_PARTS, PART_ROWS_MAX, PARTS_IN_FLIGHT, LaneCourier, Piece, cut
 from processors.lane.placements import chain_rows, digest_so_far
 from processors.stores.rows import PlacementRow, PlacementState
 from processors.wire.commands import PAYLOAD_BYTES_MAX
@@ -43,11 +43,22 @@ def test_a_hand_off_has_all_rows_and_their_digest_however_it_is_cut(rows: list[b
 def test_a_hand_off_that_takes_long_to_read_shows_that_it_goes_on() -> None:
     """A publish thread that does not move for long is given up, and would begin with the same rows again."""
     sealed = PlacementRow(placement_key="acme", generation=1, state=PlacementState.SEALED, other_shard="s2")
-    courier = LaneCourier("s1", SlowRows(), lambda _shard, _key: ("balance.shard.s2", 0))
+    courier = LaneCourier("s1", GivenRows([None, None, None, b"row"]), lambda _shard, _key: ("balance.shard.s2", 0))
 
     steps = list(courier.records(sealed))
 
     assert [len(records) for records in steps] == [0, 0, 0, 2]
+
+
+@pytest.mark.rule("P3")
+def test_the_first_parts_of_a_hand_off_go_ahead_of_those_that_are_still_to_be_read() -> None:
+    sealed = PlacementRow(placement_key="acme", generation=1, state=PlacementState.SEALED, other_shard="s2")
+    rows = (FIRST_PARTS + 2 * PARTS_IN_FLIGHT) * PART_ROWS_MAX * [b"row"]
+    courier = LaneCourier("s1", GivenRows(rows), lambda _shard, _key: ("balance.shard.s2", 0))
+
+    steps = list(courier.records(sealed))
+
+    assert [len(records) for records in steps] == [FIRST_PARTS, PARTS_IN_FLIGHT, PARTS_IN_FLIGHT, 1]
 
 
 @pytest.mark.rule("W4")
@@ -81,14 +92,17 @@ def test_what_no_source_compressed_is_refused_before_it_takes_memory(compressed:
     assert most < 8 * PART_BYTES_MAX
 
 
-class SlowRows:
-    """Frozen rows of which one comes after three looks."""
+class GivenRows:
+    """Frozen rows of a key that is sealed; None where a look brought none."""
+
+    def __init__(self, rows: Sequence[bytes | None]) -> None:
+        self._rows = rows
 
     def is_sealed(self, sealed: PlacementRow) -> bool:  # noqa: ARG002 - the real one's signature
         return True
 
     def read(self, sealed: PlacementRow) -> Iterator[bytes | None]:  # noqa: ARG002
-        yield from (None, None, None, b"row")
+        yield from self._rows
 
     def close(self) -> None:
         """There is nothing to give back."""
