@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import secrets
 import shutil
@@ -31,6 +32,16 @@ settings.load_profile("project")
 def unique_name(kind: str) -> str:
     """Return a name that no other session uses; fit for a topic, a database or a keyspace."""
     return f"balance_test_{kind}_{secrets.token_hex(4)}"
+
+
+@pytest.fixture(autouse=True)
+def garbage_collected() -> Iterator[None]:
+    """Have garbage collected as before, where a worker in this process made that rare: garbage keeps clients open."""
+    before = gc.get_threshold()
+    yield
+    if gc.get_threshold() != before:
+        gc.unfreeze()
+        gc.set_threshold(*before)
 
 
 @pytest.fixture(scope="session")
