@@ -13,6 +13,9 @@ from starlette.applications import Starlette
 
 from processors.ids import id_text
 from processors.ledger.rows import Account
+from processors.lookup.statements import ROWS_DEFAULT
+from processors.lookup.times import show_time
+from processors.ops.api.answers import cursor_of
 from processors.ops.api.tokens import Caller, Scope, hash_of, make_token
 from processors.stores.addresses import CassandraAddress, MysqlAddress
 from tests.api_parts import api_app
@@ -105,6 +108,52 @@ def test_an_account_its_statement_and_its_transactions_are_answered_as_described
         assert int(page["opening_balance_minor"]) + total == int(page["closing_balance_minor"])
     rows = list(csv.DictReader(io.StringIO(ask(app, "/v1/accounts/acme/USD/statement.csv", token=MINE).body.decode())))
     assert [row["type"] for row in rows] == ["OPENING", *["PAY"] * 5, "CLOSING"]
+
+
+def rows_of_csv(answered: Answered) -> list[dict[str, str]]:
+    assert answered.status == 200, answered.body
+    return list(csv.DictReader(io.StringIO(answered.body.decode())))
+
+
+def cents(amount: str) -> int:
+    return int(amount.replace(".", ""))
+
+
+def test_a_csv_is_the_whole_period_however_many_pages_it_has_or_none_of_it(stores: Stores, app: Starlette) -> None:
+    paid = [stores.ledger.pay(ROOT, incarnation=TOPIC_ID) for _ in range(ROWS_DEFAULT + 50)]
+    stores.in_mysql(paid, balance=paid[-1].postings[0].balance)
+    stores.archived(paid[:-40])
+    path = "/v1/accounts/acme/USD/statement.csv"
+    until = f"until={show_time(paid[-10].lane_time_ms)}"
+
+    whole, part = (rows_of_csv(ask(app, f"{path}?{query}", token=MINE)) for query in ("", until))
+    refused = ask(app, f"{path}?limit={len(paid) - 1}", token=MINE)
+
+    opening, *changes, closing = whole
+    assert [row["type"] for row in (opening, closing)] == ["OPENING", "CLOSING"]
+    assert [int(row["sequence"]) for row in changes] == [each.postings[0].sequence for each in paid]
+    total = sum(cents(row["change"]) for row in changes)
+    assert cents(opening["balance"]) + total == cents(closing["balance"]) == paid[-1].postings[0].balance
+    assert cents(part[-1]["balance"]) == paid[-11].postings[0].balance
+    assert len(part) == len(whole) - 10
+    assert (refused.status, refused.json["code"]) == (400, "WRONG_QUESTION")
+    assert f"the period has {len(paid)} changes" in refused.json["detail"]
+
+
+def test_a_cursor_behind_the_last_change_is_a_wrong_question_and_no_lost_change(stores: Stores, app: Starlette) -> None:
+    paid = [stores.ledger.pay(ROOT, incarnation=TOPIC_ID) for _ in range(4)]
+    stores.in_mysql(paid, balance=paid[-1].postings[0].balance)
+    stores.archived(paid[:2])
+
+    for path in ("/v1/accounts/acme/USD/statement", "/v1/accounts/acme/USD/statement.csv", "/partners/acme/USD"):
+        for made_up in (str(len(paid) + 1), "9" * 18):
+            said = ask(app, f"{path}?cursor={cursor_of(made_up)}", token=MINE)
+            assert said.status == 400, (path, made_up, said.body)
+            assert b"the account has fewer changes" in said.body
+    last = ask(app, f"/v1/accounts/acme/USD/statement?cursor={cursor_of(str(len(paid)))}", token=MINE)
+    assert (last.status, last.json["changes"], last.json["next_cursor"]) == (200, [], None)
+    behind = ask(app, f"/v1/accounts?cursor={cursor_of('zzz')}", token=MINE).json
+    assert (behind["accounts"], behind["next_cursor"]) == ([], None)
 
 
 def test_another_partners_token_learns_nothing_not_even_that_there_is_something(stores: Stores, app: Starlette) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from processors.lookup.accounts import account_of, accounts_page
 from processors.lookup.history import Transaction
 from processors.lookup.service import ServiceReader
-from processors.lookup.statements import ROWS_MAX, Statement, statement_of
+from processors.lookup.statements import ROWS_MAX, Part, Statement, statement_of
 from processors.ops.api.answers import cursor_of
 from processors.ops.api.asking import Position, Question
 from processors.ops.api.problems import BROKEN, NOT_FOUND, TOO_MUCH, WRONG_QUESTION, ProblemError
@@ -40,16 +40,19 @@ def get_account(service: ServiceReader, asked: Question) -> dict[str, Any]:
 
 
 def read_statement(service: ServiceReader, asked: Question) -> tuple[Statement, StatementHead]:
-    """Return an account's changes of a period, with its opening and its closing balance.
+    """Return some of an account's changes of a period, with the balances before and after them.
 
     Raises:
         ProblemError: There is no such account, or a change is missing: half a statement is none.
     """
-    head = asked.head
-    found = statement_of(service, head.address, head.currency, period=head.period, part=asked.part)
+    return _read_part(service, asked.head, asked.part)
+
+
+def _read_part(service: ServiceReader, head: StatementHead, part: Part) -> tuple[Statement, StatementHead]:
+    found = statement_of(service, head.address, head.currency, period=head.period, part=part)
     if found is None:
         raise ProblemError(NOT_FOUND, f"{head.address} has no account in {head.currency}")
-    if asked.part.after > found.newest:  # else a change would seem to be missing
+    if part.after > found.newest:  # else a change would seem to be missing
         raise ProblemError(WRONG_QUESTION, "cursor: the account has fewer changes; it is another account's, or made up")
     if wrong := what_is_wrong(found):
         raise ProblemError(BROKEN, wrong)
@@ -62,12 +65,12 @@ def read_whole_statement(service: ServiceReader, asked: Question) -> tuple[State
     Raises:
         ProblemError: As ``read_statement``; or it has more changes than were asked for.
     """
-    found, head = read_statement(service, asked)
+    found, head = _read_part(service, asked.head, asked.whole_part)
     if found.next_after is not None or found.before:
         raise ProblemError(
             WRONG_QUESTION,
-            f"the period has {found.count} changes, and a CSV has all of them or none: ask with a limit of up to "
-            f"{ROWS_MAX} and without a cursor, or for shorter periods",
+            f"the period has {found.count} changes, and a CSV has all of them or none, and {ROWS_MAX} at "
+            "most: ask without a cursor and a limit, or for shorter periods",
         )
     return found, head
 

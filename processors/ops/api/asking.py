@@ -111,9 +111,17 @@ class Question:
     @property
     def part(self) -> Part:
         """Return which part of a statement is wanted; raises ``ProblemError``."""
+        return self._part(ROWS_DEFAULT)
+
+    @property
+    def whole_part(self) -> Part:
+        """Return the same where all of the period is wanted: as much as there may be; raises ``ProblemError``."""
+        return self._part(ROWS_MAX)
+
+    def _part(self, rows_default: int) -> Part:
         cursor = self.parameters.get("cursor")
         after = _read("cursor", text_of_cursor(cursor), _count) if cursor else 0
-        return Part(after=after, rows_max=self._limit(ROWS_DEFAULT, ROWS_MAX))
+        return Part(after=after, rows_max=self._limit(rows_default, ROWS_MAX))
 
     @property
     def min_position(self) -> Position | None:

@@ -50,7 +50,7 @@ def statement(service: ServiceReader, asked: Question) -> dict[str, Any]:
         "currency": head.currency,
         "path": path,
         "asked": period,
-        "csv_period": f"&{given}" if given else "",
+        "csv_period": f"?{given}" if given else "",
         "chart": chart_of(found.opening, found.rows, head.currency),
         "next": _next(path, asked, told["next_cursor"]),
     }
