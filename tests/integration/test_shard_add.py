@@ -128,6 +128,28 @@ def test_no_shard_is_added_while_the_home_shards_lanes_have_different_rules(two:
     assert "s2" not in read_directory(addresses.kafka_address(two)).shards
 
 
+@pytest.mark.rule("I6")
+def test_the_database_of_a_lost_shard_begins_with_the_rules_with_which_its_log_begins(two: Settings) -> None:
+    add_shard(two, "s2", silent)
+    began = read_directory(addresses.kafka_address(two)).first_rules
+    write_rules(two, replace(began["s1"], version=2, skew_ms=1_000), lanes=range(4))
+    later = two.changed(rules={"skew_ms": 77_000})  # what is in the settings now, or in force, is for others
+
+    def add(settings: Settings, say: Callable[[str], None]) -> None:
+        add_shard(settings, "s2", say)
+
+    for lost, make_again in (("s2", add), ("s2", initialize), ("s1", initialize), ("s1", migrate_schemas)):
+        drop_database(addresses.mysql_address(two, lost))
+        make_again(later, silent)
+        assert set(rules_by_lane(two, lost).values()) == {began[lost]}, lost
+
+
+def drop_database(address: MysqlAddress) -> None:
+    session = Session(replace(address, database="information_schema"), lane=False)
+    session.execute(f"DROP DATABASE {address.database}", "losing a shard's database")
+    session.close()
+
+
 def write_rules(settings: Settings, rules: Rules, lanes: range) -> None:
     """Write a version of the rules of s1, as its lanes do once they have decided a SET_RULES."""
     session = Session(addresses.mysql_address(settings, "s1"), lane=False)
