@@ -50,8 +50,19 @@ def with_quiet_hours(options: RunOptions) -> RunOptions:
 
 
 def with_pauses(options: RunOptions) -> RunOptions:
-    """Have processes stand still at one step while another takes their lanes, often."""
-    return replace(options, pause_share=0.9, crashes_every=15)
+    """Have processes stand still at one step while another takes their lanes, often, and nothing else go wrong."""
+    return replace(
+        options,
+        disruptions=(Disruption.REBALANCE,),
+        disruptions_every=15,
+        crashes_every=15,
+        failures_every=0,
+        pause_share=0.9,
+        log_damage=None,
+        batch_max=4,
+        replays=False,
+        rolling_upgrades=False,
+    )
 
 
 def with_log_damage(damage: LogDamage) -> Callable[[RunOptions], RunOptions]:
