@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -13,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from devtools.stack.certificates import server_certificate
 from processors.faults import Misconfigured
 from processors.ops.assembly.api import serving
 from processors.settings import Settings, load_settings
@@ -21,6 +23,7 @@ DEADLINE_S = 1.0
 # What is looked at twice a second, on a busy machine.
 LATEST_S = DEADLINE_S + 5.0
 LARGE_BYTES = 32 * 1024 * 1024  # above what sockets buffer
+CROWD = 300  # more than there are places
 ASK = b"GET /%s HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
@@ -121,6 +124,35 @@ def test_an_answer_that_is_not_taken_is_thrown_away(port: int) -> None:
 def test_an_answer_that_takes_long_to_find_is_waited_for(port: int) -> None:
     with connect(port, ASK % b"slow") as connection:
         assert answer(connection, b"late").endswith(b"late")
+
+
+def test_who_is_connected_and_asks_nothing_keeps_nobody_out(port: int) -> None:
+    asking = connect(port, ASK % b"slow")
+    idle = [connect(port) for _ in range(CROWD)]
+    try:
+        with connect(port, ASK % b"small") as connection:
+            assert answer(connection, b"here").startswith(b"HTTP/1.1 200 OK")
+        assert answer(asking, b"late").endswith(b"late")  # it was there first, and was asking
+    finally:
+        for each in (asking, *idle):
+            each.close()
+
+
+def test_a_tls_handshake_is_waited_for_no_longer_than_a_question(tmp_path: Path) -> None:
+    certificate = server_certificate(tmp_path, "api")
+    settings = of_a_second(tls_certificate_file=certificate, tls_key_file=certificate)
+    with serving(settings, Starlette()) as served:
+        for begun in (b"", b"\x16\x03\x01"):  # nothing, and what a handshake begins with
+            with connect(urlsplit(served.url).port or 0, begun) as connection:
+                assert is_closed_in_time(connection)
+
+
+def test_a_caller_cannot_fill_the_log(port: int, caplog: pytest.LogCaptureFixture) -> None:
+    for sent in (b"nonsense\r\n\r\n", ASK[:-2] % b"small" + b"Upgrade: websocket\r\nConnection: upgrade\r\n\r\n"):
+        with connect(port, sent) as connection:
+            assert connection.recv(1_000)
+
+    assert caplog.records == []
 
 
 def test_a_certificate_that_cannot_be_read_ends_the_start() -> None:

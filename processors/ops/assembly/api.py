@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 import time
@@ -18,7 +19,7 @@ from processors.lookup.archived import LaneArchived, lanes_archived
 from processors.lookup.service import ServiceReader
 from processors.ops.api.app import make_app
 from processors.ops.api.asking import Limits
-from processors.ops.api.connections import watched
+from processors.ops.api.connections import PromptLoop, watched
 from processors.ops.api.parts import ApiParts
 from processors.ops.api.readers import Readers
 from processors.ops.api.standing import Observed, ServiceSeen
@@ -100,7 +101,13 @@ def serving(settings: Settings, app: Starlette) -> Iterator[Served]:
     """
     server = uvicorn.Server(_loaded(_config(settings, app)))
     listening = _listen(settings.api.host, settings.api.port)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, name="api", daemon=True)
+    handshake_s = settings.api.question_deadline_ms / 1_000
+
+    def serve() -> None:
+        with asyncio.Runner(loop_factory=partial(PromptLoop, handshake_s)) as runner:
+            runner.run(server.serve(sockets=[listening]))
+
+    thread = threading.Thread(target=serve, name="api", daemon=True)
     thread.start()
     scheme = "https" if settings.api.tls_certificate_file else "http"
     host, port = listening.getsockname()[:2]
@@ -144,11 +151,14 @@ def _config(settings: Settings, app: object) -> uvicorn.Config:
         app,  # type: ignore[arg-type] # an ASGI application, of another package's type
         # A class is expected; what is called for each connection is enough.
         http=watched(  # type: ignore[arg-type]
-            question_s=settings.api.question_deadline_ms / 1_000, taking_s=settings.api.taking_deadline_ms / 1_000
+            question_s=settings.api.question_deadline_ms / 1_000,
+            taking_s=settings.api.taking_deadline_ms / 1_000,
+            places=_CONNECTIONS_MAX - 1,  # at so many the server begins to refuse
         ),
         ws="none",
         lifespan="off",
         log_config=None,
+        log_level="error",  # what callers get wrong is theirs to read, and would let them fill the log
         access_log=False,
         proxy_headers=False,
         server_header=False,
