@@ -33,6 +33,7 @@ class Browser:
 
     def size(self, width: int, height: int) -> None:
         """Have the page's own window so large, whatever a window's frame takes."""
+        self.tell("Emulation.setScrollbarsHidden", hidden=True)  # else a picture lacks what is beside it
         self.tell("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
 
     def dark(self, *, dark: bool) -> None:

@@ -122,8 +122,17 @@ def test_what_is_wrong_stands_first_with_the_command_that_mends_it() -> None:
 
     assert text.index("Lane 1 of s1 stopped: LOG_GAP.") < text.index("Throughput")
     assert "What to do: balance lane restart 1" in text
+    assert "What to do: balance archive repair" in text
     assert "Oldest unarchived 1m 30s" in text
     assert "The move of" in text
+
+
+@pytest.mark.parametrize("path", ["/", "/moves"])
+def test_what_is_to_be_typed_is_told_apart_from_the_words_around_it(path: str) -> None:
+    page = HtmlPage(see(service(a_service(moves=[a_move(placement_key="acme`<b>`")])), path, OPERATOR).body)
+
+    assert {"balance status", "balance shard show s1"} <= {each.text.strip() for each in page.all("code")}
+    assert "acme`<b>`" in page.text
 
 
 def test_a_service_that_is_well_says_so() -> None:

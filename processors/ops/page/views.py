@@ -20,6 +20,7 @@ from processors.ops.status import LaneStatus, ServiceStatus
 
 _UNKNOWN = "unknown"
 _LEVELS_SHOWN = 6
+_REPAIR = "balance archive repair"  # writes nothing; docs/operations.md, Findings, says what comes before and after it
 
 
 def partners(service: ServiceReader, asked: Question) -> dict[str, Any]:
@@ -130,7 +131,9 @@ def troubles(status: ServiceStatus, now_ms: int) -> list[dict[str, str]]:
     for shard in status.shards:
         found += [
             _trouble(
-                f"{each.kind} {each.subject}", f"on {shard.shard}, since {show_time(each.raised_at_ms)}: {each.detail}"
+                f"{each.kind} {each.subject}",
+                f"on {shard.shard}, since {show_time(each.raised_at_ms)}: {each.detail}",
+                _REPAIR if each.kind.startswith("ARCHIVE_") else "",
             )
             for each in shard.findings
         ]
