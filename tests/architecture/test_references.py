@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from processors.settings import load_settings
 from tests.architecture.source_tree import ROOT, Module, parsed, service, tools
 
 WAYS_IN = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
@@ -116,3 +117,10 @@ def test_a_reference_that_leads_nowhere_is_found() -> None:
     assert lost_references("(docs/design.md, Money; rule H5), README.md and docs/rejections.md#unknown_hold") == []
     assert "docs/design.md, Money" in texts_of(parsed('show("docs/design.md, "\n"Money")'))
     assert texts_of(parsed("x = 1  # docs/design.md, The\n# core\n")) == ["docs/design.md, The core"]
+
+
+def test_what_ci_sets_of_ours_is_a_setting() -> None:
+    named = sorted(set(re.findall(r"\bBALANCE_\w+", (ROOT / ".ci/run").read_text(encoding="utf-8"))))
+    values = {name: str(number) for number, name in enumerate(named, start=1)}
+
+    assert load_settings(environment=values).stack.kafka_port == int(values["BALANCE_STACK__KAFKA_PORT"])

@@ -35,7 +35,7 @@ CALLERS = {
     hash_of(PARTNER): Caller(name="vn", scope=Scope.PARTNER, below="acme:vn"),
 }
 # CI keeps what is there.
-PICTURES = os.environ.get("BALANCE_TEST_PICTURES")
+PICTURES = os.environ.get("PAGE_PICTURES")
 WIDTHS = (1280, 390)
 
 
