@@ -239,7 +239,7 @@ class Remover:
             incarnation=incarnation,
             stopped=stopped,
             window_start_ms=min(
-                *(rule.window_start_ms(progress.published_time_ms) for rule, progress in published), *sealed_ms
+                [*(rule.window_start_ms(progress.published_time_ms) for rule, progress in published), *sealed_ms]
             ),
             refunded_floor_ms=min(rule.recall_start_ms(progress.published_time_ms) for rule, progress in published),
         )
