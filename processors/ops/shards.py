@@ -83,6 +83,20 @@ def read_shard(settings: Settings, shard: str) -> ShardShown:
     return every[shard]
 
 
+def refuse_lacking_shards(settings: Settings, contents: DirectoryContents) -> None:
+    """Refuse settings that lack a shard of the directory, for whoever says what no shard has.
+
+    Raises:
+        Misconfigured: Says which shards, and what to do.
+    """
+    lacking = sorted(contents.shards.keys() - settings.shards.keys())
+    if lacking:
+        raise Misconfigured(
+            f"the directory has {', '.join(lacking)}, and the settings here do not: what was decided there is not seen "
+            f"from here; add a table [shards.{lacking[0]}], or ask on a machine that has it"
+        )
+
+
 def _ask_database(settings: Settings, shard: str) -> _DatabaseSays:
     reader = open_reader(addresses.mysql_address(settings, shard))
     try:

@@ -32,7 +32,9 @@ from processors.ops.result_text import (
     result_as_json,
     show_id,
 )
+from processors.ops.shards import refuse_lacking_shards
 from processors.stores.shard_reader import open_reader
+from processors.streams.directory import read_directory
 from processors.streams.topics import TopicAdmin, shard_topic
 from processors.wire.results import Result
 
@@ -112,9 +114,11 @@ def _tell_unknown(transaction_id: bytes, ahead: list[LaneAhead]) -> NoReturn:
 
 
 def _lanes_ahead(command_id: bytes) -> list[LaneAhead]:
-    """Return every shard's lanes that could still decide an id."""
+    """Return every shard's lanes that could still decide an id; a shard that is not in the settings is refused."""
     chosen = settings()
-    topics = TopicAdmin(addresses.kafka_address(chosen))
+    address = addresses.kafka_address(chosen)
+    refuse_lacking_shards(chosen, read_directory(address))
+    topics = TopicAdmin(address)
     found: list[LaneAhead] = []
     for shard in chosen.shards:
         now_ms = assembly.clock_ms()

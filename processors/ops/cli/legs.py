@@ -26,7 +26,9 @@ from processors.ops.cli.terminal import (
 from processors.ops.exits import EXIT_FAULT, EXIT_REJECTED
 from processors.ops.keys import keyring
 from processors.ops.result_text import headline, show_id
+from processors.ops.shards import refuse_lacking_shards
 from processors.settings import Settings
+from processors.streams.directory import read_directory
 from processors.streams.producer import IdempotentProducer
 from processors.streams.topics import COMMANDS_TOPIC
 from processors.wire.commands import type_of_payload
@@ -47,7 +49,9 @@ def send_again(*, transfer_id: IdArgument, within_s: WithinOption = WITHIN_S, as
     once.
     """
     chosen = settings()
-    chosen = counts.of_directory(chosen, addresses.kafka_address(chosen))
+    contents = read_directory(addresses.kafka_address(chosen))
+    refuse_lacking_shards(chosen, contents)  # a credit that is not seen counts as never decided
+    chosen = counts.of_contents(chosen, contents)
     found = look_up(transfer_id)
     senders = [root for root, row in found.open if isinstance(row, OpenTransfer)]
     legs = [leg for root in senders if (leg := leg_again(root, transfer_id, found.steps)) is not None]
