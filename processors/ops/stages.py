@@ -38,6 +38,9 @@ class StageRule:
         return self.waits_for.format(key=placement_key, source=source, target=target)
 
 
+# A key that was owned is sealed, left, and away once its rows are deleted, each time at the generation it went on with.
+_WENT_ON = (PlacementState.SEALED, PlacementState.LEFT, PlacementState.AWAY)
+
 STAGES: dict[Stage, StageRule] = {
     Stage.ASKED: StageRule(
         says="{source} decides its commands; the router has not met the marker yet",
@@ -83,9 +86,10 @@ class MoveSeen:
 
     @property
     def stage(self) -> Stage:
-        """Say how far it is."""
-        if self._target_has(PlacementState.OWNED, PlacementState.SEALED, PlacementState.LEFT):
-            return Stage.MOVED if self.parked else Stage.SETTLED
+        """Say how far it is; one after which the key has gone on is over, whatever waits for it to come back."""
+        target = self.target
+        if target is not None and self._target_has(PlacementState.OWNED, *_WENT_ON):
+            return Stage.MOVED if target.parked and target.generation == self.generation else Stage.SETTLED
         if self._target_has(PlacementState.ARRIVING):
             return Stage.ARRIVING
         source = self.source

@@ -70,6 +70,21 @@ def test_a_move_that_waits_for_the_one_before_is_told_with_it() -> None:
     assert found(placed, s1=row(LEFT), s2=row(SEALED, 2)) == [(2, "s2", "s1", Stage.SEALED)]
 
 
+def test_a_move_from_whose_target_the_key_has_gone_on_is_settled_also_once_its_rows_are_deleted() -> None:
+    placed = directory(("acme", 1, "s2"), ("acme", 2, "s1"))
+    arrived = row(OWNED, 2, parked=3)
+
+    assert found(placed, s1=arrived, s2=row(AWAY, 2)) == [(2, "s2", "s1", Stage.MOVED)]
+    assert found(placed, s2=row(AWAY, 2)) == []  # s1 does not answer
+
+
+@pytest.mark.parametrize("state", [SEALED, LEFT, AWAY])
+def test_what_waits_for_a_key_to_come_back_says_nothing_of_the_move_before(state: PlacementState) -> None:
+    placed = directory(("acme", 1, "s2"), ("acme", 2, "s1"), ("acme", 3, "s2"))
+
+    assert found(placed, s2=row(state, 2, parked=3)) == [(3, "s1", "s2", None)]
+
+
 def test_of_a_shard_that_does_not_answer_nothing_is_guessed() -> None:
     placed = directory(("acme", 1, "s2"))
 
