@@ -7,11 +7,14 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from processors.faults import Undecodable
 from processors.ids import make_command_id
 from processors.ledger.outcomes import Reason, Status
 from processors.ledger.rows import DecisionKey, OpenTransfer, TransactionKey
 from processors.ledger.transfers import credit_id
 from processors.recovery.transit import InFlight, money_in_transit, told
+from processors.stores.archive_reader import StepKey
+from processors.wire.causes import Cause
 from processors.wire.result_format import write_result
 from tests.archived import a_result
 
@@ -46,6 +49,19 @@ def receiver(transfer: bytes, status: Status, transit: int = 0) -> Books:
     return Books(sums={"USD": transit}, results={("beta", credit_id("acme", transfer)): write_result(result)})
 
 
+@dataclass(slots=True)
+class Archive:
+    results: dict[StepKey, bytes | Undecodable] = field(default_factory=dict)
+
+    def steps_at(self, keys: Collection[StepKey]) -> dict[StepKey, bytes | Undecodable]:
+        return {key: result for key, result in self.results.items() if key in keys}
+
+
+def archived(transfer: bytes, status: Status) -> Archive:
+    ((root, credit), result), *_ = receiver(transfer, status).results.items()
+    return Archive({StepKey(transfer, root, credit): result})
+
+
 def open_(transfer: bytes, *, is_credited: bool) -> InFlight:
     return InFlight(
         transfer_id=transfer,
@@ -77,6 +93,35 @@ def test_a_credit_that_was_refused_leaves_the_money_on_its_way() -> None:
 
     assert check.passed
     assert in_flight == [open_(T1, is_credited=False)]
+
+
+def test_a_credit_whose_row_has_left_the_journal_is_known_by_the_archive() -> None:
+    shards = [sender(T1, T2, transit=1_000), Books(sums={"USD": -500})]
+    check, in_flight = money_in_transit(shards, lambda: archived(T1, Status.ACCEPTED))
+
+    assert check.passed, check.details
+    assert in_flight == [open_(T1, is_credited=True), open_(T2, is_credited=False)]
+
+
+def test_a_refusal_whose_row_has_left_the_journal_leaves_the_money_on_its_way() -> None:
+    check, in_flight = money_in_transit([sender(T1, transit=500)], lambda: archived(T1, Status.REJECTED))
+
+    assert (check.passed, in_flight) == (True, [open_(T1, is_credited=False)])
+
+
+def test_an_archived_credit_that_cannot_be_read_is_taken_for_nothing() -> None:
+    archive = archived(T1, Status.ACCEPTED)
+    archive.results = dict.fromkeys(archive.results, Undecodable(Cause.MALFORMED, "a chunk"))
+
+    with pytest.raises(Undecodable):
+        money_in_transit([sender(T1, transit=0)], lambda: archive)
+
+
+def test_the_archive_is_not_asked_where_journals_have_every_credit() -> None:
+    def never() -> Archive:
+        pytest.fail("nothing is missing")
+
+    assert money_in_transit([sender(T1, transit=500), receiver(T1, Status.ACCEPTED, -500)], never)[0].passed
 
 
 @pytest.mark.parametrize("transit", [0, 499, 501])

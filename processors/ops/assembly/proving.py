@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from itertools import chain
 from urllib.parse import unquote, urlsplit
 
@@ -78,28 +79,33 @@ def verify_shard(
             session.close()
 
 
-def prove_transit(settings: Settings) -> tuple[Check, list[InFlight]]:
+def prove_transit(settings: Settings, *, with_archive: bool = True) -> tuple[Check, list[InFlight]]:
     """Prove that what is in transit is what open transfers say, over all shards; see ``recovery.transit``.
 
     The shards are read one after the other. Where transfers that went on meanwhile make the sums differ, they are read
-    again, up to TRANSIT_LOOKS times.
+    again, up to TRANSIT_LOOKS times. ``with_archive``: ask Cassandra, too, where no journal has a credit.
     """
     looks = 0
     while True:
         looks += 1
-        check, in_flight = _look_at_transit(settings)
+        check, in_flight = _look_at_transit(settings, with_archive=with_archive)
         if check.passed or looks == TRANSIT_LOOKS:
             return check, in_flight
         time.sleep(TRANSIT_PAUSE_S)
 
 
-def _look_at_transit(settings: Settings) -> tuple[Check, list[InFlight]]:
-    books = [open_snapshot(addresses.mysql_address(settings, shard)) for shard in settings.shards]
-    try:
-        return money_in_transit(books)
-    finally:
+def _look_at_transit(settings: Settings, *, with_archive: bool) -> tuple[Check, list[InFlight]]:
+    with ExitStack() as closing:
+
+        def archive() -> ArchiveReader:
+            session = CassandraSession(addresses.cassandra_address(settings), keyspace=settings.cassandra.keyspace)
+            closing.callback(session.close)
+            return ArchiveReader(session)
+
+        books = [open_snapshot(addresses.mysql_address(settings, shard)) for shard in settings.shards]
         for each in books:
-            each.close()
+            closing.callback(each.close)
+        return money_in_transit(books, archive if with_archive else None)
 
 
 def prove_moved(settings: Settings) -> Check:

@@ -57,7 +57,7 @@ def verify(
             found = verify_shard(chosen, name, on_progress=count, with_results=with_results, with_archive=with_archive)
             checks += [replace(check, name=f"{name}: {check.name}") for check in found] if all_shards else found
         if all_shards or len(chosen.shards) == 1:
-            between, in_flight = prove_between(chosen)
+            between, in_flight = prove_between(chosen, with_archive=with_archive)
             checks += between
     if as_json:
         print_json([asdict(check) | {"passed": check.passed} for check in checks] + _in_flight_as_json(in_flight))
@@ -68,9 +68,9 @@ def verify(
         raise typer.Exit(EXIT_REJECTED)
 
 
-def prove_between(chosen: Settings) -> tuple[list[Check], list[InFlight]]:
+def prove_between(chosen: Settings, *, with_archive: bool = True) -> tuple[list[Check], list[InFlight]]:
     """Prove what is between partners and, where there are several shards, between these; and name open transfers."""
-    transit, in_flight = prove_transit(chosen)
+    transit, in_flight = prove_transit(chosen, with_archive=with_archive)
     return [transit, prove_moved(chosen)] if len(chosen.shards) > 1 else [transit], in_flight
 
 
