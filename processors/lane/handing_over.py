@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from processors.faults import Retryable
 from processors.lane.decided import HandedOver, Receipt
 from processors.lane.placements import chain_rows, digest_so_far
 from processors.ledger.commands import HandOff, Installed
-from processors.stores.rows import PlacementRow
+from processors.stores.rows import PlacementRow, PlacementState
 from processors.wire.commands import encode_command
 from processors.wire.packed_rows import PART_BYTES_MAX, compress_rows, frame
 from processors.wire.records import OutRecord
@@ -24,8 +25,8 @@ FIRST_PARTS = 4
 class FrozenRows(Protocol):
     """A lane's frozen rows (``stores.frozen_rows.FrozenRowsReader``)."""
 
-    def is_sealed(self, sealed: PlacementRow) -> bool:
-        """Say whether a placement key is still sealed as it was."""
+    def placement(self, placement_key: str) -> PlacementRow | None:
+        """Return what the database has of a placement key now."""
 
     def read(self, sealed: PlacementRow) -> Iterator[bytes | None]:
         """Yield the rows that move with it, packed, in an order that is the same each time; None: it took a while."""
@@ -94,10 +95,24 @@ class LaneCourier:
         if isinstance(handed_over, Receipt):
             topic, partition = self._address_of(handed_over.shard, key)
             yield OutRecord(topic, partition, None, encode_command(Installed(key, handed_over.generation)), [])
-        elif self._rows.is_sealed(handed_over):
+        elif self._is_sealed(handed_over):
             topic, partition = self._address_of(handed_over.other_shard, key)
             for part in self._parts(handed_over):
                 yield None if part is None else OutRecord(topic, partition, None, encode_command(part), [])
+
+    def _is_sealed(self, sealed: PlacementRow) -> bool:
+        """Say whether a placement key is still sealed as it was; else the target has it, and needs no more (M7).
+
+        Raises:
+            Retryable: The database knows of no such seal: a replica took over without it, or a backup came back. What
+                is published past a seal is sent by nobody; whoever takes the lane over decides the seal again (L1, P3).
+        """
+        row = self._rows.placement(sealed.placement_key)
+        if row is None or row.generation < sealed.generation:
+            raise Retryable(
+                f"the database has no seal of {sealed.placement_key} at generation {sealed.generation} any more"
+            )
+        return row.is_at(PlacementState.SEALED, sealed.generation)
 
     def _parts(self, sealed: PlacementRow) -> Iterator[HandOff | None]:
         """Yield a hand-off's parts: at least one of rows, which may be empty; then the last, without any."""

@@ -15,7 +15,7 @@ from processors.stores.journal_index import INDEX, has_bucket_index
 from processors.stores.mysql import Reconnecting, Row
 from processors.stores.partitions import slices
 from processors.stores.placement_sql import select_placements_at, stays_in_bucket, where_frozen
-from processors.stores.rows import PlacementRow, PlacementState
+from processors.stores.rows import PlacementRow
 from processors.stores.sql_text import hex_literal, text_literal
 from processors.stores.table_sql import columns_of
 from processors.wire.packed_rows import pack_row
@@ -39,11 +39,10 @@ class FrozenRowsReader:
         """Give the connection back."""
         self._connection.close()
 
-    def is_sealed(self, sealed: PlacementRow) -> bool:
-        """Say whether a placement key is still sealed as it was; else the target has it, and needs no more (M7)."""
-        key = sealed.placement_key
-        row = self._connection.ask(lambda session: select_placements_at(session, {key: self._lane})).get(key)
-        return row is not None and row.is_at(PlacementState.SEALED, sealed.generation)
+    def placement(self, placement_key: str) -> PlacementRow | None:
+        """Return what the database has of a placement key now; None where it has nothing."""
+        lanes = {placement_key: self._lane}
+        return self._connection.ask(lambda session: select_placements_at(session, lanes)).get(placement_key)
 
     def read(self, sealed: PlacementRow) -> Iterator[bytes | None]:
         """Yield the rows that move with a sealed placement key, packed, table by table; the ids of the window last.

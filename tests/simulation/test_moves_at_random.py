@@ -356,7 +356,7 @@ class RunWithOtherParts(RandomRun):
         rows = list(shard.database.tables.frozen(0, sealed))
         if rows:
             del rows[self.rng.randrange(len(rows))]
-        courier = courier_of(shard.shard, FrozenElsewhere(rows), self.shards.broker)
+        courier = courier_of(shard.shard, FrozenElsewhere(rows, sealed), self.shards.broker)
         records = [record for some in courier.records(sealed) for record in some][:-1]
         for record in records[: self.rng.randrange(len(records) + 1)]:
             self.shards.broker.write(record)

@@ -62,7 +62,8 @@ def parts_of(shards: TwoShards, lacks: int = 0) -> list[OutRecord]:
     tables = shards.of["s1"].database.tables
     sealed = tables.placements[0, "acme"]
     rows = list(tables.frozen(0, sealed))
-    return list(chain.from_iterable(courier_of("s1", FrozenElsewhere(rows[lacks:]), shards.broker).records(sealed)))
+    frozen = FrozenElsewhere(rows[lacks:], sealed)
+    return list(chain.from_iterable(courier_of("s1", frozen, shards.broker).records(sealed)))
 
 
 def send_other_parts(shards: TwoShards) -> None:
@@ -200,7 +201,7 @@ def test_a_part_that_this_release_does_not_understand_is_thrown_away_until_it_is
     shards.of["s1"].serve(publish=False)
     source, target = shards.of["s1"], shards.of["s2"]
     sealed = source.database.tables.placements[0, "acme"]
-    frozen = FrozenElsewhere(list(source.database.tables.frozen(0, sealed)))
+    frozen = FrozenElsewhere(list(source.database.tables.frozen(0, sealed)), sealed)
     records = list(chain.from_iterable(courier_of("s1", frozen, shards.broker).records(sealed)))
     part = decode_command(records[number].value)
     assert isinstance(part, HandOff)

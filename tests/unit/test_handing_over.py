@@ -42,7 +42,7 @@ def test_a_hand_off_has_all_rows_and_their_digest_however_it_is_cut(rows: list[b
 @pytest.mark.rule("P3")
 def test_a_hand_off_that_takes_long_to_read_shows_that_it_goes_on() -> None:
     """A publish thread that does not move for long is given up, and would begin with the same rows again."""
-    sealed = PlacementRow(placement_key="acme", generation=1, state=PlacementState.SEALED, other_shard="s2")
+    sealed = GivenRows.sealed
     courier = LaneCourier("s1", GivenRows([None, None, None, b"row"]), lambda _shard, _key: ("balance.shard.s2", 0))
 
     steps = list(courier.records(sealed))
@@ -52,7 +52,7 @@ def test_a_hand_off_that_takes_long_to_read_shows_that_it_goes_on() -> None:
 
 @pytest.mark.rule("P3")
 def test_the_first_parts_of_a_hand_off_go_ahead_of_those_that_are_still_to_be_read() -> None:
-    sealed = PlacementRow(placement_key="acme", generation=1, state=PlacementState.SEALED, other_shard="s2")
+    sealed = GivenRows.sealed
     rows = (FIRST_PARTS + 2 * PARTS_IN_FLIGHT) * PART_ROWS_MAX * [b"row"]
     courier = LaneCourier("s1", GivenRows(rows), lambda _shard, _key: ("balance.shard.s2", 0))
 
@@ -95,11 +95,13 @@ def test_what_no_source_compressed_is_refused_before_it_takes_memory(compressed:
 class GivenRows:
     """Frozen rows of a key that is sealed; None where a look brought none."""
 
+    sealed = PlacementRow(placement_key="acme", generation=1, state=PlacementState.SEALED, other_shard="s2")
+
     def __init__(self, rows: Sequence[bytes | None]) -> None:
         self._rows = rows
 
-    def is_sealed(self, sealed: PlacementRow) -> bool:  # noqa: ARG002 - the real one's signature
-        return True
+    def placement(self, placement_key: str) -> PlacementRow | None:  # noqa: ARG002 - the real one's signature
+        return self.sealed
 
     def read(self, sealed: PlacementRow) -> Iterator[bytes | None]:  # noqa: ARG002
         yield from self._rows

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from processors.lane.handing_over import FrozenRows, LaneCourier
 from processors.routing.buckets import partition_of
-from processors.stores.rows import PlacementRow, PlacementState
+from processors.stores.rows import PlacementRow
 from tests.simulation.fakes.broker import Broker
 from tests.simulation.fakes.crash_points import CrashPoints
 from tests.simulation.fakes.database import Database
@@ -20,10 +20,9 @@ class FakeFrozenRowsReader:
         self.lane = lane
         self.crash_points = crash_points
 
-    def is_sealed(self, sealed: PlacementRow) -> bool:
+    def placement(self, placement_key: str) -> PlacementRow | None:
         self.crash_points.point("sealed.look")
-        row = self.database.tables.placements.get((self.lane, sealed.placement_key))
-        return row is not None and row.is_at(PlacementState.SEALED, sealed.generation)
+        return self.database.tables.placements.get((self.lane, placement_key))
 
     def read(self, sealed: PlacementRow) -> Iterator[bytes]:
         yield from self.database.tables.frozen(self.lane, sealed)
@@ -44,13 +43,14 @@ def fake_courier(shard: str, database: Database, lane: int, broker: Broker, cras
 
 
 class FrozenElsewhere:
-    """Frozen rows as another database has them."""
+    """Frozen rows as another database has them, in which the placement key is sealed."""
 
-    def __init__(self, rows: list[bytes]) -> None:
+    def __init__(self, rows: list[bytes], sealed: PlacementRow) -> None:
         self.rows = rows
+        self.sealed = sealed
 
-    def is_sealed(self, sealed: PlacementRow) -> bool:  # noqa: ARG002 - the real one's signature
-        return True
+    def placement(self, placement_key: str) -> PlacementRow | None:  # noqa: ARG002 - the real one's signature
+        return self.sealed
 
     def read(self, sealed: PlacementRow) -> Iterator[bytes]:  # noqa: ARG002
         yield from self.rows
