@@ -209,6 +209,9 @@ class ShardUpkeep:
     def delete_left_rows(self, left: LeftKey) -> int:
         """Delete some of the frozen rows of a placement key that has left, and return how many (M7).
 
+        Nothing before P has passed the seal: until then a new owner answers again from before it, by the ids that came
+        along. A database that went back, and lost the group's offset, has the receipt in its log already (L4).
+
         Where nothing is left of them, the key is AWAY. The lane's owner may go on to hold it for LEFT, and even store
         that again: both say that the key is elsewhere, and a later look finds no rows once more. Where the key has come
         back, or the lane has heard of a later move, nothing is deleted. The caller repeats this until fewer than
@@ -320,11 +323,11 @@ def _oldest(time_ms: int) -> str:
 
 
 def _delete_left_rows(session: Session, left: LeftKey) -> int:
-    """Delete some rows of a placement key; nothing changes the lane's placement keys meanwhile."""
+    """Delete some rows of a placement key, once its seal is published; nothing changes the lane's keys meanwhile."""
     key = text_literal(left.placement_key)
     the_key = (
         f"lane = {left.lane} AND placement_key = {key} AND generation = {left.generation} "
-        f"AND state = '{PlacementState.LEFT}'"
+        f"AND state = '{PlacementState.LEFT}' AND since_offset <= ({_published_border(left.lane)})"
     )
     if not session.query(f"SELECT 1 FROM placement WHERE {the_key}", "looking whether a key is still elsewhere"):
         return 0
