@@ -33,8 +33,8 @@ from processors.ops.setting_up import initialize
 from processors.ops.stages import Stage
 from processors.ops.statement_text import StatementHead
 from processors.ops.supervisor import Supervisor
+from processors.recovery.checks import Check
 from processors.recovery.transit import InFlight
-from processors.recovery.verify import Check
 from processors.settings import Settings
 from processors.stores.archive_reader import ArchiveReader
 from processors.stores.archive_schema import open_archive

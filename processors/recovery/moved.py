@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping
 
-from processors.recovery.verify import Check
+from processors.recovery.checks import Check
 
 NAME = "@moved of all shards comes to zero, but for moves under way"
 

@@ -12,7 +12,7 @@ from processors.ids import id_text, root_of
 from processors.ledger.outcomes import Status
 from processors.ledger.rows import DecisionKey, OpenTransfer, TransactionKey
 from processors.ledger.transfers import credit_id
-from processors.recovery.verify import Check
+from processors.recovery.checks import Check
 from processors.stores.archive_reader import StepKey
 from processors.wire.results import decision_of
 

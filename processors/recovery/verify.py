@@ -1,498 +1,406 @@
 """Proves a shard's books: double entry, balances, holds, sequences, and that journal, results and archive agree.
 
-Everything in MySQL is read as of one moment; results and archive are compared for the rows that were published, or are
-covered, at that moment. What is found is named; nothing is changed.
+Each lane goes on from where it was proven before, which the shard's own database keeps (``stores.lane_proofs``). The
+shard works on meanwhile: nothing is read in a transaction that lasts. What is found is named; nothing is changed.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from itertools import islice
-from typing import Protocol, TypeVar
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Protocol
 
-from processors.faults import Undecodable
-from processors.ids import id_time_ms, root_of, slice_of
+from processors.faults import Unavailable
+from processors.ids import slice_of
 from processors.lane.placements import Placements
-from processors.ledger.addresses import at_levels
-from processors.ledger.commands import SLICED_BY_LANE_TIME
-from processors.ledger.rows import Account, AccountKey, Hold, OpenRefund, OpenTransfer, TransactionKey
-from processors.recovery.trails import Trail, leads_to, openings_of, opens_right, whole_trail
+from processors.ledger.outcomes import Contra
+from processors.recovery.account_proofs import TrailBooks, TrailParts, prove_accounts
+from processors.recovery.account_sums import AccountScan, group_of, modulo, scan_accounts
+from processors.recovery.archived_rows import ArchivedBooks, ArchivedLane, ArchiveTallies, Reach
+from processors.recovery.checks import Check, Tally
+from processors.recovery.lane_pass import (
+    LaneBooks,
+    LanePass,
+    PassParts,
+    RowTallies,
+    begin_pass,
+    groups_that_fit,
+    prove_lane,
+    system_now,
+)
+from processors.recovery.published import PublishedResults, Wanted, prove_published
+from processors.recovery.refunds import RefundBooks, Refunds
 from processors.routing.buckets import partition_of
-from processors.stores.archive_reader import ChangeKey
 from processors.stores.archive_rows import Covered
-from processors.stores.rows import JournalRow, PlacementRow, Progress
-from processors.stores.shard_reader import SliceReader, rows_of_slice
-from processors.wire.journal_chunk import ChunkRow
-from processors.wire.records import Record
-from processors.wire.result_keys import keys_of
-from processors.wire.results import Result, decode_result
-from processors.wire.statement_chunk import StatementRow
+from processors.stores.lane_proofs import GROUPS, LaneProof
+from processors.stores.rows import Progress
+from processors.stores.verify_reader import ShardMoment
+from processors.wire.positions import LANE_START, LanePoint
 
-R = TypeVar("R")
-
-DETAILS_MAX = 10  # findings named per check; the count is of all
-ARCHIVE_OFFSETS = 20_000  # rows of one read from the archive: some 6 MB
-ACCOUNTS_AT_ONCE = 1_000  # looked up together: many times what is on the way at once, and 300 KB of answers
-CHANGES_AT_ONCE = 2_000  # some 600 KB of answers
-_SUM_MASK = 2**256 - 1
-# Only what the last batches published may come again (L4); this is ten of them (L8), some 10 MB a lane.
-AGAIN_ROWS_MAX = 40_000
-
-
-class Books(SliceReader, Protocol):
-    """A shard's database as of one moment (``stores.shard_reader.open_snapshot``)."""
-
-    def positions(self) -> dict[int, Progress]:
-        """Return lane -> progress."""
-
-    def trial_balance(self, lanes: int) -> dict[tuple[int, int, str], int]:
-        """Return (lane, level, currency) -> sum of all accounts."""
-
-    def accounts(self) -> Iterator[Account]:
-        """Yield every account."""
-
-    def holds(self) -> Iterator[tuple[TransactionKey, Hold]]:
-        """Yield every open hold."""
-
-    def open_refunds(self) -> Iterator[tuple[TransactionKey, OpenRefund]]:
-        """Yield every open refund."""
-
-    def placements(self, lane: int) -> dict[str, PlacementRow]:
-        """Return what a lane knows of placement keys, by key."""
-
-    def open_transfers(self) -> Iterator[tuple[TransactionKey, OpenTransfer]]:
-        """Yield every open transfer."""
-
-    def slices(self) -> list[int]:
-        """Return the journal's slices."""
-
-    def slice_bounds(self, number: int) -> dict[int, tuple[int, int]]:
-        """Return lane -> first and last offset in a slice."""
-
-
-class ArchivedBooks(Protocol):
-    """The archive (``stores.archive_reader``)."""
-
-    def coverage(self, incarnation: bytes) -> dict[tuple[int, int], Covered]:
-        """Return (lane, results partition) -> how far it reaches."""
-
-    def journal(self, incarnation: bytes, lane: int, from_offset: int, to_offset: int) -> list[ChunkRow]:
-        """Return the rows of a stretch."""
-
-    def statement(
-        self, address: str, currency: str, *, from_sequence: int = 1, to_sequence: int | None = None
-    ) -> Iterator[StatementRow]:
-        """Yield an account's changes."""
-
-    def entries_at(self, keys: Iterable[ChangeKey]) -> dict[ChangeKey, set[bytes]]:
-        """Return the entries of some changes: one each, or several that differ; of one that is not there, none."""
-
-
-class PlacedBooks(Protocol):
-    """A shard's database, as far as it says where partners are (``stores.shard_reader``)."""
-
-    def positions(self) -> dict[int, Progress]:
-        """Return lane -> progress."""
-
-    def placements(self, lane: int) -> dict[str, PlacementRow]:
-        """Return what a lane knows of placement keys, by key."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
-    """One thing that was proven or refuted. ``counted`` says over how many rows."""
-
-    name: str
-    counted: int
-    wrong: int
-    details: tuple[str, ...]
-
-    @property
-    def passed(self) -> bool:
-        """Say whether nothing was wrong."""
-        return self.wrong == 0
-
-
-@dataclass(slots=True)
-class _Tally:
-    """Counts what a check looked at and what it found."""
-
-    name: str
-    counted: int = 0
-    wrong: int = 0
-    details: list[str] = field(default_factory=list)
-
-    def refute(self, told: str) -> None:
-        self.wrong += 1
-        if len(self.details) < DETAILS_MAX:
-            self.details.append(told)
-
-    def check(self) -> Check:
-        return Check(name=self.name, counted=self.counted, wrong=self.wrong, details=tuple(self.details))
-
-
-@dataclass(slots=True)
-class _Sum:
-    """A sum over the hashes of rows, in any order: with a row more, a row less or another row it is another sum."""
-
-    count: int = 0
-    total: int = 0
-
-    def add(self, payload: bytes) -> None:
-        self.count += 1
-        self.total = self.total + int.from_bytes(hashlib.sha256(payload).digest(), "big") & _SUM_MASK
-
-
-class _Statements:
-    """Compares changes that the archive covers with the accounts' statements there, some at a time."""
-
-    def __init__(self, archive: ArchivedBooks | None) -> None:
-        self._archive = archive
-        self._waiting: dict[ChangeKey, bytes] = {}
-        self._tally = _Tally("statements have each covered change, column by column")
-
-    def add(self, result: Result) -> None:
-        self._waiting |= {
-            ChangeKey(change.address.decode(), change.currency.decode(), change.sequence): change.entry
-            for change in keys_of(result).changes
-        }
-        if len(self._waiting) >= CHANGES_AT_ONCE:
-            self._compare()
-
-    def _compare(self) -> None:
-        assert self._archive is not None
-        archived = self._archive.entries_at(self._waiting)
-        for key, change in self._waiting.items():
-            self._tally.counted += 1
-            if archived.get(key) != {change}:
-                how = "is another" if key in archived else "is not there; `balance archive repair` brings it back"
-                self._tally.refute(f"{key.address} {key.currency}: change {key.sequence} {how}")
-        self._waiting.clear()
-
-    def check(self) -> Check:
-        if self._waiting:
-            self._compare()
-        return self._tally.check()
-
-
-@dataclass(slots=True)
-class _Journal:
-    """What was read of the journal: by account the trail of all postings, and the tail, of those not archived yet.
-
-    ``published`` and ``covered`` are sums by lane: of the rows that were published, or covered, when the books were
-    read.
-    """
-
-    statements: _Statements
-    trails: dict[AccountKey, Trail] = field(default_factory=dict)
-    tails: dict[AccountKey, Trail] = field(default_factory=dict)
-    published: dict[int, _Sum] = field(default_factory=lambda: defaultdict(_Sum))
-    covered: dict[int, _Sum] = field(default_factory=lambda: defaultdict(_Sum))
-
-
-@dataclass(slots=True)
-class _Read:
-    """What was read of a lane in one results partition; what has no larger place than that is a repetition (A1)."""
-
-    largest: tuple[int, int] = (-1, 0)
-    recent: OrderedDict[tuple[int, int], bytes] = field(default_factory=OrderedDict)  # place -> digest
-
-    def is_first(self, place: tuple[int, int]) -> bool:
-        return place > self.largest
-
-    def is_same(self, place: tuple[int, int], payload: bytes) -> bool:
-        return self.recent.get(place) == hashlib.sha256(payload).digest()
-
-    def note(self, place: tuple[int, int], payload: bytes) -> None:
-        if not self.is_first(place):
-            return
-        self.largest = place
-        self.recent[place] = hashlib.sha256(payload).digest()
-        if len(self.recent) > AGAIN_ROWS_MAX:
-            self.recent.popitem(last=False)
-
+KEEP_EVERY = 100_000  # offsets: some ten seconds' work, which is all that a run that is killed loses
 
 Progressing = Callable[[str, int], None]  # which check, how many rows so far
-LaneCoverage = dict[int, dict[int, Covered]]  # lane -> results partition -> how far the archive reaches
+
+
+class Books(TrailBooks, LaneBooks, RefundBooks, Protocol):
+    """A shard's database, each answer as of a moment of its own (``stores.verify_reader``)."""
+
+    def proofs(self) -> dict[int, LaneProof]:
+        """Return how far each lane is proven."""
+
+    def trial_balance(self, lanes: int) -> dict[tuple[int, int, str], int]:
+        """Return (lane, level, currency) -> sum of all accounts, in one statement."""
+
+    def border_at(self, lane: int, at_most: int) -> LanePoint | None:
+        """Return a lane's last batch border up to an offset, if one is still known."""
+
+    def first_border(self, lane: int) -> LanePoint | None:
+        """Return the first batch border of a lane that is still known."""
+
+    def lanes_with_rows(self) -> set[int]:
+        """Return the lanes of which tables have rows that only a lane's owner writes."""
+
+    def window_ms(self) -> int:
+        """Return the widest window of all rules."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyParts:
-    """What is compared. ``results`` yields the records of every results partition; None leaves that comparison out."""
+    """What is compared.
+
+    ``results`` and ``archive`` None leave that comparison out; ``archive_away`` says why the archive could not be asked
+    though it was to be. ``everything`` begins with each lane's first record, whatever is proven.
+    """
 
     books: Books
     lanes: int
     results_partitions: int
     archive: ArchivedBooks | None
-    results: Callable[[], Iterable[Record]] | None
+    results: PublishedResults | None
+    now_ms: Callable[[], int]
     on_progress: Progressing
+    everything: bool = False
+    archive_away: str = ""
+    keep_every: int = KEEP_EVERY
+
+
+@dataclass(slots=True)
+class _Tallies:
+    """The checks of a shard, in the order in which they are told."""
+
+    lanes: Tally = field(
+        default_factory=lambda: Tally("lanes are all of one topic, and each that has rows says where it stands")
+    )
+    trial: Tally = field(default_factory=lambda: Tally("trial balance is zero in each lane, level and currency"))
+    held: Tally = field(default_factory=lambda: Tally("held is the sum of open holds, and open rows are counted"))
+    balances: Tally = field(default_factory=lambda: Tally("balances are the sum of postings, sequences without a gap"))
+    rows: RowTallies = field(default_factory=RowTallies)
+    refunds: Tally = field(default_factory=lambda: Tally("refunded is what refunds left of their originals"))
+    results: Tally = field(default_factory=lambda: Tally("each journal row was published once, byte for byte"))
+    archive: ArchiveTallies = field(default_factory=ArchiveTallies)
+
+    def checks(self, parts: VerifyParts) -> list[Check]:
+        rows = self.rows
+        told = [
+            self.lanes, self.trial, self.held, self.balances, rows.chain, rows.columns, rows.system, self.refunds,
+        ]  # fmt: skip
+        if parts.results is not None:
+            told.append(self.results)
+        if parts.archive is not None or parts.archive_away:
+            told += [self.archive.journal, self.archive.statements]
+        return [each.check() for each in told]
 
 
 def verify(parts: VerifyParts) -> list[Check]:
-    """Prove a shard's books.
+    """Prove a shard's books, as far as they are not proven yet, and keep how far.
+
+    What has a finding is not kept as proven, so that the next run finds it, too.
 
     Returns:
-        One entry a check, each with what it found. The journal may hold only the newest rows of an account. Then its
-        books are proven from the balance before the first of these rows on (V4), and with the archive that balance is
-        compared with the archived change. A gap that a removed slice left is filled from the archive. Without the
-        archive, an account that has no row left is neither proven nor counted. Rows of partners who moved away do not
-        count. Of one who came by a move the rows since then do, and the balance before the first of them is believed
-        where the archive does not have it yet.
+        One entry a check, each with what it found.
 
     Raises:
-        Unavailable: A store does not answer; nothing is proven then.
+        Unavailable: MySQL or Kafka does not answer; nothing is proven then beyond what was kept. Where Cassandra does
+        not, what needs it is told as incomplete.
     """
-    positions = parts.books.positions()
-    here = placements_of(parts.books)
-    slices = parts.books.slices()
-    coverage = _coverage(parts, positions)  # once: the sink goes on while we read
-    read = _read_journal(parts, here, positions, coverage)
-    checks = [
-        _lanes(positions),
-        _trial_balance(parts),
-        _holds(parts, here),
-        _balances(parts, here, read),
-    ]
-    if parts.results is not None:
-        checks.append(_results(parts, positions, set(slices), read.published))
-    if parts.archive is not None:
-        archived = _archive(
-            parts, parts.archive, positions, coverage=coverage, slices=set(slices), journal=read.covered
+    tallies = _Tallies()
+    proven = {} if parts.everything else parts.books.proofs()  # before the accounts: the auditor may go on meanwhile
+    scan = scan_accounts(parts.books, parts.lanes, tallies.held)
+    moment = parts.books.moment()
+    _lanes(parts, scan, moment, tallies.lanes)
+    coverage = _coverage(parts, moment.positions, tallies.archive)
+    pass_parts = PassParts(
+        books=parts.books,
+        scan=scan,
+        tallies=tallies.rows,
+        refunds=Refunds(parts.books, Placements(moment.placements, home=True), tallies.refunds),
+        keep_every=parts.keep_every,
+        now_ms=parts.now_ms,
+        on_progress=parts.on_progress,
+    )
+    passes: list[tuple[LanePass, ArchivedLane]] = []
+    for lane, progress in sorted(moment.positions.items()):
+        start = _start(parts, progress, proven.get(lane), tallies.archive)
+        of = begin_pass(
+            start,
+            progress,
+            system=moment.system[lane],
+            moved=_moved_groups(parts, moment, lane, start.next_offset),
+            may_lack=partial(_lacks_slices, parts, start.lane_time_ms, progress),
         )
-        checks += [archived, read.statements.check()]
-    return checks
+        archived = ArchivedLane(
+            parts.archive, coverage, parts.books, tallies.archive,
+            incarnation=progress.topic_id, lane=lane, proven=start.archived_offset,
+        )  # fmt: skip
+        prove_lane(pass_parts, of, archived)
+        passes.append((of, archived))
+    _trial_balance(parts, scan, moment, [of for of, _ in passes], tallies.trial)
+    fitting = _accounts(parts, scan, [of for of, _ in passes], coverage, tallies)
+    agreed = _results(parts, [of for of, _ in passes], tallies.results)
+    for of, archived in passes:
+        _keep(parts, scan, of, archived, is_published=of.lane in agreed, fitting=fitting)
+    return tallies.checks(parts)
 
 
-def _lanes(positions: dict[int, Progress]) -> Check:
-    """Prove that all lanes are of one topic. Else each is compared with the results and rows of its own topic."""
-    tally = _Tally("lanes are all of one topic", counted=len(positions))
+# ---------------------------------------------------------------------- where a lane begins
+
+
+def _start(parts: VerifyParts, progress: Progress, proof: LaneProof | None, archive: ArchiveTallies) -> LaneProof:
+    """Return from where on a lane is proven: from the proof before, if it is of this log and of what is here."""
+    if proof is not None and _holds(parts, progress, proof):
+        return proof
+    first, first_time_ms = _first_row(parts, progress)
+    if parts.everything and parts.archive is not None and not archive.away:
+        at = LANE_START
+    else:
+        at = _first_border(parts, progress, first, first_time_ms)
+    from_start = at == LANE_START
+    return LaneProof(
+        lane=progress.lane,
+        topic_id=progress.topic_id,
+        first_offset=at.next_offset,
+        next_offset=at.next_offset,
+        digest=at.digest,
+        lane_time_ms=at.lane_time_ms or first_time_ms,
+        archived_offset=at.next_offset,
+        results_offset=first,
+        results_time_ms=first_time_ms,
+        account_sums=((0 if from_start else None),) * GROUPS,
+        system_sums={} if from_start else None,
+        proven_at_ms=0,
+    )
+
+
+def _holds(parts: VerifyParts, progress: Progress, proof: LaneProof) -> bool:
+    """Say whether a proof is of the lane's log, and of no more than is here, and its digest is the lane's there."""
+    if proof.topic_id != progress.topic_id or proof.next_offset > progress.at.next_offset:
+        return False
+    border = parts.books.border_at(progress.lane, proof.next_offset)
+    if border is None or border.next_offset != proof.next_offset:
+        return True  # the lane has forgotten the border (L13): its rows will not lead to the next one if it is another
+    return border.digest == proof.digest
+
+
+def _first_border(parts: VerifyParts, progress: Progress, first: int, first_time_ms: int) -> LanePoint:
+    """Return the border from which on a lane is proven that never was: the last one before all rows that are here.
+
+    Where none is known that early, these are the lane's first rows; or else earlier ones have left, as in a database
+    that was made of a snapshot. Then it is the first border that is known.
+    """
+    before = parts.books.border_at(progress.lane, first)
+    if before is not None:
+        return before
+    known = parts.books.first_border(progress.lane)
+    return known if known is not None and _lacks_slices(parts, first_time_ms, progress) else LANE_START
+
+
+def _first_row(parts: VerifyParts, progress: Progress) -> tuple[int, int]:
+    """Return offset and lane time of a lane's first row in MySQL; where it stands if there is none."""
+    bounds = [parts.books.slice_bounds(number).get(progress.lane) for number in parts.books.slices()]
+    firsts = [first for first, _ in filter(None, bounds)]
+    if not firsts:
+        return progress.at.next_offset, progress.at.lane_time_ms
+    first = min(firsts)
+    rows = parts.books.lane_rows(progress.lane, first, first + 1)
+    time_ms = rows[0].columns["lane_time_ms"] if rows else 0  # the slice was removed meanwhile
+    return first, time_ms
+
+
+def _lacks_slices(parts: VerifyParts, since_ms: int, progress: Progress) -> bool:
+    """Say whether slices in which rows decided since a lane time may have been are gone from MySQL."""
+    first = slice_of(max(0, since_ms - parts.books.window_ms()))
+    there = set(parts.books.slices())
+    return any(number not in there for number in range(first, slice_of(progress.at.lane_time_ms) + 1))
+
+
+def _moved_groups(parts: VerifyParts, moment: ShardMoment, lane: int, since: int) -> frozenset[int]:
+    """Return the groups of accounts in which a partner came or left since an offset."""
+    return frozenset(
+        group_of(key)
+        for key, row in moment.placements.items()
+        if row.since_offset >= since and not row.only_waits and partition_of(key, parts.lanes) == lane
+    )
+
+
+# ---------------------------------------------------------------------- the shard as a whole
+
+
+def _lanes(parts: VerifyParts, scan: AccountScan, moment: ShardMoment, tally: Tally) -> None:
+    """Prove that all lanes are of one topic, and that none has rows without saying where it stands."""
+    tally.counted = len(moment.positions)
     lanes_of: dict[bytes, list[int]] = defaultdict(list)
-    for lane, progress in sorted(positions.items()):
+    for lane, progress in sorted(moment.positions.items()):
         lanes_of[progress.topic_id].append(lane)
     if len(lanes_of) > 1:
         for topic_id, lanes in lanes_of.items():
             tally.refute(f"topic id {topic_id.hex()}: lanes {', '.join(map(str, lanes))}")
-    return tally.check()
+    for lane in sorted((scan.lanes | parts.books.lanes_with_rows()) - moment.positions.keys()):
+        tally.refute(f"lane {lane} has rows, and nothing says where it stands")
+    for lane in sorted(lane for lane in moment.positions if lane >= parts.lanes):
+        tally.refute(f"lane {lane}: the shard has {parts.lanes} lanes")
 
 
-def _trial_balance(parts: VerifyParts) -> Check:
-    tally = _Tally("trial balance is zero in each lane, level and currency")
-    for (lane, level, currency), total in parts.books.trial_balance(parts.lanes).items():
+def _coverage(parts: VerifyParts, positions: dict[int, Progress], archive: ArchiveTallies) -> Reach:
+    reached: dict[tuple[int, int], Covered] = {}
+    if parts.archive is None:
+        if parts.archive_away:
+            archive.lacks(parts.archive_away)
+        return Reach(reached, parts.results_partitions)
+    try:
+        for incarnation in sorted({progress.topic_id for progress in positions.values()}):
+            of_topic = parts.archive.coverage(incarnation).items()
+            reached |= {
+                place: each
+                for place, each in of_topic
+                if place[0] in positions and positions[place[0]].topic_id == incarnation
+            }
+    except Unavailable as fault:
+        archive.lacks(str(fault))
+    return Reach(reached, parts.results_partitions)
+
+
+def _trial_balance(
+    parts: VerifyParts, scan: AccountScan, moment: ShardMoment, passes: Iterable[LanePass], tally: Tally
+) -> None:
+    """Prove that accounts as they were read, postings since, and system accounts come to zero.
+
+    Who moves while they are read is counted on one side alone: where they do not, one statement, as of one moment,
+    decides.
+    """
+    totals = Counter(scan.totals)
+    for of in passes:
+        totals.update(of.late_totals)
+    for lane, accounts in moment.system.items():
+        for (level, _, currency), balance in accounts.items():
+            totals[lane, level, currency] += balance
+    found = dict(totals) if not any(totals.values()) else parts.books.trial_balance(parts.lanes)
+    for (lane, level, currency), total in sorted(found.items()):
         tally.counted += 1
         if total:
             tally.refute(f"lane {lane} level {level} {currency}: {total}")
-    return tally.check()
 
 
-def placements_of(books: PlacedBooks) -> Placements:
-    """Return what a shard knows of placement keys, of all lanes together: a key is in one of them."""
-    rows = {key: row for lane in books.positions() for key, row in books.placements(lane).items()}
-    return Placements(rows, home=True)  # no other shard has rows of a root without a placement key
+def _accounts(
+    parts: VerifyParts, scan: AccountScan, passes: list[LanePass], coverage: Reach, tallies: _Tallies
+) -> dict[int, frozenset[int]]:
+    """Prove all accounts: by their groups' sums, and one by one in groups of which these say nothing, or another.
 
-
-def _holds(parts: VerifyParts, here: Placements) -> Check:
-    """Prove that what accounts hold is what open holds say, and that they count what is open.
-
-    Of owned partners: of one who arrives only some of the rows are there yet.
+    Returns:
+        By lane the groups whose accounts are where they must be.
     """
-    tally = _Tally("held is the sum of open holds, and open rows are counted")
-    held: dict[AccountKey, int] = defaultdict(int)
-    opened: dict[AccountKey, int] = defaultdict(int)
-    for hold in _owned(parts.books.holds(), here):
-        for address in at_levels(hold.address, hold.levels):
-            held[address, hold.currency] += hold.remaining_minor
-            opened[address, hold.currency] += 1
-    for refund in _owned(parts.books.open_refunds(), here):
-        for address in at_levels(refund.address, refund.levels):
-            opened[address, refund.currency] += 1
-    in_transit: dict[AccountKey, int] = defaultdict(int)
-    for transfer in _owned(parts.books.open_transfers(), here):
-        for address in at_levels(transfer.address, transfer.levels):
-            opened[address, transfer.currency] += 1
-            in_transit[address, transfer.currency] += transfer.amount_minor
-    for account in _owned_accounts(parts, here):
-        key = (account.address, account.currency)
-        said = (account.held, account.open_count, account.in_transit_minor)
-        found = (held.pop(key, 0), opened.pop(key, 0), in_transit.get(key, 0))
-        tally.counted += 1
-        if said != found:
-            tally.refute(f"{key}: held, open count and in transit are {said}, open rows say {found}")
-    for key in opened:
-        tally.refute(f"{key}: something is open on an account that is not there")
-    return tally.check()
+    fitting = {of.lane: groups_that_fit(of, scan) for of in passes}
+    rest = {
+        group
+        for group in range(GROUPS)
+        if any(group not in fitting[of.lane] and _has_accounts(of, scan, group) for of in passes)
+    }
+    for of in passes:
+        fits = fitting[of.lane] - rest
+        tallies.balances.counted += sum(scan.counts[group][of.lane] for group in fits)
+    archive = None if tallies.archive.away else parts.archive
+    trail_parts = TrailParts(
+        books=parts.books, lanes=parts.lanes, archive=archive, coverage=coverage, on_progress=parts.on_progress
+    )
+    try:
+        bad = prove_accounts(trail_parts, rest, tallies.balances)
+    except Unavailable as fault:
+        if archive is None:
+            raise
+        tallies.archive.lacks(str(fault))
+        tallies.balances.lacks(f"Cassandra does not answer: {fault}")
+        return {of.lane: fitting[of.lane] - rest for of in passes}
+    if tallies.archive.away and rest:
+        tallies.balances.lacks("Cassandra does not answer: what has left MySQL of an account is believed")
+    if archive is None:
+        return {of.lane: fitting[of.lane] - rest for of in passes}
+    return {
+        of.lane: frozenset(group for group in range(GROUPS) if (group, of.lane) not in bad and not of.cut)
+        for of in passes
+    }
 
 
-def _owned(rows: Iterable[tuple[TransactionKey, R]], here: Placements) -> Iterator[R]:
-    return (row for (root, _), row in rows if here.owns(root))
+def _has_accounts(of: LanePass, scan: AccountScan, group: int) -> bool:
+    return bool(scan.sums[group][of.lane] or of.at_scan[group] or scan.counts[group][of.lane])
 
 
-def _owned_accounts(parts: VerifyParts, here: Placements) -> Iterator[Account]:
-    return (account for account in parts.books.accounts() if here.owns(root_of(account.address)))
-
-
-def _balances(parts: VerifyParts, here: Placements, read: _Journal) -> Check:
-    """Prove that each account is where its postings lead, without a gap (V4)."""
-    tally = _Tally("balances are the sum of postings, sequences without a gap")
-    accounts = _owned_accounts(parts, here)
-    while some := list(islice(accounts, ACCOUNTS_AT_ONCE)):
-        led = [(account, _trail_of(parts, account, read)) for account in some]
-        openings = None if parts.archive is None else openings_of(parts.archive, led)
-        for account, trail in led:
-            if openings is None and not trail.count and account.sequence:
-                continue  # all its rows have left, and there is nothing to compare it with
-            tally.counted += 1
-            came_here = here.came_here(root_of(account.address))
-            if not (leads_to(trail, account) and opens_right(trail, account, openings, came_here=came_here)):
-                key = (account.address, account.currency)
-                tally.refute(f"{key}: the account is {account}, its postings lead to {trail}")
-            parts.on_progress("balances", tally.counted)
-    for key in read.trails:
-        tally.refute(f"{key}: postings on an account that is not there")
-    return tally.check()
-
-
-def _trail_of(parts: VerifyParts, account: Account, read: _Journal) -> Trail:
-    """Take an account's trail out of what was read."""
-    key = (account.address, account.currency)
-    return whole_trail(parts.archive, account, read.trails.pop(key, None), read.tails.get(key))
-
-
-def _read_journal(
-    parts: VerifyParts, here: Placements, positions: dict[int, Progress], coverage: LaneCoverage
-) -> _Journal:
-    """Read the journal once, and compare what is covered of it with the accounts' statements on the way."""
-    read = _Journal(statements=_Statements(parts.archive))
-    for count, (lane, row, result) in enumerate(_journal_rows(parts), 1):
-        is_covered = _is_covered(parts, coverage.get(lane, {}), row.root, lane, (row.lane_offset, row.lane_index))
-        if _is_of_this_stay(here, row):
-            _add_postings(read.trails, result)
-            if parts.archive is not None and not is_covered:
-                _add_postings(read.tails, result)
-        if row.lane_offset < positions[lane].published_offset:
-            read.published[lane].add(row.result)
-        if is_covered:
-            read.covered[lane].add(row.result)
-            read.statements.add(result)
-        parts.on_progress("journal", count)
-    return read
-
-
-def _is_of_this_stay(here: Placements, row: JournalRow) -> bool:
-    """Say whether a row leads to its partner's accounts as they are here: he is owned, and the row came after him.
-
-    What was decided here before he moved away, and came back, is followed by what another shard decided.
-    """
-    placed = here.row_of(row.root)
-    return here.owns(row.root) and (placed is None or row.lane_offset >= placed.since_offset)
-
-
-def _add_postings(trails: dict[AccountKey, Trail], result: Result) -> None:
-    for posting in result.postings:
-        if posting.balance_change or posting.held_change:
-            trails.setdefault((posting.address, result.currency), Trail()).add(posting)
-
-
-def _journal_rows(parts: VerifyParts) -> Iterator[tuple[int, JournalRow, Result]]:
-    for number in parts.books.slices():
-        for lane in parts.books.slice_bounds(number):
-            for row in rows_of_slice(parts.books, number, lane):
-                yield lane, row, decode_result(row.result)
-
-
-def _slice(result: Result) -> int:
-    """Return a row's slice: its id's hour, of the service's own records the lane time's (I7)."""
-    time_ms = None if result.type in SLICED_BY_LANE_TIME else id_time_ms(result.command_id)
-    return slice_of(result.lane_time_ms if time_ms is None else time_ms)
-
-
-def _coverage(parts: VerifyParts, positions: dict[int, Progress]) -> LaneCoverage:
-    """Return lane -> results partition -> how far the archive reaches."""
-    if parts.archive is None:
-        return {}
-    found: dict[int, dict[int, Covered]] = defaultdict(dict)
-    for incarnation in {progress.topic_id for progress in positions.values()}:  # one, unless ``_lanes`` says otherwise
-        for (lane, partition), covered in parts.archive.coverage(incarnation).items():
-            if lane in positions and positions[lane].topic_id == incarnation:
-                found[lane][partition] = covered
-    return found
-
-
-def _is_covered(parts: VerifyParts, coverage: dict[int, Covered], root: str, lane: int, place: tuple[int, int]) -> bool:
-    count = parts.results_partitions
-    covered = coverage.get(partition_of(root, count) if root else lane % count)
-    return covered is not None and place <= (covered.lane_offset, covered.lane_index)
-
-
-def _results(parts: VerifyParts, positions: dict[int, Progress], slices: set[int], journal: dict[int, _Sum]) -> Check:
-    """Prove that each published row is on the results topic, byte for byte, and once for a consumer that dedupes (A1).
-
-    Results may have been published twice, after the group's offset was lost (L4); then the bytes must be the same.
-    """
-    assert parts.results is not None
-    tally = _Tally("each journal row was published once, byte for byte")
-    found: dict[int, _Sum] = defaultdict(_Sum)
-    read: dict[tuple[int, int], _Read] = defaultdict(_Read)  # by results partition and lane
-    for record in parts.results():
-        if record.value is None:
+def _results(parts: VerifyParts, passes: Iterable[LanePass], tally: Tally) -> set[int]:
+    """Compare what was published, and return the lanes of which all is there."""
+    if parts.results is None:
+        return set()
+    wanted = {}
+    for of in passes:
+        if of.cut:
+            tally.lacks(f"lane {of.lane}: not all rows could be read")
             continue
-        result = decode_result(record.value)
-        progress = positions.get(result.lane)
-        if progress is None or result.incarnation != progress.topic_id or not result.journalled:
-            continue
-        place, copies = (result.lane_offset, result.lane_index), read[record.partition, result.lane]
-        if not copies.is_first(place):
-            if not copies.is_same(place, record.value):
-                tally.refute(f"lane {result.lane} offset {place}: published again, and not known to be the same")
-        elif result.lane_offset < progress.published_offset and _slice(result) in slices:
-            found[result.lane].add(record.value)
-        copies.note(place, record.value)
-        tally.counted += 1
-        parts.on_progress("results", tally.counted)
-    for lane in positions:
-        if journal.get(lane, _Sum()) != found[lane]:
-            tally.refute(f"lane {lane}: {journal[lane].count} rows in the journal, {found[lane].count} published")
-    return tally.check()
+        start = of.start
+        wanted[of.lane] = Wanted(
+            topic_id=of.end.topic_id,
+            first=start.results_offset,
+            end=of.end.published_offset,
+            since_ms=start.results_time_ms,
+            journal=of.published,
+        )
+    return prove_published(parts.results, wanted, tally, on_progress=parts.on_progress)
 
 
-def _archive(
+# ---------------------------------------------------------------------- what is kept
+
+
+def _keep(
     parts: VerifyParts,
-    archive: ArchivedBooks,
-    positions: dict[int, Progress],
+    scan: AccountScan,
+    of: LanePass,
+    archived: ArchivedLane,
     *,
-    coverage: LaneCoverage,
-    slices: set[int],
-    journal: dict[int, _Sum],
-) -> Check:
-    """Prove that each covered row is in the archive's journal, byte for byte."""
-    tally = _Tally("each covered journal row is in the archive, byte for byte")
-    for lane, progress in positions.items():
-        found, reached = _Sum(), coverage.get(lane, {})
-        for place, payload in _archived(archive, lane, progress, tally):
-            result = decode_result(payload)
-            if _slice(result) in slices and _is_covered(parts, reached, result.root, lane, place):
-                found.add(payload)
-            tally.counted += 1
-            parts.on_progress("archive", tally.counted)
-        if journal.get(lane, _Sum()) != found:
-            tally.refute(f"lane {lane}: {journal[lane].count} rows covered, {found.count} archived")
-    return tally.check()
+    is_published: bool,
+    fitting: dict[int, frozenset[int]],
+) -> None:
+    """Keep how far a lane is proven; where its rows have a finding, no further than before."""
+    end, start = of.end, of.start
+    proof = replace(start, proven_at_ms=parts.now_ms())
+    if is_published:
+        at = max(end.published_offset, start.results_offset)
+        proof = replace(proof, results_offset=at, results_time_ms=end.published_time_ms)
+    if of.clean and not of.cut:
+        system = system_now(of)
+        if system is None:
+            system = {key: total for key, total in of.system.items() if key[1] is not Contra.MOVED}
+        proof = replace(
+            proof,
+            next_offset=end.at.next_offset,
+            digest=end.at.digest,
+            lane_time_ms=end.at.lane_time_ms,
+            archived_offset=archived.proven_to(end.at.next_offset),
+            account_sums=tuple(_sum_now(of, scan, group, fitting[of.lane]) for group in range(GROUPS)),
+            system_sums=system,
+        )
+    parts.books.keep(proof)
 
 
-def _archived(
-    archive: ArchivedBooks, lane: int, progress: Progress, tally: _Tally
-) -> Iterator[tuple[tuple[int, int], bytes]]:
-    """Yield place and bytes of a lane's archived rows, up to where the lane stood when the books were read.
-
-    Where some rows cannot be read the check says so, and goes on with the others.
-    """
-    for start in range(0, progress.at.next_offset, ARCHIVE_OFFSETS):
-        end = min(start + ARCHIVE_OFFSETS, progress.at.next_offset)
-        try:
-            rows = archive.journal(progress.topic_id, lane, start, end - 1)
-        except Undecodable as fault:
-            tally.refute(fault.detail)
-            continue
-        yield from (((offset, index), payload) for offset, index, payload in rows)
+def _sum_now(of: LanePass, scan: AccountScan, group: int, fitting: frozenset[int]) -> int | None:
+    """Return what a group's accounts add up to where the lane stands; None where one is not where it must be."""
+    if group not in fitting:
+        return None
+    return modulo(scan.sums[group][of.lane] + of.sums[group] - of.at_scan[group])

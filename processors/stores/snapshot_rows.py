@@ -47,6 +47,7 @@ _TARGET = "replay_target"
 _LOADING, _LOADED = "snapshot_loading", "snapshot_loaded"  # tables without rows: DDL, so it is there or it is not
 NOT_COPIED = {
     "finding": "is found again",
+    "lane_proof": "is of the database in which it lies: another one is proven anew",
     "migration": "the copy is read by a database of the same schema",
     _TARGET: "marks what a replay may write to",
     _LOADING: "marks a target into which a snapshot is being loaded",

@@ -450,7 +450,7 @@ def test_verify_proves_the_books(running: Running, partner: str) -> None:
     assert partner
     said = running.balance("verify", "--json")
     assert said.status == 0
-    assert len(said.json) == 8
+    assert len(said.json) == 12
     assert all(check["passed"] for check in said.json)
 
 

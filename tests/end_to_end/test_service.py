@@ -61,7 +61,7 @@ def test_the_sample_day_is_clean(secured_place: Callable[..., Place]) -> None:
     assert re.search(r"kite-\w+ +JPY +\d+ ", out)
     assert "from Cassandra" in out
     assert re.search(r"REJECTED +INSUFFICIENT_FUNDS +4", out)
-    assert out.count("proven") == 8
+    assert out.count("proven") == 12
 
 
 def test_an_old_payment_is_refunded_through_the_archive(forgetful: Running) -> None:

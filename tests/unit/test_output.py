@@ -21,7 +21,7 @@ from processors.ops.statement_text import StatementHead
 from processors.ops.status import LaneStatus, ServerStatus, ServiceStatus, ShardStatus, SinkStatus, TopicStatus
 from processors.ops.supervisor import ChildState, Condition
 from processors.ops.under_way import MoveStatus
-from processors.recovery.verify import Check
+from processors.recovery.checks import Check
 from processors.stores.shard_reader import Counts
 from processors.stores.shard_upkeep import Finding
 from processors.troubles import Trouble

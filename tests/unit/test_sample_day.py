@@ -18,9 +18,9 @@ from processors.ledger.needs import collect_needs
 from processors.ledger.outcomes import Outcome, Reason, Status
 from processors.ledger.rows import Decision
 from processors.ledger.rules import Rules
+from processors.recovery.checks import Check
 from processors.recovery.moved import money_moved
 from processors.recovery.transit import InFlight
-from processors.recovery.verify import Check
 from processors.wire.commands import body_hash
 
 MORNING_MS = 1_700_000_000_000

@@ -2,167 +2,265 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import pytest
 
 from processors.faults import Unavailable
-from processors.ids import slice_of
-from processors.ledger.rows import Account, Hold, OpenRefund, OpenTransfer, TransactionKey
-from processors.recovery.verify import Check, VerifyParts, verify
+from processors.ledger.commands import CommandType
+from processors.ledger.outcomes import Contra
+from processors.ledger.rows import Account, Hold, Refunded
+from processors.recovery.checks import DETAILS_MAX
 from processors.stores.archive_reader import ChangeKey
-from processors.stores.archive_rows import Covered
-from processors.stores.rows import JournalRow, PlacementRow, PlacementState, Progress
-from processors.wire.journal_chunk import ChunkRow
-from processors.wire.positions import LanePoint
-from processors.wire.records import Record
+from processors.stores.rows import PlacementRow, PlacementState
 from processors.wire.result_format import write_result
 from processors.wire.result_keys import keys_of
 from processors.wire.results import decode_result
-from processors.wire.statement_chunk import StatementRow
-from tests.archived import INCARNATION, NOW_MS, Ledger, a_posting, a_result
+from tests.archived import INCARNATION, NOW_MS, Ledger, a_posting, a_result, id_at
+from tests.proven_books import EmptyArchive, ProvenBooks, proven
 
-PROGRESS = Progress(
-    lane=0,
-    topic_id=INCARNATION,
-    owner_epoch=1,
-    version_us=1,
-    published_offset=3,
-    published_time_ms=NOW_MS,
-    at=LanePoint(next_offset=3, leader_epoch=0, lane_time_ms=NOW_MS, digest=bytes(32)),
-)
 IDLE = Account("idle", "USD", balance=100, sequence=7)
 
 
-@dataclass(slots=True)
-class Books:
-    """A shard with one slice, whose lane 0 journalled some results."""
-
-    journal: list[bytes] = field(default_factory=list)
-    every_account: list[Account] = field(default_factory=list)
-    lanes: list[Progress] = field(default_factory=lambda: [PROGRESS])
-    placed: list[PlacementRow] = field(default_factory=list)
-
-    def positions(self) -> dict[int, Progress]:
-        return {progress.lane: progress for progress in self.lanes}
-
-    def trial_balance(self, lanes: int) -> dict[tuple[int, int, str], int]:
-        del lanes
-        return {}
-
-    def accounts(self) -> Iterator[Account]:
-        return iter(self.every_account)
-
-    def holds(self) -> Iterator[tuple[TransactionKey, Hold]]:
-        return iter(())
-
-    def open_refunds(self) -> Iterator[tuple[TransactionKey, OpenRefund]]:
-        return iter(())
-
-    def placements(self, lane: int) -> dict[str, PlacementRow]:
-        return {row.placement_key: row for row in self.placed if lane == 0}
-
-    def open_transfers(self) -> Iterator[tuple[TransactionKey, OpenTransfer]]:
-        return iter(())
-
-    def slices(self) -> list[int]:
-        return [slice_of(NOW_MS)]
-
-    def slice_bounds(self, number: int) -> dict[int, tuple[int, int]]:
-        del number
-        return {0: (0, len(self.journal) - 1)} if self.journal else {}
-
-    def slice_rows(self, number: int, lane: int, after: tuple[int, int] = (-1, 0)) -> list[JournalRow]:
-        results = [(decode_result(payload), payload) for payload in self.journal]
-        return [
-            JournalRow(
-                slice=number, lane=lane, lane_offset=result.lane_offset, lane_index=0, command_id=result.command_id,
-                root=result.root, transaction_id=result.transaction_id, body_hash=bytes(16), result=payload,
-            )
-            for result, payload in results
-            if (result.lane_offset, result.lane_index) > after
-        ]  # fmt: skip
+def a_ledger() -> Ledger:
+    """Return one whose accounts begin at nothing, as real ones do."""
+    return Ledger(_balances={"acme": 0, "bravo": 0})
 
 
-@dataclass(slots=True)
-class EmptyArchive:
-    """Cassandra has no row but some changes, and may be away once single changes are asked for."""
-
-    away: bool = False
-    changes: dict[ChangeKey, set[bytes]] = field(default_factory=dict)
-
-    def coverage(self, incarnation: bytes) -> dict[tuple[int, int], Covered]:
-        del incarnation
-        return {}
-
-    def journal(self, incarnation: bytes, lane: int, from_offset: int, to_offset: int) -> list[ChunkRow]:
-        del incarnation, lane, from_offset, to_offset
-        return []
-
-    def statement(
-        self, address: str, currency: str, *, from_sequence: int = 1, to_sequence: int | None = None
-    ) -> Iterator[StatementRow]:
-        del address, currency, from_sequence, to_sequence
-        return iter(())
-
-    def entries_at(self, keys: Iterable[ChangeKey]) -> dict[ChangeKey, set[bytes]]:
-        if self.away:
-            raise Unavailable("Cassandra is away")
-        return {key: self.changes[key] for key in keys if key in self.changes}
+def payments(count: int, ledger: Ledger | None = None) -> list[bytes]:
+    ledger = ledger or a_ledger()
+    before = len(ledger.results)
+    for number in range(count):
+        ledger.pay("acme" if number % 2 else "bravo")
+    return ledger.results[before:]
 
 
-def checked(books: Books, published: list[bytes], archive: EmptyArchive | None = None) -> dict[str, Check]:
-    records = [Record("results", 0, n, 0, NOW_MS, True, b"acme", value, []) for n, value in enumerate(published)]
-    parts = VerifyParts(
-        books=books, lanes=1, results_partitions=1, archive=archive, results=lambda: records,
-        on_progress=lambda _what, _count: None,
-    )  # fmt: skip
-    return {check.name.split()[0]: check for check in verify(parts)}
+def shard_of(results: list[bytes], **changed: object) -> ProvenBooks:
+    books = ProvenBooks(**changed)  # type: ignore[arg-type] # each test names fields
+    books.decide(results)
+    return books
 
 
-def three_payments() -> list[bytes]:
-    ledger = Ledger()
-    for _ in range(3):
-        ledger.pay()
-    return ledger.results
+def wrong(books: ProvenBooks, **how: object) -> dict[str, int]:
+    """Return how much is wrong, by check."""
+    return {name: check.wrong for name, check in proven(books, **how).items() if check.wrong}  # type: ignore[arg-type]
+
+
+# ---------------------------------------------------------------------- results
 
 
 @pytest.mark.rule("L4")
 @pytest.mark.rule("A1")
 @pytest.mark.parametrize("again", [slice(2, 3), slice(1, 3), slice(0, 3)])
 def test_a_stretch_that_was_published_twice_is_no_finding(again: slice) -> None:
-    results = three_payments()
-    assert checked(Books(results), results + results[again])["each"].passed
+    results = payments(3)
+    assert proven(shard_of(results), published=results + results[again])["each"].passed
 
 
 @pytest.mark.rule("A1")
 def test_a_result_that_was_published_again_with_other_bytes_is_found() -> None:
-    results = three_payments()
+    results = payments(3)
     other = write_result(replace(decode_result(results[1]), amount_minor=101))
-    said = checked(Books(results), [*results, other])["each"]
+    said = proven(shard_of(results), published=[*results, other])["each"]
     assert (said.wrong, "offset (1, 0): published again" in said.details[0]) == (1, True)
 
 
 @pytest.mark.rule("A1")
 def test_a_result_that_is_missing_is_found_though_another_is_there_twice() -> None:
-    results = three_payments()
-    assert checked(Books(results), [results[0], results[2], results[2]])["each"].wrong == 1
+    results = payments(3)
+    assert wrong(shard_of(results), published=[results[0], results[2], results[2]]) == {"each": 1}
+
+
+@pytest.mark.rule("A1")
+def test_results_that_have_left_the_topic_are_told_as_incomplete_and_not_as_missing() -> None:
+    said = proven(shard_of(payments(3)), published=[], left_ms=NOW_MS + 10)["each"]
+    assert (said.wrong, said.verdict, len(said.incomplete)) == (0, "INCOMPLETE", 1)
+
+
+@pytest.mark.rule("A1")
+def test_results_with_misleading_stamps_are_found_by_reading_all_of_the_topic() -> None:
+    ledger = a_ledger()
+    books = shard_of(payments(2, ledger))
+    assert proven(books)["each"].passed
+    ledger.time_ms -= 1_000_000  # an operator's word on their time, or another broker's clock
+    books.decide(payments(2, ledger))
+    assert proven(books)["each"].passed
+
+
+# ---------------------------------------------------------------------- lanes
 
 
 @pytest.mark.rule("L3")
 def test_lanes_of_two_topics_are_told() -> None:
-    other = replace(PROGRESS, lane=1, topic_id=bytes(16))
-    said = checked(Books(lanes=[PROGRESS, other]), [], EmptyArchive())["lanes"]
-    assert said.details == (f"topic id {INCARNATION.hex()}: lanes 0", f"topic id {bytes(16).hex()}: lanes 1")
+    books = shard_of([])
+    books.other_lanes = [replace(books.progress, lane=1, topic_id=bytes(16))]
+    said = proven(books)["lanes"]
+    assert f"topic id {INCARNATION.hex()}: lanes 0" in said.details
+    assert f"topic id {bytes(16).hex()}: lanes 1" in said.details
+
+
+def test_a_lane_that_has_rows_and_no_progress_is_told() -> None:
+    said = proven(shard_of(payments(2), rows_of_lanes={3}))["lanes"]
+    assert said.details == ("lane 3 has rows, and nothing says where it stands",)
+
+
+# ---------------------------------------------------------------------- what was not proven before
+
+
+@pytest.mark.rule("L14")
+def test_a_column_that_disagrees_with_its_result_is_named() -> None:
+    said = proven(shard_of(payments(4), wrong_columns={2: ("amount_minor", 101)}))
+    assert [name for name, check in said.items() if check.wrong] == ["columns"]
+    assert said["columns"].details == ("lane 0 offset 2 index 0: amount_minor",)
+
+
+@pytest.mark.rule("L15")
+def test_a_posting_to_another_system_account_is_named() -> None:
+    books = shard_of(payments(4))
+    books.system = {(1, Contra.SETTLEMENT, "USD"): 300, (1, Contra.FUNDING, "USD"): 100}
+    said = proven(books)
+    assert [name for name, check in said.items() if check.wrong] == ["system"]
+    assert said["system"].details == (
+        "lane 0 level 1 @funding USD is 100, its postings lead to 0",
+        "lane 0 level 1 @settlement USD is 300, its postings lead to 400",
+    )
+
+
+def a_refund(ledger: Ledger, original_id: bytes, *, remaining_minor: int) -> None:
+    sequence = ledger._sequences["acme"] = ledger._sequences["acme"] + 1
+    ledger._balances["acme"] += 10
+    posting = a_posting(balance_change=10, balance=ledger._balances["acme"], sequence=sequence)
+    ledger.add(type=CommandType.REFUND, related_id=original_id, remaining_minor=remaining_minor, postings=(posting,))
+
+
+@pytest.mark.rule("H3")
+@pytest.mark.parametrize(("refunded_minor", "count"), [(20, 0), (19, 1)])
+def test_refunded_is_what_the_last_refund_left(refunded_minor: int, count: int) -> None:
+    ledger = a_ledger()
+    original = ledger.pay("acme")
+    a_refund(ledger, original.command_id, remaining_minor=90)
+    a_refund(ledger, original.command_id, remaining_minor=80)
+    rows = {("acme", original.command_id): Refunded(100, refunded_minor)}
+    assert proven(shard_of(ledger.results, refunded_rows=rows))["refunded"].wrong == count
+
+
+@pytest.mark.rule("H3")
+def test_a_refunded_row_that_is_gone_before_its_time_is_named_and_an_old_one_is_not() -> None:
+    for age_ms, count in ((0, 1), (48 * 3_600_000, 0)):
+        ledger = a_ledger()
+        original_id = id_at(NOW_MS - age_ms)
+        ledger.pay("acme")
+        a_refund(ledger, original_id, remaining_minor=90)
+        assert proven(shard_of(ledger.results))["refunded"].wrong == count
+
+
+# ---------------------------------------------------------------------- going on
+
+
+@pytest.mark.rule("V5")
+def test_a_proof_goes_on_where_the_last_one_ended() -> None:
+    ledger = a_ledger()
+    books = shard_of(payments(10, ledger))
+    assert all(check.passed for check in proven(books).values())
+    assert books.kept[0].next_offset == 10
+    books.decide(payments(4, ledger))
+    books.read_from.clear()
+
+    said = proven(books)
+
+    assert all(check.passed for check in said.values())
+    assert min(books.read_from) == 10
+    assert (said["columns"].counted, books.kept[0].next_offset) == (4, 14)
+
+
+@pytest.mark.rule("V5")
+def test_a_proof_that_was_killed_goes_on_where_it_was_kept() -> None:
+    books = shard_of(payments(10_000), batch_rows=500, keeps_before_kill=1)
+    with pytest.raises(Unavailable):
+        proven(books, keep_every=1_000)
+    assert books.kept[0].next_offset == 4_000
+    books.keeps_before_kill = 100
+
+    said = proven(books, keep_every=1_000)
+
+    assert all(check.passed for check in said.values())
+    assert (said["columns"].counted, books.kept[0].next_offset) == (6_000, 10_000)
+
+
+@pytest.mark.rule("V5")
+@pytest.mark.parametrize("damage", ["column", "bytes", "row"])
+def test_what_has_a_finding_is_found_again_by_each_proof_until_it_is_mended(damage: str) -> None:
+    ledger = a_ledger()
+    books = shard_of(payments(10, ledger))
+    proven(books)
+    books.decide(payments(6, ledger))
+    changed: dict[str, dict[str, object]] = {
+        "column": {"wrong_columns": {12: ("status", b"REJECTED")}},
+        "bytes": {"other_bytes": {12: books.journal[13]}},
+        "row": {"missing": {12}},
+    }
+    for name, value in changed[damage].items():
+        setattr(books, name, value)
+
+    first = {name: (check.wrong, check.details) for name, check in proven(books).items() if check.wrong}
+    second = {name: (check.wrong, check.details) for name, check in proven(books).items() if check.wrong}
+    books.wrong_columns, books.other_bytes, books.missing = {}, {}, set()
+
+    assert first
+    assert first == second
+    assert wrong(books) == {}
+    assert books.kept[0].next_offset == 16
+
+
+@pytest.mark.rule("V5")
+def test_an_account_that_was_changed_though_nothing_was_posted_to_it_is_found_once_and_again() -> None:
+    ledger = a_ledger()
+    books = shard_of(payments(10, ledger))
+    proven(books)
+    assert wrong(books) == {}
+    books.every_account[0].balance += 1
+    assert wrong(books) == wrong(books) == {"trial": 1, "balances": 1}
+    books.every_account[0].balance -= 1
+    assert wrong(books) == {}
+
+
+@pytest.mark.rule("V5")
+def test_a_proof_of_another_log_or_of_rows_that_are_not_here_counts_for_nothing() -> None:
+    books = shard_of(payments(10))
+    proven(books)
+    good = books.kept[0]
+    for other in (
+        replace(good, topic_id=bytes(16)), replace(good, next_offset=12), replace(good, digest=bytes(32)),
+    ):  # fmt: skip
+        books.kept[0] = other
+        said = proven(books)
+        assert all(check.passed for check in said.values())
+        assert (said["columns"].counted, books.kept[0].next_offset) == (10, 10)
+
+
+def test_many_of_a_kind_are_one_finding_with_their_count_and_a_sample() -> None:
+    books = shard_of(payments(40), wrong_columns=dict.fromkeys(range(40), ("bucket", 70000)))
+    said = proven(books)["columns"]
+    assert (said.wrong, len(said.details)) == (40, DETAILS_MAX)
+    assert list(said.details) == sorted(said.details)
+
+
+# ---------------------------------------------------------------------- accounts
+
+
+def test_what_accounts_hold_is_what_open_holds_say() -> None:
+    books = shard_of(payments(2))
+    hold = Hold("acme", "USD", amount_minor=5, remaining_minor=5, levels=1, expires_at_ms=NOW_MS)
+    books.holds = [hold]
+    assert wrong(books) == {"held": 1}
 
 
 @pytest.mark.rule("V4")
 def test_an_idle_account_is_not_proven_without_the_archives_answer() -> None:
-    with pytest.raises(Unavailable):
-        checked(Books(every_account=[IDLE]), [], EmptyArchive(away=True))
-    assert checked(Books(every_account=[IDLE]), [], EmptyArchive())["balances"].wrong == 1
-    left_out = checked(Books(every_account=[IDLE]), [])["balances"]
+    away = proven(ProvenBooks(every_account=[IDLE]), archive=EmptyArchive(away=True))
+    assert (away["balances"].verdict, away["archive"].verdict) == ("INCOMPLETE", "INCOMPLETE")
+    assert proven(ProvenBooks(every_account=[IDLE]), archive=EmptyArchive())["balances"].wrong == 1
+    left_out = proven(ProvenBooks(every_account=[IDLE]))["balances"]
     assert (left_out.counted, left_out.wrong) == (0, 0)
 
 
@@ -170,49 +268,45 @@ def placed(state: PlacementState, *, since_offset: int = 0) -> PlacementRow:
     return PlacementRow(placement_key="acme", generation=2, state=state, other_shard="s2", since_offset=since_offset)
 
 
-def a_stay_elsewhere() -> tuple[list[bytes], Account]:
+def a_stay_elsewhere(**changed: object) -> ProvenBooks:
     """Return what is here of a partner who came back: a payment before he left, two after, some elsewhere between."""
     ledger = Ledger()
     ledger.pay()
     ledger._sequences["acme"], ledger._balances["acme"] = 7, 5_000
     ledger.pay()
     ledger.pay()
-    return ledger.results, Account("acme", "USD", balance=4_800, sequence=9)
+    books = shard_of(ledger.results, placed=[placed(PlacementState.OWNED, since_offset=1)])
+    books.every_account = [Account("acme", "USD", **{"balance": 4_800, "sequence": 9, **changed})]  # type: ignore[arg-type]
+    return books
 
 
 @pytest.mark.rule("V4")
 @pytest.mark.parametrize("archive", [None, EmptyArchive()], ids=["without the archive", "with one that is behind"])
 def test_of_a_partner_who_came_back_the_rows_since_then_lead_to_his_accounts(archive: EmptyArchive | None) -> None:
-    results, account = a_stay_elsewhere()
-    books = Books(results, [account], placed=[placed(PlacementState.OWNED, since_offset=1)])
-
-    said = checked(books, results, archive)["balances"]
-
+    said = proven(a_stay_elsewhere(), archive=archive)["balances"]
     assert (said.counted, said.details) == (1, ())
 
 
 @pytest.mark.rule("V4")
 def test_what_is_wrong_since_a_partner_came_is_still_found() -> None:
-    results, account = a_stay_elsewhere()
-    placements = [placed(PlacementState.OWNED, since_offset=1)]
-    wrong = replace(account, balance=4_801)
-
-    assert checked(Books(results, [wrong], placed=placements), results)["balances"].wrong == 1
+    assert proven(a_stay_elsewhere(balance=4_801))["balances"].wrong == 1
 
 
 @pytest.mark.rule("V4")
 def test_an_account_that_came_and_has_not_changed_since_is_what_the_archive_says_if_that_has_it() -> None:
-    placements = [placed(PlacementState.OWNED)]
-    account = Account("acme", "USD", balance=100, sequence=7)
     at = ChangeKey("acme", "USD", 7)
+
+    def books() -> ProvenBooks:
+        account = Account("acme", "USD", balance=100, sequence=7)
+        return ProvenBooks(every_account=[account], placed=[placed(PlacementState.OWNED)])
 
     def archived(balance: int) -> bytes:
         return keys_of(a_result(postings=(a_posting(sequence=7, balance=balance),))).changes[0].entry
 
-    assert checked(Books([], [account], placed=placements), [], EmptyArchive())["balances"].passed
+    assert proven(books(), archive=EmptyArchive())["balances"].passed
     for balances, count in (([100], 0), ([99], 1), ([99, 100], 1)):  # copies that differ are no proof
         archive = EmptyArchive(changes={at: set(map(archived, balances))})
-        assert checked(Books([], [account], placed=placements), [], archive)["balances"].wrong == count
+        assert proven(books(), archive=archive)["balances"].wrong == count
 
 
 @pytest.mark.rule("M2")
@@ -220,13 +314,14 @@ def test_an_account_that_came_and_has_not_changed_since_is_what_the_archive_says
     "state", [PlacementState.ARRIVING, PlacementState.SEALED, PlacementState.LEFT, PlacementState.AWAY]
 )
 def test_rows_of_a_partner_who_is_not_owned_prove_nothing_and_refute_nothing(state: PlacementState) -> None:
-    results = three_payments()
-    frozen = Account("acme", "USD", balance=1, held=3, sequence=99, open_count=2)
+    ledger = a_ledger()
+    for _ in range(3):
+        ledger.pay("acme")
+    books = shard_of(ledger.results, placed=[placed(state)])
+    books.every_account = [Account("acme", "USD", balance=1, held=3, sequence=99, open_count=2)]
+    books.system[1, Contra.MOVED, "USD"] = -300 - (state is PlacementState.ARRIVING)
 
-    said = checked(Books(results, [frozen], placed=[placed(state)]), results)
+    said = proven(books)
 
-    assert [(name, check.counted) for name, check in said.items() if name in {"held", "balances"}] == [
-        ("held", 0),
-        ("balances", 0),
-    ]
-    assert all(check.passed for check in said.values())
+    assert (said["held"].counted, said["balances"].counted) == (0, 0)
+    assert {name: check.details for name, check in said.items() if not check.passed} == {}

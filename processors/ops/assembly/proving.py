@@ -8,13 +8,14 @@ from contextlib import ExitStack
 from itertools import chain
 from urllib.parse import unquote, urlsplit
 
-from processors.faults import Misconfigured
+from processors.faults import Misconfigured, Unavailable
 from processors.ledger.outcomes import Contra
 from processors.ops import addresses, assembly
+from processors.recovery.checks import Check
 from processors.recovery.moved import money_moved
 from processors.recovery.repair import Repair, RepairParts, repair
 from processors.recovery.transit import InFlight, money_in_transit
-from processors.recovery.verify import Check, Progressing, VerifyParts, verify
+from processors.recovery.verify import KEEP_EVERY, Progressing, VerifyParts, verify
 from processors.settings import Settings
 from processors.stores.addresses import MysqlAddress
 from processors.stores.archive_reader import ArchiveReader
@@ -24,6 +25,7 @@ from processors.stores.cassandra import CassandraSession
 from processors.stores.moves_reader import MovesReader
 from processors.stores.rows import PlacementState
 from processors.stores.shard_reader import open_reader, open_snapshot
+from processors.stores.verify_reader import VerifyReader
 from processors.streams.reader import read_range
 from processors.streams.topics import RESULTS_TOPIC, TopicAdmin
 from processors.wire.records import Record
@@ -36,10 +38,46 @@ TRANSIT_PAUSE_S = 1.0
 _AFTER_THE_HOST = set("/@:")  # in a database's name they show that a password was not encoded
 
 
+class ResultsTopic:
+    """The results of every partition, from a time on."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Ask the settings' brokers; nothing is connected yet."""
+        self._address = addresses.kafka_address(settings)
+        self._partitions = range(settings.topics.results_partitions)
+
+    def read(self, since_ms: int | None) -> Iterator[Record]:
+        """Yield the records from a broker time on; None: all that are there."""
+        admin = TopicAdmin(self._address)
+        for partition in self._partitions:
+            first, end = admin.bounds(RESULTS_TOPIC, partition)
+            if since_ms is not None:
+                first = max(first, admin.offset_at(RESULTS_TOPIC, partition, since_ms))
+            yield from chain.from_iterable(read_range(self._address, RESULTS_TOPIC, partition, first, end))
+
+    def reaches_back_to_ms(self) -> int:
+        """Return since which broker time the topic has all results; 0 where none has left it."""
+        admin, since_ms = TopicAdmin(self._address), 0
+        for partition in self._partitions:
+            first, end = admin.bounds(RESULTS_TOPIC, partition)
+            if not first:
+                continue
+            left = chain.from_iterable(read_range(self._address, RESULTS_TOPIC, partition, first, end))
+            since_ms = max(since_ms, next((record.timestamp_ms for record in left), assembly.clock_ms()))
+        return since_ms
+
+
 def verify_shard(
-    settings: Settings, shard: str, *, on_progress: Progressing, with_results: bool = True, with_archive: bool = True
+    settings: Settings,
+    shard: str,
+    *,
+    on_progress: Progressing,
+    with_results: bool = True,
+    with_archive: bool = True,
+    everything: bool = False,
+    keep_every: int = KEEP_EVERY,
 ) -> list[Check]:
-    """Prove a shard's books as of now; see ``recovery.verify``.
+    """Prove a shard's books, as far as they are not proven yet; see ``recovery.verify``.
 
     Args:
         settings: Of the whole service.
@@ -47,36 +85,39 @@ def verify_shard(
         on_progress: Told which comparison is at how many rows.
         with_results: Read the results topic, too.
         with_archive: Read Cassandra, too.
+        everything: Begin with the lanes' first records, whatever is proven.
+        keep_every: How many offsets are proven between two times that it is kept how far.
     """
     settings = assembly.founded_settings(settings, shard)
-    topics, partitions = settings.topics, range(settings.topics.results_partitions)
-    address = addresses.kafka_address(settings)
-
-    def results() -> Iterator[Record]:
-        admin = TopicAdmin(address)
-        for partition in partitions:
-            first, end = admin.bounds(RESULTS_TOPIC, partition)
-            yield from chain.from_iterable(read_range(address, RESULTS_TOPIC, partition, first, end))
-
-    books = open_snapshot(addresses.mysql_address(settings, shard))
-    session = None
+    books = VerifyReader(addresses.mysql_address(settings, shard))
+    session, away = _archive_session(settings) if with_archive else (None, "")
     try:
-        if with_archive:
-            session = CassandraSession(addresses.cassandra_address(settings), keyspace=settings.cassandra.keyspace)
         return verify(
             VerifyParts(
                 books=books,
                 lanes=settings.lanes_of(shard),
-                results_partitions=topics.results_partitions,
+                results_partitions=settings.topics.results_partitions,
                 archive=None if session is None else ArchiveReader(session),
-                results=results if with_results else None,
+                archive_away=away,
+                results=ResultsTopic(settings) if with_results else None,
+                now_ms=assembly.clock_ms,
                 on_progress=on_progress,
+                everything=everything,
+                keep_every=keep_every,
             )
         )
     finally:
         books.close()
         if session is not None:
             session.close()
+
+
+def _archive_session(settings: Settings) -> tuple[CassandraSession | None, str]:
+    """Return a session of the archive; where Cassandra is away, none and why."""
+    try:
+        return CassandraSession(addresses.cassandra_address(settings), keyspace=settings.cassandra.keyspace), ""
+    except Unavailable as fault:
+        return None, str(fault)
 
 
 def prove_transit(settings: Settings, *, with_archive: bool = True) -> tuple[Check, list[InFlight]]:

@@ -26,12 +26,12 @@ from processors.ops.cli.terminal import (
     print_table,
     settings,
 )
-from processors.ops.exits import EXIT_REJECTED
+from processors.ops.exits import EXIT_FAULT, EXIT_REJECTED
 from processors.ops.money import show_money
 from processors.ops.result_text import show_id
+from processors.recovery.checks import Check
 from processors.recovery.repair import Repair
 from processors.recovery.transit import InFlight, told
-from processors.recovery.verify import Check
 from processors.settings import Settings
 
 IN_FLIGHT_SHOWN = 20  # a screen
@@ -44,28 +44,46 @@ def verify(
     all_shards: Annotated[
         bool, typer.Option("--all-shards", help="Every shard, and what is on its way between partners.")
     ] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="From the first record on, not only what is not proven yet.")
+    ] = False,
     with_results: Annotated[bool, typer.Option("--results/--no-results", help="Read the results topic, too.")] = True,
     with_archive: Annotated[bool, typer.Option("--archive/--no-archive", help="Read Cassandra, too.")] = True,
     as_json: JsonOption = False,
 ) -> None:
-    """Prove that nothing is missing: double entry, balances, holds, sequences, results, archive; exit 1 if not."""
+    """Prove that nothing is missing: double entry, balances, holds, sequences, results, archive; exit 1 if not.
+
+    It goes on from where the last proof ended. Exit 3: nothing is wrong, and not everything could be compared.
+    """
     chosen = settings()
     in_flight: list[InFlight] = []
     checks: list[Check] = []
     with counting() as count:
         for name in list(chosen.shards) if all_shards else [shard or chosen.home_shard]:
-            found = verify_shard(chosen, name, on_progress=count, with_results=with_results, with_archive=with_archive)
+            found = verify_shard(
+                chosen,
+                name,
+                on_progress=count,
+                with_results=with_results,
+                with_archive=with_archive,
+                everything=everything,
+            )
             checks += [replace(check, name=f"{name}: {check.name}") for check in found] if all_shards else found
         if all_shards or len(chosen.shards) == 1:
             between, in_flight = prove_between(chosen, with_archive=with_archive)
             checks += between
     if as_json:
-        print_json([asdict(check) | {"passed": check.passed} for check in checks] + _in_flight_as_json(in_flight))
+        print_json(
+            [asdict(check) | {"passed": check.passed, "verdict": check.verdict} for check in checks]
+            + _in_flight_as_json(in_flight)
+        )
     else:
         print_checks(checks)
         print_in_flight(in_flight)
-    if not all(check.passed for check in checks):
+    if any(check.wrong for check in checks):
         raise typer.Exit(EXIT_REJECTED)
+    if not all(check.passed for check in checks):
+        raise typer.Exit(EXIT_FAULT)
 
 
 def prove_between(chosen: Settings, *, with_archive: bool = True) -> tuple[list[Check], list[InFlight]]:
@@ -96,11 +114,15 @@ def print_in_flight(in_flight: list[InFlight]) -> None:
 
 def print_checks(checks: list[Check], *, title: str = "") -> None:
     """Write what was proven, what was not, and why; ``title`` stands above it."""
-    rows = ((check.name, check.counted, "proven" if check.passed else f"{check.wrong} wrong") for check in checks)
+    rows = ((check.name, check.counted, f"{check.wrong} wrong" if check.wrong else check.verdict) for check in checks)
     print_table(title, ("check", "looked at", "verdict"), rows, right=("looked at",))
     for check in checks:
         for detail in check.details:
-            page.print(f"{check.name}: {detail}", style="red", soft_wrap=True)
+            page.print(f"{check.name}: {detail}", style="red", markup=False, soft_wrap=True)
+        if check.wrong > len(check.details):
+            page.print(f"{check.name}: and {check.wrong - len(check.details):,} more", style="red", soft_wrap=True)
+        for lacking in check.incomplete:
+            page.print(f"{check.name}: INCOMPLETE: {lacking}", style="yellow", markup=False, soft_wrap=True)
 
 
 def repair(
