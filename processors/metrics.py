@@ -18,7 +18,7 @@ METRICS_CONTENT_TYPE = CONTENT_TYPE_LATEST
 REGISTRY = CollectorRegistry(auto_describe=True)  # of all of them
 
 # By the kind of process: its page has these and no others'.
-_KINDS = ("router", "shard", "expirer", "sink", "recaller", "remover", "api")
+_KINDS = ("router", "shard", "expirer", "sink", "recaller", "remover", "auditor", "api")
 _PAGES = {kind: CollectorRegistry(auto_describe=True) for kind in _KINDS}
 # From one small commit (2 ms) to the stalls that wait_timeout and lock waits allow (5 s).
 _SECONDS_BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -159,6 +159,16 @@ OLDEST_TRANSFER_SECONDS = _gauge(
     "remover",
 )
 FINDINGS = _counter("balance_findings_total", "Findings raised", ("kind",), "remover")
+
+# Auditor
+AUDIT_PROVEN_UNTIL = _gauge(
+    "balance_audit_proven_until_seconds",
+    "Whatever was decided before this time is proven, seconds since the epoch; 0: not since the start",
+    ("shard",),
+    "auditor",
+)
+AUDIT_WRONG = _gauge("balance_audit_wrong", "What the last proof found to be wrong", ("shard",), "auditor")
+AUDIT_INCOMPLETE = _gauge("balance_audit_incomplete", "What the last proof could not compare", ("shard",), "auditor")
 
 # Every process
 BUILD = _shown(

@@ -235,6 +235,14 @@ class RemoverSettings(Section):
     stop_deadline_ms: Milliseconds = 30_000
 
 
+class AuditorSettings(Section):
+    """How often a shard is proven, and at what cost."""
+
+    interval_ms: Milliseconds = 60_000
+    load_percent: Annotated[int, Field(ge=1, le=100)] = 10  # of the time, a proof works; the rest it rests
+    stop_deadline_ms: Milliseconds = 30_000
+
+
 class HealthSettings(Section):
     """Where each process answers ``/healthz``, ``/readyz`` and ``/metrics``."""
 
@@ -273,6 +281,7 @@ class Settings(BaseSettings):
     sink: SinkSettings = SinkSettings()
     recaller: RecallerSettings = RecallerSettings()
     remover: RemoverSettings = RemoverSettings()
+    auditor: AuditorSettings = AuditorSettings()
     health: HealthSettings = HealthSettings()
     api: ApiSettings = ApiSettings()
     stack: StackSettings = StackSettings()

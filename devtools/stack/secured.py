@@ -124,7 +124,8 @@ def settle_cassandra(settings: Settings) -> None:
 
 def cassandra_roles(settings: Settings) -> dict[str, Sequence[str]]:
     """Return the rights of each role of the service, by name."""
-    processes = ["sink", "recaller", *(f"remover-{shard}" for shard in settings.shards)]
+    of_shards = [f"{kind}-{shard}" for kind in ("remover", "auditor") for shard in settings.shards]
+    processes = ["sink", "recaller", *of_shards]
     roles: dict[str, Sequence[str]] = {f"balance-{OPERATOR}": OWNER_RIGHTS, "balance-api": READ_RIGHTS}
     return roles | {f"balance-{process}": ROW_RIGHTS for process in processes}
 

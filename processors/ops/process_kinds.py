@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from processors.ops.assembly import expirer, recaller, remover, router, shard, sink
+from processors.ops.assembly import auditor, expirer, recaller, remover, router, shard, sink
 from processors.ops.running import run_process
 from processors.settings import Settings
 
@@ -60,6 +60,11 @@ KINDS: dict[str, Kind] = {
         work=remover.run,
         per_shard=True,
         stop_deadline_ms=lambda settings: settings.remover.stop_deadline_ms,
+    ),
+    "auditor": Kind(
+        work=auditor.run,
+        per_shard=True,
+        stop_deadline_ms=lambda settings: settings.auditor.stop_deadline_ms,
     ),
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -19,10 +19,12 @@ from processors.settings import Settings
 from processors.stores.archive_reader import ArchiveReader
 from processors.stores.archive_schema import open_archive
 from processors.stores.cassandra import CassandraSession
+from processors.stores.lane_proofs import LaneProof
 from processors.stores.moves_reader import MovesReader
 from processors.stores.rows import PlacementRow
 from processors.stores.shard_reader import Counts, LanePosition, open_reader
 from processors.stores.shard_upkeep import Finding, ShardUpkeep
+from processors.stores.verify_reader import VerifyReader
 from processors.streams.directory import DirectoryContents, read_directory, read_placements
 from processors.streams.topics import COMMANDS_TOPIC, LOOK_DEADLINE_S, RESULTS_TOPIC, TopicAdmin, shard_topic
 from processors.troubles import Trouble
@@ -78,11 +80,15 @@ class BetweenStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardStatus:
-    """One shard's database."""
+    """One shard's database.
+
+    ``proven_until_ms``: the journal rows that were decided before are proven; None where some lane's never were.
+    """
 
     shard: str
     counts: Counts
     findings: list[Finding]
+    proven_until_ms: int | None = None
     between: list[BetweenStatus] = field(default_factory=list)
 
 
@@ -238,11 +244,13 @@ def _open_archive(settings: Settings) -> CassandraSession:
 def _ask_database(settings: Settings, shard: str) -> _Database:
     address = addresses.mysql_address(settings, shard)
     reader, upkeep, moves = open_reader(address), ShardUpkeep(address), MovesReader(address)
+    proofs = VerifyReader(address)
     try:
         status = ShardStatus(
             shard=shard,
             counts=reader.counts(),
             findings=upkeep.findings(),
+            proven_until_ms=_proven_until_ms(proofs.proofs(), reader.positions()),
             between=[
                 BetweenStatus(shard=shard, account=name.lower(), currency=currency, amount_minor=total)
                 for (name, currency), total in moves.between_shards().items()
@@ -253,6 +261,12 @@ def _ask_database(settings: Settings, shard: str) -> _Database:
         reader.close()
         upkeep.close()
         moves.close()
+        proofs.close()
+
+
+def _proven_until_ms(proofs: Mapping[int, LaneProof], lanes: Collection[int]) -> int | None:
+    times_ms = [proofs[lane].proven_at_ms if lane in proofs else 0 for lane in lanes]
+    return min(times_ms) if times_ms and all(times_ms) else None
 
 
 def _moves(

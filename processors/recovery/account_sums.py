@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -79,7 +79,9 @@ class AccountScan:
     lanes: set[int] = field(default_factory=set)
 
 
-def scan_accounts(books: AccountBooks, lanes: int, held: Tally) -> AccountScan:
+def scan_accounts(
+    books: AccountBooks, lanes: int, held: Tally, *, on_progress: Callable[[str, int], None]
+) -> AccountScan:
     """Read all accounts with what is open on them, and prove that they hold and count what is open.
 
     Of owned partners: of one who arrives only some of the rows are there yet.
@@ -99,6 +101,7 @@ def scan_accounts(books: AccountBooks, lanes: int, held: Tally) -> AccountScan:
                 counts[bucket // GROUP_BUCKETS - first][lane] += 1
         scan.sums += [Counter({lane: total & _MASK for lane, total in group.items()}) for group in groups]
         scan.counts += counts
+        on_progress("accounts", held.counted)
         scan.offsets += [moment.offsets] * (end - first)
     return scan
 

@@ -116,7 +116,6 @@ class PassParts:
     tallies: RowTallies
     refunds: Refunds
     keep_every: int
-    now_ms: Callable[[], int]
     on_progress: Callable[[str, int], None]
 
 
@@ -303,7 +302,6 @@ def _keep(parts: PassParts, of: LanePass, archive: ArchivedLane) -> None:
             account_sums=tuple(known),
             system_sums=system_now(of),
             archived_offset=archive.proven_to(of.next_offset),
-            proven_at_ms=parts.now_ms(),
         )
     )
     of.kept_at = of.next_offset

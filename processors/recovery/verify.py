@@ -127,7 +127,8 @@ def verify(parts: VerifyParts) -> list[Check]:
     """
     tallies = _Tallies()
     proven = {} if parts.everything else parts.books.proofs()  # before the accounts: the auditor may go on meanwhile
-    scan = scan_accounts(parts.books, parts.lanes, tallies.held)
+    scan = scan_accounts(parts.books, parts.lanes, tallies.held, on_progress=parts.on_progress)
+    looked_ms = parts.now_ms()  # before the moment: what was decided earlier is in it
     moment = parts.books.moment()
     _lanes(parts, scan, moment, tallies.lanes)
     coverage = _coverage(parts, moment.positions, tallies.archive)
@@ -137,7 +138,6 @@ def verify(parts: VerifyParts) -> list[Check]:
         tallies=tallies.rows,
         refunds=Refunds(parts.books, Placements(moment.placements, home=True), tallies.refunds),
         keep_every=parts.keep_every,
-        now_ms=parts.now_ms,
         on_progress=parts.on_progress,
     )
     passes: list[tuple[LanePass, ArchivedLane]] = []
@@ -160,7 +160,7 @@ def verify(parts: VerifyParts) -> list[Check]:
     fitting = _accounts(parts, scan, [of for of, _ in passes], coverage, tallies)
     agreed = _results(parts, [of for of, _ in passes], tallies.results)
     for of, archived in passes:
-        _keep(parts, scan, of, archived, is_published=of.lane in agreed, fitting=fitting)
+        _keep(parts, scan, of, archived, is_published=of.lane in agreed, fitting=fitting, looked_ms=looked_ms)
     return tallies.checks(parts)
 
 
@@ -376,10 +376,11 @@ def _keep(
     *,
     is_published: bool,
     fitting: dict[int, frozenset[int]],
+    looked_ms: int,
 ) -> None:
     """Keep how far a lane is proven; where its rows have a finding, no further than before."""
     end, start = of.end, of.start
-    proof = replace(start, proven_at_ms=parts.now_ms())
+    proof = start
     if is_published:
         at = max(end.published_offset, start.results_offset)
         proof = replace(proof, results_offset=at, results_time_ms=end.published_time_ms)
@@ -395,6 +396,7 @@ def _keep(
             archived_offset=archived.proven_to(end.at.next_offset),
             account_sums=tuple(_sum_now(of, scan, group, fitting[of.lane]) for group in range(GROUPS)),
             system_sums=system,
+            proven_at_ms=looked_ms,
         )
     parts.books.keep(proof)
 

@@ -9,7 +9,7 @@ from processors.stores.cassandra import CassandraSession
 
 # `balance init` and `balance migrate` make keyspace and tables; whoever makes them may do everything there.
 OWNER_RIGHTS = ("CREATE", "SELECT", "MODIFY")
-# Sink, remover, recaller and the operators' tools.
+# Sink, remover, recaller, auditor and the operators' tools.
 ROW_RIGHTS = ("SELECT", "MODIFY")
 READ_RIGHTS = ("SELECT",)  # the read API's
 

@@ -40,7 +40,7 @@ class LaneProof:
         account_sums: Of each of ``GROUPS`` groups of accounts the sum that they must have there; None where it is not
             known, so that each account of the group must be proven by itself.
         system_sums: What the system accounts must be there, but for ``@moved``; None where it is not known.
-        proven_at_ms: By the clock of whoever proved it.
+        proven_at_ms: What was decided before is among these rows, by the clock of whoever proved it; 0: not said.
     """
 
     lane: int

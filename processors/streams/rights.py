@@ -129,6 +129,7 @@ def _of_shard(shard: str, topics: Sequence[str]) -> dict[str, list[Right]]:
         ],
         f"expirer-{shard}": _writes(topic),
         f"remover-{shard}": _writes(ARCHIVED_TOPIC),
+        f"auditor-{shard}": [*_reads(RESULTS_TOPIC), _without_group(READER_GROUP)],
     }
 
 

@@ -13,7 +13,7 @@ CREATE TABLE IF NOT EXISTS lane_proof (
   results_time_ms BIGINT            NOT NULL,  -- lane time there
   account_sums    MEDIUMBLOB        NOT NULL,  -- of each of 256 groups of accounts, what they must be at next_offset
   system_sums     MEDIUMBLOB        NOT NULL,  -- the same of the lane's system accounts
-  proven_at_ms    BIGINT            NOT NULL,  -- by the clock of whoever proved it
+  proven_at_ms    BIGINT            NOT NULL,  -- what was decided before is proven, by the clock of whoever proved it
   checksum        BINARY(32)        NOT NULL,
   PRIMARY KEY (lane)
 ) ENGINE = InnoDB ROW_FORMAT = DYNAMIC;

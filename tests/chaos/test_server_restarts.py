@@ -130,7 +130,7 @@ def test_every_process_killed_at_once_under_load_and_started_again_loses_and_dou
 def kill_all(supervisor: subprocess.Popen[bytes]) -> None:
     """SIGKILL the supervisor, which could start the others again, and then each of them."""
     children = children_of(supervisor.pid)
-    assert len(children) == 6
+    assert len(children) == 7
     for pid in (supervisor.pid, *children):
         os.kill(pid, signal.SIGKILL)
     supervisor.wait()

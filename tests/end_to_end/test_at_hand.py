@@ -31,6 +31,7 @@ OWN_SAMPLE = {
     "expirer-s1": r"balance_expirer_ticks_total\{shard=\"s1\"\} [1-9]",
     "sink": r"balance_sink_rows_total [1-9]",
     "recaller": r"balance_recaller_waiting 0",
+    "auditor-s1": r"balance_audit_wrong\{shard=\"s1\"\} 0",
     "remover-s1": r"balance_remover_slices_waiting\{shard=\"s1\"\} 0",
 }
 

@@ -17,7 +17,7 @@ from tests.end_to_end.conftest import STOP_DEADLINE_S, balance, start
 from tests.servers import Place
 from tests.waiting import eventually
 
-NAMES = {"router", "shard-s1", "expirer-s1", "sink", "recaller", "remover-s1"}
+NAMES = {"router", "shard-s1", "expirer-s1", "sink", "recaller", "remover-s1", "auditor-s1"}
 
 
 def supervisor_of(place: Place) -> list[int]:

@@ -24,7 +24,7 @@ from tests.waiting import eventually
 HOUR_MS = 3_600_000
 IDS = CommandIds()
 COMMANDS = [
-    *("up", "demo", "router", "shard", "expirer", "sink", "recaller", "remover", "stack", "init", "migrate"),
+    *("up", "demo", "router", "shard", "expirer", "sink", "recaller", "remover", "auditor", "stack", "init", "migrate"),
     *("account", "balance", "topup", "collect", "adjust", "pay", "hold", "capture", "void", "refund", "transfer"),
     *(
         "send",

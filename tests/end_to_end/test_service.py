@@ -124,7 +124,7 @@ def test_a_slice_leaves_mysql_and_what_was_in_it_is_still_shown_captured_and_ref
 def test_every_process_may_be_killed_and_an_orderly_end_leaves_none(service: Running) -> None:
     assert service.balance("account", "open", "acme", "USD").status == 0
     first = children(service.process)
-    assert set(first) == {"router", "shard", "expirer", "sink", "recaller", "remover"}
+    assert set(first) == {"router", "shard", "expirer", "sink", "recaller", "remover", "auditor"}
     for pid in first.values():
         os.kill(pid, signal.SIGKILL)
     assert service.balance("topup", "acme", "10.00", "USD", "--within", "60").status == 0
@@ -165,7 +165,7 @@ def test_no_log_line_holds_an_amount_or_metadata(service: Running) -> None:
     assert service.balance("pay", "acme", amount, "USD", "--metadata", metadata).status == 0
     prefix = service.place.settings.kafka.topic_prefix
     logs = list((service.place.settings.stack.directory / "log" / f"{prefix}processes").glob("*.log"))
-    assert len(logs) == 6
+    assert len(logs) == 7
     for log in logs:
         text = log.read_text()
         assert secret not in text

@@ -56,7 +56,7 @@ def test_every_process_of_each_shard_runs_and_its_lanes_are_shown_with_what_wait
     eventually(lambda: lanes_that_moved() == every, "each expirer ticks, each worker decides")
     found = both.balance("status", "--json").json
     assert {each["name"] for each in found["processes"]} >= {
-        f"{kind}-{shard}" for kind in ("shard", "expirer", "remover") for shard in LANES
+        f"{kind}-{shard}" for kind in ("shard", "expirer", "remover", "auditor") for shard in LANES
     }
     assert {(lane["shard"], lane["lane"]) for lane in found["lanes"]} == every
     assert all(lane["undecided"] is not None for lane in found["lanes"])

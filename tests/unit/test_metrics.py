@@ -31,6 +31,7 @@ PREFIXES = {
     "sink": "balance_sink_",
     "recaller": "balance_recaller_",
     "remover": "balance_remover_",
+    "auditor": "balance_audit_",
 }
 
 

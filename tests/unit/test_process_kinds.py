@@ -32,7 +32,7 @@ def test_only_who_rests_without_a_pulse_is_given_time_for_it() -> None:
     settings = load_settings(environment={}).changed(expirer={"tick_ms": 7_000}, sink={"batch_wait_ms": 9})
 
     given = {name: kind.rests_ms(settings) for name, kind in KINDS.items()}
-    assert given == {"router": 0, "shard": 0, "expirer": 7_000, "sink": 9, "recaller": 0, "remover": 0}
+    assert given == {"router": 0, "shard": 0, "expirer": 7_000, "sink": 9, "recaller": 0, "remover": 0, "auditor": 0}
 
 
 def test_the_api_runs_beside_the_others_where_the_settings_say_so() -> None:

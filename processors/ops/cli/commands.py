@@ -33,6 +33,12 @@ def _command(place: str, says: str, *examples: str) -> Command:
     return Command(place, says, examples)
 
 
+def _run_of_a_shard(place: str) -> dict[str, Command]:
+    """Return the group of a process that each shard has one of; ``place`` ends with its kind."""
+    kind = place.rpartition("_")[2]
+    return {"run": _command(place, f"Run a shard's {kind} until SIGTERM or Ctrl-C.", f"balance {kind} run --shard s1")}
+
+
 _HOLD = "0198c0de-6800-7000-8000-00000000000a"
 _PAYMENT = "0198c0de-6800-7000-8000-00000000000b"
 
@@ -230,13 +236,7 @@ _PROCESSES: dict[str, Command | Group] = {
     ),
     "expirer": Group(
         "Ends the holds of one shard whose time has come, and keeps idle lanes' time moving.",
-        {
-            "run": _command(
-                "starting:run_expirer",
-                "Run a shard's expirer until SIGTERM or Ctrl-C.",
-                "balance expirer run --shard s1",
-            )
-        },
+        _run_of_a_shard("starting:run_expirer"),
     ),
     "sink": Group(
         "Copies results to Cassandra.",
@@ -248,13 +248,11 @@ _PROCESSES: dict[str, Command | Group] = {
     ),
     "remover": Group(
         "Removes from one shard what is proven to be in Cassandra.",
-        {
-            "run": _command(
-                "starting:run_remover",
-                "Run a shard's remover until SIGTERM or Ctrl-C.",
-                "balance remover run --shard s1",
-            )
-        },
+        _run_of_a_shard("starting:run_remover"),
+    ),
+    "auditor": Group(
+        "Proves one shard's books all the time, at a bounded cost.",
+        _run_of_a_shard("starting:run_auditor"),
     ),
     "api": Group(
         "Answers people and programs over HTTP; changes nothing.",

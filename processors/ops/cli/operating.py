@@ -64,6 +64,10 @@ def status(*, as_json: JsonOption = False) -> None:
         raise typer.Exit(EXIT_FAULT)
 
 
+def _proven_ago(until_ms: int | None, now_ms: int) -> str:
+    return "never" if until_ms is None else f"{show_age(now_ms - until_ms)} ago"
+
+
 def _status_as_json(found: ServiceStatus) -> dict[str, Any]:
     return {**asdict(found), "good": found.good}
 
@@ -84,12 +88,13 @@ def print_status(found: ServiceStatus) -> None:
             shard.counts.open_holds,
             shard.counts.open_refunds,
             shard.counts.open_transfers,
+            _proven_ago(shard.proven_until_ms, time.time_ns() // 1_000_000),
         )
         for shard in found.shards
     )
     print_table(
         "MySQL (journal rows are estimated)",
-        ("shard", "rows", "slices", "holds", "refunds", "transfers"),
+        ("shard", "rows", "slices", "holds", "refunds", "transfers", "journal proven up to"),
         rows,
         right=_COUNTS_RIGHT,
     )

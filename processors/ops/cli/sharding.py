@@ -62,7 +62,10 @@ def add(
         file = chosen.root / "config" / f"{chosen.profile}.toml"
         page.print(f"before you start its processes, add to {file} on every machine:", soft_wrap=True)
         page.print("\n".join(entry), soft_wrap=True)
-    page.print(f"next: run a worker, an expirer and a remover of {shard} (docs/operations.md, Shards)", soft_wrap=True)
+    page.print(
+        f"next: run a worker, an expirer, a remover and an auditor of {shard} (docs/operations.md, Shards)",
+        soft_wrap=True,
+    )
 
 
 def _with_shard(chosen: Settings, shard: str, dsn: str | None, lanes: int | None) -> Settings:

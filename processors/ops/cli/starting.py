@@ -80,5 +80,10 @@ def run_remover(*, shard: ShardOption = None, supervised: Supervised = None) -> 
     _run("remover", shard or settings().home_shard, supervised)
 
 
+def run_auditor(*, shard: ShardOption = None, supervised: Supervised = None) -> None:
+    """Run a shard's auditor until SIGTERM or Ctrl-C."""
+    _run("auditor", shard or settings().home_shard, supervised)
+
+
 def _run(kind: str, shard: str, supervised: Path | None) -> NoReturn:
     raise typer.Exit(process_kinds.run(kind, settings(), shard, supervised=supervised))
