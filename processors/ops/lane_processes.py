@@ -47,21 +47,28 @@ def work_side_by_side(works: Iterable[LaneWork], *, processes_max: int, tell: Te
         tell: Told what they tell, in this thread.
 
     Raises:
-        Fault: The first one that a process met; the others are ended, wherever they are.
+        LaneStopped: Lanes stopped, each at a record that cannot be decided; all others were done first. It has the code
+            of the first, and says of each which it is and why.
+        Fault: The first one of another kind that a process met; the others are ended, wherever they are.
     """
     waiting = deque(works)
+    lanes = len(waiting)
+    stopped: list[LaneStopped] = []
     running: dict[Connection, tuple[int, BaseProcess]] = {}
     try:
         while waiting or running:
             while waiting and len(running) < processes_max:
                 running |= _begin(waiting.popleft())
             for listens in wait(list(running)):
-                _hear(listens, running, tell)
+                _hear(listens, running, tell, stopped)
     finally:
         for listens, (_, process) in running.items():
             process.kill()
             process.join(END_S)
             listens.close()
+    if stopped:
+        others = f"; the other {lanes - len(stopped)} lanes went on to their end" if len(stopped) < lanes else ""
+        raise LaneStopped(stopped[0].code, "; ".join(each.detail for each in stopped) + others)
 
 
 def _begin(of_lane: LaneWork) -> dict[Connection, tuple[int, BaseProcess]]:
@@ -97,10 +104,17 @@ def _portable(fault: Fault) -> tuple[type[Fault], tuple[Any, ...]]:
             return type(fault), (str(fault),)
 
 
-def _hear(listens: object, running: dict[Connection, tuple[int, BaseProcess]], tell: Tell) -> None:
+def _hear(
+    listens: object, running: dict[Connection, tuple[int, BaseProcess]], tell: Tell, stopped: list[LaneStopped]
+) -> None:
     assert isinstance(listens, Connection)
     lane, process = running[listens]
-    if _ended(listens, lane, process, tell):
+    try:
+        has_ended = _ended(listens, lane, process, tell)
+    except LaneStopped as stop:  # a record of one lane says nothing of the others
+        stopped.append(stop)
+        has_ended = True
+    if has_ended:
         process.join(END_S)
         listens.close()
         del running[listens]

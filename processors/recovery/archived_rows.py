@@ -102,6 +102,7 @@ class ArchivedLane:
         self._waiting: dict[ChangeKey, bytes] = {}
         self._there: dict[Place, set[bytes]] = {}
         self._readable = True
+        self._in_mysql: frozenset[int] = frozenset()  # slices, as of when the stretch was read
 
     @property
     def is_read(self) -> bool:
@@ -125,6 +126,7 @@ class ArchivedLane:
             self._tallies.lacks(str(fault))
             return {}
         self._readable = True
+        self._in_mysql = frozenset(self._slices.slices())
         return {place: min(copies) for place, copies in self._there.items()}
 
     def compare(self, place: Place, found: ProvenRow | None, result: Result, payload: bytes) -> None:
@@ -138,7 +140,7 @@ class ArchivedLane:
         tally.counted += 1
         copies = self._there.get(place, set())
         told = f"lane {self._lane} offset {place[0]} index {place[1]}"
-        if found is None and slice_of_result(result) in self._slices.slices():
+        if found is None and self._is_in_mysql(slice_of_result(result)):
             self._refute(f"{told}: MySQL lacks it, though its slice is there")
         elif not copies:
             self._refute(f"{told}: it is not there; `balance archive repair` brings it back")
@@ -150,6 +152,10 @@ class ArchivedLane:
         }
         if len(self._waiting) >= CHANGES_AT_ONCE:
             self.finish()
+
+    def _is_in_mysql(self, number: int) -> bool:
+        """Say whether a slice is there, and was when the stretch was read: the remover goes on meanwhile."""
+        return number in self._in_mysql and number in self._slices.slices()
 
     def _refute(self, told: str) -> None:
         self._tallies.journal.refute(told)

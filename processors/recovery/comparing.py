@@ -7,18 +7,28 @@ in the tables: a bug that writes another balance than it journals would show onl
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import zip_longest
-from typing import Protocol
+from typing import Any, Protocol
 
 from processors.ids import id_text, id_time_ms
 from processors.lane.placements import Placements
 from processors.lane.standing import chain_digest
 from processors.ledger.rows import SystemKey
-from processors.ledger.tables import REFUNDED, ROOT_TABLES, AnyTable, RowChange
+from processors.ledger.rules import Rules
+from processors.ledger.tables import MOVED_IDS, MOVING_TABLES, REFUNDED, AnyTable, RowChange
 from processors.routing.buckets import partition_of
-from processors.stores.rows import Border, JournalRow, PlacementRow, PlacementState, Progress
+from processors.stores.rows import (
+    Border,
+    IngressKey,
+    IngressPosition,
+    JournalRow,
+    ParkedRow,
+    PlacementRow,
+    PlacementState,
+    Progress,
+)
 from processors.stores.shard_reader import SliceReader, rows_of_slice
 from processors.wire.positions import LANE_START, GroupPosition
 
@@ -39,6 +49,18 @@ class ComparedBooks(SliceReader, Protocol):
 
     def system_accounts(self, lane: int) -> dict[SystemKey, int]:
         """Return the balances of a lane's system accounts."""
+
+    def rules(self, lane: int) -> dict[int, Rules]:
+        """Return by offset the rules in force in a lane from there on."""
+
+    def ingress(self, lane: int) -> dict[IngressKey, IngressPosition]:
+        """Return a lane's ingress positions."""
+
+    def waiting(self, lane: int) -> dict[int, ParkedRow]:
+        """Return by offset the records of a lane that wait for their placement key."""
+
+    def window_start_ms(self, lane: int, now_ms: int) -> int:
+        """Return before which id time a lane looks for no id any more."""
 
     def refund_start_ms(self, lane: int, now_ms: int) -> int:
         """Return since which time what was given back of an original is kept."""
@@ -181,8 +203,9 @@ def compare_live(
             not_compared.append(f"lane {lane}: balances, since the live lane stands at {offset}, the replay at {other}")
     difference = _first_table_row_that_differs(live, replayed, same, lanes=lanes, home=home)
     if difference is None and same:
-        names = ", ".join(table.plural.replace("_", " ") for table in ROOT_TABLES)
-        compared.append(f"lanes {', '.join(map(str, sorted(same)))}: {names}, system accounts, placements")
+        tables = [table.plural.replace("_", " ") for table in MOVING_TABLES]
+        names = ", ".join([*tables, *_OF_LANES])
+        compared.append(f"lanes {', '.join(map(str, sorted(same)))}: {names}")
     return Comparison(compared=tuple(compared), not_compared=tuple(not_compared), difference=difference)
 
 
@@ -197,19 +220,24 @@ def _digests(lane: int, offset: int, live: bytes, replayed: bytes) -> ReplayDiff
 def _first_table_row_that_differs(
     live: ComparedBooks, replayed: ComparedBooks, same: set[int], *, lanes: int, home: bool
 ) -> ReplayDifference | None:
-    for table in ROOT_TABLES:
+    for table in MOVING_TABLES:
         rows, others = (_rows(books, table, same, lanes=lanes, home=home) for books in (live, replayed))
         for row, other in _side_by_side(rows, others):
             if row != other and not _is_forgotten(live, table, row, other, lanes=lanes):
                 return _told(table, row, other)
     for lane in sorted(same):
-        for what, found, other_found in (
-            ("system accounts", live.system_accounts(lane), replayed.system_accounts(lane)),
-            ("placements", _placements(live, lane), _placements(replayed, lane)),
-        ):
+        for what, read in _OF_LANES.items():
+            found, other_found = read(live, lane), read(replayed, lane)
             if found != other_found:
-                return ReplayDifference(what=f"lane {lane}: {what}", live=str(found), replayed=str(other_found))
+                return _first_of(f"lane {lane}: {what}", found, other_found)
     return None
+
+
+def _first_of(what: str, found: Mapping[Any, Any], others: Mapping[Any, Any]) -> ReplayDifference:
+    """Tell the first key whose values differ: all of them might be a screen or a thousand."""
+    keys = sorted(key for key in {*found, *others} if found.get(key) != others.get(key))
+    live, replayed = (str(each.get(keys[0], "no row")) for each in (found, others))
+    return ReplayDifference(what=f"{what}, {keys[0]}", live=live, replayed=replayed)
 
 
 def _placements(books: ComparedBooks, lane: int) -> dict[str, PlacementRow]:
@@ -218,6 +246,16 @@ def _placements(books: ComparedBooks, lane: int) -> dict[str, PlacementRow]:
         key: replace(row, state=PlacementState.AWAY) if row.state is PlacementState.LEFT else row
         for key, row in books.placements(lane).items()
     }
+
+
+# Of a lane itself, by what it is called: how it is read. Records that were unparked may be deleted once published.
+_OF_LANES: dict[str, Callable[[ComparedBooks, int], Mapping[Any, Any]]] = {
+    "system accounts": lambda books, lane: books.system_accounts(lane),
+    "placements": _placements,
+    "parked records": lambda books, lane: books.waiting(lane),
+    "rules": lambda books, lane: books.rules(lane),
+    "ingress positions": lambda books, lane: books.ingress(lane),
+}
 
 
 def _rows(books: ComparedBooks, table: AnyTable, same: set[int], *, lanes: int, home: bool) -> Iterator[RowChange]:
@@ -250,12 +288,13 @@ def _side_by_side(
 def _is_forgotten(
     live: ComparedBooks, table: AnyTable, row: RowChange | None, other: RowChange | None, *, lanes: int
 ) -> bool:
-    """Say whether the live database has deleted what no decision looks at any more, as its remover does (H3)."""
-    if table is not REFUNDED or row is not None or other is None:
+    """Say whether the live database has deleted what no decision looks at any more, as its remover does (H3, M6)."""
+    if table not in {REFUNDED, MOVED_IDS} or row is not None or other is None:
         return False
-    root, transaction_id = other.key
-    lane, time_ms = partition_of(root, lanes), id_time_ms(transaction_id)
-    return time_ms is not None and time_ms < live.refund_start_ms(lane, live.positions()[lane].at.lane_time_ms)
+    root, id_ = other.key
+    lane, time_ms = partition_of(root, lanes), id_time_ms(id_)
+    starts_ms = live.refund_start_ms if table is REFUNDED else live.window_start_ms
+    return time_ms is not None and time_ms < starts_ms(lane, live.positions()[lane].at.lane_time_ms)
 
 
 def _told(table: AnyTable, row: RowChange | None, other: RowChange | None) -> ReplayDifference:

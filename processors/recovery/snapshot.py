@@ -108,10 +108,15 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """A folder that a snapshot was taken into; ``manifest`` is None where it was cut off, or is being taken."""
+    """A folder that a snapshot was taken into.
+
+    ``manifest`` is None where it was cut off, or is being taken, and where what is there is no manifest: then ``bad``
+    says why.
+    """
 
     folder: Path
     manifest: Manifest | None
+    bad: str = ""
 
 
 def take(source: Source, folder: Path, *, now_ms: int, on_progress: Counting) -> Snapshot:
@@ -226,16 +231,22 @@ def _sync_folder(folder: Path) -> None:
 
 
 def snapshots_in(folder: Path, shard: str) -> list[Snapshot]:
-    """Return the snapshots of a shard, the newest first, and what was cut off.
+    """Return the snapshots of a shard, the newest first, with what was cut off and those with a bad manifest.
 
     Raises:
-        Misconfigured: A manifest is none.
         Unavailable: The folder cannot be read.
     """
     of_shard = folder / shard
     with _files_as_faults(of_shard):
         places = sorted((each for each in of_shard.iterdir() if each.is_dir()), reverse=True)
-        return [Snapshot(folder=place, manifest=_read_manifest(place)) for place in places]
+        return [_snapshot(place) for place in places]
+
+
+def _snapshot(place: Path) -> Snapshot:
+    try:
+        return Snapshot(folder=place, manifest=_read_manifest(place))
+    except Misconfigured as fault:  # one that cannot be read must not hide the others
+        return Snapshot(folder=place, manifest=None, bad=str(fault))
 
 
 def prove(snapshot: Snapshot, *, on_progress: Counting) -> Manifest:
@@ -247,7 +258,7 @@ def prove(snapshot: Snapshot, *, on_progress: Counting) -> Manifest:
     """
     manifest = snapshot.manifest
     if manifest is None:
-        raise Misconfigured(f"{snapshot.folder} was cut off: it has no {MANIFEST}")
+        raise Misconfigured(snapshot.bad or f"{snapshot.folder} was cut off: it has no {MANIFEST}")
     with _files_as_faults(snapshot.folder):
         for each in manifest.files:
             _prove_bytes(snapshot.folder, each)
@@ -287,7 +298,8 @@ def load(snapshot: Snapshot, target: Target, *, on_progress: Counting) -> None:
 def remove_older(folder: Path, shard: str, *, keep: int) -> list[Path]:
     """Remove all but the newest snapshots of a shard, and what was cut off before the newest; return what is gone.
 
-    A snapshot loses its manifest first: half of one is never taken for a whole.
+    One with a bad manifest stays: somebody must look at it, and perhaps only its manifest is damaged. A snapshot loses
+    its manifest first: half of one is never taken for a whole.
 
     Args:
         folder: Has a folder for each shard.
@@ -298,13 +310,17 @@ def remove_older(folder: Path, shard: str, *, keep: int) -> list[Path]:
     found = snapshots_in(folder, shard)
     whole = [each.folder for each in found if each.manifest is not None]
     stays = set(whole[:keep])
-    gone = [each.folder for each in found if each.folder not in stays and whole and each.folder < whole[0]]
+    gone = [each.folder for each in found if _may_go(each, stays) and whole and each.folder < whole[0]]
     with _files_as_faults(folder):
         for place in gone:
             (place / MANIFEST).unlink(missing_ok=True)
             _sync_folder(place)
             shutil.rmtree(place)
     return gone
+
+
+def _may_go(snapshot: Snapshot, stays: set[Path]) -> bool:
+    return snapshot.folder not in stays and not snapshot.bad
 
 
 def _rows(folder: Path, each: CopiedFile) -> Iterator[tuple[Any, ...]]:

@@ -14,6 +14,9 @@ from processors.stores.snapshot_rows import LOAD_MARKS
 from processors.stores.sql_text import text_literal
 from processors.wire.positions import LanePoint
 
+# A replay that was killed is gone for the server within a second or so.
+TARGET_LOCK_WAIT_S = 3
+REPLAY_MAX_S = 31_536_000  # a year: the connection is silent while lanes are decided
 _TARGET_MARK = "replay_target"  # a table without rows, made before all others: a dump of a live shard lacks it
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,47}", re.ASCII)  # as the settings have it; written into a statement below
 
@@ -108,6 +111,40 @@ def claim_target(target: MysqlAddress, live: MysqlAddress | None) -> None:
             session.execute(f"CREATE TABLE {_TARGET_MARK} (here TINYINT) ENGINE = InnoDB", "marking the target")
     finally:
         session.close()
+
+
+class TargetLock:
+    """A replay's right to write into its target, which one at a time has: a lock of the server, by the database's name.
+
+    The server gives it back when the connection ends, however the process ends. For one thread; close it after use.
+    """
+
+    def __init__(self, target: MysqlAddress) -> None:
+        """Take it.
+
+        Raises:
+            Misconfigured: Another replay writes there.
+            Unavailable: The server does not answer.
+        """
+        self._session = Session(target, lane=False)
+        name = "CONCAT('balance.replay.', LEFT(SHA2(DATABASE(), 256), 40))"  # 64 characters at most
+        try:
+            self._session.execute(f"SET SESSION wait_timeout = {REPLAY_MAX_S}", "setting the session")
+            ((taken,),) = self._session.query(f"SELECT GET_LOCK({name}, {TARGET_LOCK_WAIT_S})", "taking a target")
+            ((holder,),) = self._session.query(f"SELECT IS_USED_LOCK({name})", "looking who has the target")
+        except BaseException:
+            self._session.close()
+            raise
+        if taken != 1:
+            self._session.close()
+            raise Misconfigured(
+                f"another replay is writing into {target} (MySQL's connection {holder}): wait for its end, or give "
+                "another database"
+            )
+
+    def close(self) -> None:
+        """Give it back."""
+        self._session.close()
 
 
 def note_published(target: MysqlAddress, borders: Mapping[int, LanePoint]) -> None:

@@ -6,11 +6,21 @@ from collections.abc import Iterator
 from functools import partial
 
 from processors.ledger.rows import Account, AccountKey, SystemKey
-from processors.ledger.tables import ROOT_TABLES, AnyTable, RowChange
+from processors.ledger.rules import Rules
+from processors.ledger.tables import MOVING_TABLES, AnyTable, RowChange
 from processors.stores.addresses import MysqlAddress
-from processors.stores.lane_rows import select_border, select_system_accounts
+from processors.stores.lane_rows import select_border, select_ingress, select_system_accounts
 from processors.stores.mysql import Row, Session
-from processors.stores.rows import Border, JournalRow, PlacementRow, Progress
+from processors.stores.placement_sql import parked_of, select_parked
+from processors.stores.rows import (
+    Border,
+    IngressKey,
+    IngressPosition,
+    JournalRow,
+    ParkedRow,
+    PlacementRow,
+    Progress,
+)
 from processors.stores.shard_reader import RANGE_ROWS, ShardReader, open_reader, open_snapshot
 from processors.stores.table_sql import columns_of, key_literals, row_of
 
@@ -45,6 +55,24 @@ class WholeShard:
         """Return the balances of a lane's system accounts, minor units, unbounded (L15)."""
         return self._reader.ask(lambda session: select_system_accounts(session, lane))
 
+    def rules(self, lane: int) -> dict[int, Rules]:
+        """Return by offset the rules in force in a lane from there on (I6)."""
+        return self._reader.rules().get(lane, {})
+
+    def ingress(self, lane: int) -> dict[IngressKey, IngressPosition]:
+        """Return a lane's ingress positions (L10)."""
+        return self._reader.ask(lambda session: select_ingress(session, lane))
+
+    def waiting(self, lane: int) -> dict[int, ParkedRow]:
+        """Return by offset the records of a lane that wait for their placement key (M1); all in memory."""
+        sql = select_parked(lane, "unparked_offset IS NULL")
+        rows = self._reader.ask(lambda session: session.query(sql, "reading parked records to compare them"))
+        return {each.record.offset: each for each in map(parked_of, rows)}
+
+    def window_start_ms(self, lane: int, now_ms: int) -> int:
+        """Return before which id time a lane looks for no id any more at some lane time, by all of its rules (I3)."""
+        return min(rules.window_start_ms(now_ms) for rules in self._reader.rules()[lane].values())
+
     def refund_start_ms(self, lane: int, now_ms: int) -> int:
         """Return since which time what was given back of an original is kept in a lane at some lane time (H3)."""
         return max(rules.recall_start_ms(now_ms) for rules in self._reader.rules()[lane].values())
@@ -54,8 +82,8 @@ class WholeShard:
         return self._reader.accounts(after)
 
     def rows(self, table: AnyTable) -> Iterator[RowChange]:
-        """Yield the rows of one of ``ROOT_TABLES`` that count, in key order, read in ranges, without ``before``."""
-        assert table in ROOT_TABLES, f"{table.name} is compared by nobody"
+        """Yield the rows of one of ``MOVING_TABLES`` that count, in key order, read in ranges, without ``before``."""
+        assert table in MOVING_TABLES, f"{table.name} is compared by nobody"
         first, second = table.key
         where = _COMPARED.get(table.name, "TRUE")
         after = ""

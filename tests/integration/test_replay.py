@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from processors.ops.assembly import proving, replaying
 from processors.recovery.replay import BATCH_RECORDS, ReplayProgress
 from processors.routing.buckets import partition_of
 from processors.stores.addresses import MysqlAddress
+from processors.stores.databases import TargetLock
 from processors.stores.mysql import Session
 from processors.stores.shard_reader import open_reader
 from processors.streams.topics import shard_topic
@@ -183,6 +185,54 @@ def test_a_balance_changed_by_hand_is_the_first_difference_told(
     assert (replayed.status, verified.status) == (1, 1)
     assert "account coral USD differs" in replayed.out
     assert "coral" in verified.out
+
+
+OF_ONE_LANE = {
+    "rules": ("UPDATE rules SET skew_ms = skew_ms {} 1 WHERE lane = 1", "lane 1: rules, 0"),
+    "ingress positions": (
+        "UPDATE progress_source SET ingress_offset = ingress_offset {} 1 WHERE lane = 1",
+        "lane 1: ingress positions, (",
+    ),
+}
+
+
+@pytest.mark.rule("V2")
+@pytest.mark.parametrize("what", OF_ONE_LANE)
+def test_what_a_lane_keeps_of_its_own_is_compared_too(shard: Shard, target: MysqlAddress, what: str) -> None:
+    live = addresses.mysql_address(shard.settings, SHARD)
+    statement, told = OF_ONE_LANE[what]
+    in_the_database(live, statement.format("+"))
+    try:
+        difference = replay(shard, target).difference
+    finally:
+        in_the_database(live, statement.format("-"))
+    assert difference is not None
+    assert difference.what.startswith(told)
+
+
+@pytest.mark.rule("V2")
+@pytest.mark.parametrize("table", ["parked", "moved_id"])
+def test_what_came_with_a_move_or_waits_for_one_is_compared_too(shard: Shard, target: MysqlAddress, table: str) -> None:
+    live, now = addresses.mysql_address(shard.settings, SHARD), new_id().hex()
+    insert = {
+        "parked": "INSERT INTO parked VALUES (1, 3, X'61', X'61', X'61', X'', X'', 1, 0, 0, NULL, NULL)",
+        "moved_id": "INSERT INTO moved_id (root, command_id, bucket, result, last_id) "
+        f"VALUES (X'636f72616c', X'{now}', 0, X'00', X'')",
+    }[table]
+    in_the_database(live, insert)
+    try:
+        difference = replay(shard, target).difference
+    finally:
+        in_the_database(live, f"DELETE FROM {table}")
+    assert difference is not None
+    assert difference.what.startswith({"parked": "lane 1: parked records, 3", "moved_id": "moved id coral"}[table])
+    assert difference.replayed == "no row"
+
+
+def test_two_replays_into_one_database_at_once_are_refused(shard: Shard, target: MysqlAddress) -> None:
+    with closing(TargetLock(target)), pytest.raises(Misconfigured, match="another replay is writing into"):
+        replay(shard, target)
+    assert replay(shard, target).difference is None
 
 
 def test_a_lane_whose_digest_differs_is_told_before_any_account(shard: Shard, target: MysqlAddress) -> None:

@@ -132,6 +132,28 @@ def test_a_snapshot_that_was_killed_at_any_table_is_never_taken_for_one(
     assert balance(shard.place, "snapshot", "verify", "--folder", str(tmp_path)).status == 0
 
 
+@pytest.mark.parametrize("manifest", ["", "{}", '{"format": 99}'])
+def test_a_bad_manifest_is_shown_and_hides_no_other_snapshot(
+    shard: Shard, target: MysqlAddress, tmp_path: Path, manifest: str
+) -> None:
+    bad = take(shard, tmp_path)
+    (bad.folder / MANIFEST).write_text(manifest)
+    good = take(shard, tmp_path, keep=1)
+
+    listed = balance(shard.place, "snapshot", "list", "--folder", str(tmp_path))
+    proven = balance(shard.place, "snapshot", "verify", "--folder", str(tmp_path))
+
+    assert (listed.status, proven.status) == (0, 1)
+    for said in (listed, proven):
+        assert str(good.folder) in said.out
+        assert str(bad.folder) in said.out
+    assert [(each.folder, bool(each.bad)) for each in snapshots_in(tmp_path, SHARD)] == [
+        (good.folder, False),
+        (bad.folder, True),  # nothing removes it: perhaps only the manifest is damaged
+    ]
+    assert rebuilt(shard, target, tmp_path).difference is None
+
+
 @pytest.mark.rule("V1")
 @pytest.mark.parametrize("table", ["shard", "progress", "account", MANIFEST])
 def test_a_load_that_was_killed_is_begun_anew(shard: Shard, target: MysqlAddress, tmp_path: Path, table: str) -> None:

@@ -54,12 +54,26 @@ def test_each_lane_is_worked_on_in_a_process_of_its_own_and_all_that_they_tell_c
     assert len({pid for _, _, pid in told} | {os.getpid()}) == 4
 
 
-def test_a_lane_that_stops_is_told_with_its_code_and_the_others_are_ended() -> None:
+@pytest.mark.parametrize("processes_max", [1, 2])
+def test_a_lane_that_stops_is_told_with_its_code_once_the_others_are_done(processes_max: int) -> None:
     told: list[tuple[int, int, int]] = []
-    with pytest.raises(LaneStopped, match="lane 1: offset 7 is missing") as stopped:
-        work_side_by_side(works(go_on, stop), processes_max=2, tell=told.append)
+    with pytest.raises(LaneStopped, match="lane 0: offset 7 is missing; the other 2 lanes went on") as stopped:
+        work_side_by_side(works(stop, count, count), processes_max=processes_max, tell=told.append)
 
     assert stopped.value.code is StopCode.LOG_GAP
+    assert [number for lane, number, _ in sorted(told) if lane] == [0, 1, 2, 0, 1, 2]
+
+
+def test_of_several_lanes_that_stop_each_is_told() -> None:
+    with pytest.raises(LaneStopped) as stopped:
+        work_side_by_side(works(stop, stop), processes_max=2, tell=lambda _told: None)
+    assert sorted(stopped.value.detail.split("; ")) == [f"lane {lane}: offset 7 is missing" for lane in (0, 1)]
+
+
+def test_another_fault_of_a_lane_ends_the_others() -> None:
+    told: list[tuple[int, int, int]] = []
+    with pytest.raises(Misconfigured, match="1 is no lane of mine"):
+        work_side_by_side(works(go_on, refuse), processes_max=2, tell=told.append)
     for _, _, pid in told:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)

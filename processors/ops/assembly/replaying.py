@@ -17,7 +17,7 @@ from processors.recovery.replay import ReplayParts, ReplayProgress, Stretch, rep
 from processors.recovery.snapshot import Counting, Snapshot, load, snapshots_in
 from processors.settings import Settings
 from processors.stores.addresses import MysqlAddress
-from processors.stores.databases import claim_target, note_published
+from processors.stores.databases import TargetLock, claim_target, note_published
 from processors.stores.lane_store import MysqlLaneStore
 from processors.stores.migrations import ShardRow, migrate, read_migrations
 from processors.stores.partitions import TARGET_SLICES_MAX
@@ -127,25 +127,27 @@ def replay_shard(
 
     Raises:
         Misconfigured: The topic no longer reaches back to where the target stands; or the target is the live database,
-            or one that neither was empty nor was begun by a replay of this shard, or stands further than ``until``.
-        LaneStopped: A record cannot be decided, here as little as by the shard's own worker.
+            or one that neither was empty nor was begun by a replay of this shard, or stands further than ``until``, or
+            into which another replay writes.
+        LaneStopped: A record cannot be decided, here as little as by the shard's own worker; the other lanes are.
     """
     contents = read_directory(addresses.kafka_address(settings))
     row = row_of_directory(settings, shard, contents)
     settings = counts.of_contents(settings, contents)
     live_address, live = addresses.mysql_address(settings, shard), live_positions(settings, shard)
     claim_target(target, None if isinstance(live, Fault) else live_address)
-    topic = ShardTopicLog(settings, shard)
-    published = published_positions(settings, shard, range(row.lanes), topic.topic_id())
-    decided = None if isinstance(live, Fault) else live
-    ends = _ends(topic, row.lanes, until, None if decided is None else furthest(decided, published))
-    beginning = _Beginning(row=row, rules=contents.first_rules.get(shard), topic=topic, ends=ends)
-    from_start = beginning.make(target, snapshots, on_loaded)
-    run = _Run(settings, shard, target, published, processes_max or os.cpu_count() or 1, on_progress, from_start)
-    run.decide(ends, decided or {})
-    if isinstance(live, Fault):
-        return run.report(_compared(run, absent=live))
-    return run.report(_follow_and_compare(run, live_address, row, follow=not until.is_earlier))
+    with closing(TargetLock(target)):
+        topic = ShardTopicLog(settings, shard)
+        published = published_positions(settings, shard, range(row.lanes), topic.topic_id())
+        decided = None if isinstance(live, Fault) else live
+        ends = _ends(topic, row.lanes, until, None if decided is None else furthest(decided, published))
+        beginning = _Beginning(row=row, rules=contents.first_rules.get(shard), topic=topic, ends=ends)
+        from_start = beginning.make(target, snapshots, on_loaded)
+        run = _Run(settings, shard, target, published, processes_max or os.cpu_count() or 1, on_progress, from_start)
+        run.decide(ends, decided or {})
+        if isinstance(live, Fault):
+            return run.report(_compared(run, absent=live))
+        return run.report(_follow_and_compare(run, live_address, row, follow=not until.is_earlier))
 
 
 def row_of_directory(settings: Settings, shard: str, contents: DirectoryContents) -> ShardRow:
@@ -268,7 +270,9 @@ def fitting_snapshot(folder: Path, row: ShardRow, topic_id: bytes, ends: Mapping
     schema = max(migration.number for migration in read_migrations())
     for each in snapshots_in(folder, row.shard):
         manifest = each.manifest
-        if manifest is None:
+        if each.bad:
+            why_not.append(each.bad)
+        elif manifest is None:
             why_not.append(f"{each.folder.name} was cut off")
         elif manifest.schema != schema:
             why_not.append(f"{each.folder.name} has schema {manifest.schema}, this release has {schema}")

@@ -78,7 +78,7 @@ def as_told(snapshot: Snapshot) -> dict[str, Any]:
     """Return a snapshot for programs; of one that was cut off only its folder."""
     manifest = snapshot.manifest
     if manifest is None:
-        return {"folder": str(snapshot.folder), "whole": False}
+        return {"folder": str(snapshot.folder), "whole": False} | ({"bad": snapshot.bad} if snapshot.bad else {})
     return {
         "folder": str(snapshot.folder),
         "whole": True,
@@ -92,7 +92,7 @@ def as_told(snapshot: Snapshot) -> dict[str, Any]:
 
 def _print(found: list[Snapshot]) -> None:
     rows = [
-        (str(each.folder), "cut off, or being taken", "", "", "")
+        (str(each.folder), "bad" if each.bad else "cut off, or being taken", "", "", "")
         if each.manifest is None
         else (
             str(each.folder),
@@ -104,3 +104,6 @@ def _print(found: list[Snapshot]) -> None:
         for each in found
     ]
     print_table("", ("snapshot", "taken", "rows", "bytes", "schema"), rows, right=("rows", "bytes", "schema"))
+    for each in found:
+        if each.bad:
+            page.print(each.bad, style="red", markup=False, soft_wrap=True)
