@@ -55,7 +55,7 @@ def empty_shard(address: MysqlAddress) -> None:
     """Take a shard back to the state just after ``migrate``: much quicker than another database."""
     tables = (
         "progress progress_source batch_digest lane_time account hold open_refund refunded system_account journal "
-        "finding placement parked moved_id open_transfer"
+        "finding placement parked moved_id open_transfer lane_proof"
     )
     session = Session(address, lane=False)
     for table in tables.split():
