@@ -136,13 +136,16 @@ class ProvenBooks:
         return {0: (rows[0].lane_offset, rows[-1].lane_offset)} if rows else {}
 
     def slice_rows(self, number: int, lane: int, after: tuple[int, int] = (-1, 0)) -> list[JournalRow]:
-        rows = [each.row for each in self.lane_rows(lane, 0, len(self.journal))]
+        rows = [each.row for each in self._rows(0, len(self.journal))] if lane == 0 else []
         return [row for row in rows if row.slice == number and (row.lane_offset, row.lane_index) > after]
 
     def lane_rows(self, lane: int, first: int, end: int) -> list[ProvenRow]:
         if lane:
             return []
         self.read_from.append(first)
+        return self._rows(first, end)
+
+    def _rows(self, first: int, end: int) -> list[ProvenRow]:
         return [self._row(offset) for offset in range(first, min(end, len(self.journal))) if offset not in self.missing]
 
     def _row(self, offset: int) -> ProvenRow:

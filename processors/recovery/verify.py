@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol
 
-from processors.faults import Unavailable
+from processors.faults import Unavailable, Undecodable
 from processors.ids import slice_of
 from processors.lane.placements import Placements
 from processors.ledger.outcomes import Contra
@@ -41,6 +41,7 @@ from processors.wire.positions import LANE_START, LanePoint
 
 KEEP_EVERY = 100_000  # offsets: some ten seconds' work, which is all that a run that is killed loses
 
+_Bounds = dict[int, tuple[int, int]]  # of a slice: lane -> first and last offset
 Progressing = Callable[[str, int], None]  # which check, how many rows so far
 
 
@@ -60,7 +61,7 @@ class Books(TrailBooks, LaneBooks, RefundBooks, Protocol):
         """Return the first batch border of a lane that is still known."""
 
     def lanes_with_rows(self) -> set[int]:
-        """Return the lanes of which tables have rows that only a lane's owner writes."""
+        """Return the lanes of which tables beside the journal have rows that only a lane's owner writes."""
 
     def window_ms(self) -> int:
         """Return the widest window of all rules."""
@@ -130,7 +131,8 @@ def verify(parts: VerifyParts) -> list[Check]:
     scan = scan_accounts(parts.books, parts.lanes, tallies.held, on_progress=parts.on_progress)
     looked_ms = parts.now_ms()  # before the moment: what was decided earlier is in it
     moment = parts.books.moment()
-    _lanes(parts, scan, moment, tallies.lanes)
+    bounds = [parts.books.slice_bounds(number) for number in parts.books.slices()]
+    _lanes(parts, scan, moment, bounds, tallies.lanes)
     coverage = _coverage(parts, moment.positions, tallies.archive)
     pass_parts = PassParts(
         books=parts.books,
@@ -142,7 +144,7 @@ def verify(parts: VerifyParts) -> list[Check]:
     )
     passes: list[tuple[LanePass, ArchivedLane]] = []
     for lane, progress in sorted(moment.positions.items()):
-        start = _start(parts, progress, proven.get(lane), tallies.archive)
+        start = _start(parts, progress, proven.get(lane), bounds, tallies.archive)
         of = begin_pass(
             start,
             progress,
@@ -167,11 +169,13 @@ def verify(parts: VerifyParts) -> list[Check]:
 # ---------------------------------------------------------------------- where a lane begins
 
 
-def _start(parts: VerifyParts, progress: Progress, proof: LaneProof | None, archive: ArchiveTallies) -> LaneProof:
+def _start(
+    parts: VerifyParts, progress: Progress, proof: LaneProof | None, bounds: list[_Bounds], archive: ArchiveTallies
+) -> LaneProof:
     """Return from where on a lane is proven: from the proof before, if it is of this log and of what is here."""
     if proof is not None and _holds(parts, progress, proof):
         return proof
-    first, first_time_ms = _first_row(parts, progress)
+    first, first_time_ms = _first_row(parts, progress, bounds)
     if parts.everything and parts.archive is not None and not archive.away:
         at = LANE_START
     else:
@@ -216,10 +220,9 @@ def _first_border(parts: VerifyParts, progress: Progress, first: int, first_time
     return known if known is not None and _lacks_slices(parts, first_time_ms, progress) else LANE_START
 
 
-def _first_row(parts: VerifyParts, progress: Progress) -> tuple[int, int]:
+def _first_row(parts: VerifyParts, progress: Progress, bounds: list[_Bounds]) -> tuple[int, int]:
     """Return offset and lane time of a lane's first row in MySQL; where it stands if there is none."""
-    bounds = [parts.books.slice_bounds(number).get(progress.lane) for number in parts.books.slices()]
-    firsts = [first for first, _ in filter(None, bounds)]
+    firsts = [of_slice[progress.lane][0] for of_slice in bounds if progress.lane in of_slice]
     if not firsts:
         return progress.at.next_offset, progress.at.lane_time_ms
     first = min(firsts)
@@ -247,7 +250,7 @@ def _moved_groups(parts: VerifyParts, moment: ShardMoment, lane: int, since: int
 # ---------------------------------------------------------------------- the shard as a whole
 
 
-def _lanes(parts: VerifyParts, scan: AccountScan, moment: ShardMoment, tally: Tally) -> None:
+def _lanes(parts: VerifyParts, scan: AccountScan, moment: ShardMoment, bounds: list[_Bounds], tally: Tally) -> None:
     """Prove that all lanes are of one topic, and that none has rows without saying where it stands."""
     tally.counted = len(moment.positions)
     lanes_of: dict[bytes, list[int]] = defaultdict(list)
@@ -256,7 +259,8 @@ def _lanes(parts: VerifyParts, scan: AccountScan, moment: ShardMoment, tally: Ta
     if len(lanes_of) > 1:
         for topic_id, lanes in lanes_of.items():
             tally.refute(f"topic id {topic_id.hex()}: lanes {', '.join(map(str, lanes))}")
-    for lane in sorted((scan.lanes | parts.books.lanes_with_rows()) - moment.positions.keys()):
+    with_rows = scan.lanes.union(parts.books.lanes_with_rows(), *bounds)
+    for lane in sorted(with_rows - moment.positions.keys()):
         tally.refute(f"lane {lane} has rows, and nothing says where it stands")
     for lane in sorted(lane for lane in moment.positions if lane >= parts.lanes):
         tally.refute(f"lane {lane}: the shard has {parts.lanes} lanes")
@@ -325,6 +329,9 @@ def _accounts(
     )
     try:
         bad = prove_accounts(trail_parts, rest, tallies.balances)
+    except Undecodable as fault:
+        tallies.balances.refute(fault.detail)
+        return {of.lane: fitting[of.lane] - rest for of in passes}
     except Unavailable as fault:
         if archive is None:
             raise

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from processors.faults import Fault, Retryable, Unavailable
+from processors.faults import Fault, Misconfigured
 from processors.metrics import AUDIT_INCOMPLETE, AUDIT_PROVEN_UNTIL, AUDIT_WRONG
 from processors.telemetry import PULSE, get_logger
 from processors.troubles import TROUBLES
@@ -132,13 +132,11 @@ def run(shard: str, prove: Prove, stopping: threading.Event, *, interval_ms: int
             TROUBLES.over("auditor")
         except BrokenOffError:
             return
-        except (Unavailable, Retryable) as fault:
-            _tell(fault)
+        except Misconfigured:
+            raise
+        except Fault as fault:  # of reading, whatever it is: the next round begins anew
+            TROUBLES.met("auditor", fault, event="audit_waits")
         rest(interval_ms / 1_000, stopping)
-
-
-def _tell(fault: Fault) -> None:
-    TROUBLES.met("auditor", fault, event="audit_waits")
 
 
 def rest(seconds: float, stopping: threading.Event) -> None:
