@@ -2,7 +2,7 @@
 
 A *time override* is a SET_LANE_TIME record, by which an operator says what time some records of the lane have. Whether
 it counts depends on the log alone, and never on the moment at which the lane looked: it counts from the first record
-that it is about, or not at all. No I/O.
+that it is about, or not at all. What is behind a stretch is read through the log that ``OverridesAhead`` gets.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The SQL of moves: placement keys, parked records, and the rows that move with a placement key. No I/O."""
+"""The SQL of moves: placement keys, parked records, and the rows that move with a placement key."""
 
 from __future__ import annotations
 
