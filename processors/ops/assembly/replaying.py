@@ -1,4 +1,4 @@
-"""A shard decided again from logs alone into another database, put together from the settings (rules V1 to V3)."""
+"""A shard decided again from logs alone into another database, put together from the settings (rules V1, V2)."""
 
 from __future__ import annotations
 
