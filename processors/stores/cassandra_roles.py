@@ -21,7 +21,7 @@ class Roles:
         """Connect as one who may.
 
         Raises:
-            Misconfigured: The login is refused.
+            Refused: The login is refused.
             Unavailable: No node answers.
         """
         self._session = CassandraSession(administrator, keyspace=None)

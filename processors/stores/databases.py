@@ -25,7 +25,8 @@ def create_database(address: MysqlAddress) -> bool:
     """Make the database that an address names, unless it is there; say whether it was made.
 
     Raises:
-        Misconfigured: The name is none, or the user may not make it: then an administrator must.
+        Misconfigured: The name is none.
+        Refused: The user may not make it: then an administrator must.
         Unavailable: The server does not answer.
     """
     if not _NAME.fullmatch(address.database):
@@ -48,7 +49,7 @@ def known_shard(address: MysqlAddress) -> ShardRow | None:
     """Return the shard that a database holds; None where there is no database, no schema or no shard yet.
 
     Raises:
-        Misconfigured: The server refuses the login.
+        Refused: The server refuses the login.
         Unavailable: The server does not answer.
     """
     session = Session(replace(address, database="information_schema"), lane=False)

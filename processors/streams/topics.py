@@ -177,7 +177,7 @@ class TopicAdmin:
         """Return a topic's id, 16 bytes: another one means another topic under the same name (L3).
 
         Raises:
-            Misconfigured: There is no such topic.
+            Refused: There is no such topic.
             Unavailable: No answer within ``deadline_s``.
         """
         full = self._prefix + name
