@@ -75,7 +75,7 @@ class PlacementState(StrEnum):
     ARRIVING = "ARRIVING"  # parts of a hand-off have come, and not all
     OWNED = "OWNED"  # its commands are decided here
     SEALED = "SEALED"  # it went away: its rows are frozen, and are the hand-off
-    LEFT = "LEFT"  # the target has it: its frozen rows are deleted
+    LEFT = "LEFT"  # the target has it, or what came was thrown away (M4): the rows left here are deleted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +87,7 @@ class PlacementRow:
         generation: The one that is owned here or arrives; else the last one that is known to be elsewhere.
         state: Where the key is.
         other_shard: Where it went, or comes from.
-        since_offset: Lane offset of the record that brought the key into this state; of a seal its source position.
+        since_offset: Lane offset at which the key came into this state; what left keeps its seal's.
         since_time_ms: Lane time there, ms since the epoch.
         version_us: Of the seal's journal row (A2).
         parts: How many parts of the hand-off have come.

@@ -46,7 +46,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeftKey:
-    """A placement key that another shard has, with the generation that it got when it left here."""
+    """A placement key that another shard has, or of which an arrival was thrown away; with its generation here."""
 
     lane: int
     placement_key: str
@@ -196,7 +196,10 @@ class ShardUpkeep:
         return self._connection.ask(select_sealed_ids_since_ms)
 
     def left_keys(self) -> list[LeftKey]:
-        """Return the placement keys whose frozen rows may be deleted: another shard has said that it has them (M7)."""
+        """Return the placement keys whose rows here may be deleted.
+
+        Another shard has said that it has them (M7), or an arrival of theirs was thrown away here (M4).
+        """
         rows = self._connection.ask(
             lambda session: session.query(
                 "SELECT lane, placement_key, generation FROM placement "
