@@ -1,8 +1,9 @@
-"""A result as a value and as bytes: the schemas ``result.v1`` and ``v2`` by hand, since every command passes twice.
+"""A result as a value and as bytes: the schemas ``result.v1`` to ``v3`` by hand, since every command passes twice.
 
-Version 2 has one field more, ``refused_by``. Which one is written is a rule of the lane (``Rules.result_version``, I6);
-both are read, since the log, the journal and the archive keep what was written. Each is written with its own symbols: a
-later version may have one more in the middle of an enum, so that those behind it are written with another number.
+Version 2 has one field more, ``refused_by``; version 3 has more symbols. Which one is written is a rule of the lane
+(``Rules.result_version``, I6); all are read, since the log, the journal and the archive keep what was written. Each is
+written with its own symbols: a later version may have one more in the middle of an enum, so that those behind it are
+written with another number.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class ResultPointer:
 
 @dataclass(slots=True)
 class Result:
-    """A command's result: the fields of ``schemas/avro/result.v2.avsc`` in their order, with its meanings and units.
+    """A command's result: the fields of ``schemas/avro/result.v3.avsc`` in their order, with its meanings and units.
 
     ``duplicate_of`` is None for a first result. ``refused_by`` is None where no account is the cause of a refusal, and
     in results of version 1. ``direction``, ``policy`` and ``account_status`` are None where the type has none. ``unit``

@@ -1,7 +1,7 @@
 """Where the fields of a result lie in its bytes, found without making values of all of them.
 
 A repetition has the first result's bytes at another place, and a later command asks a first result for a few fields
-only. Decoding all 39 fields for that, and encoding them anew, made a repetition cost twice what a new payment does.
+only. Decoding every field for that, and encoding them anew, made a repetition cost twice what a new payment does.
 """
 
 from __future__ import annotations
