@@ -85,7 +85,7 @@ def slice_of(time_ms: int) -> int:
 
 
 def slice_of_id(command_id: bytes) -> int:
-    """Return the journal slice of a UUIDv7, which the caller knows it is.
+    """Return the journal slice of an id with a time: the caller knows that it is a UUIDv7, or a transfer's credit (T5).
 
     >>> slice_of_id(make_command_id(2 * SLICE_MS, bytes(10)))
     2

@@ -422,7 +422,7 @@ class Origin(StrEnum):
 
     PARTNER = "PARTNER"  # through a gateway, or whoever else may write to `balance.commands`
     OPERATOR = "OPERATOR"  # a person, by the command line
-    SERVICE = "SERVICE"  # a process of the service: no partner can repeat its id, which has no time in it (I7)
+    SERVICE = "SERVICE"  # a process of the service; no partner repeats its id: only a credit's has a time (I7, T5)
 
 
 class SliceBy(StrEnum):
