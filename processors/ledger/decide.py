@@ -51,7 +51,7 @@ Verdict = Outcome | Duplicate | None
 _C = TypeVar("_C", bound=Command)
 _OfAnyTime = Callable[[Book, Command], Outcome]
 _OfNow = Callable[[Book, Command, int], Outcome]
-_ServicesOwn = Callable[[Book, Command, str, int], Outcome | None]
+_WithoutIdCheck = Callable[[Book, Command, str, int], Outcome | None]
 
 
 def decide(book: Book, command: Command, *, root: str, body_hash: bytes, now_ms: int) -> Verdict:
@@ -79,8 +79,8 @@ def decide(book: Book, command: Command, *, root: str, body_hash: bytes, now_ms:
     Source: docs/design.md, Money and The core; rules I1 to I7, L9, L11, H1 to H5.
     """
     kind = type(command)
-    if kind in _OF_THE_SERVICE:
-        return _OF_THE_SERVICE[kind](book, command, root, now_ms)
+    if kind in _WITHOUT_ID_CHECK:
+        return _WITHOUT_ID_CHECK[kind](book, command, root, now_ms)
     known = identify(book, root=root, command_id=command.command_id, body_hash=body_hash, now_ms=now_ms)
     if known is not None:
         return known
@@ -102,10 +102,10 @@ def _of_now(kind: type[_C], rule: Callable[[Book, _C, int], Outcome]) -> tuple[t
     return kind, cast("_OfNow", rule)
 
 
-def _of_the_service(
+def _without_id_check(
     kind: type[_C], rule: Callable[[Book, _C, str, int], Outcome | None]
-) -> tuple[type[object], _ServicesOwn]:
-    return kind, cast("_ServicesOwn", rule)
+) -> tuple[type[object], _WithoutIdCheck]:
+    return kind, cast("_WithoutIdCheck", rule)
 
 
 _OF_ANY_TIME = dict(
@@ -136,14 +136,15 @@ def _refuse_move(_book: Book, command: MovePartner, _root: str, _now_ms: int) ->
     return Outcome(Status.REJECTED, Reason.MOVE_REFUSED, command.command_id, journalled=False)
 
 
-# Each acts on an open row that its decision deletes, whatever the window (I7); a credit on its own first decision (T2).
-_OF_THE_SERVICE = dict(
+# Their ids are not looked up, and no window is theirs. The service's own act on an open row, and find nothing to do
+# once it is not (I7); a credit acts on its own first decision (T2). A marker is refused whenever it comes here (R3).
+_WITHOUT_ID_CHECK = dict(
     (
-        _of_the_service(ExpireHold, expire_hold),
-        _of_the_service(RecallOriginal, recall_original),
-        _of_the_service(MovePartner, _refuse_move),
-        _of_the_service(TransferCredit, transfer_credit),
-        _of_the_service(TransferCompleted, transfer_completed),
-        _of_the_service(TransferReturn, transfer_return),
+        _without_id_check(ExpireHold, expire_hold),
+        _without_id_check(RecallOriginal, recall_original),
+        _without_id_check(MovePartner, _refuse_move),
+        _without_id_check(TransferCredit, transfer_credit),
+        _without_id_check(TransferCompleted, transfer_completed),
+        _without_id_check(TransferReturn, transfer_return),
     )
 )
