@@ -27,7 +27,6 @@ _ID_BYTES = 16
 _AMOUNT_IS_A_TEXT = (
     'amount must be a text with its currency: write "amount": "12.50 USD"; or "amount_minor": 1250, "currency": "USD"'
 )
-# Of a field that is missing, so that its default stays; None leaves a field of UPDATE_ACCOUNT as it is.
 _ENUMS: dict[str, type[Policy | AccountStatus | Direction]] = {
     "policy": Policy,
     "status": AccountStatus,

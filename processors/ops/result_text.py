@@ -1,4 +1,4 @@
-"""What commands say to people and programs: results, accounts and changes as JSON objects, and exit statuses."""
+"""What commands say to people and programs: results, dead letters, accounts and what is open, as JSON objects."""
 
 from __future__ import annotations
 
