@@ -157,7 +157,10 @@ class AnsweringAgain:
         return admissions
 
     def _handed_over(self, admission: Admission, rows: list[JournalRow]) -> Iterator[HandedOver]:
-        """Yield what a record handed over: a seal's rows, if they are still frozen; a receipt, if it was installed."""
+        """Yield what a record handed over: a seal's rows, if they are still frozen, again where it asks for them (M4).
+
+        And a receipt, if it was what installed a placement key.
+        """
         seal = self._seals.get(admission.record.offset)
         if seal is not None:
             yield seal

@@ -43,7 +43,7 @@ IDLE_WAIT_S = 0.5
 
 
 class LaneCondition(StrEnum):
-    """What a lane is doing, for metrics and for the process's exit status."""
+    """What a lane is doing."""
 
     ASSIGNING = "ASSIGNING"
     RUNNING = "RUNNING"
@@ -245,7 +245,7 @@ class LaneRunner:
                 self._enter(LaneCondition.RUNNING)
                 self._running_since_s = time.monotonic()
                 self._serve(lane)
-            except Exception as fault:  # noqa: BLE001 - L11: whatever it is, the lane stops and says so
+            except Exception as fault:  # noqa: BLE001 - L11: whatever it is, the lane says so, and begins anew or stops
                 self._faults_met += 1
                 self._on_fault()
                 self._ending.wait(self._meet(fault))
