@@ -107,8 +107,9 @@ class Directory:
     def _place_home(self, shard: str) -> None:
         if self._home not in (None, shard):  # R8
             raise Misconfigured(f"the directory names two home shards: {self._home} and {shard}")
-        self._home = shard
-        self._changes += 1
+        if self._home is None:
+            self._home = shard
+            self._changes += 1
 
     def place(self, key: str, *, ingress_partition: int, ingress_offset: int) -> Placement:
         """Return where a record of a root goes, or who owns a bucket.

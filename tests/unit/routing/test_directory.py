@@ -89,3 +89,14 @@ def test_a_placement_of_another_ingress_partition_is_refused() -> None:
 def test_without_a_home_shard_nothing_is_placed() -> None:
     with pytest.raises(Misconfigured, match="balance init"):
         Directory().place("acme", ingress_partition=0, ingress_offset=0)
+
+
+@pytest.mark.parametrize("again", [(HOME_PLACEMENT_KEY, 0, "s1", 0), (BUCKET, 1, "s2", 10)], ids=["home", "a move"])
+def test_a_placement_that_comes_again_is_no_change(again: tuple[str, int, str, int]) -> None:
+    placed = directory((BUCKET, 1, "s2", 10))
+    before = placed.changes
+    placement_key, generation, shard, since = again
+
+    placed.add(placement_key=placement_key, generation=generation, shard=shard, ingress_partition=0, since=since)
+
+    assert placed.changes == before
