@@ -26,8 +26,6 @@ from processors.wire.records import OutRecord
 TICK = encode_command(Tick())
 # All lanes' records of one step; a broker that takes longer is away, and the next step begins anew.
 FLUSH_DEADLINE_S = 30.0
-# After a step that found all the holds it may ask for at once: long enough for the lane to expire 2,000.
-FULL_STEP_WAIT_S = 0.25
 # From TICK to TICK of a lane in which records wait for a placement key that has come: some more than deciding the 4,000
 # takes that one TICK unparks (M5), so that a partner who moved catches up, and his neighbours have their turn.
 UNPARK_S = 0.25
@@ -156,7 +154,7 @@ def run(
     Args:
         make_expirer: Connects an expirer, and returns it with what closes its connections.
         stopping: Ends it after the step under way.
-        tick_ms: From one step's begin to the next.
+        tick_ms: From one step's begin to the next, which comes sooner after one that asked for all it may.
 
     Returns:
         0.
@@ -175,7 +173,8 @@ def run(
                 asked = max(asked, expirer.ask())
                 PULSE.beat()
                 TROUBLES.over("expirer")
-                wait_s = FULL_STEP_WAIT_S if asked >= expirer.holds_max else tick_ms / 1000
+                # After as many holds as may be asked for, more wait; and the lane has had time for these.
+                wait_s = 0.0 if asked >= expirer.holds_max else tick_ms / 1000
                 _unpark_until(expirer, began_s + wait_s, stopping)
         except (Retryable, Unavailable, UnknownOutcome) as fault:
             TROUBLES.met("expirer", fault)
