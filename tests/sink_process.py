@@ -10,7 +10,7 @@ import threading
 from processors.ops.assembly.sink import run_sink
 from processors.streams.connection import KafkaAddress
 from processors.streams.consumer import GroupOptions
-from processors.workers.sink import GROUP
+from processors.streams.topics import SINK_GROUP
 from tests.archived import archive_address
 from tests.servers import from_settings
 
@@ -24,7 +24,7 @@ def main() -> int:
     return run_sink(
         KafkaAddress(bootstrap_servers=wanted["kafka"], topic_prefix=wanted["topic_prefix"]),
         archive_address(servers, wanted["keyspace"], hosts=(wanted["host"],), port=wanted["port"]),
-        group=GroupOptions(group=GROUP, instance=wanted["instance"]),
+        group=GroupOptions(group=SINK_GROUP, instance=wanted["instance"]),
         archived_partitions=1,
         batch_rows_max=wanted["batch_rows_max"],
         batch_wait_ms=20,

@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from processors.faults import Refused
-from processors.ops.assembly.router import ROUTER_GROUP
 from processors.settings import Settings
 from processors.streams.connection import KafkaAddress
 from processors.streams.ends import TopicEnds
 from processors.streams.group_look import look_at_group
-from processors.streams.topics import COMMANDS_TOPIC, TopicAdmin
+from processors.streams.topics import COMMANDS_TOPIC, ROUTER_GROUP, TopicAdmin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

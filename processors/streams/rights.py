@@ -29,7 +29,11 @@ from processors.streams.topics import (
     COMMANDS_TOPIC,
     DEAD_LETTERS_TOPIC,
     DIRECTORY_TOPIC,
+    RECALLER_GROUP,
     RESULTS_TOPIC,
+    ROUTER_GROUP,
+    SINK_GROUP,
+    shard_group,
     shard_topic,
 )
 
@@ -86,20 +90,20 @@ def rights(shards: Sequence[str]) -> dict[str, list[Right]]:
         "router": [
             *_reads(COMMANDS_TOPIC, DIRECTORY_TOPIC),
             *_writes(*topics, DEAD_LETTERS_TOPIC, DIRECTORY_TOPIC),
-            _group("balance-router"),
+            _group(ROUTER_GROUP),
             _without_group(READER_GROUP),
         ],
-        "sink": [*_reads(RESULTS_TOPIC), *_writes(ARCHIVED_TOPIC), _group("balance-sink")],
+        "sink": [*_reads(RESULTS_TOPIC), *_writes(ARCHIVED_TOPIC), _group(SINK_GROUP)],
         "recaller": [
             *_reads(RESULTS_TOPIC, DIRECTORY_TOPIC),
             *_writes(COMMANDS_TOPIC),
-            _group("balance-recaller"),
+            _group(RECALLER_GROUP),
             _without_group(READER_GROUP),
         ],
         "api": [
             *_reads(*topics, COMMANDS_TOPIC, RESULTS_TOPIC, DEAD_LETTERS_TOPIC, ARCHIVED_TOPIC, DIRECTORY_TOPIC),
             _without_group(READER_GROUP),
-            _looks_at("balance-router"),
+            _looks_at(ROUTER_GROUP),
         ],
         "gateway": [*_reads(RESULTS_TOPIC), *_writes(COMMANDS_TOPIC), _without_group(TAIL_GROUP)],
         "operator": [
@@ -108,8 +112,8 @@ def rights(shards: Sequence[str]) -> dict[str, list[Right]]:
             Right(kind=TOPIC, name="balance.*", operations=(CREATE,)),
             _without_group(READER_GROUP),
             _without_group(TAIL_GROUP),
-            _looks_at("balance-router"),
-            *(_looks_at(f"balance-shard-{shard}") for shard in shards),
+            _looks_at(ROUTER_GROUP),
+            *(_looks_at(shard_group(shard)) for shard in shards),
         ],
     }
     for shard in shards:
@@ -123,7 +127,7 @@ def _of_shard(shard: str, topics: Sequence[str]) -> dict[str, list[Right]]:
         f"shard-{shard}": [
             *_reads(topic, DIRECTORY_TOPIC),
             *_writes(RESULTS_TOPIC, DEAD_LETTERS_TOPIC, COMMANDS_TOPIC, *topics),
-            _group(f"balance-shard-{shard}"),
+            _group(shard_group(shard)),
             _without_group(READER_GROUP),
             Right(kind=TRANSACTIONAL_ID, name=f"{shard}.*", operations=(WRITE,)),
         ],

@@ -1,4 +1,7 @@
-"""The service's topics: every setting spelled out, made by ``balance init``, checked at each process start."""
+"""The service's topics: every setting spelled out, made by ``balance init``, checked at each process start.
+
+And the names of the groups that read them.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +22,17 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # of the drive
 from processors.faults import Misconfigured, Retryable, Unavailable
 from processors.streams.connection import KafkaAddress, Login, answer_of, listed
 
-# Names, without prefix; a shard's is `shard_topic`.
+# Names, without prefix; a shard's are `shard_topic` and `shard_group`.
 COMMANDS_TOPIC = "balance.commands"
 DIRECTORY_TOPIC = "balance.directory"
 RESULTS_TOPIC = "balance.results"
 DEAD_LETTERS_TOPIC = "balance.dead-letters"
 ARCHIVED_TOPIC = "balance.archived"
+
+# The groups that read them: lag, rights and the check that no worker runs go by the same name as the members.
+ROUTER_GROUP = "balance-router"
+SINK_GROUP = "balance-sink"
+RECALLER_GROUP = "balance-recaller"
 
 DEADLINE_S = 30.0
 # Of a poll thread's look at a topic's id, which keeps it from polling; a broker that is well answers in milliseconds.
@@ -99,6 +107,11 @@ def service_topics(
 def shard_topic(shard: str) -> str:
     """Return the name of a shard's topic, without prefix."""
     return f"balance.shard.{shard}"
+
+
+def shard_group(shard: str) -> str:
+    """Return the name of the group of a shard's workers, without prefix."""
+    return f"balance-shard-{shard}"
 
 
 class TopicAdmin:

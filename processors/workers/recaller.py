@@ -35,7 +35,6 @@ from processors.wire.signature import SIGNATURE_HEADER, KeyRing, sign
 
 log = get_logger(__name__)
 
-GROUP = "balance-recaller"
 # Refunds that wait for the archive, 1 KiB each: beyond them nothing more is read until some are answered. And of those
 # that wait for their lane: beyond them the oldest are read again at the next start.
 PENDING_MAX = 50_000

@@ -26,7 +26,6 @@ from processors.troubles import TROUBLES
 from processors.wire.coverage import Coverage, encode_archived
 from processors.wire.records import OutRecord, Record
 
-GROUP = "balance-sink"
 # A batch is closed here, too: the rows made of it take some four times as much memory.
 BATCH_BYTES_MAX = 32 * 1024 * 1024
 # Taken in while requests are on the way: some 10 ms of work, which Cassandra spends on 32 requests.

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from processors.ops.assembly.router import ROUTER_GROUP
 from processors.ops.backlog import RouterStatus, read_backlog
 from processors.settings import Settings, load_settings
 from processors.streams.connection import KafkaAddress
-from processors.streams.topics import COMMANDS_TOPIC
+from processors.streams.topics import COMMANDS_TOPIC, ROUTER_GROUP
 from tests.kafka_log import KafkaLog
 
 

@@ -20,14 +20,14 @@ from processors.stores.archive_writer import ArchiveWriter
 from processors.stores.cassandra import CassandraSession
 from processors.streams.connection import KafkaAddress
 from processors.streams.consumer import GroupOptions
-from processors.streams.topics import COMMANDS_TOPIC, RESULTS_TOPIC
+from processors.streams.topics import COMMANDS_TOPIC, RECALLER_GROUP, RESULTS_TOPIC
 from processors.wire.admission import Gate, admit
 from processors.wire.commands import decode_command
 from processors.wire.records import OutRecord, Record
 from processors.wire.result_format import write_result
 from processors.wire.route import ROUTE_HEADER, Route, RouteKind, encode_route
 from processors.wire.signature import SIGNATURE_HEADER, verify
-from processors.workers.recaller import ASKED_MAX, GROUP
+from processors.workers.recaller import ASKED_MAX
 from tests.archived import NOW_MS, a_posting, a_result, all_rows, alter, empty, id_at, make_archive, session_of
 from tests.integration.recalls import (
     KEYRING,
@@ -446,7 +446,7 @@ def test_an_open_refund_on_the_results_topic_becomes_a_signed_recall_on_the_ingr
         run_recaller(
             kafka,
             address,
-            group=GroupOptions(group=GROUP, instance="here"),
+            group=GroupOptions(group=RECALLER_GROUP, instance="here"),
             keyring=KEYRING,
             commands_partitions=4,
             batch_records_max=100,
@@ -462,7 +462,9 @@ def test_an_open_refund_on_the_results_topic_becomes_a_signed_recall_on_the_ingr
         results.append(0, [write_result(the_end_of(refund))])
         ended = results.partitions[0][1]
         log.write(RESULTS_TOPIC, [ended.value or b""], partition=PARTITION, headers=ended.headers)
-        eventually(lambda: log.committed(GROUP, RESULTS_TOPIC, partition=PARTITION).offset == 2, "and committed past")
+        eventually(
+            lambda: log.committed(RECALLER_GROUP, RESULTS_TOPIC, partition=PARTITION).offset == 2, "and committed past"
+        )
     finally:
         stopping.set()
         thread.join()

@@ -23,9 +23,8 @@ from processors.stores.archive_rows import PLACE
 from processors.stores.archive_writer import ArchiveWriter
 from processors.streams.connection import KafkaAddress
 from processors.streams.consumer import GroupOptions
-from processors.streams.topics import RESULTS_TOPIC, TopicAdmin
+from processors.streams.topics import RESULTS_TOPIC, SINK_GROUP, TopicAdmin
 from processors.wire.coverage import Coverage, decode_archived
-from processors.workers.sink import GROUP
 from tests.archived import Ledger, all_rows, all_said, make_archive, roots_of, session_of
 from tests.cable import Cable
 from tests.kafka_log import KafkaLog
@@ -69,7 +68,7 @@ class SinkPlace:
         return run_sink(
             self.log.address,
             make_archive(self.servers, lambda: self.keyspace),
-            group=GroupOptions(group=GROUP, instance="here"),
+            group=GroupOptions(group=SINK_GROUP, instance="here"),
             archived_partitions=1,
             batch_rows_max=1_000,
             batch_wait_ms=20,
@@ -229,7 +228,7 @@ def test_a_group_offset_moved_by_hand_leaves_nothing_out(
     write_all(place)
     for partition in range(PARTITIONS):
         _, end = TopicAdmin(place.log.address).bounds(RESULTS_TOPIC, partition)
-        place.log.commit(GROUP, RESULTS_TOPIC, end, partition=partition)
+        place.log.commit(SINK_GROUP, RESULTS_TOPIC, end, partition=partition)
 
     with place.process():
         eventually(lambda: place.rows() == undisturbed, "all is archived", START_DEADLINE_S)

@@ -22,7 +22,7 @@ from processors.stores.snapshot_rows import Loaded, SnapshotTarget
 from processors.stores.whole_shard import whole_reader
 from processors.streams.directory import read_directory
 from processors.streams.group_look import look_at_group
-from processors.streams.topics import TopicAdmin, shard_topic
+from processors.streams.topics import TopicAdmin, shard_group, shard_topic
 from processors.wire.positions import GroupPosition
 
 
@@ -108,7 +108,7 @@ def _refuse_unfinished(target: MysqlAddress) -> None:
 
 
 def _refuse_workers(settings: Settings, shard: str) -> None:
-    group = f"balance-shard-{shard}"
+    group = shard_group(shard)
     lanes = range(settings.lanes_of(shard))
     look = look_at_group(addresses.kafka_address(settings), group, shard_topic(shard), lanes)
     if look.members:

@@ -14,9 +14,9 @@ from processors.streams.connection import KafkaAddress
 from processors.streams.consumer import GroupOptions
 from processors.streams.group import GroupConsumer
 from processors.streams.producer import IdempotentProducer
-from processors.streams.topics import COMMANDS_TOPIC, RESULTS_TOPIC
+from processors.streams.topics import COMMANDS_TOPIC, RECALLER_GROUP, RESULTS_TOPIC
 from processors.wire.signature import KeyRing
-from processors.workers.recaller import GROUP, Recaller, RecallerOptions, is_wanted
+from processors.workers.recaller import Recaller, RecallerOptions, is_wanted
 
 
 def run(settings: Settings, _shard: str, stopping: threading.Event) -> int:
@@ -31,7 +31,7 @@ def run(settings: Settings, _shard: str, stopping: threading.Event) -> int:
     return run_recaller(
         addresses.kafka_address(settings),
         addresses.cassandra_address(settings),
-        group=assembly.member(settings, GROUP),
+        group=assembly.member(settings, RECALLER_GROUP),
         keyring=keys.keyring(settings),
         commands_partitions=settings.topics.commands_partitions,
         batch_records_max=settings.recaller.batch_records_max,
@@ -58,7 +58,7 @@ def run_recaller(
     Args:
         kafka: The brokers.
         archive: Cassandra; waited for at the start as later.
-        group: This member's place in ``GROUP``.
+        group: This member's place in ``RECALLER_GROUP``.
         keyring: Signs.
         commands_partitions: Of balance.commands, a power of two.
         batch_records_max: Results read at once.

@@ -29,7 +29,7 @@ from processors.stores.whole_shard import whole_reader, whole_snapshot
 from processors.streams.directory import DirectoryContents, read_directory, refuse_other_topic
 from processors.streams.group_look import committed_positions
 from processors.streams.reader import read_range
-from processors.streams.topics import TopicAdmin, shard_topic
+from processors.streams.topics import TopicAdmin, shard_group, shard_topic
 from processors.wire.positions import GroupPosition, decode_metadata
 from processors.wire.records import Record
 from processors.wire.results import decision_of
@@ -186,7 +186,7 @@ def published_positions(
 ) -> dict[int, GroupPosition]:
     """Return what the workers' group committed of each lane, as far as it is ours and of this topic (L4)."""
     address = addresses.kafka_address(settings)
-    found = committed_positions(address, f"balance-shard-{shard}", shard_topic(shard), list(lanes))
+    found = committed_positions(address, shard_group(shard), shard_topic(shard), list(lanes))
     decoded = {lane: decode_metadata(offset, metadata) for lane, (offset, metadata) in found.items()}
     return {
         lane: position

@@ -16,12 +16,11 @@ from processors.streams.topics import (
     DEAD_LETTERS_TOPIC,
     DIRECTORY_TOPIC,
     LOOK_DEADLINE_S,
+    ROUTER_GROUP,
     shard_topic,
 )
 from processors.wire.route import needed_headers
 from processors.workers.router import Assigned, Router, RouterConfig, RouterParts, Told
-
-ROUTER_GROUP = "balance-router"
 
 
 def run(settings: Settings, _shard: str, stopping: threading.Event) -> int:

@@ -21,7 +21,7 @@ from processors.streams.consumer import AssignmentEvents, GroupOptions, RecordCo
 from processors.streams.directory import read_directory
 from processors.streams.producer import IdempotentProducer
 from processors.streams.publisher import TransactionalPublisher
-from processors.streams.topics import DEAD_LETTERS_TOPIC, LOOK_DEADLINE_S, RESULTS_TOPIC, shard_topic
+from processors.streams.topics import DEAD_LETTERS_TOPIC, LOOK_DEADLINE_S, RESULTS_TOPIC, shard_group, shard_topic
 from processors.workers.shard import ShardConfig, ShardWorker
 
 
@@ -76,7 +76,7 @@ def run(
 
 def _group(settings: Settings, shard: str) -> GroupOptions:
     return GroupOptions(
-        group=f"balance-shard-{shard}",
+        group=shard_group(shard),
         instance=f"{settings.instance}-{shard}",
         session_timeout_ms=settings.worker.session_timeout_ms,
     )

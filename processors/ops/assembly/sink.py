@@ -17,8 +17,8 @@ from processors.streams.connection import KafkaAddress
 from processors.streams.consumer import GroupOptions
 from processors.streams.group import GroupConsumer
 from processors.streams.producer import IdempotentProducer
-from processors.streams.topics import ARCHIVED_TOPIC, RESULTS_TOPIC, TopicAdmin
-from processors.workers.sink import GROUP, Sink, SinkOptions, SinkPositions
+from processors.streams.topics import ARCHIVED_TOPIC, RESULTS_TOPIC, SINK_GROUP, TopicAdmin
+from processors.workers.sink import Sink, SinkOptions, SinkPositions
 
 
 def run(settings: Settings, _shard: str, stopping: threading.Event) -> int:
@@ -31,7 +31,7 @@ def run(settings: Settings, _shard: str, stopping: threading.Event) -> int:
     return run_sink(
         addresses.kafka_address(settings),
         addresses.cassandra_address(settings),
-        group=assembly.member(settings, GROUP),
+        group=assembly.member(settings, SINK_GROUP),
         archived_partitions=settings.topics.archived_partitions,
         batch_rows_max=settings.sink.batch_rows_max,
         batch_wait_ms=settings.sink.batch_wait_ms,
@@ -56,7 +56,7 @@ def run_sink(
     Args:
         kafka: The brokers.
         archive: Cassandra; waited for at the start as later.
-        group: This member's place in ``GROUP``.
+        group: This member's place in ``SINK_GROUP``.
         archived_partitions: Of balance.archived.
         batch_rows_max: Results read at once.
         batch_wait_ms: How long to gather them.
