@@ -10,14 +10,13 @@ from processors.faults import Misconfigured
 from processors.stores.addresses import MysqlAddress
 from processors.stores.migrations import ShardRow, read_shard
 from processors.stores.mysql import Session
-from processors.stores.snapshot_rows import LOAD_MARKS
+from processors.stores.snapshot_rows import LOAD_MARKS, TARGET_MARK
 from processors.stores.sql_text import text_literal
 from processors.wire.positions import LanePoint
 
 # A replay that was killed is gone for the server within a second or so.
 TARGET_LOCK_WAIT_S = 3
 REPLAY_MAX_S = 31_536_000  # a year: the connection is silent while lanes are decided
-_TARGET_MARK = "replay_target"  # a table without rows, made before all others: a dump of a live shard lacks it
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,47}", re.ASCII)  # as the settings have it; written into a statement below
 
 
@@ -106,10 +105,10 @@ def claim_target(target: MysqlAddress, live: MysqlAddress | None) -> None:
             "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE()", "looking for tables"
         )
         tables = {name for (name,) in rows}
-        if tables and _TARGET_MARK not in tables:
+        if tables and TARGET_MARK not in tables:
             raise Misconfigured(f"{target} is neither empty nor a target that a replay began: give an empty database")
         if not tables:
-            session.execute(f"CREATE TABLE {_TARGET_MARK} (here TINYINT) ENGINE = InnoDB", "marking the target")
+            session.execute(f"CREATE TABLE {TARGET_MARK} (here TINYINT) ENGINE = InnoDB", "marking the target")
     finally:
         session.close()
 
@@ -178,7 +177,7 @@ def is_target(address: MysqlAddress) -> bool:
     try:
         ((marked,),) = session.query(
             "SELECT COUNT(*) FROM information_schema.tables "
-            f"WHERE table_schema = DATABASE() AND table_name = '{_TARGET_MARK}'",
+            f"WHERE table_schema = DATABASE() AND table_name = '{TARGET_MARK}'",
             "looking for a replay's mark",
         )
     finally:
@@ -190,7 +189,7 @@ def make_live(target: MysqlAddress) -> None:
     """Take a replay's marks away, all or none: from here on it is a shard's own database."""
     session = Session(target, lane=False)
     try:
-        session.execute(f"DROP TABLE IF EXISTS {', '.join(LOAD_MARKS)}, {_TARGET_MARK}", "making the target live")
+        session.execute(f"DROP TABLE IF EXISTS {', '.join(LOAD_MARKS)}, {TARGET_MARK}", "making the target live")
     finally:
         session.close()
 

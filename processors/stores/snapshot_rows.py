@@ -43,13 +43,13 @@ COPIED = (
     "refunded",
     "moved_id",
 )
-_TARGET = "replay_target"
+TARGET_MARK = "replay_target"  # a table without rows, made before all others: a dump of a live shard lacks it
 _LOADING, _LOADED = "snapshot_loading", "snapshot_loaded"  # tables without rows: DDL, so it is there or it is not
 NOT_COPIED = {
     "finding": "is found again",
     "lane_proof": "is of the database in which it lies: another one is proven anew",
     "migration": "the copy is read by a database of the same schema",
-    _TARGET: "marks what a replay may write to",
+    TARGET_MARK: "marks what a replay may write to",
     _LOADING: "marks a target into which a snapshot is being loaded",
     _LOADED: "marks one into which it was loaded",
 }
@@ -243,7 +243,7 @@ class SnapshotTarget:
         self._session.execute(
             f"CREATE TABLE IF NOT EXISTS {_LOADING} (here TINYINT) ENGINE = InnoDB", "marking the load's begin"
         )
-        for name in sorted(_tables(self._session) - {_TARGET, _LOADING}):
+        for name in sorted(_tables(self._session) - {TARGET_MARK, _LOADING}):
             self._session.execute(f"DROP TABLE {name}", f"dropping {name}")
 
     def begin(self, numbers: Iterable[int]) -> None:
