@@ -67,6 +67,15 @@ def id_time_ms(command_id: bytes) -> int | None:
     return uuid7_time_ms(command_id)
 
 
+def lowest_id(time_ms: int) -> bytes:
+    """Return a lower bound of the ids with a time, ms since the epoch: any of them is at or above it (RFC 9562).
+
+    >>> lowest_id(2) < make_command_id(2, bytes(10)) < lowest_id(3)
+    True
+    """
+    return time_ms.to_bytes(6, "big") + bytes(10)
+
+
 def derived_id(type_name: str, transaction_id: bytes) -> bytes:
     """Return the id of what the service itself sends about a transaction: the same on every repeat (I7).
 

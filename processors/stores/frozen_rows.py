@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import groupby
 
-from processors.ids import slice_of
+from processors.ids import lowest_id, slice_of
 from processors.ledger.commands import SLICED_BY_LANE_TIME
 from processors.ledger.tables import HOLDS, MOVED_IDS, MOVING_TABLES, REFUNDED, AnyTable
 from processors.routing.buckets import bucket_named, bucket_of
@@ -74,8 +74,8 @@ class FrozenRowsReader:
 
     def _came_along(self, sealed: PlacementRow) -> Iterator[bytes]:
         """Yield the ids that came along with an earlier move, in the order of their keys, however rows have them."""
-        oldest = _oldest_id(sealed.sealed_ids_since_ms)
-        first = _oldest_id(moved_ids.slot_of(oldest) * moved_ids.SLOT_MS)
+        oldest = lowest_id(sealed.sealed_ids_since_ms)
+        first = lowest_id(moved_ids.slot_of(oldest) * moved_ids.SLOT_MS)
         kept = f" AND command_id >= {hex_literal(first)}"
         rows = self._pages(MOVED_IDS, moved_ids.COLUMNS, kept, sealed, PAGE_ROWS_OF_IDS)
         for (root, _), of_minute in groupby(rows, key=lambda row: (row[0], moved_ids.slot_of(row[1]))):
@@ -103,7 +103,7 @@ class FrozenRowsReader:
         """
         key = sealed.placement_key
         others = ",".join(text_literal(kind.value) for kind in sorted(SLICED_BY_LANE_TIME))
-        oldest = _oldest_id(sealed.sealed_ids_since_ms)
+        oldest = lowest_id(sealed.sealed_ids_since_ms)
         is_bucket = bucket_named(key) is not None
         root = stays_in_bucket("journal.root", self._lane) if is_bucket else f"root = {text_literal(key)}"
         meant = (
@@ -168,11 +168,6 @@ class FrozenRowsReader:
         return self._connection.ask(lambda session: session.query(sql, f"reading frozen rows of {name}"))
 
 
-def _oldest_id(time_ms: int) -> bytes:
-    """Return the lowest of all ids with a time (RFC 9562)."""
-    return time_ms.to_bytes(6, "big") + bytes(10)
-
-
 def _kept(table: AnyTable, sealed: PlacementRow) -> str:
     """Return the condition on the rows that no remover may have deleted yet, as of the seal.
 
@@ -182,7 +177,7 @@ def _kept(table: AnyTable, sealed: PlacementRow) -> str:
     if table is HOLDS:
         return f" AND NOT (remaining_minor = 0 AND expires_at_ms < {sealed.sealed_ids_since_ms})"
     if table is REFUNDED:
-        return f" AND transaction_id >= {hex_literal(_oldest_id(sealed.sealed_refunds_since_ms))}"
+        return f" AND transaction_id >= {hex_literal(lowest_id(sealed.sealed_refunds_since_ms))}"
     return ""
 
 

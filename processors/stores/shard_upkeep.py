@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from processors.faults import Retryable, UnknownOutcome
-from processors.ids import SLICES_MAX, id_time_ms
+from processors.ids import SLICES_MAX, id_time_ms, lowest_id
 from processors.ledger.rules import Rules
 from processors.ledger.tables import HOLDS, MOVED_IDS, OPEN_TRANSFERS, REFUNDED, AnyTable
 from processors.stores import moved_ids
@@ -134,7 +134,7 @@ class ShardUpkeep:
         The caller computes ``before_ms`` from the lanes' times, the refund period and the window, and repeats this
         until fewer than ``DELETE_ROWS`` were found. Those of partners who are not owned here stay (M2).
         """
-        return self._delete_owned(REFUNDED, f"t.transaction_id < {_oldest(before_ms)}", "transaction_id")
+        return self._delete_owned(REFUNDED, f"t.transaction_id < {hex_literal(lowest_id(before_ms))}", "transaction_id")
 
     def delete_expired_holds(self, lane: int, *, before_ms: int) -> int:
         """Delete some of a lane's holds that were freed at an expiry before ``before_ms``, and return how many (H2).
@@ -318,11 +318,6 @@ def _published_border(lane: int) -> str:
         f"SELECT COALESCE(MAX(next_offset), 0) AS next_offset FROM batch_digest WHERE lane = {lane} "
         f"AND next_offset <= (SELECT published_offset FROM progress WHERE lane = {lane})"
     )
-
-
-def _oldest(time_ms: int) -> str:
-    """Return the lowest of all ids with a time (RFC 9562), as a literal."""
-    return hex_literal(time_ms.to_bytes(6, "big") + bytes(10))
 
 
 def _delete_left_rows(session: Session, left: LeftKey) -> int:
