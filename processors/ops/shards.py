@@ -112,7 +112,7 @@ def _ask_database(settings: Settings, shard: str) -> _DatabaseSays:
 def _shown(
     settings: Settings, contents: DirectoryContents, topics: TopicAdmin, shard: str, said: _DatabaseSays | Fault | None
 ) -> ShardShown:
-    topic = contents.shards[shard].topic_id.hex() if shard in contents.shards else ""
+    topic_id = contents.shards[shard].topic_id.hex() if shard in contents.shards else ""
     lanes = contents.lanes_of(shard) if shard in contents.shards else settings.lanes_of(shard)
     database = said if isinstance(said, _DatabaseSays) else None
     return ShardShown(
@@ -121,7 +121,7 @@ def _shown(
         home=shard == contents.directory.home_shard,
         database=str(addresses.mysql_address(settings, shard)) if shard in settings.shards else "",
         topic=shard_topic(shard),
-        topic_id=topic,
+        topic_id=topic_id,
         lanes=lanes or settings.topics.lanes,
         releases=[] if database is None else database.releases,
         progress=[]
