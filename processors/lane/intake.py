@@ -16,7 +16,7 @@ SQL_BYTES_PER_RECORD = 700
 SQL_BYTES_PER_PAYLOAD_BYTE = 4
 # Records waiting for the lane, in batches: the next batch is there while one is decided.
 WAITING_BATCHES_MAX = 3
-# And in bytes of payload, of which one poll may bring half as much again (``streams.consumer.QUEUE_KBYTES``).
+# And in bytes of payload, of which one poll may bring half as much again (``streams.consumer.QUEUE_KIB_MAX``).
 WAITING_BYTES_MAX = 32 * 1024 * 1024
 
 BUSY_LOOK_S = 0.002

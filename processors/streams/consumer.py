@@ -31,7 +31,7 @@ COMMITTED_DEADLINE_S = 10.0
 # The poll thread comes round every 100 ms and may be held up for 3 s by lanes that are being revoked.
 START_DEADLINE_S = 30.0
 # Read ahead at most this much, in bytes, whatever the lanes do: three batches of ordinary commands.
-QUEUE_KBYTES = 16 * 1024
+QUEUE_KIB_MAX = 16 * 1024
 # What is read ahead of a lane that pauses is thrown away and read again, so no more than two batches.
 QUEUE_RECORDS = 8_000
 MAX_POLL_INTERVAL_MS = 60_000
@@ -126,7 +126,7 @@ class RecordConsumer:
             member
             | {
                 "error_cb": self._watched.hear,
-                "queued.max.messages.kbytes": QUEUE_KBYTES,
+                "queued.max.messages.kbytes": QUEUE_KIB_MAX,
                 "queued.min.messages": QUEUE_RECORDS,
                 "fetch.message.max.bytes": MESSAGE_BYTES_MAX,
                 "fetch.min.bytes": 1,

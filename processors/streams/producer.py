@@ -24,7 +24,7 @@ from processors.wire.records import Content, OutRecord
 
 # Whoever sends has at most 50,000 records on their way; the rest is room for large ones.
 QUEUE_RECORDS = 200_000
-QUEUE_KBYTES = 256 * 1024
+QUEUE_KIB_MAX = 256 * 1024
 # A queue that stays full for this long: the brokers are away, and starting again is as good as waiting.
 SEND_DEADLINE_S = 60.0
 # An acknowledgement takes 1 to 2 ms; while ``hurry`` waits for it, the client lingers for nothing.
@@ -74,7 +74,7 @@ class IdempotentProducer:
                 "batch.size": 1024 * 1024,
                 "batch.num.messages": 10_000,
                 "queue.buffering.max.messages": QUEUE_RECORDS,
-                "queue.buffering.max.kbytes": QUEUE_KBYTES,
+                "queue.buffering.max.kbytes": QUEUE_KIB_MAX,
                 "retry.backoff.ms": 20,
                 "retry.backoff.max.ms": 1_000,
             },

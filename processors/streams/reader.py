@@ -26,7 +26,7 @@ READ_RECORDS = 4_000
 # With no record for this long while some are known to be there, something is wrong with the broker: a transaction that
 # nobody ends holds its readers up for 30 s at most.
 SILENCE_DEADLINE_S = 45.0
-QUEUE_KBYTES = 32 * 1024
+QUEUE_KIB_MAX = 32 * 1024
 
 
 class TopicReader:
@@ -48,7 +48,7 @@ class TopicReader:
                 "enable.partition.eof": True,
                 "check.crcs": True,
                 "fetch.message.max.bytes": MESSAGE_BYTES_MAX,
-                "queued.max.messages.kbytes": QUEUE_KBYTES,
+                "queued.max.messages.kbytes": QUEUE_KIB_MAX,
                 "fetch.wait.max.ms": 50,
                 "fetch.error.backoff.ms": 100,
             },

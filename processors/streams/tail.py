@@ -24,7 +24,7 @@ from processors.wire.records import Record
 TAIL_GROUP = "balance-tail"  # never joined, never committed; but its driver wants one
 READ_RECORDS = 4_000
 # Over all partitions: some 60,000 results read ahead.
-QUEUE_KBYTES = 32 * 1024
+QUEUE_KIB_MAX = 32 * 1024
 
 
 class TopicTail:
@@ -61,7 +61,7 @@ class TopicTail:
                 "enable.partition.eof": False,
                 "check.crcs": True,
                 "fetch.message.max.bytes": MESSAGE_BYTES_MAX,
-                "queued.max.messages.kbytes": QUEUE_KBYTES,
+                "queued.max.messages.kbytes": QUEUE_KIB_MAX,
                 "fetch.wait.max.ms": 50,
                 "fetch.error.backoff.ms": 100,
             },

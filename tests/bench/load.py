@@ -17,7 +17,7 @@ from processors.routing.buckets import bucket_of, partition_of, placement_key_of
 from processors.streams.connection import MESSAGE_BYTES_MAX, KafkaAddress
 from processors.streams.consumer import consumed
 from processors.streams.ends import TopicEnds
-from processors.streams.tail import QUEUE_KBYTES, READ_RECORDS
+from processors.streams.tail import QUEUE_KIB_MAX, READ_RECORDS
 from processors.wire.commands import encode_command
 from processors.wire.route import ROUTE_HEADER, Route, RouteKind, encode_route
 
@@ -173,7 +173,7 @@ class Results:
                 # As our own client's, which is compared with what a fetch takes.
                 "check.crcs": True,
                 "fetch.message.max.bytes": MESSAGE_BYTES_MAX,
-                "queued.max.messages.kbytes": QUEUE_KBYTES,
+                "queued.max.messages.kbytes": QUEUE_KIB_MAX,
                 "fetch.wait.max.ms": 50,
                 "fetch.error.backoff.ms": 100,
             }
