@@ -102,6 +102,7 @@ def test_balances_and_history_are_those_of_the_owner_with_what_was_decided_befor
 @pytest.mark.rule("M11")
 def test_a_transaction_is_found_once_wherever_its_partner_went(service: TwoShardService) -> None:
     holds = [result for root in ROOTS for result in service.results()[root] if result.type is CommandType.PLACE_HOLD]
+    assert holds
     for hold in holds:
         found = json.loads(balance(service.place, "tx", "get", str(UUID(bytes=hold.command_id)), "--json").out)
         assert (len(found["steps"]), len(found["open"])) == (1, 1)

@@ -40,6 +40,7 @@ def test_every_groups_offsets_may_be_gone_and_nothing_is_forwarded_decided_or_an
         ]
 
     before = commands()
+    assert len(before) >= 3
     with contextmanager(started)(place) as running:
         assert running.balance("pay", "acme", "1.00", "USD").status == 0
         (account,) = running.balance("account", "show", "acme", "--json").json_lines

@@ -450,5 +450,7 @@ def test_every_forward_has_exactly_one_route(address: KafkaAddress, log: KafkaLo
     with Running(address) as router:
         router.forward(100)
 
-    for record in forwarded(log):
+    records = forwarded(log)
+    assert len(records) == 100
+    for record in records:
         assert [name for name, _ in record.headers] == [ROUTE_HEADER]

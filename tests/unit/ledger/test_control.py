@@ -140,7 +140,9 @@ def test_a_release_needs_the_result_version_that_has_its_symbols(release: int, r
     fit = Rules(version=1, release=release, result_version=result_version)
 
     assert why_unfit(fit) is None
-    assert all(why_unfit(replace(fit, result_version=later)) is None for later in range(result_version, RESULT_VERSION))
+    assert all(
+        why_unfit(replace(fit, result_version=later)) is None for later in range(result_version, RESULT_VERSION + 1)
+    )
     for earlier in range(1, result_version):
         told = f"release {release} needs at least version {result_version} of the result"
         assert why_unfit(replace(fit, result_version=earlier)) == told
