@@ -250,7 +250,8 @@ class Shard:
         seen = self.results()
         for lane, each in enumerate(expected):
             for partition, values in each.results.items():
-                of_lane = [value for value in seen[partition] if value in set(values)]
+                wanted = set(values)
+                of_lane = [value for value in seen[partition] if value in wanted]
                 assert of_lane == values, f"lane {lane}, results partition {partition}"
         assert sum(map(len, seen.values())) == sum(len(v) for each in expected for v in each.results.values())
         positions = self.positions()
