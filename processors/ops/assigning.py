@@ -23,7 +23,7 @@ from processors.ops import addresses, counts
 from processors.ops.moving import ROUND_MS, PlannedMove, lane_of, last_move, refuse_unknown
 from processors.ops.side_by_side import Asked
 from processors.ops.stages import MoveSeen, Stage
-from processors.routing.buckets import BUCKETS, partition_of
+from processors.routing.buckets import BUCKETS, key_of_bucket, partition_of
 from processors.routing.directory import Placement
 from processors.routing.shares import buckets_of_shares, plan_moves
 from processors.settings import Settings
@@ -145,7 +145,7 @@ def read_owners(settings: Settings, contents: DirectoryContents) -> list[Placeme
     partitions = settings.topics.commands_partitions
     return [
         contents.directory.place(key, ingress_partition=partition_of(key, partitions), ingress_offset=_FAR)
-        for key in map(_key_of, range(BUCKETS))
+        for key in map(key_of_bucket, range(BUCKETS))
     ]
 
 
@@ -168,7 +168,7 @@ def planned_of(
     moves = [
         PlannedMove(
             settings=settings,
-            placement_key=_key_of(move.bucket),
+            placement_key=key_of_bucket(move.bucket),
             generation=owners[move.bucket].generation + 1,
             source=move.source,
             target=move.target,
@@ -214,10 +214,6 @@ def _settled_in(settings: Settings, shard: str) -> set[tuple[str, int]]:
 def is_settled(row: PlacementRow | None, generation: int) -> bool:
     """Say whether a move that begins a generation is at its end, by what its target knows."""
     return MoveSeen(generation=generation, is_placed=True, source=None, target=row).stage is Stage.SETTLED
-
-
-def _key_of(bucket: int) -> str:
-    return f"bucket:{bucket}"
 
 
 # ---------------------------------------------------------------------- what would move

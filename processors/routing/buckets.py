@@ -51,7 +51,7 @@ def bucket_of(key: str) -> int:
 
 
 def bucket_named(key: str) -> int | None:
-    """Return the number in a bucket's placement key, written as ``placement_key_of`` writes it; None for any other key.
+    """Return the number in a bucket's placement key, written as ``key_of_bucket`` writes it; None for any other key.
 
     >>> [bucket_named(key) for key in ("bucket:0", "bucket:65535", "bucket:65536", "bucket:017", "acme")]
     [0, 65535, None, None, None]
@@ -73,4 +73,13 @@ def partition_of(key: str, partitions: int) -> int:
 
 def placement_key_of(root: str) -> str:
     """Return the placement key of a root that is not placed by hand, its bucket (R2); a bucket's is itself."""
-    return f"bucket:{bucket_of(root)}"
+    return key_of_bucket(bucket_of(root))
+
+
+def key_of_bucket(number: int) -> str:
+    """Return a bucket's placement key; ``bucket_named`` reads it.
+
+    >>> key_of_bucket(17)
+    'bucket:17'
+    """
+    return f"bucket:{number}"
