@@ -20,8 +20,8 @@ def next_rules(current: Rules, command: SetRules, *, now_ms: int, known_release:
     Returns:
         The new rules, in force from the next record on; None where the record has no effect, because its version is not
         the next one (it was sent again, or out of order), its values are out of range, or a key would be gone, have
-        another secret or live again. The floors make sure that a
-        longer window or refund period does not reach back to rows that may be gone already.
+        another secret or live again. The floors make sure that a longer window or refund period does not reach back to
+        rows that may be gone already.
 
     Raises:
         LaneStopped: UNKNOWN_VERSION: the record is of a later release, whose meaning this code cannot know.

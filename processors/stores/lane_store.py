@@ -401,9 +401,8 @@ class MysqlLaneStore:
                 f"UPDATE progress SET stop_code = {text_literal(code.value)}, "
                 f"stop_detail = {cut_literal(detail, STOP_DETAIL_BYTES_MAX)}, stopped_at_ms = {self._clock_ms()}"
                 f"{', waiting_at = next_offset' if code in WAITING_FOR_A_TIME else ''} "
-                # In a restored database a later owner may get the same epoch again; but then the lane stands at another
-                # offset
-                # (L1).
+                # In a restored database a later owner may get the same epoch again; but then the lane stands at
+                # another offset (L1).
                 f"WHERE lane = {self._lane} AND owner_epoch = {self._owner_epoch} "
                 f"AND next_offset = {self._next_offset}",
                 "storing the stop",

@@ -320,9 +320,7 @@ class Environment:
         code, _ = self.database.tables.stops.get(lane, (None, ""))
         if code is not None and code in self.stop_codes.get(lane, self.may_stop):
             return code in _STOPS_OF_A_LOST_LOG or self._is_published(lane, progress.at.next_offset)
-        if (
-            code is StopCode.CLOCK_AHEAD and lane in self.stop_codes
-        ):  # the operator's override was lost with the log, too
+        if code is StopCode.CLOCK_AHEAD and lane in self.stop_codes:  # the override was lost with the log, too
             return (lane, progress.at.next_offset) in self.operator.told
         log = self.broker.log(self.shard_topic, lane)
         return (

@@ -33,13 +33,11 @@ class LaneModel:
     ) -> None:
         self.answers: dict[int, list[OutRecord]] = {}
         self.rules = rules  # those it began with
-        self.control_records: list[
-            Record
-        ] = []  # of operators on times and rules, as heard, even if the log lost them since
+        # Of operators on times and rules, as heard, even if the log lost them since.
+        self.control_records: list[Record] = []
         self.met_records: dict[int, Record] = {}
-        self.met: set[tuple[int, int]] = (
-            set()
-        )  # ingress partition and offset of every record that was met for the first time
+        # Ingress partition and offset of every record that was met for the first time.
+        self.met: set[tuple[int, int]] = set()
         self.tables = Tables(journal=defaultdict(dict))
         self._gate = Gate(keyring=keyring, lane=context.lane, lanes=context.lanes, confluent=confluent)
         new = state_of_new_lane(context.lane, context.identity.incarnation, rules)

@@ -68,9 +68,7 @@ class RunOptions:
     transfers_share: float = 0.0  # of the operations, besides those of the mix
     replays: bool = False  # whether a database may be replaced by one that was replayed from the topic
     worker_ahead_ms: int = 0  # how far the second worker's clock is wrong
-    rolling_upgrades: bool = (
-        False  # whether workers of two releases take turns, and what counts changes (``deployment``)
-    )
+    rolling_upgrades: bool = False  # whether workers of two releases take turns, and what counts changes
 
 
 def result_versions_of(release: int) -> tuple[int, ...]:
