@@ -106,7 +106,7 @@ class LaneProducer(Protocol):
         """Wait until everything queued is acknowledged."""
 
 
-Told = Callable[[Collection[int]], None]
+Revoked = Callable[[Collection[int]], None]
 Assigned = Callable[[Collection[int]], Mapping[int, int]]
 _DIRECTORY_PARTITION = 0  # it has one
 
@@ -138,7 +138,7 @@ class RouterParts:
     ``clock_s`` gives seconds that never go back. ``watch`` knows the ingress and the shards' topics.
     """
 
-    join: Callable[[Assigned, Told], IngressConsumer]
+    join: Callable[[Assigned, Revoked], IngressConsumer]
     producer: LaneProducer
     read_directory: Callable[[DirectoryContents | None], DirectoryContents]
     read_ingress_id: Callable[[], bytes]

@@ -24,7 +24,7 @@ from processors.streams.unused_partitions import PartitionWatch
 from processors.telemetry import configure_logging
 from processors.wire.records import OutRecord
 from processors.wire.route import ROUTE_HEADER, RouteKind, decode_route, needed_headers
-from processors.workers.router import Assigned, Router, RouterConfig, RouterParts, Told
+from processors.workers.router import Assigned, Revoked, Router, RouterConfig, RouterParts
 from tests.properties.routing_history import KEYRING, PARTITIONS
 
 GROUP = "balance-router"
@@ -69,7 +69,7 @@ def main() -> int:
     counts = {COMMANDS_TOPIC: PARTITIONS}
     joined: list[GroupConsumer] = []
 
-    def join(assigned: Assigned, revoked: Told) -> GroupConsumer:
+    def join(assigned: Assigned, revoked: Revoked) -> GroupConsumer:
         group = GroupOptions(group=GROUP, instance=wanted["instance"])
         joined.append(
             GroupConsumer(

@@ -23,7 +23,7 @@ from processors.wire.directory import (
 from processors.wire.records import Content, OutRecord, Record
 from processors.wire.route import ROUTE_HEADER, Route, decode_route
 from processors.wire.signature import KeyRing, fingerprint
-from processors.workers.router import COMMIT_INTERVAL_S, Assigned, Router, RouterConfig, RouterParts, Told
+from processors.workers.router import COMMIT_INTERVAL_S, Assigned, Revoked, Router, RouterConfig, RouterParts
 
 INGRESS_ID = b"i" * 16
 HEAD = DirectoryHead(directory_id=b"d" * 16, ingress_topic_id=INGRESS_ID, ingress_epoch=3)
@@ -45,7 +45,7 @@ class Ingress:
     revoking: list[int] = field(default_factory=list)
     fault: Fault | None = None
     assigned: Assigned = field(init=False)
-    revoked: Told = field(init=False)
+    revoked: Revoked = field(init=False)
 
     def poll(self, max_records: int, timeout_s: float) -> list[Record]:  # noqa: ARG002 - the real one's signature
         revoking, self.revoking = self.revoking, []
@@ -158,7 +158,7 @@ class RouterFakes:
             vouched=Vouched(keys=self.keys, targets=dict.fromkeys(shards, 0)),
         )
 
-    def join(self, assigned: Assigned, revoked: Told) -> Ingress:
+    def join(self, assigned: Assigned, revoked: Revoked) -> Ingress:
         self.ingress.assigned, self.ingress.revoked = assigned, revoked
         return self.ingress
 

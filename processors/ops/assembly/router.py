@@ -20,7 +20,7 @@ from processors.streams.topics import (
     shard_topic,
 )
 from processors.wire.route import needed_headers
-from processors.workers.router import Assigned, Router, RouterConfig, RouterParts, Told
+from processors.workers.router import Assigned, Revoked, Router, RouterConfig, RouterParts
 
 
 def run(settings: Settings, _shard: str, stopping: threading.Event) -> int:
@@ -41,7 +41,7 @@ def run(settings: Settings, _shard: str, stopping: threading.Event) -> int:
     producer = IdempotentProducer(address)
     joined: list[GroupConsumer] = []
 
-    def join(assigned: Assigned, revoked: Told) -> GroupConsumer:
+    def join(assigned: Assigned, revoked: Revoked) -> GroupConsumer:
         group = assembly.member(settings, ROUTER_GROUP)
         consumer = GroupConsumer(
             address,
