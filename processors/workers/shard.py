@@ -54,9 +54,6 @@ class ShardConsumer(Protocol):
     def resume(self, lane: int) -> None:
         """Have a paused lane's records come again."""
 
-    def close(self) -> None:
-        """Leave; a static member's lanes wait for its return or for the session's end (P4)."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardConfig:
