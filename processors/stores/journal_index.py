@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from processors.stores.addresses import MysqlAddress
 from processors.stores.mysql import Session
-from processors.stores.partitions import change_partitions
+from processors.stores.partitions import change_journal
 
 INDEX = "by_bucket"
 # A hundred million rows, at a microsecond or two each, with as much to spare again.
@@ -53,6 +53,6 @@ def _change(address: MysqlAddress, *, wanted: bool) -> None:
         if has_bucket_index(session) is not wanted:
             change = f"ADD KEY {INDEX} (bucket)" if wanted else f"DROP KEY {INDEX}"
             what = f"{'making' if wanted else 'dropping'} the journal's index by bucket"
-            change_partitions(session, f"ALTER TABLE journal {change}, ALGORITHM = INPLACE, LOCK = NONE", what)
+            change_journal(session, f"ALTER TABLE journal {change}, ALGORITHM = INPLACE, LOCK = NONE", what)
     finally:
         session.close()

@@ -26,7 +26,10 @@ _PLACE_KEEPER = 0  # the partition that the table was made with
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Room:
-    """How many slices the journal has, and how many more it needs that do not fit, ``lacking`` (A7)."""
+    """How many slices the journal has, and how many more it needs that do not fit, ``lacking`` (A7).
+
+    ``made`` are those that were added just now.
+    """
 
     made: list[int]
     slices: int
@@ -107,7 +110,7 @@ def _add_slices(session: Session, missing: list[int]) -> None:
     for start in range(0, len(missing), SLICES_MAX):
         some = missing[start : start + SLICES_MAX]  # 5 s of DDL, well below READ_TIMEOUT_S
         parts = ", ".join(f"PARTITION p{number} VALUES IN ({number})" for number in some)
-        change_partitions(session, f"ALTER TABLE journal ADD PARTITION ({parts})", f"adding {len(some)} slices")
+        change_journal(session, f"ALTER TABLE journal ADD PARTITION ({parts})", f"adding {len(some)} slices")
 
 
 def drop_slice(session: Session, number: int) -> None:
@@ -119,13 +122,11 @@ def drop_slice(session: Session, number: int) -> None:
         Retryable: The table was in use each time; nothing was changed.
     """
     if number in slices(session):
-        change_partitions(session, f"ALTER TABLE journal DROP PARTITION p{number}", f"dropping slice {number}")
+        change_journal(session, f"ALTER TABLE journal DROP PARTITION p{number}", f"dropping slice {number}")
 
 
-def change_partitions(
-    session: Session, statement: str, what: str, *, sleep: Callable[[float], None] = time.sleep
-) -> None:
-    """Run partition DDL so that it holds nobody up (A7).
+def change_journal(session: Session, statement: str, what: str, *, sleep: Callable[[float], None] = time.sleep) -> None:
+    """Run DDL on the journal, of partitions or of an index, so that it holds nobody up (A7).
 
     A DDL that waits for an old transaction makes every later statement on the table wait behind it. So it is only begun
     while no transaction is old, it waits for a second at most, and it is tried again after a pause.

@@ -292,7 +292,7 @@ def test_partition_ddl_is_not_tried_beside_an_old_transaction(holder: Session, s
         time.sleep(0.15)  # the server looks at its transactions each 0.1 s only
 
     number = slices(session)[-1] + 1
-    partitions.change_partitions(
+    partitions.change_journal(
         session,
         f"ALTER TABLE journal ADD PARTITION (PARTITION p{number} VALUES IN ({number}))",
         "adding",
@@ -312,7 +312,7 @@ def test_partition_ddl_gives_up_when_the_journal_is_always_in_use(holder: Sessio
     before = slices(session)
 
     with pytest.raises(Retryable, match="in use 9 times"):
-        partitions.change_partitions(
+        partitions.change_journal(
             session, f"ALTER TABLE journal DROP PARTITION p{before[0]}", "dropping", sleep=lambda _: None
         )
 
