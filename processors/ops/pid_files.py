@@ -62,7 +62,11 @@ def note(pid: int, pid_file: Path, *, made_from: str = "") -> None:
 
 
 def find(pid_file: Path) -> Process | None:
-    """Return the process of a pid file if it still runs; None if it ended, or never started."""
+    """Return the process of a pid file if it still runs; None if it ended, or never started.
+
+    Raises:
+        Misconfigured: The file is damaged.
+    """
     try:
         process = Process(**json.loads(pid_file.read_text(encoding="utf-8")))
     except FileNotFoundError:
