@@ -73,6 +73,7 @@ class PartitionWatch:
         except Fault as fault:  # the brokers are away: whoever needs them says so, and the next look asks again
             TROUBLES.met(self._process, fault, subject="partition counts")
             return
+        TROUBLES.over(self._process, subject="partition counts")
         for topic, partitions in found.items():
             if partitions != self._found[topic] and partitions > self._known[topic]:
                 log.warning(

@@ -248,6 +248,7 @@ class Recaller:
         except (Fenced, Unavailable, Retryable) as fault:  # again with the next step; a fatal one comes with its poll
             TROUBLES.met("recaller", fault, subject="the group's offsets")
             return
+        TROUBLES.over("recaller", subject="the group's offsets")
         self._committed.update(changed)
 
 

@@ -262,6 +262,7 @@ class Sink:
             TROUBLES.met("sink", silent, subject="ends of partitions")
         else:
             self._noted.update(ends)
+            TROUBLES.over("sink", subject="ends of partitions")
 
     def _tell(self, rows: ArchiveRows) -> None:
         for (incarnation, shard, lane, partition), covered in rows.covered.items():
@@ -291,6 +292,8 @@ class Sink:
             self._consumer.commit(batch.positions)
         except Fault as fault:  # a fatal one comes again with the next poll
             TROUBLES.met("sink", fault, subject="the group's offsets")
+        else:
+            TROUBLES.over("sink", subject="the group's offsets")
 
     def _day_is_noted(self, address: bytes, currency: bytes, day: int, first: int) -> bool:
         known = self._known_days.get((address, currency))
