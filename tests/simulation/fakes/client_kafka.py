@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Container, Mapping
 from dataclasses import dataclass, field
 
 from processors.client.connections import Connections
-from processors.faults import Fault, Misconfigured, Unavailable, UnknownOutcome
+from processors.faults import Fault, Refused, Unavailable, UnknownOutcome
 from processors.routing.buckets import partition_of
 from processors.wire.records import OutRecord, Record
 from tests.simulation.fakes.broker import Broker, record_of
@@ -134,7 +134,9 @@ class FakeProducer:
 
     def send_at_once(self, record: OutRecord, on_delivered: Callable[[], None] | None = None) -> bool:
         if record.topic not in {COMMANDS, SHARD}:
-            self._fault = Misconfigured(f"delivery to {record.topic}: UNKNOWN_TOPIC_OR_PART")
+            refused = Refused(f"delivery to {record.topic}: UNKNOWN_TOPIC_OR_PART")
+            self._fault = UnknownOutcome(str(refused))
+            self._fault.__cause__ = refused
         if self._fault is not None:
             raise self._fault
         if self._kafka.full(record):
