@@ -15,7 +15,7 @@ import pytest
 from processors.client import Client, NoAnswer
 from processors.client.reader import Reader
 from processors.client.sender import Producer
-from processors.faults import Fenced, Misconfigured
+from processors.faults import Fault, Fenced, Misconfigured, Refused
 from processors.ledger.commands import Command, SetLaneTime
 from processors.ledger.outcomes import Outcome, Reason, Status
 from processors.wire.commands import decode_command
@@ -109,9 +109,9 @@ def test_send_bounds_its_own_wait_where_a_callback_holds_the_threads_up(kafka: C
 
 
 @pytest.mark.usefixtures("service")
-@pytest.mark.parametrize("fault", [Misconfigured("not authorized"), Fenced("ended")], ids=str)
+@pytest.mark.parametrize("fault", [Refused("not authorized"), Fenced("ended")], ids=str)
 def test_a_fault_while_reading_is_waited_out_and_nothing_is_missed(
-    kafka: ClientKafka, client: Client, fault: Fenced
+    kafka: ClientKafka, client: Client, fault: Fault
 ) -> None:
     assert client.send(pay(client)).status is Status.ACCEPTED
     kafka.faults.append(fault)
