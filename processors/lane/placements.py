@@ -96,7 +96,7 @@ class Placements:
         return KnownSince(ids_ms=row.ids_since_ms, refunds_ms=row.refunds_since_ms)
 
     def here_from(self, root: str) -> int:
-        """Return the lane offset of the record that brought a root here by which it is owned; 0 where none did."""
+        """Return the lane offset of the record by which a root came here; 0 where it was here from the beginning."""
         row = self.row_of(root)
         return 0 if row is None else row.since_offset
 

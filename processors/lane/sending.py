@@ -56,7 +56,7 @@ class LaneSender:
         sender.flush(SEND_DEADLINE_S)
 
     def open(self) -> OwnProducer:
-        """Have a producer, which connects by itself; called where something is to be sent soon, it is ready then."""
+        """Have a producer. It connects by itself: opened a while before the first record, it is ready then."""
         if self._sender is None:
             self._sender = self._make_sender()
         return self._sender
