@@ -30,8 +30,10 @@ def kept_aside(address: MysqlAddress, backup: str) -> Iterator[Callable[[], None
             _copy(session, f"{backup}.{table}", table)
         session.commit()
 
-    yield restore
-    session.close()
+    try:
+        yield restore
+    finally:
+        session.close()
 
 
 def _copy(session: Session, source: str, target: str) -> None:
