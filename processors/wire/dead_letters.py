@@ -6,12 +6,12 @@ import hashlib
 from dataclasses import dataclass
 
 from processors.wire import guard
-from processors.wire.causes import Cause, bounded
+from processors.wire.causes import bounded
 from processors.wire.records import Record
 from processors.wire.route import Route
 from processors.wire.schemas import encode, schema_of
 
-__all__ = ["Cause", "DeadLetter", "decode_dead_letter", "encode_dead_letter"]
+__all__ = ["DeadLetter", "decode_dead_letter", "encode_dead_letter"]
 
 KEY_BYTES_MAX = 256
 PAYLOAD_BYTES_MAX = 1_024  # W4
