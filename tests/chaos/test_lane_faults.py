@@ -344,9 +344,8 @@ def test_a_gap_in_the_log_stops_its_lane_and_no_other(make_shard: Callable[[int]
         assert said.status == 3
         (stopped,) = [lane for lane in said.json["lanes"] if lane["stop_code"]]
         assert (stopped["lane"], stopped["stop_code"]) == (0, "LOG_GAP")
-        assert re.search(
-            rf"\b({gap_at - 1}|{gap_at})\b", stopped["stop_detail"]
-        )  # the last before it, or the missing one
+        # The last before it, or the missing one.
+        assert re.search(rf"\b({gap_at - 1}|{gap_at})\b", stopped["stop_detail"])
         assert f"lane 0 stopped at {show_time(stopped['stopped_at_ms'])}: LOG_GAP" in balance(shard.place, "status").out
         worker.signal(signal.SIGTERM)
         assert worker.wait() == 0

@@ -135,9 +135,8 @@ def test_what_a_lanes_tick_makes_overdue_is_asked_for_before_the_next_one(place:
     assert place.expirer.step() == 0
 
     batch = lane.batch(2)
-    lane.commit(
-        replace(batch, progress=replace(batch.progress, at=replace(batch.progress.at, lane_time_ms=2_000)))
-    )  # it has taken the TICK
+    # It has taken the TICK.
+    lane.commit(replace(batch, progress=replace(batch.progress, at=replace(batch.progress.at, lane_time_ms=2_000))))
 
     assert place.expirer.ask() == 1
     wanted = ExpireHold(command_id=derived_id("EXPIRE_HOLD", due), address=f"{root}:a", currency="USD", hold_id=due)
