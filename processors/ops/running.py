@@ -9,13 +9,13 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from types import FrameType
 
 from processors.faults import Fault, Fenced, Misconfigured, Refused
 from processors.ledger.rules import RULES_RELEASE
 from processors.metrics import begin
 from processors.ops.exits import EXIT_FAULT
 from processors.ops.health import SILENT_MAX_S, HealthServer
+from processors.ops.signals import on_signals
 from processors.ops.supervisor import end_with_parent
 from processors.settings import Settings
 from processors.streams.login_refusal import LOGIN_REFUSAL
@@ -173,11 +173,7 @@ def _stop_when_told(stopping: threading.Event, deadline_s: float, *, supervised:
             stopping.set()
             _end_after(deadline_s)
 
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
-        stop()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, on_signal)
+    on_signals((signal.SIGTERM, signal.SIGINT), stop)
     if supervised:
         end_with_parent(stop)
 

@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from types import FrameType
 
 from processors.faults import Fault
+from processors.ops.signals import on_signals
 from processors.telemetry import get_logger
 
 # A crash is met at once, one that repeats is not met 100 times a second. For some two minutes, which a server's restart
@@ -200,12 +200,7 @@ class Supervisor:
 
     def stop_on_signals(self) -> None:
         """Let SIGTERM and SIGINT end ``watch``; for the main thread only."""
-
-        def stop(_number: int, _frame: FrameType | None) -> None:
-            self._stop.set()
-
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, stop)
+        on_signals((signal.SIGTERM, signal.SIGINT, signal.SIGHUP), self.stop)
 
     def stop(self) -> None:
         """End ``watch``; any thread may call it."""
