@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import socket
 import subprocess
 import sys
@@ -30,8 +31,12 @@ PORTS = (
 
 
 def free_ports(count: int) -> list[int]:
-    """Below the range from which the kernel takes the ports of outgoing connections, so that they stay free."""
-    candidates = (port for port in range(15_000, 31_000, 7) if probes.is_port_free(port))
+    """Below the range from which the kernel takes the ports of outgoing connections, so that they stay free.
+
+    From a random one on, since two tests that look at once would find the same.
+    """
+    first = 15_000 + secrets.randbelow(14_000)
+    candidates = (port for port in range(first, 31_000, 7) if probes.is_port_free(port))
     return [next(candidates) for _ in range(count)]
 
 
