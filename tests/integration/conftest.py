@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from processors.stores.addresses import CassandraAddress
+from processors.stores.addresses import CassandraAddress, MysqlAddress
 from processors.stores.cassandra import CassandraSession
 from processors.streams.connection import KafkaAddress
 from tests.archived import make_archive, session_of
+from tests.integration import mysql_shard
 from tests.integration.removal import Shard, make_shard, with_stories
+from tests.integration.shard_and_archive import Stores, fresh_stores
 from tests.kafka_log import KafkaLog
 from tests.servers import Servers
 
@@ -38,6 +40,19 @@ def session(archive: CassandraAddress) -> Iterator[CassandraSession]:
     """Return a session on it."""
     with session_of(archive) as session:
         yield session
+
+
+@pytest.fixture(scope="module")
+def mysql(servers: Servers, fresh_database: Callable[[], str]) -> MysqlAddress:
+    """Return a shard's database that the tests of a file share."""
+    return mysql_shard.make_shard(servers, fresh_database)
+
+
+@pytest.fixture
+def stores(mysql: MysqlAddress, archive: CassandraAddress) -> Iterator[Stores]:
+    """Give that database and that archive without a row of an earlier test."""
+    with fresh_stores(mysql, archive) as stores:
+        yield stores
 
 
 @pytest.fixture

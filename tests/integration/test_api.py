@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,12 +17,10 @@ from processors.lookup.statements import ROWS_DEFAULT
 from processors.lookup.times import show_time
 from processors.ops.api.answers import cursor_of
 from processors.ops.api.tokens import Caller, Scope, hash_of, make_token
-from processors.stores.addresses import CassandraAddress, MysqlAddress
 from tests.api_parts import api_app
 from tests.asgi import Answered, ask
-from tests.integration.mysql_shard import SHARD, TOPIC_ID, make_shard
-from tests.integration.shard_and_archive import ROOT, Stores, fresh_stores
-from tests.servers import Servers
+from tests.integration.mysql_shard import SHARD, TOPIC_ID
+from tests.integration.shard_and_archive import ROOT, Stores
 
 ALL, MINE, OTHERS = make_token(), make_token(), make_token()
 CALLERS = {
@@ -30,17 +28,6 @@ CALLERS = {
     hash_of(MINE): Caller(name="acme", scope=Scope.PARTNER, below=ROOT),
     hash_of(OTHERS): Caller(name="globex", scope=Scope.PARTNER, below="globex"),
 }
-
-
-@pytest.fixture(scope="module")
-def mysql(servers: Servers, fresh_database: Callable[[], str]) -> MysqlAddress:
-    return make_shard(servers, fresh_database)
-
-
-@pytest.fixture
-def stores(mysql: MysqlAddress, archive: CassandraAddress) -> Iterator[Stores]:
-    with fresh_stores(mysql, archive) as stores:
-        yield stores
 
 
 @pytest.fixture

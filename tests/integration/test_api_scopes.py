@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -30,9 +29,8 @@ from tests.architecture.source_tree import ROOT as SOURCE
 from tests.archived import journal_row_of
 from tests.asgi import ask
 from tests.integration.mysql_of_our_own import own_mysql
-from tests.integration.mysql_shard import RULES, SHARD, TOPIC_ID, clock_ms, make_shard
+from tests.integration.mysql_shard import RULES, SHARD, TOPIC_ID, clock_ms
 from tests.integration.shard_and_archive import LANE, ROOT, Stores, fresh_stores
-from tests.servers import Servers
 
 ALL, MINE, OPERATOR = make_token(), make_token(), make_token()
 CALLERS = {
@@ -44,17 +42,6 @@ OTHER = next(name for number in count() if partition_of(name := f"globex-{number
 SECRET = "only-for-globex"
 HOUR_MS = 3_600_000
 QUERIES = ("", f"?below={OTHER}", f"?cursor={cursor_of(OTHER)}", "?limit=1")
-
-
-@pytest.fixture(scope="module")
-def mysql(servers: Servers, fresh_database: Callable[[], str]) -> MysqlAddress:
-    return make_shard(servers, fresh_database)
-
-
-@pytest.fixture
-def stores(mysql: MysqlAddress, archive: CassandraAddress) -> Iterator[Stores]:
-    with fresh_stores(mysql, archive) as stores:
-        yield stores
 
 
 def filled(stores: Stores) -> str:

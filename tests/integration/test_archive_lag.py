@@ -2,29 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-
-import pytest
-
 from processors.lookup.archived import LaneArchived, lanes_archived
-from processors.stores.addresses import CassandraAddress, MysqlAddress
 from processors.stores.shard_reader import open_reader
-from tests.integration.mysql_shard import SHARD, TOPIC_ID, make_shard
-from tests.integration.shard_and_archive import LANE, ROOT, Stores, fresh_stores
-from tests.servers import Servers
+from tests.integration.mysql_shard import SHARD, TOPIC_ID
+from tests.integration.shard_and_archive import LANE, ROOT, Stores
 
 NOBODY_WAITS = dict.fromkeys(range(SHARD.results_partitions), 0)
-
-
-@pytest.fixture(scope="module")
-def mysql(servers: Servers, fresh_database: Callable[[], str]) -> MysqlAddress:
-    return make_shard(servers, fresh_database)
-
-
-@pytest.fixture
-def stores(mysql: MysqlAddress, archive: CassandraAddress) -> Iterator[Stores]:
-    with fresh_stores(mysql, archive) as stores:
-        yield stores
 
 
 def lag(stores: Stores, waiting: dict[int, int]) -> LaneArchived:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -14,7 +13,6 @@ from processors.lookup.history import STRETCH_OFFSETS, TAIL_OFFSETS_MAX, Lookup
 from processors.lookup.statements import ALWAYS, DAY_MS, Part, Period, Statement, read_statement
 from processors.ops.statement_text import what_is_missing
 from processors.routing.buckets import partition_of
-from processors.stores.addresses import CassandraAddress, MysqlAddress
 from processors.stores.archive_reader import ArchiveReader
 from processors.stores.mysql import Reconnecting
 from processors.stores.rows import JournalRow
@@ -25,23 +23,10 @@ from tests.integration.mysql_shard import (
     SHARD,
     TOPIC_ID,
     clock_ms,
-    make_shard,
 )
-from tests.integration.shard_and_archive import LANE, ROOT, Stores, fresh_stores
-from tests.servers import Servers
+from tests.integration.shard_and_archive import LANE, ROOT, Stores
 
 HOUR_MS = 3_600_000
-
-
-@pytest.fixture(scope="module")
-def mysql(servers: Servers, fresh_database: Callable[[], str]) -> MysqlAddress:
-    return make_shard(servers, fresh_database)
-
-
-@pytest.fixture
-def stores(mysql: MysqlAddress, archive: CassandraAddress) -> Iterator[Stores]:
-    with fresh_stores(mysql, archive) as stores:
-        yield stores
 
 
 def pay(stores: Stores, count: int = 1) -> list[Result]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -24,9 +24,8 @@ from tests.archived import journal_row_of
 from tests.asgi import ask
 from tests.browser import Browser, browser
 from tests.html_page import HtmlPage, what_is_wrong
-from tests.integration.mysql_shard import TOPIC_ID, clock_ms, make_shard
+from tests.integration.mysql_shard import TOPIC_ID, clock_ms
 from tests.integration.shard_and_archive import ROOT, Stores, fresh_stores
-from tests.servers import Servers
 from tests.unit.test_page import HOSTILE, a_service
 
 OPERATOR, PARTNER = make_token(), make_token()
@@ -66,11 +65,6 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     with browser(tmp_path_factory.mktemp("browser")) as opened:
         opened.login(OPERATOR)
         yield opened
-
-
-@pytest.fixture(scope="module")
-def mysql(servers: Servers, fresh_database: Callable[[], str]) -> MysqlAddress:
-    return make_shard(servers, fresh_database)
 
 
 @pytest.fixture(scope="module")
