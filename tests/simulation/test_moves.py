@@ -88,6 +88,16 @@ def test_moves_that_follow_each_other_at_once_are_made_one_after_the_other(shard
     assert shards.dead_letters() == 0
 
 
+def move_in_parts(shards: TwoShards) -> None:
+    """Move the partner with so many rows that their parts are some batches."""
+    shards.open(1_000)
+    for _ in range(2 * CourierOfSmallParts.part_rows_max * PARTS_TOGETHER):
+        shards.pay(1)
+    shards.move("s2")
+    shards.of["s1"].serve()
+    shards.of["s2"].serve()
+
+
 class NotingLane(Lane):
     """Says of each batch how many records it had decided beyond it when it was committed."""
 
@@ -103,13 +113,7 @@ class NotingLane(Lane):
 @pytest.mark.rule("M4")
 def test_parts_of_a_hand_off_are_decided_while_those_before_them_are_being_written() -> None:
     shards = TwoShards(lane=NotingLane)
-    shards.open(1_000)
-    for _ in range(2 * CourierOfSmallParts.part_rows_max * PARTS_TOGETHER):
-        shards.pay(1)
-    shards.move("s2")
-    shards.of["s1"].serve()
-
-    shards.of["s2"].serve()
+    move_in_parts(shards)
 
     lane = shards.of["s2"].lane
     assert isinstance(lane, NotingLane)
@@ -145,13 +149,7 @@ class WaitingLane(Lane):
 @pytest.mark.parametrize("store", [SlowStore, FakeLaneStore])
 def test_a_lane_says_that_it_writes_parts_while_it_does_and_at_no_other_time(store: type[FakeLaneStore]) -> None:
     shards = TwoShards(lane=WaitingLane, store=store)
-    shards.open(1_000)
-    for _ in range(2 * CourierOfSmallParts.part_rows_max * PARTS_TOGETHER):
-        shards.pay(1)
-    shards.move("s2")
-    shards.of["s1"].serve()
-
-    shards.of["s2"].serve()
+    move_in_parts(shards)
 
     source, target = shards.of["s1"].lane, shards.of["s2"].lane
     assert isinstance(source, WaitingLane)
