@@ -18,7 +18,7 @@ SQL_BYTES_PER_PAYLOAD_BYTE = 4
 WAITING_BATCHES_MAX = 3
 # And in bytes of payload, of which one poll may bring half as much again (``streams.consumer.QUEUE_KIB_MAX``).
 WAITING_BYTES_MAX = 32 * 1024 * 1024
-
+# How often somebody who waits for records looks whether what goes on meanwhile has ended.
 BUSY_LOOK_S = 0.002
 
 

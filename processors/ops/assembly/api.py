@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from starlette.applications import Starlette
 from processors.faults import Fault, Misconfigured
 from processors.lookup.archived import LaneArchived, lanes_archived
 from processors.lookup.service import ServiceReader
+from processors.ops import assembly
 from processors.ops.api.app import make_app
 from processors.ops.api.asking import Limits
 from processors.ops.api.connections import PromptLoop, watched
@@ -89,7 +89,7 @@ def _look_around(settings: Settings, service: ServiceReader) -> ServiceSeen:
             archived = lanes_archived(service, waiting)
         except Fault as fault:
             get_logger(__name__).warning("archive_unknown", fault=type(fault).__name__, detail=str(fault))
-    return ServiceSeen(status=status, archived=archived, seen_ms=time.time_ns() // 1_000_000)
+    return ServiceSeen(status=status, archived=archived, seen_ms=assembly.clock_ms())
 
 
 @contextmanager
