@@ -128,7 +128,7 @@ def test_a_word_to_a_lane_whose_worker_is_gone_says_that_it_counts_later(fresh_p
     store.stop(StopCode.CLOCK_AHEAD, "offset 0 is of tomorrow")
     store.close()
 
-    said = balance(place, "lane", "release", "2", "0", "1000", "--within", "1")
+    said = balance(place, "lane", "release", "2", "0", "1000", "--within", "10")
 
     assert (said.status, said.out) == (3, "")
     assert "what was written counts once its worker runs" in said.err
