@@ -84,7 +84,9 @@ class RandomRun:
         self.model = TwoShards()
         self.sent: list[Command] = []
         self.moves = 0.15
+        self.repeats = 0.15
         self.late = 0.1
+        self.removes = 0.2
         self.ask = self.forward
         self.every = self.rng.choice((30, 100, 300))
         self.assigned = dict.fromkeys(self.shards.of, False)
@@ -97,7 +99,7 @@ class RandomRun:
             others = [name for name in self.shards.of if name != self.shards.owner_of(key)[0]]
             self.shards.move(self.rng.choice(others), key=key)
             return
-        command = self.rng.choice(self.sent) if self.sent and self.rng.random() < 0.15 else self._command()
+        command = self.rng.choice(self.sent) if self.sent and self.rng.random() < self.repeats else self._command()
         self.sent.append(command)
         self.shards.send(command)
         self.model.send(command)
@@ -183,8 +185,8 @@ class RandomRun:
             self.pass_time()
             if self.rng.random() < 0.3:
                 shard.tick()
-            if self.rng.random() < 0.2:
-                shard.delete_what_left()
+            if self.rng.random() < self.removes:
+                self.remove(shard)
             if self.rng.random() < self.late:
                 self.come_again(shard)
             self.step(shard)
@@ -204,6 +206,10 @@ class RandomRun:
         for clock in (self.shards.clock, self.model.clock):
             clock.advance(span_ms)
         self.shards.clock.broker_ahead_ms = self.rng.choice((0, 0, AHEAD_MS))
+
+    def remove(self, shard: Shard) -> None:
+        """Have a shard's remover delete what moved partners left."""
+        shard.delete_what_left()
 
     def help_on(self) -> None:
         """Do what an operator does where moves do not end by themselves: nothing is needed."""

@@ -141,12 +141,15 @@ class Shard:
             records = records[taken:]
         return database.tables
 
-    def delete_what_left(self) -> None:
-        """Delete frozen rows that the target has, and whose seal is published, as the remover does (M7, L4)."""
+    def delete_what_left(self, *, unpublished: bool = False) -> None:
+        """Delete frozen rows that the target has, and whose seal is published, as the remover does (M7, L4).
+
+        With ``unpublished`` it does not wait for that: a mutation, which `test_moves_restored` must find.
+        """
         tables = self.database.tables
         border = tables.border_below_published(0)
         for place, row in tables.placements.items():
-            if row.state is PlacementState.LEFT and row.since_offset <= border:
+            if row.state is PlacementState.LEFT and (unpublished or row.since_offset <= border):
                 tables.delete_rows_of(rows_of(row.placement_key, tables.placements_of(0)))
                 tables.placements[place] = replace(row, state=PlacementState.AWAY)
 
