@@ -148,9 +148,14 @@ def _refuse_untrue(place: _Place, first: int, told_ms: int) -> None:
 
 
 def _last_untimed(place: _Place, first: int) -> int:
-    """Return the last record in the lane that has no broker's time, or one that is more than a minute from now."""
+    """Return the last record in the lane that has no broker's time, or one that is too far ahead of now (I2).
+
+    Under rules that know an override of one record only, it is at most the last of ``OFFSETS_MAX``.
+    """
     ahead_ms = time.time_ns() // 1_000_000 + place.chosen.worker.clock_ahead_max_ms
     end = TopicAdmin(addresses.kafka_address(place.chosen)).end(shard_topic(place.shard), place.lane)
+    if place.release() < RANGES_SINCE:
+        end = min(end, first + OFFSETS_MAX)
     last = first
     for record in _records(place, first, end):
         if not record.append_time or record.timestamp_ms > ahead_ms:
@@ -198,9 +203,7 @@ def _write(client: Client, place: _Place, offsets: range, told_ms: int) -> Futur
             command_id=client.new_id(), lane_offset=offsets[0], time_ms=told_ms, last_offset=offsets[-1]
         )
         return client.submit_control(override, shard=place.shard, lane=place.lane)
-    overrides = [
-        SetLaneTime(command_id=client.new_id(), lane_offset=offset, time_ms=told_ms) for offset in offsets[:OFFSETS_MAX]
-    ]
+    overrides = [SetLaneTime(command_id=client.new_id(), lane_offset=offset, time_ms=told_ms) for offset in offsets]
     # All before the first answer: the lane answers none of them before it has passed the last of these records.
     submit = partial(client.submit_control, shard=place.shard, lane=place.lane, release=place.release())
     return [submit(override) for override in overrides][-1]
