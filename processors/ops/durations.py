@@ -107,3 +107,21 @@ def parse_time(text: str) -> int:
         raise DurationError(f"{text!r} is not a time: write it like 2026-11-23T00:10:00Z, or as ms since the epoch")
     whole = int((moment.replace(microsecond=0) - _EPOCH).total_seconds())
     return whole * 1_000 + moment.microsecond // 1_000
+
+
+def parse_offsets(text: str) -> dict[int, int]:
+    """Read offsets of partitions.
+
+    Raises:
+        DurationError: It is no such text.
+
+    >>> parse_offsets("0=1200,3=77")
+    {0: 1200, 3: 77}
+    """
+    offsets: dict[int, int] = {}
+    for each in text.split(","):
+        partition, _, offset = each.partition("=")
+        if not (partition.isascii() and partition.isdecimal() and offset.isascii() and offset.isdecimal()):
+            raise DurationError(f"{each!r} is no number of a partition and an offset: write 0=1200,3=77, or a time")
+        offsets[int(partition)] = int(offset)
+    return offsets

@@ -74,6 +74,11 @@ def test_a_target_without_a_password_takes_the_shards_own_from_its_file(tmp_path
         (("statement", "acme", "USD", "--since", "yesterday"), "2026-11-23"),
         (("account", "update", "acme", "USD"), "--limit, --policy"),
         (("results", "--root", "acme:vn"), "acme"),
+        (("replay", "results", "--from", "noon", "--to-topic", "mine"), "is not a time"),
+        (
+            ("replay", "results", "--from", "0", "--to-topic", "mine", "--partner", "acme:vn"),
+            "first segment, such as acme",
+        ),
         (("replay", "shard", "s1", "--into", "somewhere"), "mysql://user:password@host:port/database"),
         (("replay", "shard", "s1", "--into", "mysql://localhost/copy"), "write 127.0.0.1"),
         (("replay", "shard", "s1", "--into", "mysql://user:p[/d@host/copy"), "# ? @ : % [ ] of user and password"),

@@ -468,7 +468,7 @@ _OPERATING: dict[str, Command | Group] = {
         },
     ),
     "replay": Group(
-        "Decide a log again, and compare.",
+        "Decide a log again, and compare; or have its results once more.",
         {
             "shard": _command(
                 "replaying:replay",
@@ -477,7 +477,12 @@ _OPERATING: dict[str, Command | Group] = {
                 "balance replay shard s1 --into mysql://127.0.0.1:13306/balance_copy",
                 "balance replay shard s1 --into mysql://db-2/then --to 2026-11-23T09:30:00Z",
                 "balance replay shard s1 --into mysql://db-2/copy --snapshots /backup/balance",
-            )
+            ),
+            "results": _command(
+                "republishing:results",
+                "Copy results to a topic of a consumer who lost his state; exit status 1 if there is none.",
+                "balance replay results --from 2026-11-23T00:10:00Z --to-topic acme.rebuild",
+            ),
         },
     ),
 }

@@ -15,7 +15,7 @@ from processors.ops.assembly.proving import target_address
 from processors.ops.assembly.replaying import TO_THE_END, ReplayReport, Until, replay_shard
 from processors.ops.cli.sending import progress_bar
 from processors.ops.cli.terminal import JsonOption, page, print_json, settings
-from processors.ops.durations import DurationError, parse_time
+from processors.ops.durations import DurationError, parse_offsets, parse_time
 from processors.ops.exits import EXIT_REJECTED
 from processors.recovery.replay import ReplayProgress
 
@@ -90,13 +90,7 @@ def until_of(text: str | None) -> Until:
         return TO_THE_END
     if "=" not in text:
         return Until(offsets={}, time_ms=parse_time(text))
-    offsets: dict[int, int] = {}
-    for each in text.split(","):
-        lane, _, offset = each.partition("=")
-        if not (lane.isascii() and lane.isdecimal() and offset.isascii() and offset.isdecimal()):
-            raise DurationError(f"{each!r} is no lane and offset: write --to 0=1200,3=77, or a time")
-        offsets[int(lane)] = int(offset)
-    return Until(offsets=offsets)
+    return Until(offsets=parse_offsets(text))
 
 
 def print_report(report: ReplayReport, target: str, shard: str) -> None:
