@@ -25,8 +25,9 @@ MODULES = (
     "ids", "ledger/accounts", "ledger/addresses", "ledger/decide", "ledger/holds", "ledger/identity", "ledger/metadata",
     "ledger/movements", "ledger/needs", "ledger/outcomes", "ledger/postings", "ledger/refunds", "ledger/rejections",
     "ledger/rows", "ledger/transfers", "ledger/validity", "routing/buckets", "wire/admission",
-    "wire/avro", "wire/commands", "wire/guard", "wire/result_format", "wire/result_skim", "wire/result_symbols",
-    "wire/results", "wire/route", "wire/records", "lane/deciding", "lane/standing", "lane/placements",
+    "wire/avro", "wire/commands", "wire/guard", "wire/packed_ids", "wire/packed_rows", "wire/result_format",
+    "wire/result_skim", "wire/result_symbols", "wire/results", "wire/route", "wire/records",
+    "lane/deciding", "lane/standing", "lane/placements",
 )  # fmt: skip
 
 

@@ -6,13 +6,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from processors.faults import LaneStopped, StopCode
 from processors.lane.standing import LaneContext
 from processors.ledger.book import Keys
 from processors.ledger.outcomes import Reason
 from processors.ledger.rules import Rules
-from processors.ledger.tables import AnyTable, RowChange
+from processors.ledger.tables import AnyTable
 from processors.routing.buckets import partition_of
 from processors.stores.rows import BatchWrite, NewJournalRow, OverriddenTime, ParkedRow, PlacementRow, RowsOf
 from processors.wire.admission import Admission, refusal_of_generation
@@ -80,7 +81,7 @@ class Gathered:
     parked: list[ParkedRow] = field(default_factory=list)
     unparked: dict[int, tuple[int, int]] = field(default_factory=dict)
     cleared: list[RowsOf] = field(default_factory=list)
-    arrived: dict[AnyTable, list[RowChange]] = field(default_factory=dict)
+    arrived: dict[AnyTable, list[list[Any]]] = field(default_factory=dict)
     handed_over: list[HandedOver] = field(default_factory=list)
     alarms: list[str] = field(default_factory=list)
 

@@ -411,13 +411,14 @@ class Mover:
         assert row is not None
         sums: Counter[SystemKey] = Counter()
         meant = placements.rows_of(key)
-        for table, change in rows.changes:
-            root = table.root_of(change.key)
+        for table, values in rows.rows:
+            root = table.root_of(values)
             if table is MOVED_IDS and not meant.has(root, bucket_of(root)):
                 continue  # a root that left its bucket brought its ids itself; where it left is not told to every shard
-            batch.arrived.setdefault(table, []).append(change)
+            batch.arrived.setdefault(table, []).append(values)
             if table is ACCOUNTS:
-                sums[level_of(change.row.address), Contra.MOVED, change.row.currency] += change.row.balance
+                (address, currency), account = table.made_of(values)
+                sums[level_of(address), Contra.MOVED, currency] += account.balance
         self._post(sums)
         placements.put(replace(row, parts=row.parts + 1, rest=rows.rest, digest=chain_rows(row.digest, rows.packed)))
         self._decider.note_moves()

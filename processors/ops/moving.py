@@ -31,6 +31,7 @@ from processors.stores.rows import PlacementRow, PlacementState
 from processors.stores.shard_reader import ShardReader, open_reader
 from processors.streams.directory import DirectoryContents, read_directory, refuse_unknown_shard
 from processors.wire.markers import marker_id
+from processors.wire.packed_ids import framed_ids
 from processors.wire.packed_rows import unpack_row
 
 LOOK_S = 0.1  # how often it is looked how far something is
@@ -346,8 +347,8 @@ def luggage(planned: PlannedMove) -> Luggage:
 
         def counted(packed: bytes) -> bytes:
             nonlocal size
-            table, _ = unpack_row(packed)
-            found[table.name] += 1
+            table, values = unpack_row(packed)
+            found[table.name] += len(framed_ids(values[-1])) if table is MOVED_IDS else 1
             size += len(packed)
             return packed
 

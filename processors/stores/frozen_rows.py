@@ -18,10 +18,11 @@ from processors.stores.placement_sql import select_placements_at, stays_in_bucke
 from processors.stores.rows import PlacementRow
 from processors.stores.sql_text import hex_literal, text_literal
 from processors.stores.table_sql import columns_of
+from processors.wire.packed_ids import SLOT_MS, IdOf, gathered, packed_in_rows, slot_of
 from processors.wire.packed_rows import pack_row
 
 PAGE_ROWS = 2_000  # read at once: half a megabyte
-PAGE_ROWS_OF_IDS = 50  # each has some hundred ids: as much
+PAGE_ROWS_OF_IDS = 200  # each has some dozen ids: as much
 # Of the journal, looked at by one statement: some tenths of a second, and at most some megabytes.
 RANGE_OFFSETS = 20_000
 _BY_BUCKET = f"/*+ INDEX(journal {INDEX}) */"  # no fault where the index is gone by then
@@ -55,7 +56,7 @@ class FrozenRowsReader:
         present = self._with_rows(sealed.placement_key)
         for table in MOVING_TABLES:
             if table is MOVED_IDS:
-                yield from self._decided_here(sealed)
+                yield from gathered(self._decided_here(sealed))
             if table in present:
                 yield from self._came_along(sealed) if table is MOVED_IDS else self._rows(table, sealed)
 
@@ -75,13 +76,12 @@ class FrozenRowsReader:
     def _came_along(self, sealed: PlacementRow) -> Iterator[bytes]:
         """Yield the ids that came along with an earlier move, in the order of their keys, however rows have them."""
         oldest = lowest_id(sealed.sealed_ids_since_ms)
-        first = lowest_id(moved_ids.slot_of(oldest) * moved_ids.SLOT_MS)
+        first = lowest_id(slot_of(oldest) * SLOT_MS)
         kept = f" AND command_id >= {hex_literal(first)}"
         rows = self._pages(MOVED_IDS, moved_ids.COLUMNS, kept, sealed, PAGE_ROWS_OF_IDS)
-        for (root, _), of_minute in groupby(rows, key=lambda row: (row[0], moved_ids.slot_of(row[1]))):
-            for id_, result in sorted(each for row in of_minute for each in moved_ids.ids_in(row)):
-                if id_ >= oldest:
-                    yield pack_row(MOVED_IDS, (root, id_, result))
+        for (root, _), of_minute in groupby(rows, key=lambda row: (row[0], slot_of(row[1]))):
+            ids = (each for row in of_minute for each in moved_ids.ids_in(row))
+            yield from packed_in_rows([IdOf(root, id_, result) for id_, result in ids if id_ >= oldest])
 
     def _pages(self, table: AnyTable, columns: str, kept: str, sealed: PlacementRow, page_rows: int) -> Iterator[Row]:
         """Yield a table's rows that move with a sealed placement key, by their keys, some read at a time."""
@@ -95,8 +95,10 @@ class FrozenRowsReader:
                 return
             after = f" AND {_above(table, page[-1])}"
 
-    def _decided_here(self, sealed: PlacementRow) -> Iterator[bytes | None]:
-        """Yield what this lane decided within the window, by id; nobody repeats the ids of the service's own (I7).
+    def _decided_here(self, sealed: PlacementRow) -> Iterator[IdOf | None]:
+        """Yield what this lane decided within the window, in its order, and None now and then.
+
+        Nobody repeats the ids of the service's own (I7).
 
         Of this stay alone: what was decided here before is among the ids that came along with the placement key, or
         it is of a root that has left the bucket since, of which this lane knows nothing.
@@ -114,7 +116,7 @@ class FrozenRowsReader:
         of_slice = self._of_slice_by_bucket if indexed else self._of_slice
         for number in self._slices_with_rows(slice_of(sealed.sealed_ids_since_ms), bucket_of(key) if indexed else None):
             for found in of_slice(f"slice = {number} AND lane = {self._lane} AND {stay}", meant):
-                yield None if found is None else pack_row(MOVED_IDS, found)
+                yield None if found is None else IdOf(*found)
 
     def _slices_with_rows(self, first: int, bucket: int | None) -> list[int]:
         """Return the slices, from one on, in which the lane has rows: most that a shard keeps ready are empty.

@@ -8,68 +8,37 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from itertools import groupby
+from typing import Any
 
+from processors.ids import COMMAND_ID_BYTES
 from processors.ledger.rows import DecisionKey
-from processors.ledger.tables import MOVED_IDS, RowChange
+from processors.ledger.tables import MOVED_IDS
 from processors.routing.buckets import bucket_of
 from processors.stores.mysql import Row
 from processors.stores.sql_text import chunks, hex_literal, row_chunks, text_literal
 from processors.stores.table_sql import SqlStatement
-from processors.wire.packed_ids import pack_ids, unpack_ids
+from processors.wire.packed_ids import compress_ids, slot_of, unpack_ids
+from processors.wire.packed_rows import frame
 
-# How far the ids of a row may lie apart. All of a root's minute are in memory where they go on to another shard, in the
-# order of their keys: a thousand a second are 16 MB.
-SLOT_MS = 60_000
-# Of one row: whoever looks for one of its ids reads all of them, in half a millisecond.
-CHUNK_IDS_MAX = 250
-CHUNK_BYTES_MAX = 64 * 1024  # of results; one that is larger has a row of its own
 COLUMNS = "root, command_id, last_id, result"
+_BEFORE_RESULT = len(frame(bytes(COMMAND_ID_BYTES)))
 
 
-def slot_of(command_id: bytes) -> int:
-    """Return the minute of an id's time, as the column has it."""
-    return int.from_bytes(command_id[:6], "big") // SLOT_MS
-
-
-def inserts(arrived: Iterable[RowChange]) -> Iterator[SqlStatement]:
-    """Yield the statements that store ids which came along; none of them is stored."""
-    packed = (row for _, ids in groupby(sorted(arrived, key=_key), key=_minute) for row in _chunked(ids))
-    for rows, text in row_chunks(packed, str):
+def inserts(arrived: Iterable[list[Any]]) -> Iterator[SqlStatement]:
+    """Yield the statements that store rows of ids which came along, as a hand-off has them; none is stored."""
+    for rows, text in row_chunks(arrived, _row):
         sql = f"INSERT INTO {MOVED_IDS.name} ({COLUMNS}, bucket) VALUES {text}"
         yield SqlStatement(what=f"inserting into {MOVED_IDS.name}", sql=sql, rows=rows)
 
 
-def _key(change: RowChange) -> DecisionKey:
-    key: DecisionKey = change.key
-    return key
-
-
-def _minute(change: RowChange) -> tuple[str, int]:
-    root, command_id = change.key
-    return root, slot_of(command_id)
-
-
-def _chunked(ids: Iterable[RowChange]) -> Iterator[str]:
-    """Yield the rows, as SQL, that have the ids of a root and a minute."""
-    waiting: list[RowChange] = []
-    size = 0
-    for change in ids:
-        size += len(change.row.result)
-        if waiting and (len(waiting) == CHUNK_IDS_MAX or size > CHUNK_BYTES_MAX):
-            yield _row(waiting)
-            waiting, size = [], len(change.row.result)
-        waiting.append(change)
-    yield _row(waiting)
-
-
-def _row(ids: list[RowChange]) -> str:
-    root, first = ids[0].key
-    if len(ids) == 1:
-        last, result = b"", ids[0].row.result
+def _row(values: list[Any]) -> str:
+    root, first, last, framed = values
+    if first == last:
+        last, result = b"", framed[_BEFORE_RESULT:]
     else:
-        last, result = ids[-1].key[1], pack_ids([(change.key[1], change.row.result) for change in ids])
-    values = f"{text_literal(root)},{hex_literal(first)},{hex_literal(last)},{hex_literal(result)}"
-    return f"({values},{bucket_of(root)})"
+        result = compress_ids(framed)
+    literals = f"{text_literal(root)},{hex_literal(first)},{hex_literal(last)},{hex_literal(result)}"
+    return f"({literals},{bucket_of(root)})"
 
 
 def selects(keys: Iterable[DecisionKey], keys_max: int) -> Iterator[str]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from processors.faults import StopCode
 from processors.ledger.book import Changes
 from processors.ledger.rows import SystemKey
 from processors.ledger.rules import Rules
-from processors.ledger.tables import AnyTable, RowChange
+from processors.ledger.tables import AnyTable
 from processors.routing.buckets import bucket_named, bucket_of
 from processors.wire.positions import LanePoint
 from processors.wire.records import Record
@@ -268,4 +268,4 @@ class BatchWrite:
     parked: list[ParkedRow] = field(default_factory=list)
     unparked: dict[int, tuple[int, int]] = field(default_factory=dict)  # parked offset: offset, index of its answer
     cleared: list[RowsOf] = field(default_factory=list)  # whose rows are deleted, before any are inserted (M7)
-    arrived: dict[AnyTable, list[RowChange]] = field(default_factory=dict)  # rows that a hand-off brings
+    arrived: dict[AnyTable, list[list[Any]]] = field(default_factory=dict)  # what a hand-off brings: rows' values

@@ -10,7 +10,6 @@ from processors.faults import Retryable, UnknownOutcome
 from processors.ids import SLICES_MAX, id_time_ms, lowest_id
 from processors.ledger.rules import Rules
 from processors.ledger.tables import HOLDS, MOVED_IDS, OPEN_TRANSFERS, REFUNDED, AnyTable
-from processors.stores import moved_ids
 from processors.stores.addresses import MysqlAddress
 from processors.stores.mysql import Reconnecting, Session
 from processors.stores.partitions import Room, drop_slice, ensure_slices, make_room, slices_needed
@@ -23,6 +22,7 @@ from processors.stores.placement_sql import (
 from processors.stores.rows import PlacementState, rows_of
 from processors.stores.rules_rows import select_rules
 from processors.stores.sql_text import cut_literal, delete_by_keys, hex_literal, text_literal
+from processors.wire.packed_ids import SLOT_MS
 
 # Rows a DELETE takes at once: some milliseconds of locks.
 DELETE_ROWS = 2_000
@@ -151,7 +151,7 @@ class ShardUpkeep:
         The caller computes ``before_ms`` from the lanes' times and the window: no lane looks for such an id any more.
         He repeats this until fewer than ``DELETE_ROWS`` were found. Those of partners who are not owned here stay (M2).
         """
-        return self._delete_owned(MOVED_IDS, f"t.minute < {before_ms // moved_ids.SLOT_MS}", "minute")
+        return self._delete_owned(MOVED_IDS, f"t.minute < {before_ms // SLOT_MS}", "minute")
 
     def _delete_owned(self, table: AnyTable, where: str, order: str) -> int:
         """Delete some rows of partners who are owned here, and return how many there were.

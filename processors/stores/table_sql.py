@@ -69,19 +69,19 @@ def writes(table: AnyTable, changes: Iterable[RowChange], lane: int, keys_max: i
         keys_max: Rows of a statement that finds rows by key (L8).
     """
     changes = sorted(changes, key=lambda change: change.key)
-    yield from inserts(table, [each for each in changes if each.before is None], lane)
+    yield from inserts(table, [table.values_of(each) for each in changes if each.before is None], lane)
     stored = [each for each in changes if each.before is not None]
     yield from _updates(table, [each for each in stored if each.row is not None], keys_max)
     yield from _deletes(table, [each for each in stored if each.row is None], keys_max)
 
 
-def inserts(table: AnyTable, new: list[RowChange], lane: int) -> Iterator[SqlStatement]:
-    """Yield the statements that insert rows of which none is stored."""
+def inserts(table: AnyTable, new: Iterable[list[Any]], lane: int) -> Iterator[SqlStatement]:
+    """Yield the statements that insert rows, given by the values of their columns; none of them is stored."""
     form = _form(table, tuple(table.columns))
     lane_text = f",{lane}" if table.has_lane else ""
 
-    def text(change: RowChange) -> str:
-        return f"({_text(table.values_of(change), form)},{bucket_of(table.root_of(change.key))}{lane_text})"
+    def text(values: list[Any]) -> str:
+        return f"({_text(values, form)},{bucket_of(table.root_of(values))}{lane_text})"
 
     names = f"{columns_of(table)}, bucket{', lane' if table.has_lane else ''}"
     for rows, values in row_chunks(new, text):

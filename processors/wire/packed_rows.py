@@ -1,19 +1,21 @@
 """The rows of a hand-off as bytes: each with its table and the columns of ``ledger.tables``, in their order (M6, M8).
 
-Neither lane nor offset is in them: the same partner has the same bytes wherever he is. In a part they are compressed.
+Neither lane nor offset is in them: the same partner has the same bytes wherever he is. The ids of the window are most
+of what he brings, so a row has many of them (``packed_ids``). In a part all rows are compressed.
 """
 
 from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from functools import cache
 from typing import Any, NamedTuple
 
 from processors.faults import Undecodable
-from processors.ledger.tables import MOVING_TABLES, AnyTable, RowChange
+from processors.ids import COMMAND_ID_BYTES
+from processors.ledger.tables import MOVED_IDS, MOVING_TABLES, AnyTable
 from processors.wire.avro import long_bytes, read_bytes, read_long, sized_bytes
 from processors.wire.causes import Cause
 
@@ -26,17 +28,26 @@ _LEVEL = 1
 _LENGTH = struct.Struct(">I")
 _TABLES = dict(enumerate(MOVING_TABLES))
 _NUMBERS = {table: long_bytes(number) for number, table in _TABLES.items()}
+# A row of some ids has the number behind the tables'. A row of one, as checkouts from before 0.1.0 sent it, has that of
+# its table: logs have such rows, and a replay reads them.
+_IDS = len(MOVING_TABLES)
 
 
 def pack_row(table: AnyTable, values: Iterable[int | bytes]) -> bytes:
     """Return a row as bytes: its table's number, then each column as Avro's long, or as bytes after their length.
 
     Args:
-        table: One of those that move.
+        table: One of those that move, but not that of the ids.
         values: Of the table's columns in their order, as a database has them: integers, and bytes, for texts, too.
     """
     columns = [long_bytes(value) if isinstance(value, int) else sized_bytes(value) for value in values]
     return _NUMBERS[table] + b"".join(columns)
+
+
+def pack_row_of_ids(root: bytes, ids: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """Return some ids of a root, each with its result, as one row, as bytes."""
+    framed = b"".join([frame(id_ + result) for id_, result in ids])
+    return long_bytes(_IDS) + sized_bytes(root) + sized_bytes(framed)
 
 
 def frame(row: bytes) -> bytes:
@@ -88,32 +99,51 @@ def expand_rows(compressed: bytes) -> bytes:
     return framed
 
 
-def unpack_row(packed: bytes) -> tuple[AnyTable, RowChange]:
-    """Return the table of a row that ``pack_row`` packed, and the row to insert.
+def unpack_row(packed: bytes) -> UnpackedRow:
+    """Return the table of a row that ``pack_row`` or ``pack_row_of_ids`` packed, and its values.
 
     Raises:
         Undecodable: MALFORMED: it is none.
     """
     try:
         number, at = read_long(packed, 0)
-        table = _TABLES[number]
+        table = MOVED_IDS if number == _IDS else _TABLES[number]
         values = []
-        for read in _readers(table):
+        for read in _readers(number):
             value, at = read(packed, at)
             values.append(value)
+        if table is MOVED_IDS:
+            framed = values[1] if number == _IDS else frame(values[1] + values[2])
+            values[1:] = [*_ends_of(framed), framed]
     except (LookupError, ValueError) as error:
         raise Undecodable(Cause.MALFORMED, f"no row: {packed[:16].hex()}") from error
     if at != len(packed):
         raise Undecodable(Cause.MALFORMED, f"{len(packed) - at} bytes behind a row: {packed[:16].hex()}")
-    key, row = table.made_of(values)
-    return table, RowChange(key, row, None)
+    return UnpackedRow(table, values)
+
+
+def _ends_of(framed: bytes) -> tuple[bytes, bytes]:
+    ids, rest = split_frames(framed)
+    if not ids or rest or min(map(len, ids)) < COMMAND_ID_BYTES:
+        raise ValueError("no ids")
+    return ids[0][:COMMAND_ID_BYTES], ids[-1][:COMMAND_ID_BYTES]
+
+
+class UnpackedRow(NamedTuple):
+    """A row that a hand-off brings, as it is to be stored: the table's columns in their order.
+
+    Of the ids its values are the root, the first id, the last, and all of them, framed, each with its result.
+    """
+
+    table: AnyTable
+    values: list[Any]
 
 
 class UnpackedRows(NamedTuple):
     """What a part of a hand-off brings: whole rows, packed and as they are stored, and the beginning of one more."""
 
     packed: list[bytes]
-    changes: list[tuple[AnyTable, RowChange]]
+    rows: list[UnpackedRow]
     rest: bytes
 
 
@@ -128,8 +158,9 @@ def unpack_part(began: bytes, compressed: bytes) -> UnpackedRows:
 
 
 @cache
-def _readers(table: AnyTable) -> list[Callable[[bytes, int], tuple[Any, int]]]:
-    return [_reader(type_) for type_ in table.columns.values()]
+def _readers(number: int) -> list[Callable[[bytes, int], tuple[Any, int]]]:
+    types = [str, bytes] if number == _IDS else _TABLES[number].columns.values()
+    return [_reader(type_) for type_ in types]
 
 
 def _reader(type_: type) -> Callable[[bytes, int], tuple[Any, int]]:
@@ -137,9 +168,12 @@ def _reader(type_: type) -> Callable[[bytes, int], tuple[Any, int]]:
         return read_long
     if type_ is bytes:
         return read_bytes
+    known: Callable[[bytes], Any] = bytes.decode
+    if issubclass(type_, Enum):
+        known = {member.value.encode(): member for member in type_}.__getitem__
 
-    def read_text(packed: bytes, at: int) -> tuple[Any, int]:
+    def read_known(packed: bytes, at: int) -> tuple[Any, int]:
         value, end = read_bytes(packed, at)
-        return (type_(value.decode()) if issubclass(type_, Enum) else value.decode()), end
+        return known(value), end
 
-    return read_text
+    return read_known

@@ -13,13 +13,15 @@ from processors.ids import make_command_id, slice_of
 from processors.ledger.book import Keys
 from processors.ledger.commands import CommandType
 from processors.ledger.outcomes import Status
-from processors.ledger.rows import Account, Decision
+from processors.ledger.rows import Account, Decision, DecisionKey
 from processors.ledger.rules import Rules
 from processors.stores.addresses import MysqlAddress
 from processors.stores.lane_store import MysqlLaneStore
 from processors.stores.migrations import ShardRow, migrate
 from processors.stores.mysql import Session
 from processors.stores.rows import BatchWrite, LaneState, NewJournalRow, Progress
+from processors.wire.packed_ids import IdOf, packed_in_rows
+from processors.wire.packed_rows import unpack_row
 from tests.changes import changes, new_journal_row
 from tests.servers import Servers
 
@@ -28,6 +30,12 @@ NOTHING = Keys()
 # Few slices make a database quick to set up.
 RULES = Rules(version=1, window_ms=3_600_000, future_limit_ms=3_600_000)
 SHARD = ShardRow(shard="s1", lanes=4, results_partitions=4, home=True)
+
+
+def values_of_ids(ids: dict[DecisionKey, bytes]) -> list[list[Any]]:
+    """Return the rows in which a hand-off brings some ids, each with its result, as a lane stores them."""
+    packed = packed_in_rows([IdOf(root.encode(), id_, result) for (root, id_), result in ids.items()])
+    return [unpack_row(row).values for row in packed]
 
 
 def clock_ms() -> int:

@@ -7,13 +7,12 @@ from dataclasses import asdict, replace
 import pytest
 
 from processors.ids import SLICE_MS
-from processors.ledger.rows import MovedId, OpenTransfer
-from processors.ledger.tables import MOVED_IDS, OPEN_TRANSFERS, RowChange
+from processors.ledger.tables import MOVED_IDS, OPEN_TRANSFERS
 from processors.metrics import REGISTRY
-from processors.stores.moved_ids import SLOT_MS
 from processors.stores.rows import PlacementRow, PlacementState
+from processors.wire.packed_ids import SLOT_MS
 from tests.archived import NOW_MS, Ledger, id_at
-from tests.integration.mysql_shard import rows_of
+from tests.integration.mysql_shard import rows_of, values_of_ids
 from tests.integration.removal import PAST_MS, SLICE, WINDOW_MS, Shard, with_stories
 
 NOW_MINUTE_MS = NOW_MS - NOW_MS % SLOT_MS  # ids go by the minute
@@ -25,9 +24,6 @@ PAST_MINUTE_MS = NOW_MINUTE_MS - 1
 def test_what_moves_left_behind_goes_and_ids_that_came_along_go_with_the_window_of_the_slowest_lane(
     empty_shard: Shard,
 ) -> None:
-    def an_id(root: str, time_ms: int) -> RowChange:
-        return RowChange((root, id_at(time_ms)), MovedId(b"result"), None)
-
     empty_shard.write(0, Ledger(lane=0))
     empty_shard.write(1, Ledger(lane=1))
     lane = empty_shard.lanes[0]
@@ -35,7 +31,8 @@ def test_what_moves_left_behind_goes_and_ids_that_came_along_go_with_the_window_
         PlacementRow(placement_key="here", generation=1, state=PlacementState.OWNED, other_shard="s2"),
         PlacementRow(placement_key="left", generation=1, state=PlacementState.LEFT, other_shard="s2"),
     ]
-    arrived = {MOVED_IDS: [an_id("here", PAST_MINUTE_MS), an_id("here", NOW_MINUTE_MS), an_id("left", NOW_MINUTE_MS)]}
+    came = [("here", id_at(PAST_MINUTE_MS)), ("here", id_at(NOW_MINUTE_MS)), ("left", id_at(NOW_MINUTE_MS))]
+    arrived = {MOVED_IDS: values_of_ids(dict.fromkeys(came, b"result"))}
     lane.commit(replace(lane.batch(1, journal=[]), placements=keys, arrived=arrived))
     empty_shard.publish(NOW_MINUTE_MS + WINDOW_MS)
     empty_shard.publish(NOW_MINUTE_MS + WINDOW_MS - 1, lane=1)
@@ -76,8 +73,8 @@ def test_it_tells_how_many_transfers_are_open_and_how_old_the_oldest_is(empty_sh
         of_one, age_s = (REGISTRY.get_sample_value(name, {"shard": "s1"}) for name in names)
         return of_one, age_s
 
-    def transfer(root: str, age_ms: int) -> RowChange:
-        return RowChange((root, id_at(NOW_MS - age_ms)), OpenTransfer(root, "USD", "other", 5, 1), None)
+    def transfer(root: str, age_ms: int) -> list[object]:
+        return [root, id_at(NOW_MS - age_ms), root, "USD", "other", 5, 1]
 
     empty_shard.write(0, Ledger(lane=0))
     assert told() == (0, 0)

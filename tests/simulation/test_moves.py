@@ -19,6 +19,7 @@ from processors.stores.rows import PlacementRow, PlacementState, Progress, RowsO
 from processors.wire.records import OutRecord, Record
 from tests.simulation.fakes.frozen_rows import CourierOfSmallParts
 from tests.simulation.fakes.lane_store import FakeLaneStore
+from tests.simulation.fakes.tables import ROW_IDS_MAX
 from tests.simulation.move_mutations import NOTHING, SlowMover
 from tests.simulation.two_shards import HOME, TWIN, TwoShards, outcomes
 
@@ -91,7 +92,7 @@ def test_moves_that_follow_each_other_at_once_are_made_one_after_the_other(shard
 def move_in_parts(shards: TwoShards) -> None:
     """Move the partner with so many rows that their parts are some batches."""
     shards.open(1_000)
-    for _ in range(2 * CourierOfSmallParts.part_rows_max * PARTS_TOGETHER):
+    for _ in range(2 * CourierOfSmallParts.part_rows_max * ROW_IDS_MAX * PARTS_TOGETHER):
         shards.pay(1)
     shards.move("s2")
     shards.of["s1"].serve()
@@ -348,7 +349,7 @@ def test_what_waits_for_a_root_alone_does_not_keep_its_rows_from_going_with_the_
 
 @pytest.mark.rule("M4")
 def test_parts_that_are_there_together_are_decided_in_a_few_batches(shards: TwoShards) -> None:
-    for _ in range(2 * CourierOfSmallParts.part_rows_max * PARTS_TOGETHER):
+    for _ in range(2 * CourierOfSmallParts.part_rows_max * ROW_IDS_MAX * PARTS_TOGETHER):
         shards.pay(1)
     shards.move("s2")
     again = shards.pay(1_000)

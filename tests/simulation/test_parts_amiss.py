@@ -13,12 +13,12 @@ from processors.lane.decided import Decided
 from processors.lane.lane import Lane
 from processors.ledger.commands import CommandType, HandOff, OpenAccount
 from processors.ledger.outcomes import Status
-from processors.ledger.tables import MOVED_IDS
 from processors.stores.rows import PlacementState
 from processors.wire.commands import decode_command, encode_command
-from processors.wire.packed_rows import compress_rows, frame, pack_row
+from processors.wire.packed_rows import compress_rows, frame, pack_row_of_ids
 from processors.wire.records import OutRecord
 from tests.simulation.fakes.frozen_rows import CourierOfSmallParts, FrozenElsewhere, courier_of
+from tests.simulation.fakes.tables import ROW_IDS_MAX
 from tests.simulation.two_shards import TwoShards, outcomes
 
 
@@ -166,7 +166,7 @@ def test_a_last_part_with_others_behind_it_is_of_other_rows(shards: TwoShards) -
     assert shards.of["s2"].states == {"acme": (PlacementState.LEFT, 0, 0)}
 
 
-AN_ID = pack_row(MOVED_IDS, [b"acme", bytes(16), b"result"])
+AN_ID = pack_row_of_ids(b"acme", [(bytes(16), b"result")])
 
 
 class AlarmedLane(Lane):
@@ -226,7 +226,7 @@ def test_a_part_that_this_release_does_not_understand_is_thrown_away_until_it_is
 def test_what_is_thrown_away_with_the_parts_right_before_it_is_posted_back_whole() -> None:
     shards = TwoShards()
     shards.open(1_000)
-    for _ in range(2 * CourierOfSmallParts.part_rows_max):
+    for _ in range(2 * CourierOfSmallParts.part_rows_max * ROW_IDS_MAX):
         shards.pay(1)
     shards.move("s2")
     shards.of["s1"].serve()

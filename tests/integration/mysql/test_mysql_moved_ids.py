@@ -9,16 +9,16 @@ import pytest
 
 from processors.ids import make_command_id
 from processors.ledger.book import Keys
-from processors.ledger.rows import DecisionKey, MovedId
-from processors.ledger.tables import MOVED_IDS, RowChange
+from processors.ledger.rows import DecisionKey
+from processors.ledger.tables import MOVED_IDS
 from processors.routing.buckets import bucket_of, partition_of
 from processors.stores.addresses import MysqlAddress
 from processors.stores.frozen_rows import FrozenRowsReader
-from processors.stores.moved_ids import CHUNK_BYTES_MAX, CHUNK_IDS_MAX, SLOT_MS
 from processors.stores.mysql import Session
 from processors.stores.rows import PlacementRow, PlacementState
+from processors.wire.packed_ids import ROW_BYTES_MAX, ROW_IDS_MAX, SLOT_MS
 from processors.wire.packed_rows import unpack_row
-from tests.integration.mysql_shard import SHARD, Lane, rows_of, take_lane
+from tests.integration.mysql_shard import SHARD, Lane, rows_of, take_lane, values_of_ids
 
 ROOT = "acme"
 LANE = partition_of(ROOT, SHARD.lanes)
@@ -39,8 +39,7 @@ def id_at(after_ms: int, number: int = 0) -> bytes:
 
 def bring(lane: Lane, ids: dict[DecisionKey, bytes]) -> None:
     """Have ids come along, each with its result, in one batch."""
-    arrived = [RowChange(key, MovedId(result), None) for key, result in ids.items()]
-    lane.commit(replace(lane.batch(1), arrived={MOVED_IDS: arrived}))
+    lane.commit(replace(lane.batch(1), arrived={MOVED_IDS: values_of_ids(ids)}))
 
 
 def found_by(lane: Lane, *keys: DecisionKey) -> dict[DecisionKey, bytes]:
@@ -59,7 +58,7 @@ def count(address: MysqlAddress) -> int:
 
 @pytest.mark.rule("M6")
 def test_each_id_is_found_among_those_that_lie_in_a_row_and_no_other_is(address: MysqlAddress, lane: Lane) -> None:
-    first = {(ROOT, id_at(number, number)): b"result %d" % number for number in range(0, 3 * CHUNK_IDS_MAX, 2)}
+    first = {(ROOT, id_at(number, number)): b"result %d" % number for number in range(0, 3 * ROW_IDS_MAX, 2)}
     later = {(ROOT, id_at(number, number)): b"late %d" % number for number in range(1, 9, 2)}  # between the first ones
     alone = {(NEIGHBOUR, id_at(2, 2)): b"alone", (ROOT, id_at(SLOT_MS)): b"the next minute"}
     bring(lane, first | alone)
@@ -75,7 +74,7 @@ def test_each_id_is_found_among_those_that_lie_in_a_row_and_no_other_is(address:
 
 @pytest.mark.rule("M6")
 def test_an_id_with_a_large_result_has_a_row_of_its_own(address: MysqlAddress, lane: Lane) -> None:
-    ids = {(ROOT, id_at(number)): bytes([number]) * (CHUNK_BYTES_MAX + 1) for number in range(3)}
+    ids = {(ROOT, id_at(number)): bytes([number]) * (ROW_BYTES_MAX + 1) for number in range(3)}
     bring(lane, ids)
 
     assert count(address) == len(ids)
@@ -120,6 +119,6 @@ def test_ids_that_came_along_go_on_in_the_order_of_their_keys_however_they_came_
     with closing(FrozenRowsReader(address, LANE)) as reader:
         found = [unpack_row(row) for row in reader.read(sealed) if row is not None]
 
-    assert [(change.key, change.row.result) for table, change in found if table is MOVED_IDS] == [
-        (key, result) for key, result in sorted(ids.items()) if int.from_bytes(key[1][:6]) >= oldest_ms
-    ]
+    assert [row.values for row in found] == values_of_ids(
+        {key: result for key, result in ids.items() if int.from_bytes(key[1][:6]) >= oldest_ms}
+    )

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from processors.faults import Fenced
-from processors.ledger.rows import Hold, MovedId, OpenRefund, OpenTransfer, Refunded
-from processors.ledger.tables import MOVED_IDS, MOVING_TABLES, OPEN_TRANSFERS, RowChange
+from processors.ledger.rows import Hold, OpenRefund, Refunded
+from processors.ledger.tables import MOVED_IDS, MOVING_TABLES, OPEN_TRANSFERS
 from processors.routing.buckets import bucket_of, partition_of, placement_key_of
 from processors.stores.addresses import MysqlAddress
 from processors.stores.mysql import Session
@@ -19,7 +19,7 @@ from processors.stores.rows import BatchWrite, ParkedRow, PlacementRow, Placemen
 from processors.stores.rows import rows_of as meant_by
 from processors.stores.shard_upkeep import DELETE_ROWS, LeftKey, ShardUpkeep
 from processors.wire.records import Record
-from tests.integration.mysql_shard import SHARD, Lane, account, new_id, rows_of, take_lane
+from tests.integration.mysql_shard import SHARD, Lane, account, new_id, rows_of, take_lane, values_of_ids
 
 ROOT = "acme"
 LANE = partition_of(ROOT, SHARD.lanes)
@@ -54,8 +54,8 @@ def batch_of(lane: Lane, *roots: str, moved_ids: int = 1, **more: Any) -> BatchW
         refunded=[((root, id_), Refunded(100, 40), False) for root, id_ in ids.items()],
     )
     minutes = [OLDER_MS - number * MINUTE_MS for number in range(moved_ids)]
-    moved = [RowChange((root, new_id(minute)), MovedId(b"r"), None) for root in roots for minute in minutes]
-    transfers = [RowChange((root, id_), OpenTransfer(root, "USD", "other", 5, 1), None) for root, id_ in ids.items()]
+    moved = values_of_ids({(root, new_id(minute)): b"r" for root in roots for minute in minutes})
+    transfers = [[root, id_, root, "USD", "other", 5, 1] for root, id_ in ids.items()]
     return replace(batch, arrived={OPEN_TRANSFERS: transfers, MOVED_IDS: moved}, **more)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from copy import copy
 from dataclasses import dataclass, field, fields, replace
 from itertools import islice
@@ -52,11 +52,13 @@ from processors.stores.rows import (
     RowsOf,
     rows_of,
 )
+from processors.wire.packed_ids import IdOf, framed_ids, packed_in_rows
 from processors.wire.packed_rows import pack_row
 from tests.simulation.fakes.widths import too_wide
 
 PAGE_ROWS = 20  # of frozen rows, read at once; the real one has more, and its partners have more rows
 
+ROW_IDS_MAX = 2  # so that a hand-off of few ids has some rows of them
 RowKey = tuple[int, int, int]  # lane, offset, index
 CommandKey = tuple[bytes, str, int]  # command id, root, slice
 
@@ -134,10 +136,10 @@ class Tables:
         """
         for table in MOVING_TABLES:
             if table is MOVED_IDS:
-                yield from [_packed(MOVED_IDS, *each) for each in self._decided_here(lane, sealed)]
+                yield from _packed(MOVED_IDS, self._decided_here(lane, sealed))
             page = self._page(table, lane, sealed, None)
             while page:
-                yield from [_packed(table, key, row) for key, row in page]
+                yield from _packed(table, page)
                 page = self._page(table, lane, sealed, page[-1][0])
 
     def _page(self, table: AnyTable, lane: int, sealed: PlacementRow, after: Any) -> list[tuple[Any, Any]]:
@@ -223,14 +225,16 @@ class Tables:
             self.placements[lane, placement.placement_key] = placement
         for cleared in write.cleared:
             self.delete_rows_of(cleared)
-        for table, changes in write.arrived.items():
-            for change in changes:
+        for table, arrived in write.arrived.items():
+            for values in arrived:
                 if table is MOVED_IDS:
-                    _insert(self.moved_ids, change.key, change.row)
+                    for id_, result in framed_ids(values[-1]):
+                        _insert(self.moved_ids, (values[0], id_), MovedId(result))
                     continue
-                self._store(table, change)
+                key, row = table.made_of(values)
+                self._store(table, RowChange(key, row, None))
                 if table is HOLDS:
-                    self.hold_lanes[change.key] = lane
+                    self.hold_lanes[key] = lane
         for row in write.parked:
             _insert(self.parked, (lane, row.record.offset), row)
         for offset, place in write.unparked.items():
@@ -267,9 +271,18 @@ class Tables:
         _insert(self.journal[row.slice], (row.lane, row.lane_offset, row.lane_index), row)
 
 
-def _packed(table: AnyTable, key: Any, row: Any) -> bytes:
-    values = table.values_of(RowChange(key, row, None))
-    return pack_row(table, [value.encode() if isinstance(value, str) else value for value in values])
+def _packed(table: AnyTable, rows: Iterable[tuple[Any, Any]]) -> Iterator[bytes]:
+    if table is MOVED_IDS:
+        yield from packed_in_rows([_id_of(*each) for each in rows], ids_max=ROW_IDS_MAX)
+        return
+    for key, row in rows:
+        values = table.values_of(RowChange(key, row, None))
+        yield pack_row(table, [value.encode() if isinstance(value, str) else value for value in values])
+
+
+def _id_of(key: DecisionKey, moved: MovedId) -> IdOf:
+    root, command_id = key
+    return IdOf(root.encode(), command_id, moved.result)
 
 
 def _is_kept(table: AnyTable, key: Any, row: Any, sealed: PlacementRow) -> bool:

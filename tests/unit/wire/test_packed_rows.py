@@ -16,7 +16,7 @@ ROWS = {
     "open_refund": "root, transaction_id, address, currency, original_id, amount_minor, levels",
     "open_transfer": "root, transaction_id, address, currency, to_address, amount_minor, levels",
     "refunded": "root, transaction_id, amount_minor, refunded_minor",
-    "moved_id": "root, command_id, result",
+    "moved_id": "root, command_id, result",  # as checkouts before 0.1.0 packed them; now ``test_packed_ids``
 }
 
 
