@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import chain
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain, takewhile
 from typing import Protocol
 
 from processors.faults import LaneStopped, Retryable
@@ -15,7 +16,7 @@ from processors.lane.deciding import Decider
 from processors.lane.moving import ALONE, TOGETHER_MAX, Alone, Mover, MovesStore
 from processors.ledger.book import Keys, Rows
 from processors.ledger.rules import Rules
-from processors.stores.rows import BatchWrite, LaneState, Progress, RowsOf
+from processors.stores.rows import BatchWrite, LaneState, PlacementState, Progress, RowsOf
 from processors.wire.admission import Admission
 from processors.wire.records import Record
 
@@ -47,7 +48,10 @@ class BatchStore(MovesStore, Protocol):
         """Say whether ``finish`` would not have to wait."""
 
     def delete_left(self, fence: Progress, rows: RowsOf, *, rows_max: int) -> int:
-        """Delete some frozen rows of a placement key in a transaction of their own; return how many (M7)."""
+        """Delete some frozen rows of a placement key in a transaction of their own; return how many (M7).
+
+        It stores P as the fence has it: without the rows nobody answers again what lies before the key's seal (L4).
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,7 @@ class Committer:
         admit_parked: Callable[[Record, Rules], Admission],
         book_accounts_max: int,
         ahead_from: int = AHEAD_FROM,
+        publishes: bool = True,
         on_committed: Callable[[Decided], None],
     ) -> None:
         """Begin after the state that was taken over.
@@ -103,9 +108,12 @@ class Committer:
             book_accounts_max: Accounts that may stay in the book between batches.
             ahead_from: Records in a batch from which its rows are read one step ahead of its decisions. That costs it
                 the time of a transaction, and lets MySQL work without a pause: worth it where there is a backlog.
+            publishes: Whether what is decided is published, and answered again by whoever takes the lane over.
             on_committed: Told each batch once it is durable, in order.
         """
         self.fence = state.progress
+        self.awaits_publication = False
+        self._publishes = publishes
         self.cut_before: int | None = None
         self._store = store
         self._decider = decider
@@ -158,13 +166,14 @@ class Committer:
 
         Returns:
             How many of them were taken: all, or those before a record that is decided alone, or none where others
-            must come first.
+            must come first, or where ``awaits_publication`` says so: then call again once more is published.
 
         Raises:
             LaneStopped: The first record to be decided cannot be, or ``check`` says so.
             Retryable: A later one cannot; ``cut_before`` says which, and what precedes it can.
             Fault: The store's; nothing is known of the batch that was written.
         """
+        self.awaits_publication = False
         again = bool(self._read_before_rules)
         offered = self._read_before_rules.popleft() if again else records
         coming, alone = self._admitted(offered)
@@ -173,7 +182,7 @@ class Committer:
         if alone and nothing_precedes and self._mover.goes_ahead(alone[0]):
             taken = self._decide_parts(alone, published, check)
         elif alone and nothing_precedes:
-            taken = self._decide_alone(alone, published, check)
+            taken = self._decide_alone(self._before_unpublished(alone, published), published, check)
         else:
             self.settle()
             self._move_on(coming, missing, published, check)
@@ -255,13 +264,17 @@ class Committer:
             How many records were decided: more than one where those behind it could be written with it.
         """
         self.settle()
-        self._clear(admissions[0])
+        if not admissions:
+            self.awaits_publication = True
+            return 0
+        clear = partial(self._clear, published)
+        clear(admissions[0])
         alone = self._mover.prepare(admissions[0])
         if alone.unparked:
             self._decide_unparking(alone, published, check)
             taken = 1
         else:
-            taken = self._decide_together(alone, admissions[1:], published, check, clear=self._clear)
+            taken = self._decide_together(alone, admissions[1:], published, check, clear=clear)
         self.settle()
         self._decider.book.forget([], self._book_accounts_max)
         return taken
@@ -277,7 +290,22 @@ class Committer:
         self._store.end(decided.write)
         self._writing = decided
 
-    def _clear(self, admission: Admission) -> None:
+    def _before_unpublished(self, admissions: list[Admission], published: tuple[int, int]) -> list[Admission]:
+        """Return records up to one that brings a placement key back whose seal may have to be answered again (M7, L4).
+
+        What lies before the seal is answered by the ids that came along, and these go with the frozen rows. A database
+        that went back, and whose group has no offset any more, publishes again what it has, and may decide meanwhile.
+        """
+
+        def waits(admission: Admission) -> bool:
+            left = self._mover.left_by(admission)
+            if left is None or left.state is PlacementState.AWAY or not self._publishes:
+                return False
+            return published[0] <= left.since_offset
+
+        return list(takewhile(lambda admission: not waits(admission), admissions))
+
+    def _clear(self, published: tuple[int, int], admission: Admission) -> None:
         """Delete what is left of frozen rows before the first part of a hand-off brings the key back (M7).
 
         In stretches: a large partner who comes back soon would otherwise make one transaction of all his rows. What
@@ -285,7 +313,12 @@ class Committer:
         that the other shard had them, and owned them.
         """
         left, rows_max = self._mover.left_by(admission), self._mover.cleared_rows_max
-        while left is not None and self._store.delete_left(self.fence, left, rows_max=rows_max) == rows_max:
+        if left is None:
+            return
+        offset, time_ms = min(published, (self.fence.at.next_offset, self.fence.at.lane_time_ms))
+        self.fence = replace(self.fence, published_offset=offset, published_time_ms=time_ms)
+        rows = self._decider.placements.rows_of(left.placement_key)
+        while self._store.delete_left(self.fence, rows, rows_max=rows_max) == rows_max:
             pass
 
     def _decide_parts(self, admissions: list[Admission], published: tuple[int, int], check: Callable[[], None]) -> int:

@@ -260,6 +260,11 @@ class Lane:
         return self._committer.writes_parts
 
     @property
+    def awaits_publication(self) -> bool:
+        """Say whether the next record cannot be decided before more of what was decided is published."""
+        return self._committer.awaits_publication
+
+    @property
     def next_offset(self) -> int:
         """Return D: the first record that is not committed."""
         return self._committer.fence.at.next_offset

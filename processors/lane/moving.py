@@ -112,12 +112,12 @@ class Mover:
             return False
         return self._is_next(command) and not self._disagrees(command)
 
-    def left_by(self, admission: Admission) -> RowsOf | None:
-        """Return whose rows may be left here, frozen, where a record brings a placement key back; else None (M7)."""
+    def left_by(self, admission: Admission) -> PlacementRow | None:
+        """Return the row of a placement key that a record brings back, and whose rows may be left here, frozen (M7)."""
         command = admission.command
         if not isinstance(command, HandOff) or command.number > 0 or not self._is_next(command):
             return None
-        return self._decider.placements.rows_of(command.placement_key)
+        return self._decider.placements.rows.get(command.placement_key)
 
     # ------------------------------------------------------------------ reading
 

@@ -317,6 +317,9 @@ class LaneRunner:
         LANE_PARKED.labels(*self._labels).set(lane.parked_records)
         if taken < len(records):
             self.intake.give_back(records[taken:])
+        if lane.awaits_publication:
+            self._published.wait(IDLE_WAIT_S)
+            self._published.clear()
 
     def _await_room(self, lane: Lane, publishing: PublishThread) -> None:
         while lane.publishing.waiting >= self._limits.unpublished_batches_max and not self._ending.is_set():

@@ -144,6 +144,7 @@ def _decide_stretch(parts: ReplayParts, stretch: Stretch, on_progress: Callable[
             admit=lambda record, rules: admit(record, rules, gate),
             admit_parked=lambda record, rules: admit(record, rules, replace(gate, has_verified=True)),
             book_accounts_max=parts.book_accounts_max,
+            publishes=False,
             on_committed=committed,
         )
         published = (state.progress.published_offset, state.progress.published_time_ms)

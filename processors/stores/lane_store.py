@@ -298,7 +298,7 @@ class MysqlLaneStore:
         """Delete some frozen rows of a placement key that comes back, in a transaction of their own (M7).
 
         Args:
-            fence: As ``begin`` takes it.
+            fence: As ``begin`` takes it; P is stored as it has it (L4).
             rows: Whose.
             rows_max: How many at most.
 
@@ -313,6 +313,11 @@ class MysqlLaneStore:
         def delete(session: Session) -> int:
             session.begin()
             check_fence(session, self._lane, fence)
+            session.execute(
+                f"UPDATE progress SET published_offset = {fence.published_offset}, "
+                f"published_time_ms = {fence.published_time_ms} WHERE lane = {self._lane}",
+                "storing how far is published",
+            )
             deleted = placement_sql.delete_rows(session, rows, rows_max)
             session.commit()
             return deleted

@@ -13,7 +13,7 @@ from processors.lane.publishing import PublishStage
 from processors.ledger.commands import Command, Control, HandOff, Installed
 from processors.ledger.rows import SystemKey
 from processors.ledger.tables import HOLDS, MOVED_IDS, REFUNDED, AnyTable
-from processors.stores.rows import BatchWrite, ParkedRow, RowsOf
+from processors.stores.rows import BatchWrite, ParkedRow, PlacementRow
 from processors.wire.admission import Admission
 from processors.wire.packed_rows import UnpackedRows
 from processors.wire.route import Route
@@ -130,7 +130,7 @@ class MoverThatLeavesTheOld(SlowMover):
         super()._arrive(command, rows, batch)
         batch.cleared.clear()
 
-    def left_by(self, admission: Admission) -> RowsOf | None:  # noqa: ARG002
+    def left_by(self, admission: Admission) -> PlacementRow | None:  # noqa: ARG002
         return None
 
 

@@ -108,6 +108,8 @@ class Shard:
         waiting: list[Record] = records.get(0, [])
         while waiting or not self.lane.idle:
             waiting = waiting[self.lane.turn(waiting) :]
+            while self.lane.awaits_publication and self.lane.publishing.step():
+                pass
         while publish and self.lane.publishing.step():
             pass
 
@@ -131,6 +133,7 @@ class Shard:
             admit=lambda record, rules: admit(record, rules, gate),
             admit_parked=lambda record, rules: admit(record, rules, gate),
             book_accounts_max=10,
+            publishes=False,
             on_committed=lambda _batch: None,
         )
         committer._mover.__class__ = mover

@@ -142,8 +142,11 @@ def test_what_a_key_has_left_behind_its_lane_deletes_some_at_a_time_while_it_is_
     lane.commit(batch_of(lane, ROOT, NEIGHBOUR, moved_ids=5, placements=[sealed]))
     rows, all_rows = meant_by(key, {key: sealed}), len(MOVING_TABLES) + 4
 
-    assert lane.store.delete_left(lane.progress, rows, rows_max=all_rows - 1) == all_rows - 1
+    published = replace(lane.progress, published_offset=1, published_time_ms=OLDER_MS)
+    assert lane.store.delete_left(published, rows, rows_max=all_rows - 1) == all_rows - 1
     assert left_of(address, ROOT) == ["moved_id"]
+    stored = rows_of(address, f"SELECT published_offset, published_time_ms FROM progress WHERE lane = {LANE}")
+    assert stored == [(1, OLDER_MS)]  # without the rows nobody may answer again what lies before the seal (L4)
     fence = lane.progress
     lane.write()
     with pytest.raises(Fenced):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import copy
+from dataclasses import replace
 
 from processors.faults import WAITING_FOR_A_TIME, Fenced, LaneStopped, Retryable, StopCode, Unavailable, UnknownOutcome
 from processors.ledger.book import Changes, Keys, Rows
@@ -162,7 +163,13 @@ class FakeLaneStore:
         except (Retryable, Fenced):
             self._drop_session()
             raise
-        deleted = self.database.tables.delete_rows_of(rows, rows_max)
+        tables = self.database.tables
+        tables.progress[self.lane] = replace(
+            tables.progress[self.lane],
+            published_offset=fence.published_offset,
+            published_time_ms=fence.published_time_ms,
+        )
+        deleted = tables.delete_rows_of(rows, rows_max)
         self.database.release(session)
         self.crash_points.point("store.deleted_left")
         return deleted
