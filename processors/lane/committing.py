@@ -234,26 +234,28 @@ class Committer:
 
         Returns:
             The records that are decided together, None where there are none; and the first, if it is decided alone,
-            with some of those behind it. No others are looked at: they are offered again.
+            or if one behind it is and all before that are parked, with some of those behind it. No others are looked
+            at: they are offered again.
         """
         rules = self._decider.book.rules
         together: list[Admission] = []
         for record in records:
             admission = self._admit(record, rules)
             if type(admission.command) in ALONE and self._mover.is_alone(admission):
-                if not together:
-                    return None, [admission, *self._alone_behind(records[1:TOGETHER_MAX], rules)]
+                if all(map(self._mover.waits, together)):  # they need nothing read either
+                    behind = self._apart_behind(records[len(together) + 1 : TOGETHER_MAX], rules)
+                    return None, [*together, admission, *behind]
                 break
             together.append(admission)
         if not together:
             return None, []
         return _LoadedBatch(together, self._decider.needs_of(together), rules), []
 
-    def _alone_behind(self, records: list[Record], rules: Rules) -> Iterator[Admission]:
-        """Yield the first of some records that are decided apart from others, too."""
+    def _apart_behind(self, records: list[Record], rules: Rules) -> Iterator[Admission]:
+        """Yield the first of some records that may be decided with one that is decided apart from others."""
         for record in records:
             admission = self._admit(record, rules)
-            if type(admission.command) not in ALONE:
+            if type(admission.command) not in ALONE and not self._mover.waits(admission):
                 return
             yield admission
 

@@ -3,7 +3,7 @@
 Such records are decided apart from others, with nothing on its way before them, since they change what the records
 after them may do, and whose rows are here. Those that are there together are a batch together, as long as none reads
 what another has written. Parts between the first and the last of a hand-off are decided while the batch before is being
-written: they only add rows nobody reads.
+written: they only add rows nobody reads. So are records that are parked, where they lie between parts.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
-from hashlib import sha256
 from itertools import takewhile
 from typing import Protocol
 
@@ -24,7 +23,7 @@ from processors.lane.decided import (
 )
 from processors.lane.deciding import Decider
 from processors.lane.parts import Parts, bucket_of_record, follows, follows_on_others, is_plain_part, not_understood
-from processors.lane.placements import Turn, chain_rows
+from processors.lane.placements import Turn, chain_rows, in_turn
 from processors.ledger.addresses import level_of
 from processors.ledger.book import Keys
 from processors.ledger.commands import Command, Control, HandOff, Installed, MovePartner, SendAgain, Tick
@@ -105,12 +104,25 @@ class Mover:
             return admission.route is not None and admission.route.kind is RouteKind.MOVE_OUT
         return not isinstance(command, Tick) or bool(self._decider.placements.waiting())
 
-    def goes_ahead(self, admission: Admission) -> bool:
-        """Say whether a record is decided alone, but needs nothing read: the next part of a hand-off that has begun."""
-        command = admission.command
-        if not isinstance(command, HandOff) or command.is_last or command.number == 0:
+    def waits(self, admission: Admission) -> bool:
+        """Say whether a record is parked: it may be decided with parts of a hand-off, since nothing is read for it.
+
+        So he who moves, and whose commands come between the parts, does not make himself wait for a commit each time.
+        """
+        route, placements = admission.route, self._decider.placements
+        if route is None or admission.command is None:
             return False
-        return self._is_next(command) and not self._disagrees(command)
+        return placements.turn_of(route, admission.root) is Turn.LATER
+
+    def goes_ahead(self, admission: Admission) -> bool:
+        """Say whether a record is decided alone, but needs nothing read.
+
+        That is the next part of a hand-off that has begun, or what is parked.
+        """
+        command = admission.command
+        if not isinstance(command, HandOff):
+            return self.waits(admission)
+        return not (command.is_last or command.number == 0 or self._disagrees(command)) and self._is_next(command)
 
     def left_by(self, admission: Admission) -> PlacementRow | None:
         """Return the row of a placement key that a record brings back, and whose rows may be left here, frozen (M7)."""
@@ -240,7 +252,7 @@ class Mover:
         What it reads is what was stored before all of them: it must be none of what they write. Theirs are the rows of
         their buckets.
         """
-        if ahead:
+        if ahead or self.waits(admission):
             return self.goes_ahead(admission)
         command = admission.command
         if not isinstance(command, HandOff | Installed | MovePartner | SendAgain) or not self.is_alone(admission):
@@ -271,7 +283,8 @@ class Mover:
             self._installed(admission, command, batch)
         elif isinstance(command, SendAgain):
             self._send_again(admission, command, batch)
-        elif isinstance(command, MovePartner) and not self._decider.waits(admission, batch):
+        elif admission.route is not None and not self._decider.waits(admission, batch):
+            assert isinstance(command, MovePartner), "it is parked"
             self._seal(admission, command, alone.sums, batch, (admission.record.offset, 0))
 
     def _unpark(self, alone: Alone, batch: Gathered) -> None:
@@ -474,15 +487,6 @@ class Mover:
             if total:
                 book.system[key] = book.system.get(key, 0) - total
                 book.changed.system[key] = None
-
-
-def in_turn(keys: list[PlacementRow], offset: int) -> list[PlacementRow]:
-    """Return the keys from another one on at each offset, so that each has the most room now and then (M5).
-
-    By a hash, since TICKs may stand at every second offset, or every tenth; by the log alone, since it decides.
-    """
-    first = int.from_bytes(sha256(b"%d" % offset).digest()[:8]) % max(1, len(keys))
-    return keys[first:] + keys[:first]
 
 
 def _fits(command: MovePartner, route: Route, shard: str) -> bool:

@@ -147,6 +147,15 @@ class Placements:
         return list(changed.values())
 
 
+def in_turn(keys: list[PlacementRow], offset: int) -> list[PlacementRow]:
+    """Return the keys from another one on at each offset, so that each has the most room now and then (M5).
+
+    By a hash, since TICKs may stand at every second offset, or every tenth; by the log alone, since it decides.
+    """
+    first = int.from_bytes(hashlib.sha256(b"%d" % offset).digest()[:8]) % max(1, len(keys))
+    return keys[first:] + keys[:first]
+
+
 def digest_so_far(digest: bytes, rest: bytes) -> bytes:
     """Return the digest that the next part of a hand-off must name (M4).
 

@@ -10,7 +10,8 @@ import pytest
 from processors.faults import Retryable
 from processors.lane.decided import Decided
 from processors.lane.lane import Lane
-from processors.lane.moving import PARTS_TOGETHER, in_turn
+from processors.lane.moving import PARTS_TOGETHER
+from processors.lane.placements import in_turn
 from processors.ledger.commands import CommandType, OpenAccount, TopUp
 from processors.ledger.outcomes import Status
 from processors.ledger.rows import SystemKey
@@ -123,6 +124,36 @@ def test_parts_of_a_hand_off_are_decided_while_those_before_them_are_being_writt
     assert all(between), f"{lane.ahead}: nothing was decided until the parts before were written"
     assert (first, last_but_one, last) == (0, 0, 0)  # what begins and ends it has nothing on its way before it
     assert shards.of["s2"].states == {"acme": (PlacementState.OWNED, 1, 0)}
+
+
+@pytest.mark.rule("M1")
+@pytest.mark.rule("M4")
+def test_what_is_parked_between_parts_is_decided_with_them_and_makes_nobody_wait() -> None:
+    """He who moves goes on paying: were each of his commands a batch, he would wait for as many commits."""
+    source, meets = TwoShards(), TwoShards(lane=NotingLane)
+    move_in_parts(source)
+    parts = [entry.value for entry in source.broker.log("balance.shard.s2", 0).entries if entry.value and not entry.key]
+    target = meets.of["s2"]
+    target.serve()
+    meets.placed["acme"] = ("s2", 1)
+    paid = []
+    for number, part in enumerate(parts):
+        if number % 3 == 1:
+            paid += [meets.pay(1), meets.pay(1)]
+        meets.broker.write(OutRecord(target.topic, 0, None, part, []))
+    assert isinstance(target.lane, NotingLane)
+    target.lane.ahead.clear()
+
+    for _ in range(4):
+        target.serve()
+
+    first, *between, last_but_one, last = target.lane.ahead
+    assert (first, last_but_one, last) == (0, 0, 0)
+    assert all(between)
+    assert len(target.lane.ahead) <= 3 + len(parts) // PARTS_TOGETHER < len(paid)
+    assert meets.of["s2"].states == {"acme": (PlacementState.OWNED, 1, 0)}
+    answered = [result.command_id for result in meets.results() if result.type is CommandType.PAY]
+    assert answered == [each.command_id for each in paid]
 
 
 class SlowStore(FakeLaneStore):
