@@ -83,8 +83,19 @@ def read_shard(settings: Settings, shard: str) -> ShardShown:
     return every[shard]
 
 
+def every_shard(settings: Settings) -> list[str]:
+    """Return the shards of the settings, for what is done to all that there are.
+
+    Raises:
+        Misconfigured: As ``refuse_lacking_shards``.
+        Fault: The directory cannot be read.
+    """
+    refuse_lacking_shards(settings, read_directory(addresses.kafka_address(settings)))
+    return list(settings.shards)
+
+
 def refuse_lacking_shards(settings: Settings, contents: DirectoryContents) -> None:
-    """Refuse settings that lack a shard of the directory, for whoever says what no shard has.
+    """Refuse settings that lack a shard of the directory, for whoever says what no shard has, or what all have.
 
     Raises:
         Misconfigured: Says which shards, and what to do.
@@ -92,7 +103,7 @@ def refuse_lacking_shards(settings: Settings, contents: DirectoryContents) -> No
     lacking = sorted(contents.shards.keys() - settings.shards.keys())
     if lacking:
         raise Misconfigured(
-            f"the directory has {', '.join(lacking)}, and the settings here do not: what was decided there is not seen "
+            f"the directory has {', '.join(lacking)}, and the settings here do not: what is there is not seen "
             f"from here; add a table [shards.{lacking[0]}], or ask on a machine that has it"
         )
 

@@ -128,6 +128,16 @@ def test_a_shard_of_the_directory_that_the_settings_lack_is_told(both: Running) 
     assert (found.status, found.json["unknown_shards"], found.json["good"]) == (3, ["s2"], False)
     listed = balance(place, "shard", "list", "--json")
     assert (listed.status, listed.json[1]["state"]) == (3, "not in the settings here")
+    for said in (
+        balance(place, "rules", "raise"),
+        balance(place, "rules", "set", "--window", "7d"),
+        balance(place, "key", "announce"),
+        balance(place, "key", "retire", "first"),
+        balance(place, "key", "end", "first"),
+        balance(place, "verify", "--all-shards"),
+    ):  # each would be of all shards, and would leave that one out
+        assert (said.status, said.out) == (3, "")
+        assert "the directory has s2, and the settings here do not" in said.err
 
 
 @pytest.mark.rule("R5")

@@ -29,6 +29,7 @@ from processors.ops.cli.terminal import (
 from processors.ops.exits import EXIT_FAULT, EXIT_REJECTED
 from processors.ops.money import show_money
 from processors.ops.result_text import show_id
+from processors.ops.shards import every_shard
 from processors.recovery.checks import Check
 from processors.recovery.repair import Repair
 from processors.recovery.transit import InFlight, told
@@ -59,7 +60,7 @@ def verify(
     in_flight: list[InFlight] = []
     checks: list[Check] = []
     with counting() as count:
-        for name in list(chosen.shards) if all_shards else [shard or chosen.home_shard]:
+        for name in every_shard(chosen) if all_shards else [shard or chosen.home_shard]:
             found = verify_shard(
                 chosen,
                 name,

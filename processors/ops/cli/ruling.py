@@ -26,6 +26,7 @@ from processors.ops.cli.terminal import (
 )
 from processors.ops.durations import show_duration
 from processors.ops.exits import EXIT_FAULT
+from processors.ops.shards import every_shard
 from processors.settings import Settings
 
 Span = Annotated[int | None, typer.Option(parser=read_duration, metavar="SPAN", help="Such as 6h or 30d.")]
@@ -34,7 +35,8 @@ Span = Annotated[int | None, typer.Option(parser=read_duration, metavar="SPAN", 
 def show_rules(*, shard: ShardsOption = None, as_json: JsonOption = False) -> None:
     """Show the rules in force in each lane of each shard."""
     chosen = settings()
-    every = {each: ruling.rules_by_lane(chosen, each) for each in _shards(chosen, shard)}
+    shards = list(chosen.shards) if shard is None else [shard]
+    every = {each: ruling.rules_by_lane(chosen, each) for each in shards}
     if as_json:
         print_json({each: {lane: asdict(rules) for lane, rules in lanes.items()} for each, lanes in every.items()})
         return
@@ -58,8 +60,8 @@ def show_rules(*, shard: ShardsOption = None, as_json: JsonOption = False) -> No
 
 
 def _shards(chosen: Settings, shard: str | None) -> list[str]:
-    """Return the shard that was named, else every one of the settings."""
-    return list(chosen.shards) if shard is None else [shard]
+    """Return the shard that was named, else every one that there is."""
+    return every_shard(chosen) if shard is None else [shard]
 
 
 def set_rules(
@@ -99,9 +101,10 @@ def set_rules(
         return ruling.change_registry_ids(ids, drop_registry_id or [])(changed) if ids or drop_registry_id else changed
 
     chosen = settings()
+    shards = _shards(chosen, shard)
     if not yes:
-        _warn_of_shortening(chosen, _shards(chosen, shard), window, refund_period)
-    change_rules(chosen, _shards(chosen, shard), change, within_s=within_s, as_json=as_json)
+        _warn_of_shortening(chosen, shards, window, refund_period)
+    change_rules(chosen, shards, change, within_s=within_s, as_json=as_json)
 
 
 def _warn_of_shortening(

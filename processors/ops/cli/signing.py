@@ -20,6 +20,7 @@ from processors.ops.cli.terminal import (
     print_table,
     settings,
 )
+from processors.ops.shards import every_shard
 from processors.settings import Settings
 from processors.wire.signature import KeyRing, fingerprint
 
@@ -108,7 +109,7 @@ def announce_keys(*, within_s: WithinOption = WITHIN_S, as_json: JsonOption = Fa
 def retire_key(*, key_id: KeyId, as_json: JsonOption = False) -> None:
     """Let a key sign no more, and the newest one that counts in every lane sign instead."""
     chosen = settings()
-    logged = [rules for shard in chosen.shards for rules in ruling.rules_by_lane(chosen, shard).values()]
+    logged = [rules for shard in every_shard(chosen) for rules in ruling.rules_by_lane(chosen, shard).values()]
 
     def counts(name: str) -> bool:
         return all(rules.keys is None or _state(_key(rules, name)) == "counts" for rules in logged)
@@ -143,7 +144,7 @@ def end_key(
 
 
 def _change_keys(chosen: Settings, change: ruling.Change, said: str, *, within_s: int, as_json: bool) -> None:
-    change_rules(chosen, list(chosen.shards), change, within_s=within_s, as_json=as_json, otherwise=said)
+    change_rules(chosen, every_shard(chosen), change, within_s=within_s, as_json=as_json, otherwise=said)
 
 
 def _show_ring(file: Path, ring: KeyRing, next_step: str, *, as_json: bool) -> None:
