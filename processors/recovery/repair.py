@@ -84,16 +84,17 @@ def repair(parts: RepairParts) -> Repair:
     for number in parts.journal.slices():
         for lane, progress in positions.items():
             reached = coverage[progress.topic_id]
-            for some in _ranges(parts.journal, number, lane):
+            for some in ranges(parts.journal, number, lane):
                 rows = [row for row in some if _is_covered(parts, row, reached)]
-                found = _differences(parts, progress.topic_id, rows)
+                found = row_differences(parts, progress.topic_id, rows)
                 done.compared += len(rows)
-                done.note(found, _mend(parts, progress.topic_id, rows, found))
+                done.note(found, mend(parts, progress.topic_id, rows, found))
                 parts.on_progress("journal", done.compared)
     return done
 
 
-def _ranges(journal: ProvenJournal, number: int, lane: int) -> Iterator[list[JournalRow]]:
+def ranges(journal: ProvenJournal, number: int, lane: int) -> Iterator[list[JournalRow]]:
+    """Yield a slice's rows of a lane in order, some at a time."""
     after = (-1, 0)
     while rows := journal.slice_rows(number, lane, after, rows_max=RANGE_ROWS):
         yield rows
@@ -101,16 +102,18 @@ def _ranges(journal: ProvenJournal, number: int, lane: int) -> Iterator[list[Jou
 
 
 def _is_covered(parts: RepairParts, row: JournalRow, coverage: Mapping[tuple[int, int], Covered]) -> bool:
-    covered = coverage.get((row.lane, _results_partition(parts, row)))
+    covered = coverage.get((row.lane, results_partition(parts, row)))
     return covered is not None and (row.lane_offset, row.lane_index) <= (covered.lane_offset, covered.lane_index)
 
 
-def _results_partition(parts: RepairParts, row: JournalRow) -> int:
+def results_partition(parts: RepairParts, row: JournalRow) -> int:
+    """Return the partition in which a row's result was published (A1)."""
     count = parts.results_partitions
     return partition_of(row.root, count) if row.root else row.lane % count
 
 
-def _differences(parts: RepairParts, incarnation: bytes, rows: list[JournalRow]) -> list[ArchiveDifference]:
+def row_differences(parts: RepairParts, incarnation: bytes, rows: list[JournalRow]) -> list[ArchiveDifference]:
+    """Return how the archive differs from some rows of one lane."""
     if not rows:
         return []
     try:
@@ -120,7 +123,7 @@ def _differences(parts: RepairParts, incarnation: bytes, rows: list[JournalRow])
         return [unreadable(rows[0], fault)]
 
 
-def _mend(
+def mend(
     parts: RepairParts, incarnation: bytes, rows: list[JournalRow], found: list[ArchiveDifference]
 ) -> list[ArchiveDifference]:
     """Write again what is missing, and return what differs still when it is read back."""
@@ -135,7 +138,7 @@ def _mend(
     again = _rows_of(parts, in_a_chunk)
     again.journal = {}
     parts.writer.write(in_chunks(again, _chunks_of(parts, incarnation, in_a_chunk)))
-    return _differences(parts, incarnation, rows)
+    return row_differences(parts, incarnation, rows)
 
 
 def _chunks_of(parts: RepairParts, incarnation: bytes, rows: list[JournalRow]) -> dict[tuple[int, int], int]:
@@ -155,5 +158,5 @@ def _place(each: JournalRow | ArchiveDifference) -> tuple[int, int]:
 def _rows_of(parts: RepairParts, rows: list[JournalRow]) -> ArchiveRows:
     collector = Collector()
     for row in rows:
-        collector.add(_results_partition(parts, row), row.result)
+        collector.add(results_partition(parts, row), row.result)
     return written_again(collector.take(), now_us=parts.now_ms() * 1_000)

@@ -108,7 +108,7 @@ def rights(shards: Sequence[str]) -> dict[str, list[Right]]:
         "gateway": [*_reads(RESULTS_TOPIC), *_writes(COMMANDS_TOPIC), _without_group(TAIL_GROUP)],
         "operator": [
             *_reads(*topics, COMMANDS_TOPIC, RESULTS_TOPIC, DEAD_LETTERS_TOPIC, ARCHIVED_TOPIC, DIRECTORY_TOPIC),
-            *_writes(*topics, COMMANDS_TOPIC, DIRECTORY_TOPIC),
+            *_writes(*topics, COMMANDS_TOPIC, DIRECTORY_TOPIC, ARCHIVED_TOPIC),
             Right(kind=TOPIC, name="balance.*", operations=(CREATE,)),
             _without_group(READER_GROUP),
             _without_group(TAIL_GROUP),

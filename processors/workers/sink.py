@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from processors.archive.telling import coverage_records
 from processors.archive.waiting import FIRST_PAUSE_S, ArchiveWait
 from processors.faults import Fault, Misconfigured, Retryable, Unavailable
 from processors.metrics import SINK_ROWS, SINK_WRITE_SECONDS
@@ -23,8 +24,7 @@ from processors.streams.record_producer import RecordProducer
 from processors.streams.topics import RESULTS_TOPIC, TopicAdmin
 from processors.telemetry import PULSE
 from processors.troubles import TROUBLES
-from processors.wire.coverage import Coverage, encode_archived
-from processors.wire.records import OutRecord, Record
+from processors.wire.records import Record
 
 # A batch is closed here, too: the rows made of it take some four times as much memory.
 BATCH_BYTES_MAX = 32 * 1024 * 1024
@@ -265,25 +265,14 @@ class Sink:
             TROUBLES.over("sink", subject="ends of partitions")
 
     def _tell(self, rows: ArchiveRows) -> None:
-        for (incarnation, shard, lane, partition), covered in rows.covered.items():
-            coverage = Coverage(
-                incarnation=incarnation,
-                shard=shard,
-                lane=lane,
-                results_partition=partition,
-                lane_offset=covered.lane_offset,
-                lane_index=covered.lane_index,
-                time_ms=self._now_ms(),
-            )
-            self._producer.send(
-                OutRecord(
-                    self._options.archived_topic,
-                    partition % self._options.archived_partitions,
-                    shard.encode(),
-                    encode_archived(coverage),
-                    [],
-                )
-            )
+        records = coverage_records(
+            rows.covered,
+            topic=self._options.archived_topic,
+            partitions=self._options.archived_partitions,
+            now_ms=self._now_ms(),
+        )
+        for record in records:
+            self._producer.send(record)
         self._producer.flush(TELL_DEADLINE_S)
 
     def _commit(self, batch: _ReadBatch) -> None:
@@ -330,11 +319,16 @@ class SinkPositions:
     def _start_of(self, partition: int) -> int:
         noted = self._noted(partition)
         first, end = self._topics.bounds(RESULTS_TOPIC, partition)
-        if not first <= noted <= end:
+        if noted < first:
             raise Misconfigured(
                 f"{RESULTS_TOPIC} {partition} holds offsets {first} to {end}, and the archive goes on at {noted}: what "
-                "lies between is in MySQL only, whose slices stay; say where it goes on (docs/runbook.md, When the "
-                "sink stops), then archive it from there (`balance archive repair`): "
+                "lies between is in MySQL only, whose slices stay. `balance archive fill --write` archives it from "
+                "there, and then has the sink go on behind it (docs/runbook.md, When the sink stops)"
+            )
+        if noted > end:
+            raise Misconfigured(
+                f"{RESULTS_TOPIC} {partition} holds offsets {first} to {end}, and the archive goes on at {noted}: say "
+                "where it goes on (docs/runbook.md, When the sink stops): "
                 f"{position_by_hand(self._topic_id, partition, first)}"
             )
         return noted

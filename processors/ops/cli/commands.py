@@ -441,9 +441,13 @@ _OPERATING: dict[str, Command | Group] = {
                 "proving:repair",
                 "Compare MySQL's journal with the archive, as far as the sink is, and bring back what is lost; exit 1 "
                 "if not all.",
-                "balance archive repair",
                 "balance archive repair --write",
-            )
+            ),
+            "fill": _command(
+                "filling:fill",
+                "Archive from MySQL what has left the results topic before the sink had it; exit 1 if not all.",
+                "balance archive fill --write",
+            ),
         },
     ),
     "snapshot": Group(
@@ -474,7 +478,6 @@ _OPERATING: dict[str, Command | Group] = {
                 "replaying:replay",
                 "Decide a shard's topic again into an empty database, publish nothing, and compare; exit status 1 if "
                 "they differ.",
-                "balance replay shard s1 --into mysql://127.0.0.1:13306/balance_copy",
                 "balance replay shard s1 --into mysql://db-2/then --to 2026-11-23T09:30:00Z",
                 "balance replay shard s1 --into mysql://db-2/copy --snapshots /backup/balance",
             ),
