@@ -7,14 +7,18 @@ RUN apt-get update \
 RUN python -m venv /opt/balance
 ENV PATH=/opt/balance/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /app
-COPY requirements/build.txt requirements/run.txt requirements/
+COPY requirements/build.txt requirements/compile.txt requirements/run.txt requirements/
 RUN pip install --require-hashes -r requirements/build.txt \
-    && pip install --no-build-isolation --require-hashes -r requirements/run.txt
+    && pip install --no-build-isolation --require-hashes -r requirements/run.txt \
+    && python -m venv /opt/compiling \
+    && /opt/compiling/bin/pip install --require-hashes -r requirements/compile.txt
 COPY pyproject.toml ./
 COPY processors processors
 COPY schemas schemas
 COPY config config
-RUN pip install --no-build-isolation --no-deps .
+RUN pip install --no-build-isolation --no-deps . \
+    && /opt/compiling/bin/python -m processors.ops.compiling \
+        "$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/processors"
 
 FROM python:3.11-slim-bookworm
 RUN apt-get update \

@@ -12,7 +12,7 @@ PYTEST_ARGS ?=
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
 
-run: venv ## a sample business day, from set-up to verdict
+run: compiled ## a sample business day, from set-up to verdict
 	@$(STACK) with .venv/bin/balance demo
 
 # Three at once, since half of a test's time is waiting; the project's files are parsed by one of them.
@@ -29,7 +29,7 @@ cover: venv ## the ledger's own tests take every branch of it
 test: venv browser ## every test, real servers included
 	@$(STACK) with $(PYTHON) -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
-bench: venv ## measure; prints a table and writes bench-results.json; BASE=COMMIT: both in turn, bench-compare.json
+bench: compiled ## measure; prints a table and writes bench-results.json; BASE=COMMIT: both in turn, bench-compare.json
 	@$(STACK) with $(PYTHON) -m tests.bench $(if $(BASE),--base $(BASE)) $(BENCH_ARGS)
 
 lint: venv ## ruff and mypy
@@ -37,7 +37,7 @@ lint: venv ## ruff and mypy
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
 
-up: stack ## the servers and every process of the service run in the background, until make down
+up: compiled stack ## the servers and every process of the service run in the background, until make down
 	@.venv/bin/balance up --detach
 	@echo "make down stops the processes and the servers"
 
@@ -49,11 +49,12 @@ down: $(if $(wildcard .venv .stack),venv) ## stop the processes, then the server
 stack: venv ## the servers only
 	@$(STACK) up
 
+# A module that was edited runs as plain Python in tests, so that nobody waits for the compiler after each edit.
 venv: ## .venv with the locked packages
-	@bin/setup
+	@bin/setup --no-recompile
 
-compiled: venv ## machine code of the modules that decide, made anew if one of them was edited
-	@$(PYTHON) -m devtools.compiling
+compiled: ## the same, and machine code of the modules that decide, made anew if one of them was edited
+	@bin/setup
 
 browser: ## Chromium, in which tests look at the operators' page
 	@bin/browser

@@ -1,7 +1,7 @@
 """Which modules may run as machine code, and whether they do: the same source, compiled by mypyc.
 
-``make compiled`` puts them into ``processors/_compiled``. They are taken from there only while every one of
-them is what its source says now: whoever edits one runs plain Python until the next ``make compiled``.
+`bin/setup` puts them into ``processors/_compiled`` (``ops.compiling``). They are taken from there only while every one
+of them is what its source says now: whoever edits one runs plain Python until they are compiled again.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader, ModuleS
 from importlib.util import spec_from_file_location
 from pathlib import Path
 
+_COMPILE = "python -m processors.ops.compiling"
 SWITCH = "BALANCE_COMPILED"
 """The environment's variable that is 0 where plain Python is to run although compiled modules are there."""
 _PACKAGE = Path(__file__).parent
@@ -27,7 +28,7 @@ MODULES = (
     "ledger/rows", "ledger/transfers", "ledger/validity", "routing/buckets", "wire/admission",
     "wire/avro", "wire/commands", "wire/guard", "wire/packed_ids", "wire/packed_rows", "wire/result_format",
     "wire/result_skim", "wire/result_symbols", "wire/results", "wire/route", "wire/records",
-    "lane/deciding", "lane/standing", "lane/placements",
+    "lane/deciding", "lane/standing",
 )  # fmt: skip
 
 
@@ -78,5 +79,5 @@ def told() -> str:
     if os.environ.get(SWITCH) == "0":
         return f"plain Python: {SWITCH}=0"
     if (_PACKAGE / FOLDER_NAME).is_dir():
-        return "plain Python: the compiled modules are of another source: `make compiled`"
-    return "plain Python: nothing is compiled: `make compiled`"
+        return f"plain Python: the compiled modules are of another source: `{_COMPILE}`"
+    return f"plain Python: nothing is compiled: `{_COMPILE}`"

@@ -96,7 +96,9 @@ class LaneParts:
 
 
 class Lane:
-    """A lane while this process owns it."""
+    """A lane while this process owns it; ``decider`` is what decides its records (the simulation tries broken ones)."""
+
+    decider: type[Decider] = Decider
 
     def __init__(self, parts: LaneParts) -> None:
         """Hold the parts; nothing is read before ``assign``."""
@@ -142,7 +144,7 @@ class Lane:
             raise Fenced(f"lane {context.lane}: another worker took it over during the assignment")
         published = self._published_position(state)
         self._times = self._times_ahead(state, published)
-        self._decider = Decider(context, state, self._times, lacking=self._gate.lacking, legs=self._legs)
+        self._decider = self.decider(context, state, self._times, lacking=self._gate.lacking, legs=self._legs)
         self._committer = Committer(
             parts.store,
             self._decider,

@@ -84,9 +84,12 @@ def worktree(commit: str) -> Iterator[Path]:
 
 def _compile(folder: Path) -> None:
     """Have the base's modules compiled, if this checkout's are; a base that knows nothing of it runs as it did."""
-    if is_compiled() and (folder / "devtools/compiling.py").is_file():
-        environment = {**os.environ, "PYTHONPATH": str(folder)}
-        subprocess.run([sys.executable, "-m", "devtools.compiling"], cwd=folder, env=environment, check=True)
+    if not is_compiled():
+        return
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    for name in ("processors.ops.compiling", "devtools.compiling"):  # the second is an older base's
+        if (folder / f"{name.replace('.', '/')}.py").is_file():
+            subprocess.run([sys.executable, "-m", name], cwd=folder, env=environment, check=True)
 
 
 def _git(*arguments: str) -> None:

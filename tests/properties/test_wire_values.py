@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from processors.ledger.commands import TYPE_OF, Command, Control
+from processors.ledger.outcomes import Posting, RefusedBy
 from processors.wire.commands import PAYLOAD_BYTES_MAX, body_hash, decode_command, encode_command
 from processors.wire.journal_chunk import ChunkRow, decode_chunk, encode_chunk
 from processors.wire.result_format import SKIMMED, decode_result, write_result
@@ -20,12 +21,16 @@ from tests.unit.wire.build import LANE, RULES, admission, pay
 def as_fastavro_writes(result: Result) -> dict[str, Any]:
     """Return a result's values as the newest schema names them."""
     pointer, cause = result.duplicate_of, result.refused_by
-    postings = [{name: getattr(each, name) for name in type(each).__slots__} for each in result.postings]
+    postings = [{name: getattr(each, name) for name in _names(each)} for each in result.postings]
     values = {field.name: getattr(result, field.name) for field in fields(Result)}
     absent = {name: "NONE" for name in ("policy", "account_status", "direction") if values[name] is None}
     pointers = [] if pointer is None else [{"lane_offset": pointer.lane_offset, "lane_index": pointer.lane_index}]
-    causes = [] if cause is None else [{name: getattr(cause, name) for name in type(cause).__slots__}]
+    causes = [] if cause is None else [{name: getattr(cause, name) for name in _names(cause)}]
     return {**values, **absent, "postings": postings, "duplicate_of": pointers, "refused_by": causes}
+
+
+def _names(value: Posting | RefusedBy) -> list[str]:
+    return [field.name for field in fields(value)]
 
 
 @settings(max_examples=300)

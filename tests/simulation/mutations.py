@@ -9,7 +9,6 @@ from dataclasses import replace
 from processors.faults import LaneStopped, StopCode, UnknownOutcome
 from processors.ids import SLICE_MS
 from processors.lane.decided import Decided, Gathered
-from processors.lane.deciding import Decider
 from processors.lane.gate import LaneGate
 from processors.lane.lane import Lane, LaneParts
 from processors.lane.publishing import Publisher
@@ -29,18 +28,13 @@ from tests.simulation.fakes.broker import OffsetOutOfRangeError, PartitionLog, r
 from tests.simulation.fakes.consumers import FakeLaneLog, FakeShardConsumer, Position
 from tests.simulation.fakes.lane_store import FakeLaneStore
 from tests.simulation.fakes.producers import FakeProducer, FakePublisher
+from tests.simulation.plain_decider import Decider
 from tests.simulation.services import RecallerProcess, RemoverProcess
 
 
 def lane_with(decider: type[Decider]) -> Callable[[LaneParts], Lane]:
-    """Return a lane whose decider is another class; the lane makes its own, so it is changed after the assignment."""
-
-    class OtherLane(Lane):
-        def assign(self) -> None:
-            super().assign()
-            self._decider.__class__ = decider
-
-    return OtherLane
+    """Return a lane whose decider is another class."""
+    return type("OtherLane", (Lane,), {"decider": decider})
 
 
 # ---------------------------------------------------------------------- L1, L2, L3

@@ -10,6 +10,7 @@ import pytest
 from processors.ledger.rules import RESULT_VERSION, RULES_RELEASE
 from tests.simulation import mutations, transfer_mutations
 from tests.simulation.environment import Components
+from tests.simulation.plain_decider import Decider
 from tests.simulation.run_options import HOUR_MS, Disruption, LogDamage, RunOptions
 from tests.simulation.seeds import first_violation, quiet
 
@@ -67,6 +68,11 @@ def with_pauses(options: RunOptions) -> RunOptions:
 
 def with_log_damage(damage: LogDamage) -> Callable[[RunOptions], RunOptions]:
     return lambda options: replace(options, log_damage=damage)
+
+
+def test_simulation_finds_nothing_in_the_plain_decider_that_mutations_change() -> None:
+    assert all(hasattr(step, "__code__") for step in (Decider.decide, Decider.give)), "it is compiled"
+    assert first_violation(range(50), components=Components(lane=mutations.lane_with(Decider))) is None
 
 
 @pytest.mark.rule("L1")

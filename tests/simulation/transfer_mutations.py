@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from processors.lane.decided import Gathered
-from processors.lane.deciding import Decider
 from processors.lane.lane import Lane, LaneParts
 from processors.lane.sending import OwnProducer
 from processors.ledger.commands import Command, TransferCompleted, TransferCredit, TransferReturn
@@ -18,6 +17,7 @@ from processors.wire.positions import GroupPosition
 from processors.wire.records import OutRecord
 from processors.wire.signature import SIGNATURE_HEADER
 from tests.simulation.fakes.lane_store import FakeLaneStore
+from tests.simulation.plain_decider import Decider
 
 
 class _SenderThatHopes:

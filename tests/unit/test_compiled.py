@@ -13,6 +13,7 @@ import pytest
 
 from processors import compiled
 from processors.compiled import FOLDER_NAME, MODULES, STAMP_NAME, SWITCH, stamp_of
+from processors.ops import compiling
 from tests.architecture.source_tree import ROOT
 
 
@@ -56,7 +57,7 @@ def test_the_switch_leaves_compiled_modules_out(package: Path) -> None:
 def test_where_nothing_is_compiled_plain_python_runs(package: Path) -> None:
     shutil.rmtree(package / FOLDER_NAME)
 
-    assert told_by(package) == "plain Python: nothing is compiled: `make compiled`"
+    assert told_by(package) == "plain Python: nothing is compiled: `python -m processors.ops.compiling`"
 
 
 def test_what_is_said_to_be_compiled_is() -> None:
@@ -68,6 +69,27 @@ def test_what_is_said_to_be_compiled_is() -> None:
             if module is not None and not str(module.__file__).endswith(EXTENSION_SUFFIXES[0])
         ]
         assert plain == []
+
+
+def test_what_cannot_be_compiled_is_told_and_leaves_plain_python(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    package = tmp_path / "processors"
+    for name in MODULES:
+        (package / name).parent.mkdir(parents=True, exist_ok=True)
+        (package / f"{name}.py").write_text("", "utf-8")
+    (package / f"{MODULES[0]}.py").write_text("def broken(:\n", "utf-8")
+
+    assert compiling.main(package) == 1
+
+    told = capfd.readouterr().err.splitlines()
+    assert f"{MODULES[0]}.py:1:" in told[1]
+    assert told[-1] == "not compiled: plain Python runs, and decides the same"
+    assert not (package / FOLDER_NAME).exists()
+
+
+def test_what_is_compiled_is_not_compiled_again(package: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert (compiling.main(package), capfd.readouterr().err) == (0, "")
 
 
 def test_every_module_that_is_compiled_is_there() -> None:
