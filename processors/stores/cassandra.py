@@ -382,7 +382,10 @@ def fault_of(error: Exception, doing: str) -> Fault:
         error: One of the driver's.
         doing: What was tried, for the text.
     """
-    causes = list(error.errors.values()) if isinstance(error, NoHostAvailable) else [error]
+    causes: list[Any] = [error]
+    if isinstance(error, NoHostAvailable):
+        # A session that reached no node has their addresses here instead of what happened at each.
+        causes = list(error.errors.values()) if isinstance(error.errors, dict) else []
     text = f"{doing}: {type(error).__name__}: {error}"
     if causes and all(isinstance(cause, _REFUSED) or _CERTIFICATE in str(cause) for cause in causes):
         return Refused(text)
