@@ -20,6 +20,7 @@ from processors.ledger.commands import Command
 from processors.ledger.rules import Rules
 from processors.ledger.tables import ACCOUNTS
 from processors.ops import addresses, keys
+from processors.ops.exits import EXIT_FAULT
 from processors.ops.probing import await_vouched
 from processors.ops.ruling import rules_by_lane
 from processors.ops.setting_up import initialize
@@ -47,6 +48,7 @@ KINDS = ("router", "shard-s1", "shard-s2", "expirer-s1", "expirer-s2", "remover-
 SETTLE_S = 180.0
 MOVED_S = 60.0  # far above a move's pause, and above a taken over lane's (6 s, P4) or a restarted server's
 STOP_S = 30.0
+SUPERVISE_S = 0.5
 FLUSH_S = 60.0
 EXPIRED_S = 30.0  # every hold of the load is over, and its end visible
 _FAR = 1 << 62
@@ -63,11 +65,21 @@ class Process:
         self._environment = {**os.environ, **place.environment, "BALANCE_HEALTH__PORT": "0"}
         self._log = Path(place.settings.keys_file).parent / f"{name}.log"
         self._running: subprocess.Popen[bytes] | None = None
+        self._starting = threading.Lock()
 
     def start(self) -> None:
         """Start it; a process that runs is left alone."""
-        if self._running is not None and self._running.poll() is None:
-            return
+        with self._starting:
+            if self._running is None or self._running.poll() is not None:
+                self._start()
+
+    def start_again(self) -> None:
+        """Start it again where it ended by itself for a fault that it cannot mend."""
+        with self._starting:
+            if self._running is not None and self._running.poll() == EXIT_FAULT:
+                self._start()
+
+    def _start(self) -> None:
         with self._log.open("ab") as log:
             self._running = subprocess.Popen(
                 [sys.executable, "-m", "processors.ops.cli", *self._words],
@@ -102,6 +114,25 @@ class Process:
         if not self._log.exists():
             return ""
         return "\n".join(self._log.read_text().splitlines()[-30:])
+
+
+@contextmanager
+def _supervised(processes: Sequence[Process]) -> Iterator[None]:
+    """Start processes again as a supervisor does: a broker that stood still for some seconds has fenced them."""
+    ending = threading.Event()
+
+    def supervise() -> None:
+        while not ending.wait(SUPERVISE_S):
+            for process in processes:
+                process.start_again()
+
+    thread = threading.Thread(target=supervise, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ending.set()
+        thread.join()
 
 
 class TwoShardService:
@@ -246,7 +277,8 @@ class TwoShardService:
             for process in running:
                 ending.callback(process.kill)
                 process.start()
-            yield
+            with _supervised(running):
+                yield
             for process in running:
                 process.stop()
 
