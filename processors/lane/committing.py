@@ -15,6 +15,7 @@ from processors.lane.decided import Decided, UndecidedError
 from processors.lane.deciding import Decider
 from processors.lane.moving import ALONE, TOGETHER_MAX, Alone, Mover, MovesStore
 from processors.ledger.book import Keys, Rows
+from processors.ledger.commands import HandOff
 from processors.ledger.rules import Rules
 from processors.stores.rows import BatchWrite, LaneState, PlacementState, Progress, RowsOf
 from processors.wire.admission import Admission
@@ -314,12 +315,12 @@ class Committer:
         stops half-way is found again by whoever decides the record; and nobody needs the rows, since that record shows
         that the other shard had them, and owned them.
         """
-        left, rows_max = self._mover.left_by(admission), self._mover.cleared_rows_max
-        if left is None:
+        command, rows_max = admission.command, self._mover.cleared_rows_max
+        if self._mover.left_by(admission) is None or not isinstance(command, HandOff):
             return
         offset, time_ms = min(published, (self.fence.at.next_offset, self.fence.at.lane_time_ms))
         self.fence = replace(self.fence, published_offset=offset, published_time_ms=time_ms)
-        rows = self._decider.placements.rows_of(left.placement_key)
+        rows = self._decider.placements.rows_of(command.placement_key)
         while self._store.delete_left(self.fence, rows, rows_max=rows_max) == rows_max:
             pass
 

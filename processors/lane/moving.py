@@ -31,7 +31,7 @@ from processors.ledger.outcomes import Contra, Outcome, Reason, Status
 from processors.ledger.rows import SystemKey
 from processors.ledger.rules import Rules
 from processors.ledger.tables import ACCOUNTS, MOVED_IDS
-from processors.routing.buckets import bucket_of, placement_key_of
+from processors.routing.buckets import bucket_named, bucket_of, placement_key_of
 from processors.stores.rows import ParkedRow, PlacementRow, PlacementState, RowsOf
 from processors.wire.admission import Admission
 from processors.wire.packed_rows import UnpackedRows
@@ -105,31 +105,28 @@ class Mover:
         return not isinstance(command, Tick) or bool(self._decider.placements.waiting())
 
     def waits(self, admission: Admission) -> bool:
-        """Say whether a record is parked: it may be decided with parts of a hand-off, since nothing is read for it.
-
-        So he who moves, and whose commands come between the parts, does not make himself wait for a commit each time.
-        """
+        """Say whether a record is parked: it may be decided with parts of a hand-off, since nothing is read for it."""
         route, placements = admission.route, self._decider.placements
         if route is None or admission.command is None:
             return False
         return placements.turn_of(route, admission.root) is Turn.LATER
 
     def goes_ahead(self, admission: Admission) -> bool:
-        """Say whether a record is decided alone, but needs nothing read.
-
-        That is the next part of a hand-off that has begun, or what is parked.
-        """
+        """Say whether nothing is read for a record: the next part of a hand-off that has begun, or what is parked."""
         command = admission.command
         if not isinstance(command, HandOff):
             return self.waits(admission)
         return not (command.is_last or command.number == 0 or self._disagrees(command)) and self._is_next(command)
 
     def left_by(self, admission: Admission) -> PlacementRow | None:
-        """Return the row of a placement key that a record brings back, and whose rows may be left here, frozen (M7)."""
-        command = admission.command
+        """Return the row of the stay from which frozen rows may be left that a record brings back; else None (M7)."""
+        command, placements = admission.command, self._decider.placements
         if not isinstance(command, HandOff) or command.number > 0 or not self._is_next(command):
             return None
-        return self._decider.placements.rows.get(command.placement_key)
+        row = placements.rows.get(command.placement_key)
+        if bucket_named(command.placement_key) is None and (row is None or row.only_waits):  # he left with his bucket
+            row = placements.rows.get(placement_key_of(command.placement_key), row)
+        return row
 
     # ------------------------------------------------------------------ reading
 

@@ -202,11 +202,12 @@ class CountingStore(FakeLaneStore):
 
 
 @pytest.mark.rule("M7")
-def test_who_comes_back_before_his_frozen_rows_are_gone_has_them_deleted_a_few_at_a_time() -> None:
+@pytest.mark.parametrize("left_with", ["acme", HOME])
+def test_who_comes_back_before_his_frozen_rows_are_gone_has_them_deleted_a_few_at_a_time(left_with: str) -> None:
     CountingStore.deletions.clear()
     shards = TwoShards(lane=NOTHING.lane, store=CountingStore)
     shards.open(1_000)
-    shards.move("s2")
+    shards.move("s2", key=left_with)
     shards.serve()
     frozen = shards.of["s1"].database.tables
     left = sum(len(table.rows_in(frozen)) for table in MOVING_TABLES)
@@ -216,7 +217,8 @@ def test_who_comes_back_before_his_frozen_rows_are_gone_has_them_deleted_a_few_a
 
     rows_max = SlowMover.cleared_rows_max
     assert CountingStore.deletions == [*[rows_max] * (left // rows_max), left % rows_max]
-    assert shards.of["s1"].states == {"acme": (PlacementState.OWNED, 2, 0)}
+    state, _, parked = shards.of["s1"].states["acme"]
+    assert (state, parked) == (PlacementState.OWNED, 0)
     shards.pay(10)
     shards.serve()
     assert outcomes(shards)[-1] == (CommandType.PAY, Status.ACCEPTED, 990)
