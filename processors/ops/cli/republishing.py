@@ -73,16 +73,7 @@ def results(
             on_progress=partial(_show, bar),
         )
     if as_json:
-        partitions = [asdict(stretch) | asdict(copied) for stretch, copied in found.results.items()]
-        print_json(
-            {
-                "topic": to_topic,
-                "written": yes,
-                "there": found.there,
-                "sent": found.sent,
-                "partitions": partitions,
-            }
-        )
+        print_json(_as_json(found, to_topic))
     else:
         _print(found, to_topic)
     if not found.sent and not found.there:
