@@ -202,8 +202,17 @@ class CountingStore(FakeLaneStore):
 
 
 @pytest.mark.rule("M7")
-@pytest.mark.parametrize("left_with", ["acme", HOME])
-def test_who_comes_back_before_his_frozen_rows_are_gone_has_them_deleted_a_few_at_a_time(left_with: str) -> None:
+@pytest.mark.parametrize(
+    ("left_with", "states"),
+    [
+        ("acme", {"acme": (PlacementState.OWNED, 2, 0)}),
+        (HOME, {HOME: (PlacementState.LEFT, 1, 0), "acme": (PlacementState.OWNED, 1, 0)}),
+    ],
+    ids=["himself", "with his bucket"],
+)
+def test_who_comes_back_before_his_frozen_rows_are_gone_has_them_deleted_a_few_at_a_time(
+    left_with: str, states: dict[str, tuple[PlacementState, int, int]]
+) -> None:
     CountingStore.deletions.clear()
     shards = TwoShards(lane=NOTHING.lane, store=CountingStore)
     shards.open(1_000)
@@ -217,8 +226,7 @@ def test_who_comes_back_before_his_frozen_rows_are_gone_has_them_deleted_a_few_a
 
     rows_max = SlowMover.cleared_rows_max
     assert CountingStore.deletions == [*[rows_max] * (left // rows_max), left % rows_max]
-    state, _, parked = shards.of["s1"].states["acme"]
-    assert (state, parked) == (PlacementState.OWNED, 0)
+    assert shards.of["s1"].states == states
     shards.pay(10)
     shards.serve()
     assert outcomes(shards)[-1] == (CommandType.PAY, Status.ACCEPTED, 990)
