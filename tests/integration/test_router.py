@@ -6,7 +6,7 @@ import hashlib
 import os
 
 import pytest
-from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
+from confluent_kafka import OFFSET_INVALID, ConsumerGroupTopicPartitions, Producer, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined] # of the driver's stubs
     AdminClient,
     AlterConfigOpType,
@@ -272,9 +272,12 @@ def test_a_router_that_comes_back_forwards_what_it_had_not_committed_again_byte_
     log.write(COMMANDS_TOPIC, [b"y" * 70_000], key=root_in(0).encode())
     log.write(COMMANDS_TOPIC, [b"astray"], key=root_in(1).encode())
 
-    with Running(address, batch_records_max=100) as stopped:
+    # Its clock stands still, so that no commit is due however long it takes to meet them.
+    with Running(address, batch_records_max=100, clock_s=lambda: 0.0) as stopped:
         eventually(lambda: bool(stopped.step() or stopped.met) and stopped.met >= 500, "500 records were met")
         stopped.producer.flush(DEADLINE_S)  # delivered, and nothing of it committed
+        committed = [log.committed(GROUP, COMMANDS_TOPIC, partition=n).offset for n in range(INGRESS_PARTITIONS)]
+        assert committed == [OFFSET_INVALID] * INGRESS_PARTITIONS
         before = {lane: log.read(shard_topic(SHARD), partition=lane) for lane in range(LANES)}
         with Running(address) as router:  # the same member, started again
             router.forward(2_002)
