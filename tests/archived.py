@@ -262,17 +262,9 @@ def journal_row_of(payload: bytes) -> NewJournalRow:
         type=result.type,
         status=result.status,
         reason=result.reason,
-        address=result.address,
         currency=result.currency,
         amount_minor=result.amount_minor,
-        body_hash=result.body_hash,
-        ingress_partition=result.ingress_partition,
-        ingress_offset=result.ingress_offset,
         lane_time_ms=result.lane_time_ms,
-        version_us=result.version_us,
-        rules_version=result.rules_version,
-        result_version=1,
-        metadata=result.metadata,
         result=payload,
     )
 

@@ -17,6 +17,7 @@ from processors.recovery.verify import VerifyParts, verify
 from processors.routing.buckets import bucket_of
 from processors.stores.archive_reader import ChangeKey
 from processors.stores.archive_rows import Covered
+from processors.stores.journal_names import REASON_NUMBERS, STATUS_NUMBERS, TYPE_NUMBERS
 from processors.stores.lane_proofs import LaneProof
 from processors.stores.proven_journal import ProvenRow
 from processors.stores.rows import JournalRow, PlacementRow, Progress
@@ -24,7 +25,6 @@ from processors.stores.verify_reader import BucketsMoment, ShardMoment
 from processors.wire.journal_chunk import ChunkRow
 from processors.wire.positions import LANE_START, LanePoint
 from processors.wire.records import Record
-from processors.wire.result_symbols import version_of
 from processors.wire.results import Result, decode_result
 from processors.wire.statement_chunk import StatementRow
 from tests.archived import INCARNATION, NOW_MS, journal_row_of
@@ -150,21 +150,14 @@ class ProvenBooks:
 
     def _row(self, offset: int) -> ProvenRow:
         new = journal_row_of(self.journal[offset])
-        columns = {
-            "type": new.type.encode(),
-            "status": new.status.encode(),
-            "reason": new.reason.encode(),
-            "address": new.address.encode(),
-            "currency": new.currency.encode(),
+        columns: dict[str, object] = {
             "bucket": bucket_of(new.row.root),
+            "type": TYPE_NUMBERS[new.type],
+            "status": STATUS_NUMBERS[new.status],
+            "reason": REASON_NUMBERS[new.reason],
+            "currency": new.currency.encode(),
             "amount_minor": new.amount_minor,
-            "source_partition": new.ingress_partition,
-            "source_offset": new.ingress_offset,
             "lane_time_ms": new.lane_time_ms,
-            "version_us": new.version_us,
-            "rules_version": new.rules_version,
-            "result_version": version_of(self.journal[offset]),
-            "metadata": new.metadata,
         }
         if offset in self.wrong_columns:
             name, value = self.wrong_columns[offset]

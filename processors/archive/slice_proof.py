@@ -9,6 +9,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Protocol
 
 from processors.archive.findings import FindingKind
@@ -19,7 +20,7 @@ from processors.stores.archive_rows import Covered, step_ids
 from processors.stores.rows import JournalRow
 from processors.telemetry import PULSE
 from processors.wire.journal_chunk import ChunkRow
-from processors.wire.result_keys import result_keys
+from processors.wire.result_keys import ResultKeys, result_keys
 
 # Rows of one read from MySQL. The read's transaction ends with it, and no other keeps the journal from changing (A7).
 # Comparing so many takes a second, and holds 3 MB of MySQL's rows and as much of the archive's.
@@ -34,8 +35,8 @@ STRETCH_OFFSETS = 2_500
 class ProvenJournal(Protocol):
     """A shard's journal (``stores.shard_reader``)."""
 
-    def slices(self) -> list[int]:
-        """Return the slices that have a partition."""
+    def slices_left(self) -> list[int]:
+        """Return the slices of which anything is left."""
 
     def slice_last_rows(self, number: int, results_partitions: int) -> dict[tuple[int, int], tuple[int, int]]:
         """Return (lane, results partition) -> offset and index of the slice's last row there."""
@@ -143,7 +144,7 @@ class SliceProver:
         if found:
             return Proof(complete=True, rows=rows, differences=tuple(found))
         # A7: a slice that is dropped meanwhile reads as too few rows, without an error.
-        if self._stopping.is_set() or number not in self._journal.slices():
+        if self._stopping.is_set() or number not in self._journal.slices_left():
             return _NOTHING
         return Proof(complete=True, rows=rows)
 
@@ -192,14 +193,10 @@ class UnprovenChanges:
         """Return how many wait to be compared."""
         return len(self._waiting)
 
-    def add(self, row: JournalRow) -> None:
-        """Take in what a row tells of.
-
-        Raises:
-            Undecodable: Its result is none of this release's.
-        """
+    def add(self, row: JournalRow, keys: ResultKeys) -> None:
+        """Take in what a row tells of."""
         place = _place_of(row)
-        for address, currency, sequence, entry in result_keys(row.result).changes:
+        for address, currency, sequence, entry in keys.changes:
             self._waiting.append((ChangeKey(address.decode(), currency.decode(), sequence), place, entry))
 
     def compare(self) -> list[ArchiveDifference]:
@@ -253,13 +250,15 @@ def differences(
         for chunk_offset, chunk in archive.chunks(incarnation, lane, first, last):
             for offset, index, result in chunk:
                 journal[offset, index].append((result, chunk_offset))
-    places = archive.places_in(incarnation, lane, {id_ for row in rows for id_ in _ids_of(row)})
+    readable = [_keys_of(row) for row in rows]
+    ids = list(map(_ids_of, rows, readable))
+    places = archive.places_in(incarnation, lane, set(chain.from_iterable(ids)))
     found: list[ArchiveDifference] = []
-    for row in rows:
+    for row, of_row, keys in zip(rows, ids, readable, strict=True):
         copies = journal.get((row.lane_offset, row.lane_index), [])
-        found += _compare(row, copies, places)
+        found += _compare(row, of_row, copies, places)
         if all(result == row.result for result, _ in copies):
-            changes.add(row)
+            changes.add(row, keys or result_keys(row.result))
     return found
 
 
@@ -301,12 +300,23 @@ def _place_of(row: JournalRow) -> _RowPlace:
     return row.slice, row.lane, row.lane_offset, row.lane_index
 
 
-def _ids_of(row: JournalRow) -> tuple[bytes, ...]:
-    return step_ids(row.transaction_id, row.command_id)
+def _ids_of(row: JournalRow, keys: ResultKeys | None) -> tuple[bytes, ...]:
+    return (row.command_id,) if keys is None else step_ids(keys.transaction_id, row.command_id)
+
+
+def _keys_of(row: JournalRow) -> ResultKeys | None:
+    """Return a result's keys; None for one that cannot be read, which is told where it is compared."""
+    try:
+        return result_keys(row.result)
+    except Undecodable:
+        return None
 
 
 def _compare(
-    row: JournalRow, copies: list[tuple[bytes, int]], places: Mapping[bytes, set[IndexedPlace]]
+    row: JournalRow,
+    ids: Iterable[bytes],
+    copies: list[tuple[bytes, int]],
+    places: Mapping[bytes, set[IndexedPlace]],
 ) -> list[ArchiveDifference]:
     """Return in what the archive differs from a row.
 
@@ -320,7 +330,7 @@ def _compare(
         told = f"{len({result for result, _ in copies})} copies in the archived journal"
         found.append(_difference(FindingKind.ARCHIVE_ROW_DIFFERS, _place_of(row), told))
     chunks = [chunk_offset for _, chunk_offset in copies]
-    for id_ in _ids_of(row):
+    for id_ in ids:
         named = [
             place.chunk_offset
             for place in places[id_]

@@ -33,7 +33,7 @@ from processors.wire.admission import Admission
 from processors.wire.legs import SENDING
 from processors.wire.positions import GroupPosition
 from processors.wire.records import OutRecord, Record, records_below
-from processors.wire.results import decode_result, encode_duplicate, encode_result
+from processors.wire.results import decision_of, decode_result, encode_duplicate, encode_result
 
 
 class AnswersStore(BatchStore, Protocol):
@@ -272,7 +272,8 @@ class AnsweringAgain:
         for row in rows:
             if isinstance(command, Control) and not row.root:
                 continue
-            if command is None or row.body_hash != admission.body_hash or row.root != admission.root:
+            body_hash = decision_of(row.result).body_hash
+            if command is None or body_hash != admission.body_hash or row.root != admission.root:
                 raise LaneStopped(
                     StopCode.LOG_REWRITTEN, f"offset {record.offset} is not the record that was decided there"
                 )

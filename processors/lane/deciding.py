@@ -39,7 +39,6 @@ from processors.ledger.commands import (
 from processors.ledger.control import next_rules
 from processors.ledger.currencies import has_form_of_code
 from processors.ledger.decide import Duplicate, decide
-from processors.ledger.metadata import canonical_metadata
 from processors.ledger.needs import collect_needs
 from processors.ledger.outcomes import Outcome, Reason, Status
 from processors.ledger.rows import Decision
@@ -261,7 +260,7 @@ class Decider:
             batch.reasons[verdict.reason] += 1
         row = self.give(admission, verdict, batch, place)
         if row is not None and TYPE_OF[type(command)] not in SLICED_BY_LANE_TIME:  # its id may come again (I7)
-            self._remember(row, TYPE_OF[type(command)], verdict)
+            self._remember(row, admission, command, verdict)
 
     def give(
         self, admission: Admission, outcome: Outcome, batch: Gathered, place: tuple[int, int]
@@ -289,8 +288,8 @@ class Decider:
             batch.sends.extend(self._legs(result))
         if not outcome.journalled:
             return None
-        row = self._row_of(admission, outcome, result, version_us=version_us, place=place)
-        self.journal(batch, row)
+        row = self._row_of(admission, outcome, result, place=place)
+        self.journal(batch, row, version_us)
         return row
 
     def _answer_again(
@@ -312,64 +311,53 @@ class Decider:
         batch.out.append(OutRecord(context.results_topic, partition, admission.record.key, result, headers))
 
     def _row_of(
-        self, admission: Admission, outcome: Outcome, result: bytes, *, version_us: int, place: tuple[int, int]
+        self, admission: Admission, outcome: Outcome, result: bytes, *, place: tuple[int, int]
     ) -> NewJournalRow:
         command = partners_command(admission)
         assert command is not None
         command_type = TYPE_OF[type(command)]
         lane_time_ms = self.standing.lane_time_ms
-        command_id, address, currency = command.command_id, command.address, command.currency
-        route = admission.route
-        metadata = getattr(command, "metadata", None)
-        rules = self.book.rules
+        command_id, currency = command.command_id, command.currency
         row = JournalRow(
             slice_of(lane_time_ms) if command_type in SLICED_BY_LANE_TIME else slice_of_id(command_id),  # I7
             self.context.lane,
             *place,
             command_id,
             admission.root,
-            outcome.transaction_id,
-            admission.body_hash,
             result,
         )
         return NewJournalRow(
             row,
+            outcome.transaction_id,
             command_type,
             outcome.status,
             outcome.reason,
-            # What a refusal quotes may be anything; columns hold only what is well-formed. The result has the rest.
-            address if chain(address) else "",
+            # What a refusal quotes may be anything; a column holds only what is well-formed. The result has the rest.
             currency if has_form_of_code(currency) else "",
             outcome.amount_minor,
-            -1 if route is None else route.ingress_partition,
-            -1 if route is None else route.ingress_offset,
             lane_time_ms,
-            version_us,
-            rules.version,
-            rules.result_version,
-            (canonical_metadata(metadata) or b"") if metadata else b"",
         )
 
-    def _remember(self, new: NewJournalRow, command_type: CommandType, outcome: Outcome) -> None:
+    def _remember(self, new: NewJournalRow, admission: Admission, command: Command, outcome: Outcome) -> None:
         """Have a duplicate, or a refund, find this decision before it is committed (L9)."""
-        row = new.row
+        row, address = new.row, command.address
         self.book.decisions[row.root, row.command_id] = Decision(
-            row.body_hash,
+            admission.body_hash,
             row.lane_offset,
             row.lane_index,
-            command_type,
+            TYPE_OF[type(command)],
             outcome.status,
-            new.address,
+            address if chain(address) else "",
             new.currency,
             new.amount_minor,
             outcome.levels,
             row.result,
         )
 
-    def journal(self, batch: Gathered, new: NewJournalRow) -> None:
+    def journal(self, batch: Gathered, new: NewJournalRow, version_us: int) -> None:
         """Add a row to the journal, and its result to the digest (L13)."""
         batch.journal.append(new)
-        self.standing.version_us = new.version_us
+        self.standing.version_us = version_us
         self.standing.digest = chain_digest(self.standing.digest, new.row.result)
 
     def _control(self, admission: Admission, control: Control, batch: Gathered) -> None:
@@ -413,25 +401,10 @@ class Decider:
             record=record,
             control=control,
         )
-        row = self._control_row(record.offset, row_id, version_us, result)
-        self.journal(batch, row)
-        batch.out.append(result_record(self.context, "", result))
-
-    def _control_row(self, offset: int, row_id: bytes, version_us: int, result: bytes) -> NewJournalRow:
-        lane_time_ms, rules = self.standing.lane_time_ms, self.book.rules
-        return NewJournalRow(
-            JournalRow(slice_of(lane_time_ms), self.context.lane, offset, 0, row_id, "", row_id, bytes(16), result),
-            CommandType.CONTROL,
-            Status.ACCEPTED,
-            Reason.NONE,
-            "",
-            "",
-            0,
-            -1,
-            -1,
-            lane_time_ms,
+        row = JournalRow(slice_of(standing.lane_time_ms), self.context.lane, record.offset, 0, row_id, "", result)
+        self.journal(
+            batch,
+            NewJournalRow(row, row_id, CommandType.CONTROL, Status.ACCEPTED, Reason.NONE, "", 0, standing.lane_time_ms),
             version_us,
-            rules.version,
-            rules.result_version,
-            b"",
         )
+        batch.out.append(result_record(self.context, "", result))

@@ -336,7 +336,4 @@ def _place(row: JournalRow) -> tuple[int, int]:
 def _row_text(row: JournalRow | None) -> str:
     if row is None:
         return "no row"
-    return (
-        f"offset {row.lane_offset}, command {id_text(row.command_id)} of {row.root}, body {row.body_hash.hex()}, "
-        f"result {row.result.hex()}"
-    )
+    return f"offset {row.lane_offset}, command {id_text(row.command_id)} of {row.root}, result {row.result.hex()}"

@@ -11,7 +11,6 @@ from processors.ids import root_of
 from processors.stores.archive_rows import (
     PLACE,
     SEQUENCE_BUCKET,
-    WINDOW_OFFSETS,
     WINDOW_SEQUENCES,
     Covered,
     bucket_of_offset,
@@ -19,7 +18,7 @@ from processors.stores.archive_rows import (
 )
 from processors.stores.cassandra import CassandraSession
 from processors.wire.causes import Cause
-from processors.wire.journal_chunk import ChunkRow, decode_chunk
+from processors.wire.journal_chunk import WINDOW_OFFSETS, ChunkRow, decode_chunk
 from processors.wire.result_keys import long_of, result_keys
 from processors.wire.results import Result
 from processors.wire.statement_chunk import StatementRow, decode_statement_chunk, decode_statement_entry

@@ -6,19 +6,16 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
+from operator import itemgetter
 from struct import Struct
 from typing import TypeVar
 
 from processors.ids import uuid7_time_ms
-from processors.wire.journal_chunk import encode_chunk
+from processors.wire.journal_chunk import CHUNK_BYTES, cut, encode_chunk
 from processors.wire.result_keys import LaneKey, ResultKeys, long_of, result_keys
 from processors.wire.statement_chunk import encode_statement_chunk
 
 BUCKET_OFFSETS = 100_000  # A3: the journal's partitions; 100,000 rows of 300 bytes are 30 MB before compression
-# A chunk holds rows of one such window, which divides a bucket: so chunks end at bucket borders (A3), a reader knows
-# where those begin that hold an offset, and whole windows are cut alike however often they are delivered.
-WINDOW_OFFSETS = 250
-CHUNK_BYTES = 256 * 1024  # where a chunk is closed within its window; Cassandra takes up to 16 MiB in one write
 ID_BUCKETS = 16  # of a second: at 10,000 results a second, some 600 places of 36 bytes are in each
 ID_UNIT_MS = 1_000
 PLACES_MAX = 7_000  # of one row: 252 KB
@@ -136,7 +133,7 @@ class Collector:
             rows.count += len(mine)
             # A stretch that was published twice is in the topic twice, byte for byte. Two results under one id are both
             # kept, for the remover to find.
-            for chunk in _cut(_once_each(mine)):
+            for chunk in cut(_once_each(mine), itemgetter(0), _size_of):
                 _add_chunk(rows, index, lane, chunk)
             last = max(mine, key=lambda row: row[:2])[-1]
             rows.covered[*lane, partition] = Covered(
@@ -325,18 +322,8 @@ def _once_each(collected: list[T]) -> list[T]:
     return [each for each, _ in groupby(sorted(collected))]
 
 
-def _cut(rows: Sequence[_Row]) -> Iterator[list[_Row]]:
-    """Yield rows in chunks: at window borders, hence at bucket borders (A3), and where one grows too large."""
-    chunk: list[_Row] = []
-    size = 0
-    for row in rows:
-        if chunk and (row[0] // WINDOW_OFFSETS != chunk[0][0] // WINDOW_OFFSETS or size >= CHUNK_BYTES):
-            yield chunk
-            chunk, size = [], 0
-        chunk.append(row)
-        size += len(row[2])
-    if chunk:
-        yield chunk
+def _size_of(row: _Row) -> int:
+    return len(row[2])
 
 
 def _cut_changes(changes: Sequence[_Change]) -> Iterator[list[_Change]]:

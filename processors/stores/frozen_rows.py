@@ -12,17 +12,22 @@ from processors.routing.buckets import bucket_named, bucket_of
 from processors.stores import moved_ids
 from processors.stores.addresses import MysqlAddress
 from processors.stores.journal_index import INDEX, has_bucket_index
+from processors.stores.journal_names import TYPE_NUMBERS
+from processors.stores.journal_reading import decided_in, results_at
 from processors.stores.mysql import Reconnecting, Row
 from processors.stores.partitions import slices
 from processors.stores.placement_sql import select_placements_at, stays_in_bucket, where_frozen
 from processors.stores.rows import PlacementRow
-from processors.stores.sql_text import hex_literal, text_literal
+from processors.stores.sql_text import chunks, hex_literal, text_literal
 from processors.stores.table_sql import columns_of
 from processors.wire.packed_ids import SLOT_MS, IdOf, gathered, packed_in_rows, slot_of
 from processors.wire.packed_rows import pack_row
 
 PAGE_ROWS = 2_000  # read at once: half a megabyte
 PAGE_ROWS_OF_IDS = 200  # each has some dozen ids: as much
+# Of what was decided here: each may lie in another window of the journal, of which 250 results are read for it.
+PAGE_ROWS_DECIDED = 500
+_DECIDED_COLUMNS = "root, command_id, slice, lane, lane_offset, lane_index"
 # Of the journal, looked at by one statement: some tenths of a second, and at most some megabytes.
 RANGE_OFFSETS = 20_000
 _BY_BUCKET = f"/*+ INDEX(journal {INDEX}) */"  # no fault where the index is gone by then
@@ -104,7 +109,7 @@ class FrozenRowsReader:
         it is of a root that has left the bucket since, of which this lane knows nothing.
         """
         key = sealed.placement_key
-        others = ",".join(text_literal(kind.value) for kind in sorted(SLICED_BY_LANE_TIME))
+        others = ",".join(str(TYPE_NUMBERS[kind]) for kind in sorted(SLICED_BY_LANE_TIME))
         oldest = lowest_id(sealed.sealed_ids_since_ms)
         is_bucket = bucket_named(key) is not None
         root = stays_in_bucket("journal.root", self._lane) if is_bucket else f"root = {text_literal(key)}"
@@ -138,16 +143,15 @@ class FrozenRowsReader:
         while True:
             offset, index = after
             page = self._query(
-                f"SELECT {_BY_BUCKET} root, command_id, result, lane_offset, lane_index FROM journal "
-                f"WHERE {here} AND {meant} "
+                f"SELECT {_BY_BUCKET} {_DECIDED_COLUMNS} FROM journal WHERE {here} AND {meant} "
                 f"AND (lane_offset > {offset} OR (lane_offset = {offset} AND lane_index > {index})) "
-                f"ORDER BY lane_offset, lane_index LIMIT {PAGE_ROWS}",
+                f"ORDER BY lane_offset, lane_index LIMIT {PAGE_ROWS_DECIDED}",
                 "journal",
             )
-            yield from (row[:3] for row in page)
-            if len(page) < PAGE_ROWS:
+            yield from self._with_results(page)
+            if len(page) < PAGE_ROWS_DECIDED:
                 return
-            after = page[-1][3:]
+            after = page[-1][4:]
             yield None
 
     def _of_slice(self, here: str, meant: str) -> Iterator[tuple[bytes, bytes, bytes] | None]:
@@ -159,12 +163,19 @@ class FrozenRowsReader:
         ((first, last),) = self._query(bounds, "journal")
         for start in range(first, last + 1, RANGE_OFFSETS):
             page = self._query(
-                f"SELECT root, command_id, result FROM journal WHERE {here} AND lane_offset >= {start} "
+                f"SELECT {_DECIDED_COLUMNS} FROM journal WHERE {here} AND lane_offset >= {start} "
                 f"AND lane_offset < {start + RANGE_OFFSETS} AND {meant} ORDER BY lane_offset, lane_index",
                 "journal",
             )
-            yield from page
+            for some in chunks(page, PAGE_ROWS_DECIDED):
+                yield from self._with_results(some)
+                yield None
             yield None
+
+    def _with_results(self, page: list[Row]) -> Iterator[tuple[bytes, bytes, bytes]]:
+        results = self._connection.ask(lambda session: results_at(session.query, (row[2:6] for row in page)))
+        for (root, id_), result in decided_in(page, results):
+            yield root.encode(), id_, result
 
     def _query(self, sql: str, name: str) -> list[Row]:
         return self._connection.ask(lambda session: session.query(sql, f"reading frozen rows of {name}"))

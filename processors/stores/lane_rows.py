@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from processors.faults import StopCode
 from processors.ledger.book import Rows
@@ -10,10 +10,11 @@ from processors.ledger.outcomes import Contra
 from processors.ledger.rows import Decision, SystemKey
 from processors.ledger.tables import MOVED_IDS
 from processors.stores import moved_ids
+from processors.stores.journal_reading import Place, decided_in
 from processors.stores.lane_sql import Load
 from processors.stores.mysql import Row, Session
 from processors.stores.packing import unpack_ingress
-from processors.stores.rows import Border, IngressKey, IngressPosition, JournalRow, OverriddenTime, Progress
+from processors.stores.rows import Border, IngressKey, IngressPosition, OverriddenTime, Progress
 from processors.stores.table_sql import row_of
 from processors.wire.positions import LanePoint
 
@@ -23,26 +24,26 @@ PROGRESS_COLUMNS = (
 )
 
 
-def add_rows(found: Rows, load: Load, rows: Iterable[Row], decision_of: Callable[[bytes], Decision]) -> None:
-    """Add what a load returned."""
+def add_rows(
+    found: Rows,
+    load: Load,
+    rows: Iterable[Row],
+    results: Mapping[Place, bytes],
+    decision_of: Callable[[bytes], Decision],
+) -> None:
+    """Add what a load returned; ``results`` has those of the journal's rows.
+
+    Raises:
+        Undecodable: The journal lacks a row's result.
+    """
     table = load.table
     if table is None:
-        for root, id_, result in rows:
-            found.decisions[root.decode(), id_] = decision_of(result)
+        found.decisions.update((key, decision_of(result)) for key, result in decided_in(rows, results))
     elif table is MOVED_IDS:
         for key, result in moved_ids.wanted_in(rows, load.wanted):
             found.decisions.setdefault(key, decision_of(result))
     else:
         table.rows_in(found).update(row_of(table, row) for row in rows)
-
-
-JOURNAL_ROW_COLUMNS = "slice, lane, lane_offset, lane_index, command_id, root, transaction_id, body_hash, result"
-
-
-def journal_row_of(row: Row) -> JournalRow:
-    """Return a row of the journal from ``JOURNAL_ROW_COLUMNS``."""
-    number, lane, offset, index, command_id, root, transaction_id, body_hash, result = row
-    return JournalRow(number, lane, offset, index, command_id, root.decode(), transaction_id, body_hash, result)
 
 
 def progress_of(row: Row) -> Progress:

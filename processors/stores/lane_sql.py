@@ -7,14 +7,12 @@ from dataclasses import dataclass
 
 from processors.ids import id_time_ms, slice_of
 from processors.ledger.book import Keys
-from processors.ledger.commands import CommandType
-from processors.ledger.outcomes import Reason, Status
 from processors.ledger.rows import DecisionKey, SystemKey
 from processors.ledger.tables import MOVED_IDS, ROOT_TABLES, AnyTable
-from processors.routing.buckets import bucket_of
 from processors.stores import moved_ids, placement_sql, table_sql
+from processors.stores.journal_sql import journal_writes
 from processors.stores.packing import pack_ingress
-from processors.stores.rows import BatchWrite, IngressKey, IngressPosition, NewJournalRow, Progress
+from processors.stores.rows import BatchWrite, IngressKey, IngressPosition, Progress
 from processors.stores.rules_rows import insert_rules
 from processors.stores.sql_text import (
     chunks,
@@ -26,18 +24,10 @@ from processors.stores.sql_text import (
 )
 from processors.stores.table_sql import SqlStatement
 
-JOURNAL_COLUMNS = (
-    "slice, lane, lane_offset, lane_index, command_id, root, bucket, transaction_id, type, status, reason, address, "
-    "currency, amount_minor, body_hash, source_partition, source_offset, lane_time_ms, version_us, rules_version, "
-    "result_version, metadata, result"
-)
-# A row that names anything else is a bug, and fails here instead of in the journal.
-_NAMES: dict[str, str] = {name: f"'{name}'" for name in (*CommandType, *Status, *Reason)}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """A SELECT of some of a batch's rows; ``table`` says how to read them, None: they are the journal's.
+    """A SELECT of some of a batch's rows; ``table`` says how to read them, None: where the journal has them.
 
     ``wanted``: which of those that came along are meant, where a row has many ids.
     """
@@ -75,7 +65,10 @@ def loads(keys: Keys, keys_max: int) -> list[Load]:
 
 
 def select_decisions(keys: Iterable[DecisionKey], keys_max: int) -> Iterator[str]:
-    """Yield SELECTs by id: its time tells the slice, so that one partition is looked into (I1)."""
+    """Yield SELECTs of root, id and place by id: its time tells the slice, so that one partition is looked into (I1).
+
+    The index has all that is asked for: nothing else is read for an id that is new.
+    """
     places = []
     for root, command_id in keys:
         time_ms = id_time_ms(command_id)
@@ -86,7 +79,7 @@ def select_decisions(keys: Iterable[DecisionKey], keys_max: int) -> Iterator[str
         rows = ",".join(f"ROW({hex_literal(id_)},{text_literal(root)},{number})" for id_, root, number in chunk)
         yield select_by_keys(
             "journal",
-            "root, command_id, result",
+            "root, command_id, slice, lane, lane_offset, lane_index",
             ("command_id", "root", "slice"),
             rows,
             lock=False,
@@ -111,12 +104,7 @@ def writes(
         keys_max: Rows of a statement that finds rows by key (L8).
     """
     lane = write.progress.lane
-    found = [
-        SqlStatement(
-            what="inserting journal rows", sql=f"INSERT INTO journal ({JOURNAL_COLUMNS}) VALUES {text}", rows=rows
-        )
-        for rows, text in row_chunks(write.journal, _journal_row)
-    ]
+    found = list(journal_writes(write.journal))
     found += placement_sql.writes(write)
     for table, changes in write.changes.rows.items():
         found += table_sql.writes(table, changes, lane, keys_max)
@@ -132,18 +120,6 @@ def writes(
         sql = f"INSERT INTO lane_time (lane, lane_offset, last_offset, time_ms) VALUES {times}"
         found.append(SqlStatement(what="inserting lane times", sql=sql, rows=len(write.lane_times)))
     return [*found, _batch_digest(write), _progress(write, fence)]
-
-
-def _journal_row(new: NewJournalRow) -> str:
-    row = new.row
-    # One expression, 4,000 times a batch: 2.6 us a row with a result of 220 bytes.
-    return (
-        f"({row.slice},{row.lane},{row.lane_offset},{row.lane_index},X'{row.command_id.hex()}',{text_literal(row.root)},"
-        f"{bucket_of(row.root) if row.root else 0},X'{row.transaction_id.hex()}',{_NAMES[new.type]},"
-        f"{_NAMES[new.status]},{_NAMES[new.reason]},{text_literal(new.address)},{text_literal(new.currency)},"
-        f"{new.amount_minor},X'{row.body_hash.hex()}',{new.ingress_partition},{new.ingress_offset},{new.lane_time_ms},"
-        f"{new.version_us},{new.rules_version},{new.result_version},X'{new.metadata.hex()}',X'{row.result.hex()}')"
-    )
 
 
 def _system_accounts(write: BatchWrite, stored: Iterable[SystemKey]) -> Iterator[SqlStatement]:

@@ -11,11 +11,10 @@ from processors.ledger.book import Keys, Rows
 from processors.ledger.rows import Decision, SystemKey
 from processors.stores import lane_sql, placement_sql
 from processors.stores.addresses import MysqlAddress
+from processors.stores.journal_reading import journal_rows
 from processors.stores.lane_rows import (
-    JOURNAL_ROW_COLUMNS,
     PROGRESS_COLUMNS,
     add_rows,
-    journal_row_of,
     progress_of,
     select_border,
     select_ingress,
@@ -258,9 +257,9 @@ class MysqlLaneStore:
         assert running is not None, "no transaction was begun"
         if running.loaded.exception() is not None:
             self.finish()  # raises it
-        found = Rows()
-        for load, rows in running.loaded.result():
-            add_rows(found, load, rows, self._decision_of)
+        found, loaded = Rows(), running.loaded.result()
+        for load, rows in loaded.rows:
+            add_rows(found, load, rows, loaded.results, self._decision_of)
         return found
 
     def _statements(self, write: BatchWrite, fence: Progress) -> list[SqlStatement]:
@@ -335,13 +334,11 @@ class MysqlLaneStore:
         known = ",".join(str(number) for number in slices(session))
         if not known:
             return []
-        rows = session.query(
-            f"SELECT {JOURNAL_ROW_COLUMNS} FROM journal "
-            f"WHERE slice IN ({known}) AND lane = {self._lane} AND lane_offset >= {from_offset} "
+        return journal_rows(
+            session,
+            f"journal AS t WHERE slice IN ({known}) AND lane = {self._lane} AND lane_offset >= {from_offset} "
             f"AND lane_offset < {to_offset} ORDER BY lane_offset, lane_index",
-            "reading answers",
         )
-        return [journal_row_of(row) for row in rows]
 
     def last_border(self, at_most: int) -> Border | None:
         """Return the lane's state at the last batch border up to an offset, if one is still known (L13)."""

@@ -8,9 +8,10 @@ from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from itertools import chain
 from queue import SimpleQueue
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from processors.faults import Fault, Fenced, LaneStopped, StopCode
+from processors.stores.journal_reading import Place, results_at
 from processors.stores.lane_sql import Load, select_progress
 from processors.stores.mysql import Reply, Row, Session
 from processors.stores.rows import Progress
@@ -23,10 +24,18 @@ T = TypeVar("T")
 TOGETHER_BYTES_MAX = 256 * 1024
 
 
+class LoadedRows(NamedTuple):
+    """What each SELECT of a batch's rows found, and the results of the journal's rows among them."""
+
+    rows: list[tuple[Load, list[Row]]]
+    results: dict[Place, bytes]
+
+
 class SqlTransaction:
     """One transaction under way. The fence is checked and the rows are read first; then the writes, and COMMIT.
 
-    It has three round trips: BEGIN with the fence and the rows; what is written; COMMIT. Where no rows are asked for
+    It has three round trips: BEGIN with the fence and the rows; what is written; COMMIT. Results of rows that are found
+    in the journal take another. Where no rows are asked for
     it has two, since what is written goes along with BEGIN and the fence. The fence's answer comes first then, too:
     what was written behind another owner's back is rolled back.
 
@@ -36,7 +45,7 @@ class SqlTransaction:
 
     def __init__(self, lane: int, fence: Progress, loads: list[Load]) -> None:
         """Nothing runs before ``run``, or ``open``."""
-        self.loaded: Future[list[tuple[Load, list[Row]]]] = Future()
+        self.loaded: Future[LoadedRows] = Future()
         self.to_write: Future[list[SqlStatement] | None] = Future()
         self.done: Future[None] = Future()
         self._lane = lane
@@ -51,13 +60,17 @@ class SqlTransaction:
     def open(self, session: Session) -> None:
         """Read the rows, if any are asked for; what goes wrong is told to whoever waits, and ends the session."""
         if not self._loads:
-            self.loaded.set_result([])
+            self.loaded.set_result(LoadedRows([], {}))
             return
         with self._telling(session):
             loads = [SqlStatement(what=f"loading from {load.name}", sql=load.sql) for load in self._loads]
             first, *others = map(_texts, _together(loads))
             replies = chain(self._begun(session, first), *map(session.together, others))
-            self.loaded.set_result([(load, next(replies).rows) for load in self._loads])
+            found = [(load, next(replies).rows) for load in self._loads]
+            decided = [row for load, rows in found if load.table is None for row in rows]
+            # One round trip more, where a command was decided before: a duplicate, or the original of a refund.
+            places = ((row[2], row[3], row[4], row[5]) for row in decided)
+            self.loaded.set_result(LoadedRows(found, results_at(session.query, places) if decided else {}))
 
     def end(self, session: Session) -> None:
         """Write and commit, once it is known what; nothing where ``open`` failed. Tells of trouble as ``open``."""

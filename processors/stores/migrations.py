@@ -13,6 +13,7 @@ from processors.ids import SLICES_MAX
 from processors.ledger.rules import Rules
 from processors.shipped import SCHEMAS
 from processors.stores.addresses import MysqlAddress
+from processors.stores.journal_filling import fill_journal
 from processors.stores.mysql import Session
 from processors.stores.partitions import make_room, slices_needed
 from processors.stores.rules_rows import insert_rules, select_rules
@@ -21,6 +22,9 @@ from processors.stores.sql_text import text_literal
 FOLDER = SCHEMAS / "mysql"
 # Another migration may be making a thousand partitions, at 5 ms each; below mysql.READ_TIMEOUT_S.
 LOCK_WAIT_S = 50
+# The file whose tables are filled from the journal of the release before. It is noted as applied only then, so that no
+# process of this release takes what is not there yet for never decided (I3).
+NARROW = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +74,7 @@ def migrate(
     session = Session(address, lane=False)
     try:
         with _alone(session):
-            done = [f"applied {migration.name}" for migration in _apply(session)]
+            done = _apply(session, slices_max)
             if _enter_shard(session, shard, rules, now_ms):
                 done.append(f"entered shard {shard.shard} with {shard.lanes} lanes")
             return done + _make_slices(session, now_ms, slices_max)
@@ -160,7 +164,7 @@ def _alone(session: Session) -> Iterator[None]:
     session.query(f"SELECT RELEASE_LOCK({name})", "ending the migration")
 
 
-def _apply(session: Session) -> list[Migration]:
+def _apply(session: Session, slices_max: int) -> list[str]:
     session.execute(
         "CREATE TABLE IF NOT EXISTS migration (number INT UNSIGNED NOT NULL PRIMARY KEY, name VARBINARY(64) NOT NULL, "
         "digest BINARY(32) NOT NULL) ENGINE = InnoDB",
@@ -169,17 +173,21 @@ def _apply(session: Session) -> list[Migration]:
     applied = _applied(session)
     wanted = read_migrations()
     _refuse_other_release(session, applied, {migration.number: migration for migration in wanted})
-    new = [migration for migration in wanted if migration.number not in applied]
-    for migration in new:
+    done = []
+    for migration in wanted:
+        if migration.number in applied:
+            continue
         # DDL commits by itself: after a crash in between, the file's statements are run again, which they allow.
         for statement in migration.statements:
             session.execute(statement, f"applying {migration.name}")
+        rows = fill_journal(session, slices_max=slices_max) if migration.number == NARROW else 0
         session.execute(
             f"INSERT INTO migration (number, name, digest) "
             f"VALUES ({migration.number}, {text_literal(migration.name)}, X'{migration.digest.hex()}')",
             f"noting {migration.name}",
         )
-    return new
+        done.append(f"applied {migration.name}{f': brought over {rows} rows of the journal' if rows else ''}")
+    return done
 
 
 def _applied(session: Session) -> dict[int, bytes]:

@@ -1,4 +1,4 @@
-"""The journal's partitions, one a slice: made ahead, dropped when proven in the archive (A7)."""
+"""The journal's partitions, one a slice in each of its tables: made ahead, dropped when proven in the archive (A7)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from processors.faults import Misconfigured, Retryable
 from processors.ids import SLICE_MS, SLICES_MAX, slice_of
 from processors.ledger.rules import Rules
 from processors.stores.mysql import LockWaitTimeout, Session
+from processors.stores.sql_text import chunks
 
 # How long DDL waits for the table at most, since every later statement on the table waits behind it.
 DDL_LOCK_WAIT_S = 1
@@ -21,7 +22,10 @@ FIRST_BACKOFF_S = 0.05
 # A replay's target keeps every slice of its topic, since nothing is removed there: as many as MySQL allows in a table,
 # the place keeper among them; 341 days of a shard topic.
 TARGET_SLICES_MAX = 8_192
-_PLACE_KEEPER = 0  # the partition that the table was made with
+# In the order in which a slice is made. Rows come last and go first, and results go last: so whoever finds a row finds
+# its result, or that the slice is gone.
+TABLES = ("journal_chunk", "journal_step", "journal")
+_PLACE_KEEPER = 0  # the partition that each table was made with
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,13 +41,29 @@ class Room:
 
 
 def slices(session: Session) -> list[int]:
-    """Return the slices that have a partition, ascending."""
+    """Return the slices whose rows are here, ascending; one that is half made or half dropped is not among them."""
+    return sorted(_present(session)["journal"])
+
+
+def slices_left(session: Session) -> list[int]:
+    """Return the slices of which any table has a partition, ascending."""
+    return sorted(set().union(*_present(session).values()))
+
+
+def _present(session: Session) -> dict[str, set[int]]:
+    """Return the slices that each of the journal's tables has."""
+    names = ", ".join(f"'{name}'" for name in TABLES)
     rows = session.query(
-        "SELECT CAST(partition_description AS UNSIGNED) FROM information_schema.partitions "
-        "WHERE table_schema = DATABASE() AND table_name = 'journal' AND partition_name IS NOT NULL",
+        "SELECT CAST(table_name AS BINARY), CAST(partition_description AS UNSIGNED) "
+        "FROM information_schema.partitions WHERE table_schema = DATABASE() "
+        f"AND table_name IN ({names}) AND partition_name IS NOT NULL",
         "reading the journal's partitions",
     )
-    return sorted(int(number) for (number,) in rows if int(number) != _PLACE_KEEPER)
+    found: dict[str, set[int]] = {name: set() for name in TABLES}
+    for name, number in rows:
+        if int(number) != _PLACE_KEEPER:
+            found[name.decode()].add(int(number))
+    return found
 
 
 def slices_needed(rules: Iterable[Rules], *, from_ms: int, to_ms: int) -> range:
@@ -71,9 +91,9 @@ def ensure_slices(session: Session, needed: range, *, slices_max: int = SLICES_M
 
     Raises:
         Misconfigured: The journal would have ``slices_max`` partitions or more.
-        Retryable: The table was in use each time; nothing was changed.
+        Retryable: A table was in use each time; what it lacks is made the next time.
     """
-    present = slices(session)
+    present = slices_left(session)
     missing = sorted(set(needed) - set(present))
     if len(present) + len(missing) >= slices_max:
         asked = "is the remover running, and" if slices_max == SLICES_MAX else "is"
@@ -81,7 +101,7 @@ def ensure_slices(session: Session, needed: range, *, slices_max: int = SLICES_M
             f"{session.address}: the journal has {len(present)} slices and needs {len(missing)} more; {slices_max} are "
             f"too many: {asked} the window within reason?"
         )
-    _add_slices(session, missing)
+    _add_slices(session, set(needed))
     return missing
 
 
@@ -96,33 +116,36 @@ def make_room(session: Session, needed: range, *, slices_max: int = SLICES_MAX) 
         slices_max: What the journal may not reach: A7's limit, or ``TARGET_SLICES_MAX``.
 
     Raises:
-        Retryable: The table was in use each time; nothing was changed.
+        Retryable: A table was in use each time; what it lacks is made the next time.
     """
-    present = slices(session)
+    present = slices_left(session)
     missing = sorted(set(needed) - set(present))
     fitting = missing[: max(0, slices_max - 1 - len(present))]
-    _add_slices(session, fitting)
+    _add_slices(session, set(needed) & set(present) | set(fitting))
     return Room(made=fitting, slices=len(present) + len(fitting), lacking=len(missing) - len(fitting))
 
 
-def _add_slices(session: Session, missing: list[int]) -> None:
-    """Add partitions, at most ``SLICES_MAX`` in one statement."""
-    for start in range(0, len(missing), SLICES_MAX):
-        some = missing[start : start + SLICES_MAX]  # 5 s of DDL, well below READ_TIMEOUT_S
-        parts = ", ".join(f"PARTITION p{number} VALUES IN ({number})" for number in some)
-        change_journal(session, f"ALTER TABLE journal ADD PARTITION ({parts})", f"adding {len(some)} slices")
+def _add_slices(session: Session, wanted: set[int]) -> None:
+    """Add the partitions that tables lack, at most ``SLICES_MAX`` in one statement."""
+    present = _present(session)
+    for name in TABLES:
+        for some in chunks(sorted(wanted - present[name]), SLICES_MAX):  # 5 s of DDL, well below READ_TIMEOUT_S
+            parts = ", ".join(f"PARTITION p{number} VALUES IN ({number})" for number in some)
+            change_journal(session, f"ALTER TABLE {name} ADD PARTITION ({parts})", f"adding {len(some)} slices")
 
 
 def drop_slice(session: Session, number: int) -> None:
-    """Remove a slice with all its rows; without a trace where it is gone already.
+    """Remove a slice with all its rows and results; without a trace where it is gone already.
 
     The caller has proven that nothing of it is needed any more (A6).
 
     Raises:
-        Retryable: The table was in use each time; nothing was changed.
+        Retryable: A table was in use each time; a slice of which something is left is there still, for the next time.
     """
-    if number in slices(session):
-        change_journal(session, f"ALTER TABLE journal DROP PARTITION p{number}", f"dropping slice {number}")
+    present = _present(session)
+    for name in reversed(TABLES):
+        if number in present[name]:
+            change_journal(session, f"ALTER TABLE {name} DROP PARTITION p{number}", f"dropping slice {number}")
 
 
 def change_journal(session: Session, statement: str, what: str, *, sleep: Callable[[float], None] = time.sleep) -> None:

@@ -10,41 +10,34 @@ from dataclasses import dataclass
 from typing import Any
 
 from processors.ids import id_time_ms, slice_of
-from processors.ledger.addresses import chain
 from processors.ledger.commands import SLICED_BY_LANE_TIME
 from processors.ledger.currencies import has_form_of_code
 from processors.routing.buckets import bucket_of
-from processors.stores.lane_rows import JOURNAL_ROW_COLUMNS, journal_row_of
+from processors.stores.journal_names import REASON_NUMBERS, STATUS_NUMBERS, TYPE_NUMBERS
+from processors.stores.journal_reading import JOURNAL_ROW_COLUMNS, results_at
 from processors.stores.mysql import Session
+from processors.stores.partitions import slices
 from processors.stores.rows import JournalRow
-from processors.wire.result_symbols import version_of
 from processors.wire.results import Result
 
-_TEXTS = ("type", "status", "reason", "address", "currency")
-_NUMBERS = (
-    "bucket",
-    "amount_minor",
-    "source_partition",
-    "source_offset",
-    "lane_time_ms",
-    "version_us",
-    "rules_version",
-    "result_version",
-)
-_COLUMNS = (*_TEXTS, *_NUMBERS, "metadata")
+_COLUMNS = ("bucket", "type", "status", "reason", "currency", "amount_minor", "lane_time_ms")
 _PLACE = len(JOURNAL_ROW_COLUMNS.split(","))
 
 
 @dataclass(slots=True)
 class ProvenRow:
-    """A row, and its other columns by name, as they are."""
+    """A row, and its other columns by name, as they are; the result is empty where no chunk has it."""
 
     row: JournalRow
     columns: dict[str, Any]
 
 
 def select_lane_rows(session: Session, lane: int, first: int, end: int, numbers: Sequence[int]) -> list[ProvenRow]:
-    """Return a lane's rows from offset ``first`` up to ``end``, in order, of some slices: all that there are."""
+    """Return a lane's rows from offset ``first`` up to ``end``, in order, of some slices: all that there are.
+
+    Raises:
+        Undecodable: A chunk cannot be read.
+    """
     if not numbers:
         return []
     rows = session.query(
@@ -53,7 +46,16 @@ def select_lane_rows(session: Session, lane: int, first: int, end: int, numbers:
         f"AND lane_offset >= {first} AND lane_offset < {end} ORDER BY lane_offset, lane_index",
         "reading a stretch of a lane",
     )
-    return [ProvenRow(journal_row_of(row[:_PLACE]), dict(zip(_COLUMNS, row[_PLACE:], strict=True))) for row in rows]
+    results = results_at(session.query, (row[:4] for row in rows))
+    # A slice that was dropped between the two statements: its rows are not here any more (A7).
+    present = set(slices(session)) if len(results) < len(rows) else set()
+    return [_proven_row(row, results.get(row[:4], b"")) for row in rows if row[:4] in results or row[0] in present]
+
+
+def _proven_row(row: Sequence[Any], result: bytes) -> ProvenRow:
+    number, lane, offset, index, command_id, root = row[:_PLACE]
+    columns = dict(zip(_COLUMNS, row[_PLACE:], strict=True))
+    return ProvenRow(JournalRow(number, lane, offset, index, command_id, root.decode(), result), columns)
 
 
 def slice_of_result(result: Result) -> int:
@@ -72,11 +74,7 @@ def columns_that_differ(found: ProvenRow, result: Result) -> list[str]:
         "lane_index": row.lane_index,
         "command_id": row.command_id,
         "root": row.root,
-        "transaction_id": row.transaction_id,
-        "body_hash": row.body_hash,
-        **{name: found.columns[name].decode("utf-8", "replace") for name in _TEXTS},
-        **{name: found.columns[name] for name in _NUMBERS},
-        "metadata": found.columns["metadata"],
+        **found.columns,
     }
     meant = {
         "slice": slice_of_result(result),
@@ -85,22 +83,13 @@ def columns_that_differ(found: ProvenRow, result: Result) -> list[str]:
         "lane_index": result.lane_index,
         "command_id": result.command_id,
         "root": result.root,
-        "transaction_id": result.transaction_id,
-        "body_hash": result.body_hash,
-        "type": result.type.value,
-        "status": result.status.value,
-        "reason": result.reason.value,
-        # What a refusal quotes may be anything; columns hold only what is well-formed.
-        "address": result.address if chain(result.address) else "",
-        "currency": result.currency if has_form_of_code(result.currency) else "",
         "bucket": bucket_of(result.root) if result.root else 0,
+        "type": TYPE_NUMBERS[result.type],
+        "status": STATUS_NUMBERS[result.status],
+        "reason": REASON_NUMBERS[result.reason],
+        # What a refusal quotes may be anything; columns hold only what is well-formed.
+        "currency": (result.currency if has_form_of_code(result.currency) else "").encode(),
         "amount_minor": result.amount_minor,
-        "source_partition": result.ingress_partition,
-        "source_offset": result.ingress_offset,
         "lane_time_ms": result.lane_time_ms,
-        "version_us": result.version_us,
-        "rules_version": result.rules_version,
-        "result_version": version_of(row.result),
-        "metadata": result.metadata,
     }
     return [name for name in meant if meant[name] != said[name]]

@@ -200,7 +200,7 @@ class LaneState:
 
 @dataclass(slots=True)
 class JournalRow:
-    """One decision in the journal; ``result`` says all of it (L14), the other columns are what it is found by.
+    """One decision in the journal; ``result`` says all of it (L14), the rest is what it is found by.
 
     Not frozen and positional: one per command on the hot path.
 
@@ -211,8 +211,6 @@ class JournalRow:
         lane_index: Counts the rows of one record, from 0.
         command_id: 16 bytes; of a control row an id that the lane made.
         root: Empty for a control row.
-        transaction_id: The id of the command that began what this one goes on with; its own, where it began it.
-        body_hash: 16 bytes, over what the command says (I3).
         result: The encoded result, as published.
     """
 
@@ -222,8 +220,6 @@ class JournalRow:
     lane_index: int
     command_id: bytes
     root: str
-    transaction_id: bytes
-    body_hash: bytes
     result: bytes
 
 
@@ -231,24 +227,18 @@ class JournalRow:
 class NewJournalRow:
     """A row to be inserted, with the columns that people ask for in SQL.
 
-    Times in ms, amounts in minor units; ``ingress_partition`` and ``ingress_offset`` are -1 for records that came
-    straight to the shard's topic. Not frozen and positional, as the row.
+    Times in ms, amounts in minor units. ``transaction_id`` is the id of the command that began what this one goes on
+    with; its own, where it began it. Not frozen and positional, as the row.
     """
 
     row: JournalRow
+    transaction_id: bytes
     type: str
     status: str
     reason: str
-    address: str
     currency: str
     amount_minor: int
-    ingress_partition: int
-    ingress_offset: int
     lane_time_ms: int
-    version_us: int
-    rules_version: int
-    result_version: int
-    metadata: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, TypeVar
 
 from processors.faults import StopCode
@@ -26,17 +27,16 @@ from processors.ledger.rows import (
 from processors.ledger.rules import Rules
 from processors.ledger.tables import ACCOUNTS, HOLDS, OPEN_REFUNDS, OPEN_TRANSFERS, REFUNDED, AnyTable, R, Table
 from processors.stores.addresses import MysqlAddress
+from processors.stores.journal_reading import TRANSACTION_STEPS_MAX, decided, journal_rows, steps_of
 from processors.stores.lane_rows import (
-    JOURNAL_ROW_COLUMNS,
     PROGRESS_COLUMNS,
-    journal_row_of,
     progress_of,
     stop_of,
 )
 from processors.stores.lane_sql import select_decisions
 from processors.stores.migrations import ShardRow, check_schema
 from processors.stores.mysql import Reconnecting, Row, Session
-from processors.stores.partitions import slices
+from processors.stores.partitions import slices, slices_left
 from processors.stores.placement_sql import is_counted, is_owned, select_placements, select_placements_of
 from processors.stores.rows import JournalRow, PlacementRow, PlacementState, Progress
 from processors.stores.rules_rows import select_rules
@@ -47,7 +47,6 @@ T = TypeVar("T")
 
 KEYS_AT_ONCE = 1_000  # below what one statement of a lane names (L8)
 RANGE_ROWS = 5_000  # a few megabytes, and well below a second
-TRANSACTION_STEPS_MAX = 1_000  # a hold that was captured in more parts is shown in part
 # Offsets that one statement groups: a second's work, however large the slice is.
 GROUPED_OFFSETS = 200_000
 _INDEXES = 2**32  # that one offset may have: lane_index is INT UNSIGNED
@@ -404,26 +403,23 @@ class ShardReader:
         """Return the results of some ids, by root and id; those that the journal has."""
         found: dict[DecisionKey, bytes] = {}
         for sql in select_decisions(keys, KEYS_AT_ONCE):
-            rows = self._query(sql, "looking for decisions")
-            found |= {(root.decode(), command_id): result for root, command_id, result in rows}
+            found.update(self._connection.ask(partial(decided, sql=sql)))
         return found
 
     def slices(self) -> list[int]:
-        """Return the slices that have a partition, ascending."""
+        """Return the slices whose rows are here, ascending."""
         return self._connection.ask(slices)
+
+    def slices_left(self) -> list[int]:
+        """Return the slices of which anything is left, ascending: one that was half dropped is among them."""
+        return self._connection.ask(slices_left)
 
     def transaction(self, transaction_id: bytes) -> list[JournalRow]:
         """Return the steps of a transaction that are still here, and the command of that id, in order (A8).
 
         The id alone is asked for: the rows of different partners who use the same id (I1) all come.
         """
-        literal = hex_literal(transaction_id)
-        found = {
-            (row.lane, row.lane_offset, row.lane_index): row
-            for index, column in (("by_transaction", "transaction_id"), ("by_command", "command_id"))
-            for row in self._journal(f"FORCE INDEX ({index}) WHERE {column} = {literal} LIMIT {TRANSACTION_STEPS_MAX}")
-        }
-        return [found[place] for place in sorted(found)]
+        return self._connection.ask(lambda session: steps_of(session, transaction_id))
 
     def slice_rows(
         self, number: int, lane: int, after: tuple[int, int] = (-1, 0), *, rows_max: int = RANGE_ROWS
@@ -431,15 +427,16 @@ class ShardReader:
         """Return a slice's rows of one lane in order, from the one after ``after`` (offset, index) on."""
         offset, index = after
         return self._journal(
-            f"FORCE INDEX (PRIMARY) WHERE slice = {number} AND lane = {lane} AND lane_offset >= {offset} "
+            f"journal AS t FORCE INDEX (PRIMARY) WHERE slice = {number} AND lane = {lane} AND lane_offset >= {offset} "
             f"AND (lane_offset > {offset} OR lane_index > {index}) ORDER BY lane_offset, lane_index LIMIT {rows_max}"
         )
 
     def rows_that_name(self, address: str, lane: int, offsets: range, *, numbers: Sequence[int]) -> list[JournalRow]:
         """Return the rows of a stretch of a lane whose result names an account, in no particular order.
 
-        The server looks through all rows of the stretch, some million a second, and hands over these alone. An index on
-        the partner would cost each payment 8 to 15 % of its INSERT, all day long (measured), for a look now and then.
+        The server looks through all rows of the stretch, some million a second, and hands over the partner's, of which
+        these are chosen. An index on the partner would cost each payment 8 to 15 % of its INSERT, all day long
+        (measured), for a look now and then.
 
         Args:
             address: The account's; a result that names one below it, or one whose address begins with it, comes, too.
@@ -449,17 +446,16 @@ class ShardReader:
         """
         if not numbers or not offsets:
             return []
-        return self._journal(
-            f"FORCE INDEX (PRIMARY) WHERE slice IN ({', '.join(map(str, numbers))}) AND lane = {lane} "
+        name = address.encode()
+        rows = self._journal(
+            f"journal AS t FORCE INDEX (PRIMARY) WHERE slice IN ({', '.join(map(str, numbers))}) AND lane = {lane} "
             f"AND lane_offset >= {offsets.start} AND lane_offset < {offsets.stop} "
-            f"AND root = {text_literal(root_of(address))} AND INSTR(result, {text_literal(address)}) > 0"
+            f"AND root = {text_literal(root_of(address))}"
         )
+        return [row for row in rows if name in row.result]
 
     def _journal(self, where: str) -> list[JournalRow]:
-        return [
-            journal_row_of(row)
-            for row in self._query(f"SELECT {JOURNAL_ROW_COLUMNS} FROM journal {where}", "reading the journal")
-        ]
+        return self._connection.ask(lambda session: journal_rows(session, where))
 
     def slice_bounds(self, number: int) -> dict[int, tuple[int, int]]:
         """Return lane -> its first and last offset in a slice; a lane without a row there is missing."""

@@ -76,7 +76,7 @@ def select_by_keys(
     Args:
         table: Its alias is ``t``.
         columns: Of ``t``, separated by commas.
-        key: The columns of a unique index, all of them.
+        key: The columns of a unique index, all of them; of the first ones, where several rows of each are meant.
         rows: ``ROW(...),ROW(...)`` with a value for each key column.
         lock: Whether the rows found are locked for this transaction.
         index: The unique index's name.

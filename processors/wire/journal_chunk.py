@@ -1,17 +1,24 @@
-"""Chunks of the archived journal: rows of a lane, literally, many in one blob (A3)."""
+"""Chunks of the journal, in MySQL and in the archive: rows of a lane, literally, many in one blob (L14, A3)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from processors.faults import Undecodable
 from processors.wire import guard
 from processors.wire.causes import Cause
 from processors.wire.schemas import encode, schema_of
 
-# A chunk is closed at 256 KiB; the result that closes it may have another 128, the rest is room for numbers.
+# A chunk holds rows of one such window, which divides a bucket of the archive: so chunks end at bucket borders (A3), a
+# reader knows where those begin that hold an offset, and whole windows are cut alike however often they are delivered.
+WINDOW_OFFSETS = 250
+CHUNK_BYTES = 256 * 1024  # where a chunk is closed within its window; Cassandra takes up to 16 MiB in one write
+# The result that closes a chunk may have another 128 KiB, the rest is room for numbers.
 CHUNK_BYTES_MAX = 512 * 1024
+
+T = TypeVar("T")
 
 ChunkRow = tuple[int, int, bytes]
 """Lane offset, lane index, and the result's bytes."""
@@ -45,3 +52,19 @@ def decode_chunk(payload: bytes) -> list[ChunkRow]:
     if len(counts) > 1:
         raise Undecodable(Cause.MALFORMED, f"the columns of a chunk have {sorted(counts)} rows")
     return list(zip(columns.lane_offsets, columns.lane_indexes, columns.results, strict=True))
+
+
+def cut(rows: Iterable[T], offset_of: Callable[[T], int], size_of: Callable[[T], int]) -> Iterator[list[T]]:
+    """Yield rows of one lane, given in order, in chunks: at window borders, and where one grows too large (A3)."""
+    chunk: list[T] = []
+    window, size = -1, 0
+    for row in rows:
+        of_row = offset_of(row) // WINDOW_OFFSETS
+        if chunk and (of_row != window or size >= CHUNK_BYTES):
+            yield chunk
+            chunk, size = [], 0
+        window = of_row
+        chunk.append(row)
+        size += size_of(row)
+    if chunk:
+        yield chunk

@@ -14,7 +14,7 @@ from processors.ledger.commands import AccountStatus, CommandType, Direction, Po
 from processors.ledger.outcomes import Contra, Reason, Status
 from processors.ledger.rules import RESULT_VERSION
 from processors.wire.avro import UNLISTED, long_bytes
-from processors.wire.schemas import PREFIX_BYTES, Schema, schema_of, symbols_of
+from processors.wire.schemas import Schema, schema_of, symbols_of
 
 _SYMBOLS_MAX = 16_384  # versions times types, statuses and reasons that occur together: some hundreds
 
@@ -38,11 +38,6 @@ def verdict_bytes(version: int, verdict: tuple[CommandType, Status, Reason]) -> 
             symbol_bytes(version, "balance.Reason", reason),
         )
     )
-
-
-def version_of(payload: bytes) -> int:
-    """Return by which version of its schema a result that was decoded is written."""
-    return VERSIONS[payload[:PREFIX_BYTES]]
 
 
 @lru_cache(maxsize=_SYMBOLS_MAX)
@@ -92,5 +87,4 @@ ENUMS = {
         ("balance.ResultDirection", Direction),
     )
 }
-VERSIONS = {schema.prefix: version for version, schema in SCHEMAS.items()}
 INDEXES = {version: _indexes(schema) for version, schema in SCHEMAS.items()}

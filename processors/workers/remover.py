@@ -61,9 +61,6 @@ class RemoverJournal(ProvenJournal, Protocol):
     def rules(self) -> dict[int, dict[int, Rules]]:
         """Return lane -> offset -> the rules in force from that offset on."""
 
-    def slices(self) -> list[int]:
-        """Return the slices that have a partition."""
-
 
 class Upkeep(Protocol):
     """What the remover changes in a shard (``stores.shard_upkeep``)."""
@@ -251,7 +248,9 @@ class Remover:
         """
         floor_ms = lanes.window_start_ms
         past = (
-            [] if floor_ms is None else [each for each in self._journal.slices() if (each + 1) * SLICE_MS <= floor_ms]
+            []
+            if floor_ms is None
+            else [each for each in self._journal.slices_left() if (each + 1) * SLICE_MS <= floor_ms]
         )
         SLICES_WAITING.labels(shard=self._options.shard).set(len(past))
         return [] if lanes.stopped or lanes.incarnation is None else past

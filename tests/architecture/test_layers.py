@@ -68,6 +68,8 @@ MAY_IMPORT: dict[str, set[str]] = {
 HOME_OF_PACKAGE: dict[str, set[str]] = {
     "fastavro": {"wire"},
     "MySQLdb": {"stores"},
+    "backports": {"stores"},  # of zstd, which Python has from 3.14 on as the next one
+    "compression": {"stores"},
     "cassandra": {"stores"},
     "confluent_kafka": {"streams"},
     "structlog": {"telemetry"},

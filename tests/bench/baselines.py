@@ -10,14 +10,10 @@ from typing import Any
 import MySQLdb
 
 from processors.stores.addresses import MysqlAddress
+from processors.stores.journal_sql import JOURNAL_COLUMNS
 
 BATCH = 4_000
 ROW_LOCK_THREADS = 8
-_COPIED = (
-    "slice, lane, lane_offset, lane_index, command_id, root, bucket, transaction_id, type, status, reason, address, "
-    "currency, amount_minor, body_hash, source_partition, source_offset, lane_time_ms, version_us, rules_version, "
-    "result_version, metadata, result"
-)
 
 
 def raw_insert_rows_per_s(address: MysqlAddress, rows_max: int = 100_000) -> int:
@@ -28,11 +24,11 @@ def raw_insert_rows_per_s(address: MysqlAddress, rows_max: int = 100_000) -> int
     connection = connect(address)
     connection.query("DROP TABLE IF EXISTS journal_raw")
     connection.query("CREATE TABLE journal_raw LIKE journal")
-    connection.query(f"SELECT {_COPIED} FROM journal ORDER BY slice, lane, lane_offset LIMIT {rows_max}")
+    connection.query(f"SELECT {JOURNAL_COLUMNS} FROM journal ORDER BY slice, lane, lane_offset LIMIT {rows_max}")
     rows = connection.store_result().fetch_row(maxrows=0)
     connection.query("COMMIT")
     statements = [
-        f"INSERT INTO journal_raw ({_COPIED}) VALUES "
+        f"INSERT INTO journal_raw ({JOURNAL_COLUMNS}) VALUES "
         + ",".join(f"({','.join(_literal(value) for value in row)})" for row in rows[start : start + BATCH])
         for start in range(0, len(rows), BATCH)
     ]

@@ -6,6 +6,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Self
 
 _HEADER = 4  # length (3 bytes, little endian) and sequence number
@@ -38,6 +39,8 @@ class Tripwire:
 
     def __exit__(self, *_: object) -> None:
         for each in self._sockets:
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)  # or the server never hears of it: a thread reads from it
             each.close()
 
     def _accept(self) -> None:

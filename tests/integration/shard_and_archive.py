@@ -16,6 +16,7 @@ from processors.stores.archive_reader import ArchiveReader
 from processors.stores.archive_rows import Collector
 from processors.stores.archive_writer import ArchiveWriter
 from processors.stores.mysql import Session
+from processors.stores.partitions import TABLES
 from processors.stores.shard_reader import open_reader
 from processors.wire.results import Result, decode_result
 from tests.archived import Ledger, empty, journal_row_of, session_of
@@ -62,7 +63,8 @@ class Stores:
 
     def removed(self) -> None:
         """Have every slice leave MySQL."""
-        self.sql("DELETE FROM journal")
+        for table in TABLES:
+            self.sql(f"DELETE FROM {table}")
 
     def sql(self, statement: str) -> None:
         session = Session(self.mysql, lane=False)

@@ -15,7 +15,7 @@ from processors.ledger.rules import Rules
 from processors.ops.assembly.recaller import run_recaller
 from processors.routing.buckets import partition_of, placement_key_of
 from processors.stores.addresses import CassandraAddress
-from processors.stores.archive_rows import WINDOW_OFFSETS, Collector
+from processors.stores.archive_rows import Collector
 from processors.stores.archive_writer import ArchiveWriter
 from processors.stores.cassandra import CassandraSession
 from processors.streams.connection import KafkaAddress
@@ -23,6 +23,7 @@ from processors.streams.consumer import GroupOptions
 from processors.streams.topics import COMMANDS_TOPIC, RECALLER_GROUP, RESULTS_TOPIC
 from processors.wire.admission import Gate, admit
 from processors.wire.commands import decode_command
+from processors.wire.journal_chunk import WINDOW_OFFSETS
 from processors.wire.records import OutRecord, Record
 from processors.wire.result_format import write_result
 from processors.wire.route import ROUTE_HEADER, Route, RouteKind, encode_route

@@ -19,6 +19,7 @@ from processors.stores.addresses import CassandraAddress
 from processors.stores.archive_reader import ArchiveReader
 from processors.stores.archive_rows import Covered
 from processors.stores.migrations import migrate
+from processors.stores.partitions import TABLES
 from processors.stores.shard_reader import open_reader
 from processors.stores.shard_upkeep import ShardUpkeep
 from processors.streams.connection import KafkaAddress
@@ -335,7 +336,8 @@ def test_a_full_journal_is_told_emptied_of_what_may_go_and_filled_with_what_fits
     assert REGISTRY.get_sample_value("balance_journal_slices_lacking", labels) == 5
     assert full.findings() == [("JOURNAL_FILLS", "journal")]
 
-    full.sql(f"ALTER TABLE journal DROP PARTITION {', '.join(f'p{number}' for number in slices[700:])}")
+    for table in TABLES:
+        full.sql(f"ALTER TABLE {table} DROP PARTITION {', '.join(f'p{number}' for number in slices[700:])}")
     full.remover().step(PAST_MS + 5 * SLICE_MS)
     assert open_reader(full.mysql).slices()[:9] == list(range(SLICE + 1, SLICE + 10))
     assert full.findings() == []

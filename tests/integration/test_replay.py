@@ -248,7 +248,7 @@ def test_a_lane_whose_digest_differs_is_told_before_any_account(shard: Shard, ta
 
 def test_a_lane_that_differs_is_told_with_its_first_journal_row_that_does(shard: Shard, target: MysqlAddress) -> None:
     live = addresses.mysql_address(shard.settings, SHARD)
-    tampered = "UPDATE journal SET body_hash = REVERSE(body_hash) WHERE lane = 1 AND lane_offset IN (3, 4)"
+    tampered = "UPDATE journal SET command_id = REVERSE(command_id) WHERE lane = 1 AND lane_offset IN (3, 4)"
     in_the_database(live, "UPDATE progress SET digest = REVERSE(digest) WHERE lane = 1")
     in_the_database(live, tampered)
     try:

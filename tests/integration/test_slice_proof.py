@@ -23,6 +23,7 @@ from processors.wire.result_format import write_result
 from processors.wire.results import decode_result
 from processors.workers.remover import FINDING_PAUSE_MS, Remover, RemoverOptions
 from tests.archived import INCARNATION, NOW_MS, Ledger, alter, alter_change, alter_places
+from tests.integration.journal_chunks import change_result
 from tests.integration.removal import (
     CAPTURE,
     CONTROL,
@@ -153,7 +154,7 @@ def with_a_broken_chunk(shard: Shard) -> None:
 
 
 def with_a_changed_row_in_mysql(shard: Shard) -> None:
-    shard.sql(f"UPDATE journal SET result = CONCAT(result, 'x') WHERE slice = {SLICE} AND lane = 1 AND lane_offset = 5")
+    change_result(shard.mysql, SLICE, 1, 5, lambda result: result + b"x")
 
 
 @pytest.mark.rule("A6")
@@ -243,8 +244,8 @@ def test_a_slice_that_another_process_drops_while_it_is_read_is_not_taken_for_pr
 
         ranges: int = 0
 
-        def slices(self) -> list[int]:
-            return reader.slices()
+        def slices_left(self) -> list[int]:
+            return reader.slices_left()
 
         def slice_last_rows(self, number: int, results_partitions: int) -> dict[tuple[int, int], tuple[int, int]]:
             return reader.slice_last_rows(number, results_partitions)

@@ -22,6 +22,7 @@ from processors.stores.shard_upkeep import ShardUpkeep
 from processors.stores.verify_reader import VerifyReader
 from tests.chaos.lanes import SHARD, Shard, new_id, now_ms
 from tests.end_to_end.conftest import Said, balance
+from tests.integration.journal_chunks import change_result
 from tests.integration.test_verify import (
     OLD_MS,
     an_old_morning,
@@ -186,15 +187,19 @@ def test_each_kind_of_damage_is_found_once(archived: Shard, damage: str) -> None
 
 
 def test_a_result_whose_bytes_were_changed_is_found_by_digest_results_and_archive(archived: Shard) -> None:
-    swap = "UPDATE journal SET result = INSERT(result, LENGTH(result), 1, X'{}') WHERE " + A_ROW
-    session = Session(addresses.mysql_address(archived.settings, SHARD), lane=False)
-    ((last,),) = session.query(f"SELECT HEX(RIGHT(result, 1)) FROM journal WHERE {A_ROW}", "reading a row")
+    mysql = addresses.mysql_address(archived.settings, SHARD)
+    session = Session(mysql, lane=False)
+    ((number,),) = session.query(f"SELECT slice FROM journal WHERE {A_ROW}", "looking for a row")
     session.close()
-    change(archived, swap.format("03"))
+
+    def other(result: bytes) -> bytes:
+        return result[:-1] + bytes([result[-1] ^ 2])  # another leader epoch, and still a result
+
+    change_result(mysql, number, 0, 7, other)
     try:
         found = {name for name, check in verified(archived, everything=True).items() if check.wrong}
     finally:
-        change(archived, swap.format(last))
+        change_result(mysql, number, 0, 7, other)
     assert {"rows", "each", "archive"} <= found
     assert not_passed(verified(archived)) == {}
 

@@ -28,6 +28,7 @@ from processors.ledger.commands import (
 from processors.routing.buckets import placement_key_of
 from processors.wire.commands import encode_command
 from processors.wire.records import OutRecord, Record
+from processors.wire.results import decode_result
 from processors.wire.route import ROUTE_HEADER, Route, RouteKind, encode_route
 from tests.properties.test_batch_cuts import CONTEXT, Outcome, log_of, run
 from tests.simulation.fakes.clock import START_MS
@@ -151,7 +152,9 @@ def _rows_of(tables: Tables) -> Iterable[str]:
     """Tell of every row, by values whose text does not depend on how their classes are made."""
     for number, rows in sorted(tables.journal.items()):
         for place, row in sorted(rows.items()):
-            yield repr((number, place, row.root, row.command_id, row.transaction_id, row.body_hash, row.result))
+            result = decode_result(row.result)
+            ids = (row.command_id, result.transaction_id, result.body_hash)
+            yield repr((number, place, row.root, *ids, row.result))
     for name in ("accounts", "holds", "open_refunds", "open_transfers", "refunded", "rules", "ingress", "parked"):
         yield from sorted(f"{name} {key} {_plain(row)}" for key, row in getattr(tables, name).items())
     yield from sorted(repr(item) for item in tables.system.items())

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from processors.ledger.outcomes import Contra
+from processors.stores.journal_names import STATUS_NUMBERS
 from tests.archived import Ledger
 from tests.proven_books import ProvenBooks, proven
 
@@ -33,7 +34,7 @@ def spoil(books: ProvenBooks, damage: str, place: int, first: int) -> None:
     offset = first + place % max(1, len(books.journal) - first)
     match damage:
         case "column":
-            books.wrong_columns = {offset: ("status", b"REJECTED")}
+            books.wrong_columns = {offset: ("status", STATUS_NUMBERS["REJECTED"])}
         case "bytes":
             books.other_bytes = {offset: books.journal[offset - 1]}
         case "row":

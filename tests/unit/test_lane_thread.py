@@ -10,9 +10,11 @@ import pytest
 from processors.faults import LaneStopped, Unavailable
 from processors.stores.lane_sql import Load
 from processors.stores.lane_thread import TOGETHER_BYTES_MAX, SqlTransaction
-from processors.stores.mysql import Reply, Session
+from processors.stores.mysql import Reply, Row, Session
+from processors.stores.packing import compress
 from processors.stores.rows import Progress
 from processors.stores.table_sql import SqlStatement
+from processors.wire.journal_chunk import encode_chunk
 from processors.wire.positions import LANE_START
 
 FENCE = Progress(
@@ -87,6 +89,30 @@ def test_a_small_batch_takes_as_few_round_trips_as_can_be(loads: list[Load], tri
     assert session.trips == trips
 
 
+class KnownIdSession(CountingSession):
+    """Has decided one of the ids that are looked for, at offset 7, beside another record."""
+
+    def together(self, statements: list[tuple[str, str]], *, begin: bool = False) -> Iterator[Reply]:
+        for number, reply in enumerate(super().together(statements, begin=begin)):
+            yield Reply(1, [(b"acme", bytes(16), 5, 0, 7, 0)]) if begin and number else reply
+
+    def query(self, _sql: str, what: str) -> list[Row]:
+        self.trips.append([what])
+        return [(5, 0, 0, 6, 0, compress(encode_chunk([(6, 0, b"another"), (7, 0, b"the result")])))]
+
+
+def test_a_known_id_takes_one_round_trip_more_for_its_result() -> None:
+    session = KnownIdSession()
+    transaction = SqlTransaction(0, FENCE, [Load(table=None, sql="SELECT 1")])
+    transaction.to_write.set_result(WRITES)
+
+    transaction.run(cast("Session", session))
+
+    assert session.trips[:2] == [["locking progress", "loading from journal"], ["reading journal chunks"]]
+    assert transaction.loaded.result(0).results == {(5, 0, 7, 0): b"the result"}
+    assert transaction.done.exception(0) is None
+
+
 def test_large_statements_go_by_themselves() -> None:
     session = CountingSession()
     transaction = SqlTransaction(0, FENCE, [Load(table=None, sql="SELECT 1")])
@@ -110,7 +136,7 @@ def test_large_loads_go_by_themselves_behind_the_fence() -> None:
 
     loading = "loading from journal"
     assert session.trips == [["locking progress", loading], [loading], [loading], ["committing"]]
-    assert [load for load, _ in transaction.loaded.result(0)] == loads
+    assert [load for load, _ in transaction.loaded.result(0).rows] == loads
 
 
 @pytest.mark.rule("L8")

@@ -42,7 +42,7 @@ class Moving:
         self.asked.append("mysql")
         row = JournalRow(
             slice=0, lane=0, lane_offset=0, lane_index=0, command_id=transaction_id, root="acme",
-            transaction_id=transaction_id, body_hash=bytes(16), result=self.payload,
+            result=self.payload,
         )  # fmt: skip
         return [row] if here else []
 

@@ -12,6 +12,7 @@ from processors.ledger.outcomes import Contra
 from processors.ledger.rows import Account, Hold, Refunded
 from processors.recovery.checks import DETAILS_MAX
 from processors.stores.archive_reader import ChangeKey
+from processors.stores.journal_names import STATUS_NUMBERS
 from processors.stores.rows import PlacementRow, PlacementState
 from processors.wire.result_format import write_result
 from processors.wire.result_keys import keys_of
@@ -206,7 +207,7 @@ def test_what_has_a_finding_is_found_again_by_each_proof_until_it_is_mended(dama
     proven(books)
     books.decide(payments(6, ledger))
     changed: dict[str, dict[str, object]] = {
-        "column": {"wrong_columns": {12: ("status", b"REJECTED")}},
+        "column": {"wrong_columns": {12: ("status", STATUS_NUMBERS["REJECTED"])}},
         "bytes": {"other_bytes": {12: books.journal[13]}},
         "row": {"missing": {12}},
     }

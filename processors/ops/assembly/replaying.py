@@ -275,7 +275,10 @@ def fitting_snapshot(folder: Path, row: ShardRow, topic_id: bytes, ends: Mapping
         elif manifest is None:
             why_not.append(f"{each.folder.name} was cut off")
         elif manifest.schema != schema:
-            why_not.append(f"{each.folder.name} has schema {manifest.schema}, this release has {schema}")
+            why_not.append(
+                f"{each.folder.name} has schema {manifest.schema}, this release has {schema} (load it with the release "
+                "that took it, then run `balance migrate`)"
+            )
         elif (manifest.row, manifest.topic_id) != (row, topic_id):
             why_not.append(f"{each.folder.name} is of another topic or shard")
         elif any(at.next_offset > ends.get(lane, 0) for lane, at in manifest.lanes.items()):

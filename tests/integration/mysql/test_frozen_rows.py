@@ -54,7 +54,7 @@ def test_the_ids_that_move_are_the_same_with_the_index_and_without(address: Mysq
         for number in range(1_200):
             root, id_ = rng.choice((*[ROOT] * len(OTHERS), *OTHERS)), new_id(now_ms - rng.randrange(2) * SLICE_MS)
             offset = lane.progress.at.next_offset + number
-            rows.append(journal_row(offset, root=root, address=root, command_id=id_))
+            rows.append(journal_row(offset, root=root, command_id=id_))
             ids[root, offset] = id_
         lane.write(len(rows), journal=rows)
     stay = range(600, lane.progress.at.next_offset - 600)

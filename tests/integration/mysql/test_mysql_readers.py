@@ -209,7 +209,7 @@ def test_a_slice_is_read_in_ranges_and_its_last_rows_are_known(address: MysqlAdd
     lane, other = take_lane(address), take_lane(address, 3)
     roots = [f"p{number % 16}" for number in range(40)]
     lane.write(40, journal=[journal_row(number, root=root) for number, root in enumerate(roots)])
-    other.write(2, journal=[journal_row(1, root="", address="", currency="", type="CONTROL")])
+    other.write(2, journal=[journal_row(1, root="", currency="", type="CONTROL")])
     number = journal_row(0).row.slice
 
     rows = reader.slice_rows(number, 0, rows_max=25)
