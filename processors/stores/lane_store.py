@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeVar
 
 from processors.faults import WAITING_FOR_A_TIME, Fenced, Misconfigured, Retryable, StopCode
@@ -25,6 +26,7 @@ from processors.stores.lane_rows import (
 from processors.stores.lane_thread import SqlThread, SqlTransaction, check_fence
 from processors.stores.mysql import LOCK_WAIT_TIMEOUT_S, WAIT_TIMEOUT_S, LockWaitTimeout, Session
 from processors.stores.partitions import slices
+from processors.stores.recent_ids import RecentIds, ids_of, select_recent
 from processors.stores.rows import (
     BatchWrite,
     Border,
@@ -94,6 +96,7 @@ class MysqlLaneStore:
         self._next_offset = 0  # where the lane stood when it was last known
         self._stored_system: set[SystemKey] = set()
         self._stored_ingress: dict[IngressKey, IngressPosition] = {}
+        self._recent = RecentIds(0, ())  # read when the lane is taken over, before anything is looked for
 
     # ------------------------------------------------------------------ ownership
 
@@ -166,6 +169,9 @@ class MysqlLaneStore:
             home=bool(home),
             placements=placement_sql.select_placements(session, lane),
         )
+        self._recent = select_recent(
+            session, lane, state.progress.at.lane_time_ms, max(each.future_limit_ms for each in rules_since.values())
+        )
         session.commit()
         return state
 
@@ -206,7 +212,8 @@ class MysqlLaneStore:
         assert self._running is None, "the transaction before was not finished"
         assert write is None or not open_end, "what is written is given twice"
         session = self._fresh_session()
-        running = SqlTransaction(self._lane, fence, lane_sql.loads(load, self._keys_max))
+        asked = replace(load, decisions=self._recent.may_be_any(load.decisions)) if load.decisions else load
+        running = SqlTransaction(self._lane, fence, lane_sql.loads(asked, self._keys_max))
         self._running, self._running_fence, self._running_here = running, fence, open_end
         if open_end:
             running.open(session)
@@ -288,6 +295,7 @@ class MysqlLaneStore:
             self._next_offset = write.progress.at.next_offset
             self._stored_system.update(write.changes.system)
             self._stored_ingress.update(write.ingress)
+            self._recent.add(ids_of(write.journal))
 
     def is_written(self) -> bool:
         """Say whether ``finish`` would return, or raise, at once."""

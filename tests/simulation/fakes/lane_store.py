@@ -6,13 +6,16 @@ from copy import copy
 from dataclasses import replace
 
 from processors.faults import WAITING_FOR_A_TIME, Fenced, LaneStopped, Retryable, StopCode, Unavailable, UnknownOutcome
+from processors.ids import slice_of_id
 from processors.ledger.book import Changes, Keys, Rows
 from processors.ledger.rows import SystemKey
+from processors.stores.recent_ids import LOADED_MS, RecentIds, ids_of
 from processors.stores.rows import BatchWrite, Border, JournalRow, LaneState, ParkedRow, Progress, RowsOf
 from processors.wire.results import decision_of
 from tests.simulation.fakes.crash_points import CrashPoints
 from tests.simulation.fakes.database import Database, Session
 
+IDS_REMEMBERED = 40  # few, so that many leave again
 TAKE_OVER_ATTEMPTS = 7  # L6: as many lock waits as are longer than wait_timeout
 
 
@@ -28,6 +31,7 @@ class FakeLaneStore:
         self._next_offset = 0
         self._running = False
         self._trouble: LaneStopped | None = None
+        self._recent = RecentIds(0, ())
 
     # ------------------------------------------------------------------ ownership
 
@@ -51,7 +55,20 @@ class FakeLaneStore:
         self.session = session
         self._owner_epoch = state.progress.owner_epoch
         self._next_offset = state.progress.at.next_offset
+        self._recent = self._select_recent(state)
         return state
+
+    def _select_recent(self, state: LaneState) -> RecentIds:
+        floor_ms = max(state.progress.at.lane_time_ms - LOADED_MS, 0)
+        rows = [row for row in self.database.tables.by_command.values() if row.lane == self.lane]
+        ids = [row.command_id for row in rows if slice_of_id(row.command_id) == row.slice]
+        return RecentIds(floor_ms, ids, ids_max=IDS_REMEMBERED)
+
+    def _load(self, load: Keys) -> Rows:
+        asked = self._recent.may_be_any(load.decisions)
+        here = self.database.tables.load(Keys(decisions=load.decisions), decision_of).decisions
+        assert here.keys() <= asked.keys(), "the journal has an id that would not have been looked for"
+        return self.database.tables.load(replace(load, decisions=asked), decision_of)
 
     def _lock_patiently(self) -> Session:
         for _ in range(TAKE_OVER_ATTEMPTS):
@@ -104,7 +121,7 @@ class FakeLaneStore:
         except (Retryable, Fenced):
             self._drop_session()
             raise
-        self._loaded = database.tables.load(load, decision_of)
+        self._loaded = self._load(load)
         self._running = True
         if not open_end:
             self.end(write)
@@ -148,6 +165,7 @@ class FakeLaneStore:
         database.commit(session)
         if write is not None:
             self._next_offset = write.progress.at.next_offset
+            self._recent.add(ids_of(write.journal))
         session.used_ms = database.clock.now_ms
         crash_points.point("store.finished")
 
