@@ -6,6 +6,7 @@ That release must not run any more, and none of this one runs before the migrati
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from processors.faults import Misconfigured
 from processors.stores.journal_names import TYPE_NUMBERS
@@ -35,11 +36,13 @@ def fill_journal(session: Session, *, slices_max: int, rows_at_once: int = ROWS_
     """
     if not _exists(session):
         return 0
-    count = 0
-    for number in _slices(session):
-        ensure_slices(session, range(number, number + 1), slices_max=slices_max)
-        for table in TABLES:  # what a run that was cut off has left
-            change_journal(session, f"ALTER TABLE {table} TRUNCATE PARTITION p{number}", f"emptying slice {number}")
+    count, numbers = 0, _slices(session)
+    ensure_slices(session, numbers, slices_max=slices_max)
+    for number in filter(partial(_has_rows, session, BEFORE), numbers):  # most that a shard keeps ready are empty
+        for table in TABLES:
+            if _has_rows(session, table, number):  # what a run that was cut off has left
+                truncate = f"ALTER TABLE {table} TRUNCATE PARTITION p{number}"
+                change_journal(session, truncate, f"emptying slice {number}")
         brought = 0
         for rows in _rows(session, number, rows_at_once):
             _write(session, rows)
@@ -50,6 +53,11 @@ def fill_journal(session: Session, *, slices_max: int, rows_at_once: int = ROWS_
         change_journal(session, f"ALTER TABLE {BEFORE} DROP PARTITION p{number}", f"dropping slice {number}")
     session.execute(f"DROP TABLE {BEFORE}", "dropping the journal of the release before")
     return count
+
+
+def _has_rows(session: Session, table: str, number: int) -> bool:
+    sql = f"SELECT 1 FROM {table} PARTITION (p{number}) LIMIT 1"
+    return bool(session.query(sql, f"looking whether slice {number} has rows"))
 
 
 def _exists(session: Session) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from processors.faults import Misconfigured, Retryable
@@ -78,12 +78,12 @@ def slices_needed(rules: Iterable[Rules], *, from_ms: int, to_ms: int) -> range:
     return range(first, last + 1)
 
 
-def ensure_slices(session: Session, needed: range, *, slices_max: int = SLICES_MAX) -> list[int]:
+def ensure_slices(session: Session, needed: Collection[int], *, slices_max: int = SLICES_MAX) -> list[int]:
     """Make the partitions that are missing, all of them or none.
 
     Args:
         session: Without a transaction.
-        needed: As ``slices_needed`` says.
+        needed: As ``slices_needed`` says, or those that are there already in a table of the release before.
         slices_max: What the journal may not reach: A7's limit, or ``TARGET_SLICES_MAX``.
 
     Returns:
