@@ -11,7 +11,9 @@ from typing import Any
 from processors.faults import LaneStopped, StopCode
 from processors.lane.standing import LaneContext
 from processors.ledger.book import Keys
-from processors.ledger.outcomes import Reason
+from processors.ledger.commands import Command, CommandType
+from processors.ledger.outcomes import Outcome, Reason
+from processors.ledger.rows import Decision
 from processors.ledger.rules import Rules
 from processors.ledger.tables import AnyTable
 from processors.routing.buckets import partition_of
@@ -67,10 +69,19 @@ class UndecidedError(Exception):
         self.stop = stop
 
 
+Unanswered = tuple[Admission, Command, CommandType, Outcome, tuple[int, int], int, int, Decision]
+"""A command that was decided: its record, itself, its type, its outcome, the answer's place (offset and index), lane
+time, version (A2), and what later commands see of it. A tuple: one per command on the hot path."""
+
+
 @dataclass(slots=True)
 class Gathered:
-    """What the records of a batch write and publish, as they are decided one after the other."""
+    """What the records of a batch write and publish, as they are decided one after the other.
 
+    ``unanswered`` are the last of them, whose results are encoded together (``Decider.answer_all``).
+    """
+
+    unanswered: list[Unanswered] = field(default_factory=list)
     journal: list[NewJournalRow] = field(default_factory=list)
     out: list[OutRecord] = field(default_factory=list)
     sends: list[OutRecord] = field(default_factory=list)
@@ -99,9 +110,9 @@ def told_of(record: Record, *, but: type[Exception] | tuple[()] = ()) -> Iterato
     """
     try:
         yield
-    except but:
-        raise
     except Exception as trouble:
+        if isinstance(trouble, (UndecidedError, but)):
+            raise
         raise undecided(record, trouble) from trouble
 
 

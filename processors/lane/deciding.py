@@ -14,6 +14,8 @@ from processors.ids import slice_of, slice_of_id
 from processors.lane.decided import (
     Decided,
     Gathered,
+    Unanswered,
+    UndecidedError,
     dead_letter,
     never_here,
     refused_for_generation,
@@ -61,6 +63,11 @@ from processors.wire.results import (
     result_headers,
 )
 from processors.wire.route import Route
+
+# How many commands are decided before their results are encoded: stages that each run over some hundred commands find
+# their code and tables in the processor's caches, where one command after the other going through all stages takes a
+# third longer. More than some hundred bring no more, and a batch's own values leave the caches.
+_ENCODED_TOGETHER = 256
 
 
 def needs_of(admissions: list[Admission]) -> Keys:
@@ -127,7 +134,7 @@ class Decider:
 
         Raises:
             UndecidedError: The log is not what it was, H3, or a bug (L11). The book is spoilt then, and nothing may be
-            written.
+                written.
         """
         batch = Gathered()
         taken = 0
@@ -137,6 +144,8 @@ class Decider:
                     break
                 taken += 1
                 self._one(admission, batch)
+        except UndecidedError:
+            raise
         except Exception as trouble:
             raise undecided(admissions[taken - 1].record, trouble) from trouble
         return self.decided(
@@ -147,6 +156,7 @@ class Decider:
         self, batch: Gathered, *, taken: int, needs: Keys, published: tuple[int, int], stamped_ms: int
     ) -> Decided:
         """Return a batch whose records are all decided; the arguments are as ``Decided`` and ``decide`` have them."""
+        self.answer_all(batch)
         standing = self.standing
         batch.lane_times, self.lane_times.unstored = self.lane_times.unstored, {}
         self._progress = self._moved_on(published)
@@ -232,6 +242,7 @@ class Decider:
         """Make a record a dead letter for its generation, which is an alarm; ``why`` is for whoever looks."""
         if admission.record.offset not in batch.unparked:  # else it has a row, and is decided with it (L4)
             batch.parked.append(never_here(admission, route))
+        self.answer_all(batch)
         batch.out.append(dead_letter(self.context, refused_for_generation(admission, route)))
         batch.alarms.append(f"offset {admission.record.offset}: {why}")
 
@@ -239,6 +250,7 @@ class Decider:
         """Decide a partner's or the service's own command, or refuse what is none; ``place``: the answer's."""
         command = partners_command(admission)
         if command is None:
+            self.answer_all(batch)
             batch.out.append(dead_letter(self.context, admission))
         else:
             self._command(admission, command, batch, place)
@@ -258,44 +270,114 @@ class Decider:
             return
         if verdict.reason is not Reason.NONE:
             batch.reasons[verdict.reason] += 1
-        row = self.give(admission, verdict, batch, place)
-        if row is not None and TYPE_OF[type(command)] not in SLICED_BY_LANE_TIME:  # its id may come again (I7)
-            self._remember(row, admission, command, verdict)
+        self.give(admission, verdict, batch, place)
 
-    def give(
-        self, admission: Admission, outcome: Outcome, batch: Gathered, place: tuple[int, int]
-    ) -> NewJournalRow | None:
-        """Add an outcome's result to what is published, and its row to the journal if it leaves one."""
-        standing, root, context = self.standing, admission.root, self.context
-        lane_time_ms = standing.lane_time_ms
-        version_us = max(standing.version_us + 1, lane_time_ms * 1000) if outcome.journalled else 0  # A2
-        result = encode_result(
-            context.identity,
-            offset=place[0],
-            index=place[1],
-            lane_time_ms=lane_time_ms,
-            version_us=version_us,
-            rules=self.book.rules,
-            admission=admission,
-            outcome=outcome,
-        )
+    def give(self, admission: Admission, outcome: Outcome, batch: Gathered, place: tuple[int, int]) -> None:
+        """Note an outcome, whose result is encoded with those of others (``answer_all``), and remember it (L9)."""
         command = partners_command(admission)
         assert command is not None
-        headers = result_headers(TYPE_OF[type(command)], outcome.status, root)
-        partition = partition_of(root, context.results_partitions)
-        batch.out.append(OutRecord(context.results_topic, partition, admission.record.key, result, headers))
-        if type(command) in SENDING:
-            batch.sends.extend(self._legs(result))
-        if not outcome.journalled:
-            return None
-        row = self._row_of(admission, outcome, result, place=place)
-        self.journal(batch, row, version_us)
-        return row
+        standing, command_type, currency = self.standing, TYPE_OF[type(command)], command.currency
+        lane_time_ms, version_us = standing.lane_time_ms, 0
+        if outcome.journalled:
+            version_us = standing.version_us = max(standing.version_us + 1, lane_time_ms * 1000)  # A2
+        decision = Decision(
+            admission.body_hash,
+            place[0],
+            place[1],
+            command_type,
+            outcome.status,
+            # What a refusal quotes may be anything; columns hold only what is well-formed. The result has the rest.
+            command.address if chain(command.address) else "",
+            currency if has_form_of_code(currency) else "",
+            outcome.amount_minor,
+            outcome.levels,
+            b"",  # until it is encoded
+        )
+        if outcome.journalled and command_type not in SLICED_BY_LANE_TIME:  # its id may come again (I7)
+            self.book.decisions[admission.root, command.command_id] = decision
+        unanswered = batch.unanswered
+        unanswered.append((admission, command, command_type, outcome, place, lane_time_ms, version_us, decision))
+        if len(unanswered) >= _ENCODED_TOGETHER:
+            self.answer_all(batch)
+
+    def answer_all(self, batch: Gathered) -> None:
+        """Encode what was decided and has no result yet: add it to what is published, and to the journal.
+
+        Raises:
+            UndecidedError: One cannot be encoded.
+        """
+        unanswered = batch.unanswered
+        if not unanswered:
+            return
+        batch.unanswered = []
+        results: list[bytes] = []
+        try:
+            self._encode(unanswered, results)
+        except Exception as trouble:
+            raise undecided(unanswered[len(results)][0].record, trouble) from trouble
+        self._publish(unanswered, results, batch)
+        self._write(unanswered, results, batch)
+
+    def _encode(self, unanswered: list[Unanswered], results: list[bytes]) -> None:
+        identity, rules = self.context.identity, self.book.rules
+        for admission, _command, _type, outcome, place, lane_time_ms, version_us, decision in unanswered:
+            decision.result = encode_result(
+                identity,
+                offset=place[0],
+                index=place[1],
+                lane_time_ms=lane_time_ms,
+                version_us=version_us,
+                rules=rules,
+                admission=admission,
+                outcome=outcome,
+            )
+            results.append(decision.result)
+
+    def _publish(self, unanswered: list[Unanswered], results: list[bytes], batch: Gathered) -> None:
+        out, topic, partitions = batch.out, self.context.results_topic, self.context.results_partitions
+        for (admission, command, command_type, outcome, *_), result in zip(unanswered, results, strict=True):
+            root = admission.root
+            headers = result_headers(command_type, outcome.status, root)
+            out.append(OutRecord(topic, partition_of(root, partitions), admission.record.key, result, headers))
+            if type(command) in SENDING:
+                batch.sends.extend(self._legs(result))
+
+    def _write(self, unanswered: list[Unanswered], results: list[bytes], batch: Gathered) -> None:
+        rows, lane, digest = batch.journal, self.context.lane, self.standing.digest
+        for each, result in zip(unanswered, results, strict=True):
+            admission, command, command_type, outcome, place, lane_time_ms, _version_us, decision = each
+            if not outcome.journalled:
+                continue
+            digest = chain_digest(digest, result)
+            by_lane_time = command_type in SLICED_BY_LANE_TIME  # I7
+            row = JournalRow(
+                slice_of(lane_time_ms) if by_lane_time else slice_of_id(command.command_id),
+                lane,
+                place[0],
+                place[1],
+                command.command_id,
+                admission.root,
+                result,
+            )
+            rows.append(
+                NewJournalRow(
+                    row,
+                    outcome.transaction_id,
+                    command_type,
+                    outcome.status,
+                    outcome.reason,
+                    decision.currency,
+                    outcome.amount_minor,
+                    lane_time_ms,
+                )
+            )
+        self.standing.digest = digest
 
     def _answer_again(
         self, admission: Admission, duplicate: Duplicate, batch: Gathered, place: tuple[int, int]
     ) -> None:
         """Give the first result's content again, as a new result (I3)."""
+        self.answer_all(batch)  # the first may be among them
         result = encode_duplicate(
             self.context.identity,
             duplicate.first.result,
@@ -310,56 +392,6 @@ class Decider:
         partition = partition_of(root, context.results_partitions)
         batch.out.append(OutRecord(context.results_topic, partition, admission.record.key, result, headers))
 
-    def _row_of(
-        self, admission: Admission, outcome: Outcome, result: bytes, *, place: tuple[int, int]
-    ) -> NewJournalRow:
-        command = partners_command(admission)
-        assert command is not None
-        command_type = TYPE_OF[type(command)]
-        lane_time_ms = self.standing.lane_time_ms
-        command_id, currency = command.command_id, command.currency
-        row = JournalRow(
-            slice_of(lane_time_ms) if command_type in SLICED_BY_LANE_TIME else slice_of_id(command_id),  # I7
-            self.context.lane,
-            *place,
-            command_id,
-            admission.root,
-            result,
-        )
-        return NewJournalRow(
-            row,
-            outcome.transaction_id,
-            command_type,
-            outcome.status,
-            outcome.reason,
-            # What a refusal quotes may be anything; a column holds only what is well-formed. The result has the rest.
-            currency if has_form_of_code(currency) else "",
-            outcome.amount_minor,
-            lane_time_ms,
-        )
-
-    def _remember(self, new: NewJournalRow, admission: Admission, command: Command, outcome: Outcome) -> None:
-        """Have a duplicate, or a refund, find this decision before it is committed (L9)."""
-        row, address = new.row, command.address
-        self.book.decisions[row.root, row.command_id] = Decision(
-            admission.body_hash,
-            row.lane_offset,
-            row.lane_index,
-            TYPE_OF[type(command)],
-            outcome.status,
-            address if chain(address) else "",
-            new.currency,
-            new.amount_minor,
-            outcome.levels,
-            row.result,
-        )
-
-    def journal(self, batch: Gathered, new: NewJournalRow, version_us: int) -> None:
-        """Add a row to the journal, and its result to the digest (L13)."""
-        batch.journal.append(new)
-        self.standing.version_us = version_us
-        self.standing.digest = chain_digest(self.standing.digest, new.row.result)
-
     def _control(self, admission: Admission, control: Control, batch: Gathered) -> None:
         """Apply a control record; a change of rules leaves a row with its bytes (M9), a tick only its time."""
         record = admission.record
@@ -373,6 +405,7 @@ class Decider:
             lacking = self._lacking(rules.keys)
             if lacking is not None:
                 raise LaneStopped(StopCode.KEY_MISSING, lacking)
+            self.answer_all(batch)  # by the rules that they were decided by
             self.book.rules = batch.rules[record.offset + 1] = rules
         elif isinstance(control, SetLaneTime):
             override = override_of(admission)
@@ -387,6 +420,7 @@ class Decider:
 
     def journal_control(self, admission: Admission, control: Control, batch: Gathered) -> None:
         """Add a control record's row, with its bytes (M9)."""
+        self.answer_all(batch)
         record, standing = admission.record, self.standing
         # Not the operator's id: he may send the same record twice, and each has a row.
         row_id = control_id(self.context.identity, record.offset)
@@ -402,9 +436,8 @@ class Decider:
             control=control,
         )
         row = JournalRow(slice_of(standing.lane_time_ms), self.context.lane, record.offset, 0, row_id, "", result)
-        self.journal(
-            batch,
-            NewJournalRow(row, row_id, CommandType.CONTROL, Status.ACCEPTED, Reason.NONE, "", 0, standing.lane_time_ms),
-            version_us,
+        batch.journal.append(
+            NewJournalRow(row, row_id, CommandType.CONTROL, Status.ACCEPTED, Reason.NONE, "", 0, standing.lane_time_ms)
         )
+        standing.version_us, standing.digest = version_us, chain_digest(standing.digest, result)
         batch.out.append(result_record(self.context, "", result))

@@ -234,6 +234,7 @@ class DeciderWithTracesOfRefusals(Decider):
     def _command(self, admission: Admission, command: Command, batch: Gathered, place: tuple[int, int]) -> None:
         rows = len(batch.journal)
         super()._command(admission, command, batch, place)
+        self.answer_all(batch)
         refused = len(batch.journal) > rows and batch.journal[-1].status == Status.REJECTED
         account = self.book.accounts.get((command.address, command.currency))
         if refused and account is not None:

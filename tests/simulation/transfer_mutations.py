@@ -10,7 +10,7 @@ from processors.lane.sending import OwnProducer
 from processors.ledger.commands import Command, TransferCompleted, TransferCredit, TransferReturn
 from processors.ledger.outcomes import Outcome, Reason, Status
 from processors.ledger.tables import OPEN_TRANSFERS
-from processors.stores.rows import BatchWrite, LaneState, NewJournalRow
+from processors.stores.rows import BatchWrite, LaneState
 from processors.wire.admission import Admission
 from processors.wire.commands import decode_command, encode_command
 from processors.wire.positions import GroupPosition
@@ -86,23 +86,18 @@ class DeciderOfCreditsOfAnyAge(Decider):
 class DeciderWithoutRowsOfRefusedCredits(Decider):
     """T2 row: a credit that is rejected leaves no row."""
 
-    def give(
-        self, admission: Admission, outcome: Outcome, batch: Gathered, place: tuple[int, int]
-    ) -> NewJournalRow | None:
+    def give(self, admission: Admission, outcome: Outcome, batch: Gathered, place: tuple[int, int]) -> None:
         if isinstance(admission.command, TransferCredit) and outcome.status is Status.REJECTED:
             outcome.journalled = False
-        return super().give(admission, outcome, batch, place)
+        super().give(admission, outcome, batch, place)
 
 
 class DeciderThatKeepsOldCredits(Decider):
     """T2 silent: a credit that is too old has no answer."""
 
-    def give(
-        self, admission: Admission, outcome: Outcome, batch: Gathered, place: tuple[int, int]
-    ) -> NewJournalRow | None:
-        if outcome.reason is Reason.TRANSFER_TOO_OLD:
-            return None
-        return super().give(admission, outcome, batch, place)
+    def give(self, admission: Admission, outcome: Outcome, batch: Gathered, place: tuple[int, int]) -> None:
+        if outcome.reason is not Reason.TRANSFER_TOO_OLD:
+            super().give(admission, outcome, batch, place)
 
 
 class LaneWithLegsOfTheirOwnIds(Lane):
