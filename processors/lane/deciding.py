@@ -228,7 +228,10 @@ class Decider:
         route = admission.route
         if route is None or admission.command is None:
             return False
-        turn = self.placements.turn_of(route, admission.root)
+        placements = self.placements
+        if not placements.rows and not route.generation and placements.home:  # nobody ever moved: nearly all lanes
+            return False
+        turn = placements.turn_of(route, admission.root)
         if turn is Turn.HERE:
             return False
         if turn is Turn.LATER:

@@ -28,16 +28,17 @@ class Placements:
     """A lane's placement keys, as its database has them once the batches decided so far are committed.
 
     ``changed`` has the rows that were changed since ``take_changes``. A row itself is never changed, but replaced.
+    ``home`` says whether the shard owns generation 0 of every placement key.
 
     A lane may have tens of thousands of them, so nothing that a single record asks goes through all.
     """
 
     def __init__(self, rows: Mapping[str, PlacementRow], *, home: bool) -> None:
-        """Begin with the lane's rows; ``home`` says whether the shard owns generation 0 of every placement key."""
+        """Begin with the lane's rows."""
         self.rows: dict[str, PlacementRow] = {}
         self.changed: dict[str, PlacementRow] = {}
         self.parked_records = 0  # that wait for any of them
-        self._home = home
+        self.home = home
         self._waiting: set[str] = set()  # owned placement keys for which records wait
         self._roots_in: dict[int, set[str]] = {}  # roots that have a row, by bucket
         for row in rows.values():
@@ -53,7 +54,7 @@ class Placements:
             return Turn.NEVER  # the root has left its bucket
         if row is None:
             if generation == 0:
-                return Turn.HERE if self._home else Turn.NEVER
+                return Turn.HERE if self.home else Turn.NEVER
             return Turn.LATER
         match row.state:
             case PlacementState.OWNED if generation == row.generation:
@@ -77,12 +78,12 @@ class Placements:
     def owns(self, root: str) -> bool:
         """Say whether a root's commands are decided here (M9)."""
         row = self.row_of(root)
-        return self._home if row is None else row.state is PlacementState.OWNED
+        return self.home if row is None else row.state is PlacementState.OWNED
 
     def has(self, root: str) -> bool:
         """Say whether the rows of a root that are here are his, and neither frozen nor left behind."""
         row = self.row_of(root)
-        return self._home if row is None else row.state in {PlacementState.OWNED, PlacementState.ARRIVING}
+        return self.home if row is None else row.state in {PlacementState.OWNED, PlacementState.ARRIVING}
 
     def came_here(self, root: str) -> bool:
         """Say whether a root moved here, or is about to: another shard may have decided some of its ids (M6)."""
