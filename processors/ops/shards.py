@@ -94,13 +94,18 @@ def every_shard(settings: Settings) -> list[str]:
     return list(settings.shards)
 
 
+def lacking_shards(settings: Settings, contents: DirectoryContents) -> list[str]:
+    """Return the shards of the directory that the settings do not have, sorted."""
+    return sorted(contents.shards.keys() - settings.shards.keys())
+
+
 def refuse_lacking_shards(settings: Settings, contents: DirectoryContents) -> None:
     """Refuse settings that lack a shard of the directory, for whoever says what no shard has, or what all have.
 
     Raises:
         Misconfigured: Says which shards, and what to do.
     """
-    lacking = sorted(contents.shards.keys() - settings.shards.keys())
+    lacking = lacking_shards(settings, contents)
     if lacking:
         raise Misconfigured(
             f"the directory has {', '.join(lacking)}, and the settings here do not: what is there is not seen "

@@ -138,6 +138,9 @@ def test_a_shard_of_the_directory_that_the_settings_lack_is_told(both: Running) 
     ):  # each would be of all shards, and would leave that one out
         assert (said.status, said.out) == (3, "")
         assert "the directory has s2, and the settings here do not" in said.err
+    alone = balance(place, "verify", "--json")  # of the shard that is there, and of nothing between shards
+    assert alone.status == 0
+    assert not [check["name"] for check in alone.json if "of all shards" in check["name"]]
 
 
 @pytest.mark.rule("R5")

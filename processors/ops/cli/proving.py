@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
+from processors.ops import addresses
 from processors.ops.assembly.proving import (
     prove_moved,
     prove_transit,
@@ -29,11 +30,12 @@ from processors.ops.cli.terminal import (
 from processors.ops.exits import EXIT_FAULT, EXIT_REJECTED
 from processors.ops.money import show_money
 from processors.ops.result_text import show_id
-from processors.ops.shards import every_shard
+from processors.ops.shards import every_shard, lacking_shards
 from processors.recovery.checks import Check
 from processors.recovery.repair import Repair
 from processors.recovery.transit import InFlight, told
 from processors.settings import Settings
+from processors.streams.directory import read_directory
 
 IN_FLIGHT_SHOWN = 20  # a screen
 _SHOW_S = 0.1  # a count on the screen need not change more often
@@ -70,7 +72,7 @@ def verify(
                 everything=everything,
             )
             checks += [replace(check, name=f"{name}: {check.name}") for check in found] if all_shards else found
-        if all_shards or len(chosen.shards) == 1:
+        if all_shards or _is_alone(chosen):
             between, in_flight = prove_between(chosen, with_archive=with_archive)
             checks += between
     if as_json:
@@ -85,6 +87,11 @@ def verify(
         raise typer.Exit(EXIT_REJECTED)
     if not all(check.passed for check in checks):
         raise typer.Exit(EXIT_FAULT)
+
+
+def _is_alone(chosen: Settings) -> bool:
+    """Say whether the shard of these settings is the only one there is: what is of one shard is of all then."""
+    return len(chosen.shards) == 1 and not lacking_shards(chosen, read_directory(addresses.kafka_address(chosen)))
 
 
 def prove_between(chosen: Settings, *, with_archive: bool = True) -> tuple[list[Check], list[InFlight]]:
