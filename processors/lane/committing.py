@@ -26,6 +26,8 @@ from processors.wire.records import Record
 # transaction, so that its commands are answered sooner.
 AHEAD_FROM = 1_000
 
+_LEFT_HERE = (PlacementState.SEALED, PlacementState.LEFT)  # frozen rows may be there
+
 
 class BatchStore(MovesStore, Protocol):
     """A lane's rows, one transaction at a time (``stores.lane_store``)."""
@@ -178,6 +180,8 @@ class Committer:
         again = bool(self._read_before_rules)
         offered = self._read_before_rules.popleft() if again else records
         coming, alone = self._admitted(offered)
+        if not self._publishes:
+            published = self._shown_by(alone, published)
         missing = Keys() if coming is None else self._decider.book.missing(coming.needs)
         nothing_precedes = self._read is None and self._decided is None
         if alone and nothing_precedes and self._mover.goes_ahead(alone[0]):
@@ -307,6 +311,17 @@ class Committer:
             return published[0] <= left.since_offset
 
         return list(takewhile(lambda admission: not waits(admission), admissions))
+
+    def _shown_by(self, admissions: list[Admission], published: tuple[int, int]) -> tuple[int, int]:
+        """Return P as a replay stores it: behind the seal of each placement key that some records bring back (M7).
+
+        Parts are sent once their seal is published, so that a key comes back shows that it was. Whoever goes on in the
+        replayed database, with no offset of the group's, would otherwise answer again what lies before the seal, and
+        without the rows that are deleted now.
+        """
+        left = [row for row in map(self._mover.left_by, admissions) if row is not None and row.state in _LEFT_HERE]
+        seals = [(row.since_offset + 1, row.since_time_ms) for row in left]
+        return max(published, (self.fence.published_offset, self.fence.published_time_ms), *seals)
 
     def _clear(self, published: tuple[int, int], admission: Admission) -> None:
         """Delete what is left of frozen rows before the first part of a hand-off brings the key back (M7).
