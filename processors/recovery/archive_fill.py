@@ -35,6 +35,8 @@ Place = tuple[int, int]
 LaneOfPartition = tuple[int, int]
 """A lane, and a results partition."""
 NOWHERE: Place = (-1, 0)
+ReadResults = Callable[[int, int, int], Iterator[list[Record]]]
+"""Yields the records of a results partition, from an offset up to another, in order."""
 
 
 class CoverWriter(Protocol):
@@ -42,13 +44,6 @@ class CoverWriter(Protocol):
 
     def cover(self, rows: ArchiveRows) -> None:
         """Say that all up to these rows is durable."""
-
-
-class ResultsReader(Protocol):
-    """The results topic."""
-
-    def read(self, partition: int, from_offset: int, to_offset: int) -> Iterator[list[Record]]:
-        """Yield the records of a stretch in order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +81,7 @@ class FillParts:
 
     shards: Sequence[FillShard]
     starts: Mapping[int, SinkStart]
-    results: ResultsReader
+    results: ReadResults
     cover: CoverWriter | None
     tell: Callable[[Mapping[CoverageKey, Covered]], None]
     note: Callable[[Mapping[int, int]], None]
@@ -191,11 +186,11 @@ def _ends(
 
 
 def _first_places(
-    results: ResultsReader, start: SinkStart, lanes: set[tuple[bytes, int]]
+    results: ReadResults, start: SinkStart, lanes: set[tuple[bytes, int]]
 ) -> dict[tuple[bytes, int], Place]:
     """Return the first place of each of some lanes, by incarnation and number, that the sink will meet, if any."""
     found: dict[tuple[bytes, int], Place] = {}
-    for records in results.read(start.partition, max(start.position, start.first), start.end):
+    for records in results(start.partition, max(start.position, start.first), start.end):
         for keys in (result_keys(record.value or b"") for record in records):
             incarnation, _, lane = keys.lane
             if (incarnation, lane) in lanes:

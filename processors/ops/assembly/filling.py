@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
+from functools import partial
 
 from processors.archive.telling import coverage_records
 from processors.ops import addresses, assembly
@@ -23,20 +24,8 @@ from processors.streams.producer import IdempotentProducer
 from processors.streams.reader import read_range
 from processors.streams.topics import ARCHIVED_TOPIC, RESULTS_TOPIC, TopicAdmin, shard_group, shard_topic
 from processors.wire.positions import decode_metadata
-from processors.wire.records import Record
 
 TELL_DEADLINE_S = 30.0  # for a record of each lane and results partition
-
-
-class _Results:
-    """The results topic (``recovery.archive_fill``)."""
-
-    def __init__(self, address: KafkaAddress) -> None:
-        self._address = address
-
-    def read(self, partition: int, from_offset: int, to_offset: int) -> Iterator[list[Record]]:
-        """Yield the records of a stretch in order."""
-        return read_range(self._address, RESULTS_TOPIC, partition, from_offset, to_offset)
 
 
 def fill_archive(settings: Settings, *, write: bool, on_progress: Callable[[str, int], None]) -> Filled:
@@ -69,7 +58,7 @@ def fill_archive(settings: Settings, *, write: bool, on_progress: Callable[[str,
             FillParts(
                 shards=shards,
                 starts=_starts(address, positions),
-                results=_Results(address),
+                results=partial(read_range, address, RESULTS_TOPIC),
                 cover=writer if write else None,
                 tell=lambda covered: _tell(settings, address, covered),
                 note=lambda passed: writer.note_positions(topic_id, passed),
