@@ -93,8 +93,8 @@ def writes(
     stored_system: Iterable[SystemKey],
     stored_ingress: dict[IngressKey, IngressPosition],
     keys_max: int,
-) -> list[SqlStatement]:
-    """Return the statements that make a batch durable; ``progress`` last.
+) -> Iterator[SqlStatement]:
+    """Yield the statements that make a batch durable; ``progress`` last.
 
     Args:
         write: What the batch changes.
@@ -104,22 +104,23 @@ def writes(
         keys_max: Rows of a statement that finds rows by key (L8).
     """
     lane = write.progress.lane
-    found = list(journal_writes(write.journal))
-    found += placement_sql.writes(write)
+    yield from journal_writes(write.journal)
+    yield from placement_sql.writes(write)
     for table, changes in write.changes.rows.items():
-        found += table_sql.writes(table, changes, lane, keys_max)
-    found += _system_accounts(write, stored_system)
-    found += _ingress(write, stored_ingress)
+        yield from table_sql.writes(table, changes, lane, keys_max)
+    yield from _system_accounts(write, stored_system)
+    yield from _ingress(write, stored_ingress)
     if write.rules:
         sql = insert_rules(lane, write.rules, since_time_ms=write.progress.at.lane_time_ms)
-        found.append(SqlStatement(what="inserting rules", sql=sql, rows=len(write.rules)))
+        yield SqlStatement(what="inserting rules", sql=sql, rows=len(write.rules))
     if write.lane_times:
         times = ",".join(
             f"({lane},{first},{told.last_offset},{told.time_ms})" for first, told in write.lane_times.items()
         )
         sql = f"INSERT INTO lane_time (lane, lane_offset, last_offset, time_ms) VALUES {times}"
-        found.append(SqlStatement(what="inserting lane times", sql=sql, rows=len(write.lane_times)))
-    return [*found, _batch_digest(write), _progress(write, fence)]
+        yield SqlStatement(what="inserting lane times", sql=sql, rows=len(write.lane_times))
+    yield _batch_digest(write)
+    yield _progress(write, fence)
 
 
 def _system_accounts(write: BatchWrite, stored: Iterable[SystemKey]) -> Iterator[SqlStatement]:

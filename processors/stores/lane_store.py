@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TypeVar
 
@@ -244,14 +244,12 @@ class MysqlLaneStore:
         running = self._running
         assert running is not None
         self._running_write = write
+        assert self._running_fence is not None
         try:
-            assert self._running_fence is not None
-            statements = [] if write is None else self._statements(write, self._running_fence)
+            running.write(() if write is None else self._statements(write, self._running_fence))
         except BaseException:
-            running.to_write.set_result(None)
             self._drop_session()
             raise
-        running.to_write.set_result(statements)
 
     def loaded(self) -> Rows:
         """Wait for the rows that ``begin`` was asked for; what is not among them does not exist.
@@ -269,7 +267,7 @@ class MysqlLaneStore:
             add_rows(found, load, rows, loaded.results, self._decision_of)
         return found
 
-    def _statements(self, write: BatchWrite, fence: Progress) -> list[SqlStatement]:
+    def _statements(self, write: BatchWrite, fence: Progress) -> Iterator[SqlStatement]:
         return lane_sql.writes(write, fence, self._stored_system, self._stored_ingress, self._keys_max)
 
     def finish(self) -> None:
@@ -455,8 +453,7 @@ class MysqlLaneStore:
     def _drop_session(self) -> None:
         """Let go of the connection; a transaction that still runs is waited for, so that its thread is free."""
         if self._running is not None:
-            if not self._running.to_write.done():  # its end is open: rolled back
-                self._running.to_write.set_result(None)
+            self._running.roll_back()
             if self._running_here and self._session is not None:
                 self._running.end(self._session)
             if self._running.done.exception() is None and self._running_write is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from itertools import chain
@@ -39,18 +39,32 @@ class SqlTransaction:
     it has two, since what is written goes along with BEGIN and the fence. The fence's answer comes first then, too:
     what was written behind another owner's back is rolled back.
 
-    The two threads meet in futures: ``loaded`` is set once the rows are read; ``to_write`` by the lane's thread once it
-    has made the SQL (None: it could not, roll back); ``done`` after the commit.
+    The two threads meet in futures, ``loaded`` once the rows are read and ``done`` after the commit, and in a queue:
+    ``write`` passes on what is written packet by packet, so that the server executes one while the next is made.
     """
 
     def __init__(self, lane: int, fence: Progress, loads: list[Load]) -> None:
         """Nothing runs before ``run``, or ``open``."""
         self.loaded: Future[LoadedRows] = Future()
-        self.to_write: Future[list[SqlStatement] | None] = Future()
         self.done: Future[None] = Future()
+        self._packets: SimpleQueue[list[SqlStatement] | None] = SimpleQueue()  # empty: the end; None: roll back
         self._lane = lane
         self._fence = fence
         self._loads = loads
+
+    def write(self, statements: Iterable[SqlStatement]) -> None:
+        """Pass on what is written, as it is made. What ``statements`` raises is raised here, and nothing is written."""
+        try:
+            for packet in _together(statements):
+                self._packets.put(packet)
+        except BaseException:
+            self.roll_back()
+            raise
+        self._packets.put([])
+
+    def roll_back(self) -> None:
+        """Have it write nothing, if its end is still open: what was executed already is rolled back."""
+        self._packets.put(None)
 
     def run(self, session: Session) -> None:
         """Run it to its end, as ``open`` and ``end``."""
@@ -77,17 +91,20 @@ class SqlTransaction:
         if self.done.done():
             return
         with self._telling(session):
-            statements = self.to_write.result()
-            if statements is None:
-                raise AssertionError("the batch could not be written as SQL")
-            groups = list(_together(statements))
+            packets = self._written()
             if not self._loads:
-                first = groups.pop(0) if groups else []
+                first = next(packets, [])
                 _check_counts(first, self._begun(session, _texts(first)))
-            for group in groups:
-                _check_counts(group, session.together(_texts(group)))
+            for packet in packets:
+                _check_counts(packet, session.together(_texts(packet)))
             session.commit()
             self.done.set_result(None)
+
+    def _written(self) -> Iterator[list[SqlStatement]]:
+        while packet := self._packets.get():
+            yield packet
+        if packet is None:
+            raise AssertionError("the batch could not be written as SQL")
 
     def _begun(self, session: Session, statements: list[tuple[str, str]]) -> Iterator[Reply]:
         """Begin, check the fence, and return the replies to what goes along with that."""
@@ -129,18 +146,18 @@ def check_answer(lane: int, fence: Progress, found: list[Row]) -> None:
         raise Fenced(f"lane {lane} is {stands}, it was at {fence.at.next_offset} with owner epoch {fence.owner_epoch}")
 
 
-def _together(statements: list[SqlStatement]) -> Iterator[list[SqlStatement]]:
+def _together(statements: Iterable[SqlStatement]) -> Iterator[list[SqlStatement]]:
     """Yield the statements by packets, in their order."""
-    group: list[SqlStatement] = []
+    packet: list[SqlStatement] = []
     size = 0
     for statement in statements:
-        if group and size + len(statement.sql) > TOGETHER_BYTES_MAX:
-            yield group
-            group, size = [], 0
-        group.append(statement)
+        if packet and size + len(statement.sql) > TOGETHER_BYTES_MAX:
+            yield packet
+            packet, size = [], 0
+        packet.append(statement)
         size += len(statement.sql)
-    if group:
-        yield group
+    if packet:
+        yield packet
 
 
 def _texts(statements: list[SqlStatement]) -> list[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import cast
 
@@ -81,7 +82,7 @@ class CountingSession:
 def test_a_small_batch_takes_as_few_round_trips_as_can_be(loads: list[Load], trips: list[list[str]]) -> None:
     session = CountingSession()
     transaction = SqlTransaction(0, FENCE, loads)
-    transaction.to_write.set_result(WRITES)
+    transaction.write(WRITES)
 
     transaction.run(cast("Session", session))
 
@@ -104,7 +105,7 @@ class KnownIdSession(CountingSession):
 def test_a_known_id_takes_one_round_trip_more_for_its_result() -> None:
     session = KnownIdSession()
     transaction = SqlTransaction(0, FENCE, [Load(table=None, sql="SELECT 1")])
-    transaction.to_write.set_result(WRITES)
+    transaction.write(WRITES)
 
     transaction.run(cast("Session", session))
 
@@ -116,12 +117,63 @@ def test_a_known_id_takes_one_round_trip_more_for_its_result() -> None:
 def test_large_statements_go_by_themselves() -> None:
     session = CountingSession()
     transaction = SqlTransaction(0, FENCE, [Load(table=None, sql="SELECT 1")])
-    large = [SqlStatement(what=name, sql="x" * (TOGETHER_BYTES_MAX - 1), rows=1) for name in ("first", "second")]
-    transaction.to_write.set_result([*large, *WRITES])
+    transaction.write([large("first"), large("second"), *WRITES])
 
     transaction.run(cast("Session", session))
 
     assert session.trips[1:] == [["first"], ["second"], ["writing 0", "writing 1", "writing 2"], ["committing"]]
+
+
+def large(name: str) -> SqlStatement:
+    return SqlStatement(what=name, sql="x" * TOGETHER_BYTES_MAX, rows=1)
+
+
+class WaitedForSession(CountingSession):
+    """Says when it was asked to write."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes = threading.Event()
+
+    def together(self, statements: list[tuple[str, str]], *, begin: bool = False) -> Iterator[Reply]:
+        self.writes.set()
+        return super().together(statements, begin=begin)
+
+
+def test_a_packet_is_executed_while_the_next_is_made() -> None:
+    session = WaitedForSession()
+    transaction = SqlTransaction(0, FENCE, [])
+
+    def made() -> Iterator[SqlStatement]:
+        yield large("first")
+        yield large("second")  # with it the first is a packet
+        assert session.writes.wait(60)
+        yield large("third")
+
+    thread = threading.Thread(target=lambda: transaction.run(cast("Session", session)))
+    thread.start()
+    transaction.write(made())
+    thread.join(60)
+
+    assert transaction.done.exception(0) is None
+    assert session.trips == [["locking progress", "first"], ["second"], ["third"], ["committing"]]
+
+
+def test_of_a_batch_that_cannot_be_made_nothing_is_committed_though_a_part_was_executed() -> None:
+    session = CountingSession()
+    transaction = SqlTransaction(0, FENCE, [])
+
+    def made() -> Iterator[SqlStatement]:
+        yield large("first")
+        yield large("second")
+        raise ValueError("it cannot be made")
+
+    with pytest.raises(ValueError, match="it cannot be made"):
+        transaction.write(made())
+    transaction.run(cast("Session", session))
+
+    assert session.trips == [["locking progress", "first"]]
+    assert isinstance(transaction.done.exception(0), LaneStopped)
 
 
 @pytest.mark.rule("L1")
@@ -130,7 +182,7 @@ def test_large_loads_go_by_themselves_behind_the_fence() -> None:
     session = CountingSession()
     loads = [Load(table=None, sql="x" * (TOGETHER_BYTES_MAX - 1)) for _ in range(3)]
     transaction = SqlTransaction(0, FENCE, loads)
-    transaction.to_write.set_result([])
+    transaction.write([])
 
     transaction.run(cast("Session", session))
 
@@ -143,7 +195,7 @@ def test_large_loads_go_by_themselves_behind_the_fence() -> None:
 def test_a_count_that_is_not_expected_is_a_bug_and_nothing_is_committed() -> None:
     session = CountingSession()
     transaction = SqlTransaction(0, FENCE, [])
-    transaction.to_write.set_result([*WRITES, SqlStatement(what="a fourth", sql="UPDATE 4", rows=2)])
+    transaction.write([*WRITES, SqlStatement(what="a fourth", sql="UPDATE 4", rows=2)])
 
     transaction.run(cast("Session", session))
 
