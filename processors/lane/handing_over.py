@@ -16,10 +16,10 @@ from processors.wire.packed_rows import PART_BYTES_MAX, compress_rows, frame
 from processors.wire.records import OutRecord
 
 PART_ROWS_MAX = 500
-# So many parts are on their way at once: a megabyte.
-PARTS_IN_FLIGHT = 20
-# But the first so many go ahead of the others: the target stores them while those are read.
-FIRST_PARTS = 4
+# What is sent together, and acknowledged before the next is sent: so many bytes, some 2,000 rows, so that the target
+# stores them while the next are read; of placement keys that have next to nothing so many records.
+ROUND_BYTES = 48 * 1024
+ROUND_RECORDS_MAX = 20
 
 
 class FrozenRows(Protocol):
@@ -38,8 +38,8 @@ class FrozenRows(Protocol):
 class Courier(Protocol):
     """What takes to other shards what a batch hands over."""
 
-    def records(self, handed_over: HandedOver) -> Iterator[list[OutRecord]]:
-        """Yield the records that carry it, in order, some at a time: these are acknowledged before the next."""
+    def records(self, handed_over: HandedOver) -> Iterator[OutRecord | None]:
+        """Yield the records that carry it, in order; None: it took a while."""
 
     def close(self) -> None:
         """Let go of what it is connected to."""
@@ -67,30 +67,12 @@ class LaneCourier:
         self._rows = rows
         self._address_of = address_of
 
-    def records(self, handed_over: HandedOver) -> Iterator[list[OutRecord]]:
-        """Yield the records of a receipt, or of the parts of a hand-off, some at a time; none where reading takes long.
-
-        A hand-off from a busy lane takes minutes, and a publish thread that does not move for long is given up.
+    def records(self, handed_over: HandedOver) -> Iterator[OutRecord | None]:
+        """Yield the record of a receipt, or those of the parts of a hand-off; None where reading takes long.
 
         Raises:
             Fault: A server's: what arrived will arrive again, and is dropped there (M4).
         """
-        waiting: list[OutRecord] = []
-        enough = FIRST_PARTS
-        for record in self._records(handed_over):
-            if record is not None:
-                waiting.append(record)
-            if record is None or len(waiting) == enough:
-                yield waiting
-                waiting, enough = [], PARTS_IN_FLIGHT
-        if waiting:
-            yield waiting
-
-    def close(self) -> None:
-        """Let go of the connection."""
-        self._rows.close()
-
-    def _records(self, handed_over: HandedOver) -> Iterator[OutRecord | None]:
         key = handed_over.placement_key
         if isinstance(handed_over, Receipt):
             topic, partition = self._address_of(handed_over.shard, key)
@@ -99,6 +81,10 @@ class LaneCourier:
             topic, partition = self._address_of(handed_over.other_shard, key)
             for part in self._parts(handed_over):
                 yield None if part is None else OutRecord(topic, partition, None, encode_command(part), [])
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._rows.close()
 
     def _is_sealed(self, sealed: PlacementRow) -> bool:
         """Say whether a placement key is still sealed as it was; else the target has it, and needs no more (M7).
@@ -138,6 +124,24 @@ class LaneCourier:
             ids_since_ms=sealed.sealed_ids_since_ms,
             refunds_since_ms=sealed.sealed_refunds_since_ms,
         )
+
+
+def rounds(records: Iterable[OutRecord | None]) -> Iterator[list[OutRecord]]:
+    """Yield records as they are sent together; what waits, perhaps nothing, where reading takes long.
+
+    A hand-off from a busy lane takes minutes, and a publish thread that does not move for long is given up.
+    """
+    waiting: list[OutRecord] = []
+    size = 0
+    for record in records:
+        if record is not None:
+            waiting.append(record)
+            size += len(record.value)
+        if record is None or size >= ROUND_BYTES or len(waiting) == ROUND_RECORDS_MAX:
+            yield waiting
+            waiting, size = [], 0
+    if waiting:
+        yield waiting
 
 
 @dataclass(frozen=True, slots=True)

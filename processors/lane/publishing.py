@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Protocol
 
 from processors.lane.decided import HandedOver
-from processors.lane.handing_over import FIRST_PARTS, PARTS_IN_FLIGHT, Courier
+from processors.lane.handing_over import Courier, rounds
 from processors.lane.sending import LaneSender
 from processors.lane.stages import StageClock
 from processors.wire.positions import GroupPosition
@@ -131,29 +131,14 @@ class PublishStage:
         if self._under_way is None:
             if self._waiting[0].handed_over:
                 self._sender.open()  # it connects while the first rows are read
-            self._under_way = _together(map(self._courier.records, self._waiting[0].handed_over))
+            carried = map(self._courier.records, self._waiting[0].handed_over)
+            self._under_way = rounds(chain.from_iterable(carried))
         records = next(self._under_way, None)
         if records is None:
             self._under_way = None
             return False
         self._sender.send(records)
         return True
-
-
-def _together(handed_over: Iterable[Iterator[list[OutRecord]]]) -> Iterator[list[OutRecord]]:
-    """Yield what carries some placement keys, in order; few records of one with those of the next: one wait for all.
-
-    No records where reading takes long, as the courier has it.
-    """
-    waiting: list[OutRecord] = []
-    enough = FIRST_PARTS
-    for records in chain.from_iterable(handed_over):
-        waiting += records
-        if not records or len(waiting) >= enough:
-            yield waiting
-            waiting, enough = [], PARTS_IN_FLIGHT
-    if waiting:
-        yield waiting
 
 
 def _bytes_of(records: list[OutRecord]) -> int:

@@ -20,7 +20,7 @@ from processors.client import Client
 from processors.faults import Fault, Misconfigured
 from processors.ledger.outcomes import Status
 from processors.ops import addresses, counts
-from processors.ops.moving import ROUND_MS, PlannedMove, lane_of, last_move, refuse_unknown
+from processors.ops.moving import PART_MS, PlannedMove, lane_of, last_move, refuse_unknown
 from processors.ops.side_by_side import Asked
 from processors.ops.stages import MoveSeen, Stage
 from processors.routing.buckets import BUCKETS, key_of_bucket, partition_of
@@ -31,6 +31,7 @@ from processors.stores.journal_index import bucket_index
 from processors.stores.moves_reader import MovesReader, Sizes
 from processors.stores.rows import PlacementRow
 from processors.streams.directory import DirectoryContents, read_directory
+from processors.wire.packed_rows import PART_BYTES_MAX
 from processors.wire.results import Result
 
 # Moves on their way at once out of one lane, as many as it seals in one batch: a partner in one of them waits for the
@@ -259,8 +260,8 @@ def expected_s(assignment: Assignment, found: Iterable[Bundle]) -> float:
     of_lane = Counter(
         (move.source, lane_of(assignment.settings, move.source, move.placement_key)) for move in assignment.moves
     )
-    rounds = sum(each.bytes for each in found) / (1024 * 1024)  # a round of parts is a megabyte
-    return (max(of_lane.values(), default=0) * MOVE_OF_LANE_MS + rounds * ROUND_MS) / 1_000
+    parts = sum(each.bytes for each in found) / PART_BYTES_MAX
+    return (max(of_lane.values(), default=0) * MOVE_OF_LANE_MS + parts * PART_MS) / 1_000
 
 
 # ---------------------------------------------------------------------- carrying it out

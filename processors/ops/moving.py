@@ -15,7 +15,7 @@ from itertools import takewhile
 
 from processors.client import Client
 from processors.faults import Misconfigured
-from processors.lane.handing_over import PARTS_IN_FLIGHT, cut
+from processors.lane.handing_over import cut
 from processors.lane.placements import Placements
 from processors.ledger.commands import MovePartner, SendAgain
 from processors.ledger.rules import newest_of
@@ -37,9 +37,9 @@ from processors.wire.packed_rows import unpack_row
 LOOK_S = 0.1  # how often it is looked how far something is
 UNDELIVERED = (Stage.ASKED, Stage.PLACED, Stage.SEALED, Stage.ARRIVING)  # the target does not own it yet
 _FAR = (1 << 63) - 1  # an offset above every one
-# Measured (docs/performance.md, A move): one that carries nearly nothing, and each round of parts.
+# Measured (docs/performance.md, A move): one that carries nearly nothing, and each part.
 PAUSE_MS = 150
-ROUND_MS = 150
+PART_MS = 7
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -362,5 +362,5 @@ def luggage(planned: PlannedMove) -> Luggage:
         other_rows=found.total() - sum(found[name] for name in known),
         bytes=size,
         parts=parts,
-        pause_ms=PAUSE_MS + ROUND_MS * -(-parts // PARTS_IN_FLIGHT),
+        pause_ms=PAUSE_MS + PART_MS * parts,
     )

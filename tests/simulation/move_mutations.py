@@ -147,8 +147,7 @@ class HastyStage(PublishStage):
     def step(self) -> bool:
         for batch in self._waiting:
             for handed_over in batch.handed_over:
-                for records in self._courier.records(handed_over):
-                    self._sender.send(records)
+                self._sender.send([record for record in self._courier.records(handed_over) if record is not None])
             batch.handed_over.clear()
         return super().step()
 
@@ -162,8 +161,7 @@ class CarelessStage(PublishStage):
             batch.handed_over.clear()
         stepped = super().step()
         for each in handed_over:
-            for records in self._courier.records(each):
-                self._sender.send(records)
+            self._sender.send([record for record in self._courier.records(each) if record is not None])
         return stepped
 
 

@@ -363,7 +363,7 @@ class RunWithOtherParts(RandomRun):
         if rows:
             del rows[self.rng.randrange(len(rows))]
         courier = courier_of(shard.shard, FrozenElsewhere(rows, sealed), self.shards.broker)
-        records = [record for some in courier.records(sealed) for record in some][:-1]
+        records = [record for record in courier.records(sealed) if record is not None][:-1]
         for record in records[: self.rng.randrange(len(records) + 1)]:
             self.shards.broker.write(record)
 

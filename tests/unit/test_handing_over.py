@@ -10,11 +10,20 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from processors.faults import Undecodable
-from processors.lane.handing_over import FIRST_PARTS, PART_ROWS_MAX, PARTS_IN_FLIGHT, LaneCourier, Piece, cut
+from processors.lane.handing_over import (
+    PART_ROWS_MAX,
+    ROUND_BYTES,
+    ROUND_RECORDS_MAX,
+    LaneCourier,
+    Piece,
+    cut,
+    rounds,
+)
 from processors.lane.placements import chain_rows, digest_so_far
 from processors.stores.rows import PlacementRow, PlacementState
 from processors.wire.commands import PAYLOAD_BYTES_MAX
 from processors.wire.packed_rows import PART_BYTES_MAX, compress_rows, expand_rows, split_frames
+from processors.wire.records import OutRecord
 
 SMALL = [b"row %d" % number for number in range(3 * PART_ROWS_MAX)]
 LARGE = [bytes(PART_BYTES_MAX + number) for number in range(3)]
@@ -45,20 +54,27 @@ def test_a_hand_off_that_takes_long_to_read_shows_that_it_goes_on() -> None:
     sealed = GivenRows.sealed
     courier = LaneCourier("s1", GivenRows([None, None, None, b"row"]), lambda _shard, _key: ("balance.shard.s2", 0))
 
-    steps = list(courier.records(sealed))
+    steps = list(rounds(courier.records(sealed)))
 
     assert [len(records) for records in steps] == [0, 0, 0, 2]
 
 
+def out(size: int) -> OutRecord:
+    return OutRecord("balance.shard.s2", 0, None, bytes(size), [])
+
+
 @pytest.mark.rule("P3")
-def test_the_first_parts_of_a_hand_off_go_ahead_of_those_that_are_still_to_be_read() -> None:
-    sealed = GivenRows.sealed
-    rows = (FIRST_PARTS + 2 * PARTS_IN_FLIGHT) * PART_ROWS_MAX * [b"row"]
-    courier = LaneCourier("s1", GivenRows(rows), lambda _shard, _key: ("balance.shard.s2", 0))
-
-    steps = list(courier.records(sealed))
-
-    assert [len(records) for records in steps] == [FIRST_PARTS, PARTS_IN_FLIGHT, PARTS_IN_FLIGHT, 1]
+@pytest.mark.parametrize(
+    ("sizes", "sent"),
+    [
+        ([ROUND_BYTES // 4] * 9, [4, 4, 1]),
+        ([1] * (2 * ROUND_RECORDS_MAX + 1), [ROUND_RECORDS_MAX, ROUND_RECORDS_MAX, 1]),
+        ([2 * ROUND_BYTES, 1], [1, 1]),
+        ([], []),
+    ],
+)
+def test_what_is_sent_together_is_bounded_so_that_the_target_begins_early(sizes: list[int], sent: list[int]) -> None:
+    assert [len(records) for records in rounds(map(out, sizes))] == sent
 
 
 @pytest.mark.rule("W4")

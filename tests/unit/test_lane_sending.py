@@ -62,10 +62,12 @@ class Wire:
 
 
 class TwoPackages:
-    """A courier that carries everything in two records, one after the other."""
+    """A courier that carries everything in two records, and takes a while between them."""
 
-    def records(self, handed_over: HandedOver) -> Iterator[list[OutRecord]]:
-        yield from ([record(f"{handed_over.placement_key} {number}")] for number in (1, 2))
+    def records(self, handed_over: HandedOver) -> Iterator[OutRecord | None]:
+        yield record(f"{handed_over.placement_key} 1")
+        yield None
+        yield record(f"{handed_over.placement_key} 2")
 
     def close(self) -> None:
         pass
@@ -161,7 +163,7 @@ def test_a_producer_connects_while_the_first_rows_are_read() -> None:
     made_before: list[int] = []
 
     class Slow(TwoPackages):
-        def records(self, handed_over: HandedOver) -> Iterator[list[OutRecord]]:
+        def records(self, handed_over: HandedOver) -> Iterator[OutRecord | None]:
             made_before.append(wire.made)
             yield from super().records(handed_over)
 
