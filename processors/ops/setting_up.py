@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 from processors.faults import Misconfigured
 from processors.ledger.trust import read_keys
@@ -19,14 +20,21 @@ from processors.streams.directory import DirectoryContents, find_directory, writ
 from processors.streams.topics import TopicAdmin, shard_topic
 
 Progress = Callable[[str], None]
+Count = Callable[[str, int], None]
+"""Told what is brought over from the release before, and how many rows of it."""
 
 
-def initialize(settings: Settings, say: Progress) -> None:
+def _uncounted(_what: str, _rows: int) -> None:
+    """Show no count."""
+
+
+def initialize(settings: Settings, say: Progress, count: Count = _uncounted) -> None:
     """Make keys, topics, directory and schemas, as far as they are missing.
 
     Args:
         settings: Partition counts and rules are taken from them once, and are checked ever after.
         say: Told what was made.
+        count: As ``migrate_schemas`` takes it.
 
     Raises:
         Misconfigured: Something is there, and is not as the settings say; nothing of it is changed. Or there is an
@@ -54,7 +62,7 @@ def initialize(settings: Settings, say: Progress) -> None:
         partitions={spec.name: partitions[spec.name] for spec in specs if spec.name in partitions},
         keys=read_keys(first_rules(settings).keys or "") or {} if directory is None else {},
     )
-    _migrate(settings, [home, *(shard for shard in further if _is_made(settings, shard))], say)
+    _migrate(settings, [home, *(shard for shard in further if _is_made(settings, shard))], say, count)
     for shard in further:
         add_shard(settings, shard, say)
     _tell_first_rules(settings, settings.shards, say)
@@ -83,7 +91,7 @@ def _refuse_new_keys(settings: Settings, installation: str | None) -> None:
         )
 
 
-def migrate_schemas(settings: Settings, say: Progress) -> None:
+def migrate_schemas(settings: Settings, say: Progress, count: Count = _uncounted) -> None:
     """Bring every shard's database, and the archive, to this release's schema.
 
     A shard that is in the settings and was not added yet is left out: it is not of this installation.
@@ -96,7 +104,7 @@ def migrate_schemas(settings: Settings, say: Progress) -> None:
     for shard in settings.shards:
         if shard not in made:
             say(f"shard {shard} is not made yet: `balance shard add {shard}`, or `balance init`, makes it")
-    _migrate(settings, made, say)
+    _migrate(settings, made, say, count)
     if find_directory(addresses.kafka_address(settings)) is not None:
         _tell_first_rules(settings, made, say)
 
@@ -110,7 +118,7 @@ def _is_made(settings: Settings, shard: str) -> bool:
     return known_shard(addresses.mysql_address(settings, shard)) is not None
 
 
-def _migrate(settings: Settings, shards: Sequence[str], say: Progress) -> None:
+def _migrate(settings: Settings, shards: Sequence[str], say: Progress, count: Count) -> None:
     directory = find_directory(addresses.kafka_address(settings))
     began_with = {} if directory is None else directory.first_rules  # of a lost database, which its log begins with
     for shard in shards:
@@ -119,7 +127,8 @@ def _migrate(settings: Settings, shards: Sequence[str], say: Progress) -> None:
             say(f"made database {address}")
         row = known_shard(address) or assembly.shard_row(settings, shard)  # its own counts count (W3)
         rules = began_with.get(shard) or first_rules(settings)
-        for done in migrate(address, row, {0: rules}, now_ms=assembly.clock_ms()):
+        on_rows = partial(count, f"rows of shard {shard}'s journal brought over")
+        for done in migrate(address, row, {0: rules}, now_ms=assembly.clock_ms(), on_rows=on_rows):
             say(f"{address}: {done}")
     archive = addresses.cassandra_address(settings)
     for name in migrate_archive(archive, replication_factor=settings.cassandra.replication_factor):

@@ -5,7 +5,7 @@ That release must not run any more, and none of this one runs before the migrati
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 from processors.faults import Misconfigured
@@ -24,11 +24,13 @@ _COLUMNS = (
 )
 
 
-def fill_journal(session: Session, *, slices_max: int, rows_at_once: int = ROWS_AT_ONCE) -> int:
+def fill_journal(
+    session: Session, *, slices_max: int, on_rows: Callable[[int], None], rows_at_once: int = ROWS_AT_ONCE
+) -> int:
     """Bring what the release before wrote into this release's tables, and drop its table; return how many rows.
 
     Slice by slice, each removed from the old table once it is in the new ones, so that a run that was cut off is gone
-    on with. Nothing where there is no old table.
+    on with. Nothing where there is no old table. ``on_rows`` is told how many rows were brought over so far.
 
     Raises:
         Misconfigured: The old table has a row that no lane of ours can have written; it stays as it is.
@@ -47,6 +49,7 @@ def fill_journal(session: Session, *, slices_max: int, rows_at_once: int = ROWS_
         for rows in _rows(session, number, rows_at_once):
             _write(session, rows)
             brought += len(rows)
+            on_rows(count + brought)
         ((there,),) = session.query(f"SELECT COUNT(*) FROM {BEFORE} WHERE slice = {number}", "counting a slice's rows")
         assert brought == there, f"slice {number} of {BEFORE} has {there} rows, and {brought} were brought over"
         count += brought

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +51,13 @@ class Migration:
 
 
 def migrate(
-    address: MysqlAddress, shard: ShardRow, rules: dict[int, Rules], *, now_ms: int, slices_max: int = SLICES_MAX
+    address: MysqlAddress,
+    shard: ShardRow,
+    rules: dict[int, Rules],
+    *,
+    now_ms: int,
+    slices_max: int = SLICES_MAX,
+    on_rows: Callable[[int], None] = lambda _rows: None,
 ) -> list[str]:
     """Bring a database to this release's schema, enter the shard and its first rules, and make the journal's slices.
 
@@ -63,6 +69,7 @@ def migrate(
         now_ms: Wall clock, ms since the epoch; partitions are made from the lane that is furthest behind to after it
             (A7).
         slices_max: A7's limit, or ``TARGET_SLICES_MAX``.
+        on_rows: Told how many rows of the release before are brought over, where there are any.
 
     Returns:
         What was done, in words; empty where there was nothing to do.
@@ -74,7 +81,7 @@ def migrate(
     session = Session(address, lane=False)
     try:
         with _alone(session):
-            done = _apply(session, slices_max)
+            done = _apply(session, slices_max, on_rows)
             if _enter_shard(session, shard, rules, now_ms):
                 done.append(f"entered shard {shard.shard} with {shard.lanes} lanes")
             return done + _make_slices(session, now_ms, slices_max)
@@ -164,7 +171,7 @@ def _alone(session: Session) -> Iterator[None]:
     session.query(f"SELECT RELEASE_LOCK({name})", "ending the migration")
 
 
-def _apply(session: Session, slices_max: int) -> list[str]:
+def _apply(session: Session, slices_max: int, on_rows: Callable[[int], None]) -> list[str]:
     session.execute(
         "CREATE TABLE IF NOT EXISTS migration (number INT UNSIGNED NOT NULL PRIMARY KEY, name VARBINARY(64) NOT NULL, "
         "digest BINARY(32) NOT NULL) ENGINE = InnoDB",
@@ -180,7 +187,7 @@ def _apply(session: Session, slices_max: int) -> list[str]:
         # DDL commits by itself: after a crash in between, the file's statements are run again, which they allow.
         for statement in migration.statements:
             session.execute(statement, f"applying {migration.name}")
-        rows = fill_journal(session, slices_max=slices_max) if migration.number == NARROW else 0
+        rows = fill_journal(session, slices_max=slices_max, on_rows=on_rows) if migration.number == NARROW else 0
         session.execute(
             f"INSERT INTO migration (number, name, digest) "
             f"VALUES ({migration.number}, {text_literal(migration.name)}, X'{migration.digest.hex()}')",

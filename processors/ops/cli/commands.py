@@ -303,7 +303,7 @@ _OPERATING: dict[str, Command | Group] = {
     ),
     "migrate": _command(
         "setting_up:migrate",
-        "Bring databases and archive to this release's schema. Safe to run twice, and while the service runs.",
+        "Bring databases and archive to this release's schema. Safe to run twice.",
         "balance migrate",
     ),
     "partner": Group(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from processors.ops.cli.proving import counting
 from processors.ops.cli.terminal import JsonOption, print_json, say, settings
-from processors.ops.setting_up import initialize, migrate_schemas
+from processors.ops.setting_up import Count, Progress, initialize, migrate_schemas
 from processors.settings import Settings
 
 
@@ -15,18 +16,22 @@ def init(*, as_json: JsonOption = False) -> None:
 
 
 def migrate(*, as_json: JsonOption = False) -> None:
-    """Bring databases and archive to this release's schema. Safe to run twice, and while the service runs."""
+    """Bring databases and archive to this release's schema. Safe to run twice.
+
+    What of the service may run meanwhile depends on the release before: docs/operations.md, A new release.
+    """
     _told(migrate_schemas, "up to date", as_json=as_json)
 
 
-def _told(act: Callable[[Settings, Callable[[str], None]], None], ready: str, *, as_json: bool) -> None:
+def _told(act: Callable[[Settings, Progress, Count], None], ready: str, *, as_json: bool) -> None:
     done: list[str] = []
 
     def note(line: str) -> None:
         done.append(line)
         say(line)
 
-    act(settings(), note)
+    with counting() as count:
+        act(settings(), note, count)
     if as_json:
         print_json({"done": done})
     else:

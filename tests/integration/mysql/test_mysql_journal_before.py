@@ -46,10 +46,12 @@ def test_rows_are_brought_over_whatever_part_of_them_is_read_at_once(
     session = Session(before.address, lane=False)
     apply_file(session, read_migrations()[NARROW - 1])
 
-    brought = fill_journal(session, slices_max=SLICES_MAX, rows_at_once=3)
+    told: list[int] = []
+    brought = fill_journal(session, slices_max=SLICES_MAX, on_rows=told.append, rows_at_once=3)
 
     session.close()
-    assert brought == len(before.rows)
+    assert brought == len(before.rows) == told[-1]
+    assert told == sorted(set(told))
     assert_brought_over(before)
 
 
