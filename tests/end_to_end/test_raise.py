@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
-from processors.client import Client, ClientConfig, CommandIds, NoAnswer
+from processors.client import Client, ClientConfig, CommandIds
 from processors.ledger.commands import Pay, SetLaneTime
 from processors.ledger.rules import RULES_RELEASE
 from processors.ops import addresses, keys
@@ -55,15 +55,15 @@ def available(service: Running) -> int:
     return int(service.balance("balance", "acme", "USD", "--json").json["postings"][0]["available_minor"])
 
 
-def takes_words_of_this_release(service: Running) -> bool:
+def takes_words_of_this_release(service: Running, *, within_s: float) -> bool:
     """Say whether a lane takes a word on a range of records, by a schema of this release."""
     settings = service.place.settings
-    config = ClientConfig(kafka=addresses.kafka_address(settings), keyring=keys.keyring(settings), deadline_ms=4_000)
-    with Client(config) as client:
+    config = ClientConfig(kafka=addresses.kafka_address(settings), keyring=keys.keyring(settings), deadline_ms=60_000)
+    with Client(config) as client:  # the config's deadline bounds connecting, too
         word = SetLaneTime(command_id=IDS.next(), lane_offset=FAR, time_ms=1, last_offset=FAR)
         try:
-            client.send_control(word, shard="s1", lane=0)
-        except NoAnswer:
+            client.submit_control(word, shard="s1", lane=0).result(within_s)
+        except TimeoutError:
             return False
         return True
 
@@ -90,7 +90,7 @@ def test_a_shard_of_the_first_release_is_raised_while_it_runs_and_nothing_decide
     assert service.balance("topup", "acme", "10.00", "USD").status == 0
     pay_framed(service, 12)
     eventually(lambda: available(service) == 900, "the settings' registry id counts")
-    assert not takes_words_of_this_release(service)
+    assert not takes_words_of_this_release(service, within_s=4)
     said = service.balance("key", "announce")
     assert (said.status != 0, "balance rules raise" in said.err) == (True, True)
 
@@ -101,7 +101,7 @@ def test_a_shard_of_the_first_release_is_raised_while_it_runs_and_nothing_decide
     shown: dict[str, Any] = service.balance("rules", "show", "--json").json["s1"]
     assert {(each["version"], each["keys"]) for each in shown.values()} == {(3, trusted_keys(ring))}
     assert "every lane has these rules already" in service.balance("rules", "raise").out
-    assert takes_words_of_this_release(service)
+    assert takes_words_of_this_release(service, within_s=60)
     assert service.balance("adjust", "acme", "CREDIT", "1.00", "USD", "--because", "counted again").status == 0
     pay_framed(service, 13)
     pay_framed(service, 12)
