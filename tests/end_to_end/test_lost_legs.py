@@ -12,6 +12,7 @@ from processors.routing.buckets import partition_of
 from processors.stores.mysql import Session
 from tests.end_to_end.conftest import Running, started
 from tests.servers import Place
+from tests.waiting import eventually
 
 LANES = 2
 SENDER = next(f"sender-{number}" for number in range(9) if partition_of(f"sender-{number}", LANES) == 0)
@@ -30,6 +31,10 @@ def service(fresh_place: Callable[..., Place]) -> Iterator[Running]:
     yield from started(place)
 
 
+def letters(service: Running) -> int:
+    return len(service.balance("dead-letters", "list", "--json").json_lines)
+
+
 @pytest.mark.rule("T4")
 @pytest.mark.rule("T5")
 def test_a_leg_that_became_a_dead_letter_is_sent_again(service: Running) -> None:
@@ -37,12 +42,14 @@ def test_a_leg_that_became_a_dead_letter_is_sent_again(service: Running) -> None
         ("account", "open", SENDER, "USD"), ("account", "open", RECEIVER, "USD"), ("topup", SENDER, "100.00", "USD"),
     ):  # fmt: skip
         assert service.balance(*words).status == 0
-    waited = service.balance("transfer", SENDER, RECEIVER, "40.00", "USD", "--within", "5", "--json")
+    waited = service.balance("transfer", SENDER, RECEIVER, "40.00", "USD", "--within", "20", "--json")
+    eventually(lambda: letters(service) == 1, "its leg is a dead letter")
     (in_flight,) = service.balance("verify", "--all-shards", "--json").json[-1]["transfers"]
     id_ = in_flight["transfer_id"]
     named = service.balance("verify", "--all-shards").out
 
     too_early = service.balance("tx", "send-again", id_, "--within", "2")
+    eventually(lambda: letters(service) == 2, "and once more")  # else it would be decided by the later rules
     assert service.balance("rules", "raise").status == 0
     sent = service.balance("tx", "send-again", id_, "--json")
     again = service.balance("tx", "send-again", id_)

@@ -110,5 +110,5 @@ def test_a_shard_of_the_first_release_is_raised_while_it_runs_and_nothing_decide
     assert [each["detail"] for each in letters if "registry id" in each["detail"]] == [
         "registry id 13 is not in the rules: `balance rules set --registry-id`"
     ]
-    assert service.balance("status").status == 0
+    eventually(lambda: service.balance("status").status == 0, "all is well")
     eventually(lambda: service.balance("verify").status == 0, "it is proven")
