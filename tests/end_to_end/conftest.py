@@ -16,7 +16,11 @@ from typing import Any
 
 import pytest
 
+from processors.faults import Misconfigured
+from processors.ops import addresses, counts
 from processors.ops.cli import main
+from processors.ops.probing import refuse_unready_lanes
+from processors.settings import load_settings
 from tests.servers import Place
 from tests.waiting import eventually
 
@@ -79,6 +83,17 @@ def start(place: Place, *arguments: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def take_ticks(place: Place, *shards: str) -> bool:
+    """Say whether every lane of some shards takes a TICK: a worker that was started needs a while until then."""
+    settings = load_settings(environment=place.environment)
+    settings = counts.of_directory(settings, addresses.kafka_address(settings))
+    try:
+        refuse_unready_lanes(settings, {shard: range(settings.lanes_of(shard)) for shard in shards})
+    except Misconfigured:
+        return False
+    return True
 
 
 def started(place: Place) -> Iterator[Running]:

@@ -18,7 +18,7 @@ from processors.ledger.outcomes import Status
 from processors.ops import addresses
 from processors.routing.buckets import BUCKETS, bucket_of
 from processors.wire.results import Result
-from tests.end_to_end.conftest import Running, balance, start, started
+from tests.end_to_end.conftest import Running, balance, start, started, take_ticks
 from tests.servers import Place
 from tests.waiting import eventually
 
@@ -162,17 +162,20 @@ def test_a_target_that_goes_down_in_the_middle_ends_it_with_what_to_do_and_all_a
     assign = ("bucket", "assign", "--share", HALF_PERCENT, "--yes", "--within")
     target = ("shard", "run", "--shard", "s2")
     with process(place, "router", "run"), process(place, "shard", "run", "--shard", "s1"):
-        with process(place, *target) as goes_down, process(place, *assign, "6") as assigning:
-            eventually(lambda: balance(place, "bucket", "list", "--json").json.get("s2", 0) > 9, "some have moved")
-            goes_down.kill()
-            _, said = assigning.communicate(timeout=END_S)
+        with process(place, *target) as goes_down:
+            eventually(lambda: take_ticks(place, "s1", "s2"), "every lane decides")
+            with process(place, *assign, "20") as assigning:
+                eventually(lambda: balance(place, "bucket", "list", "--json").json.get("s2", 0) > 9, "some have moved")
+                goes_down.kill()
+                _, said = assigning.communicate(timeout=END_S)
         begun = balance(place, "bucket", "list", "--json").json["s2"]
         with process(place, *target):
+            eventually(lambda: take_ticks(place, "s2"), "it is back")
             went_on = balance(place, *assign, "60")
 
     assert (assigning.returncode, begun < MOVING) == (3, True), said
     told = " ".join(said.split())
-    assert "stopped: nothing has arrived for 6 s" in told
+    assert "stopped: nothing has arrived for 20 s" in told
     assert "are under way" in told
     assert "run the same again: it goes on from here, and ends with the same assignment" in told
     assert went_on.status == 0, went_on.err

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import pytest
 
 from processors.ops.setting_up import initialize
-from tests.end_to_end.conftest import STOP_DEADLINE_S, Running, balance, start, started
+from tests.end_to_end.conftest import STOP_DEADLINE_S, Running, balance, start, started, take_ticks
 from tests.servers import Place, SecondMysql
 from tests.waiting import eventually
 
@@ -109,6 +109,7 @@ def test_what_of_a_change_is_done_and_what_is_not_is_told_by_shard(fresh_two_sha
     initialize(place.settings, lambda _line: None)
     change = ("rules", "set", "--longest-hold", "29d")
     with worker(place, "s1"):
+        eventually(lambda: take_ticks(place, "s1"), "its worker runs")
         half = balance(place, *change, "--within", "20", "--json")
         assert half.status == 3
         assert half.json["done"] == {"s1": dict.fromkeys("0123", 2), "s2": {}}
@@ -162,6 +163,7 @@ def test_a_third_shard_is_added_by_its_address_while_the_service_runs_and_takes_
     environment = {**both.place.environment, **second_mysql.environment("s3", database)}
     three = Place(environment=environment, settings=both.place.settings)
     with worker(three, "s3"):
+        eventually(lambda: take_ticks(three, "s3"), "its worker runs")
         moved = balance(three, "partner", "move", "acme", "--to", "s3", "--json")
         assert moved.status == 0, moved.err
         paid = balance(three, "pay", "acme", "4.00", "USD", "--json")
