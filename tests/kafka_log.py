@@ -182,7 +182,8 @@ class Member:
         self.events: list[tuple[str, tuple[int, ...]]] = []
         self.fault: Fault | None = None
         self.errands: deque[Callable[[], None]] = deque()  # to be done in the poll thread
-        self.held = threading.Event()  # set: polls no more, as a stopped process
+        self.held = threading.Event()  # set: polls no more, as a stopped process; cleared: goes on
+        self._stands = threading.Event()
         self._ending = threading.Event()
         self.consumer = RecordConsumer(
             address,
@@ -209,6 +210,7 @@ class Member:
         try:
             while not self._ending.is_set():
                 if self.held.is_set():
+                    self._stands.set()
                     time.sleep(0.05)
                     continue
                 while self.errands:
@@ -219,6 +221,12 @@ class Member:
                 self.stopped.update(stopped)
         except Fault as fault:
             self.fault = fault
+
+    def hold(self) -> None:
+        """Have it poll no more, as a stopped process; no poll is under way when this returns."""
+        self._stands.clear()
+        self.held.set()
+        assert self._stands.wait(DEADLINE_S)
 
     def do(self, errand: Callable[[], None]) -> None:
         """Have something done in the poll thread, and wait for it."""

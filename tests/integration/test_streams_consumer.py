@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -157,16 +158,17 @@ def test_a_restarted_member_has_its_lanes_back_at_once_and_nobody_else_notices(
     address: KafkaAddress, log: KafkaLog
 ) -> None:
     log.make(TOPIC, partitions=4)
+    patient = replace(B, session_timeout_ms=30_000)
     with Member(address, TOPIC, A) as a:
-        b = Member(address, TOPIC, B)
+        b = Member(address, TOPIC, patient)
         eventually(lambda: len(a.assigned) == len(b.assigned) == 2, "two lanes each")
         owned_by_a, owned_by_b, noticed_by_a = set(a.assigned), set(b.assigned), list(a.events)
 
         b.close()
         began_s = time.monotonic()
-        with Member(address, TOPIC, B) as again:
+        with Member(address, TOPIC, patient) as again:
             again.await_assigned(*owned_by_b)
-            assert time.monotonic() - began_s < 5  # before the session of the one that was closed is over
+            assert time.monotonic() - began_s < 25  # before the session of the one that was closed is over
             assert (a.assigned, a.events) == (owned_by_a, noticed_by_a)
 
 
@@ -176,10 +178,10 @@ def test_the_lanes_of_a_member_that_stays_away_move_after_its_session(address: K
     with Member(address, TOPIC, A) as a:
         b = Member(address, TOPIC, B)
         eventually(lambda: len(a.assigned) == len(b.assigned) == 2, "two lanes each")
-        b.close()
         began_s = time.monotonic()
+        b.close()
         a.await_assigned(0, 1, 2, 3)
-        assert 2 < time.monotonic() - began_s < 15
+        assert 2 < time.monotonic() - began_s < 30  # a client's own default, were no session said, is 45
 
 
 @pytest.mark.rule("P4")
@@ -255,8 +257,7 @@ def test_a_start_that_nobody_takes_up_ends_at_its_deadline(address: KafkaAddress
     log.make(TOPIC)
     with Member(address, TOPIC, A) as member:
         member.await_assigned(0)
-        member.held.set()
-        time.sleep(0.3)
+        member.hold()
         with pytest.raises(Unavailable):
             member.consumer.start(0, 0, -1, deadline_s=0.3)
         member.held.clear()
@@ -279,12 +280,11 @@ def test_questions_of_other_threads_do_not_wait_for_the_poll_thread(address: Kaf
     log.make(TOPIC)
     with Member(address, TOPIC, A) as member:
         member.await_assigned(0)
-        began_s = time.monotonic()
+        member.hold()  # who waited for its thread would get no answer
         for _ in range(100):
             assert member.consumer.committed(0) is None
             assert member.consumer.group_metadata() is not None
-
-        assert time.monotonic() - began_s < 3
+        member.held.clear()
 
 
 @pytest.mark.rule("I2")
