@@ -174,10 +174,10 @@ def test_a_fault_does_not_quote_the_statement(address: MysqlAddress) -> None:
 
 
 def test_an_answer_that_does_not_come_in_time_is_a_lost_connection(address: MysqlAddress) -> None:
-    session = Session(replace(address, read_timeout_s=1), lane=True)
+    session = Session(replace(address, read_timeout_s=4), lane=True)
 
     with pytest.raises(Retryable, match="2013"):
-        session.query("SELECT SLEEP(3)", "sleeping")
+        session.query("SELECT SLEEP(20)", "sleeping")
 
 
 @pytest.mark.rule("L6")

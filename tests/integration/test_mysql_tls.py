@@ -39,10 +39,10 @@ def test_over_tls_a_connection_that_was_killed_is_a_lost_one(mysql: OwnMysql) ->
 
 
 def test_over_tls_an_answer_that_does_not_come_in_time_is_a_lost_connection(mysql: OwnMysql) -> None:
-    session = Session(replace(mysql.address, ssl_mode="REQUIRED", read_timeout_s=1), lane=True)
+    session = Session(replace(mysql.address, ssl_mode="REQUIRED", read_timeout_s=4), lane=True)
 
     with pytest.raises(Retryable, match="2026"):
-        session.query("SELECT SLEEP(3)", "sleeping")
+        session.query("SELECT SLEEP(20)", "sleeping")
 
 
 @pytest.mark.parametrize("mode", ["REQUIRED", "VERIFY_CA", "VERIFY_IDENTITY"])

@@ -12,7 +12,8 @@ import pytest
 from processors.faults import Fenced, LaneStopped, Misconfigured, Retryable, StopCode, Unavailable, UnknownOutcome
 from processors.ledger.book import Keys, Rows
 from processors.stores.addresses import MysqlAddress
-from processors.stores.mysql import LOCK_WAIT_TIMEOUT_S, Session
+from processors.stores.lane_store import TAKE_OVER_DEADLINE_S
+from processors.stores.mysql import LOCK_WAIT_TIMEOUT_S, WAIT_TIMEOUT_S, Session
 from processors.stores.rules_rows import insert_rules
 from tests.chaos.mysql_proxy import AtCommit, MysqlProxy, Saying
 from tests.integration.mysql_shard import (
@@ -101,7 +102,7 @@ def test_a_commit_that_never_arrives_is_found_not_done(address: MysqlAddress, pr
 
 @pytest.mark.rule("L6")
 def test_a_commit_on_its_way_is_waited_for_through_lock_wait_timeouts(address: MysqlAddress, proxy: MysqlProxy) -> None:
-    through = replace(address, host="127.0.0.1", port=proxy.port, read_timeout_s=1)
+    through = replace(address, host="127.0.0.1", port=proxy.port, read_timeout_s=4)
     lane = take_lane(through)
     batch = lane.batch(3)
     proxy.arm(AtCommit.STALL)
@@ -110,12 +111,12 @@ def test_a_commit_on_its_way_is_waited_for_through_lock_wait_timeouts(address: M
     # The old transaction still holds the row; its COMMIT arrives after a new owner's lock wait has timed out once.
     late_s = LOCK_WAIT_TIMEOUT_S + 2
     timer = threading.Timer(late_s, proxy.release)
-    timer.start()
     began_s = time.monotonic()
+    timer.start()
 
     state = take_lane(address).state
 
-    assert time.monotonic() - began_s >= late_s - 0.5
+    assert time.monotonic() - began_s >= late_s
     assert state.progress == replace(batch.progress, owner_epoch=2)
     assert journal_count(address) == 3
     timer.join()
@@ -126,13 +127,13 @@ def test_a_worker_that_fell_silent_keeps_its_locks_no_longer_than_wait_timeout(
     address: MysqlAddress, holder: Session
 ) -> None:
     take_lane(address)
+    began_s = time.monotonic()
     holder.begin()
     holder.query("SELECT * FROM progress WHERE lane = 0 FOR UPDATE", "locking")
-    began_s = time.monotonic()
 
     assert take_lane(address).state.progress.owner_epoch == 2
 
-    assert 15 < time.monotonic() - began_s < 28
+    assert 15 < time.monotonic() - began_s < TAKE_OVER_DEADLINE_S + LOCK_WAIT_TIMEOUT_S
 
 
 # ---------------------------------------------------------------------- before COMMIT
@@ -277,9 +278,7 @@ def test_what_a_fenced_worker_wrote_along_with_the_question_is_rolled_back_at_on
         zombie.store.finish()
 
     assert journal_count(address) == 0
-    began_s = time.monotonic()
-    owner.write(1)  # nobody holds the lane's row any more
-    assert time.monotonic() - began_s < LOCK_WAIT_TIMEOUT_S
+    owner.write(1)  # nobody holds the lane's row any more: who waits for a lock meets a fault
 
 
 @pytest.mark.rule("L8")
@@ -399,7 +398,7 @@ def test_a_batch_that_cannot_be_made_into_sql_leaves_no_lock(address: MysqlAddre
 
     began_s = time.monotonic()
     assert lane.store.take_over(TOPIC_ID).progress.at.next_offset == 0
-    assert time.monotonic() - began_s < LOCK_WAIT_TIMEOUT_S
+    assert time.monotonic() - began_s < WAIT_TIMEOUT_S - LOCK_WAIT_TIMEOUT_S
 
 
 @pytest.mark.rule("A7")

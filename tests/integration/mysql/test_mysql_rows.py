@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import threading
-import time
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +17,7 @@ from processors.ledger.rows import Account, Hold, OpenRefund, Refunded
 from processors.ledger.tables import MOVED_IDS, MOVING_TABLES
 from processors.stores.addresses import MysqlAddress
 from processors.stores.lane_sql import loads
-from processors.stores.mysql import LOCK_WAIT_TIMEOUT_S, Session
+from processors.stores.mysql import Session
 from processors.stores.rows import Border, IngressPosition, OverriddenTime
 from processors.wire.positions import LanePoint
 from tests.integration.mysql_shard import (
@@ -297,12 +296,11 @@ def test_loading_and_writing_wait_for_no_other_lanes_rows(
     holder.execute("UPDATE hold SET bucket = 9 WHERE root >= X'71'", "locking its holds")
     holder.execute("UPDATE progress SET next_offset = 77 WHERE lane = 1", "locking its progress")
     wanted = [(f"p{number:04}", "USD") for number in range(2_000)]
-    began_s = time.monotonic()
 
+    # Who waited for a lock of the other lane's would meet a fault.
     rows = load(lane, accounts=wanted, holds=[(f"p{number:04}", new_id()) for number in range(2_000)])
     lane.write(1, accounts=[(replace(each, sequence=2), 1) for each in ours[:2_000]])
 
-    assert time.monotonic() - began_s < LOCK_WAIT_TIMEOUT_S
     assert len(rows.accounts) == min(accounts, 2_000)
 
 
