@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 
@@ -26,7 +25,8 @@ from processors.wire.coverage import Coverage, decode_archived
 from processors.workers.remover import Remover, RemoverOptions
 from tests.archived import alter_change
 from tests.chaos.lanes import SHARD, Shard, now_ms
-from tests.end_to_end.conftest import balance, start
+from tests.chaos.operator_process import run_until_it_kills_itself
+from tests.end_to_end.conftest import balance
 from tests.integration.test_verify import OLD_MS, an_old_morning, change, payments_of_today
 from tests.kafka_log import KafkaLog
 from tests.servers import Place
@@ -206,16 +206,9 @@ def test_a_fill_that_is_killed_covers_nothing_that_is_not_there_and_is_finished_
     shard = make(6_000)
     truncate(shard)
 
-    def archived(session: CassandraSession) -> bool:
-        select = session.prepare("SELECT first_offset FROM $journal LIMIT 1")
-        return bool(list(session.rows(select, ())))
-
-    process = start(shard.place, "archive", "fill", "--write")
+    run_until_it_kills_itself(shard.place, "fill")
     with archive(shard) as session:
-        while process.poll() is None and not archived(session):
-            time.sleep(0.005)
-    process.kill()
-    process.communicate()
+        assert list(session.rows(session.prepare("SELECT first_offset FROM $journal LIMIT 1"), ()))
     assert (covered(shard), positions(shard)) == ({}, dict.fromkeys(range(LANES)))
 
     said = balance(shard.place, "archive", "fill", "--write")

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from confluent_kafka import TopicPartition
@@ -28,9 +22,9 @@ from processors.stores.mysql import Session
 from processors.stores.shard_reader import open_reader
 from processors.streams.topics import shard_topic
 from tests.chaos.lanes import SHARD, Shard, new_id
+from tests.chaos.operator_process import run_until_it_kills_itself
 from tests.end_to_end.conftest import balance
 from tests.servers import Place
-from tests.waiting import eventually
 
 LANES = 2
 LARGE = "acme"  # has some batches, so that a replay has a border to go on from
@@ -136,37 +130,24 @@ def test_a_rebuilt_shard_that_is_not_what_was_published_is_told(shard: Shard, ta
 
 def test_a_replay_that_was_killed_goes_on_where_it_was(shard: Shard, fresh_database: Callable[[], str]) -> None:
     dsn = dsn_of(shard, fresh_database())
-    command = [sys.executable, "-m", "processors.ops.cli", "replay", "shard", SHARD, "--into", dsn, "--json"]
-    environment = {**os.environ, **shard.place.environment}
-    log = Path(shard.settings.keys_file).parent / "replay.log"
-    with log.open("wb") as out:
-        first = subprocess.Popen(command, env=environment, stdout=out, stderr=out)
     target, lane = proving.target_address(shard.settings, SHARD, dsn), partition_of(LARGE, LANES)
-    eventually(lambda: _reached(target, lane) or first.poll() is not None, "the replay has begun")
-    first.send_signal(signal.SIGKILL)
-    first.wait()
+    run_until_it_kills_itself(shard.place, "replay", dsn, str(lane))
     reached = _reached(target, lane)
-    assert 0 < reached < shard.positions()[lane].at.next_offset, log.read_text()
+    assert 0 < reached < shard.positions()[lane].at.next_offset
 
     told: list[ReplayProgress] = []
     assert replaying.replay_shard(shard.settings, SHARD, target, on_progress=told.append).difference is None
 
     of_lane = [at for at in told if at.lane == lane]
     assert sum(at.offset > reached for at in of_lane) == len(of_lane) > 0
-    again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
-    assert again.returncode == 0, again.stderr
-    report = json.loads(again.stdout)
-    assert (report["equal"], report["difference"], report["not_compared"]) == (True, None, [])
+    again = balance(shard.place, "replay", "shard", SHARD, "--into", dsn, "--json")
+    assert again.status == 0, again.err
+    assert (again.json["equal"], again.json["difference"], again.json["not_compared"]) == (True, None, [])
 
 
 def _reached(address: MysqlAddress, lane: int) -> int:
-    try:
-        session = Session(address, lane=False)
-        rows = session.query(f"SELECT next_offset FROM progress WHERE lane = {lane}", "looking for progress")
-        session.close()
-    except (Misconfigured, AssertionError):  # the tables are being made
-        return 0
-    return int(rows[0][0]) if rows else 0
+    with closing(open_reader(address)) as reader:
+        return reader.positions()[lane].at.next_offset
 
 
 def test_a_balance_changed_by_hand_is_the_first_difference_told(

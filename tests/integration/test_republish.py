@@ -14,7 +14,8 @@ from processors.streams.topics import RESULTS_TOPIC
 from processors.wire.records import Record
 from processors.wire.results import decode_result
 from tests.chaos.lanes import Shard, now_ms
-from tests.end_to_end.conftest import Said, balance, start
+from tests.chaos.operator_process import run_until_it_kills_itself
+from tests.end_to_end.conftest import Said, balance
 from tests.kafka_log import KafkaLog
 from tests.servers import Place
 
@@ -146,11 +147,7 @@ def test_one_that_is_killed_goes_on_where_it_was(fresh_place: Callable[..., Plac
 
     for _ in range(2):
         had = ends(long, "consumer.killed")
-        process = start(long.place, "replay", "results", "--from", ALL, "--to-topic", "consumer.killed", "--yes")
-        while process.poll() is None and ends(long, "consumer.killed") == had:
-            time.sleep(0.01)
-        process.kill()
-        process.communicate()
+        run_until_it_kills_itself(long.place, "results", "consumer.killed")
         assert had < ends(long, "consumer.killed") < whole
     said = copy(long, "consumer.killed", "--from", ALL, "--yes")
 
