@@ -16,6 +16,7 @@ from processors.streams.connection import KafkaAddress
 from processors.streams.producer import QUEUE_RECORDS, IdempotentProducer
 from processors.wire.records import Content, OutRecord
 from tests.kafka_log import DEADLINE_S, KafkaLog
+from tests.waiting import eventually
 
 TOPIC = "lanes"
 
@@ -55,14 +56,15 @@ def test_records_arrive_whole_and_in_order_and_each_is_told_once(log: KafkaLog, 
 
 
 def test_a_hurried_record_does_not_wait_for_the_linger(address: KafkaAddress, log: KafkaLog) -> None:
-    producer = IdempotentProducer(address, linger_ms=6_000)
-    producer.send(record(log, b"connects"))
-    producer.flush(DEADLINE_S)
+    producer = IdempotentProducer(address, linger_ms=60_000)
     producer.send(record(log, b"hurried"))
-    producer.hurry()
-    producer.poll(3.0)
 
-    assert producer.undelivered == 0
+    def is_written() -> bool:
+        producer.hurry()  # again each time: its 2 ms may be over before a busy machine's client has connected
+        producer.poll(0.1)
+        return producer.undelivered == 0
+
+    eventually(is_written, "it is written before the linger is over", 40)
     producer.close()
 
 
@@ -169,9 +171,12 @@ def test_whoever_sends_at_once_is_told_that_there_is_no_room(address: KafkaAddre
     nowhere = record(log, b"value", topic="nowhere")
     for _ in range(QUEUE_RECORDS):
         assert client.send_at_once(nowhere)
-    began_s = time.monotonic()
-    assert not client.send_at_once(nowhere)
-    assert time.monotonic() - began_s < 0.1
+    took_s: list[float] = []
+    for _ in range(10):  # who waited for room would do so each time
+        began_s = time.monotonic()
+        assert not client.send_at_once(nowhere)
+        took_s.append(time.monotonic() - began_s)
+    assert min(took_s) < 0.1
     with pytest.raises(Unavailable, match=r"no room for a record to .*nowhere within 0\.2 s"):
         client.send(nowhere)
     assert client.undelivered == QUEUE_RECORDS

@@ -192,11 +192,9 @@ def test_a_position_is_not_read_while_a_transaction_holds_it(
     asking = threading.Thread(target=lambda: found.append(committed_position(member)))
     asking.start()
     asking.join(1.0)
-    began_s = time.monotonic()
     for _ in range(3):
-        member.do(lambda: None)  # the poll thread goes round meanwhile
-    assert time.monotonic() - began_s < 2.0
-    assert found == []
+        member.do(lambda: None)
+    assert (found, asking.is_alive()) == ([], True)  # the poll thread went round while the question waited
 
     owner = publisher(address, member)
     owner.open()
@@ -240,7 +238,7 @@ def test_a_lane_that_stays_goes_on_publishing_while_the_group_rebalances(
 def test_a_commit_that_is_not_answered_in_time_is_unknown_and_the_position_tells(
     address: KafkaAddress, member: Member, log: KafkaLog
 ) -> None:
-    hasty = publisher(address, member, deadline_s=1.0)
+    hasty = publisher(address, member, deadline_s=8.0)
     hasty.open()
     hasty.publish([result(log, b"r0")], position(1))
     began_s = time.monotonic()
@@ -249,7 +247,7 @@ def test_a_commit_that_is_not_answered_in_time_is_unknown_and_the_position_tells
         # A topic that is not there is waited for, longer than this commit may take.
         hasty.publish([result(log, b"never"), OutRecord(log.full("nowhere"), 0, None, b"never", [])], position(3))
     hasty.close()
-    assert time.monotonic() - began_s < 5
+    assert time.monotonic() - began_s < 19  # before the deadline that others have
     owner = publisher(address, member)
     owner.open()
     assert committed_position(member) == position(1)
