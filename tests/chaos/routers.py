@@ -36,7 +36,7 @@ from tests.properties.routing_comparison import expected, expected_letters, expe
 from tests.properties.routing_history import HOME, KEYS, LANES, PARTITIONS, History
 from tests.waiting import eventually
 
-STOP_S = 30.0
+STOP_S = 120.0
 # Of the load: 200 records a second, every third of them a marker.
 PAUSE_S = 0.05
 RECORDS_A_PAUSE = 10

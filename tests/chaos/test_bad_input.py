@@ -294,7 +294,7 @@ def router(service: WholeService) -> Iterator[None]:
     try:
         yield
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0, log_file.read_text()
+        assert process.wait(120) == 0, log_file.read_text()
     finally:
         if process.poll() is None:
             process.kill()

@@ -34,7 +34,7 @@ from tests.servers import Place
 LAPSE_S = 8.0
 DEADLINE_S = 30.0
 # A broker acknowledges a change of rights some time before it goes by it: mostly milliseconds, more under load.
-LEARNT_S = 2.0
+LEARNT_S = 10.0
 # Now and then the client knows of the refusal before the offsets are sent, and says only that its state is erroneous
 # (one in six). A lane tries again with another producer, as this test does.
 TRIES = 8

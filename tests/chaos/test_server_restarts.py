@@ -28,7 +28,7 @@ from tests.waiting import eventually
 BATCHES = 20  # some two seconds of load
 DOWN_S = 3.0
 CASSANDRA_DOWN_S = 60.0
-WITHOUT_CASSANDRA_S = 15.0  # for the answers to a few payments meanwhile
+WITHOUT_CASSANDRA_S = 45.0  # for the answers to a few payments meanwhile
 
 
 @pytest.fixture(scope="module")

@@ -47,10 +47,10 @@ SHARDS = ("s1", "s2")
 KINDS = ("router", "shard-s1", "shard-s2", "expirer-s1", "expirer-s2", "remover-s1", "remover-s2")
 SETTLE_S = 180.0
 MOVED_S = 60.0  # far above a move's pause, and above a taken over lane's (6 s, P4) or a restarted server's
-STOP_S = 30.0
+STOP_S = 120.0  # expirer and remover have 30 s of their own
 SUPERVISE_S = 0.5
 FLUSH_S = 60.0
-EXPIRED_S = 30.0  # every hold of the load is over, and its end visible
+EXPIRED_S = 120.0  # every hold of the load is over, and its end visible
 _FAR = 1 << 62
 _ACCOUNTS_MAX = 10_000  # of a partner
 

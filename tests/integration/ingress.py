@@ -23,7 +23,7 @@ from processors.wire.route import ROUTE_HEADER, Route, decode_route, needed_head
 from processors.wire.signature import KeyRing, trusted_keys
 from processors.workers.router import Router, RouterConfig, RouterParts
 from tests.kafka_log import KafkaLog
-from tests.waiting import eventually
+from tests.waiting import DEADLINE_S, eventually
 
 INGRESS_PARTITIONS = 4
 LANES = 2
@@ -74,7 +74,7 @@ class Running:
     instance: str = "a"
     group: str = GROUP
     batch_records_max: int = 4_000
-    stop_deadline_s: float = 10.0
+    stop_deadline_s: float = DEADLINE_S
     clock_s: Callable[[], float] = time.monotonic
     met: int = 0
     producer: IdempotentProducer = field(init=False)

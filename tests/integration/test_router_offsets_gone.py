@@ -21,7 +21,7 @@ from tests.integration.ingress import (
     route_of,
 )
 from tests.kafka_log import KafkaLog
-from tests.waiting import eventually
+from tests.waiting import DEADLINE_S, eventually
 
 ROOTS = [root_in(partition) for partition in range(INGRESS_PARTITIONS)]
 
@@ -67,7 +67,7 @@ def test_a_router_that_was_killed_before_it_noted_anything_leaves_nothing_out(
     write_round(log, b"before")
     with Running(address, clock_s=lambda: 0.0) as router:  # so that no commit is due
         eventually(lambda: bool(router.step() or router.met >= A_ROUND) and router.met >= A_ROUND, "all was met")
-        router.producer.flush(10.0)
+        router.producer.flush(DEADLINE_S)
     log.forget(GROUP)
     write_round(log, b"meanwhile")
 

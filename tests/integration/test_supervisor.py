@@ -179,7 +179,7 @@ def test_others_can_read_how_the_processes_are(tmp_path: Path) -> None:
 def test_what_stops_in_time_is_not_killed_and_what_does_not_is(
     supervise: Callable[..., Supervisor], tmp_path: Path
 ) -> None:
-    supervised = supervise(OBEDIENT, DEAF, stop_deadline_s=1.0)
+    supervised = supervise(OBEDIENT, DEAF, stop_deadline_s=8.0)
     pids = [child.pid for child in supervised.children]
     eventually(lambda: "deaf" in (tmp_path / "logs" / "p1.log").read_text(), "it runs")
 
