@@ -8,9 +8,10 @@ import secrets
 import signal
 import threading
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -22,14 +23,15 @@ from processors.lookup.times import show_time
 from processors.ops import addresses, assembly
 from processors.routing.buckets import partition_of
 from processors.stores.mysql import Session
-from processors.streams.topics import shard_topic
+from processors.streams.group_look import look_at_group
+from processors.streams.topics import shard_group, shard_topic
 from processors.wire.causes import Cause
 from processors.wire.commands import encode_command
 from processors.wire.dead_letters import decode_dead_letter
 from processors.wire.results import decode_result
 from processors.wire.signature import SIGNATURE_HEADER, add_key, dump_keyring, load_keyring, sign
 from tests.chaos.kept_aside import kept_aside
-from tests.chaos.lanes import SHARD, Shard, new_id
+from tests.chaos.lanes import DEADLINE_S, SHARD, Shard, Worker, new_id
 from tests.chaos.mysql_proxy import AtCommit, MysqlProxy
 from tests.end_to_end.conftest import balance
 from tests.servers import Place
@@ -67,7 +69,7 @@ def test_a_commit_whose_reply_is_lost_is_asked_about_and_not_repeated(
         for day in range(3):
             proxy.arm(action, behind=b"UPDATE progress SET next_offset")  # else it may be one that only read
             shard.write_day(f"day-{day}", payments=50)
-            assert proxy.met.wait(30)
+            assert proxy.met.wait(DEADLINE_S)
             shard.await_decided()
     shard.assert_exactly_once()
 
@@ -120,20 +122,41 @@ def test_lanes_that_move_to_and_fro_under_load_decide_each_command_once(make_sha
     writer.start()
     with shard.worker("w0"):
         eventually(lambda: len(shard.positions()) == shard.lanes, "every lane has an owner")
-        first = {lane: position.owner_epoch for lane, position in shard.positions().items()}
-        for _ in range(2):
-            with shard.worker("w1") as other:
-                time.sleep(5)
+        first = owner_epochs(shard)
+        for turn in range(2):
+            with worker_with_a_lane(shard, f"orderly-{turn}") as other:
                 other.signal(signal.SIGTERM)
                 assert other.wait() == 0, other.log
-            with shard.worker("w2"):
-                time.sleep(3)
+            with worker_with_a_lane(shard, f"killed-{turn}"):
+                pass
         enough.set()
         writer.join()
         shard.await_decided()
-        last = {lane: position.owner_epoch for lane, position in shard.positions().items()}
+        last = owner_epochs(shard)
         assert any(last[lane] >= first[lane] + 2 for lane in first), (first, last)  # to and fro
     shard.assert_exactly_once()
+
+
+def owner_epochs(shard: Shard) -> dict[int, int]:
+    return {lane: position.owner_epoch for lane, position in shard.positions().items()}
+
+
+@contextmanager
+def worker_with_a_lane(shard: Shard, instance: str) -> Iterator[Worker]:
+    """Run a worker of a new instance, from when it was given a lane and lanes have other owners; killed at the end."""
+    before = sum(owner_epochs(shard).values())
+    group = f"{shard.address.topic_prefix}{shard_group(SHARD)}"
+    admin = AdminClient(shard.address.options())
+
+    def has_a_lane() -> bool:
+        members = admin.describe_consumer_groups([group])[group].result(DEADLINE_S).members
+        named = f"{instance}-{SHARD}"
+        return any(each.assignment.topic_partitions for each in members if each.group_instance_id == named)
+
+    with shard.worker(instance) as worker:
+        eventually(has_a_lane, "it is given a lane", instead=lambda: worker.log)
+        eventually(lambda: sum(owner_epochs(shard).values()) > before, "lanes moved", instead=lambda: worker.log)
+        yield worker
 
 
 # ------------------------------------------------------------------ repetitions
@@ -188,7 +211,6 @@ def test_a_group_offset_that_was_reset_is_noticed_and_not_believed(
     shard.write_day("first", payments=50)
     with shard.worker():
         shard.await_decided()
-    time.sleep(SESSION_S + 1)  # the static member is forgotten, and the group is empty: offsets may be altered
     _reset_group(shard, how)
     shard.write_day("second", payments=50)
     with shard.worker():
@@ -197,6 +219,8 @@ def test_a_group_offset_that_was_reset_is_noticed_and_not_believed(
 
 
 def _reset_group(shard: Shard, how: str) -> None:
+    look = partial(look_at_group, shard.address, shard_group(SHARD), shard_topic(SHARD), [0])
+    eventually(lambda: not look().members, "the static member is forgotten: offsets may be altered")
     admin = AdminClient(shard.address.options())
     group = f"{shard.address.topic_prefix}balance-shard-{SHARD}"
     if how == "expired":
@@ -266,7 +290,6 @@ def test_a_refused_adjustment_stays_refused_when_its_key_came_later_and_database
             shard.await_decided()
         restore()
     file.write_text(dump_keyring(newer))
-    time.sleep(SESSION_S + 1)  # as above
     _reset_group(shard, "expired")
     with shard.worker():
         shard.await_decided()
@@ -318,7 +341,7 @@ def test_a_database_that_decides_otherwise_than_was_published_stops_before_it_pu
         session.close()
     shard.write([Pay(command_id=new_id(), address="first", currency="USD", amount_minor=1)])
     with shard.worker() as worker:
-        assert worker.wait(40) == 1, worker.log
+        assert worker.wait() == 1, worker.log
     assert shard.stop_codes() == {0: "DIGEST_DIFFERS"}
     assert shard.results() == seen
 
@@ -407,10 +430,10 @@ def _make_topic_again(shard: Shard) -> None:
 def test_sigterm_ends_a_worker_with_everything_decided_also_published(make_shard: Callable[[int], Shard]) -> None:
     shard = make_shard(1)
     shard.write_day("busy", payments=3_000)
-    with shard.worker() as worker:
+    with shard.worker(BALANCE_WORKER__STOP_DEADLINE_MS="100000") as worker:
         eventually(lambda: 0 in shard.positions() and shard.positions()[0].at.next_offset > 0, "it has begun")
         worker.signal(signal.SIGTERM)
-        assert worker.wait(shard.settings.worker.stop_deadline_ms / 1_000) == 0, worker.log
+        assert worker.wait() == 0, worker.log
     decided = shard.positions()[0].at.next_offset
     visible = sum(map(len, shard.results().values()))
     expected = shard.expected(0, [record for record in shard.records(0) if record.offset < decided])
