@@ -11,13 +11,17 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 
 from processors.ledger.commands import OpenAccount, Pay
 from processors.ops.stages import STAGES, Stage
+from processors.routing.buckets import partition_of
 from processors.routing.directory import Placement
 from processors.stores.rows import PlacementRow, PlacementState
+from processors.streams.group_look import committed_positions
+from processors.streams.topics import COMMANDS_TOPIC, ROUTER_GROUP
 from tests.chaos.lanes import new_id
 from tests.chaos.two_shards import KINDS, MOVED_S, SETTLE_S, SHARDS, TwoShardService
 from tests.chaos.whole_service import Load
@@ -32,6 +36,7 @@ REMOVER_MS = 200
 PARKED = 4_200  # more than the record that completes a hand-off unparks
 RANDOM_S = float(os.environ.get("MOVES_FOR_S", "20"))  # five minutes by hand
 KILL_EVERY_S = 3.0
+COMMIT_S = 0.5  # what a worker that is stopped had sent to its database is done there by then
 # Moves that wait for each other. While a worker is killed every few seconds, and starts again, one takes five seconds
 # (at load average 20: 24 of 32 waited after 45 s). Afterwards each takes at most three, and all must be made within
 # half of the time in which every command must be answered.
@@ -128,7 +133,7 @@ def kept_in(service: TwoShardService, stage: Stage) -> Iterator[Placement]:
         Stage.PLACED: [f"shard-{source}"],
         Stage.SEALED: [f"shard-{target}"],
         Stage.ARRIVING: [],  # once it has begun
-        Stage.MOVED: [f"expirer-{target}", f"shard-{target}"],
+        Stage.MOVED: [f"expirer-{target}", f"shard-{target}", f"shard-{source}"],
         Stage.SETTLED: [],
     }[stage]
     for name in frozen:
@@ -137,11 +142,16 @@ def kept_in(service: TwoShardService, stage: Stage) -> Iterator[Placement]:
         placed = service.send_marker(ROOT)
         if stage is Stage.ARRIVING:
             frozen = [f"shard-{target}"]
-            freeze_once_arriving(service, placed)
+            while not is_frozen_while_arriving(service, placed):  # all was there before anybody looked: once more
+                service.await_moved(placed)
+                service.move(ROOT)
+                placed = service.send_marker(ROOT)
         elif stage is Stage.MOVED:
             service.send(
                 [Pay(command_id=new_id(), address=ROOT, currency="USD", amount_minor=1) for _ in range(PARKED)]
             )
+            await_forwarded(service)  # before the rows, which the source's worker sends, so that all are parked
+            service.of[f"shard-{source}"].signal(signal.SIGCONT)
             service.await_stage(placed, Stage.SEALED)
             service.of[f"shard-{target}"].signal(signal.SIGCONT)
         service.flush()
@@ -152,15 +162,29 @@ def kept_in(service: TwoShardService, stage: Stage) -> Iterator[Placement]:
             service.of[name].signal(signal.SIGCONT)
 
 
-def freeze_once_arriving(service: TwoShardService, placed: Placement) -> None:
-    """Stop the target's worker once it has some parts and not all."""
+def is_frozen_while_arriving(service: TwoShardService, placed: Placement) -> bool:
+    """Stop the target's worker once it has some parts, and say whether it has not all; else it goes on."""
     service.flush()
     worker = service.of[f"shard-{placed.shard}"]
     while True:
         row = service.rows_of_key(placed.shard).get(ROOT)
         if row is not None and row.generation >= placed.generation and row.state is not PlacementState.AWAY:
-            worker.signal(signal.SIGSTOP)
-            return
+            break
+    worker.signal(signal.SIGSTOP)
+    time.sleep(COMMIT_S)
+    if service.seen(placed).stage is Stage.ARRIVING:
+        return True
+    worker.signal(signal.SIGCONT)
+    return False
+
+
+def await_forwarded(service: TwoShardService) -> None:
+    """Wait until the router has forwarded all that was sent of the partner."""
+    service.flush()
+    partition = partition_of(ROOT, service.settings.topics.commands_partitions)
+    end = service.topics.end(COMMANDS_TOPIC, partition)
+    committed = partial(committed_positions, service.address, ROUTER_GROUP, COMMANDS_TOPIC, [partition])
+    eventually(lambda: committed().get(partition, (0, ""))[0] >= end, "all is forwarded")
 
 
 def owners(service: TwoShardService) -> int:
