@@ -39,7 +39,7 @@ UNDELIVERED = (Stage.ASKED, Stage.PLACED, Stage.SEALED, Stage.ARRIVING)  # the t
 _FAR = (1 << 63) - 1  # an offset above every one
 # Measured (docs/performance.md, A move): one that carries nearly nothing, and each part.
 PAUSE_MS = 150
-PART_MS = 7
+PART_MS = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,8 +14,8 @@ from tests.move_pause import MOVED, Waits, at, paid, what_moves
 from tests.servers import Place
 
 MOVES = 6
-# For 1,000 accounts and 10,000 open holds. The aim is a second, and p99 of twenty moves on two quiet cores 1.15 s
-# (docs/performance.md); the first of six finds everything cold.
+# For 1,000 accounts and 10,000 open holds. The aim is a second, which twenty moves on two quiet cores keep at p99
+# (docs/performance.md, compiled); the first of six finds everything cold.
 PAUSE_MAX_MS = 2_000
 # Where others are at work, a move is allowed as many times that as other things take: a loop that only counts, beyond
 # its own processor time; and half of all answers without a move, beyond the 10 ms that they take on an idle machine,
