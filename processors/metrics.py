@@ -158,6 +158,12 @@ OLDEST_TRANSFER_SECONDS = _gauge(
     ("shard",),
     "remover",
 )
+OLDEST_MOVE_SECONDS = _gauge(
+    "balance_moves_oldest_seconds",
+    "How long the oldest move away from the shard has waited for its target, as of the remover's last look; 0: none",
+    ("shard",),
+    "remover",
+)
 FINDINGS = _counter("balance_findings_total", "Findings raised", ("kind",), "remover")
 
 # Auditor

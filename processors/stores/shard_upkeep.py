@@ -189,6 +189,16 @@ class ShardUpkeep:
         )
         return count, None if oldest is None else id_time_ms(oldest)
 
+    def oldest_seal_ms(self) -> int | None:
+        """Return since when a placement key has been on its way to another shard, the oldest, in ms; None: none is."""
+        ((oldest_ms,),) = self._connection.ask(
+            lambda session: session.query(
+                f"SELECT MIN(since_time_ms) FROM placement WHERE state = '{PlacementState.SEALED}'",
+                "looking for moves under way",
+            )
+        )
+        return None if oldest_ms is None else int(oldest_ms)
+
     # ------------------------------------------------------------------ what moves leave behind
 
     def sealed_ids_since_ms(self) -> list[int]:

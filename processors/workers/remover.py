@@ -24,6 +24,7 @@ from processors.metrics import (
     FINDINGS,
     JOURNAL_SLICES,
     LAST_PROOF,
+    OLDEST_MOVE_SECONDS,
     OLDEST_TRANSFER_SECONDS,
     OPEN_TRANSFERS,
     SLICES_LACKING,
@@ -97,6 +98,9 @@ class Upkeep(Protocol):
 
     def open_transfers(self) -> tuple[int, int | None]:
         """Return how many transfers have not ended, and the time of the oldest one's id."""
+
+    def oldest_seal_ms(self) -> int | None:
+        """Return since when the oldest move away from here is under way."""
 
     def raise_finding(self, kind: str, subject: str, detail: str, *, now_ms: int) -> None:
         """Raise a finding, or raise it again."""
@@ -175,7 +179,7 @@ class Remover:
         self._not_before_ms: dict[int, int] = {}
         for kind in FindingKind:  # from 0 on: the first of a kind is a rise, too
             FINDINGS.labels(kind)
-        for metric in (SLICES_REMOVED, LAST_PROOF, OPEN_TRANSFERS, OLDEST_TRANSFER_SECONDS):
+        for metric in (SLICES_REMOVED, LAST_PROOF, OPEN_TRANSFERS, OLDEST_TRANSFER_SECONDS, OLDEST_MOVE_SECONDS):
             metric.labels(options.shard)
 
     def step(self, now_ms: int) -> list[int]:
@@ -190,6 +194,7 @@ class Remover:
             Retryable: The journal was in use; again later.
         """
         self._tell_transfers(now_ms)
+        self._tell_moves(now_ms)
         lanes = self._lanes()
         # Before anything is removed: the archive may be silent for long, and ids go on.
         room = self._make_slices(lanes, now_ms)
@@ -306,6 +311,12 @@ class Remover:
         OPEN_TRANSFERS.labels(self._options.shard).set(count)
         age_ms = 0 if oldest_ms is None else max(0, now_ms - oldest_ms)
         OLDEST_TRANSFER_SECONDS.labels(self._options.shard).set(age_ms / 1_000)
+
+    def _tell_moves(self, now_ms: int) -> None:
+        """Say how long a move waits for its target, which says nothing where no worker of it runs."""
+        oldest_ms = self._upkeep.oldest_seal_ms()
+        age_ms = 0 if oldest_ms is None else max(0, now_ms - oldest_ms)
+        OLDEST_MOVE_SECONDS.labels(self._options.shard).set(age_ms / 1_000)
 
     # ------------------------------------------------------------------ upkeep
 

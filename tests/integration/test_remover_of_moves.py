@@ -85,3 +85,32 @@ def test_it_tells_how_many_transfers_are_open_and_how_old_the_oldest_is(empty_sh
     lane.commit(replace(lane.batch(1, journal=[]), placements=[sealed], arrived={OPEN_TRANSFERS: transfers}))
 
     assert told() == (2, 90)
+
+
+@pytest.mark.rule("M3")
+def test_it_tells_how_long_the_oldest_move_waits_for_its_target(empty_shard: Shard) -> None:
+    def told() -> float | None:
+        empty_shard.remover().step(NOW_MS)
+        return REGISTRY.get_sample_value("balance_moves_oldest_seconds", {"shard": "s1"})
+
+    empty_shard.write(0, Ledger(lane=0))
+    assert told() == 0
+
+    lane = empty_shard.lanes[0]
+    going = [
+        PlacementRow(
+            placement_key=key,
+            generation=1,
+            state=state,
+            other_shard="s2",
+            since_time_ms=NOW_MS - age_s * 1_000,
+        )
+        for key, state, age_s in (
+            ("going", PlacementState.SEALED, 90),
+            ("went", PlacementState.LEFT, 600),
+            ("goes-too", PlacementState.SEALED, 400),
+        )
+    ]
+    lane.commit(replace(lane.batch(1, journal=[]), placements=going))
+
+    assert told() == 400

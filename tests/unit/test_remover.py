@@ -97,6 +97,9 @@ class Shard:
     def delete_left_rows(self, left: LeftKey) -> int:
         raise NotImplementedError
 
+    def oldest_seal_ms(self) -> int | None:
+        return None
+
     def open_transfers(self) -> tuple[int, int | None]:
         return 0, None
 
