@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import pytest
 
-from processors.lane.moving import Mover
 from processors.ledger.commands import CommandType
 from processors.stores.rows import PlacementState
 from tests.simulation.two_shards import HOME, TwoShards
-
-HOUR_MS = 3_600_000
 
 
 @pytest.mark.rule("L4")
@@ -75,35 +72,3 @@ def test_who_comes_back_does_so_once_the_seal_he_left_with_is_published_again(
     of_s2 = [result for result in shards.results() if result.shard == "s2" and result.type is CommandType.PAY]
     assert [(result.duplicate_of is not None, result.postings[0].balance) for result in of_s2] == [(True, 990)] * 2
     assert source.states["acme"] == (PlacementState.OWNED, generation, 0)
-
-
-@pytest.mark.rule("M7")
-@pytest.mark.rule("V2")
-@pytest.mark.parametrize("left_with", ["acme", HOME])
-def test_a_replayed_shard_that_goes_live_without_an_offset_answers_no_repetition_otherwise(
-    shards: TwoShards, left_with: str
-) -> None:
-    """It has no rows of a stay that ended, so it answers nothing from before that stay's seal again."""
-    source = shards.of["s2"]
-    first = shards.pay(10)
-    shards.move("s2", key=left_with)
-    shards.send(first)
-    shards.serve()
-    shards.move("s1", key=left_with)
-    shards.serve()
-    shards.clock.advance(7 * HOUR_MS)  # past the window: the first payment's id does not come along again
-    shards.serve()
-    shards.pay(1)
-    shards.serve()
-    shards.move("s2", key="acme")
-    shards.serve()
-    published = [result for result in shards.results() if result.shard == "s2"]
-
-    source.database.restore(source.replayed(Mover))
-    shards.broker.group("workers-s2").offsets.clear()
-    source.begin_again()
-    shards.serve()
-
-    again = [result for result in shards.results() if result.shard == "s2"][len(published) :]
-    assert [result for result in again if result not in published] == []
-    assert source.states["acme"][0] is PlacementState.OWNED

@@ -72,7 +72,7 @@ def parts_of(worker: Worker, database: Database) -> ReplayParts:
 
 
 def up_to(target: int) -> Stretch:
-    return Stretch(lane=0, target=target, decided_below=target)
+    return Stretch(lane=0, target=target, decided_below=target, is_published_known=True)
 
 
 def forge_published_digest(worker: Worker) -> None:
@@ -158,7 +158,9 @@ def test_a_record_that_nobody_is_known_to_have_decided_is_stopped_at_where_its_t
     parts = parts_of(worker, target)
 
     with pytest.raises(LaneStopped) as stopped:
-        replay_lane(parts, Stretch(lane=0, target=3, decided_below=0), on_progress=lambda _at: None)
+        replay_lane(
+            parts, Stretch(lane=0, target=3, decided_below=0, is_published_known=True), on_progress=lambda _at: None
+        )
 
     assert stopped.value.code is StopCode.CLOCK_AHEAD
     assert target.tables.progress[0].at.next_offset == 2
