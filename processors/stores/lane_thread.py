@@ -117,13 +117,15 @@ class SqlTransaction:
     def _telling(self, session: Session) -> Iterator[None]:
         try:
             yield
-        except Exception as error:  # noqa: BLE001 - handed to the lane's thread, which raises it: never passed over
+        except BaseException as error:
             trouble = _told(error)
             with suppress(Exception):  # whoever waits must be told, whatever else goes wrong
                 session.abandon()
             if not self.loaded.done():
                 self.loaded.set_exception(trouble)
-            self.done.set_exception(trouble)
+            self.done.set_exception(trouble)  # so nothing goes on behind a packet that was taken and never sent
+            if not isinstance(error, Exception):  # else whoever waits raises it: never passed over
+                raise
 
 
 def check_fence(session: Session, lane: int, fence: Progress) -> None:
@@ -170,7 +172,7 @@ def _check_counts(statements: list[SqlStatement], replies: Iterator[Reply]) -> N
             raise AssertionError(f"{statement.what}: {reply.count} rows, not {statement.rows}")
 
 
-def _told(error: Exception) -> Exception:
+def _told(error: BaseException) -> Exception:
     if isinstance(error, Fault):
         return error
     stop = LaneStopped(StopCode.BUG, f"{type(error).__name__}: {error}")

@@ -176,6 +176,39 @@ def test_of_a_batch_that_cannot_be_made_nothing_is_committed_though_a_part_was_e
     assert isinstance(transaction.done.exception(0), LaneStopped)
 
 
+class InterruptedSession(CountingSession):
+    """Is interrupted when it is to send the second statement, once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.interrupted = False
+
+    def together(self, statements: list[tuple[str, str]], *, begin: bool = False) -> Iterator[Reply]:
+        if not self.interrupted and [what for _, what in statements] == ["second"]:
+            self.interrupted = True
+            raise KeyboardInterrupt
+        return super().together(statements, begin=begin)
+
+
+@pytest.mark.rule("L8")
+@pytest.mark.parametrize("loads", [[], [Load(table=None, sql="SELECT 1")]], ids=["nothing to load", "rows to load"])
+def test_a_transaction_that_was_interrupted_does_not_go_on_behind_what_was_not_sent(loads: list[Load]) -> None:
+    session = InterruptedSession()
+    transaction = SqlTransaction(0, FENCE, loads)
+    transaction.open(cast("Session", session))
+    transaction.write([large("first"), large("second"), large("third")])
+
+    with pytest.raises(KeyboardInterrupt):
+        transaction.end(cast("Session", session))
+    transaction.roll_back()  # as whoever lets go of the connection does
+    transaction.end(cast("Session", session))
+
+    sent = [what for trip in session.trips for what in trip]
+    assert "third" not in sent
+    assert "committing" not in sent
+    assert isinstance(transaction.done.exception(0), LaneStopped)
+
+
 @pytest.mark.rule("L1")
 @pytest.mark.rule("L8")
 def test_large_loads_go_by_themselves_behind_the_fence() -> None:
