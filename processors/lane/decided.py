@@ -113,20 +113,20 @@ def told_of(record: Record, *, but: type[Exception] | tuple[()] = ()) -> Iterato
     except Exception as trouble:
         if isinstance(trouble, (UndecidedError, but)):
             raise
-        raise undecided(record, trouble) from trouble
+        raise undecided(record.offset, trouble) from trouble
 
 
-def undecided(record: Record, trouble: Exception) -> UndecidedError:
+def undecided(offset: int, trouble: Exception) -> UndecidedError:
     """Return what is told of a record that deciding it failed (L11).
 
     Args:
-        record: Which could not be decided.
+        offset: Of the record that could not be decided; of one that was parked, the record's that unparked it.
         trouble: The fault that stops the lane, or a bug: another release would decide the record differently.
     """
     if isinstance(trouble, LaneStopped):
-        return UndecidedError(record.offset, trouble)
-    told = f"offset {record.offset}: {type(trouble).__name__}: {trouble}"
-    return UndecidedError(record.offset, LaneStopped(StopCode.BUG, told))
+        return UndecidedError(offset, trouble)
+    told = f"offset {offset}: {type(trouble).__name__}: {trouble}"
+    return UndecidedError(offset, LaneStopped(StopCode.BUG, told))
 
 
 def refused_for_generation(admission: Admission, route: Route) -> Admission:

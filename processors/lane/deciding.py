@@ -147,7 +147,7 @@ class Decider:
         except UndecidedError:
             raise
         except Exception as trouble:
-            raise undecided(admissions[taken - 1].record, trouble) from trouble
+            raise undecided(admissions[taken - 1].record.offset, trouble) from trouble
         return self.decided(
             batch, taken=taken, needs=needs, published=published, stamped_ms=admissions[0].record.timestamp_ms
         )
@@ -315,16 +315,18 @@ class Decider:
         batch.unanswered = []
         results: list[bytes] = []
         try:
-            self._encode(unanswered, results)
+            self._encode(unanswered, results, batch)
         except Exception as trouble:
-            raise undecided(unanswered[len(results)][0].record, trouble) from trouble
+            (offset, _index) = unanswered[len(results)][4]
+            raise undecided(offset, trouble) from trouble
         self._publish(unanswered, results, batch)
         self._write(unanswered, results, batch)
 
-    def _encode(self, unanswered: list[Unanswered], results: list[bytes]) -> None:
+    def _encode(self, unanswered: list[Unanswered], results: list[bytes], batch: Gathered) -> None:
+        """Encode results, and make what is sent because of them."""
         identity, rules = self.context.identity, self.book.rules
-        for admission, _command, _type, outcome, place, lane_time_ms, version_us, decision in unanswered:
-            decision.result = encode_result(
+        for admission, command, _type, outcome, place, lane_time_ms, version_us, decision in unanswered:
+            result = decision.result = encode_result(
                 identity,
                 offset=place[0],
                 index=place[1],
@@ -334,16 +336,16 @@ class Decider:
                 admission=admission,
                 outcome=outcome,
             )
-            results.append(decision.result)
+            if type(command) in SENDING:
+                batch.sends.extend(self._legs(result))
+            results.append(result)
 
     def _publish(self, unanswered: list[Unanswered], results: list[bytes], batch: Gathered) -> None:
         out, topic, partitions = batch.out, self.context.results_topic, self.context.results_partitions
-        for (admission, command, command_type, outcome, *_), result in zip(unanswered, results, strict=True):
+        for (admission, _command, command_type, outcome, *_), result in zip(unanswered, results, strict=True):
             root = admission.root
             headers = result_headers(command_type, outcome.status, root)
             out.append(OutRecord(topic, partition_of(root, partitions), admission.record.key, result, headers))
-            if type(command) in SENDING:
-                batch.sends.extend(self._legs(result))
 
     def _write(self, unanswered: list[Unanswered], results: list[bytes], batch: Gathered) -> None:
         rows, lane, digest = batch.journal, self.context.lane, self.standing.digest
