@@ -13,7 +13,7 @@ from processors.stores import moved_ids
 from processors.stores.addresses import MysqlAddress
 from processors.stores.journal_index import INDEX, has_bucket_index
 from processors.stores.journal_names import TYPE_NUMBERS
-from processors.stores.journal_reading import decided_in, results_at
+from processors.stores.journal_reading import with_results
 from processors.stores.mysql import Reconnecting, Row
 from processors.stores.partitions import slices
 from processors.stores.placement_sql import select_placements_at, stays_in_bucket, where_frozen
@@ -173,9 +173,8 @@ class FrozenRowsReader:
             yield None
 
     def _with_results(self, page: list[Row]) -> Iterator[tuple[bytes, bytes, bytes]]:
-        results = self._connection.ask(lambda session: results_at(session.query, (row[2:6] for row in page)))
-        for (root, id_), result in decided_in(page, results):
-            yield root.encode(), id_, result
+        found = self._connection.ask(lambda session: with_results(session, page))
+        yield from ((root.encode(), id_, result) for (root, id_), result in found)
 
     def _query(self, sql: str, name: str) -> list[Row]:
         return self._connection.ask(lambda session: session.query(sql, f"reading frozen rows of {name}"))

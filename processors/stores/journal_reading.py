@@ -79,7 +79,15 @@ def decided(session: Session, sql: str) -> list[tuple[DecisionKey, bytes]]:
     Raises:
         Undecodable: The journal lacks a row's result, or it cannot be read.
     """
-    rows = session.query(sql, "looking for decisions")
+    return with_results(session, session.query(sql, "looking for decisions"))
+
+
+def with_results(session: Session, rows: list[Row]) -> list[tuple[DecisionKey, bytes]]:
+    """Return rows of decisions that were found, with the results, but for those whose slice is gone by now.
+
+    Raises:
+        Undecodable: The journal lacks a row's result, or it cannot be read.
+    """
     results = results_at(session.query, (row[2:6] for row in rows))
     # As above: a slice that was dropped meanwhile.
     present = set(slices(session)) if len(results) < len(rows) else set()
