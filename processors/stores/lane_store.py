@@ -169,9 +169,7 @@ class MysqlLaneStore:
             home=bool(home),
             placements=placement_sql.select_placements(session, lane),
         )
-        self._recent = select_recent(
-            session, lane, state.progress.at.lane_time_ms, max(each.future_limit_ms for each in rules_since.values())
-        )
+        self._recent = select_recent(session, lane, state.progress.at.lane_time_ms)
         session.commit()
         return state
 

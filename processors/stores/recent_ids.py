@@ -59,23 +59,20 @@ def ids_of(rows: Iterable[NewJournalRow]) -> Iterator[bytes]:
     return (new.row.command_id for new in rows if slice_of_id(new.row.command_id) == new.row.slice)
 
 
-def select_recent(
-    session: Session, lane: int, lane_time_ms: int, future_limit_ms: int, *, ids_max: int = IDS_MAX
-) -> RecentIds:
+def select_recent(session: Session, lane: int, lane_time_ms: int, *, ids_max: int = IDS_MAX) -> RecentIds:
     """Return the newest ids that the journal has of a lane, as far back as ``LOADED_MS``.
 
     Args:
         session: In the transaction that has the lane's row locked.
         lane: Partition of the shard's topic.
-        lane_time_ms: Of the lane's last record. No row has an id that is further ahead of it than the next (I5).
-        future_limit_ms: The widest that was in force.
+        lane_time_ms: Of the lane's last record. How far ahead of it an id is does not matter: of what another shard
+            took, that shard's rules say it (T2).
         ids_max: How many are remembered.
     """
-    first_ms, end_ms = max(lane_time_ms - LOADED_MS, 0), lane_time_ms + future_limit_ms + 1
+    first_ms = max(lane_time_ms - LOADED_MS, 0)
     rows = session.query(
         f"SELECT command_id FROM journal FORCE INDEX (by_command) "
-        f"WHERE slice BETWEEN {slice_of(first_ms)} AND {slice_of(end_ms)} AND lane = {lane} "
-        f"AND command_id >= {_lowest(first_ms)} AND command_id < {_lowest(end_ms)} "
+        f"WHERE slice >= {slice_of(first_ms)} AND lane = {lane} AND command_id >= {_lowest(first_ms)} "
         f"ORDER BY command_id DESC LIMIT {ids_max}",
         "reading the lane's recent ids",
     )
