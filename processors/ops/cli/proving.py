@@ -61,6 +61,7 @@ def verify(
     chosen = settings()
     in_flight: list[InFlight] = []
     checks: list[Check] = []
+    with_between = all_shards or _is_alone(chosen)  # asked first: nobody waits for a proof that ends with a fault
     with counting() as count:
         for name in every_shard(chosen) if all_shards else [shard or chosen.home_shard]:
             found = verify_shard(
@@ -72,7 +73,7 @@ def verify(
                 everything=everything,
             )
             checks += [replace(check, name=f"{name}: {check.name}") for check in found] if all_shards else found
-        if all_shards or _is_alone(chosen):
+        if with_between:
             between, in_flight = prove_between(chosen, with_archive=with_archive)
             checks += between
     if as_json:
