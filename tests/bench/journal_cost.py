@@ -9,14 +9,9 @@ whole pages.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from statistics import median
 from typing import Annotated
 
 import MySQLdb
@@ -36,7 +31,6 @@ from processors.wire.signature import KeyRing
 from tests.bench import stages
 from tests.servers import Servers, from_settings
 
-TURNS = 3
 ROOT = Path(__file__).parents[2]
 _DATABASE = "balance_bench_journal"
 _SHARD = ShardRow(shard="s1", lanes=1, results_partitions=4, home=True)
@@ -159,36 +153,6 @@ class _Lane:
             self._before = [needs]
 
 
-def _measured_in(folder: Path, kind: str) -> Costs:
-    """Measure a build with this very file, so that the base need not have it."""
-    done = subprocess.run(
-        [sys.executable, str(Path(__file__)), "--only", kind, "--as-json"],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(folder), "BALANCE_ROOT": str(folder)},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    found: Costs = json.loads(done.stdout)[kind]
-    return found
-
-
-def _compare(base: str, kinds: list[str]) -> None:
-    from tests.bench.compare import worktree  # noqa: PLC0415 - a base that is measured by this file may not have it
-
-    with worktree(base) as folder:
-        for kind in kinds:
-            sides: dict[str, list[Costs]] = {"base": [], "here": []}
-            for turn in range(TURNS):
-                for side, place in (("base", folder), ("here", ROOT))[:: 1 if turn % 2 == 0 else -1]:
-                    sides[side].append(_measured_in(place, kind))
-            load = f"load {os.getloadavg()[0]:.1f}, {time.strftime('%Y-%m-%d')}"
-            print(f"{kind:20} {base[:8]:>9} {'here':>9} {'ratio':>6}   {load}")  # noqa: T201
-            for name in sides["base"][0]:
-                before, here = (median(each[name] for each in sides[side]) for side in ("base", "here"))
-                print(f"{name:20} {before:9.2f} {here:9.2f} {here / before if before else 0:6.2f}")  # noqa: T201
-
-
 def main(
     *,
     only: Annotated[list[str] | None, typer.Option("--only", help="hot, many or three; may be given again.")] = None,
@@ -198,7 +162,9 @@ def main(
     """Print what a payment's journal row costs MySQL: microseconds of its thread's CPU, and bytes."""
     kinds = only or list(stages.KINDS)
     if base is not None:
-        _compare(base, kinds)
+        from tests.bench.in_turn import print_ratios  # noqa: PLC0415 - a base that this file measures may not have it
+
+        print_ratios(Path(__file__), base, kinds)
         return
     found = {kind: measure(kind) for kind in kinds}
     if as_json:

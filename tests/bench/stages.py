@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import gc
 import json
-import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -43,7 +41,6 @@ KINDS = ("hot", "many", "three")  # one partner; a thousand; a thousand, each pa
 COMMANDS = 20_000
 BATCH = 4_000
 ROUNDS = 5
-TURNS = 3
 PARTNERS = 1_000
 PLENTY = 10**15
 KEYS_MAX = 2_000  # of a statement
@@ -200,35 +197,6 @@ def _in_batches(lane: Lane, records: list[Record]) -> Stages:
     return spent
 
 
-def _measured_in(folder: Path, kind: str) -> Stages:
-    """Measure a build with this very file, so that the base need not have it."""
-    done = subprocess.run(
-        [sys.executable, str(Path(__file__)), "--only", kind, "--as-json"],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(folder), "BALANCE_ROOT": str(folder)},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    found: Stages = json.loads(done.stdout)[kind]
-    return found
-
-
-def _compare(base: str, kinds: list[str]) -> None:
-    from tests.bench.compare import worktree  # noqa: PLC0415 - a base that is measured by this file may not have it
-
-    with worktree(base) as folder:
-        for kind in kinds:
-            sides: dict[str, list[Stages]] = {"base": [], "here": []}
-            for turn in range(TURNS):
-                for side, place in (("base", folder), ("here", ROOT))[:: 1 if turn % 2 == 0 else -1]:
-                    sides[side].append(_measured_in(place, kind))
-            print(f"{kind:20} {base[:8]:>9} {'here':>9} {'ratio':>6}   load {os.getloadavg()[0]:.1f}")  # noqa: T201
-            for name in sides["base"][0]:
-                before, here = (median(each[name] for each in sides[side]) for side in ("base", "here"))
-                print(f"{name:20} {before:9.2f} {here:9.2f} {here / before if before else 0:6.2f}")  # noqa: T201
-
-
 def main(
     *,
     only: Annotated[list[str] | None, typer.Option("--only", help="hot, many or three; may be given again.")] = None,
@@ -238,7 +206,9 @@ def main(
     """Print what each stage of a payment costs a lane's thread, in microseconds of its CPU."""
     kinds = only or list(KINDS)
     if base is not None:
-        _compare(base, kinds)
+        from tests.bench.in_turn import print_ratios  # noqa: PLC0415 - a base that this file measures may not have it
+
+        print_ratios(Path(__file__), base, kinds)
         return
     found = {kind: measure(kind) for kind in kinds}
     if as_json:
