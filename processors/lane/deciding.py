@@ -64,9 +64,9 @@ from processors.wire.results import (
 )
 from processors.wire.route import Route
 
-# How many commands are decided before their results are encoded: stages that each run over some hundred commands find
-# their code and tables in the processor's caches, where one command after the other going through all stages takes a
-# third longer. More than some hundred bring no more, and a batch's own values leave the caches.
+# Commands that are decided before their results are encoded. Each stage runs over all of them in turn, so that its code
+# and tables stay in the processor's caches: one command after the other through all stages took a third longer (plain
+# Python, docs/performance.md). More gain nothing: the batch's own values leave the caches then.
 _ENCODED_TOGETHER = 256
 
 
@@ -289,7 +289,7 @@ class Decider:
             place[1],
             command_type,
             outcome.status,
-            # What a refusal quotes may be anything; columns hold only what is well-formed. The result has the rest.
+            # What a refusal quotes may be anything; a decision, and the currency's column, have what is well-formed.
             command.address if chain(command.address) else "",
             currency if has_form_of_code(currency) else "",
             outcome.amount_minor,
@@ -317,13 +317,13 @@ class Decider:
         try:
             self._encode(unanswered, results, batch)
         except Exception as trouble:
-            (offset, _index) = unanswered[len(results)][4]
+            *_, (offset, _index), _time, _version, _decision = unanswered[len(results)]
             raise undecided(offset, trouble) from trouble
         self._publish(unanswered, results, batch)
         self._write(unanswered, results, batch)
 
     def _encode(self, unanswered: list[Unanswered], results: list[bytes], batch: Gathered) -> None:
-        """Encode results, and make what is sent because of them."""
+        """Encode results into ``results``, in order: its length says which one failed (L11). Add legs to the batch."""
         identity, rules = self.context.identity, self.book.rules
         for admission, command, _type, outcome, place, lane_time_ms, version_us, decision in unanswered:
             result = decision.result = encode_result(

@@ -39,7 +39,7 @@ class Courier(Protocol):
     """What takes to other shards what a batch hands over."""
 
     def records(self, handed_over: HandedOver) -> Iterator[OutRecord | None]:
-        """Yield the records that carry it, in order; None: it took a while."""
+        """Yield the records that carry it, in order; None where reading takes long, so that progress is seen."""
 
     def close(self) -> None:
         """Let go of what it is connected to."""

@@ -98,7 +98,8 @@ class MovedId:
 class Decision:
     """A journal row as later commands see it: the answer to a duplicate (I3), and a refund's original (H4).
 
-    ``lane_offset`` and ``lane_index`` say which row it is. Not frozen: one per command on the hot path.
+    ``lane_offset`` and ``lane_index`` say which row it is. ``result`` is empty from when it is decided until it is
+    encoded: whoever reads it has all encoded first (``lane.deciding``). Not frozen: one per command on the hot path.
     """
 
     body_hash: bytes

@@ -1,8 +1,8 @@
 """The journal's index by bucket: there while buckets are shared out, and at no other time.
 
 Whoever moves needs his ids of the window, and what the lane decided of others meanwhile lies between them: without an
-index all of that is read for each move. With one each command would pay for it all day (measured: an eighth of what
-its row costs MySQL, and 50 bytes).
+index all of that is read for each move. With one each command would pay for it all day (measured when a row had its
+result: an eighth of what that cost MySQL, and 50 bytes).
 """
 
 from __future__ import annotations

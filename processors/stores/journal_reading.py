@@ -17,7 +17,8 @@ from processors.wire.causes import Cause
 from processors.wire.journal_chunk import CHUNK_BYTES_MAX, WINDOW_OFFSETS, decode_chunk
 
 JOURNAL_ROW_COLUMNS = "slice, lane, lane_offset, lane_index, command_id, root"
-# Windows of 250 rows, some 10 KB each: what one statement returns is some megabytes, however far apart they lie.
+# Windows of 250 offsets, some 10 KB each where results are small: a statement returns some megabytes, however far apart
+# they lie.
 WINDOWS_AT_ONCE = 400
 
 TRANSACTION_STEPS_MAX = 1_000  # a hold that was captured in more parts is shown in part
@@ -36,7 +37,7 @@ def journal_rows(session: Session, where: str) -> list[JournalRow]:
 
     Args:
         session: Rows and chunks are read one after the other.
-        where: What follows FROM journal; the alias is ``t`` where it joins.
+        where: What follows FROM, with the journal as ``t``: "journal AS t WHERE ...", or a join.
 
     Raises:
         Undecodable: The journal lacks a row's result, or it cannot be read.

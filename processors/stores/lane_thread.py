@@ -34,10 +34,10 @@ class LoadedRows(NamedTuple):
 class SqlTransaction:
     """One transaction under way. The fence is checked and the rows are read first; then the writes, and COMMIT.
 
-    It has three round trips: BEGIN with the fence and the rows; what is written; COMMIT. Results of rows that are found
-    in the journal take another. Where no rows are asked for
-    it has two, since what is written goes along with BEGIN and the fence. The fence's answer comes first then, too:
-    what was written behind another owner's back is rolled back.
+    It has three round trips: BEGIN with the fence and the rows; what is written, in one packet or more; COMMIT. Results
+    of rows that are found in the journal take another. Where no rows are asked for, the first packet goes along with
+    BEGIN and the fence. The fence's answer comes first then, too: what was written behind another owner's back is
+    rolled back.
 
     The two threads meet in futures, ``loaded`` once the rows are read and ``done`` after the commit, and in a queue:
     ``write`` passes on what is written packet by packet, so that the server executes one while the next is made.
@@ -63,7 +63,7 @@ class SqlTransaction:
         self._packets.put([])
 
     def roll_back(self) -> None:
-        """Have it write nothing, if its end is still open: what was executed already is rolled back."""
+        """Have it end in ROLLBACK, whatever it has executed; nothing if it has ended."""
         self._packets.put(None)
 
     def run(self, session: Session) -> None:

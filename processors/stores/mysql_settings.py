@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from processors.faults import Misconfigured
 from processors.stores.addresses import MysqlAddress
 
-# 4 MiB of SQL (L8), and one row above it: a record of 64 KiB in its result, in hex, with all levels' postings.
+# 4 MiB of SQL (L8), and one row above it: a journal chunk of ``CHUNK_BYTES_MAX``, in hex twice that.
 PACKET_BYTES_MIN = 16 * 1024 * 1024
 # 8.0.19 is the first with VALUES ROW(...) as a table.
 VERSION_MIN = (8, 0, 19)

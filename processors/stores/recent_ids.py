@@ -65,8 +65,8 @@ def select_recent(session: Session, lane: int, lane_time_ms: int, *, ids_max: in
     Args:
         session: In the transaction that has the lane's row locked.
         lane: Partition of the shard's topic.
-        lane_time_ms: Of the lane's last record. How far ahead of it an id is does not matter: of what another shard
-            took, that shard's rules say it (T2).
+        lane_time_ms: Of the lane's last record. Ids have no bound ahead of it: a credit has the id that another shard's
+            rules let through, perhaps further ahead than this lane's do (T2).
         ids_max: How many are remembered.
     """
     first_ms = max(lane_time_ms - LOADED_MS, 0)

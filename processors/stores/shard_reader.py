@@ -434,9 +434,9 @@ class ShardReader:
     def rows_that_name(self, address: str, lane: int, offsets: range, *, numbers: Sequence[int]) -> list[JournalRow]:
         """Return the rows of a stretch of a lane whose result names an account, in no particular order.
 
-        The server looks through all rows of the stretch, some million a second, and hands over the partner's, of which
-        these are chosen. An index on the partner would cost each payment 8 to 15 % of its INSERT, all day long
-        (measured), for a look now and then.
+        The server looks through all rows of the stretch, some million a second, and returns the partner's; those whose
+        result has the address in it are chosen here. An index on the partner would cost each payment 8 to 15 % of its
+        INSERT, all day long (measured when a row had its result), for a look now and then.
 
         Args:
             address: The account's; a result that names one below it, or one whose address begins with it, comes, too.

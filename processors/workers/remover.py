@@ -100,7 +100,7 @@ class Upkeep(Protocol):
         """Return how many transfers have not ended, and the time of the oldest one's id."""
 
     def oldest_seal_ms(self) -> int | None:
-        """Return since when the oldest move away from here is under way."""
+        """Return when the oldest placement key that is on its way from here was sealed, ms since the epoch."""
 
     def raise_finding(self, kind: str, subject: str, detail: str, *, now_ms: int) -> None:
         """Raise a finding, or raise it again."""
@@ -313,7 +313,7 @@ class Remover:
         OLDEST_TRANSFER_SECONDS.labels(self._options.shard).set(age_ms / 1_000)
 
     def _tell_moves(self, now_ms: int) -> None:
-        """Say how long a move waits for its target, which says nothing where no worker of it runs."""
+        """Say how long the oldest move has waited: the target's own metric is missing where no worker of it runs."""
         oldest_ms = self._upkeep.oldest_seal_ms()
         age_ms = 0 if oldest_ms is None else max(0, now_ms - oldest_ms)
         OLDEST_MOVE_SECONDS.labels(self._options.shard).set(age_ms / 1_000)

@@ -17,7 +17,7 @@ ROW_LOCK_THREADS = 8
 
 
 def raw_insert_rows_per_s(address: MysqlAddress, rows_max: int = 100_000) -> int:
-    """Insert the journal's own rows into an empty table of the same shape, 4,000 a statement and commit, durably.
+    """Insert the journal's rows, without results and steps, into an empty table of its shape, 4,000 a commit, durably.
 
     The statements' text is made beforehand: this is what the server alone can take from one connection.
     """
