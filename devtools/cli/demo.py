@@ -22,10 +22,10 @@ from processors.ledger.addresses import is_root
 from processors.ops import addresses, assembly, keys, local_service
 from processors.ops.assembly.proving import verify_shard
 from processors.ops.cli.looking import accounts_below, print_accounts
-from processors.ops.cli.proving import counting, print_checks, print_in_flight, prove_between
+from processors.ops.cli.proving import print_checks, print_in_flight, prove_between
 from processors.ops.cli.sending import progress_bar
 from processors.ops.cli.statements import print_changes
-from processors.ops.cli.terminal import page, print_table, say, settings
+from processors.ops.cli.terminal import counting, page, print_table, say, settings
 from processors.ops.exits import EXIT_GOOD, EXIT_REJECTED
 from processors.ops.moving import PlannedMove, plan_move, watch
 from processors.ops.probing import await_vouched

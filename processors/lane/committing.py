@@ -26,7 +26,7 @@ from processors.wire.records import Record
 # transaction, so that its commands are answered sooner.
 AHEAD_FROM = 1_000
 
-_LEFT_HERE = (PlacementState.SEALED, PlacementState.LEFT)  # frozen rows may be there
+_MAY_HAVE_FROZEN_ROWS = (PlacementState.SEALED, PlacementState.LEFT)
 
 
 class BatchStore(MovesStore, Protocol):
@@ -98,7 +98,7 @@ class Committer:
         book_accounts_max: int,
         ahead_from: int = AHEAD_FROM,
         publishes: bool = True,
-        shows_published: bool = False,
+        seals_show_published: bool = False,
         on_committed: Callable[[Decided], None],
     ) -> None:
         """Begin after the state that was taken over.
@@ -113,14 +113,14 @@ class Committer:
             ahead_from: Records in a batch from which its rows are read one step ahead of its decisions. That costs it
                 the time of a transaction, and lets MySQL work without a pause: worth it where there is a backlog.
             publishes: Whether what is decided is published, and answered again by whoever takes the lane over.
-            shows_published: Whether P is as far as the records themselves show it, since nobody says it: in a replay of
-                a lane whose group has no offset.
+            seals_show_published: Whether P is at the newest seal which the records show to have been published (M7),
+                since nobody else says it: in a replay of a lane whose group has no offset.
             on_committed: Told each batch once it is durable, in order.
         """
         self.fence = state.progress
         self.awaits_publication = False
         self._publishes = publishes
-        self._shows_published = shows_published
+        self._seals_show_published = seals_show_published
         self.cut_before: int | None = None
         self._store = store
         self._decider = decider
@@ -184,8 +184,8 @@ class Committer:
         again = bool(self._read_before_rules)
         offered = self._read_before_rules.popleft() if again else records
         coming, alone = self._admitted(offered)
-        if self._shows_published:
-            published = self._shown_by(alone, published)
+        if self._seals_show_published:
+            published = self._at_seals_shown(alone, published)
         missing = Keys() if coming is None else self._decider.book.missing(coming.needs)
         nothing_precedes = self._read is None and self._decided is None
         if alone and nothing_precedes and self._mover.goes_ahead(alone[0]):
@@ -316,15 +316,15 @@ class Committer:
 
         return list(takewhile(lambda admission: not waits(admission), admissions))
 
-    def _shown_by(self, admissions: list[Admission], published: tuple[int, int]) -> tuple[int, int]:
+    def _at_seals_shown(self, admissions: list[Admission], published: tuple[int, int]) -> tuple[int, int]:
         """Return P, which is at least at the seal of each placement key that some records bring back (P3, M7).
 
         Parts are sent once all before their seal is published: so that a key comes back shows that it was. Whoever goes
         on in the replayed database would otherwise answer again what lies before the seal, and without the rows that
         are deleted now. The row of what was thrown away (M4) is no seal's, and shows nothing.
         """
-        left = [row for row in map(self._mover.left_by, admissions) if row is not None and row.state in _LEFT_HERE]
-        seals = [(row.since_offset, row.since_time_ms) for row in left if row.version_us]
+        rows = [row for row in map(self._mover.left_by, admissions) if row is not None and row.version_us]
+        seals = [(row.since_offset, row.since_time_ms) for row in rows if row.state in _MAY_HAVE_FROZEN_ROWS]
         return max(published, (self.fence.published_offset, self.fence.published_time_ms), *seals)
 
     def _clear(self, published: tuple[int, int], admission: Admission) -> None:

@@ -96,6 +96,11 @@ def migrate_schemas(settings: Settings, say: Progress, count: Count = _uncounted
 
     A shard that is in the settings and was not added yet is left out: it is not of this installation.
 
+    Args:
+        settings: Their shards and archive.
+        say: Told what was done.
+        count: Told what is brought over from the release before, and how many rows so far.
+
     Raises:
         Misconfigured: A database is of a later release, or of another shard.
         Fault: A server does not answer; run it again.

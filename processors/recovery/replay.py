@@ -82,13 +82,14 @@ class Stretch:
         target: Offset to stop before.
         decided_below: Records before it were decided once: how far their time is ahead of this machine's clock is not
             asked again (I2).
-        is_published_known: Whether the group says up to where the lane's results were published (L4).
+        seals_show_published: Whether only the log's seals show up to where the lane's results were published, since
+            the group has no offset (L4, M7).
     """
 
     lane: int
     target: int
     decided_below: int
-    is_published_known: bool
+    seals_show_published: bool
 
 
 def replay_lane(parts: ReplayParts, stretch: Stretch, *, on_progress: Callable[[ReplayProgress], None]) -> Progress:
@@ -147,7 +148,7 @@ def _decide_stretch(parts: ReplayParts, stretch: Stretch, on_progress: Callable[
             admit_parked=lambda record, rules: admit(record, rules, replace(gate, has_verified=True)),
             book_accounts_max=parts.book_accounts_max,
             publishes=False,
-            shows_published=not stretch.is_published_known,
+            seals_show_published=stretch.seals_show_published,
             on_committed=committed,
         )
         published = (state.progress.published_offset, state.progress.published_time_ms)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import groupby
 
 from processors.faults import Undecodable
 from processors.ledger.rows import DecisionKey
+from processors.stores.journal_sql import CHUNK_COLUMNS
 from processors.stores.mysql import Row, Session
 from processors.stores.packing import decompress
 from processors.stores.partitions import slices
@@ -25,10 +26,6 @@ TRANSACTION_STEPS_MAX = 1_000  # a hold that was captured in more parts is shown
 
 Place = tuple[int, int, int, int]
 """Slice, lane, lane offset and lane index of a journal row: its primary key."""
-Ask = Callable[[str, str], list[Row]]
-"""Runs a SELECT, and says in words what for: ``Session.query``, or what does the same."""
-
-_CHUNK_COLUMNS = "slice, lane, offset_window, first_offset, first_index, results"
 _Window = tuple[int, int, int]  # slice, lane, offsets divided by WINDOW_OFFSETS
 
 
@@ -44,9 +41,7 @@ def journal_rows(session: Session, where: str) -> list[JournalRow]:
     """
     columns = ", ".join(f"t.{column}" for column in JOURNAL_ROW_COLUMNS.split(", "))
     rows = session.query(f"SELECT {columns} FROM {where}", "reading the journal")
-    results = results_at(session.query, (row[:4] for row in rows))
-    # A slice that was dropped between the two statements: its rows are not here any more (A7).
-    present = set(slices(session)) if len(results) < len(rows) else set()
+    results, present = results_and_slices(session, [row[:4] for row in rows])
     found = []
     for number, lane, offset, index, command_id, root in rows:
         place = (number, lane, offset, index)
@@ -89,10 +84,17 @@ def with_results(session: Session, rows: list[Row]) -> list[tuple[DecisionKey, b
     Raises:
         Undecodable: The journal lacks a row's result, or it cannot be read.
     """
-    results = results_at(session.query, (row[2:6] for row in rows))
-    # As above: a slice that was dropped meanwhile.
-    present = set(slices(session)) if len(results) < len(rows) else set()
+    results, present = results_and_slices(session, [row[2:6] for row in rows])
     return list(decided_in([row for row in rows if row[2:6] in results or row[2] in present], results))
+
+
+def results_and_slices(session: Session, places: Collection[Place]) -> tuple[dict[Place, bytes], set[int]]:
+    """Return the results of the rows at some places, and the slices that are here, where any row has none.
+
+    A row without a result whose slice is gone was dropped between the two statements, and is not here any more (A7).
+    """
+    results = results_at(session, places)
+    return results, set(slices(session)) if len(results) < len(places) else set()
 
 
 def decided_in(rows: Iterable[Row], results: Mapping[Place, bytes]) -> Iterator[tuple[DecisionKey, bytes]]:
@@ -108,7 +110,7 @@ def decided_in(rows: Iterable[Row], results: Mapping[Place, bytes]) -> Iterator[
         yield (root.decode(), id_), results[place]
 
 
-def results_at(ask: Ask, places: Iterable[Place]) -> dict[Place, bytes]:
+def results_at(session: Session, places: Iterable[Place]) -> dict[Place, bytes]:
     """Return the results of the rows at some places; what no chunk has is missing.
 
     Each chunk is read and unpacked once, and nothing of it is kept but what was asked for.
@@ -122,7 +124,7 @@ def results_at(ask: Ask, places: Iterable[Place]) -> dict[Place, bytes]:
         wanted.setdefault((number, lane, offset // WINDOW_OFFSETS), set()).add(place)
     found: dict[Place, bytes] = {}
     for sql, some in _selects(sorted(wanted)):
-        rows = sorted(ask(sql, "reading journal chunks"))
+        rows = sorted(session.query(sql, "reading journal chunks"))
         meant = {window: wanted[window] for window in some}
         for window, of_window in groupby(rows, key=lambda row: row[:3]):
             found.update(_wanted_in(list(of_window), meant[window]))
@@ -140,7 +142,7 @@ def _selects(windows: list[_Window]) -> Iterator[tuple[str, list[_Window]]]:
     for some in chunks(windows, WINDOWS_AT_ONCE):
         rows = ",".join(f"ROW({number},{lane},{window})" for number, lane, window in some)
         key = ("slice", "lane", "offset_window")
-        yield select_by_keys("journal_chunk", _CHUNK_COLUMNS, key, rows, lock=False), some
+        yield select_by_keys("journal_chunk", CHUNK_COLUMNS, key, rows, lock=False), some
 
 
 def _wanted_in(rows: list[Row], wanted: set[Place]) -> Iterator[tuple[Place, bytes]]:

@@ -84,7 +84,7 @@ class SqlTransaction:
             decided = [row for load, rows in found if load.table is None for row in rows]
             # One round trip more, where a command was decided before: a duplicate, or the original of a refund.
             places = ((row[2], row[3], row[4], row[5]) for row in decided)
-            self.loaded.set_result(LoadedRows(found, results_at(session.query, places) if decided else {}))
+            self.loaded.set_result(LoadedRows(found, results_at(session, places) if decided else {}))
 
     def end(self, session: Session) -> None:
         """Write and commit, once it is known what; nothing where ``open`` failed. Tells of trouble as ``open``."""

@@ -14,9 +14,8 @@ from processors.ledger.commands import SLICED_BY_LANE_TIME
 from processors.ledger.currencies import has_form_of_code
 from processors.routing.buckets import bucket_of
 from processors.stores.journal_names import REASON_NUMBERS, STATUS_NUMBERS, TYPE_NUMBERS
-from processors.stores.journal_reading import JOURNAL_ROW_COLUMNS, results_at
+from processors.stores.journal_reading import JOURNAL_ROW_COLUMNS, results_and_slices
 from processors.stores.mysql import Session
-from processors.stores.partitions import slices
 from processors.stores.rows import JournalRow
 from processors.wire.results import Result
 
@@ -46,9 +45,7 @@ def select_lane_rows(session: Session, lane: int, first: int, end: int, numbers:
         f"AND lane_offset >= {first} AND lane_offset < {end} ORDER BY lane_offset, lane_index",
         "reading a stretch of a lane",
     )
-    results = results_at(session.query, (row[:4] for row in rows))
-    # A slice that was dropped between the two statements: its rows are not here any more (A7).
-    present = set(slices(session)) if len(results) < len(rows) else set()
+    results, present = results_and_slices(session, [row[:4] for row in rows])
     return [_proven_row(row, results.get(row[:4], b"")) for row in rows if row[:4] in results or row[0] in present]
 
 

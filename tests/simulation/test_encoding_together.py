@@ -6,19 +6,20 @@ import pytest
 
 from processors.faults import LaneStopped, Retryable, StopCode
 from processors.lane.decided import UndecidedError
+from processors.lane.lane import Lane
 from processors.ledger.book import Rows
 from processors.ledger.commands import Pay, Transfer
 from processors.stores.rows import PlacementState
 from processors.wire.admission import Gate, admit
 from processors.wire.records import OutRecord
 from processors.wire.signature import KeyRing
-from tests.bench.stages import Lane, Log
+from tests.bench import stages
 from tests.simulation.two_shards import TwoShards
 
 
 @pytest.mark.rule("L11")
 def test_a_result_that_cannot_be_encoded_names_its_own_record() -> None:
-    log, decider = Log(), Lane().decider
+    log, decider = stages.Log(), stages.Lane().decider
     gate = Gate(keyring=KeyRing(signing="k1", keys={"k1": bytes(32)}), lane=0, lanes=1)
     records = [*log.openings(["p0"]), *log.payments(["p0"], 3)]
     admissions = [admit(record, decider.book.rules, gate) for record in records]
@@ -34,8 +35,20 @@ def test_a_result_that_cannot_be_encoded_names_its_own_record() -> None:
     assert raised.value.offset == records[3].offset
 
 
-def without_legs(_result: bytes) -> list[OutRecord]:
-    raise KeyError("a bug")
+class LaneWithoutLegs(Lane):
+    """Cannot make what it is to send because of a result."""
+
+    def _legs(self, _result: bytes) -> list[OutRecord]:
+        raise KeyError("a bug")
+
+
+@pytest.fixture
+def shards() -> TwoShards:
+    """Return two shards of such lanes, with an account of acme's on s1."""
+    made = TwoShards(lane=LaneWithoutLegs)
+    made.open(1_000)
+    made.serve()
+    return made
 
 
 def send_money(shards: TwoShards) -> None:
@@ -49,9 +62,6 @@ def send_money(shards: TwoShards) -> None:
 def test_a_leg_that_cannot_be_made_names_its_own_record(shards: TwoShards) -> None:
     """So that what precedes it is committed first, and the lane stops at it."""
     source = shards.of["s1"]
-    shards.open(1_000)
-    shards.serve()
-    source.lane._decider._legs = without_legs
     for _ in range(3):
         shards.pay(1)
     spoilt_at = shards.broker.log(source.topic, 0).next_offset
@@ -66,12 +76,9 @@ def test_a_leg_that_cannot_be_made_names_its_own_record(shards: TwoShards) -> No
 @pytest.mark.rule("M5")
 def test_a_parked_record_that_cannot_be_decided_stops_the_lane_at_what_unparks_it(shards: TwoShards) -> None:
     source, target = shards.of["s1"], shards.of["s2"]
-    shards.open(1_000)
-    shards.serve()
     shards.move("s2")
     send_money(shards)
     target.serve()  # it is parked
-    target.lane._decider._legs = without_legs
     source.serve()
 
     with pytest.raises(LaneStopped) as stopped:

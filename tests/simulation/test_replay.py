@@ -72,7 +72,7 @@ def parts_of(worker: Worker, database: Database) -> ReplayParts:
 
 
 def up_to(target: int) -> Stretch:
-    return Stretch(lane=0, target=target, decided_below=target, is_published_known=True)
+    return Stretch(lane=0, target=target, decided_below=target, seals_show_published=False)
 
 
 def forge_published_digest(worker: Worker) -> None:
@@ -159,7 +159,7 @@ def test_a_record_that_nobody_is_known_to_have_decided_is_stopped_at_where_its_t
 
     with pytest.raises(LaneStopped) as stopped:
         replay_lane(
-            parts, Stretch(lane=0, target=3, decided_below=0, is_published_known=True), on_progress=lambda _at: None
+            parts, Stretch(lane=0, target=3, decided_below=0, seals_show_published=False), on_progress=lambda _at: None
         )
 
     assert stopped.value.code is StopCode.CLOCK_AHEAD

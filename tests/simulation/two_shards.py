@@ -134,7 +134,7 @@ class Shard:
             admit_parked=lambda record, rules: admit(record, rules, gate),
             book_accounts_max=10,
             publishes=False,
-            shows_published=not self.broker.group(f"workers-{self.shard}").offsets,
+            seals_show_published=not self.broker.group(f"workers-{self.shard}").offsets,
             on_committed=lambda _batch: None,
         )
         committer._mover.__class__ = mover

@@ -338,8 +338,9 @@ class _Run:
                 continue
             published = self.published[lane].at.next_offset if lane in self.published else 0
             below = max(published, decided[lane].at.next_offset if lane in decided else 0)
-            is_known = lane in self.published
-            stretch = Stretch(lane=lane, target=end, decided_below=below, is_published_known=is_known)
+            stretch = Stretch(
+                lane=lane, target=end, decided_below=below, seals_show_published=lane not in self.published
+            )
             arguments = (self.settings, self.shard, self.target, stretch)
             works.append(LaneWork(lane=lane, work=_replay_one, arguments=arguments))
         work_side_by_side(works, processes_max=self.processes_max, tell=self.on_progress)

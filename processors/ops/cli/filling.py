@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from processors.ops.assembly.filling import fill_archive
-from processors.ops.cli.proving import counting
-from processors.ops.cli.terminal import JsonOption, page, print_json, settings
+from processors.ops.cli.terminal import JsonOption, counting, page, print_json, settings
 from processors.ops.exits import EXIT_REJECTED
 from processors.recovery.archive_fill import Filled
 

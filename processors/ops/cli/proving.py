@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Annotated, Any
 
 import typer
-from rich.text import Text
 
 from processors.ops import addresses
 from processors.ops.assembly.proving import (
@@ -21,7 +17,7 @@ from processors.ops.assembly.proving import (
 from processors.ops.cli.terminal import (
     JsonOption,
     ShardOption,
-    notes,
+    counting,
     page,
     print_json,
     print_table,
@@ -38,7 +34,6 @@ from processors.settings import Settings
 from processors.streams.directory import read_directory
 
 IN_FLIGHT_SHOWN = 20  # a screen
-_SHOW_S = 0.1  # a count on the screen need not change more often
 
 
 def verify(
@@ -165,18 +160,3 @@ def summary_of(done: Repair, *, write: bool) -> str:
     if not write:
         return told + f"{done.found} differences; nothing was written: --write brings back what is missing"
     return told + f"{done.found} differences, {done.found - done.left} mended, {done.left} left"
-
-
-@contextmanager
-def counting() -> Iterator[Callable[[str, int], None]]:
-    """Show on standard error which comparison is at how many rows, while the block runs."""
-    with notes.status("") as shown:
-        last_s = 0.0
-
-        def count(what: str, rows: int) -> None:
-            nonlocal last_s
-            if time.monotonic() - last_s >= _SHOW_S:
-                last_s = time.monotonic()
-                shown.update(Text(f"{what}: {rows:,}"))
-
-        yield count

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from processors.ops.cli.proving import counting
-from processors.ops.cli.terminal import JsonOption, print_json, say, settings
+from processors.ops.cli.terminal import JsonOption, counting, print_json, say, settings
 from processors.ops.setting_up import Count, Progress, initialize, migrate_schemas
 from processors.settings import Settings
 

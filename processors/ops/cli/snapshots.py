@@ -10,8 +10,7 @@ import typer
 from processors.faults import Fault
 from processors.lookup.times import show_time
 from processors.ops.assembly.snapshots import take_snapshot
-from processors.ops.cli.proving import counting
-from processors.ops.cli.terminal import JsonOption, ShardOption, page, print_json, print_table, settings
+from processors.ops.cli.terminal import JsonOption, ShardOption, counting, page, print_json, print_table, settings
 from processors.ops.exits import EXIT_REJECTED
 from processors.recovery.snapshot import Snapshot, prove, snapshots_in
 

@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from processors.ops import addresses, background, counts, local_service, process_kinds
-from processors.ops.cli.terminal import ShardOption, say, settings
+from processors.ops.cli.terminal import ShardOption, counting, say, settings
 from processors.ops.exits import EXIT_FAULT
 from processors.ops.setting_up import initialize
 
@@ -31,7 +31,8 @@ def up(
     """
     chosen = settings()
     # The service's counts, whatever the settings say by now (W3): each process names those that do not count.
-    initialize(counts.before_init(chosen, addresses.kafka_address(chosen)), say)
+    with counting() as count:
+        initialize(counts.before_init(chosen, addresses.kafka_address(chosen)), say, count)
     if detach:
         background.start(chosen, workers=workers, say=say)
         return

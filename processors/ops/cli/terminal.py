@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any, TypeVar
@@ -38,6 +39,7 @@ def plain_console(*, stderr: bool = False, width: int | None = None) -> Console:
 # Wide where it goes to a file or a pipe, so that no line of a table is broken there.
 page = plain_console(width=None if sys.stdout.isatty() else _PIPE_COLUMNS)  # what was asked for
 notes = plain_console(stderr=True)  # progress and faults, so that output can be piped
+_SHOW_S = 0.1  # a count on the screen need not change more often
 Value = TypeVar("Value")
 
 
@@ -221,3 +223,18 @@ def confirm(warning: str, question: str, *, otherwise: str) -> None:
     if not sys.stdin.isatty():
         raise typer.BadParameter(otherwise)
     typer.confirm(question, abort=True, err=True)
+
+
+@contextmanager
+def counting() -> Iterator[Callable[[str, int], None]]:
+    """Show on standard error what is at how many rows, while the block runs."""
+    with notes.status("") as shown:
+        last_s = 0.0
+
+        def count(what: str, rows: int) -> None:
+            nonlocal last_s
+            if time.monotonic() - last_s >= _SHOW_S:
+                last_s = time.monotonic()
+                shown.update(Text(f"{what}: {rows:,}"))
+
+        yield count
