@@ -164,7 +164,7 @@ def _waiting(
 ) -> dict[int, set[LaneOfPartition]]:
     """Return the slices that have rows which are not covered, and of which lanes and partitions."""
     found = {}
-    for number in journal.slices_left():
+    for number in journal.slices_with_any_table():
         last = journal.slice_last_rows(number, shard.parts.results_partitions)
         found[number] = {key for key, place in last.items() if place > covered.get(key, NOWHERE)}
     return {number: keys for number, keys in found.items() if keys}

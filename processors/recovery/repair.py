@@ -81,7 +81,7 @@ def repair(parts: RepairParts) -> Repair:
     done = Repair(told=[])
     positions = parts.journal.positions()
     coverage = {progress.topic_id: parts.archive.coverage(progress.topic_id) for progress in positions.values()}
-    for number in parts.journal.slices_left():
+    for number in parts.journal.slices_with_any_table():
         for lane, progress in positions.items():
             reached = coverage[progress.topic_id]
             for some in ranges(parts.journal, number, lane):

@@ -45,7 +45,7 @@ def slices(session: Session) -> list[int]:
     return sorted(_present(session)["journal"])
 
 
-def slices_left(session: Session) -> list[int]:
+def slices_with_any_table(session: Session) -> list[int]:
     """Return the slices of which any table has a partition, ascending."""
     return sorted(set().union(*_present(session).values()))
 
@@ -93,7 +93,7 @@ def ensure_slices(session: Session, needed: Collection[int], *, slices_max: int 
         Misconfigured: The journal would have ``slices_max`` partitions or more.
         Retryable: A table was in use each time; what it lacks is made the next time.
     """
-    present = slices_left(session)
+    present = slices_with_any_table(session)
     missing = sorted(set(needed) - set(present))
     if len(present) + len(missing) >= slices_max:
         asked = "is the remover running, and" if slices_max == SLICES_MAX else "is"
@@ -118,7 +118,7 @@ def make_room(session: Session, needed: range, *, slices_max: int = SLICES_MAX) 
     Raises:
         Retryable: A table was in use each time; what it lacks is made the next time.
     """
-    present = slices_left(session)
+    present = slices_with_any_table(session)
     missing = sorted(set(needed) - set(present))
     fitting = missing[: max(0, slices_max - 1 - len(present))]
     _add_slices(session, set(needed) & set(present) | set(fitting))

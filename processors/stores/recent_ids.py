@@ -11,8 +11,8 @@ from processors.stores.sql_text import hex_literal
 
 # Ids that stay; twice as many may be there before the oldest leave. 20 MB a lane, and five seconds of the busiest.
 IDS_MAX = 100_000
-# How far back a new owner reads what the lane decided: some thousand rows of an index, and tenths of a second on the
-# busiest shard. Ids that were made before are looked for, as all are by a lane that remembers nothing.
+# How far back a new owner reads what the lane decided: at most ``IDS_MAX`` entries of an index. Ids that were made
+# before are looked for, as all are by a lane that remembers nothing.
 LOADED_MS = 10_000
 
 

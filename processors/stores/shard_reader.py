@@ -36,7 +36,7 @@ from processors.stores.lane_rows import (
 from processors.stores.lane_sql import select_decisions
 from processors.stores.migrations import ShardRow, check_schema
 from processors.stores.mysql import Reconnecting, Row, Session
-from processors.stores.partitions import slices, slices_left
+from processors.stores.partitions import slices, slices_with_any_table
 from processors.stores.placement_sql import is_counted, is_owned, select_placements, select_placements_of
 from processors.stores.rows import JournalRow, PlacementRow, PlacementState, Progress
 from processors.stores.rules_rows import select_rules
@@ -410,9 +410,9 @@ class ShardReader:
         """Return the slices whose rows are here, ascending."""
         return self._connection.ask(slices)
 
-    def slices_left(self) -> list[int]:
+    def slices_with_any_table(self) -> list[int]:
         """Return the slices of which anything is left, ascending: one that was half dropped is among them."""
-        return self._connection.ask(slices_left)
+        return self._connection.ask(slices_with_any_table)
 
     def transaction(self, transaction_id: bytes) -> list[JournalRow]:
         """Return the steps of a transaction that are still here, and the command of that id, in order (A8).

@@ -255,7 +255,7 @@ class Remover:
         past = (
             []
             if floor_ms is None
-            else [each for each in self._journal.slices_left() if (each + 1) * SLICE_MS <= floor_ms]
+            else [each for each in self._journal.slices_with_any_table() if (each + 1) * SLICE_MS <= floor_ms]
         )
         SLICES_WAITING.labels(shard=self._options.shard).set(len(past))
         return [] if lanes.stopped or lanes.incarnation is None else past

@@ -244,8 +244,8 @@ def test_a_slice_that_another_process_drops_while_it_is_read_is_not_taken_for_pr
 
         ranges: int = 0
 
-        def slices_left(self) -> list[int]:
-            return reader.slices_left()
+        def slices_with_any_table(self) -> list[int]:
+            return reader.slices_with_any_table()
 
         def slice_last_rows(self, number: int, results_partitions: int) -> dict[tuple[int, int], tuple[int, int]]:
             return reader.slice_last_rows(number, results_partitions)

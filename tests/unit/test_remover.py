@@ -49,7 +49,7 @@ class Shard:
     def rules(self) -> dict[int, dict[int, Rules]]:
         return {lane: {0: RULES} for lane in range(self.lanes)}
 
-    def slices_left(self) -> list[int]:
+    def slices_with_any_table(self) -> list[int]:
         return []
 
     def slice_last_rows(self, number: int, results_partitions: int) -> dict[tuple[int, int], tuple[int, int]]:
