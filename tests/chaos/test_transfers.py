@@ -38,11 +38,12 @@ SENDINGS = 3_000
 KILLS = 6
 PAUSE_S = 1.5
 
-# A statement of the transaction in which each leg's cause is decided.
+# A statement of the transaction in which each leg's cause is decided: a credit is the first step of a transaction that
+# another command began, and what has ended is the first row to be deleted.
 LEGS = {
     "taken": b"INSERT INTO open_transfer",
-    "credited": b"'TRANSFER_CREDIT'",
-    "ended": b"'TRANSFER_COMPLETED'",
+    "credited": b"INSERT INTO journal_step",
+    "ended": b"DELETE t FROM (VALUES ROW(",
 }
 # What passes when the worker is killed: the statement itself, or the COMMIT behind it, which is carried out.
 PLUGS = {"before its commit": "before", "after its commit": "after"}
