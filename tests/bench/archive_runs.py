@@ -22,6 +22,7 @@ from processors.streams.topics import RESULTS_TOPIC, TopicAdmin
 from processors.wire.result_format import write_result
 from processors.wire.results import Result
 from tests.bench import load
+from tests.bench.archive_disk import archive_bytes_per_command
 from tests.bench.measure import CpuClock, quantile_ms
 from tests.bench.service import RESULTS_PARTITIONS, SHARD, Service, server_pids, service
 from tests.bench.sizes import DEADLINE_S, Fields, Size, drain, per_s
@@ -47,7 +48,10 @@ def wide_sink(servers: Servers, size: Size) -> Fields:
         _, _, last_s = made.await_archived({(0, _PARTITION): size.backlog - 1}, DEADLINE_S)
         clock.stop()
         rows = size.backlog - 1 - first
+        made.stop()
+        archive_bytes = archive_bytes_per_command(made, size.backlog)
         return {
+            "archive_bytes_per_command": {f"{WIDE_ACCOUNTS} accounts": archive_bytes},
             "sink_wide_rows_per_s": per_s(rows, last_s - first_s),
             "cpu_us_per_command": {f"sink, {WIDE_ACCOUNTS} accounts": clock.us_per(rows)},
         }
@@ -68,7 +72,9 @@ def archived(servers: Servers, size: Size) -> Fields:
         made.start("sink")
         made.await_archived(made.journal_ends(), DEADLINE_S)
         made.stop()
+        archive_bytes = archive_bytes_per_command(made, decided)
         return {
+            "archive_bytes_per_command": {f"{READERS_PARTNERS} partners": archive_bytes},
             "disk_bytes_per_command": round(disk_bytes),
             "proof_us_per_row": _proof(made),
             "archive_read_ms": _reads(made, payments),

@@ -15,6 +15,7 @@ from itertools import chain
 from processors.ledger.commands import Command
 from processors.wire.results import decode_result
 from tests.bench import baselines, load
+from tests.bench.archive_disk import archive_bytes_per_command
 from tests.bench.archive_runs import archived, wide_sink
 from tests.bench.latency_runs import WARM_UP_S, default_installation, one_lane
 from tests.bench.measure import CpuClock, cpu_s, with_sum
@@ -140,10 +141,13 @@ def whole_path(servers: Servers, size: Size) -> Fields:
             early = early or made.memory_mb()
         results.close()
         _, _, last_s = made.await_archived(made.journal_ends(), DEADLINE_S)
-        late = made.memory_mb()
+        late, cpu = made.memory_mb(), with_sum(clock.us_per(count - first.count))
+        made.stop()
+        archive_bytes = archive_bytes_per_command(made, count)
         return {
+            "archive_bytes_per_command": {f"{PARTNERS} partners, the whole path": archive_bytes},
             "whole_path_commands_per_s": per_s(count - first.count, last_s - first.last_s),
-            "cpu_us_per_command": {"whole_path": with_sum(clock.us_per(count - first.count))},
+            "cpu_us_per_command": {"whole_path": cpu},
             "memory_mb": {
                 name: {f"after_{size.whole_path // 5}": early[name], f"after_{size.whole_path}": late[name]}
                 for name in late
@@ -264,9 +268,9 @@ RUNS: dict[Callable[[Servers, Size], Fields], tuple[str, ...]] = {
     transfers: ("transfer_per_s",),
     wallets: ("wallets_commands_per_s", "cpu_us_per_command", "memory_mb"),
     pauses: ("move_pause_ms", "beside_a_move_p99_ms"),
-    wide_sink: ("sink_wide_rows_per_s", "cpu_us_per_command"),
-    archived: ("disk_bytes_per_command", "proof_us_per_row", "archive_read_ms"),
-    whole_path: ("whole_path_commands_per_s", "cpu_us_per_command", "memory_mb"),
+    wide_sink: ("sink_wide_rows_per_s", "cpu_us_per_command", "archive_bytes_per_command"),
+    archived: ("disk_bytes_per_command", "archive_bytes_per_command", "proof_us_per_row", "archive_read_ms"),
+    whole_path: ("whole_path_commands_per_s", "cpu_us_per_command", "memory_mb", "archive_bytes_per_command"),
 }
 """Each run, and the fields it gives; two runs may each give a part of a field."""
 OF_THE_ARCHIVE = {hot_partner, partners_1000, wide_sink, archived, whole_path}
