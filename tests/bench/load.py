@@ -39,6 +39,11 @@ def roots(count: int, *, lane: int, lanes: int) -> list[str]:
     ]
 
 
+def in_its_bucket(root: str) -> tuple[str, int]:
+    """Return the placement key and generation of a root that never moved."""
+    return placement_key_of(root), 0
+
+
 def openings(addresses: list[str]) -> Iterator[Command]:
     """Yield what makes accounts that can pay."""
     for address in addresses:
@@ -62,11 +67,16 @@ class ShardBacklog:
         topic: str,
         lanes: int,
         *,
-        generation: int = 0,
-        placed_as: Callable[[str], str] = placement_key_of,
+        placed_as: Callable[[str], tuple[str, int]] = in_its_bucket,
     ) -> None:
-        """Write for partners who live in their buckets, unless they are ``placed_as`` something else."""
-        self._generation = generation
+        """Write for partners who live in their buckets, unless they are ``placed_as`` something else.
+
+        Args:
+            address: The brokers.
+            topic: The shard's, without the prefix.
+            lanes: Of the shard.
+            placed_as: Returns the placement key of a root, and its generation there.
+        """
         self._placed_as = placed_as
         self._topic = address.topic_prefix + topic
         self._lanes = lanes
@@ -78,7 +88,7 @@ class ShardBacklog:
         count = 0
         for command in commands:
             root = command.address.partition(":")[0]
-            route = Route(RouteKind.COMMAND, 1, 0, self._offset, 0, 0, self._placed_as(root), self._generation)
+            route = Route(RouteKind.COMMAND, 1, 0, self._offset, 0, 0, *self._placed_as(root))
             produce(
                 self._producer,
                 self._topic,
