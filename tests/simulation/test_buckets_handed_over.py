@@ -53,7 +53,7 @@ def comes_while_bucket_is_read(shards: TwoShards, root: str, to: str) -> None:
 def test_a_new_owner_of_the_source_sends_the_same_parts_whoever_came_meanwhile() -> None:
     shards = TwoShards(names=("s1", "s2", "s3"))
     for root in ("acme", TWIN):
-        lives_in_bucket(shards, root)
+        lives_in_bucket(shards, root, shops=ACCOUNTS)
         for _ in range(ACCOUNTS):
             shards.send(Pay(command_id=shards.new_id(), address=root, currency="USD", amount_minor=1))
     shards.serve()
