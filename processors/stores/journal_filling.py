@@ -12,7 +12,7 @@ from processors.faults import Misconfigured
 from processors.stores.journal_names import TYPE_NUMBERS
 from processors.stores.journal_sql import journal_writes
 from processors.stores.mysql import Row, Session
-from processors.stores.partitions import TABLES, change_journal, ensure_slices
+from processors.stores.partitions import TABLES, change_journal, ensure_slices, slices_of
 from processors.stores.rows import JournalRow, NewJournalRow
 
 BEFORE = "journal_before"
@@ -38,7 +38,7 @@ def fill_journal(
     """
     if not _exists(session):
         return 0
-    count, numbers = 0, _slices(session)
+    count, numbers = 0, sorted(slices_of(session, [BEFORE])[BEFORE])
     ensure_slices(session, numbers, slices_max=slices_max)
     for number in filter(partial(_has_rows, session, BEFORE), numbers):  # most that a shard keeps ready are empty
         for table in TABLES:
@@ -69,15 +69,6 @@ def _exists(session: Session) -> bool:
         f"AND table_name = '{BEFORE}' AND table_type = 'BASE TABLE'"
     )
     return bool(session.query(sql, "looking for the journal of the release before"))
-
-
-def _slices(session: Session) -> list[int]:
-    rows = session.query(
-        "SELECT CAST(partition_description AS UNSIGNED) AS number FROM information_schema.partitions "
-        f"WHERE table_schema = DATABASE() AND table_name = '{BEFORE}' AND partition_name IS NOT NULL",
-        "reading the old journal's partitions",
-    )
-    return sorted(int(number) for (number,) in rows if int(number))
 
 
 def _rows(session: Session, number: int, rows_at_once: int) -> Iterator[list[Row]]:

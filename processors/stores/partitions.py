@@ -42,24 +42,24 @@ class Room:
 
 def slices(session: Session) -> list[int]:
     """Return the slices whose rows are here, ascending; one that is half made or half dropped is not among them."""
-    return sorted(_present(session)["journal"])
+    return sorted(slices_of(session, TABLES)["journal"])
 
 
 def slices_with_any_table(session: Session) -> list[int]:
     """Return the slices of which any table has a partition, ascending."""
-    return sorted(set().union(*_present(session).values()))
+    return sorted(set().union(*slices_of(session, TABLES).values()))
 
 
-def _present(session: Session) -> dict[str, set[int]]:
-    """Return the slices that each of the journal's tables has."""
-    names = ", ".join(f"'{name}'" for name in TABLES)
+def slices_of(session: Session, tables: Collection[str]) -> dict[str, set[int]]:
+    """Return by table the slices of which it has a partition."""
+    names = ", ".join(f"'{name}'" for name in tables)
     rows = session.query(
         "SELECT CAST(table_name AS BINARY), CAST(partition_description AS UNSIGNED) "
         "FROM information_schema.partitions WHERE table_schema = DATABASE() "
         f"AND table_name IN ({names}) AND partition_name IS NOT NULL",
         "reading the journal's partitions",
     )
-    found: dict[str, set[int]] = {name: set() for name in TABLES}
+    found: dict[str, set[int]] = {name: set() for name in tables}
     for name, number in rows:
         if int(number) != _PLACE_KEEPER:
             found[name.decode()].add(int(number))
@@ -127,7 +127,7 @@ def make_room(session: Session, needed: range, *, slices_max: int = SLICES_MAX) 
 
 def _add_slices(session: Session, wanted: set[int]) -> None:
     """Add the partitions that tables lack, at most ``SLICES_MAX`` in one statement."""
-    present = _present(session)
+    present = slices_of(session, TABLES)
     for name in TABLES:
         for some in chunks(sorted(wanted - present[name]), SLICES_MAX):  # 5 s of DDL, well below READ_TIMEOUT_S
             parts = ", ".join(f"PARTITION p{number} VALUES IN ({number})" for number in some)
@@ -142,7 +142,7 @@ def drop_slice(session: Session, number: int) -> None:
     Raises:
         Retryable: A table was in use each time; a slice of which something is left is there still, for the next time.
     """
-    present = _present(session)
+    present = slices_of(session, TABLES)
     for name in reversed(TABLES):
         if number in present[name]:
             change_journal(session, f"ALTER TABLE {name} DROP PARTITION p{number}", f"dropping slice {number}")

@@ -309,14 +309,11 @@ class Remover:
         """Say how much is open between partners; whose money is on its way for long needs somebody (T5)."""
         count, oldest_ms = self._upkeep.open_transfers()
         OPEN_TRANSFERS.labels(self._options.shard).set(count)
-        age_ms = 0 if oldest_ms is None else max(0, now_ms - oldest_ms)
-        OLDEST_TRANSFER_SECONDS.labels(self._options.shard).set(age_ms / 1_000)
+        OLDEST_TRANSFER_SECONDS.labels(self._options.shard).set(_age_s(oldest_ms, now_ms))
 
     def _tell_moves(self, now_ms: int) -> None:
         """Say how long the oldest move has waited: the target's own metric is missing where no worker of it runs."""
-        oldest_ms = self._upkeep.oldest_seal_ms()
-        age_ms = 0 if oldest_ms is None else max(0, now_ms - oldest_ms)
-        OLDEST_MOVE_SECONDS.labels(self._options.shard).set(age_ms / 1_000)
+        OLDEST_MOVE_SECONDS.labels(self._options.shard).set(_age_s(self._upkeep.oldest_seal_ms(), now_ms))
 
     # ------------------------------------------------------------------ upkeep
 
@@ -376,6 +373,11 @@ def _rules_at(rules: Mapping[int, Rules], offset: int) -> Rules:
     """Return the rules in force at a lane offset. Later rules never make an id count that had become too old (I6)."""
     in_force = [each for since, each in rules.items() if since <= offset]
     return newest_of(in_force or rules.values())
+
+
+def _age_s(since_ms: int | None, now_ms: int) -> float:
+    """Return how old something is, in seconds; 0 where there is nothing."""
+    return 0 if since_ms is None else max(0, now_ms - since_ms) / 1_000
 
 
 def _needed_from_ms(rules: Mapping[int, Rules], position: LanePosition | None, now_ms: int) -> int:
