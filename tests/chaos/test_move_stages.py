@@ -23,8 +23,8 @@ from processors.stores.rows import PlacementRow, PlacementState
 from processors.streams.group_look import committed_positions
 from processors.streams.topics import COMMANDS_TOPIC, ROUTER_GROUP
 from tests.chaos.lanes import new_id
+from tests.chaos.load import Load
 from tests.chaos.two_shards import KINDS, MOVED_S, SETTLE_S, SHARDS, TwoShardService
-from tests.chaos.whole_service import Load
 from tests.servers import Place
 from tests.waiting import eventually
 

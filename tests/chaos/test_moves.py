@@ -12,8 +12,8 @@ from processors.faults import Misconfigured
 from processors.ops.moving import PlannedMove, plan_move, plan_return, refuse_unready
 from processors.ops.stages import Stage
 from processors.ops.status import read_status
+from tests.chaos.load import Load
 from tests.chaos.two_shards import TwoShardService
-from tests.chaos.whole_service import Load
 from tests.servers import Place
 
 MOVES = 10

@@ -27,8 +27,8 @@ from processors.ops import addresses
 from processors.ops.stages import Stage
 from tests.chaos.kept_aside import kept_aside
 from tests.chaos.lanes import HOUR_MS, new_id
+from tests.chaos.load import Load
 from tests.chaos.two_shards import EXPIRED_S, TwoShardService
-from tests.chaos.whole_service import Load
 from tests.servers import Place
 from tests.waiting import eventually
 

@@ -13,8 +13,8 @@ import pytest
 from devtools import stack
 from devtools.stack import Server
 from processors.settings import Settings, load_settings
+from tests.chaos.load import Load
 from tests.chaos.two_shards import TwoShardService
-from tests.chaos.whole_service import Load
 from tests.integration.test_stack import variables
 from tests.servers import Place
 
