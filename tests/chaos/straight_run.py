@@ -30,32 +30,33 @@ _COMPARED = tuple(field.name for field in fields(Outcome) if field.name not in (
 class StraightRun:
     """One partner's book, and the results of what was decided in it."""
 
-    def __init__(self, root: str, rules: Rules) -> None:
-        """Begin with no rows."""
+    def __init__(self, root: str, rules: Rules, records: list[Record]) -> None:
+        """Begin with no rows; ``records`` are all of the partner's in the ingress, in order."""
         self._root = root
+        self._commands = {record.offset: decode_command(record.value or b"") for record in records}
         self._book = Book(rules, {})
         self._first: dict[bytes, Result] = {}
+        self._followed = self._lane_time_ms = self._version_us = 0
 
-    def follow(self, records: list[Record], results: list[Result]) -> None:
-        """Decide a partner's records in the order of his results, each at its lane time, and compare the answers.
+    def follow(self, results: list[Result]) -> None:
+        """Decide the partner's records in the order of his results, each at its lane time, and compare the answers.
 
         Args:
-            records: All of his records of the ingress, in order.
-            results: All of his results, in order; those of the service's own commands are among them.
+            results: All of his results, in order; those of the service's own commands are among them. What was
+                followed before is not decided again.
         """
-        routed = [result for result in results if result.ingress_offset >= 0]
-        assert [result.ingress_offset for result in routed] == [record.offset for record in records], self._root
-        commands = {record.offset: decode_command(record.value or b"") for record in records}
-        lane_time_ms = version_us = 0
-        for result in results:
-            assert result.lane_time_ms >= lane_time_ms, f"{self._root}: time goes back before {result}"
-            lane_time_ms = result.lane_time_ms
+        routed = [result.ingress_offset for result in results if result.ingress_offset >= 0]
+        assert routed == list(self._commands), self._root
+        for result in results[self._followed :]:
+            assert result.lane_time_ms >= self._lane_time_ms, f"{self._root}: time goes back before {result}"
+            self._lane_time_ms = result.lane_time_ms
             if result.journalled and result.duplicate_of is None:
-                assert result.version_us > version_us, f"{self._root}: versions go back before {result}"  # A2
-                version_us = result.version_us
-            command = commands.get(result.ingress_offset) or _of_the_service(result)
+                assert result.version_us > self._version_us, f"{self._root}: versions go back before {result}"  # A2
+                self._version_us = result.version_us
+            command = self._commands.get(result.ingress_offset) or _of_the_service(result)
             assert not isinstance(command, Control)
             self._compare(command, result)
+        self._followed = len(results)
 
     def _compare(self, command: Command, result: Result) -> None:
         if isinstance(command, MovePartner):

@@ -148,7 +148,7 @@ class TwoShardService:
         self._producer = Producer(self.address.options() | {"enable.idempotence": True, "acks": "all", "linger.ms": 2})
         self._sending = threading.Lock()
         self._undelivered: list[str] = []
-        self._read: dict[int, list[Record]] = {}
+        self._read: dict[int, list[tuple[int, Result]]] = {}  # results partition -> offset, result
         self.readers = {shard: open_reader(addresses.mysql_address(self.settings, shard)) for shard in SHARDS}
 
     def close(self) -> None:
@@ -298,12 +298,9 @@ class TwoShardService:
         for partition in range(self.settings.topics.results_partitions):
             read = self._read.setdefault(partition, [])
             first, end = self.topics.bounds(RESULTS_TOPIC, partition)
-            for records in read_range(
-                self.address, RESULTS_TOPIC, partition, read[-1].offset + 1 if read else first, end
-            ):
-                read += [record for record in records if record.value]
-            for record in read:
-                result = decode_result(record.value or b"")
+            for records in read_range(self.address, RESULTS_TOPIC, partition, read[-1][0] + 1 if read else first, end):
+                read += [(record.offset, decode_result(record.value)) for record in records if record.value]
+            for _, result in read:
                 if result.root:
                     found.setdefault(result.root, []).append(result)
         return found
@@ -337,15 +334,14 @@ class TwoShardService:
         """
         assert self._records(DEAD_LETTERS_TOPIC, 0) == []
         rules, ingress = self._rules(), self.ingress()
+        runs = {root: StraightRun(root, rules, records) for root, records in ingress.items()}
         found: dict[str, tuple[object, object]] = {}
 
         def is_straight() -> bool:
             results = self.results()
             assert results.keys() == ingress.keys()
-            found.clear()
-            for root, records in ingress.items():
-                straight = StraightRun(root, rules)
-                straight.follow(records, results[root])
+            for root, straight in runs.items():
+                straight.follow(results[root])
                 found[root] = self._rows(root, straight), straight.rows()
             return all(stored == wanted for stored, wanted in found.values())
 
