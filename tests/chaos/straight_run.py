@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from typing import Any
 
 from processors.ids import root_of
+from processors.lane.placements import chain_rows
 from processors.ledger.book import Book, Keys, Rows
 from processors.ledger.commands import (
     OF_THE_SERVICE,
@@ -18,9 +20,11 @@ from processors.ledger.commands import (
 from processors.ledger.decide import Duplicate, decide
 from processors.ledger.needs import collect_needs
 from processors.ledger.outcomes import Outcome, Reason, Status
-from processors.ledger.rows import Decision, TransactionKey
+from processors.ledger.rows import Decision, Hold, TransactionKey
 from processors.ledger.rules import Rules
+from processors.ledger.tables import HOLDS, REFUNDED, ROOT_TABLES, AnyTable, RowChange
 from processors.wire.commands import body_hash, decode_command
+from processors.wire.packed_rows import pack_row
 from processors.wire.records import Record
 from processors.wire.results import Result
 
@@ -94,19 +98,35 @@ class StraightRun:
                 b"",
             )
 
-    def rows(self) -> object:
-        """Return the partner's accounts, open holds, and what was given back, by their keys."""
-        book = self._book
-        return (
-            {key: row for key, row in book.accounts.items() if row is not None},
-            {key: row for key, row in book.holds.items() if row is not None and row.remaining_minor},
-            {key: row for key, row in book.refunded.items() if row is not None},
+    def rows(self) -> dict[str, dict[Any, Any]]:
+        """Return the partner's rows by table and key: all but the holds that are over."""
+        return {table.name: self._rows(table) for table in ROOT_TABLES}
+
+    def digest(self) -> bytes:
+        """Return the digest of these rows: what a hand-off of them would come to, without any id (M8)."""
+        packed = (
+            pack_row(table, map(_as_stored, table.values_of(RowChange(key, row, None))))
+            for table in ROOT_TABLES
+            for key, row in sorted(self._rows(table).items())
         )
+        return chain_rows(bytes(32), packed)
+
+    def _rows(self, table: AnyTable) -> dict[Any, Any]:
+        found = table.rows_in(self._book)
+        return {key: row for key, row in found.items() if not (row is None or (table is HOLDS and _is_over(row)))}
 
     @property
     def refunded(self) -> list[TransactionKey]:
         """Return which payments and captures were given back in part or whole."""
-        return [key for key, row in self._book.refunded.items() if row is not None]
+        return [*self._rows(REFUNDED)]
+
+
+def _is_over(hold: Hold) -> bool:
+    return hold.remaining_minor == 0
+
+
+def _as_stored(value: int | str | bytes) -> int | bytes:
+    return value.encode() if isinstance(value, str) else value
 
 
 def _of_the_service(result: Result) -> Command:

@@ -35,6 +35,7 @@ def service(fresh_two_shards: Callable[..., Place]) -> Iterator[TwoShardService]
 @pytest.mark.rule("M4")
 @pytest.mark.rule("M5")
 @pytest.mark.rule("M6")
+@pytest.mark.rule("M8")
 @pytest.mark.rule("P3")
 def test_ten_moves_there_and_back_under_load_change_nothing_of_what_a_partner_is_told(service: TwoShardService) -> None:
     with service.processes():

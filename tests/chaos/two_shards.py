@@ -9,13 +9,15 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from confluent_kafka import KafkaError, Message, Producer
 
 from processors.ids import root_of
+from processors.lane.placements import chain_rows
 from processors.ledger.commands import Command
 from processors.ledger.rules import Rules
 from processors.ledger.tables import ACCOUNTS
@@ -28,6 +30,7 @@ from processors.ops.stages import MoveSeen, Stage
 from processors.routing.buckets import partition_of
 from processors.routing.directory import Placement
 from processors.stores import placement_sql
+from processors.stores.frozen_rows import FrozenRowsReader
 from processors.stores.mysql import Row, Session
 from processors.stores.rows import PlacementRow, PlacementState
 from processors.stores.shard_reader import ShardReader, open_reader
@@ -53,6 +56,7 @@ FLUSH_S = 60.0
 EXPIRED_S = 120.0  # every hold of the load is over, and its end visible
 _FAR = 1 << 62
 _ACCOUNTS_MAX = 10_000  # of a partner
+_WITHOUT_IDS_MS = (1 << 48) - 1  # of an id's time, the last: no id is later, and no hold that is over
 
 
 class Process:
@@ -328,7 +332,7 @@ class TwoShardService:
     # ------------------------------------------------------------------ what must hold
 
     def assert_as_if_nothing_had_moved(self) -> None:
-        """Prove that each partner's answers, and his rows, are those of a straight run of his log on one shard.
+        """Prove that each partner's answers, rows and digest are those of a straight run of his log on one shard.
 
         Holds may still expire meanwhile: then rows and results are read once more.
         """
@@ -342,7 +346,8 @@ class TwoShardService:
             assert results.keys() == ingress.keys()
             for root, straight in runs.items():
                 straight.follow(results[root])
-                found[root] = self._rows(root, straight), straight.rows()
+                stored = self._rows(root, straight), self._digest(root)
+                found[root] = stored, (straight.rows(), straight.digest())
             return all(stored == wanted for stored, wanted in found.values())
 
         eventually(is_straight, "rows are those of a straight run", EXPIRED_S, lambda: found)
@@ -353,14 +358,27 @@ class TwoShardService:
         }
         return rules
 
-    def _rows(self, root: str, straight: StraightRun) -> object:
-        """Return a partner's rows at his owner, as ``StraightRun.rows`` has them."""
+    def _rows(self, root: str, straight: StraightRun) -> dict[str, dict[Any, Any]]:
+        """Return a partner's rows as his owner shows them to people, in the form of ``StraightRun.rows``."""
         reader: ShardReader = self.readers[self.owner(root).shard]
-        return (
-            {(row.address, row.currency): row for row in reader.accounts_below(root, rows_max=_ACCOUNTS_MAX)},
-            {key: row for key, row in reader.holds() if key[0] == root},
-            reader.refunded(straight.refunded),
+        accounts = reader.accounts_below(root, rows_max=_ACCOUNTS_MAX)
+        return {
+            "account": {(row.address, row.currency): row for row in accounts},
+            "hold": {key: row for key, row in reader.holds() if key[0] == root},
+            "open_refund": {key: row for key, row in reader.open_refunds() if key[0] == root},
+            "open_transfer": {key: row for key, row in reader.open_transfers() if key[0] == root},
+            "refunded": reader.refunded(straight.refunded),
+        }
+
+    def _digest(self, root: str) -> bytes:
+        """Return the digest of the rows that his owner would hand over if he moved now: all but ids (M8)."""
+        shard = self.owner(root).shard
+        as_if = PlacementRow(
+            placement_key=root, generation=1, state=PlacementState.SEALED, sealed_ids_since_ms=_WITHOUT_IDS_MS
         )
+        lane = partition_of(root, self.settings.lanes_of(shard))
+        with closing(FrozenRowsReader(addresses.mysql_address(self.settings, shard), lane)) as rows:
+            return chain_rows(bytes(32), (row for row in rows.read(as_if) if row is not None))
 
     def assert_books_balance(self) -> None:
         """Prove that each shard's own accounts, and what is arriving, come to nothing with its system accounts."""
