@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Protocol, Self
@@ -16,6 +17,8 @@ ROOTS = 12
 BATCH_COMMANDS = 30
 PAUSE_S = 0.1
 BATCHES_MAX = 1_200  # two minutes of load: the writer ends, whatever happens to the test
+FUNDS_MINOR = 10**9  # more than all of them pay
+TOO_MUCH_MINOR = 10 * FUNDS_MINOR
 HOLD_MS = 3_000  # some are captured, some voided, the others are left to the expirer
 KEPT = 200  # commands that a later one may refer to, or repeat
 
@@ -27,11 +30,65 @@ class Sending(Protocol):
         """Append commands; not acknowledged yet."""
 
 
+class Pace(Protocol):
+    """When the next batch is due."""
+
+    def await_turn(self, ending: threading.Event) -> bool:
+        """Wait until a batch is due, and say whether it is to be sent: not once ``ending`` is set."""
+
+
+class Pauses:
+    """A batch, and a pause: who is slow sends less."""
+
+    def await_turn(self, ending: threading.Event) -> bool:
+        return not ending.wait(PAUSE_S)
+
+
+class ByTheClock:
+    """A batch is due every so many seconds of the clock, and who is late sends all that is due at once.
+
+    After some batches it waits until it is told to go on, and is not late for that: what a slow machine has still to
+    answer stays bounded.
+    """
+
+    def __init__(self, every_s: float, batches_ahead: int) -> None:
+        """Begin now, with as many batches as after each ``go_on``."""
+        self._every_s, self._ahead = every_s, batches_ahead
+        self._due_s = time.monotonic()
+        self._may = threading.Condition()
+        self._left = batches_ahead
+
+    def go_on(self) -> None:
+        """Let so many batches follow, whatever is left of those before."""
+        with self._may:
+            self._left = self._ahead
+            self._may.notify()
+
+    def await_turn(self, ending: threading.Event) -> bool:
+        with self._may:
+            while not self._left and not ending.is_set():
+                self._may.wait(PAUSE_S)
+                self._due_s = time.monotonic()
+            self._left -= 1
+        self._due_s += self._every_s
+        return not ending.wait(max(0.0, self._due_s - time.monotonic()))
+
+
+_PAUSES = Pauses()
+
+
 class Load:
-    """A thread that sends batches of commands from a seed until its block ends, or ``BATCHES_MAX`` are sent."""
+    """A thread that sends batches of commands from a seed until its block ends, or ``batches_max`` are sent."""
 
     def __init__(
-        self, service: Sending, seed: int, addresses: Sequence[str] = (), *, commands: int = BATCH_COMMANDS
+        self,
+        service: Sending,
+        seed: int,
+        addresses: Sequence[str] = (),
+        *,
+        commands: int = BATCH_COMMANDS,
+        pace: Pace = _PAUSES,
+        batches_max: int = BATCHES_MAX,
     ) -> None:
         """Open the partners' accounts.
 
@@ -40,24 +97,28 @@ class Load:
             seed: Of all that is chosen at random.
             addresses: Of the accounts, each level before those below it; what is named twice is paid twice as often.
             commands: Of a batch.
+            pace: When each batch is due.
+            batches_max: How many there are at most.
         """
         self._service = service
         self._chance = random.Random(seed)
         self._roots = list(addresses) or [f"load-{seed}-{number}" for number in range(ROOTS)]
-        self._commands = commands
+        self._commands, self._pace, self._batches_max = commands, pace, batches_max
         self._known: list[Command] = []
         self._ending = threading.Event()
         self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._run)
+        self._began_s = self._last_s = time.monotonic()
         self.batches = 0
         for root in dict.fromkeys(self._roots):
             opening: list[Command] = [
                 OpenAccount(command_id=new_id(), address=root, currency="USD"),
-                TopUp(command_id=new_id(), address=root, currency="USD", amount_minor=1_000_000),
+                TopUp(command_id=new_id(), address=root, currency="USD", amount_minor=FUNDS_MINOR),
             ]
             service.send(opening)
 
     def __enter__(self) -> Self:
+        self._began_s = self._last_s = time.monotonic()
         self._thread.start()
         return self
 
@@ -74,11 +135,18 @@ class Load:
         end = self.batches + count
         eventually(lambda: self.batches >= end or self._failure is not None, f"{count} batches were sent")
 
+    @property
+    def told(self) -> str:
+        """Say how much was sent by now, and how fast."""
+        sent, took_s = self.batches * self._commands, self._last_s - self._began_s
+        return f"{sent} commands in {took_s:.1f} s, {sent / max(took_s, PAUSE_S):.0f} a second"
+
     def _run(self) -> None:
         try:
-            while not self._ending.wait(PAUSE_S) and self.batches < BATCHES_MAX:
+            while self.batches < self._batches_max and self._pace.await_turn(self._ending):
                 self._service.send([self._command() for _ in range(self._commands)])
                 self.batches += 1
+                self._last_s = time.monotonic()
         except Exception as failure:  # noqa: BLE001 - told in the test's own thread
             self._failure = failure
 
@@ -93,7 +161,7 @@ class Load:
             lambda: PlaceHold(
                 command_id=new_id(), address=root, currency="USD", amount_minor=amount, expires_in_ms=HOLD_MS
             ),
-            lambda: Pay(command_id=new_id(), address=root, currency="USD", amount_minor=10**10),  # never enough
+            lambda: Pay(command_id=new_id(), address=root, currency="USD", amount_minor=TOO_MUCH_MINOR),
         ]
         command = self._chance.choices(makers, (80, 15, 5))[0]()
         self._known = [*self._known[-KEPT:], command]
