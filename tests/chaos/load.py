@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from processors.ledger.commands import CaptureHold, Command, OpenAccount, Pay, PlaceHold, Refund, TopUp, VoidHold
-from tests.chaos.lanes import new_id
+from tests.chaos.lanes import HOUR_MS, new_id
 from tests.waiting import eventually
 
 ROOTS = 12
@@ -20,6 +20,8 @@ BATCHES_MAX = 1_200  # two minutes of load: the writer ends, whatever happens to
 FUNDS_MINOR = 10**9  # more than all of them pay
 TOO_MUCH_MINOR = 10 * FUNDS_MINOR
 HOLD_MS = 3_000  # some are captured, some voided, the others are left to the expirer
+OLD_MS = 7 * HOUR_MS  # longer ago than the window is long
+OLD_REFUNDS = 2  # to a hundred others
 KEPT = 200  # commands that a later one may refer to, or repeat
 
 
@@ -89,6 +91,7 @@ class Load:
         commands: int = BATCH_COMMANDS,
         pace: Pace = _PAUSES,
         batches_max: int = BATCHES_MAX,
+        old_refunds: bool = False,
     ) -> None:
         """Open the partners' accounts.
 
@@ -99,11 +102,13 @@ class Load:
             commands: Of a batch.
             pace: When each batch is due.
             batches_max: How many there are at most.
+            old_refunds: Some refunds are of originals older than the window: they stay open until a recall.
         """
         self._service = service
         self._chance = random.Random(seed)
         self._roots = list(addresses) or [f"load-{seed}-{number}" for number in range(ROOTS)]
         self._commands, self._pace, self._batches_max = commands, pace, batches_max
+        self._weights = (80, 15, 5, OLD_REFUNDS if old_refunds else 0)
         self._known: list[Command] = []
         self._ending = threading.Event()
         self._failure: Exception | None = None
@@ -162,8 +167,15 @@ class Load:
                 command_id=new_id(), address=root, currency="USD", amount_minor=amount, expires_in_ms=HOLD_MS
             ),
             lambda: Pay(command_id=new_id(), address=root, currency="USD", amount_minor=TOO_MUCH_MINOR),
+            lambda: Refund(
+                command_id=new_id(),
+                address=root,
+                currency="USD",
+                original_id=new_id(age_ms=OLD_MS),
+                amount_minor=amount,
+            ),
         ]
-        command = self._chance.choices(makers, (80, 15, 5))[0]()
+        command = self._chance.choices(makers, self._weights)[0]()
         self._known = [*self._known[-KEPT:], command]
         return command
 

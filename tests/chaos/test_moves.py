@@ -9,10 +9,12 @@ from contextlib import ExitStack
 import pytest
 
 from processors.faults import Misconfigured
+from processors.ledger.commands import CommandType
+from processors.ledger.outcomes import Status
 from processors.ops.moving import PlannedMove, plan_move, plan_return, refuse_unready
 from processors.ops.stages import Stage
 from processors.ops.status import read_status
-from tests.chaos.load import ByTheClock, Load
+from tests.chaos.load import ByTheClock, Load, Pace
 from tests.chaos.two_shards import TwoShardService
 from tests.servers import Place
 
@@ -46,8 +48,7 @@ def service(fresh_two_shards: Callable[..., Place]) -> Iterator[TwoShardService]
 def test_ten_moves_there_and_back_under_load_change_nothing_of_what_a_partner_is_told(service: TwoShardService) -> None:
     pace, meanwhile = ByTheClock(EVERY_S, AHEAD), []
     with service.processes():
-        roots = (*MOVED * 3, *OTHERS)
-        with Load(service, 1, roots, commands=round(PER_S * EVERY_S), pace=pace, batches_max=2 * MOVES * AHEAD) as load:
+        with heavy_load(service, pace) as load:
             load.await_batches(BETWEEN)
             for _ in range(MOVES):
                 pace.go_on()
@@ -65,6 +66,31 @@ def test_ten_moves_there_and_back_under_load_change_nothing_of_what_a_partner_is
     assert all(batches for batches, _ in meanwhile)
     service.assert_as_if_nothing_had_moved()
     service.assert_nothing_in_between()
+    assert_refunds_moved_while_open(service, "acme")
+
+
+def heavy_load(service: TwoShardService, pace: Pace) -> Load:
+    """Return the load of ten moves: of the partner who moves, and of some who stay."""
+    return Load(
+        service,
+        1,
+        (*MOVED * 3, *OTHERS),
+        commands=round(PER_S * EVERY_S),
+        pace=pace,
+        batches_max=2 * MOVES * AHEAD,
+        old_refunds=True,
+    )
+
+
+def assert_refunds_moved_while_open(service: TwoShardService, root: str) -> None:
+    """Prove that refunds were pending before a partner's first move, and that all of them are where he is now."""
+    results = service.results()[root]
+    first = next(place for place, result in enumerate(results) if result.type is CommandType.MOVE_PARTNER)
+    pending = [result.status is Status.OPEN and result.duplicate_of is None for result in results]
+    assert any(pending[:first])
+    opened = {result.command_id for result, is_pending in zip(results, pending, strict=True) if is_pending}
+    reader = service.readers[service.owner(root).shard]
+    assert {id_ for (of_root, id_), _ in reader.open_refunds() if of_root == root} == opened
 
 
 @pytest.mark.rule("M10")
