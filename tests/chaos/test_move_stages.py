@@ -23,7 +23,7 @@ from processors.stores.rows import PlacementRow, PlacementState
 from processors.streams.group_look import committed_positions
 from processors.streams.topics import COMMANDS_TOPIC, ROUTER_GROUP
 from tests.chaos.lanes import new_id
-from tests.chaos.load import Load
+from tests.chaos.load import BATCHES_MAX, PAUSE_S, Load
 from tests.chaos.two_shards import KINDS, MOVED_S, SETTLE_S, SHARDS, TwoShardService
 from tests.servers import Place
 from tests.waiting import eventually
@@ -35,6 +35,7 @@ SHOPS = 6_000  # accounts, of which the remover deletes a third in a transaction
 REMOVER_MS = 200
 PARKED = 4_200  # more than the record that completes a hand-off unparks
 RANDOM_S = float(os.environ.get("MOVES_FOR_S", "20"))  # five minutes by hand
+TIMEOUT_S = 600  # every test's: for all but the stretch
 KILL_EVERY_S = 3.0
 COMMIT_S = 0.5  # what a worker that is stopped had sent to its database is done there by then
 # Moves that wait for each other. While a worker is killed every few seconds, and starts again, one takes five seconds
@@ -197,33 +198,40 @@ def owners(service: TwoShardService) -> int:
 
 
 def reached(service: TwoShardService) -> int:
-    """Return the last generation that a shard came to own."""
+    """Return the last generation that a shard came to own; 0 where the partner never moved."""
     rows = [service.rows_of_key(shard).get(ROOT) for shard in SHARDS]
     owned = (PlacementState.OWNED, PlacementState.SEALED, PlacementState.LEFT)
     # What a shard has sealed it had: the generation before.
-    return max(row.generation - (row.state is not PlacementState.OWNED) for row in rows if row and row.state in owned)
+    had = (row.generation - (row.state is not PlacementState.OWNED) for row in rows if row and row.state in owned)
+    return max(had, default=0)
 
 
+@pytest.mark.timeout(TIMEOUT_S + RANDOM_S)
 @pytest.mark.rule("M1")
 @pytest.mark.rule("R3")
 @pytest.mark.rule("R5")
 def test_a_move_a_second_while_a_process_is_killed_every_three_loses_and_doubles_nothing(
     service: TwoShardService,
 ) -> None:
-    chance, ends_s = random.Random(10), time.monotonic() + RANDOM_S
-    placed, kill_s = None, time.monotonic() + KILL_EVERY_S
-    with Load(service, 77, (*MOVED, "other-1", "other-2"), commands=20):
-        while time.monotonic() < ends_s:
+    chance, began_s = random.Random(10), time.monotonic()
+    before, kills, placed = reached(service), 0, None
+    kill_s, batches_max = began_s + KILL_EVERY_S, BATCHES_MAX + round(RANDOM_S / PAUSE_S)
+    with Load(service, 77, (*MOVED, "other-1", "other-2"), commands=20, batches_max=batches_max) as load:
+        while time.monotonic() < began_s + RANDOM_S:
             if placed is None or placed.generation - reached(service) < PENDING_MAX:
                 placed = service.send_marker(ROOT)
             if time.monotonic() > kill_s:
                 killed = service.of[chance.choice(KINDS)]
                 killed.kill()
                 killed.start()
-                kill_s += KILL_EVERY_S
+                kills, kill_s = kills + 1, kill_s + KILL_EVERY_S
             time.sleep(1.0)
     assert placed is not None
     service.await_answers()
+    print(  # noqa: T201 - how much of it there was
+        f"\n{placed.generation - before} moves and {kills} kills under {load.told}; all answered after "
+        f"{time.monotonic() - began_s:.0f} s"
+    )
     service.assert_as_if_nothing_had_moved()
     service.assert_books_balance()
     service.assert_nothing_in_between()
