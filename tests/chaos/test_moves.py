@@ -9,13 +9,18 @@ from contextlib import ExitStack
 import pytest
 
 from processors.faults import Misconfigured
-from processors.ledger.commands import CommandType
-from processors.ledger.outcomes import Status
+from processors.ledger.commands import CommandType, Pay
+from processors.ledger.outcomes import Reason, Status
+from processors.ops import keys
 from processors.ops.moving import PlannedMove, plan_move, plan_return, refuse_unready
+from processors.ops.probing import await_vouched
 from processors.ops.stages import Stage
 from processors.ops.status import read_status
+from processors.wire.signature import KeyRing
+from tests.chaos.lanes import new_id
 from tests.chaos.load import ByTheClock, Load, Pace
-from tests.chaos.two_shards import TwoShardService
+from tests.chaos.test_transfers import opened
+from tests.chaos.two_shards import SHARDS, TwoShardService
 from tests.servers import Place
 
 MOVES = 10
@@ -124,3 +129,29 @@ def test_a_move_to_a_shard_that_goes_down_waits_for_it_and_is_then_turned_back(s
         service.await_answers()
         service.assert_as_if_nothing_had_moved()
         service.assert_nothing_in_between()
+
+
+@pytest.mark.rule("R3")
+def test_a_marker_that_does_not_count_moves_nobody_and_its_reason_is_told(service: TwoShardService) -> None:
+    ring = keys.keyring(service.settings)
+    forger = KeyRing(signing=ring.signing, keys={ring.signing: bytes(32)})
+    with service.processes():
+        service.send(opened("acme", 1_000))
+        await_vouched(service.settings, SHARDS)
+        service.send_as_marker("acme", 1, "s1", "s2", forger)
+        service.send_as_marker("acme", 7, "s1", "s2", ring)
+        service.send_as_marker("acme", 1, "s2", "s1", ring)
+        service.send([Pay(command_id=new_id(), address="acme", currency="USD", amount_minor=100)])
+        service.await_answers()
+
+    told = [(each.shard, each.type, each.status, each.reason) for each in service.results()["acme"][2:]]
+    refused = ("s1", CommandType.MOVE_PARTNER, Status.REJECTED, Reason.MOVE_REFUSED)
+    assert told == [refused, refused, refused, ("s1", CommandType.PAY, Status.ACCEPTED, Reason.NONE)]
+    assert [(each["key"], each["why"]) for each in service.of["router"].logged("marker_refused")] == [
+        ("acme", f"its signature with key {ring.signing} is wrong"),
+        ("acme", "it begins generation 7 of acme, and the next one is 1"),
+        ("acme", "acme is on s1, not on s2"),
+    ]
+    assert (service.owner("acme").shard, service.owner("acme").generation) == ("s1", 0)
+    assert [service.rows_of_key(shard) for shard in SHARDS] == [{}, {}]
+    service.assert_as_if_nothing_had_moved()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -40,7 +41,7 @@ from processors.streams.topics import COMMANDS_TOPIC, DEAD_LETTERS_TOPIC, RESULT
 from processors.wire.commands import encode_command
 from processors.wire.records import Headers, Record
 from processors.wire.results import Result, decode_result
-from processors.wire.signature import SIGNATURE_HEADER, sign
+from processors.wire.signature import SIGNATURE_HEADER, KeyRing, sign
 from tests.chaos.straight_run import StraightRun
 from tests.markers import marker_of
 from tests.servers import Place
@@ -115,9 +116,15 @@ class Process:
     @property
     def log_end(self) -> str:
         """Return the end of what it wrote; nothing if it never ran."""
-        if not self._log.exists():
-            return ""
-        return "\n".join(self._log.read_text().splitlines()[-30:])
+        return "\n".join(self._log_lines()[-30:])
+
+    def logged(self, event: str) -> list[dict[str, Any]]:
+        """Return what it wrote of an event, in order."""
+        lines = [json.loads(line) for line in self._log_lines() if line.startswith("{")]
+        return [line for line in lines if line["event"] == event]
+
+    def _log_lines(self) -> list[str]:
+        return self._log.read_text().splitlines() if self._log.exists() else []
 
 
 @contextmanager
@@ -205,17 +212,21 @@ class TwoShardService:
         target = next(shard for shard in SHARDS if shard != owner.shard)
         begins = owner.generation + 1 if owner.placement_key == key else 1
         await_vouched(self.settings, SHARDS)
+        self.send_as_marker(key, begins, owner.shard, target, keys.keyring(self.settings))
+        return Placement(placement_key=key, generation=begins, shard=target)
+
+    def send_as_marker(self, key: str, generation: int, source: str, target: str, keyring: KeyRing) -> None:
+        """Send a marker as it is described, whether or not it counts."""
         record = marker_of(
             key,
-            begins,
-            owner.shard,
+            generation,
+            source,
             target,
-            keyring=keys.keyring(self.settings),
+            keyring=keyring,
             topic=COMMANDS_TOPIC,
             partitions=self.settings.topics.commands_partitions,
         )
         self._append(key, record.value, record.headers)
-        return Placement(placement_key=key, generation=begins, shard=target)
 
     def move(self, key: str) -> None:
         """Move a placement key to the other shard, and wait until it is there and nothing waits."""
