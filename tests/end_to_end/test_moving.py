@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import count
 
 import pytest
 
@@ -82,14 +83,18 @@ def test_a_partner_without_an_account_is_placed_by_a_move_that_carries_nothing(t
     assert two.balance("pay", "initech", "1.00", "USD", "--json").json["shard"] == "s2"
 
 
-def test_a_bucket_moves_with_every_partner_in_it(two: Running) -> None:
+@pytest.mark.rule("R2")
+def test_a_bucket_moves_with_every_partner_in_it_and_whoever_is_still_unknown(two: Running) -> None:
     open_partner(two, "hooli")
     bucket = placement_key_of("hooli")
+    nobody = next(name for name in (f"nobody-{number}" for number in count()) if placement_key_of(name) == bucket)
 
     moved = two.balance("partner", "move", bucket, "--to", "s2")
 
     assert moved.status == 0, moved.err
     assert two.balance("pay", "hooli", "1.00", "USD", "--json").json["shard"] == "s2"
+    unknown = two.balance("pay", nobody, "1.00", "USD", "--json")
+    assert (unknown.status, unknown.json["reason"], unknown.json["shard"]) == (1, "UNKNOWN_ACCOUNT", "s2")
     assert two.balance("partner", "move", bucket, "--back").status == 0
     assert two.balance("pay", "hooli", "1.00", "USD", "--json").json["shard"] == "s1"
 
