@@ -69,9 +69,11 @@ def test_a_dry_run_tells_what_would_move_and_changes_nothing(two: Running) -> No
     found = two.balance("partner", "move", "globex", "--to", "s2", "--dry-run", "--json").json
 
     assert (found["accounts"], found["holds"], found["ids"], found["other_rows"]) == (1, 1, 3, 0)
-    assert found["parts"] == 2
+    assert (found["parts"], found["pause_ms"]) == (2, 162)  # 150 ms, and 6 for each part
     assert 300 < found["bytes"] < 3_000
-    assert "globex from s1 to s2" in two.balance("partner", "move", "globex", "--to", "s2", "--dry-run").out
+    shown = two.balance("partner", "move", "globex", "--to", "s2", "--dry-run").out
+    assert "globex from s1 to s2" in shown
+    assert "about 0.2 s" in shown
     assert two.balance("balance", "globex", "USD", "--json").json["shard"] == "s1"
 
 
