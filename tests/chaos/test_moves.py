@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from subprocess import Popen
 
 import pytest
 
@@ -21,6 +22,7 @@ from tests.chaos.lanes import new_id
 from tests.chaos.load import ByTheClock, Load, Pace
 from tests.chaos.test_transfers import opened
 from tests.chaos.two_shards import SHARDS, TwoShardService
+from tests.end_to_end.conftest import start
 from tests.servers import Place
 
 MOVES = 10
@@ -33,6 +35,7 @@ AHEAD = round(5 / EVERY_S)
 MOVED = ("acme", "acme:vn", "acme:vn:shop-17")
 OTHERS = ("other-1", "other-2")
 HALF_A_MINUTE_MS = 30_000
+WATCH = ("partner", "move", "acme", "--to", "s2", "--watch", "--within", "120")
 
 
 @pytest.fixture
@@ -93,9 +96,9 @@ def assert_refunds_moved_while_open(service: TwoShardService, root: str) -> None
     first = next(place for place, result in enumerate(results) if result.type is CommandType.MOVE_PARTNER)
     pending = [result.status is Status.OPEN and result.duplicate_of is None for result in results]
     assert any(pending[:first])
-    opened = {result.command_id for result, is_pending in zip(results, pending, strict=True) if is_pending}
+    open_ids = {result.command_id for result, is_pending in zip(results, pending, strict=True) if is_pending}
     reader = service.readers[service.owner(root).shard]
-    assert {id_ for (of_root, id_), _ in reader.open_refunds() if of_root == root} == opened
+    assert {id_ for (of_root, id_), _ in reader.open_refunds() if of_root == root} == open_ids
 
 
 @pytest.mark.rule("M10")
@@ -118,8 +121,13 @@ def test_a_move_to_a_shard_that_goes_down_waits_for_it_and_is_then_turned_back(s
             assert (shown.placement_key, shown.source, shown.target, shown.stage) == ("acme", "s1", "s2", Stage.SEALED)
             assert abs(shown.begun_ms - time.time_ns() // 1_000_000) < HALF_A_MINUTE_MS
 
-            running.enter_context(away)
-            service.await_moved(placed)
+            with start(service.place, *WATCH) as watching:
+                stages = stages_shown(watching)
+                assert next(stages) == "SEALED: its rows are frozen in s1, which hands them over; its commands wait"
+                running.enter_context(away)
+                service.await_moved(placed)
+                assert [*stages][-1] == "SETTLED: s2 owns it, and nothing waits"
+            assert watching.returncode == 0
             assert read_status(service.settings).moves == []
             back = plan_return(service.settings, "acme")
             assert isinstance(back, PlannedMove)
@@ -129,6 +137,12 @@ def test_a_move_to_a_shard_that_goes_down_waits_for_it_and_is_then_turned_back(s
         service.await_answers()
         service.assert_as_if_nothing_had_moved()
         service.assert_nothing_in_between()
+
+
+def stages_shown(watching: Popen[str]) -> Iterator[str]:
+    """Yield each stage that somebody who watches a move is shown, as it is, until the command ends."""
+    assert watching.stderr is not None
+    return (line.rstrip() for line in watching.stderr if line.startswith(tuple(f"{stage}:" for stage in Stage)))
 
 
 @pytest.mark.rule("R3")
