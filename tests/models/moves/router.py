@@ -50,6 +50,8 @@ def disruptions(state: State, without: frozenset[str]) -> Iterator[Step[State]]:
     """Yield every crash of the router, and every takeover while it stands still and knows nothing of it."""
     *zombies, router = state.routers
     left = state.disruptions
+    if not (left.router_crashes or left.takeovers):
+        return
     for offset in range(state.floor, _committable(router, without) + 1):
         for view in _views(state.directory, without):
             fresh = Router(
