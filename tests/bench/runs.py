@@ -21,7 +21,7 @@ from tests.bench.latency_runs import WARM_UP_S, default_installation, one_lane
 from tests.bench.measure import CpuClock, cpu_s, with_sum
 from tests.bench.move_runs import pauses
 from tests.bench.service import RESULTS_PARTITIONS, Service, server_pids, service
-from tests.bench.shard_runs import router, shards_2, transfers, wallets
+from tests.bench.shard_runs import placed_partners, router, shards_2, transfers, wallets
 from tests.bench.sizes import DEADLINE_S, FULL, PARTNERS, Fields, Size, await_results, drain, per_s
 from tests.servers import Servers
 
@@ -264,6 +264,7 @@ RUNS: dict[Callable[[Servers, Size], Fields], tuple[str, ...]] = {
     default_installation: ("installation_latency_ms", "latency_stages_ms", "installation_cpu_percent"),
     client_beside_others: ("client_percent_of_a_core",),
     router: ("router_commands_per_s", "cpu_us_per_command", "router_start_s", "memory_mb"),
+    placed_partners: ("placed_commands_per_s", "cpu_us_per_command"),
     shards_2: ("shards_2_commands_per_s", "cpu_us_per_command"),
     transfers: ("transfer_per_s",),
     wallets: ("wallets_commands_per_s", "cpu_us_per_command", "memory_mb"),

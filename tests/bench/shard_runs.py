@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import partial
+from itertools import chain
 from random import Random
 from statistics import mean
 
@@ -24,7 +25,7 @@ from processors.streams.topics import COMMANDS_TOPIC, DIRECTORY_TOPIC, TopicAdmi
 from processors.wire.directory import PlacementRecord, encode_directory
 from processors.wire.records import OutRecord
 from tests.bench import load
-from tests.bench.measure import CpuClock, mean_us, python_cpu_s
+from tests.bench.measure import CpuClock, mean_us, python_cpu_s, with_sum
 from tests.bench.service import RESULTS_PARTITIONS, Service, service
 from tests.bench.sizes import DEADLINE_S, PARTNERS, Fields, Size, await_results, drain, per_s
 from tests.markers import marker_of
@@ -95,6 +96,35 @@ def _forwarded(made: Service, count: int) -> tuple[int, float]:
         if now_s > ends_s:
             raise TimeoutError(f"{end} of {count} records are forwarded after {DEADLINE_S} s")
         time.sleep(_LOOK_S)
+
+
+def placed_partners(servers: Servers, size: Size) -> Fields:
+    """A thousand partners of one lane: in their buckets, one of them placed, and all of them among ten thousand placed.
+
+    Each on a service of its own, so that nothing differs but what is placed; and once forth and once back, so that what
+    a machine's other work changes meanwhile weighs on all of them alike.
+    """
+    rates, costs = defaultdict[str, list[int]](list), defaultdict[str, list[dict[str, float]]](list)
+    partners = load.roots(PARTNERS, lane=0, lanes=1)
+    for count in (0, 1, PLACED, PLACED, 1, 0):
+        with service(servers) as made:
+            placed = frozenset(load.roots(count, lane=0, lanes=1))
+            _write_placements(made, _FIRST, placed, other=_SECOND)
+            results = load.Results(made.kafka, "balance.results", RESULTS_PARTITIONS)
+            backlog = load.ShardBacklog(made.kafka, made.shard_topic, 1, placed_as=partial(_placed_among, placed))
+            written = backlog.write(chain(load.openings(partners), load.payments(partners, size.backlog)))
+            rate, clock, seen = drain(made, results, written, {"worker": "shard"})
+            results.close()
+            rates[f"placed_{count}"].append(rate)
+            costs[f"worker, {count} placed"].append(with_sum(clock.us_per(seen)))
+    return {
+        "placed_commands_per_s": {name: int(mean(each)) for name, each in rates.items()},
+        "cpu_us_per_command": {name: mean_us(each) for name, each in costs.items()},
+    }
+
+
+def _placed_among(placed: Collection[str], root: str) -> tuple[str, int]:
+    return (root, 1) if root in placed else load.in_its_bucket(root)
 
 
 def shards_2(servers: Servers, size: Size) -> Fields:
