@@ -21,7 +21,8 @@ from processors.client.sender import LOOK_S, Sender
 from processors.faults import Misconfigured
 from processors.ids import root_of
 from processors.ledger.addresses import refuse_malformed
-from processors.ledger.commands import ROW_OF, Command, MovePartner, OperatorsControl, Origin
+from processors.ledger.command_types import ROW_OF, Origin
+from processors.ledger.commands import Command, MovePartner, OperatorsControl
 from processors.ledger.rules import RULES_RELEASE
 from processors.routing.buckets import bucket_of, partition_of
 from processors.streams.connection import KafkaAddress

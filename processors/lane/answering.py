@@ -22,7 +22,8 @@ from processors.lane.publishing import Committed
 from processors.lane.standing import LaneContext, Standing, chain_digest, is_redelivery, meet
 from processors.lane.times import LaneTimes
 from processors.ledger.book import Book, Keys
-from processors.ledger.commands import OF_THE_SERVICE, Command, Control, HandOff, MovePartner, SendAgain, TransferCredit
+from processors.ledger.command_types import OF_THE_SERVICE
+from processors.ledger.commands import Command, Control, HandOff, MovePartner, SendAgain, TransferCredit
 from processors.ledger.decide import Duplicate, decide
 from processors.ledger.identity import identify
 from processors.ledger.outcomes import Outcome

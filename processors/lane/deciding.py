@@ -27,17 +27,8 @@ from processors.lane.standing import LaneContext, chain_digest, is_redelivery, m
 from processors.lane.times import RANGES_SINCE, LaneTimes, override_of
 from processors.ledger.addresses import chain
 from processors.ledger.book import Book, Keys
-from processors.ledger.commands import (
-    CONTROLS,
-    SLICED_BY_LANE_TIME,
-    TYPE_OF,
-    Command,
-    CommandType,
-    Control,
-    SetLaneTime,
-    SetRules,
-    Tick,
-)
+from processors.ledger.command_types import CONTROLS, SLICED_BY_LANE_TIME, TYPE_OF
+from processors.ledger.commands import Command, CommandType, Control, SetLaneTime, SetRules, Tick
 from processors.ledger.control import next_rules
 from processors.ledger.currencies import has_form_of_code
 from processors.ledger.decide import Duplicate, decide

@@ -9,14 +9,8 @@ from typing import Any
 from uuid import UUID
 
 from processors.ledger.addresses import well_formed
-from processors.ledger.commands import (
-    OF_THE_SERVICE,
-    TYPE_OF,
-    AccountStatus,
-    Command,
-    Direction,
-    Policy,
-)
+from processors.ledger.command_types import OF_THE_SERVICE, TYPE_OF
+from processors.ledger.commands import AccountStatus, Command, Direction, Policy
 from processors.ledger.metadata import metadata_bytes
 from processors.ops.money import AmountError, known_currency, parse_money
 

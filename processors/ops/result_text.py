@@ -7,7 +7,8 @@ from typing import Any
 
 from processors.faults import Undecodable
 from processors.ids import id_text
-from processors.ledger.commands import SLICED_BY_LANE_TIME, Command, CommandType, Control
+from processors.ledger.command_types import SLICED_BY_LANE_TIME
+from processors.ledger.commands import Command, CommandType, Control
 from processors.ledger.outcomes import Posting, Reason, RefusedBy
 from processors.ledger.rows import Account, Hold, OpenRow, OpenTransfer
 from processors.ledger.rules import Rules

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from processors.ids import lowest_id, slice_of
-from processors.ledger.commands import SLICED_BY_LANE_TIME
+from processors.ledger.command_types import SLICED_BY_LANE_TIME
 from processors.ledger.tables import HOLDS, MOVED_IDS, MOVING_TABLES, REFUNDED, AnyTable
 from processors.routing.buckets import bucket_named, bucket_of
 from processors.stores import moved_ids

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from processors.ids import id_time_ms, slice_of
-from processors.ledger.commands import SLICED_BY_LANE_TIME
+from processors.ledger.command_types import SLICED_BY_LANE_TIME
 from processors.ledger.currencies import has_form_of_code
 from processors.routing.buckets import bucket_of
 from processors.stores.journal_names import REASON_NUMBERS, STATUS_NUMBERS, TYPE_NUMBERS

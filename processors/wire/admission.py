@@ -8,14 +8,8 @@ from typing import cast
 
 from processors.faults import LaneStopped, StopCode, Undecodable
 from processors.ledger.addresses import is_root
-from processors.ledger.commands import (
-    CONTROLS,
-    SIGNED,
-    STRAIGHT,
-    Command,
-    Control,
-    MovePartner,
-)
+from processors.ledger.command_types import CONTROLS, SIGNED, STRAIGHT
+from processors.ledger.commands import Command, Control, MovePartner
 from processors.ledger.rules import Rules
 from processors.ledger.trust import read_keys, write_keys
 from processors.routing.buckets import bucket_named, bucket_of

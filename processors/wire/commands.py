@@ -12,17 +12,8 @@ from typing import Any, TypeVar
 
 from processors.faults import Undecodable
 from processors.ledger.addresses import ADDRESS_BYTES_MAX
-from processors.ledger.commands import (
-    TYPES,
-    AccountStatus,
-    Command,
-    Control,
-    Direction,
-    MovePartner,
-    Origin,
-    Policy,
-    Recalled,
-)
+from processors.ledger.command_types import TYPES, Origin
+from processors.ledger.commands import AccountStatus, Command, Control, Direction, MovePartner, Policy, Recalled
 from processors.ledger.metadata import canonical_metadata, metadata_bytes
 from processors.ledger.rules import RULES_RELEASE
 from processors.ledger.trust import read_registry_ids

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from processors.ids import derived_id
+from processors.ledger.command_types import TYPE_OF
 from processors.ledger.commands import (
-    TYPE_OF,
     Adjust,
     CaptureHold,
     Command,

@@ -9,7 +9,8 @@ import pytest
 from pydantic import BaseModel
 
 from processors.faults import NEXT_STEPS, StopCode
-from processors.ledger.commands import TYPE_OF, PartnersCommand
+from processors.ledger.command_types import TYPE_OF
+from processors.ledger.commands import PartnersCommand
 from processors.ledger.outcomes import Reason, Status
 from processors.ledger.rules import RESULT_VERSION
 from processors.metrics import REGISTRY, metrics_page

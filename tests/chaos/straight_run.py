@@ -8,15 +8,8 @@ from typing import Any
 from processors.ids import root_of
 from processors.lane.placements import chain_rows
 from processors.ledger.book import Book, Keys, Rows
-from processors.ledger.commands import (
-    OF_THE_SERVICE,
-    TYPE_OF,
-    Command,
-    CommandType,
-    Control,
-    ExpireHold,
-    MovePartner,
-)
+from processors.ledger.command_types import OF_THE_SERVICE, TYPE_OF
+from processors.ledger.commands import Command, CommandType, Control, ExpireHold, MovePartner
 from processors.ledger.decide import Duplicate, decide
 from processors.ledger.needs import collect_needs
 from processors.ledger.outcomes import Outcome, Reason, Status

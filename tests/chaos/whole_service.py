@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import get_args
 
 from processors.ids import root_of
-from processors.ledger.commands import TYPE_OF, Command, CommandType, Control, ServicesCommand
+from processors.ledger.command_types import TYPE_OF
+from processors.ledger.commands import Command, CommandType, Control, ServicesCommand
 from processors.ops import addresses
 from processors.ops.assembly import proving
 from processors.ops.local_service import log_folder

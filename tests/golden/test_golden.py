@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from processors.ledger.commands import TYPE_OF, CommandType, MovePartner
+from processors.ledger.command_types import TYPE_OF
+from processors.ledger.commands import CommandType, MovePartner
 from processors.ledger.outcomes import Reason
 from tests.golden.language import Story, lines_of
 

@@ -9,8 +9,8 @@ from typing import Any
 from hypothesis import strategies as st
 
 from processors.ids import root_of
+from processors.ledger.command_types import TYPE_OF
 from processors.ledger.commands import (
-    TYPE_OF,
     AccountStatus,
     Adjust,
     CaptureHold,

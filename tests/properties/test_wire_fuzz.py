@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from processors.faults import Undecodable
-from processors.ledger.commands import TYPE_OF, Command
+from processors.ledger.command_types import TYPE_OF
+from processors.ledger.commands import Command
 from processors.ledger.outcomes import RefusedBy
 from processors.ledger.rules import RESULT_VERSION, Rules
 from processors.wire.avro import long_bytes

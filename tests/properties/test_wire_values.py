@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from processors.ledger.commands import TYPE_OF, Command, Control
+from processors.ledger.command_types import TYPE_OF
+from processors.ledger.commands import Command, Control
 from processors.ledger.outcomes import Posting, RefusedBy
 from processors.wire.commands import PAYLOAD_BYTES_MAX, body_hash, decode_command, encode_command
 from processors.wire.journal_chunk import ChunkRow, decode_chunk, encode_chunk

@@ -9,8 +9,8 @@ from typing import Any
 import fastavro
 from hypothesis import strategies as st
 
+from processors.ledger.command_types import TYPES
 from processors.ledger.commands import (
-    TYPES,
     AccountStatus,
     CaptureHold,
     Command,

@@ -12,7 +12,8 @@ from devtools.cli.demo import is_clean
 from devtools.sample_day import SHORT_HOLD_MS, Day, Place, Planned, plan_day
 from processors.ids import make_command_id, root_of
 from processors.ledger.book import Book, Keys, Rows
-from processors.ledger.commands import TYPE_OF, PartnersCommand
+from processors.ledger.command_types import TYPE_OF
+from processors.ledger.commands import PartnersCommand
 from processors.ledger.decide import Duplicate, decide
 from processors.ledger.needs import collect_needs
 from processors.ledger.outcomes import Outcome, Reason, Status

@@ -10,7 +10,8 @@ from typing import TypeVar
 
 from processors.ids import derived_id, make_command_id, root_of
 from processors.ledger.book import Book, Keys, Rows
-from processors.ledger.commands import SLICED_BY_LANE_TIME, TYPE_OF, Command
+from processors.ledger.command_types import SLICED_BY_LANE_TIME, TYPE_OF
+from processors.ledger.commands import Command
 from processors.ledger.decide import Verdict, decide
 from processors.ledger.needs import collect_needs
 from processors.ledger.outcomes import Outcome

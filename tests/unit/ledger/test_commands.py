@@ -5,7 +5,7 @@ from typing import get_args
 
 import pytest
 
-from processors.ledger.commands import (
+from processors.ledger.command_types import (
     OF_THE_SERVICE,
     ROW_OF,
     SIGNED,
@@ -13,6 +13,11 @@ from processors.ledger.commands import (
     STRAIGHT,
     TYPE_OF,
     TYPES,
+    Origin,
+    SliceBy,
+    TypeRow,
+)
+from processors.ledger.commands import (
     Adjust,
     CaptureHold,
     Command,
@@ -24,7 +29,6 @@ from processors.ledger.commands import (
     Installed,
     MovePartner,
     OpenAccount,
-    Origin,
     PartnersCommand,
     Policy,
     RecallOriginal,
@@ -32,12 +36,10 @@ from processors.ledger.commands import (
     ServicesCommand,
     SetLaneTime,
     SetRules,
-    SliceBy,
     Tick,
     TransferCompleted,
     TransferCredit,
     TransferReturn,
-    TypeRow,
     UpdateAccount,
 )
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from processors.ledger.addresses import chain
+from processors.ledger.command_types import TYPE_OF
 from processors.ledger.commands import (
-    TYPE_OF,
     Adjust,
     Command,
     ExpireHold,

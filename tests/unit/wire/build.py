@@ -6,8 +6,8 @@ from dataclasses import fields
 from typing import Any
 
 from processors.ids import make_command_id
+from processors.ledger.command_types import TYPES
 from processors.ledger.commands import (
-    TYPES,
     AccountStatus,
     Command,
     Control,

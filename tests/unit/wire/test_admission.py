@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from processors.ledger.command_types import TYPE_OF
 from processors.ledger.commands import (
-    TYPE_OF,
     Adjust,
     ExpireHold,
     HandOff,

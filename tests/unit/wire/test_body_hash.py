@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from processors.ledger.commands import TYPE_OF, CaptureHold, Collect, OpenAccount, TopUp, UpdateAccount
+from processors.ledger.command_types import TYPE_OF
+from processors.ledger.commands import CaptureHold, Collect, OpenAccount, TopUp, UpdateAccount
 from processors.wire.commands import body_hash
 from tests.unit.wire.build import COMMAND_ID, OTHER_ID, example, pay
 

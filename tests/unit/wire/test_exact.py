@@ -8,8 +8,8 @@ from typing import Any, get_args, get_type_hints
 
 import pytest
 
+from processors.ledger.command_types import TYPE_OF
 from processors.ledger.commands import (
-    TYPE_OF,
     Collect,
     Command,
     Control,

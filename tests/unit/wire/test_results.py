@@ -9,8 +9,8 @@ import pytest
 
 from processors.faults import Undecodable
 from processors.ids import derived_id
+from processors.ledger.command_types import TYPE_OF
 from processors.ledger.commands import (
-    TYPE_OF,
     AccountStatus,
     Adjust,
     CaptureHold,
