@@ -27,7 +27,7 @@ from processors.ledger.rules import RULES_RELEASE
 from processors.routing.buckets import bucket_of, partition_of
 from processors.streams.connection import KafkaAddress
 from processors.streams.topics import COMMANDS_TOPIC, shard_topic
-from processors.wire.commands import body_hash, encode_command, with_metadata_as_bytes
+from processors.wire.commands import body_hash, encode_command, first_release, with_metadata_as_bytes
 from processors.wire.records import OutRecord
 from processors.wire.results import Result
 from processors.wire.signature import SIGNATURE_HEADER, KeyRing, sign
@@ -178,7 +178,8 @@ class Client:
     ) -> Future[Result]:
         """Send a command into a partition of ``balance.commands``; an operator's is signed."""
         self._refuse_other_process()
-        payload = encode_command(command)
+        is_marker = isinstance(command, MovePartner)  # lanes of earlier rules read one that says no more than they know
+        payload = encode_command(command, release=first_release(command) if is_marker else RULES_RELEASE)
         refuse_malformed(command)
         # A marker lies in the log of what it moves: a partner's, or a bucket's own (R3).
         root = command.placement_key if isinstance(command, MovePartner) else root_of(command.address)

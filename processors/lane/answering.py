@@ -15,7 +15,7 @@ from processors.lane.committing import BatchStore
 from processors.lane.decided import HandedOver, Receipt, dead_letter, refused_for_generation, result_record
 from processors.lane.deciding import needs_of
 from processors.lane.gate import LaneGate
-from processors.lane.parts import thrown_away
+from processors.lane.parts import lacks_ahead, thrown_away, told_lacking
 from processors.lane.placements import Placements
 from processors.lane.position import refuse_other_digest
 from processors.lane.publishing import Committed
@@ -23,7 +23,7 @@ from processors.lane.standing import LaneContext, Standing, chain_digest, is_red
 from processors.lane.times import LaneTimes
 from processors.ledger.book import Book, Keys
 from processors.ledger.command_types import OF_THE_SERVICE
-from processors.ledger.commands import Command, Control, HandOff, MovePartner, SendAgain, TransferCredit
+from processors.ledger.commands import Command, Control, HandOff, LacksAhead, MovePartner, SendAgain, TransferCredit
 from processors.ledger.decide import Duplicate, decide
 from processors.ledger.identity import identify
 from processors.ledger.outcomes import Outcome
@@ -152,15 +152,15 @@ class AnsweringAgain:
         """Return the first records up to one that perhaps hands something over, or that one alone (P3)."""
         for place, admission in enumerate(admissions):
             command = admission.command
-            is_last = isinstance(command, HandOff) and command.is_last
-            if admission.record.offset in self._seals or is_last or isinstance(command, SendAgain):
+            is_told = isinstance(command, HandOff) and (command.is_last or command.begins_behind_ahead)
+            if admission.record.offset in self._seals or is_told or isinstance(command, SendAgain | LacksAhead):
                 return admissions[: max(place, 1)]
         return admissions
 
     def _handed_over(self, admission: Admission, rows: list[JournalRow]) -> Iterator[HandedOver]:
         """Yield what a record handed over: a seal's rows, if they are still frozen, again where it asks for them (M4).
 
-        And a receipt, if it was what installed a placement key.
+        And a receipt, if it was what installed a placement key, or could not since others had gone ahead.
         """
         seal = self._seals.get(admission.record.offset)
         if seal is not None:
@@ -168,7 +168,9 @@ class AnsweringAgain:
         command = admission.command
         if isinstance(command, HandOff) and command.is_last and rows:
             yield Receipt(shard=command.source, placement_key=command.placement_key, generation=command.generation)
-        if isinstance(command, SendAgain) and rows:
+        if isinstance(command, HandOff) and not rows and lacks_ahead(command, self._placements):
+            yield told_lacking(command)
+        if isinstance(command, SendAgain | LacksAhead) and rows:
             row = self._placements.rows.get(command.placement_key)
             if row is not None and row.is_at(PlacementState.SEALED, command.generation):
                 yield row

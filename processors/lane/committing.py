@@ -15,7 +15,7 @@ from processors.lane.decided import Decided, UndecidedError
 from processors.lane.deciding import Decider
 from processors.lane.moving import ALONE, TOGETHER_MAX, Alone, Mover, MovesStore
 from processors.ledger.book import Keys, Rows
-from processors.ledger.commands import HandOff
+from processors.ledger.commands import HandOff, MoveAhead
 from processors.ledger.rules import Rules
 from processors.stores.rows import BatchWrite, LaneState, PlacementState, Progress, RowsOf
 from processors.wire.admission import Admission
@@ -328,14 +328,14 @@ class Committer:
         return max(published, (self.fence.published_offset, self.fence.published_time_ms), *seals)
 
     def _clear(self, published: tuple[int, int], admission: Admission) -> None:
-        """Delete what is left of frozen rows before the first part of a hand-off brings the key back (M7).
+        """Delete what is left of frozen rows before a first part brings the key back, or ids that go ahead (M7, M6).
 
         In stretches: a large partner who comes back soon would otherwise make one transaction of all his rows. What
         stops half-way is found again by whoever decides the record; and nobody needs the rows, since that record shows
         that the other shard had them, and owned them.
         """
         command, rows_max = admission.command, self._mover.cleared_rows_max
-        if self._mover.left_by(admission) is None or not isinstance(command, HandOff):
+        if self._mover.left_by(admission) is None or not isinstance(command, HandOff | MoveAhead):
             return
         offset, time_ms = min(published, (self.fence.at.next_offset, self.fence.at.lane_time_ms))
         self.fence = replace(self.fence, published_offset=offset, published_time_ms=time_ms)

@@ -28,11 +28,15 @@ from processors.wire.route import Route
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """What a shard that has installed a hand-off tells the one that sent it (M7)."""
+    """What a shard that has installed a hand-off tells the one that sent it (M7).
+
+    Or, with ``lacks_ahead``, that it has not, since other parts went ahead than the source says, or none (M6).
+    """
 
     shard: str  # to which it goes
     placement_key: str
     generation: int
+    lacks_ahead: bool = False
 
 
 HandedOver = PlacementRow | Receipt

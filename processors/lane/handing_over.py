@@ -9,9 +9,9 @@ from typing import Protocol
 from processors.faults import Retryable
 from processors.lane.decided import HandedOver, Receipt
 from processors.lane.placements import chain_rows, digest_so_far
-from processors.ledger.commands import HandOff, Installed
+from processors.ledger.commands import HandOff, Installed, LacksAhead
 from processors.stores.rows import PlacementRow, PlacementState
-from processors.wire.commands import encode_command
+from processors.wire.commands import encode_command, first_release
 from processors.wire.packed_rows import PART_BYTES_MAX, compress_rows, frame
 from processors.wire.records import OutRecord
 
@@ -76,11 +76,12 @@ class LaneCourier:
         key = handed_over.placement_key
         if isinstance(handed_over, Receipt):
             topic, partition = self._address_of(handed_over.shard, key)
-            yield OutRecord(topic, partition, None, encode_command(Installed(key, handed_over.generation)), [])
+            kind = LacksAhead if handed_over.lacks_ahead else Installed
+            yield OutRecord(topic, partition, None, encode_command(kind(key, handed_over.generation)), [])
         elif self._is_sealed(handed_over):
             topic, partition = self._address_of(handed_over.other_shard, key)
             for part in self._parts(handed_over):
-                yield None if part is None else OutRecord(topic, partition, None, encode_command(part), [])
+                yield None if part is None else OutRecord(topic, partition, None, _encoded(part), [])
 
     def close(self) -> None:
         """Let go of the connection."""
@@ -102,8 +103,8 @@ class LaneCourier:
 
     def _parts(self, sealed: PlacementRow) -> Iterator[HandOff | None]:
         """Yield a hand-off's parts: at least one of rows, which may be empty; then the last, without any."""
-        number = 0
-        for piece in cut(self._rows.read(sealed), rows_max=self.part_rows_max):
+        number = sealed.parts  # those that went ahead
+        for piece in cut(self._rows.read(sealed), rows_max=self.part_rows_max, digest=sealed.digest):
             if piece is None:
                 yield None
                 continue
@@ -123,7 +124,13 @@ class LaneCourier:
             version_us=sealed.version_us,
             ids_since_ms=sealed.sealed_ids_since_ms,
             refunds_since_ms=sealed.sealed_refunds_since_ms,
+            ahead_parts=sealed.parts,
         )
+
+
+def _encoded(part: HandOff) -> bytes:
+    """Encode a part so that every lane reads it whose rules know what it says."""
+    return encode_command(part, release=first_release(part))
 
 
 def rounds(records: Iterable[OutRecord | None]) -> Iterator[list[OutRecord]]:
@@ -153,15 +160,17 @@ class Piece:
     is_last: bool = False
 
 
-def cut(rows: Iterable[bytes | None], *, rows_max: int = PART_ROWS_MAX) -> Iterator[Piece | None]:
+def cut(
+    rows: Iterable[bytes | None], *, rows_max: int = PART_ROWS_MAX, digest: bytes = bytes(32)
+) -> Iterator[Piece | None]:
     """Yield rows put together in parts, at least one; then the last, whose digest is over all rows (M8).
 
-    None where the rows have None: it took a while.
+    None where the rows have None: it took a while. ``digest`` is over the rows that went ahead (M6).
 
     A part ends at ``rows_max`` rows or ``PART_BYTES_MAX``, even within a row: a row of the window's ids may be
     larger than a record, since a result quotes what its command said.
     """
-    digest = so_far = bytes(32)
+    so_far = digest
     waiting, count, is_first = b"", 0, True
     for row in rows:
         if row is None:

@@ -15,18 +15,27 @@ from itertools import takewhile
 from typing import Protocol
 
 from processors.faults import Fault
-from processors.lane.decided import (
-    Decided,
-    Gathered,
-    Receipt,
-    told_of,
-)
+from processors.lane.decided import Decided, Gathered, Receipt, told_of
 from processors.lane.deciding import Decider
-from processors.lane.parts import Parts, bucket_of_record, follows, follows_on_others, is_plain_part, not_understood
+from processors.lane.parts import (
+    Part,
+    Parts,
+    after_ids_ahead,
+    begun_ahead,
+    begun_arriving,
+    bucket_of_record,
+    fits_route,
+    follows,
+    follows_on_others,
+    is_plain_part,
+    lacks_ahead,
+    not_understood,
+    told_lacking,
+)
 from processors.lane.placements import Turn, chain_rows, in_turn
 from processors.ledger.addresses import level_of
 from processors.ledger.book import Keys
-from processors.ledger.commands import Command, Control, HandOff, Installed, MovePartner, SendAgain, Tick
+from processors.ledger.commands import HandOff, Installed, LacksAhead, MoveAhead, MovePartner, SendAgain, Tick
 from processors.ledger.outcomes import Contra, Outcome, Reason, Status
 from processors.ledger.rows import SystemKey
 from processors.ledger.rules import Rules
@@ -36,7 +45,7 @@ from processors.stores.rows import ParkedRow, PlacementRow, PlacementState, Rows
 from processors.wire.admission import Admission
 from processors.wire.packed_rows import UnpackedRows
 from processors.wire.records import Record
-from processors.wire.route import Route, RouteKind
+from processors.wire.route import RouteKind
 
 # What one record unparks at most: as much as a batch may have (L8). No setting, since it decides.
 UNPARKED_RECORDS_MAX = 4_000
@@ -52,7 +61,7 @@ TOGETHER_MAX = 2 * PARTS_TOGETHER
 CLEARED_ROWS_MAX = 10_000
 
 ARRIVING, SEALED = PlacementState.ARRIVING, PlacementState.SEALED
-ALONE = frozenset({HandOff, Installed, MovePartner, SendAgain, Tick})
+ALONE = frozenset({HandOff, Installed, LacksAhead, MoveAhead, MovePartner, SendAgain, Tick})
 
 
 class MovesStore(Protocol):
@@ -114,14 +123,14 @@ class Mover:
     def goes_ahead(self, admission: Admission) -> bool:
         """Say whether nothing is read for a record: the next part of a hand-off that has begun, or what is parked."""
         command = admission.command
-        if not isinstance(command, HandOff):
+        if not isinstance(command, Part):
             return self.waits(admission)
-        return not (command.is_last or command.number == 0 or self._disagrees(command)) and self._is_next(command)
+        return is_plain_part(command) and self._parts.goes_on(command)
 
     def left_by(self, admission: Admission) -> PlacementRow | None:
         """Return the row of the stay from which frozen rows may be left that a record brings back; else None (M7)."""
         command, placements = admission.command, self._decider.placements
-        if not isinstance(command, HandOff) or command.number > 0 or not self._is_next(command):
+        if not isinstance(command, Part) or command.number > 0 or not self._parts.is_next(command):
             return None
         row = placements.rows.get(command.placement_key)
         if bucket_named(command.placement_key) is None and (row is None or row.only_waits):  # he left with his bucket
@@ -139,12 +148,12 @@ class Mover:
         placements, command = self._decider.placements, admission.command
         unparked: list[tuple[ParkedRow, Admission]] = []
         summed: MovePartner | HandOff | None = None
+        if isinstance(command, Part) and not self.goes_ahead(admission):
+            self._forget(command.placement_key)
         if isinstance(command, HandOff):
-            if not self.goes_ahead(admission):
-                self._forget(command.placement_key)
-            if self._disagrees(command):
+            if self._parts.disagrees(command):
                 summed = command
-            elif self._completes(command):
+            elif self._parts.completes(command):
                 unparked = self._waiting([placements.rows[command.placement_key]], may_seal=False)
         elif isinstance(command, Tick):
             unparked = self._waiting(in_turn(placements.waiting(), admission.record.offset), may_seal=True)
@@ -252,14 +261,14 @@ class Mover:
         if ahead or self.waits(admission):
             return self.goes_ahead(admission)
         command = admission.command
-        if not isinstance(command, HandOff | Installed | MovePartner | SendAgain) or not self.is_alone(admission):
+        if bucket_of_record(command) is None or not self.is_alone(admission):
             return False
-        if isinstance(command, HandOff) and self._completes(command):
+        if isinstance(command, HandOff) and self._parts.completes(command):
             return not self._decider.placements.rows[command.placement_key].parked
         if bucket_of_record(admission.command) not in buckets:
             return True
-        begins = isinstance(command, HandOff) and command.number == 0
-        return not (begins or self._disagrees(command) or isinstance(command, MovePartner))
+        begins = isinstance(command, Part) and command.number == 0
+        return not (begins or self._parts.disagrees(command) or isinstance(command, MovePartner))
 
     def _decided(self, alone: Alone, batch: Gathered, taken: int, published: tuple[int, int]) -> Decided:
         stamped_ms = alone.admission.record.timestamp_ms
@@ -276,9 +285,11 @@ class Mover:
         admission, command = alone.admission, alone.admission.command
         if isinstance(command, HandOff):
             self._part(admission, command, alone.sums, batch)
+        elif isinstance(command, MoveAhead):
+            self._part_ahead(admission, command, batch)
         elif isinstance(command, Installed):
             self._installed(admission, command, batch)
-        elif isinstance(command, SendAgain):
+        elif isinstance(command, SendAgain | LacksAhead):
             self._send_again(admission, command, batch)
         elif admission.route is not None and not self._decider.waits(admission, batch):
             assert isinstance(command, MovePartner), "it is parked"
@@ -314,7 +325,7 @@ class Mover:
         decider, placements, standing = self._decider, self._decider.placements, self._decider.standing
         key, now_ms, route = command.placement_key, standing.lane_time_ms, admission.route
         assert route is not None
-        if not _fits(command, route, decider.context.identity.shard):
+        if not fits_route(command, route, decider.context.identity.shard):
             decider.refuse(admission, route, batch, why="a MOVE_OUT that does not fit its route")  # no router sends it
             return
         self._post({of: -total for of, total in sums.items()})
@@ -339,6 +350,7 @@ class Mover:
             sealed_refunds_since_ms=max(known.refunds_ms, rules.recall_start_ms(now_ms)),
             sealed_from_offset=placements.here_from(key),
         )
+        sealed = after_ids_ahead(sealed, command)
         placements.put(sealed)
         decider.note_moves()
         batch.handed_over.append(sealed)
@@ -352,48 +364,31 @@ class Mover:
         self._decider.placements.put(replace(row, state=PlacementState.LEFT))
         self._decider.journal_control(admission, command, batch)
 
-    def _send_again(self, admission: Admission, command: SendAgain, batch: Gathered) -> None:
-        """Send a sealed placement key's parts once more, as an operator wants it; no other has any (M4)."""
+    def _send_again(self, admission: Admission, command: SendAgain | LacksAhead, batch: Gathered) -> None:
+        """Send all of a sealed placement key's rows once more, as an operator wants it; no other has any (M4).
+
+        What went ahead, too. The target's word that it lacks that counts once: then all is sent (M6).
+        """
         row = self._decider.placements.rows.get(command.placement_key)
-        if row is None or not row.is_at(SEALED, command.generation):
+        was_told = isinstance(command, LacksAhead) and row is not None and not row.ahead_generation
+        if row is None or was_told or not row.is_at(SEALED, command.generation):
             batch.silent += 1
             return
         self._decider.journal_control(admission, command, batch)
+        if row.ahead_generation:
+            row = row.without_ahead()
+            self._decider.placements.put(row)
         batch.handed_over.append(row)
 
     # ------------------------------------------------------------------ the target
 
-    def _is_next(self, command: HandOff) -> bool:
-        """Say whether a part is the next one: the first of a later generation, or that after the last (M4)."""
-        row = self._decider.placements.rows.get(command.placement_key)
-        if row is not None and row.is_at(ARRIVING, command.generation):
-            return command.number == row.parts
-        return command.number == 0 and (row is None or command.generation > row.generation)
-
-    def _completes(self, command: HandOff) -> bool:
-        row = self._decider.placements.rows.get(command.placement_key)
-        return self._is_next(command) and command.is_last and row is not None and not self._disagrees(command)
-
-    def _disagrees(self, command: Command | Control | None) -> bool:
-        """Say whether a part does not follow on those that came: the source sent those from other rows (M4).
-
-        So does a last part with others behind it, and one whose rows this release does not understand. A part that is
-        there already tells nothing.
-        """
-        if not isinstance(command, HandOff):
-            return False
-        row = self._decider.placements.rows.get(command.placement_key)
-        if row is None or not row.is_at(ARRIVING, command.generation):
-            return False
-        if command.number == row.parts:
-            return not follows(command, row) or self._parts.unpacked(command) is None
-        return command.is_last and command.number < row.parts
-
     def _part(self, admission: Admission, command: HandOff, sums: dict[SystemKey, int], batch: Gathered) -> None:
-        if self._disagrees(command):
+        if self._parts.disagrees(command):
             self._discard(admission, command, sums, batch)
-        elif not self._is_next(command):
+        elif not self._parts.is_next(command):
             batch.silent += 1
+            if lacks_ahead(command, self._decider.placements):
+                batch.handed_over.append(told_lacking(command))
         elif command.is_last:
             self._install(admission, command, batch)
         elif (rows := self._parts.unpacked(command)) is None:
@@ -403,24 +398,39 @@ class Mover:
             self._arrive(command, rows, batch)
             self._decider.journal_control(admission, command, batch)
 
+    def _part_ahead(self, admission: Admission, command: MoveAhead, batch: Gathered) -> None:
+        """Store ids that go ahead of a move (M6); what is not the next of them changes nothing, and has no answer."""
+        rows = self._parts.unpacked(command) if self._parts.is_next(command) else None
+        if rows is None or any(table is not MOVED_IDS for table, _ in rows.rows):
+            batch.silent += 1
+            return
+        placements, key = self._decider.placements, command.placement_key
+        row = placements.rows.get(key)
+        if command.number == 0:
+            placements.forget_ahead_of(key)
+            batch.cleared.append(placements.rows_of(key))
+            row = begun_ahead(command, row)
+        assert row is not None
+        self._store_rows(row, rows, batch)
+        self._decider.journal_control(admission, command, batch)
+
     def _arrive(self, command: HandOff, rows: UnpackedRows, batch: Gathered) -> None:
         """Store a part's rows where they belong: nobody reads them before the key is owned (M4)."""
         placements, standing, key = self._decider.placements, self._decider.standing, command.placement_key
         row = placements.rows.get(key)
-        if command.number == 0:
-            batch.cleared.append(placements.rows_of(key))  # M7: what is left of rows that were frozen here
-            row = PlacementRow(
-                placement_key=key,
-                generation=command.generation,
-                state=PlacementState.ARRIVING,
-                other_shard=command.source,
-                since_offset=standing.next_offset - 1,
-                since_time_ms=standing.lane_time_ms,
-                parked=0 if row is None else row.parked,
-            )
-        assert row is not None
+        if row is None or not row.is_at(ARRIVING, command.generation):
+            if command.number == 0:
+                placements.forget_ahead_of(key)
+                batch.cleared.append(placements.rows_of(key))  # M7: what is left of rows that were frozen here
+            row = begun_arriving(command, row, standing)
+        self._post(self._store_rows(row, rows, batch))
+        self._decider.note_moves()
+
+    def _store_rows(self, row: PlacementRow, rows: UnpackedRows, batch: Gathered) -> Counter[SystemKey]:
+        """Store a part's rows and note that it has come; return what its accounts hold, by level and currency."""
+        placements = self._decider.placements
         sums: Counter[SystemKey] = Counter()
-        meant = placements.rows_of(key)
+        meant = placements.rows_of(row.placement_key)
         for table, values in rows.rows:
             root = table.root_of(values)
             if table is MOVED_IDS and not meant.has(root, bucket_of(root)):
@@ -429,9 +439,8 @@ class Mover:
             if table is ACCOUNTS:
                 (address, currency), account = table.made_of(values)
                 sums[level_of(address), Contra.MOVED, currency] += account.balance
-        self._post(sums)
         placements.put(replace(row, parts=row.parts + 1, rest=rows.rest, digest=chain_rows(row.digest, rows.packed)))
-        self._decider.note_moves()
+        return sums
 
     def _discard(self, admission: Admission, command: HandOff, sums: dict[SystemKey, int], batch: Gathered) -> None:
         """Throw away what has come of a placement key; it stays parked, with an alarm, until it is sent again (M4).
@@ -439,7 +448,8 @@ class Mover:
         Its rows are left as those of a key that went away: they are nobody's, and the remover deletes them.
         """
         placements, standing, key = self._decider.placements, self._decider.standing, command.placement_key
-        is_next = placements.rows[key].parts == command.number and follows(command, placements.rows[key])
+        row = placements.rows[key]
+        is_next = row.parts == command.number and follows(command, row)
         told = not_understood if is_next else follows_on_others
         self._post({of: -total for of, total in sums.items()})
         thrown_away = PlacementRow(
@@ -449,7 +459,7 @@ class Mover:
             other_shard=command.source,
             since_offset=admission.record.offset,
             since_time_ms=standing.lane_time_ms,
-            parked=placements.rows[key].parked,
+            parked=row.parked,
         )
         placements.put(thrown_away)
         batch.silent += 1
@@ -484,13 +494,3 @@ class Mover:
             if total:
                 book.system[key] = book.system.get(key, 0) - total
                 book.changed.system[key] = None
-
-
-def _fits(command: MovePartner, route: Route, shard: str) -> bool:
-    """Say whether a MOVE_OUT is of this shard, and of the placement key by whose generation it was routed (R4)."""
-    key = command.placement_key
-    if command.source != shard or command.target == shard:
-        return False
-    if key == route.placement_key:
-        return command.generation == route.generation + 1
-    return placement_key_of(key) == route.placement_key and command.generation == 1  # it leaves its bucket

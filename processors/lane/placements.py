@@ -110,6 +110,18 @@ class Placements:
         roots = self._roots_in.get(bucket_of(placement_key), ())
         return rows_of(placement_key, {root: self.rows[root] for root in roots})
 
+    def forget_ahead_of(self, placement_key: str) -> None:
+        """Have nothing count that went ahead of other moves and has ids of the same roots: a bucket's, its roots'."""
+        if bucket_named(placement_key) is None:
+            row = self.rows.get(placement_key)
+            others = [] if row is not None and not row.only_waits else [placement_key_of(placement_key)]
+        else:
+            roots = self._roots_in.get(bucket_of(placement_key), ())
+            others = [root for root in roots if self.rows[root].only_waits]
+        for row in [self.rows[key] for key in others if key in self.rows]:
+            if row.ahead_generation:
+                self.put(row.without_ahead())
+
     def put(self, row: PlacementRow) -> None:
         """Replace a placement key's row."""
         self.changed[row.placement_key] = row

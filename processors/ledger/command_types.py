@@ -18,6 +18,8 @@ from processors.ledger.commands import (
     GetBalance,
     HandOff,
     Installed,
+    LacksAhead,
+    MoveAhead,
     MovePartner,
     OpenAccount,
     Pay,
@@ -108,6 +110,8 @@ TYPES = (
     TypeRow(HandOff,        ControlType.HAND_OFF,          Origin.SERVICE,  False, False, True,  SliceBy.LANE_TIME),
     TypeRow(Installed,      ControlType.INSTALLED,         Origin.SERVICE,  False, False, True,  SliceBy.LANE_TIME),
     TypeRow(SendAgain,      ControlType.SEND_AGAIN,        Origin.OPERATOR, True,  False, True,  SliceBy.LANE_TIME),
+    TypeRow(MoveAhead,      ControlType.MOVE_AHEAD,        Origin.OPERATOR, True,  False, True,  SliceBy.LANE_TIME),
+    TypeRow(LacksAhead,     ControlType.LACKS_AHEAD,       Origin.SERVICE,  False, False, True,  SliceBy.LANE_TIME),
 )
 # fmt: on
 

@@ -46,6 +46,8 @@ class ControlType(StrEnum):
     HAND_OFF = "HAND_OFF"
     INSTALLED = "INSTALLED"
     SEND_AGAIN = "SEND_AGAIN"
+    MOVE_AHEAD = "MOVE_AHEAD"
+    LACKS_AHEAD = "LACKS_AHEAD"
 
 
 class Policy(StrEnum):
@@ -254,6 +256,10 @@ class MovePartner:
 
     ``command_id`` is ``derived_id("MOVE_PARTNER", b"KEY.GENERATION.SOURCE.TARGET")``, ``generation`` the one that it
     begins.
+
+    The target may have ids already (M6): all that the source knew before its lane's ``ahead_offset``, in a stay that
+    began at ``ahead_from_offset``. They came in ``ahead_parts`` parts, with the 32 bytes of ``ahead_digest`` over them
+    (``MoveAhead``); none did where there are 0.
     """
 
     command_id: bytes
@@ -261,6 +267,10 @@ class MovePartner:
     generation: int
     source: str
     target: str
+    ahead_from_offset: int = 0
+    ahead_offset: int = 0
+    ahead_parts: int = 0
+    ahead_digest: bytes = b""
 
     @property
     def address(self) -> str:
@@ -376,7 +386,7 @@ class HandOff:
     ``digest``: 32 bytes over all that comes before the part (``placements.digest_so_far``); the last has no rows, so
     that its digest is over all of them (M8). The fields behind it count in the last part only: the source's lane time
     and version (A2) at the seal; from which id time on it knows every id, and what was given back of every original,
-    in ms since the epoch, UTC.
+    in ms since the epoch, UTC. ``ahead_parts`` went ahead, and ``number`` goes on from them.
     """
 
     placement_key: str
@@ -390,6 +400,12 @@ class HandOff:
     version_us: int = 0
     ids_since_ms: int = 0
     refunds_since_ms: int = 0
+    ahead_parts: int = 0
+
+    @property
+    def begins_behind_ahead(self) -> bool:
+        """Say whether it is the first behind parts that went ahead."""
+        return 0 < self.ahead_parts == self.number
 
 
 @dataclass(slots=True)
@@ -412,5 +428,29 @@ class SendAgain:
     generation: int
 
 
-OperatorsControl = SetRules | SetLaneTime | SendAgain
-Control = Tick | SetRules | SetLaneTime | HandOff | Installed | SendAgain
+@dataclass(slots=True)
+class MoveAhead:
+    """A part of what goes ahead of a hand-off, which an operator's tool reads and sends: ids of the window alone (M6).
+
+    As a ``HandOff``, to the lane in which ``generation`` will begin; ``number`` 0 has whatever went before thrown away.
+    """
+
+    command_id: bytes
+    placement_key: str
+    generation: int
+    source: str
+    number: int
+    rows: bytes
+    digest: bytes
+
+
+@dataclass(slots=True)
+class LacksAhead:
+    """The target's word that it has other parts than those that went ahead of a hand-off, or none: send all (M6)."""
+
+    placement_key: str
+    generation: int
+
+
+OperatorsControl = SetRules | SetLaneTime | SendAgain | MoveAhead
+Control = Tick | SetRules | SetLaneTime | HandOff | Installed | SendAgain | MoveAhead | LacksAhead

@@ -28,7 +28,7 @@ _RELEASE_1 = {
     for code in codes.split()
 }
 
-EXPONENTS_OF: dict[int, dict[str, int]] = {1: _RELEASE_1, 2: _RELEASE_1, 3: _RELEASE_1}
+EXPONENTS_OF: dict[int, dict[str, int]] = {1: _RELEASE_1, 2: _RELEASE_1, 3: _RELEASE_1, 4: _RELEASE_1}
 """By ``Rules.release``: code to exponent. Read only."""
 
 EXPONENTS: dict[str, int] = EXPONENTS_OF[max(EXPONENTS_OF)]

@@ -13,12 +13,12 @@ BALANCE_MINOR_MIN = -(2**63)
 BALANCE_MINOR_MAX = 2**63 - 1
 METADATA_BYTES_MAX = 4096
 METADATA_DEPTH_MAX = 16
-RULES_RELEASE = 3
+RULES_RELEASE = 4
 """The newest meaning of ``Rules`` that this code knows; a larger ``release`` in the log stops the lane (I6)."""
 RESULT_VERSION = 3
 """The newest result schema that this code encodes with; a larger ``result_version`` in the log stops the lane (I6)."""
 # By release: the first result version that has a symbol for all that its lanes decide.
-_RESULT_VERSION_OF = {1: 1, 2: 1, 3: 3}
+_RESULT_VERSION_OF = {1: 1, 2: 1, 3: 3, 4: 3}
 # The journal keeps a partition for each slice from the window behind to twice the future limit ahead (A7); a tenth of
 # what it may have is left for slices that wait for the archive.
 _SLICES_OF_IDS_MAX = SLICES_MAX * 9 // 10

@@ -40,13 +40,28 @@ _FAR = (1 << 63) - 1  # an offset above every one
 # Measured (docs/performance.md, A move): one that carries nearly nothing, and each part.
 PAUSE_MS = 150
 PART_MS = 6
+# As many bytes of ids go along with the rest, some 4,000 of them: more go ahead (``going_ahead``).
+LEFT_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ahead:
+    """What went ahead of a move (M6): ids known before a lane offset of the source, in parts; 32 bytes over them.
+
+    ``from_offset`` is where the stay began in which they were read.
+    """
+
+    from_offset: int = 0
+    offset: int = 0
+    parts: int = 0
+    digest: bytes = bytes(32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedMove:
     """A move: ``generation`` is the one that it begins; ``settings`` have the counts in force.
 
-    ``under_way``: its marker was met before, and it is not settled yet.
+    ``under_way``: its marker was met before, and it is not settled yet. ``ahead`` is what the target has already.
     """
 
     settings: Settings
@@ -55,16 +70,22 @@ class PlannedMove:
     source: str
     target: str
     under_way: bool = False
+    ahead: Ahead = Ahead()
 
     @property
     def marker(self) -> MovePartner:
-        """Return its marker: the same whoever asks for it (R3)."""
+        """Return its marker: whoever asks for it, and whatever went ahead, its id is the same (R3)."""
+        ahead = self.ahead
         return MovePartner(
             command_id=marker_id(self.placement_key, self.generation, self.source, self.target),
             placement_key=self.placement_key,
             generation=self.generation,
             source=self.source,
             target=self.target,
+            ahead_from_offset=ahead.from_offset,
+            ahead_offset=ahead.offset,
+            ahead_parts=ahead.parts,
+            ahead_digest=ahead.digest if ahead.parts else b"",
         )
 
 
@@ -151,7 +172,7 @@ def plan_placing(settings: Settings, root: str, shard: str) -> PlannedMove | Alr
     planned = plan_move(settings, root, shard)
     if isinstance(planned, AlreadyThere) or planned.under_way:
         return planned
-    with closing(_reader(planned, planned.source)) as reader:
+    with closing(reader_of(planned, planned.source)) as reader:
         if reader.accounts_below(root, rows_max=1):
             raise Misconfigured(
                 f"{root} has accounts on {planned.source}: move him (`balance partner move {root} --to {shard}`)"
@@ -235,7 +256,7 @@ def _refuse_bucket_under_way(settings: Settings, owner: Placement) -> None:
     """Refuse to move a root out of a bucket that has not arrived yet."""
     if bucket_named(owner.placement_key) is None or owner.generation == 0:
         return
-    row = _row(settings, owner.shard, owner.placement_key)
+    row = row_of(settings, owner.shard, owner.placement_key)
     if row is None or row.state is not PlacementState.OWNED or row.generation != owner.generation or row.parked:
         raise Misconfigured(f"{owner.placement_key}, to which it belongs, is on its way to {owner.shard}: wait")
 
@@ -252,8 +273,8 @@ def _seen(planned: PlannedMove, known: DirectoryContents | None) -> tuple[MoveSe
     """Return how far a move is, and the directory, which is read on from where it was ``known``."""
     key, settings = planned.placement_key, planned.settings
     # In this order: a target that has a part of it was placed, and what the source does next is no less.
-    target = _row(settings, planned.target, key)
-    source = _row(settings, planned.source, key)
+    target = row_of(settings, planned.target, key)
+    source = row_of(settings, planned.source, key)
     contents = read_directory(addresses.kafka_address(settings), known)
     is_placed = any(move.placement.generation >= planned.generation for move in contents.directory.moves_of(key))
     return MoveSeen(generation=planned.generation, is_placed=is_placed, source=source, target=target), contents
@@ -287,7 +308,8 @@ def watch(planned: PlannedMove, *, ends_s: float, tell: Callable[[MoveSeen], Non
         time.sleep(LOOK_S)
 
 
-def _row(settings: Settings, shard: str, placement_key: str) -> PlacementRow | None:
+def row_of(settings: Settings, shard: str, placement_key: str) -> PlacementRow | None:
+    """Return what a shard's lane knows of a placement key; None where it knows nothing."""
     with closing(open_reader(addresses.mysql_address(settings, shard))) as reader:
         return reader.placements_of(placement_key, lane_of(settings, shard, placement_key)).get(placement_key)
 
@@ -297,7 +319,8 @@ def lane_of(settings: Settings, shard: str, placement_key: str) -> int:
     return partition_of(placement_key, settings.lanes_of(shard))
 
 
-def _reader(planned: PlannedMove, shard: str) -> ShardReader:
+def reader_of(planned: PlannedMove, shard: str) -> ShardReader:
+    """Return what reads a shard's rows."""
     return open_reader(addresses.mysql_address(planned.settings, shard))
 
 
@@ -326,34 +349,23 @@ def luggage(planned: PlannedMove) -> Luggage:
     Raises:
         Fault: The server's.
     """
-    settings, source = planned.settings, planned.source
-    lane = lane_of(settings, source, planned.placement_key)
-    with closing(_reader(planned, source)) as reader:
-        position = reader.lane_positions().get(lane)
-        rules = newest_of(reader.rules()[lane].values())
-        here = Placements(reader.placements_of(planned.placement_key, lane), home=True)
-    lane_time_ms = 0 if position is None else position.progress.at.lane_time_ms
-    as_if = PlacementRow(
-        placement_key=planned.placement_key,
-        generation=planned.generation,
-        state=PlacementState.SEALED,
-        since_offset=_FAR,
-        sealed_ids_since_ms=max(0, rules.window_start_ms(lane_time_ms)),
-        sealed_from_offset=here.here_from(planned.placement_key),
-    )
+    lane = lane_of(planned.settings, planned.source, planned.placement_key)
+    as_if = as_if_sealed(planned)
     found: Counter[str] = Counter()
-    size = 0
-    with closing(FrozenRowsReader(addresses.mysql_address(settings, source), lane)) as rows:
+    size = of_ids = 0
+    with closing(FrozenRowsReader(addresses.mysql_address(planned.settings, planned.source), lane)) as rows:
 
         def counted(packed: bytes) -> bytes:
-            nonlocal size
+            nonlocal size, of_ids
             table, values = unpack_row(packed)
             found[table.name] += len(framed_ids(values[-1])) if table is MOVED_IDS else 1
             size += len(packed)
+            of_ids += len(packed) if table is MOVED_IDS else 0
             return packed
 
         packed = (counted(row) for row in rows.read(as_if) if row is not None)
         parts = sum(1 for _ in cut(packed))
+    waits_for = parts - parts * max(0, of_ids - LEFT_BYTES) // max(1, size)
     known = (ACCOUNTS.name, HOLDS.name, MOVED_IDS.name)
     return Luggage(
         accounts=found[ACCOUNTS.name],
@@ -362,5 +374,33 @@ def luggage(planned: PlannedMove) -> Luggage:
         other_rows=found.total() - sum(found[name] for name in known),
         bytes=size,
         parts=parts,
-        pause_ms=PAUSE_MS + PART_MS * parts,
+        pause_ms=PAUSE_MS + PART_MS * waits_for,
+    )
+
+
+def as_if_sealed(planned: PlannedMove, *, ahead_offset: int = 0) -> PlacementRow:
+    """Return the row that the source would have of a placement key if it was sealed now (M2).
+
+    Args:
+        planned: The move.
+        ahead_offset: The lane offset before which ids went ahead; 0: none did.
+
+    Raises:
+        Fault: The server's.
+    """
+    key = planned.placement_key
+    lane = lane_of(planned.settings, planned.source, key)
+    with closing(reader_of(planned, planned.source)) as reader:
+        position = reader.lane_positions().get(lane)
+        rules = newest_of(reader.rules()[lane].values())
+        here = Placements(reader.placements_of(key, lane), home=True)
+    at = None if position is None else position.progress.at
+    return PlacementRow(
+        placement_key=key,
+        generation=planned.generation,
+        state=PlacementState.SEALED,
+        since_offset=0 if at is None else at.next_offset,
+        sealed_ids_since_ms=0 if at is None else max(0, rules.window_start_ms(at.lane_time_ms)),
+        sealed_from_offset=here.here_from(key),
+        ahead_offset=ahead_offset,
     )

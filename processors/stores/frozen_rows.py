@@ -61,9 +61,19 @@ class FrozenRowsReader:
         present = self._with_rows(sealed.placement_key)
         for table in MOVING_TABLES:
             if table is MOVED_IDS:
-                yield from gathered(self._decided_here(sealed))
-            if table in present:
-                yield from self._came_along(sealed) if table is MOVED_IDS else self._rows(table, sealed)
+                yield from self.read_ids(sealed, came_along=table in present)
+            elif table in present:
+                yield from self._rows(table, sealed)
+
+    def read_ids(self, sealed: PlacementRow, *, came_along: bool = True) -> Iterator[bytes | None]:
+        """Yield the ids of the window that move with a placement key, packed, but for those that went ahead.
+
+        None now and then, as ``read``. ``came_along`` says whether any may have come with an earlier move; they were
+        there before anything of this stay was decided, so they go ahead with its first ids.
+        """
+        yield from gathered(self._decided_here(sealed))
+        if came_along and not sealed.ahead_offset:
+            yield from self._came_along(sealed)
 
     def _with_rows(self, placement_key: str) -> list[AnyTable]:
         """Return the tables that have any rows of a placement key: most buckets are empty, and asked once."""
@@ -116,7 +126,8 @@ class FrozenRowsReader:
         meant = (
             f"bucket = {bucket_of(key)} AND {root} AND command_id >= {hex_literal(oldest)} AND type NOT IN ({others})"
         )
-        stay = f"lane_offset >= {sealed.sealed_from_offset} AND lane_offset < {sealed.since_offset}"
+        first_offset = max(sealed.sealed_from_offset, sealed.ahead_offset)
+        stay = f"lane_offset >= {first_offset} AND lane_offset < {sealed.since_offset}"
         indexed = self._connection.ask(has_bucket_index)
         of_slice = self._of_slice_by_bucket if indexed else self._of_slice
         for number in self._slices_with_rows(slice_of(sealed.sealed_ids_since_ms), bucket_of(key) if indexed else None):

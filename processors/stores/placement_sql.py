@@ -90,7 +90,8 @@ def _placement(row: PlacementRow, lane: int) -> str:
         f"({lane},{text_literal(row.placement_key)},{row.generation},{text_literal(row.state.value)},"
         f"{text_literal(row.other_shard)},{row.since_offset},{row.since_time_ms},{row.version_us},{row.parts},"
         f"{hex_literal(row.rest)},{hex_literal(row.digest)},{row.parked},{row.ids_since_ms},{row.refunds_since_ms},"
-        f"{row.sealed_ids_since_ms},{row.sealed_refunds_since_ms},{row.sealed_from_offset})"
+        f"{row.sealed_ids_since_ms},{row.sealed_refunds_since_ms},{row.sealed_from_offset},"
+        f"{row.ahead_generation},{row.ahead_offset})"
     )
 
 
@@ -238,6 +239,12 @@ def owner_state(table: AnyTable, alias: str) -> str:
 def is_owned(table: AnyTable, alias: str) -> str:
     """Return the condition that a row is a partner's of this shard: neither frozen (M2) nor still arriving (M4)."""
     return f"COALESCE({owner_state(table, alias)}, '{PlacementState.OWNED}') = '{PlacementState.OWNED}'"
+
+
+def is_owned_or_ahead(alias: str) -> str:
+    """Return the condition that a row of ids is a partner's of this shard, or came ahead of his move here (M6)."""
+    state = f"COALESCE({owner_state(MOVED_IDS, alias)}, '{PlacementState.OWNED}')"
+    return f"{state} IN ('{PlacementState.OWNED}', '{PlacementState.AWAY}')"
 
 
 def is_counted(table: AnyTable, alias: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -90,7 +90,7 @@ class PlacementRow:
         since_offset: Lane offset at which the key came into this state; what left keeps its seal's.
         since_time_ms: Lane time there, ms since the epoch.
         version_us: Of the seal's journal row (A2).
-        parts: How many parts of the hand-off have come.
+        parts: How many parts of the hand-off have come, those included that went ahead; of a seal, how many did.
         rest: Of the last part, a row of which the end is still to come.
         digest: 32 bytes, chained over the rows that have come (M4).
         parked: How many records wait.
@@ -100,6 +100,8 @@ class PlacementRow:
         sealed_refunds_since_ms: The same of what was given back.
         sealed_from_offset: Of a seal, the lane offset of the record that had brought the key here; 0 if none had. What
             was decided before it came along, and is not looked for in the journal.
+        ahead_generation: Which generation the parts are for that have come ahead of its move (M6); 0: none has.
+        ahead_offset: Of a seal, the lane offset before which ids went ahead; 0: none did.
     """
 
     placement_key: str
@@ -118,14 +120,20 @@ class PlacementRow:
     sealed_ids_since_ms: int = 0
     sealed_refunds_since_ms: int = 0
     sealed_from_offset: int = 0
+    ahead_generation: int = 0
+    ahead_offset: int = 0
 
     def is_at(self, state: PlacementState, generation: int) -> bool:
         """Say whether the key is in a state as of a generation; that of another is another move's (M4, M7)."""
         return self.state is state and self.generation == generation
 
+    def without_ahead(self) -> PlacementRow:
+        """Return the row as if nothing had gone ahead."""
+        return replace(self, parts=0, rest=b"", digest=bytes(32), ahead_generation=0, ahead_offset=0)
+
     @property
     def only_waits(self) -> bool:
-        """Say whether the key was never here: records wait for it, and nothing else is known of it."""
+        """Say whether the key was never here: records wait for it, or ids came ahead, and nothing else is known."""
         return self.state is PlacementState.AWAY and not self.other_shard
 
 

@@ -16,6 +16,7 @@ from processors.stores.partitions import Room, drop_slice, ensure_slices, make_r
 from processors.stores.placement_sql import (
     delete_rows,
     is_owned,
+    is_owned_or_ahead,
     select_roots_placed,
     select_sealed_ids_since_ms,
 )
@@ -149,20 +150,24 @@ class ShardUpkeep:
         """Delete some rows of ids that other shards decided, of minutes before ``before_ms``'s; return how many (M6).
 
         The caller computes ``before_ms`` from the lanes' times and the window: no lane looks for such an id any more.
-        He repeats this until fewer than ``DELETE_ROWS`` were found. Those of partners who are not owned here stay (M2).
+        He repeats this until fewer than ``DELETE_ROWS`` were found. Those that are frozen or arriving stay (M2); those
+        that came ahead of a move do not, so that nothing is left of one that was never made.
         """
-        return self._delete_owned(MOVED_IDS, f"t.minute < {before_ms // SLOT_MS}", "minute")
+        return self._delete(MOVED_IDS, f"t.minute < {before_ms // SLOT_MS} AND {is_owned_or_ahead('t')}", "minute")
 
     def _delete_owned(self, table: AnyTable, where: str, order: str) -> int:
-        """Delete some rows of partners who are owned here, and return how many there were.
+        """Delete some rows of partners who are owned here, and return how many there were."""
+        return self._delete(table, f"{where} AND {is_owned(table, 't')}", order)
 
-        They are found without a lock, and deleted lane by lane where they are owned still.
+    def _delete(self, table: AnyTable, where: str, order: str) -> int:
+        """Delete some rows, and return how many there were.
+
+        They are found without a lock, and deleted lane by lane where the condition holds still.
         """
-        owned = f"{where} AND {is_owned(table, 't')}"
         key = ", ".join(f"t.{column}" for column in table.key)
         found = self._connection.ask(
             lambda session: session.query(
-                f"SELECT t.bucket & (SELECT lanes - 1 FROM shard), {key} FROM {table.name} AS t WHERE {owned} "
+                f"SELECT t.bucket & (SELECT lanes - 1 FROM shard), {key} FROM {table.name} AS t WHERE {where} "
                 f"ORDER BY t.{order} LIMIT {DELETE_ROWS}",
                 f"looking for old rows of {table.name}",
             )
@@ -171,7 +176,7 @@ class ShardUpkeep:
         for lane, *values in found:
             by_lane.setdefault(lane, []).append(f"ROW({','.join(map(hex_literal, values))})")
         for lane, keys in by_lane.items():
-            sql = delete_by_keys(table.name, [*table.key], ",".join(keys), where=owned)
+            sql = delete_by_keys(table.name, [*table.key], ",".join(keys), where=where)
             self._holding_up(lane, partial(Session.execute, sql=sql, what=f"deleting old rows of {table.name}"))
         return len(found)
 

@@ -21,6 +21,7 @@ from processors.wire.signature import SIGNATURE_HEADER, KeyRing, key_id_of, veri
 
 _NO_HASH = bytes(BODY_HASH_BYTES)
 MOVES_SINCE = 3  # the release of the rules since which placement keys move
+AHEAD_SINCE = 4  # and since which ids go ahead of a move (M6)
 _ROOTS_MAX = 65_536  # whose keys are remembered; what is no root raises, and is not
 
 

@@ -110,6 +110,12 @@ def encode_command(command: Command | Control, *, release: int = RULES_RELEASE) 
     return payload
 
 
+def first_release(command: Command | Control) -> int:
+    """Return the first release that knows all that a command says: a lane by its rules, or by later ones, reads it."""
+    schemas = _SCHEMAS[_NAME_OF[type(command)]]
+    return next(schema.since_release for schema in schemas if not _lost(command, schema))
+
+
 def with_metadata_as_bytes(command: AnyCommand) -> AnyCommand:
     """Return the command that a command with a dict as its metadata stands for, and any other as it is.
 
@@ -129,15 +135,20 @@ def _schema_of(command: Command | Control, release: int) -> Schema:
     known = [schema for schema in _SCHEMAS[name] if schema.since_release <= release]
     if not known:
         raise ValueError(f"{name}: release {release} does not know it: `balance rules raise`")
-    said = {field["name"] for field in known[-1].parsed["fields"]}
-    lost = [
+    lost = _lost(command, known[-1])
+    if lost:
+        raise ValueError(f"{name}: release {release} has no {', '.join(lost)}: `balance rules raise`")
+    return known[-1]
+
+
+def _lost(command: Command | Control, schema: Schema) -> list[str]:
+    """Return which fields that say something a version of the schema does not have."""
+    said = {field["name"] for field in schema.parsed["fields"]}
+    return [
         field.name
         for field in fields(command)
         if field.name not in said and getattr(command, field.name) != field.default
     ]
-    if lost:
-        raise ValueError(f"{name}: release {release} has no {', '.join(lost)}: `balance rules raise`")
-    return known[-1]
 
 
 def decode_command(

@@ -305,7 +305,7 @@ class TwoShardService:
         """Return every record of the ingress by its key, in order."""
         found: dict[str, list[Record]] = {}
         for partition in range(self.settings.topics.commands_partitions):
-            for record in self._records(COMMANDS_TOPIC, partition):
+            for record in self.records(COMMANDS_TOPIC, partition):
                 found.setdefault((record.key or b"").decode(), []).append(record)
         return found
 
@@ -322,7 +322,8 @@ class TwoShardService:
                     found.setdefault(result.root, []).append(result)
         return found
 
-    def _records(self, topic: str, partition: int) -> list[Record]:
+    def records(self, topic: str, partition: int) -> list[Record]:
+        """Return every record of a topic's partition that has a value, in order."""
         first, end = self.topics.bounds(topic, partition)
         found = read_range(self.address, topic, partition, first, end)
         return [record for records in found for record in records if record.value is not None]
@@ -330,7 +331,7 @@ class TwoShardService:
     def dead_letters(self) -> list[DeadLetter]:
         """Return the dead letters of all partitions, those of a partition in order."""
         partitions = range(self.settings.topics.dead_letters_partitions)
-        records = (record for partition in partitions for record in self._records(DEAD_LETTERS_TOPIC, partition))
+        records = (record for partition in partitions for record in self.records(DEAD_LETTERS_TOPIC, partition))
         return [decode_dead_letter(record.value or b"") for record in records]
 
     def await_answers(self) -> None:

@@ -49,7 +49,7 @@ _OF_FIELD: dict[str, st.SearchStrategy[Any]] = {
     "explanation": TEXTS,
     "original_type": TEXTS,
     **dict.fromkeys(("placement_key", "source", "target", "reason"), TEXTS),
-    **dict.fromkeys(("rows", "digest"), BYTES),
+    **dict.fromkeys(("rows", "digest", "ahead_digest"), BYTES),
     "is_last": st.booleans(),
     "keys": TEXTS,
     "registry_ids": TEXTS,

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
-from processors.lane.decided import Gathered
+from processors.lane.decided import Gathered, Receipt
 from processors.lane.lane import Lane
 from processors.lane.moving import Alone, Mover
+from processors.lane.parts import Part, Parts
 from processors.lane.placements import Placements, Turn
 from processors.lane.publishing import PublishStage
-from processors.ledger.commands import Command, Control, HandOff, Installed
+from processors.ledger.commands import Command, Control, HandOff, Installed, LacksAhead, MovePartner, SendAgain
 from processors.ledger.rows import SystemKey
 from processors.ledger.tables import HOLDS, MOVED_IDS, REFUNDED, AnyTable
-from processors.stores.rows import BatchWrite, ParkedRow, PlacementRow
+from processors.stores.rows import BatchWrite, ParkedRow, PlacementRow, PlacementState
 from processors.wire.admission import Admission
 from processors.wire.packed_rows import UnpackedRows
 from processors.wire.route import Route
@@ -36,27 +38,73 @@ class ImpatientPlacements(Placements):
         return Turn.HERE if waits else super().turn_of(route, root)
 
 
-class MoverOfAnyGeneration(SlowMover):
+class PartsOfAnyGeneration(Parts):
     """M4 generation: a first part counts whatever generation is here."""
 
-    def _is_next(self, command: HandOff) -> bool:
-        return command.number == 0 or super()._is_next(command)
+    def is_next(self, command: Part) -> bool:
+        return command.number == 0 or super().is_next(command)
 
 
-class MoverOfAnyPart(SlowMover):
+class PartsMoreThanOnce(Parts):
     """M4 once: a part that is there already counts again."""
 
-    def _is_next(self, command: HandOff) -> bool:
-        row = self._decider.placements.rows.get(command.placement_key)
+    def is_next(self, command: Part) -> bool:
+        row = self._placements.rows.get(command.placement_key)
         is_arriving = row is not None and row.parts > 0 and row.generation == command.generation
-        return super()._is_next(command) or (is_arriving and command.number < (row.parts if row else 0))
+        return super().is_next(command) or (is_arriving and command.number < (row.parts if row else 0))
 
 
-class MoverThatAsksNoDigest(SlowMover):
+class PartsWithoutDigests(Parts):
     """M4 digest: parts count whatever came before them where they were read."""
 
-    def _disagrees(self, command: Command | Control | None) -> bool:  # noqa: ARG002
+    def disagrees(self, command: Command | Control | None) -> bool:  # noqa: ARG002
         return False
+
+
+class PartsAheadOfAnyMove(Parts):
+    """M6 ahead: a hand-off that follows on parts which went ahead is taken by a lane that has others."""
+
+    def is_next(self, command: Part) -> bool:
+        row = self._placements.rows.get(command.placement_key)
+        if isinstance(command, HandOff) and 0 < command.ahead_parts == command.number:
+            return row is not None and row.state is PlacementState.AWAY and command.generation > row.generation
+        return super().is_next(command)
+
+
+class MoverThatBelievesAnyMarker(SlowMover):
+    """M6 stay: ids count as sent ahead although the partner was elsewhere meanwhile."""
+
+    def _seal(self, admission: Admission, command: MovePartner, *rest: Any) -> None:
+        here_from = self._decider.placements.here_from(command.placement_key)
+        super()._seal(admission, replace(command, ahead_from_offset=here_from), *rest)
+
+
+class MoverWithoutTheRest(SlowMover):
+    """M6 tail: what was decided after ids had gone ahead stays behind."""
+
+    def _seal(self, admission: Admission, command: MovePartner, *rest: Any) -> None:
+        super()._seal(admission, replace(command, ahead_offset=admission.record.offset), *rest)
+
+
+class MoverThatTellsNoLack(SlowMover):
+    """M6 lacks: a target that has other parts than those that went ahead keeps that to itself."""
+
+    def _part(self, admission: Admission, command: HandOff, sums: dict[SystemKey, int], batch: Gathered) -> None:
+        super()._part(admission, command, sums, batch)
+        batch.handed_over[:] = [
+            each for each in batch.handed_over if not (isinstance(each, Receipt) and each.lacks_ahead)
+        ]
+
+
+class MoverThatSendsTheRestAgain(SlowMover):
+    """M6 again: what is sent again lacks what went ahead."""
+
+    def _send_again(self, admission: Admission, command: SendAgain | LacksAhead, batch: Gathered) -> None:
+        row = self._decider.placements.rows.get(command.placement_key)
+        super()._send_again(admission, command, batch)
+        if row is not None and row.is_at(PlacementState.SEALED, command.generation):
+            self._decider.placements.put(row)
+            batch.handed_over[-1] = row
 
 
 class MoverThatThrowsPostingsAwayToo(SlowMover):
@@ -203,13 +251,18 @@ class StoreWithoutRefunded(StoreWithout):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MoveMutation:
-    """What is put in the place of what; ``other_parts``: only parts that were read from other rows show it."""
+    """What is put in the place of what.
+
+    ``other_parts``: only parts that were read from other rows show it; ``ids_ahead``: only moves before which ids go.
+    """
 
     placements: type[Placements] = Placements
     mover: type[Mover] = SlowMover
+    parts: type[Parts] = Parts
     stage: type[PublishStage] = PublishStage
     store: type[FakeLaneStore] = FakeLaneStore
     other_parts: bool = False
+    ids_ahead: bool = False
 
     @property
     def lane(self) -> Callable[..., Lane]:
@@ -221,6 +274,7 @@ class MoveMutation:
                 super().assign()
                 self._decider.placements.__class__ = mutation.placements
                 self._committer._mover.__class__ = mutation.mover
+                self._committer._mover._parts.__class__ = mutation.parts
                 self.publishing.__class__ = mutation.stage
 
         return MutatedLane
@@ -230,9 +284,9 @@ NOTHING = MoveMutation()
 MOVE_MUTATIONS = {
     "M1 behind": MoveMutation(placements=ImpatientPlacements),
     "M2": MoveMutation(mover=MoverWithoutPostings),
-    "M4 generation": MoveMutation(mover=MoverOfAnyGeneration),
-    "M4 once": MoveMutation(mover=MoverOfAnyPart),
-    "M4 digest": MoveMutation(mover=MoverThatAsksNoDigest, other_parts=True),
+    "M4 generation": MoveMutation(parts=PartsOfAnyGeneration),
+    "M4 once": MoveMutation(parts=PartsMoreThanOnce),
+    "M4 digest": MoveMutation(parts=PartsWithoutDigests, other_parts=True),
     "M4 thrown away": MoveMutation(mover=MoverThatThrowsPostingsAwayToo, other_parts=True),
     "M4 time": MoveMutation(mover=MoverWithItsOwnTime),
     "M4 version": MoveMutation(mover=MoverWithItsOwnVersions),
@@ -240,6 +294,11 @@ MOVE_MUTATIONS = {
     "M5 order": MoveMutation(mover=MoverInReverse),
     "M5 index": MoveMutation(mover=MoverWithoutOffsets),
     "M6 ids": MoveMutation(store=StoreWithoutIds),
+    "M6 ahead": MoveMutation(parts=PartsAheadOfAnyMove, ids_ahead=True),
+    "M6 stay": MoveMutation(mover=MoverThatBelievesAnyMarker, ids_ahead=True),
+    "M6 lacks": MoveMutation(mover=MoverThatTellsNoLack, ids_ahead=True),
+    "M6 again": MoveMutation(mover=MoverThatSendsTheRestAgain, ids_ahead=True),
+    "M6 tail": MoveMutation(mover=MoverWithoutTheRest, ids_ahead=True),
     "M6 holds": MoveMutation(store=StoreWithoutHolds),
     "M6 refunded": MoveMutation(store=StoreWithoutRefunded),
     "M7 generation": MoveMutation(mover=MoverThatBelievesAnyReceipt),

@@ -216,9 +216,10 @@ class RandomRun:
 
     def come_again(self, shard: Shard) -> None:
         """Have a part or a receipt come again, from a worker that does not know that it was replaced."""
-        carried = [entry.value for entry in self.shards.broker.log(shard.topic, 0).entries if is_carried(entry.value)]
+        carried = [entry for entry in self.shards.broker.log(shard.topic, 0).entries if is_carried(entry.value)]
         if carried:
-            self.shards.broker.write(OutRecord(shard.topic, 0, None, self.rng.choice(carried) or b"", []))
+            entry = self.rng.choice(carried)
+            self.shards.broker.write(OutRecord(shard.topic, 0, None, entry.value or b"", entry.headers))
 
     def _is_at_rest(self) -> bool:
         rows = [row for shard in self.shards.of.values() for row in shard.database.tables.placements.values()]
@@ -237,8 +238,8 @@ class RandomRun:
 
 
 def is_carried(payload: bytes | None) -> bool:
-    """Say whether a record is one that a shard sends to another."""
-    return type_of_payload(payload or b"") in {"HAND_OFF", "INSTALLED"}
+    """Say whether a record is one that a shard, or an operator's tool, sends to another shard."""
+    return type_of_payload(payload or b"") in {"HAND_OFF", "INSTALLED", "LACKS_AHEAD", "MOVE_AHEAD"}
 
 
 def rows_of_root(table: AnyTable, tables: Tables, root: str) -> dict[Any, Any]:
@@ -292,7 +293,7 @@ def check(seed: int, mutation: MoveMutation = NOTHING, *, make: type[RandomRun] 
             assert rows_of_root(table, owner, root) == rows_of_root(table, other, root), table.name
     assert {shards.trial_balance(shard) for shard in shards.of} == {0}
     for shard in shards.of.values():
-        live, replayed = shard.database.tables, shard.replayed(mutation.mover)
+        live, replayed = shard.database.tables, shard.replayed(mutation.mover, mutation.parts)
         assert replayed.progress[0].at.digest == live.progress[0].at.digest
         assert {key: row.generation for key, row in replayed.placements.items()} == {
             key: row.generation for key, row in live.placements.items()
@@ -379,9 +380,40 @@ def test_parts_of_other_rows_are_thrown_away_until_they_are_sent_again(seed: int
     check(seed, make=RunWithOtherParts)
 
 
+class RunWithIdsAhead(RandomRun):
+    """Before many a move ids go ahead, some of them for one that is never made, or from two tools at once."""
+
+    def __init__(self, seed: int, mutation: MoveMutation = NOTHING) -> None:
+        super().__init__(seed, mutation)
+        self.moves = 0.1
+        self.repeats = 0.4
+
+    def forward(self) -> None:
+        if self.rng.random() < 0.3:
+            key = self.rng.choice(("acme", HOME))
+            others = [name for name in self.shards.of if name != self.shards.owner_of(key)[0]]
+            if self.rng.random() < 0.1:
+                self.shards.ahead.clear()  # another tool, which knows of nothing that was sent before
+            self.shards.go_ahead(self.rng.choice(others), key=key)
+        super().forward()
+
+
+@pytest.mark.rule("M6")
+@pytest.mark.parametrize("seed", SEEDS)
+def test_ids_that_went_ahead_count_as_if_they_had_come_with_the_move(seed: int) -> None:
+    check(seed, make=RunWithIdsAhead)
+
+
+def run_that_shows(mutation: MoveMutation) -> type[RandomRun]:
+    """Return the runs in which a mutation can be seen."""
+    if mutation.ids_ahead:
+        return RunWithIdsAhead
+    return RunWithOtherParts if mutation.other_parts else RandomRun
+
+
 @pytest.mark.parametrize("name", MOVE_MUTATIONS)
 def test_a_run_at_random_finds_what_a_broken_rule_does(name: str) -> None:
-    make = RunWithOtherParts if MOVE_MUTATIONS[name].other_parts else RandomRun
+    make = run_that_shows(MOVE_MUTATIONS[name])
     for seed in range(SEEDS_TO_FIND_A_MUTATION):
         try:
             check(seed, MOVE_MUTATIONS[name], make=make)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from processors.lane.moving import Mover
 from processors.ledger.commands import OpenAccount
 from processors.routing.buckets import placement_key_of
 from processors.stores.rows import PlacementState
@@ -38,7 +37,7 @@ def test_a_replayed_shard_that_goes_live_without_an_offset_answers_no_repetition
     published = [result for result in shards.results() if result.shard == "s2"]
 
     shards.broker.group("workers-s2").offsets.clear()
-    source.database.restore(source.replayed(Mover))
+    source.database.restore(source.replayed())
     source.begin_again()
     shards.serve()
 
@@ -74,7 +73,7 @@ def test_parts_that_were_thrown_away_say_nothing_of_what_a_lost_shard_had_publis
     if not has_offset:
         group.offsets.clear()
 
-    target.database.restore(target.replayed(Mover))
+    target.database.restore(target.replayed())
     target.begin_again()
     shards.serve()
 

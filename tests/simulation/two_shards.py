@@ -8,20 +8,34 @@ from dataclasses import replace
 from processors.ids import make_command_id, root_of, slice_of
 from processors.lane.committing import Committer
 from processors.lane.deciding import Decider
+from processors.lane.handing_over import cut
 from processors.lane.lane import Lane, LaneParts
 from processors.lane.moving import Mover
+from processors.lane.parts import Parts
 from processors.lane.placements import Placements
 from processors.lane.standing import LaneContext
 from processors.lane.times import LaneTimes
-from processors.ledger.commands import Command, CommandType, MovePartner, OpenAccount, Pay, SendAgain, Tick, TopUp
+from processors.ledger.commands import (
+    Command,
+    CommandType,
+    MoveAhead,
+    MovePartner,
+    OpenAccount,
+    Pay,
+    SendAgain,
+    Tick,
+    TopUp,
+)
 from processors.ledger.outcomes import Status
 from processors.ledger.rules import Rules
+from processors.ops.moving import Ahead
 from processors.routing.buckets import placement_key_of
-from processors.stores.rows import PlacementState, rows_of
+from processors.stores.rows import PlacementRow, PlacementState, rows_of
 from processors.streams.consumer import AssignmentEvents
 from processors.wire.admission import Gate, admit
 from processors.wire.commands import encode_command
 from processors.wire.markers import marker_id
+from processors.wire.packed_rows import compress_rows
 from processors.wire.records import Headers, OutRecord, Record
 from processors.wire.results import LaneIdentity, Result, decode_result
 from processors.wire.route import ROUTE_HEADER, Route, RouteKind, encode_route
@@ -41,6 +55,7 @@ COMMANDS = "balance.commands"
 REPLAYED_TOGETHER = 7  # other batches than those of the lane
 HOME = placement_key_of("acme")
 TWIN = "twin-74441"  # in the same bucket
+AS_IF_SEALED = PlacementRow(placement_key="", generation=0, state=PlacementState.SEALED)
 
 
 class Shard:
@@ -117,7 +132,7 @@ class Shard:
         """Move the lane's time on, and unpark what waits."""
         self.broker.write(OutRecord(self.topic, 0, None, encode_command(Tick()), []))
 
-    def replayed(self, mover: type[Mover]) -> Tables:
+    def replayed(self, mover: type[Mover] = Mover, parts: type[Parts] = Parts) -> Tables:
         """Return the tables of an empty database after the whole log was decided into it, in batches of its own."""
         database = Database(self.clock, Rules(version=1), home=self.database.home)
         database.tables.journal.update({number: {} for number in self.database.tables.journal})
@@ -138,6 +153,7 @@ class Shard:
             on_committed=lambda _batch: None,
         )
         committer._mover.__class__ = mover
+        committer._mover._parts.__class__ = parts
         entries, _ = log.read(0, log.next_offset)
         records = [record_of(log, entry) for entry in entries]
         while records or not committer.idle:
@@ -185,6 +201,7 @@ class TwoShards:
         self.count = 0
         self.legs_read = 0
         self.placed = {HOME: ("s1", 0)}  # placement key -> shard and generation
+        self.ahead: dict[tuple[str, int, str], Ahead] = {}  # by placement key, generation that will begin, and target
 
     def new_id(self) -> bytes:
         self.count += 1
@@ -231,16 +248,60 @@ class TwoShards:
         """Have acme pay, or another."""
         return self.send(Pay(command_id=self.new_id(), address=address, currency="USD", amount_minor=amount_minor))
 
+    def go_ahead(self, to: str, key: str = "acme") -> None:
+        """Have an operator's tool send what the owner has decided and not sent before, ahead of a move to a shard."""
+        shard, owned_by, generation = self.owner_of(key)
+        begins = generation + 1 if owned_by == key else 1
+        tables = self.of[shard].database.tables
+        row = tables.placements.get((0, owned_by))
+        if not (generation == 0 if row is None else row.is_at(PlacementState.OWNED, generation)):
+            return  # it has not arrived yet: the tool refuses that
+        here = Placements(tables.placements_of(0), home=shard == "s1").here_from(key)
+        before = self.ahead.get((key, begins, to), Ahead())
+        if before.from_offset != here:
+            before = Ahead(from_offset=here)
+        now = replace(
+            AS_IF_SEALED,
+            placement_key=key,
+            since_offset=tables.progress[0].at.next_offset,
+            sealed_from_offset=here,
+            ahead_offset=before.offset,
+        )
+        number, digest = before.parts, before.digest
+        for piece in cut(tables.ids(0, now), rows_max=3, digest=digest):
+            assert piece is not None
+            digest = piece.digest
+            if piece.is_last:
+                break
+            part = MoveAhead(self.new_id(), key, begins, shard, number, compress_rows(piece.rows), digest)
+            payload = encode_command(part)
+            headers: Headers = [(SIGNATURE_HEADER, sign(KEYRING, None, payload))]
+            self.broker.write(OutRecord(self.of[to].topic, 0, None, payload, headers))
+            number += 1
+        self.ahead[key, begins, to] = replace(before, offset=now.since_offset, parts=number, digest=digest)
+
+    def _gone_ahead(self, to: str, key: str, begins: int) -> Ahead:
+        """Return what an operator's tool says of ids in a marker, once the target has them."""
+        ahead = self.ahead.get((key, begins, to), Ahead())
+        row = self.of[to].database.tables.placements.get((0, key))
+        has = row is not None and (row.ahead_generation, row.parts, row.digest) == (begins, ahead.parts, ahead.digest)
+        return ahead if has else Ahead()
+
     def move(self, to: str, key: str = "acme") -> None:
         """Have the router meet a placement key's marker: what comes next goes to the target."""
         shard, owned_by, generation = self.owner_of(key)
         begins = generation + 1 if owned_by == key else 1  # a root that leaves its bucket begins anew
+        ahead = self._gone_ahead(to, key, begins)
         marker = MovePartner(
             command_id=marker_id(key, begins, shard, to),
             placement_key=key,
             generation=begins,
             source=shard,
             target=to,
+            ahead_from_offset=ahead.from_offset,
+            ahead_offset=ahead.offset,
+            ahead_parts=ahead.parts,
+            ahead_digest=ahead.digest if ahead.parts else b"",
         )
         route = Route(RouteKind.MOVE_OUT, 1, 0, -1, 0, 0, owned_by, generation)
         self._forward(shard, route, key, encode_command(marker), [])

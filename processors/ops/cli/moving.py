@@ -13,6 +13,7 @@ from processors.ledger.outcomes import Status
 from processors.ops.cli.partners import PlacementKey, Root
 from processors.ops.cli.terminal import JsonOption, notes, open_client, page, print_json, print_table, say, settings
 from processors.ops.exits import EXIT_FAULT, EXIT_REJECTED
+from processors.ops.going_ahead import go_ahead
 from processors.ops.moving import (
     AlreadyThere,
     Luggage,
@@ -32,6 +33,7 @@ from processors.settings import Settings
 
 # A move takes a second or so; a lane that changes its owner, or a server that is started again, some more.
 WITHIN_S = 60
+TELL_S = 2.0  # how often it is told how far something is that takes minutes
 
 WithinOption = Annotated[
     int, typer.Option("--within", metavar="SECONDS", min=1, max=3_600, help="How long to wait until it is there.")
@@ -121,6 +123,8 @@ def _carry_out(planned: PlannedMove, *, tell: bool, wait: bool, within_s: int, a
     ends_s = time.monotonic() + within_s
     if not planned.under_way:
         refuse_unready(planned)
+        planned = _gone_ahead(planned, within_s=within_s)
+        ends_s = time.monotonic() + within_s
         _send(planned, within_s=within_s, as_json=as_json)
     elif wait:
         say(f"{planned.placement_key} is on its way from {planned.source} to {planned.target} already")
@@ -134,6 +138,28 @@ def _carry_out(planned: PlannedMove, *, tell: bool, wait: bool, within_s: int, a
         page.print(f"{planned.placement_key} is on {planned.target} (generation {planned.generation})", soft_wrap=True)
     if seen.stage is not Stage.SETTLED:
         _tell_late(planned, seen, within_s)
+
+
+def _gone_ahead(planned: PlannedMove, *, within_s: int) -> PlannedMove:
+    """Send ids ahead where there are many, and tell how far that is, now and then."""
+    told_s = time.monotonic()
+
+    def tell(number: int, parts: int) -> None:
+        nonlocal told_s
+        if time.monotonic() - told_s > TELL_S:
+            say(f"{parts} parts of the ids have gone to {planned.target} (round {number}); payments go on meanwhile")
+            told_s = time.monotonic()
+
+    try:
+        with open_client(within_s=within_s) as client:
+            return go_ahead(planned, client, tell=tell)
+    except NoAnswer:
+        key, target = planned.placement_key, planned.target
+        say(
+            f"the ids of {key} did not all go to {target}, so {key} does not move: look whether its worker runs "
+            f"(`balance shard show {target}`), then run this again; what has gone is thrown away then"
+        )
+        raise
 
 
 def _send(planned: PlannedMove, *, within_s: int, as_json: bool) -> None:

@@ -19,7 +19,7 @@ from processors.stores.journal_index import bucket_index, has_bucket_index
 from processors.stores.mysql import Session
 from processors.stores.rows import PlacementRow, PlacementState
 from processors.wire.packed_ids import framed_ids
-from processors.wire.packed_rows import unpack_row
+from processors.wire.packed_rows import frame, unpack_row
 from tests.integration.mysql_shard import SHARD, Lane, account, clock_ms, journal_row, new_id, take_lane
 from tests.simulation.two_shards import TWIN
 
@@ -161,3 +161,24 @@ def test_the_ids_of_a_root_that_has_a_key_of_its_own_stay_when_its_bucket_goes(
         found = list(unpacked(reader.read(SEALED)))
 
     assert found == [(MOVED_IDS, ROOT, ids[ROOT])]
+
+
+@pytest.mark.rule("M6")
+def test_what_went_ahead_and_what_is_handed_over_are_all_ids_each_once(address: MysqlAddress, lane: Lane) -> None:
+    ids = [new_id() for _ in range(7)]
+    rows = [journal_row(offset, command_id=id_, root=ROOT) for offset, id_ in enumerate(ids[:5])]
+    came = [[ROOT, id_, id_, frame(id_ + b"result")] for id_ in ids[5:]]
+    own = PlacementRow(placement_key=ROOT, generation=2, state=PlacementState.OWNED, other_shard="s2")
+    lane.commit(replace(lane.batch(5, journal=rows), placements=[own], arrived={MOVED_IDS: came}))
+    sealed = replace(SEALED, placement_key=ROOT, since_offset=5)
+
+    with closing(FrozenRowsReader(address, LANE)) as reader:
+        first = list(unpacked(reader.read_ids(replace(sealed, since_offset=2))))
+        second = list(unpacked(reader.read_ids(replace(sealed, since_offset=3, ahead_offset=2))))
+        handed_over = list(unpacked(reader.read(replace(sealed, ahead_offset=3))))
+        whole = list(unpacked(reader.read(sealed)))
+
+    assert sorted(id_ for _, _, id_ in first) == sorted([*ids[:2], *ids[5:]])
+    assert [id_ for _, _, id_ in second] == ids[2:3]
+    assert sorted(id_ for _, _, id_ in handed_over) == sorted(ids[3:5])
+    assert sorted(first + second + handed_over, key=str) == sorted(whole, key=str)

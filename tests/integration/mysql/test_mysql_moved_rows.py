@@ -224,6 +224,14 @@ def test_old_rows_of_owned_partners_are_deleted(
     assert (left_of(address, ROOT), left_of(address, NEIGHBOUR)) == (others, others)
 
 
+@pytest.mark.rule("M6")
+def test_old_ids_that_came_ahead_of_a_move_are_deleted(address: MysqlAddress, upkeep: ShardUpkeep, lane: Lane) -> None:
+    lane.commit(batch_of(lane, ROOT, placements=[replace(placed(ROOT, PlacementState.AWAY), ahead_generation=2)]))
+
+    assert upkeep.delete_old_moved_ids(before_ms=OLD_MS) == 1
+    assert left_of(address, ROOT) == [name for name in ALL if name != "moved_id"]
+
+
 def test_ids_within_the_window_stay(address: MysqlAddress, upkeep: ShardUpkeep, lane: Lane) -> None:
     lane.commit(batch_of(lane, ROOT, placements=[placed(ROOT, PlacementState.OWNED)]))
 

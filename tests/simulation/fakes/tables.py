@@ -135,12 +135,19 @@ class Tables:
         A page is read when its first row is asked for, as of then.
         """
         for table in MOVING_TABLES:
-            if table is MOVED_IDS:
-                yield from _packed(MOVED_IDS, self._decided_here(lane, sealed))
-            page = self._page(table, lane, sealed, None)
-            while page:
-                yield from _packed(table, page)
-                page = self._page(table, lane, sealed, page[-1][0])
+            yield from self.ids(lane, sealed) if table is MOVED_IDS else self._pages(table, lane, sealed)
+
+    def ids(self, lane: int, sealed: PlacementRow) -> Iterator[bytes]:
+        """Yield the ids that move with a placement key, packed, but for those that went ahead."""
+        yield from _packed(MOVED_IDS, self._decided_here(lane, sealed))
+        if not sealed.ahead_offset:
+            yield from self._pages(MOVED_IDS, lane, sealed)
+
+    def _pages(self, table: AnyTable, lane: int, sealed: PlacementRow) -> Iterator[bytes]:
+        page = self._page(table, lane, sealed, None)
+        while page:
+            yield from _packed(table, page)
+            page = self._page(table, lane, sealed, page[-1][0])
 
     def _page(self, table: AnyTable, lane: int, sealed: PlacementRow, after: Any) -> list[tuple[Any, Any]]:
         rows = rows_of(sealed.placement_key, self.placements_of(lane))
@@ -158,7 +165,8 @@ class Tables:
                 time_ms = id_time_ms(row.command_id) if row.slice == slice_of_id(row.command_id) else None  # I7
                 is_meant = row.root != "" and rows.has(row.root, bucket_of(row.root))
                 is_recent = time_ms is not None and time_ms >= sealed.sealed_ids_since_ms
-                of_this_stay = sealed.sealed_from_offset <= key[1] < sealed.since_offset
+                first_offset = max(sealed.sealed_from_offset, sealed.ahead_offset)
+                of_this_stay = first_offset <= key[1] < sealed.since_offset
                 if key[0] == lane and is_meant and is_recent and of_this_stay:
                     yield (row.root, row.command_id), MovedId(row.result)
 

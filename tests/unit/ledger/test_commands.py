@@ -27,6 +27,8 @@ from processors.ledger.commands import (
     ExpireHold,
     HandOff,
     Installed,
+    LacksAhead,
+    MoveAhead,
     MovePartner,
     OpenAccount,
     PartnersCommand,
@@ -83,7 +85,15 @@ def test_a_default_never_changes_since_body_hashes_leave_it_out() -> None:
         },
         SetRules: {"keys": None, "registry_ids": None},
         SetLaneTime: {"last_offset": None},
-        HandOff: {"digest": b"", "lane_time_ms": 0, "version_us": 0, "ids_since_ms": 0, "refunds_since_ms": 0},
+        MovePartner: {"ahead_from_offset": 0, "ahead_offset": 0, "ahead_parts": 0, "ahead_digest": b""},
+        HandOff: {
+            "digest": b"",
+            "lane_time_ms": 0,
+            "version_us": 0,
+            "ids_since_ms": 0,
+            "refunds_since_ms": 0,
+            "ahead_parts": 0,
+        },
     }
     assert {given["metadata"] for command, given in defaults.items() if set(given) == {"metadata"}} == {b""}
 
@@ -93,13 +103,15 @@ def test_what_leaves_a_row_has_an_id_and_a_slice(row: TypeRow) -> None:
     has_id = "command_id" in {field.name for field in fields(row.command)}
 
     assert row.journalled is (row.slice_by is not None)
-    assert has_id is (row.journalled and row.command not in (HandOff, Installed))  # theirs is their place in the log
+    assert has_id is (
+        row.journalled and row.command not in (HandOff, Installed, LacksAhead)
+    )  # theirs is their place in the log
 
 
 @pytest.mark.rule("I7")
 def test_the_services_own_commands_are_those_that_no_partner_can_repeat() -> None:
     legs = {TransferCredit, TransferCompleted, TransferReturn}
-    assert {ExpireHold, RecallOriginal, *legs, Tick, HandOff, Installed} == OF_THE_SERVICE
+    assert {ExpireHold, RecallOriginal, *legs, Tick, HandOff, Installed, LacksAhead} == OF_THE_SERVICE
     assert set(get_args(ServicesCommand)) == OF_THE_SERVICE & set(TYPE_OF)
     assert set(get_args(PartnersCommand)) == set(TYPE_OF) - OF_THE_SERVICE - {MovePartner}
 
@@ -107,8 +119,8 @@ def test_the_services_own_commands_are_those_that_no_partner_can_repeat() -> Non
 @pytest.mark.rule("W1")
 def test_what_is_signed_and_what_goes_straight_to_the_shards_topic() -> None:
     legs = {TransferCredit, TransferCompleted, TransferReturn}
-    assert {Adjust, RecallOriginal, MovePartner, *legs, SetRules, SetLaneTime, SendAgain} == SIGNED
-    assert {Tick, SetRules, SetLaneTime, HandOff, Installed, SendAgain, ExpireHold} == STRAIGHT
+    assert {Adjust, RecallOriginal, MovePartner, *legs, SetRules, SetLaneTime, SendAgain, MoveAhead} == SIGNED
+    assert {Tick, SetRules, SetLaneTime, HandOff, Installed, SendAgain, MoveAhead, LacksAhead, ExpireHold} == STRAIGHT
 
 
 @pytest.mark.rule("W1")

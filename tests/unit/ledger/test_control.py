@@ -31,7 +31,7 @@ WISH = SetRules(
 def test_a_new_shard_begins_with_the_newest_meaning_and_six_hours_of_window() -> None:
     assert Rules(version=1) == Rules(
         version=1,
-        release=3,
+        release=4,
         window_ms=6 * HOUR_MS,
         skew_ms=5 * 60_000,
         future_limit_ms=DAY_MS,

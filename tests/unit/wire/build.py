@@ -90,6 +90,10 @@ _EXAMPLES: dict[str, Any] = {
     "version_us": START_MS * 1000,
     "ids_since_ms": START_MS - 21_600_000,
     "refunds_since_ms": START_MS - 15_552_000_000,
+    "ahead_from_offset": 11,
+    "ahead_offset": 66,
+    "ahead_parts": 2,
+    "ahead_digest": bytes(range(32)),
 }
 
 FILE_DECIDES = Rules(version=1)  # not the log

@@ -11,6 +11,8 @@ from processors.ledger.commands import (
     ExpireHold,
     HandOff,
     Installed,
+    LacksAhead,
+    MoveAhead,
     MovePartner,
     RecallOriginal,
     SendAgain,
@@ -21,10 +23,11 @@ from processors.ledger.commands import (
     TransferCredit,
     TransferReturn,
 )
+from processors.ledger.rules import RULES_RELEASE
 from processors.routing.buckets import bucket_of
 from processors.wire.admission import Admission, Refusal
 from processors.wire.causes import Cause
-from processors.wire.commands import PAYLOAD_BYTES_MAX, body_hash, encode_command
+from processors.wire.commands import PAYLOAD_BYTES_MAX, body_hash, encode_command, first_release
 from processors.wire.records import Headers
 from processors.wire.route import ROUTE_HEADER, RouteKind, encode_route, encode_stub
 from processors.wire.schemas import schema_of
@@ -45,10 +48,20 @@ from tests.unit.wire.build import (
 )
 
 PAY = encode_command(pay())
-STRAIGHT = [Tick, SetRules, SetLaneTime, SendAgain, ExpireHold]
-SIGNED = [Adjust, RecallOriginal, TransferCredit, TransferCompleted, TransferReturn, SetRules, SetLaneTime, SendAgain]
+STRAIGHT = [Tick, SetRules, SetLaneTime, SendAgain, MoveAhead, LacksAhead, ExpireHold]
+SIGNED = [
+    Adjust,
+    RecallOriginal,
+    TransferCredit,
+    TransferCompleted,
+    TransferReturn,
+    SetRules,
+    SetLaneTime,
+    SendAgain,
+    MoveAhead,
+]
 ROUTED = [kind for kind in TYPE_OF if kind not in (ExpireHold, MovePartner)]
-CONTROL = [Tick, SetRules, SetLaneTime, SendAgain]
+CONTROL = [Tick, SetRules, SetLaneTime, SendAgain, MoveAhead, LacksAhead]
 
 
 def key_of(kind: Any) -> bytes | None:
@@ -107,18 +120,29 @@ def test_the_expirers_record_needs_no_signature_and_no_route() -> None:
     assert admitted(read) == Admission(read, None, "acme", command, body_hash(command), None)
 
 
-LATER = [TransferCredit, TransferCompleted, TransferReturn, MovePartner, HandOff, Installed, SendAgain]
+NO_IDS_AHEAD = {"ahead_from_offset": 0, "ahead_offset": 0, "ahead_parts": 0, "ahead_digest": b""}
+SINCE_3 = [
+    *map(example, [TransferCredit, TransferCompleted, TransferReturn, Installed, SendAgain]),
+    example(MovePartner, **NO_IDS_AHEAD),
+    example(HandOff, ahead_parts=0),
+]
+SINCE_4 = [*map(example, [MovePartner, HandOff, MoveAhead, LacksAhead])]
+LATER = [(command, 3) for command in SINCE_3] + [(command, 4) for command in SINCE_4]
 
 
 @pytest.mark.rule("I6")
-@pytest.mark.parametrize("release", [1, 2])
-@pytest.mark.parametrize("kind", LATER, ids=lambda kind: kind.__name__)
-def test_to_a_lane_of_an_earlier_release_a_later_type_is_no_schema(kind: Any, release: int) -> None:
-    payload = encode_command(example(kind))
-    read = record(payload, headers_of(kind, payload))
+@pytest.mark.parametrize(("command", "since"), LATER, ids=[f"{type(each).__name__}-{since}" for each, since in LATER])
+def test_to_a_lane_of_an_earlier_release_what_a_later_one_says_is_no_schema(command: Any, since: int) -> None:
+    assert first_release(command) == since
+    payload = encode_command(command, release=since)
+    read = record(payload, headers_of(type(command), payload))
 
-    found = refusal(admitted(read, rules=replace(RULES, release=release)))
-    assert found == Refusal(Cause.UNKNOWN_SCHEMA, f"begins with {payload[:10].hex()}")
+    for release in range(1, since):
+        found = refusal(admitted(read, rules=replace(RULES, release=release)))
+        assert found == Refusal(Cause.UNKNOWN_SCHEMA, f"begins with {payload[:10].hex()}")
+    for release in range(since, RULES_RELEASE + 1):
+        refused = admitted(read, rules=replace(RULES, release=release)).refusal
+        assert refused is None or refused.cause is not Cause.UNKNOWN_SCHEMA
 
 
 @pytest.mark.rule("F3")
