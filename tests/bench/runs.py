@@ -19,7 +19,7 @@ from tests.bench.archive_disk import archive_bytes_per_command
 from tests.bench.archive_runs import archived, wide_sink
 from tests.bench.latency_runs import WARM_UP_S, default_installation, one_lane
 from tests.bench.measure import CpuClock, cpu_s, with_sum
-from tests.bench.move_runs import pauses
+from tests.bench.move_runs import many_ids, pauses
 from tests.bench.service import RESULTS_PARTITIONS, Service, server_pids, service
 from tests.bench.shard_runs import placed_partners, router, shards_2, transfers, wallets
 from tests.bench.sizes import DEADLINE_S, FULL, PARTNERS, Fields, Size, await_results, drain, per_s
@@ -269,6 +269,7 @@ RUNS: dict[Callable[[Servers, Size], Fields], tuple[str, ...]] = {
     transfers: ("transfer_per_s",),
     wallets: ("wallets_commands_per_s", "cpu_us_per_command", "memory_mb"),
     pauses: ("move_pause_ms", "beside_a_move_p99_ms"),
+    many_ids: ("many_ids_longest_pause_ms", "ids_ahead_per_s"),
     wide_sink: ("sink_wide_rows_per_s", "cpu_us_per_command", "archive_bytes_per_command"),
     archived: ("disk_bytes_per_command", "archive_bytes_per_command", "proof_us_per_row", "archive_read_ms"),
     whole_path: ("whole_path_commands_per_s", "cpu_us_per_command", "memory_mb", "archive_bytes_per_command"),

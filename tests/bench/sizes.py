@@ -25,10 +25,13 @@ class Size:
     row_lock_s: float
     wallets: int
     moves: int
+    ids: int  # of a partner who moves
 
 
-FULL = Size(backlog=200_000, whole_path=1_000_000, latency_s=20, row_lock_s=8.0, wallets=1_000_000, moves=20)
-QUICK = Size(backlog=50_000, whole_path=100_000, latency_s=5, row_lock_s=4.0, wallets=50_000, moves=6)
+FULL = Size(
+    backlog=200_000, whole_path=1_000_000, latency_s=20, row_lock_s=8.0, wallets=1_000_000, moves=20, ids=1_000_000
+)
+QUICK = Size(backlog=50_000, whole_path=100_000, latency_s=5, row_lock_s=4.0, wallets=50_000, moves=6, ids=50_000)
 
 
 def drain(
