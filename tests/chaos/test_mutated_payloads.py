@@ -19,6 +19,8 @@ from processors.ledger.commands import (
     Command,
     HandOff,
     Installed,
+    LacksAhead,
+    MoveAhead,
     MovePartner,
     OpenAccount,
     Pay,
@@ -51,7 +53,7 @@ DEADLINE_S = 60 + PAYLOADS / 2_000  # a tenth of the pace on an idle machine
 # A mutated SET_RULES or SET_LANE_TIME that is rightly signed is the operator's word, and changes the lane.
 SIGNED = ("ADJUST", "RECALL_ORIGINAL")
 # What moves a partner is the service's own word, and the router's: a lane does what they say.
-MOVING = {MovePartner, HandOff, Installed, SendAgain}
+MOVING = {MovePartner, HandOff, Installed, SendAgain, MoveAhead, LacksAhead}
 
 
 def seeds() -> list[bytes]:
