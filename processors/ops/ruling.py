@@ -158,16 +158,28 @@ def tell_first_rules(settings: Settings, shards: Iterable[str]) -> list[str]:
     Raises:
         Fault: A server's; do it again.
     """
-    return write_first_rules(addresses.kafka_address(settings), shards, lambda shard: _began_with(settings, shard))
+
+    def of_shard(shard: str) -> Rules:
+        reader = open_reader(addresses.mysql_address(settings, shard))
+        try:
+            return began_with(shard, reader.rules())
+        finally:
+            reader.close()
+
+    return write_first_rules(addresses.kafka_address(settings), shards, of_shard)
 
 
-def _began_with(settings: Settings, shard: str) -> Rules:
-    """Return the rules with which a shard began, as its database has them."""
-    reader = open_reader(addresses.mysql_address(settings, shard))
-    try:
-        firsts = {of_lane[0] for of_lane in reader.rules().values() if 0 in of_lane and of_lane[0].version == 1}
-    finally:
-        reader.close()
+def began_with(shard: str, rules: Mapping[int, Mapping[int, Rules]]) -> Rules:
+    """Return the rules with which a shard began.
+
+    Args:
+        shard: Its id, for the fault.
+        rules: By lane and offset, as its database has them.
+
+    Raises:
+        Misconfigured: Its lanes did not begin with the same rules, or these are not known any more.
+    """
+    firsts = {of_lane[0] for of_lane in rules.values() if 0 in of_lane and of_lane[0].version == 1}
     if len(firsts) != 1:
         raise Misconfigured(f"the lanes of shard {shard} did not begin with the same rules: `balance rules show`")
     return firsts.pop()
@@ -185,12 +197,18 @@ def tell_directory_keys(settings: Settings, shards: Iterable[str]) -> list[str]:
         Misconfigured: The directory knows one of them by another secret.
         Fault: A server's; do it again.
     """
+    logged = logged_keys(each for shard in shards for each in rules_by_lane(settings, shard).values())
+    return write_keys_into_directory(addresses.kafka_address(settings), logged)
+
+
+def logged_keys(in_force: Iterable[Rules]) -> dict[str, TrustedKey]:
+    """Return the keys of lanes' rules by id: one that counts in any lane counts, unless it has ended in one."""
     logged: dict[str, TrustedKey] = {}
-    for rules in (each for shard in shards for each in rules_by_lane(settings, shard).values()):
+    for rules in in_force:
         for name, key in (read_keys(rules.keys or "") or {}).items():
             if name not in logged or key.ended:
                 logged[name] = key
-    return write_keys_into_directory(addresses.kafka_address(settings), logged)
+    return logged
 
 
 # ------------------------------------------------------------------ changes

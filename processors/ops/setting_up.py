@@ -14,7 +14,7 @@ from processors.ops.sharding import add_shard, first_rules, in_force, refuse_unf
 from processors.settings import Settings
 from processors.stores.archive_schema import migrate_archive
 from processors.stores.cassandra import CassandraSession
-from processors.stores.databases import create_database, known_shard
+from processors.stores.databases import create_database, known_shard, known_topics
 from processors.stores.migrations import migrate
 from processors.streams.directory import DirectoryContents, find_directory, write_directory_head
 from processors.streams.topics import TopicAdmin, shard_topic
@@ -43,6 +43,8 @@ def initialize(settings: Settings, say: Progress, count: Count = _uncounted) -> 
     """
     home = settings.home_shard
     directory = find_directory(addresses.kafka_address(settings))
+    if directory is None:
+        _refuse_lost_directory(settings)
     further = [shard for shard in settings.shards if shard != home]
     for shard in further:
         refuse_unfit(settings if directory is None else in_force(settings, shard, directory), shard, directory)
@@ -89,6 +91,18 @@ def _refuse_new_keys(settings: Settings, installation: str | None) -> None:
             "from a machine that has it (shard workers, recallers, operators) or from the backup, and run this again; "
             "nothing was made"
         )
+
+
+def _refuse_lost_directory(settings: Settings) -> None:
+    """Refuse to make a new directory where lanes have begun: all partners would be on the home shard again (R8)."""
+    for shard in settings.shards:
+        address = addresses.mysql_address(settings, shard)
+        if known_shard(address) is not None and known_topics(address):
+            raise Misconfigured(
+                f"there is no directory, and {address} holds shard {shard}, whose lanes have decided: the directory "
+                "was lost. Have it made again from the shards (`balance directory rebuild`), or restore its topic "
+                "from a copy; where this is to be a new installation, give it empty databases. Nothing was made"
+            )
 
 
 def migrate_schemas(settings: Settings, say: Progress, count: Count = _uncounted) -> None:

@@ -33,7 +33,7 @@ from processors.wire.directory import (
 )
 from processors.wire.records import Record
 
-_DIRECTORY_ID_BYTES = 16
+DIRECTORY_ID_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +79,7 @@ def read_directory(address: KafkaAddress, known: DirectoryContents | None = None
     if contents is None:
         raise Misconfigured(
             f"{address.topic_prefix}{DIRECTORY_TOPIC} does not say whose directory it is: run `balance init`; if "
-            "there was one before, restore the topic from a copy instead; this release cannot make it again"
+            "there was one before, have it made again from the shards instead (`balance directory rebuild`)"
         )
     return contents
 
@@ -221,7 +221,7 @@ def _new_head(ingress_topic_id: bytes) -> DirectoryHead:
     Counted from 1, a directory that is made again, with its ingress, would begin with an epoch in which the lanes have
     positions already; they would drop its commands in silence, up to those offsets (L10).
     """
-    directory_id = secrets.token_bytes(_DIRECTORY_ID_BYTES)
+    directory_id = secrets.token_bytes(DIRECTORY_ID_BYTES)
     return DirectoryHead(directory_id=directory_id, ingress_topic_id=ingress_topic_id, ingress_epoch=int(time.time()))
 
 

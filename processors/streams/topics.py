@@ -203,6 +203,11 @@ class TopicAdmin:
         """Say whether there is such a topic now; ``name`` is without prefix."""
         return self._prefix + name in self._names()
 
+    def named(self, beginning: str) -> list[str]:
+        """Return the topics whose names begin so, sorted; without prefix."""
+        full = self._prefix + beginning
+        return sorted(name.removeprefix(self._prefix) for name in self._names() if name.startswith(full))
+
     def partition_counts(self, names: Collection[str], *, deadline_s: float = DEADLINE_S) -> dict[str, int]:
         """Return how many partitions topics have now, by their names without prefix.
 

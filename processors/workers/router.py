@@ -11,7 +11,6 @@ that is acknowledged, and only then tells the old owner to let go (R3 to R5).
 from __future__ import annotations
 
 import gc
-import re
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -32,6 +31,7 @@ from processors.wire.forwarder import Destination, Forwarder, Outgoing
 from processors.wire.forwarding import RoutingContext, dead_letter, forward, is_marker, refusal_of
 from processors.wire.markers import AcceptedMarker, RefusedMarker, judge, move_out, move_refused
 from processors.wire.records import Content, OutRecord, Record
+from processors.wire.routed import RoutedBy
 from processors.wire.signature import KeyRing
 
 log = get_logger(__name__)
@@ -456,32 +456,24 @@ class Router:
             raise fault
 
 
-_METADATA = re.compile(
-    r"r1 directory=([0-9a-f]{32}) end=(0|[1-9][0-9]{0,18})(?: moves=(0|[1-9][0-9]{0,18}))?", re.ASCII
-)
-
-
 def _metadata(contents: DirectoryContents, partition: int) -> str:
-    """Return what a commit says beside the offset: which directory it was routed by, and how far that reached (R8).
-
-    How many moves of the partition it had is said, too: whoever routes the partition writes them, behind the end that
-    was read. So it is noticed also where a directory lost some, and others' records have made it as long again.
-    """
+    """Return what a commit says beside the offset: which directory it was routed by, and how far that reached (R8)."""
     moves = contents.directory.moves_in(partition)
-    return f"r1 directory={contents.head.directory_id.hex()} end={contents.end_offset} moves={moves}"
+    return RoutedBy(directory_id=contents.head.directory_id, end=contents.end_offset, moves=moves).text
 
 
 def _refuse_shorter(contents: DirectoryContents, partition: int, metadata: str) -> None:
     """Refuse a directory that is not the one, or lacks a part of the one, that an earlier commit was routed by (R8)."""
-    match = _METADATA.fullmatch(metadata)
-    if match is None:  # an operator's reset, with a tool that writes none
+    routed_by = RoutedBy.read(metadata)
+    if routed_by is None:
         return
     moves = contents.directory.moves_in(partition)
-    lacks = int(match[2]) > contents.end_offset or int(match[3] or 0) > moves
-    if match[1] != contents.head.directory_id.hex() or lacks:
+    lacks = routed_by.end > contents.end_offset or routed_by.moves > moves
+    if routed_by.directory_id != contents.head.directory_id or lacks:
         raise Misconfigured(
-            f"ingress partition {partition} was routed by directory {match[1]} up to its offset {match[2]}, with "
-            f"{match[3] or 0} moves of the partition, and this is {contents.head.directory_id.hex()} up to "
-            f"{contents.end_offset}, with {moves}: placements are lost; restore the topic from a copy, since this "
-            "release cannot make it again from the shards"
+            f"ingress partition {partition} was routed by directory {routed_by.directory_id.hex()} up to its offset "
+            f"{routed_by.end}, with {routed_by.moves} moves of the partition, and this is "
+            f"{contents.head.directory_id.hex()} up to {contents.end_offset}, with {moves}: placements are lost; "
+            "restore the topic from a copy; or stop the routers, delete the topic, and have it made again from the "
+            "shards (`balance directory rebuild`)"
         )

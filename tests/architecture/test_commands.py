@@ -63,6 +63,6 @@ def test_a_command_that_a_page_names_can_be_typed(page: Path) -> None:
 
 
 def test_a_command_that_there_is_not_is_found() -> None:
-    assert mistake_in("directory rebuild") == "balance directory rebuild: no command directory"
+    assert mistake_in("directory forget") == "balance directory forget: no command forget"
     assert mistake_in("pay acme 1.00 USD --now") == "balance pay acme 1.00 USD --now: no option --now"
     assert mistake_in("lane release 0 17 TIME --shard s1") == ""

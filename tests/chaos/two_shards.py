@@ -28,7 +28,7 @@ from processors.ops.probing import await_vouched
 from processors.ops.ruling import rules_by_lane
 from processors.ops.setting_up import initialize
 from processors.ops.stages import MoveSeen, Stage
-from processors.routing.buckets import partition_of
+from processors.routing.buckets import bucket_named, partition_of
 from processors.routing.directory import Placement
 from processors.stores import placement_sql
 from processors.stores.frozen_rows import FrozenRowsReader
@@ -362,7 +362,8 @@ class TwoShardService:
         letters = self.dead_letters()
         assert [(letter.key, letter.cause) for letter in letters] == [*refused]
         dead = {(letter.ingress_partition, letter.ingress_offset) for letter in letters}
-        rules, ingress = self._rules(), self.ingress()
+        rules = self._rules()
+        ingress = {root: records for root, records in self.ingress().items() if bucket_named(root) is None}
         runs = {
             root: StraightRun(root, rules, [each for each in records if (each.partition, each.offset) not in dead])
             for root, records in ingress.items()
@@ -370,7 +371,7 @@ class TwoShardService:
         found: dict[str, tuple[object, object]] = {}
 
         def is_straight() -> bool:
-            results = self.results()
+            results = {root: of_root for root, of_root in self.results().items() if bucket_named(root) is None}
             assert results.keys() == ingress.keys()
             for root, straight in runs.items():
                 straight.follow(results[root])

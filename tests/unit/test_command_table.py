@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from processors import compiled
-from processors.ops.cli.commands import COMMANDS, Command, Group
+from processors.ops.cli.command_entries import Command, Group
+from processors.ops.cli.commands import COMMANDS
 from processors.ops.cli.wording import function_of
 from processors.version import VERSION
 from tests.command_line import ROOT_COMMAND, every_command, said

@@ -6,31 +6,8 @@ driver and a payment only what it uses; ``main`` puts the words together.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """A command: ``says`` is the first paragraph of its function's docstring.
-
-    ``place`` is ``module:function``; a module of this folder, or a development tool's, which begins with ``devtools``.
-    """
-
-    place: str
-    says: str
-    examples: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """A word with others below it."""
-
-    says: str
-    words: dict[str, Command]
-
-
-def _command(place: str, says: str, *examples: str) -> Command:
-    return Command(place, says, examples)
+from processors.ops.cli.command_entries import Command, Group
+from processors.ops.cli.command_entries import command as _command
 
 
 def _run_of_a_shard(place: str) -> dict[str, Command]:
@@ -355,6 +332,17 @@ _OPERATING: dict[str, Command | Group] = {
                 "Show which shard owns a bucket, since when, and which ones did before.",
                 "balance bucket show 17",
             ),
+        },
+    ),
+    "directory": Group(
+        "The directory of shards, keys and moves, which routers go by.",
+        {
+            "rebuild": _command(
+                "rebuilding:rebuild",
+                "Make a lost directory again, from what the shards and Kafka still know. Safe to run again.",
+                "balance directory rebuild --dry-run",
+                "balance directory rebuild",
+            )
         },
     ),
     "lane": Group(

@@ -13,7 +13,7 @@ import typer.main
 from typer.core import TyperArgument, TyperCommand, TyperGroup
 
 from processors.ops.cli.checkout import TOOLS, tool
-from processors.ops.cli.commands import Command, Group
+from processors.ops.cli.command_entries import Command, Group
 from processors.ops.money import AmountError, parse_money
 
 AMOUNT = "AMOUNT"
