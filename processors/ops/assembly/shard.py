@@ -12,16 +12,23 @@ from processors.lane.log import TopicLaneLog
 from processors.lane.metrics import publications, stage_clock
 from processors.lane.runner import LaneLimits
 from processors.lane.sending import SEND_DEADLINE_S
-from processors.ops import addresses, assembly
+from processors.ops import addresses, assembly, counts
 from processors.routing.buckets import partition_of
 from processors.settings import Settings
 from processors.stores.frozen_rows import FrozenRowsReader
 from processors.streams.connection import KafkaAddress
 from processors.streams.consumer import AssignmentEvents, GroupOptions, RecordConsumer
-from processors.streams.directory import read_directory
+from processors.streams.directory import find_directory
 from processors.streams.producer import IdempotentProducer
 from processors.streams.publisher import TransactionalPublisher
-from processors.streams.topics import DEAD_LETTERS_TOPIC, LOOK_DEADLINE_S, RESULTS_TOPIC, shard_group, shard_topic
+from processors.streams.topics import (
+    DEAD_LETTERS_TOPIC,
+    LOOK_DEADLINE_S,
+    RESULTS_TOPIC,
+    TopicAdmin,
+    shard_group,
+    shard_topic,
+)
 from processors.workers.shard import ShardConfig, ShardWorker
 
 
@@ -41,7 +48,10 @@ def run(
         Misconfigured: A topic, a key or a database is not as it must be.
         Fenced: Another process runs with this one's ``instance``.
     """
-    settings = assembly.checked_shard(assembly.counted(settings), shard)
+    # R8: a directory that is lost is made again only from lanes that have decided to their ends: by the settings then.
+    known = counts.before_init(settings, addresses.kafka_address(settings))
+    counts.tell_ignored(settings, known)
+    settings = assembly.checked_shard(known, shard)
     address, topic = addresses.kafka_address(settings), shard_topic(shard)
     whole_topic = address.topic_prefix + topic
     topics, watch = assembly.check_topics(settings, topic, RESULTS_TOPIC, DEAD_LETTERS_TOPIC, process="shard")
@@ -87,22 +97,35 @@ def _courier(settings: Settings, shard: str, lane: int) -> LaneCourier:
     return LaneCourier(
         shard,
         FrozenRowsReader(addresses.mysql_address(settings, shard), lane),
-        partial(_lane_of, address),
+        partial(_lane_of, address, tuple((each, settings.lanes_of(each)) for each in settings.shards)),
     )
 
 
-def _lane_of(address: KafkaAddress, shard: str, placement_key: str) -> tuple[str, int]:
+def _lane_of(
+    address: KafkaAddress, wished: tuple[tuple[str, int], ...], shard: str, placement_key: str
+) -> tuple[str, int]:
     """Return the topic of a shard and a placement key's lane in it."""
-    return address.topic_prefix + shard_topic(shard), partition_of(placement_key, _lanes_of(address, shard))
+    return address.topic_prefix + shard_topic(shard), partition_of(placement_key, _lanes_of(address, wished, shard))
 
 
 @cache
-def _lanes_of(address: KafkaAddress, shard: str) -> int:
+def _lanes_of(address: KafkaAddress, wished: tuple[tuple[str, int], ...], shard: str) -> int:
     """Ask the directory for the number of a shard's lanes, once, since it never changes; the shard may be a new one.
 
-    To ask takes some tenths of a second, during which the lane publishes nothing.
+    To ask takes some tenths of a second, during which the lane publishes nothing. Where the directory is lost, the
+    topic says it, if the settings (``wished``) say the same: the lane must go on, since the directory is made again
+    only from lanes that have decided to their ends (R8).
     """
-    lanes = read_directory(address).partitions.get(shard_topic(shard))
+    contents, topic = find_directory(address), shard_topic(shard)
+    if contents is not None:
+        lanes = contents.partitions.get(topic)
+    else:
+        lanes = TopicAdmin(address).partition_counts([topic])[topic]
+        if lanes != dict(wished).get(shard):
+            raise Misconfigured(
+                f"there is no directory, topic {topic} has {lanes} partitions, and the settings say otherwise of shard "
+                f"{shard}: correct the settings"
+            )
     if lanes is None:
         raise Misconfigured(f"the directory has no shard {shard}")
     return lanes
