@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
@@ -88,33 +89,34 @@ def assert_whole(service: TwoShardService, lost: DirectoryContents) -> None:
 
 @pytest.mark.rule("R8")
 def test_payments_go_on_as_if_the_directory_had_not_been_lost(service: TwoShardService) -> None:
-    with service.processes(*SHARDS), Load(service, 1, ROOTS) as load:
-        with service.processes("router"):
+    with service.processes(*SHARDS), ExitStack() as running:
+        with Load(service, 1, ROOTS) as load:
+            with service.processes("router"):
+                load.await_batches(BATCHES)
+                move_some(service)
+                load.await_batches(BATCHES)
+            service.flush()
+            lost = read_directory(service.address)
+            assert "nothing is to be made again" in balance(service.place, "directory", "rebuild").err
+            lose_directory(service)
             load.await_batches(BATCHES)
-            move_some(service)
-            load.await_batches(BATCHES)
-        service.flush()
-        lost = read_directory(service.address)
-        assert "nothing is to be made again" in balance(service.place, "directory", "rebuild").err
-        lose_directory(service)
-        load.await_batches(BATCHES)
-        with pytest.raises(Misconfigured, match="the directory was lost"):
-            initialize(service.settings, lambda _said: None)
+            with pytest.raises(Misconfigured, match="the directory was lost"):
+                initialize(service.settings, lambda _said: None)
 
-        await_no_router(service)
-        said = rebuild(service, "--dry-run")
-        assert "nothing was written" in said.out
-        assert "acme" in said.out
-        assert not service.topics.exists(DIRECTORY_TOPIC)
-        rebuild(service)
-        assert_whole(service, lost)
+            await_no_router(service)
+            said = rebuild(service, "--dry-run")
+            assert "nothing was written" in said.out
+            assert "acme" in said.out
+            assert not service.topics.exists(DIRECTORY_TOPIC)
+            rebuild(service)
+            assert_whole(service, lost)
 
-        with service.processes("router"):
+            running.enter_context(service.processes("router"))
             load.await_batches(BATCHES)
             service.move("acme")
             service.move(BUCKET)
             load.await_batches(BATCHES)
-            service.await_answers()
+        service.await_answers()
         service.assert_as_if_nothing_had_moved()
         service.assert_nothing_in_between()
 
