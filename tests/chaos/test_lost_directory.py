@@ -201,6 +201,8 @@ def test_a_rebuilding_that_was_cut_off_is_no_directory_and_is_begun_anew(service
 
         assert_whole(service, lost)
         with service.processes("router"):
+            with Load(service, 5, ROOTS) as load:
+                load.await_batches(BATCHES)
             service.await_answers()
         service.assert_as_if_nothing_had_moved()
 
