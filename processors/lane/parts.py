@@ -59,7 +59,7 @@ class Parts:
         if isinstance(command, MoveAhead):
             return self._may_go_ahead(command) and (command.number == 0 or _came_ahead(command, row))
         if row is not None and row.is_at(ARRIVING, command.generation):
-            return command.number == row.parts
+            return command.number == row.parts and not _is_of_the_rest(command, row)
         if command.begins_behind_ahead:
             return _came_ahead(command, row)
         return command.number == 0 and (row is None or command.generation > row.generation)
@@ -98,7 +98,7 @@ class Parts:
         if not isinstance(command, HandOff):
             return False
         row = self._placements.rows.get(command.placement_key)
-        if row is None or not row.is_at(ARRIVING, command.generation):
+        if row is None or not row.is_at(ARRIVING, command.generation) or _is_of_the_rest(command, row):
             return False
         if command.number == row.parts:
             return not follows(command, row) or self.unpacked(command) is None
@@ -119,6 +119,11 @@ def told_lacking(command: HandOff) -> Receipt:
         generation=command.generation,
         lacks_ahead=True,
     )
+
+
+def _is_of_the_rest(command: HandOff, row: PlacementRow) -> bool:
+    """Say whether a part goes on from ids that went ahead, late: they were lacking, and all is arriving (M6)."""
+    return command.ahead_parts > 0 and not row.ahead_generation
 
 
 def _came_ahead(command: Part, row: PlacementRow | None) -> bool:
@@ -152,6 +157,7 @@ def begun_arriving(command: HandOff, row: PlacementRow | None, standing: Standin
         since_time_ms=standing.lane_time_ms,
         parts=0 if came_ahead is None else came_ahead.parts,
         digest=bytes(32) if came_ahead is None else came_ahead.digest,
+        ahead_generation=0 if came_ahead is None else came_ahead.ahead_generation,
         parked=0 if row is None else row.parked,
     )
 

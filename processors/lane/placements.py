@@ -119,7 +119,7 @@ class Placements:
             roots = self._roots_in.get(bucket_of(placement_key), ())
             others = [root for root in roots if self.rows[root].only_waits]
         for row in [self.rows[key] for key in others if key in self.rows]:
-            if row.ahead_generation:
+            if row.ahead_generation and row.state is PlacementState.AWAY:
                 self.put(row.without_ahead())
 
     def put(self, row: PlacementRow) -> None:

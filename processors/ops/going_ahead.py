@@ -22,8 +22,9 @@ from processors.lane.handing_over import cut
 from processors.ledger.commands import MoveAhead
 from processors.ledger.rules import newest_of
 from processors.ops import addresses
-from processors.ops.moving import LEFT_BYTES, Ahead, PlannedMove, as_if_sealed, lane_of, reader_of, row_of
+from processors.ops.moving import LEFT_BYTES, Ahead, PlannedMove, as_if_sealed, lane_of, row_of
 from processors.stores.frozen_rows import FrozenRowsReader
+from processors.stores.shard_reader import ShardReader, open_session
 from processors.wire.admission import AHEAD_SINCE
 from processors.wire.packed_rows import compress_rows
 from processors.wire.results import Result
@@ -49,13 +50,16 @@ def go_ahead(planned: PlannedMove, client: Client, *, tell: Callable[[int, int],
 
     Source: M6.
     """
-    if _release(planned) < AHEAD_SINCE:
-        return planned
     ahead = Ahead()
     lane = lane_of(planned.settings, planned.source, planned.placement_key)
-    with closing(FrozenRowsReader(addresses.mysql_address(planned.settings, planned.source), lane)) as rows:
+    address = addresses.mysql_address(planned.settings, planned.source)
+    # A replica that took over, or a backup, may lack what the first server had: then all is to be read anew.
+    with closing(open_session(address)) as session:
+        reader, rows = ShardReader(session), FrozenRowsReader(address, lane, session)
+        if newest_of(reader.rules()[lane].values()).release < AHEAD_SINCE:
+            return planned
         for number in range(1, ROUNDS_MAX + 1):
-            now = as_if_sealed(planned, ahead_offset=ahead.offset)
+            now = as_if_sealed(planned, reader, ahead_offset=ahead.offset)
             if ahead.parts and now.sealed_from_offset != ahead.from_offset:
                 raise Misconfigured(f"{planned.placement_key} was moved by somebody else meanwhile: run this again")
             found = _many(rows.read_ids(now, came_along=number == 1))
@@ -111,13 +115,6 @@ def _sent(
     for each in waiting:
         each.result()
     return ahead
-
-
-def _release(planned: PlannedMove) -> int:
-    """Return the release of the source's rules, which is the target's, too (M10)."""
-    with closing(reader_of(planned, planned.source)) as reader:
-        rules = reader.rules()[lane_of(planned.settings, planned.source, planned.placement_key)]
-    return newest_of(rules.values()).release
 
 
 def _refuse_others(planned: PlannedMove, ahead: Ahead) -> None:

@@ -350,7 +350,8 @@ def luggage(planned: PlannedMove) -> Luggage:
         Fault: The server's.
     """
     lane = lane_of(planned.settings, planned.source, planned.placement_key)
-    as_if = as_if_sealed(planned)
+    with closing(reader_of(planned, planned.source)) as reader:
+        as_if = as_if_sealed(planned, reader)
     found: Counter[str] = Counter()
     size = of_ids = 0
     with closing(FrozenRowsReader(addresses.mysql_address(planned.settings, planned.source), lane)) as rows:
@@ -378,11 +379,12 @@ def luggage(planned: PlannedMove) -> Luggage:
     )
 
 
-def as_if_sealed(planned: PlannedMove, *, ahead_offset: int = 0) -> PlacementRow:
+def as_if_sealed(planned: PlannedMove, reader: ShardReader, *, ahead_offset: int = 0) -> PlacementRow:
     """Return the row that the source would have of a placement key if it was sealed now (M2).
 
     Args:
         planned: The move.
+        reader: Of the source.
         ahead_offset: The lane offset before which ids went ahead; 0: none did.
 
     Raises:
@@ -390,10 +392,9 @@ def as_if_sealed(planned: PlannedMove, *, ahead_offset: int = 0) -> PlacementRow
     """
     key = planned.placement_key
     lane = lane_of(planned.settings, planned.source, key)
-    with closing(reader_of(planned, planned.source)) as reader:
-        position = reader.lane_positions().get(lane)
-        rules = newest_of(reader.rules()[lane].values())
-        here = Placements(reader.placements_of(key, lane), home=True)
+    position = reader.lane_positions().get(lane)
+    rules = newest_of(reader.rules()[lane].values())
+    here = Placements(reader.placements_of(key, lane), home=True)
     at = None if position is None else position.progress.at
     return PlacementRow(
         placement_key=key,

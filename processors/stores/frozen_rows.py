@@ -18,6 +18,7 @@ from processors.stores.mysql import Reconnecting, Row
 from processors.stores.partitions import slices
 from processors.stores.placement_sql import select_placements_at, stays_in_bucket, where_frozen
 from processors.stores.rows import PlacementRow
+from processors.stores.shard_reader import Connection
 from processors.stores.sql_text import chunks, hex_literal, text_literal
 from processors.stores.table_sql import columns_of
 from processors.wire.packed_ids import SLOT_MS, IdOf, gathered, packed_in_rows, slot_of
@@ -36,9 +37,9 @@ _BY_BUCKET = f"/*+ INDEX(journal {INDEX}) */"  # no fault where the index is gon
 class FrozenRowsReader:
     """A lane's frozen rows, over a connection of its own. For one thread."""
 
-    def __init__(self, address: MysqlAddress, lane: int) -> None:
-        """Nothing is connected yet."""
-        self._connection = Reconnecting(address)
+    def __init__(self, address: MysqlAddress, lane: int, connection: Connection | None = None) -> None:
+        """Nothing is connected yet; with a ``connection``, all is read over that one."""
+        self._connection = connection or Reconnecting(address)
         self._lane = lane
 
     def close(self) -> None:

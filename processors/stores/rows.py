@@ -100,7 +100,7 @@ class PlacementRow:
         sealed_refunds_since_ms: The same of what was given back.
         sealed_from_offset: Of a seal, the lane offset of the record that had brought the key here; 0 if none had. What
             was decided before it came along, and is not looked for in the journal.
-        ahead_generation: Which generation the parts are for that have come ahead of its move (M6); 0: none has.
+        ahead_generation: Which generation the first ``parts`` are for that went ahead of a move (M6); 0: none did.
         ahead_offset: Of a seal, the lane offset before which ids went ahead; 0: none did.
     """
 
@@ -167,18 +167,19 @@ class RowsOf:
         return root == self.root if self.root is not None else bucket == self.bucket and root not in self.but_roots
 
 
-def rows_of(placement_key: str, placements: Mapping[str, PlacementRow]) -> RowsOf:
+def rows_of(placement_key: str, placements: Mapping[str, PlacementRow], *, but_ahead: bool = False) -> RowsOf:
     """Return which rows move with a placement key in a lane that has some placement keys.
 
     A bucket's are those of all its roots but for those that left it, or came, by themselves. A root of which only
-    records wait here under its own key did not: what is here of it came with the bucket.
+    records wait here under its own key did not: what is here of it came with the bucket. With ``but_ahead`` a root of
+    which ids came ahead is none of the bucket's either: what the bucket had left of it was deleted when they began.
 
     Source: rules M6, M7.
     """
     number = bucket_named(placement_key)
     if number is None:
         return RowsOf(bucket=bucket_of(placement_key), root=placement_key)
-    roots = [key for key, row in placements.items() if not row.only_waits]
+    roots = [key for key, row in placements.items() if not row.only_waits or (but_ahead and row.ahead_generation)]
     own = frozenset(key for key in roots if bucket_named(key) is None and bucket_of(key) == number)
     return RowsOf(bucket=number, root=None, but_roots=own)
 

@@ -111,17 +111,29 @@ class Connection(Protocol):
         """Give the connection back."""
 
 
-class _OneMoment:
-    """A session inside one consistent read; a fault ends it."""
+class OneSession:
+    """A session that is not made anew: whatever is read over it is of one server, which does not go back meanwhile."""
 
     def __init__(self, session: Session) -> None:
+        """Ask over a session."""
         self._session = session
 
     def ask(self, question: Callable[[Session], T]) -> T:
+        """Return the question's answer."""
         return question(self._session)
 
     def close(self) -> None:
+        """Give the connection back, and with it what it holds."""
         self._session.abandon()
+
+
+def open_session(address: MysqlAddress) -> OneSession:
+    """Connect, for questions that must all be answered by one server; a fault ends it.
+
+    Raises:
+        Fault: The server's.
+    """
+    return OneSession(Session(address, lane=False))
 
 
 def open_reader(address: MysqlAddress) -> ShardReader:
@@ -143,7 +155,7 @@ def open_snapshot(address: MysqlAddress) -> ShardReader:
     except BaseException:
         session.close()
         raise
-    return ShardReader(_OneMoment(session))
+    return ShardReader(OneSession(session))
 
 
 class ShardReader:

@@ -345,7 +345,7 @@ def _delete_left_rows(session: Session, left: LeftKey) -> int:
     if not session.query(f"SELECT 1 FROM placement WHERE {the_key}", "looking whether a key is still elsewhere"):
         return 0
     # Looked at here and not before: a root may have come back by itself (M7).
-    rows = rows_of(left.placement_key, select_roots_placed(session, left.lane))
+    rows = rows_of(left.placement_key, select_roots_placed(session, left.lane), but_ahead=True)
     deleted = delete_rows(session, rows, DELETE_ROWS)
     if deleted == DELETE_ROWS:
         return deleted

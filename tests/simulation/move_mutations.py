@@ -72,7 +72,7 @@ class PartsAheadOfAnyMove(Parts):
 
 
 class MoverThatBelievesAnyMarker(SlowMover):
-    """M6 stay: ids count as sent ahead although the partner was elsewhere meanwhile."""
+    """Ids count as sent ahead although the partner was elsewhere meanwhile: ``test_ids_ahead`` shows it."""
 
     def _seal(self, admission: Admission, command: MovePartner, *rest: Any) -> None:
         here_from = self._decider.placements.here_from(command.placement_key)
@@ -295,7 +295,6 @@ MOVE_MUTATIONS = {
     "M5 index": MoveMutation(mover=MoverWithoutOffsets),
     "M6 ids": MoveMutation(store=StoreWithoutIds),
     "M6 ahead": MoveMutation(parts=PartsAheadOfAnyMove, ids_ahead=True),
-    "M6 stay": MoveMutation(mover=MoverThatBelievesAnyMarker, ids_ahead=True),
     "M6 lacks": MoveMutation(mover=MoverThatTellsNoLack, ids_ahead=True),
     "M6 again": MoveMutation(mover=MoverThatSendsTheRestAgain, ids_ahead=True),
     "M6 tail": MoveMutation(mover=MoverWithoutTheRest, ids_ahead=True),

@@ -170,7 +170,7 @@ class Shard:
         border = tables.border_below_published(0)
         for place, row in tables.placements.items():
             if row.state is PlacementState.LEFT and (unpublished or row.since_offset <= border):
-                tables.delete_rows_of(rows_of(row.placement_key, tables.placements_of(0)))
+                tables.delete_rows_of(rows_of(row.placement_key, tables.placements_of(0), but_ahead=True))
                 tables.placements[place] = replace(row, state=PlacementState.AWAY)
 
     @property
@@ -278,7 +278,8 @@ class TwoShards:
             headers: Headers = [(SIGNATURE_HEADER, sign(KEYRING, None, payload))]
             self.broker.write(OutRecord(self.of[to].topic, 0, None, payload, headers))
             number += 1
-        self.ahead[key, begins, to] = replace(before, offset=now.since_offset, parts=number, digest=digest)
+        offset = max(before.offset, now.since_offset)  # of a database that went back
+        self.ahead[key, begins, to] = replace(before, offset=offset, parts=number, digest=digest)
 
     def _gone_ahead(self, to: str, key: str, begins: int) -> Ahead:
         """Return what an operator's tool says of ids in a marker, once the target has them."""
