@@ -132,6 +132,19 @@ def test_a_root_that_came_back_by_itself_stays_when_its_buckets_rows_go(
     assert (left_of(address, ROOT), state_of(address, BUCKET)) == (ALL, "AWAY")
 
 
+@pytest.mark.rule("M6")
+def test_a_roots_ids_that_came_ahead_stay_when_its_buckets_rows_go(
+    address: MysqlAddress, upkeep: ShardUpkeep, lane: Lane
+) -> None:
+    ahead = PlacementRow(placement_key=ROOT, generation=0, state=PlacementState.AWAY, ahead_generation=1)
+    keys = [placed(BUCKET, PlacementState.LEFT), ahead]
+    lane.commit(batch_of(lane, ROOT, placements=keys))
+
+    assert upkeep.delete_left_rows(LeftKey(lane=LANE, placement_key=BUCKET, generation=1)) == 0
+
+    assert (left_of(address, ROOT), state_of(address, BUCKET)) == (ALL, "AWAY")
+
+
 @pytest.mark.rule("M7")
 @pytest.mark.rule("L1")
 @pytest.mark.parametrize("key", [ROOT, BUCKET])
