@@ -24,7 +24,8 @@ from processors.ledger.rules import newest_of
 from processors.ops import addresses
 from processors.ops.moving import LEFT_BYTES, Ahead, PlannedMove, as_if_sealed, lane_of, row_of
 from processors.stores.frozen_rows import FrozenRowsReader
-from processors.stores.shard_reader import ShardReader, open_session
+from processors.stores.mysql import OneSession, Session
+from processors.stores.shard_reader import ShardReader
 from processors.wire.admission import AHEAD_SINCE
 from processors.wire.packed_rows import compress_rows
 from processors.wire.results import Result
@@ -54,7 +55,7 @@ def go_ahead(planned: PlannedMove, client: Client, *, tell: Callable[[int, int],
     lane = lane_of(planned.settings, planned.source, planned.placement_key)
     address = addresses.mysql_address(planned.settings, planned.source)
     # A replica that took over, or a backup, may lack what the first server had: then all is to be read anew.
-    with closing(open_session(address)) as session:
+    with closing(OneSession(Session(address, lane=False))) as session:
         reader, rows = ShardReader(session), FrozenRowsReader(address, lane, session)
         if newest_of(reader.rules()[lane].values()).release < AHEAD_SINCE:
             return planned

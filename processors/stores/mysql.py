@@ -474,3 +474,19 @@ class Reconnecting:
         if self._session is not None:
             self._session.close()
             self._session = None
+
+
+class OneSession:
+    """A session that is not made anew: whatever is read over it is of one server, which does not go back meanwhile."""
+
+    def __init__(self, session: Session) -> None:
+        """Ask over a session."""
+        self._session = session
+
+    def ask(self, question: Callable[[Session], T]) -> T:
+        """Return the question's answer."""
+        return question(self._session)
+
+    def close(self) -> None:
+        """Give the connection back, and with it what it holds."""
+        self._session.abandon()

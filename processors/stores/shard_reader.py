@@ -35,7 +35,7 @@ from processors.stores.lane_rows import (
 )
 from processors.stores.lane_sql import select_decisions
 from processors.stores.migrations import ShardRow, check_schema
-from processors.stores.mysql import Reconnecting, Row, Session
+from processors.stores.mysql import OneSession, Reconnecting, Row, Session
 from processors.stores.partitions import slices, slices_with_any_table
 from processors.stores.placement_sql import is_counted, is_owned, select_placements, select_placements_of
 from processors.stores.rows import JournalRow, PlacementRow, PlacementState, Progress
@@ -109,31 +109,6 @@ class Connection(Protocol):
 
     def close(self) -> None:
         """Give the connection back."""
-
-
-class OneSession:
-    """A session that is not made anew: whatever is read over it is of one server, which does not go back meanwhile."""
-
-    def __init__(self, session: Session) -> None:
-        """Ask over a session."""
-        self._session = session
-
-    def ask(self, question: Callable[[Session], T]) -> T:
-        """Return the question's answer."""
-        return question(self._session)
-
-    def close(self) -> None:
-        """Give the connection back, and with it what it holds."""
-        self._session.abandon()
-
-
-def open_session(address: MysqlAddress) -> OneSession:
-    """Connect, for questions that must all be answered by one server; a fault ends it.
-
-    Raises:
-        Fault: The server's.
-    """
-    return OneSession(Session(address, lane=False))
 
 
 def open_reader(address: MysqlAddress) -> ShardReader:
