@@ -98,6 +98,16 @@ def test_a_default_never_changes_since_body_hashes_leave_it_out() -> None:
     assert {given["metadata"] for command, given in defaults.items() if set(given) == {"metadata"}} == {b""}
 
 
+@pytest.mark.rule("M6")
+def test_the_first_part_of_a_hand_off_behind_ids_that_went_ahead_has_the_number_of_those() -> None:
+    def begins(number: int, ahead_parts: int) -> bool:
+        part = HandOff("acme", 1, "s1", number, is_last=False, rows=b"", ahead_parts=ahead_parts)
+        return part.begins_behind_ahead
+
+    assert begins(3, 3)
+    assert [begins(0, 0), begins(2, 3), begins(4, 3), begins(0, 3)] == [False] * 4
+
+
 @pytest.mark.parametrize("row", TYPES, ids=lambda row: row.type)
 def test_what_leaves_a_row_has_an_id_and_a_slice(row: TypeRow) -> None:
     has_id = "command_id" in {field.name for field in fields(row.command)}
