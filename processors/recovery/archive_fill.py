@@ -20,10 +20,9 @@ from processors.recovery.repair import (
     Repair,
     RepairJournal,
     RepairParts,
-    mend,
+    compare,
     ranges,
     results_partition,
-    row_differences,
 )
 from processors.stores.archive_rows import ArchiveRows, CoverageKey, Covered
 from processors.stores.rows import JournalRow, Progress
@@ -66,6 +65,7 @@ class FillShard:
     """One shard. ``published`` says of lanes, where it is known, up to which offset their results are published."""
 
     shard: str
+    journal: RepairJournal
     parts: RepairParts
     published: Mapping[int, int]
 
@@ -77,6 +77,7 @@ class FillParts:
     The sink's ``starts`` were read before the archive is asked here what it covers: what lies before them is covered.
 
     ``tell`` tells balance.archived what is covered; ``note`` notes from where the sink goes on, by partition.
+    ``on_progress`` is told which shard is at how many rows of all.
     """
 
     shards: Sequence[FillShard]
@@ -84,6 +85,7 @@ class FillParts:
     results: ReadResults
     cover: CoverWriter | None
     tell: Callable[[Mapping[CoverageKey, Covered]], None]
+    on_progress: Callable[[str, int], None]
     note: Callable[[Mapping[int, int]], None]
 
 
@@ -115,7 +117,7 @@ def fill(parts: FillParts) -> Filled:
 
 def _fill_shard(parts: FillParts, shard: FillShard, done: Filled) -> set[int]:
     """Archive and cover what the sink will not read of one shard; return the partitions where something differs."""
-    journal = shard.parts.journal
+    journal = shard.journal
     positions = journal.positions()
     _refuse_behind(shard, positions)
     covered = _covered(shard, positions)
@@ -125,7 +127,11 @@ def _fill_shard(parts: FillParts, shard: FillShard, done: Filled) -> set[int]:
     differing: set[LaneOfPartition] = set()
     for some in _ranges_of(journal, waiting):
         rows = [row for row in some if _is_left_out(shard, row, covered, ends)]
-        left = _fill_rows(shard, positions[some[0].lane].topic_id, rows, done)
+        if not rows:
+            continue
+        differ = compare(shard.parts, positions[some[0].lane].topic_id, rows, done)
+        left = {(each.lane_offset, each.lane_index) for each in differ}
+        parts.on_progress(shard.shard, done.compared)
         for row in rows:
             key = (row.lane, results_partition(shard.parts, row))
             last[key] = max(last.get(key, row), row, key=_place)
@@ -208,18 +214,6 @@ def _is_left_out(
 ) -> bool:
     key = (row.lane, results_partition(shard.parts, row))
     return covered.get(key, NOWHERE) < _place(row) < ends.get(key, NOWHERE)
-
-
-def _fill_rows(shard: FillShard, incarnation: bytes, rows: list[JournalRow], done: Filled) -> set[Place]:
-    """Write what the archive lacks of some rows of one lane, and return which of them it has otherwise still."""
-    if not rows:
-        return set()
-    found = row_differences(shard.parts, incarnation, rows)
-    left = mend(shard.parts, incarnation, rows, found)
-    done.compared += len(rows)
-    done.note(found, left)
-    shard.parts.on_progress(shard.shard, done.compared)
-    return {(each.lane_offset, each.lane_index) for each in left}
 
 
 def _cover(

@@ -48,12 +48,10 @@ class RepairWriter(Protocol):
 class RepairParts:
     """What is compared and mended. Without a ``writer`` nothing is written; ``now_ms`` is the wall clock's."""
 
-    journal: RepairJournal
     archive: Copies
     writer: RepairWriter | None
     results_partitions: int
     now_ms: Callable[[], int]
-    on_progress: Callable[[str, int], None]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -72,24 +70,27 @@ class Repair:
         self.told += left[: TOLD_MAX - len(self.told)]
 
 
-def repair(parts: RepairParts) -> Repair:
+def repair(journal: RepairJournal, parts: RepairParts, on_progress: Callable[[str, int], None]) -> Repair:
     """Compare every row of the journal that the sink has passed with the archive, and write again what is missing.
+
+    Args:
+        journal: The shard's.
+        parts: The archive; without a writer nothing is written.
+        on_progress: Told what is at how many rows.
 
     Raises:
         Unavailable: MySQL or Cassandra does not answer; run it again.
     """
     done = Repair(told=[])
-    positions = parts.journal.positions()
+    positions = journal.positions()
     coverage = {progress.topic_id: parts.archive.coverage(progress.topic_id) for progress in positions.values()}
-    for number in parts.journal.slices_with_any_table():
+    for number in journal.slices_with_any_table():
         for lane, progress in positions.items():
             reached = coverage[progress.topic_id]
-            for some in ranges(parts.journal, number, lane):
+            for some in ranges(journal, number, lane):
                 rows = [row for row in some if _is_covered(parts, row, reached)]
-                found = row_differences(parts, progress.topic_id, rows)
-                done.compared += len(rows)
-                done.note(found, mend(parts, progress.topic_id, rows, found))
-                parts.on_progress("journal", done.compared)
+                compare(parts, progress.topic_id, rows, done)
+                on_progress("journal", done.compared)
     return done
 
 
@@ -110,6 +111,15 @@ def results_partition(parts: RepairParts, row: JournalRow) -> int:
     """Return the partition in which a row's result was published (A1)."""
     count = parts.results_partitions
     return partition_of(row.root, count) if row.root else row.lane % count
+
+
+def compare(parts: RepairParts, incarnation: bytes, rows: list[JournalRow], done: Repair) -> list[ArchiveDifference]:
+    """Write what the archive lacks of some rows of one lane, note it, and return which differences are left."""
+    found = row_differences(parts, incarnation, rows)
+    left = mend(parts, incarnation, rows, found)
+    done.compared += len(rows)
+    done.note(found, left)
+    return left
 
 
 def row_differences(parts: RepairParts, incarnation: bytes, rows: list[JournalRow]) -> list[ArchiveDifference]:

@@ -1,4 +1,4 @@
-"""Does long work of an operator, and kills itself after a part of it: ``fill``, ``replay DSN LANE``, ``results TOPIC``.
+"""Does long work of an operator, and kills itself after a part of it: ``fill``, ``rearchive``, ``replay``, ``results``.
 
 From inside, since whoever watches it from outside may be late on a busy machine, and find it at its end.
 """
@@ -15,6 +15,7 @@ from collections.abc import Callable
 from processors.ops import addresses
 from processors.ops.assembly.filling import fill_archive
 from processors.ops.assembly.proving import target_address
+from processors.ops.assembly.rearchiving import rearchive
 from processors.ops.assembly.replaying import replay_shard
 from processors.ops.assembly.republishing import republish
 from processors.recovery.replay import ReplayProgress
@@ -42,6 +43,12 @@ def run_until_it_kills_itself(place: Place, *words: str) -> None:
 def _fill() -> None:
     """Archive some rows from MySQL, and cover none of them."""
     fill_archive(load_settings(), write=True, on_progress=lambda _shard, _rows: _die())
+
+
+def _rearchive() -> None:
+    """Bring back some rows that the archive lost, from the results topic."""
+    everything = ResultsBorder(time_ms=0)
+    rearchive(load_settings(), since=everything, until=None, partner=None, write=True, on_progress=lambda *_: _die())
 
 
 def _replay(dsn: str, lane: str) -> None:
@@ -76,7 +83,12 @@ def _die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-_WORKS: dict[str, Callable[..., None]] = {"fill": _fill, "replay": _replay, "results": _results}
+_WORKS: dict[str, Callable[..., None]] = {
+    "fill": _fill,
+    "rearchive": _rearchive,
+    "replay": _replay,
+    "results": _results,
+}
 
 if __name__ == "__main__":
     _WORKS[sys.argv[1]](*sys.argv[2:])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 
 import pytest
 
@@ -38,21 +39,21 @@ ALONE, OTHER = "acme", "bravo"  # each has a lane and a results partition for hi
 LATER_US = 10**16
 
 
+def two_old_mornings(fresh_place: Callable[..., Place], payments: int) -> Shard:
+    """Return a shard with two partners' old morning on it, decided and published, which nobody has archived."""
+    assert partition_of(ALONE, LANES) != partition_of(OTHER, LANES)
+    counts = {f"BALANCE_TOPICS__{each}": str(LANES) for each in ("LANES", "RESULTS_PARTITIONS")}
+    shard = Shard(fresh_place(**counts))
+    for root in (ALONE, OTHER):
+        shard.write(an_old_morning(root, payments))
+    with shard.worker():
+        shard.await_decided()
+    return shard
+
+
 @pytest.fixture
 def make(fresh_place: Callable[..., Place]) -> Callable[[int], Shard]:
-    """Return what makes a shard, two partners' old morning on it, decided and published, which nobody has archived."""
-    assert partition_of(ALONE, LANES) != partition_of(OTHER, LANES)
-
-    def made(payments: int) -> Shard:
-        counts = {f"BALANCE_TOPICS__{each}": str(LANES) for each in ("LANES", "RESULTS_PARTITIONS")}
-        shard = Shard(fresh_place(**counts))
-        for root in (ALONE, OTHER):
-            shard.write(an_old_morning(root, payments))
-        with shard.worker():
-            shard.await_decided()
-        return shard
-
-    return made
+    return partial(two_old_mornings, fresh_place)
 
 
 def truncate(shard: Shard) -> None:
@@ -92,6 +93,10 @@ def positions(shard: Shard) -> dict[int, int | None]:
 
 
 def run_sink_until_all_is_covered(shard: Shard) -> None:
+    run_sink_until(shard, lambda: covered(shard) == last_rows(shard), "the sink archives the rest")
+
+
+def run_sink_until(shard: Shard, is_done: Callable[[], bool], what: str) -> None:
     stopping = threading.Event()
     failed: list[BaseException] = []
 
@@ -104,7 +109,7 @@ def run_sink_until_all_is_covered(shard: Shard) -> None:
     thread = threading.Thread(target=run)
     thread.start()
     try:
-        eventually(lambda: failed or covered(shard) == last_rows(shard), "the sink archives the rest")
+        eventually(lambda: failed or is_done(), what)
     finally:
         stopping.set()
         thread.join()

@@ -33,14 +33,14 @@ REPAIRED_MS = NOW_MS + 2 * SLICE_MS
 
 def repaired(shard: Shard, *, write: bool = True) -> Repair:
     return repair(
+        open_reader(shard.mysql),
         RepairParts(
-            journal=open_reader(shard.mysql),
             archive=ArchiveReader(shard.session),
             writer=ArchiveWriter(shard.session) if write else None,
             results_partitions=SHARD.results_partitions,
             now_ms=lambda: REPAIRED_MS,
-            on_progress=lambda _what, _rows: None,
-        )
+        ),
+        lambda _what, _rows: None,
     )
 
 

@@ -53,7 +53,7 @@ def fill_archive(settings: Settings, *, write: bool, on_progress: Callable[[str,
         shards = []
         for shard in every:
             journal = stack.enter_context(closing(open_reader(addresses.mysql_address(settings, shard))))
-            shards.append(_shard(address, session, shard, journal, write=write, on_progress=on_progress))
+            shards.append(_shard(address, session, shard, journal, write=write))
         return fill(
             FillParts(
                 shards=shards,
@@ -61,6 +61,7 @@ def fill_archive(settings: Settings, *, write: bool, on_progress: Callable[[str,
                 results=partial(read_range, address, RESULTS_TOPIC),
                 cover=writer if write else None,
                 tell=lambda covered: _tell(settings, address, covered),
+                on_progress=on_progress,
                 note=lambda passed: writer.note_positions(topic_id, passed),
             )
         )
@@ -73,7 +74,6 @@ def _shard(
     journal: ShardReader,
     *,
     write: bool,
-    on_progress: Callable[[str, int], None],
 ) -> FillShard:
     row = journal.check(shard)
     positions = journal.positions()
@@ -86,13 +86,12 @@ def _shard(
     return FillShard(
         shard=shard,
         published=published,
+        journal=journal,
         parts=RepairParts(
-            journal=journal,
             archive=ArchiveReader(session),
             writer=ArchiveWriter(session) if write else None,
             results_partitions=row.results_partitions,
             now_ms=assembly.clock_ms,
-            on_progress=on_progress,
         ),
     )
 

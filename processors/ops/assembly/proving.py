@@ -192,14 +192,14 @@ def repair_archive(settings: Settings, shard: str, *, write: bool, on_progress: 
         row = reader.check(shard)
         session = open_archive(addresses.cassandra_address(settings), requests_max=settings.sink.requests_max)
         return repair(
+            reader,
             RepairParts(
-                journal=reader,
                 archive=ArchiveReader(session),
                 writer=ArchiveWriter(session) if write else None,
                 results_partitions=row.results_partitions,
                 now_ms=assembly.clock_ms,
-                on_progress=on_progress,
-            )
+            ),
+            on_progress,
         )
     finally:
         reader.close()

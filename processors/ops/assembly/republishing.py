@@ -50,10 +50,11 @@ class Republished:
         return sum(each.sent for each in self.results.values())
 
 
-class _ResultsLog:
+class ResultsLog:
     """The results topic (``recovery.republish``)."""
 
     def __init__(self, address: KafkaAddress) -> None:
+        """Ask these brokers."""
         self._address = address
         self._admin = TopicAdmin(address)
 
@@ -98,8 +99,8 @@ def republish(
     address = addresses.kafka_address(settings)
     partitions = counts.of_directory(settings, address).topics.results_partitions
     _refuse_topic(address, topic, partitions)
-    _refuse_partitions(partitions, since, until)
-    log = _ResultsLog(address)
+    refuse_partitions(partitions, since, until)
+    log = ResultsLog(address)
     which = range(partitions) if partner is None else [partition_of(partner, partitions)]
     asked = stretches_between(log, which, since=since, until=until)
     if asked.gaps:
@@ -165,7 +166,12 @@ def _refuse_topic(address: KafkaAddress, topic: str, partitions: int) -> None:
         )
 
 
-def _refuse_partitions(partitions: int, *borders: ResultsBorder | None) -> None:
+def refuse_partitions(partitions: int, *borders: ResultsBorder | None) -> None:
+    """Refuse borders that name a partition which ``balance.results`` does not have.
+
+    Raises:
+        Misconfigured: They do; it has ``partitions``.
+    """
     named = {partition for border in borders if border is not None for partition in border.offsets or ()}
     if named and max(named) >= partitions:
         raise Misconfigured(f"balance.results has partitions 0 to {partitions - 1}, and no {max(named)}")
@@ -173,7 +179,7 @@ def _refuse_partitions(partitions: int, *borders: ResultsBorder | None) -> None:
 
 def _told(asked: ResultsAsked) -> str:
     """Say what has left the topic, what is left of what was asked for, and where the rest may be had."""
-    lost = "; ".join(map(_bounds_of, asked.gaps))
+    lost = "; ".join(map(gap_text, asked.gaps))
     left = ",".join(f"{each.partition}={each.first}" for each in asked.stretches)
     return (
         f"what was asked for has left balance.results, and nothing was written: {lost}. `balance statement` and "
@@ -181,6 +187,7 @@ def _told(asked: ResultsAsked) -> str:
     )
 
 
-def _bounds_of(gap: ResultsGap) -> str:
+def gap_text(gap: ResultsGap) -> str:
+    """Say which results have left the topic, and since when it has what is left."""
     since = "nothing is left" if gap.reaches_back_ms is None else f"it begins at {show_time(gap.reaches_back_ms)}"
     return f"partition {gap.partition}, offsets {gap.first} to {gap.end - 1} ({since})"

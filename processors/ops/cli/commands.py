@@ -460,7 +460,7 @@ _OPERATING: dict[str, Command | Group] = {
         },
     ),
     "replay": Group(
-        "Decide a log again, and compare; or have its results once more.",
+        "Decide a log again, and compare; or have its results once more, for a consumer or for the archive.",
         {
             "shard": _command(
                 "replaying:replay",
@@ -473,6 +473,12 @@ _OPERATING: dict[str, Command | Group] = {
                 "republishing:results",
                 "Copy results to a topic of a consumer who lost his state; exit status 1 if there is none.",
                 "balance replay results --from 2026-11-23T00:10:00Z --to-topic acme.rebuild",
+            ),
+            "archive": _command(
+                "rearchiving:archive",
+                "Compare the results topic with the archive, as far as the sink is; bring back what is lost; exit 1 if "
+                "not all.",
+                "balance replay archive --write",
             ),
         },
     ),

@@ -27,6 +27,7 @@ from processors.ops.exits import EXIT_FAULT, EXIT_REJECTED
 from processors.ops.money import show_money
 from processors.ops.result_text import show_id
 from processors.ops.shards import every_shard, lacking_shards
+from processors.recovery.archive_replay import ReplayedArchive
 from processors.recovery.checks import Check
 from processors.recovery.repair import Repair
 from processors.recovery.transit import InFlight, told
@@ -152,7 +153,7 @@ def repair(
         raise typer.Exit(EXIT_REJECTED)
 
 
-def summary_of(done: Repair, *, write: bool) -> str:
+def summary_of(done: Repair | ReplayedArchive, *, write: bool) -> str:
     """Say in a line how many rows were compared, and what became of what the archive lacked."""
     told = f"{done.compared} rows compared, "
     if not done.found:

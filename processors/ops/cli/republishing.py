@@ -54,14 +54,8 @@ def results(
     or run again later, the same command compares what the topic has and writes the rest; of two at once each would
     write it. The service's own topics and positions are not touched.
     """
-    if partner is not None and not is_root(partner):
-        raise typer.BadParameter(
-            f"--partner is an address's first segment, such as {root_of(partner).lower() or 'acme'}"
-        )
-    try:
-        begins, ends = _border(since), None if until is None else _border(until)
-    except DurationError as fault:
-        raise typer.BadParameter(str(fault)) from None
+    refuse_no_root(partner)
+    begins, ends = border_of(since), None if until is None else border_of(until)
     with progress_bar() as bar:
         found = republish(
             settings(),
@@ -70,7 +64,7 @@ def results(
             until=ends,
             partner=partner,
             write=yes,
-            on_progress=partial(_show, bar),
+            on_progress=partial(show_stretch, bar),
         )
     if as_json:
         print_json(_as_json(found, to_topic))
@@ -86,16 +80,32 @@ def _as_json(found: Republished, topic: str) -> dict[str, Any]:
     return {"topic": topic, "written": found.written, **counted, "partitions": partitions}
 
 
-def _border(text: str) -> ResultsBorder:
+def border_of(text: str) -> ResultsBorder:
     """Read a time, or offsets of partitions.
 
     Raises:
-        DurationError: It is neither.
+        typer.BadParameter: It is neither.
     """
-    return ResultsBorder(offsets=parse_offsets(text)) if "=" in text else ResultsBorder(time_ms=parse_time(text))
+    try:
+        return ResultsBorder(offsets=parse_offsets(text)) if "=" in text else ResultsBorder(time_ms=parse_time(text))
+    except DurationError as fault:
+        raise typer.BadParameter(str(fault)) from None
 
 
-def _show(bar: Progress, stretch: ResultsStretch, offset: int) -> None:
+def refuse_no_root(partner: str | None) -> None:
+    """Refuse what is typed for ``--partner`` and is no partner's root.
+
+    Raises:
+        typer.BadParameter: It is none; the text says what one is.
+    """
+    if partner is not None and not is_root(partner):
+        raise typer.BadParameter(
+            f"--partner is an address's first segment, such as {root_of(partner).lower() or 'acme'}"
+        )
+
+
+def show_stretch(bar: Progress, stretch: ResultsStretch, offset: int) -> None:
+    """Show up to which offset of a partition's stretch something has come."""
     name = f"partition {stretch.partition}"
     task = next((each.id for each in bar.tasks if each.description == name), None)
     shown = bar.add_task(name) if task is None else task
