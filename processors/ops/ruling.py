@@ -181,7 +181,9 @@ def began_with(shard: str, rules: Mapping[int, Mapping[int, Rules]]) -> Rules:
     """
     firsts = {of_lane[0] for of_lane in rules.values() if 0 in of_lane and of_lane[0].version == 1}
     if len(firsts) != 1:
-        raise Misconfigured(f"the lanes of shard {shard} did not begin with the same rules: `balance rules show`")
+        raise Misconfigured(
+            f"the lanes of shard {shard} did not begin with the same rules, or lack the first: restore its database"
+        )
     return firsts.pop()
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import assert_never
 
-from processors.faults import Misconfigured, Undecodable
+from processors.faults import Misconfigured, Refused, Undecodable
 from processors.ledger.rules import Rules
 from processors.ledger.trust import TrustedKey
 from processors.routing.directory import HOME_PLACEMENT_KEY, Directory
@@ -30,6 +30,7 @@ from processors.wire.directory import (
     TopicRecord,
     Vouched,
     decode_directory,
+    place,
 )
 from processors.wire.records import Record
 
@@ -77,11 +78,15 @@ def read_directory(address: KafkaAddress, known: DirectoryContents | None = None
     """
     contents = _read(address, known)
     if contents is None:
-        raise Misconfigured(
-            f"{address.topic_prefix}{DIRECTORY_TOPIC} does not say whose directory it is: run `balance init`; if "
-            "there was one before, have it made again from the shards instead (`balance directory rebuild`)"
-        )
+        raise _no_directory(address)
     return contents
+
+
+def _no_directory(address: KafkaAddress) -> Misconfigured:
+    return Misconfigured(
+        f"{address.topic_prefix}{DIRECTORY_TOPIC} is not there, or does not say whose directory it is: run `balance "
+        "init`; if there was one before, have it made again from the shards instead (`balance directory rebuild`)"
+    )
 
 
 def find_directory(address: KafkaAddress) -> DirectoryContents | None:
@@ -106,7 +111,7 @@ def read_placements(address: KafkaAddress) -> list[tuple[PlacementRecord, int]]:
     """
     topics = TopicAdmin(address)
     if not topics.exists(DIRECTORY_TOPIC):
-        raise Misconfigured(f"there is no topic {address.topic_prefix}{DIRECTORY_TOPIC}: run `balance init`")
+        raise _no_directory(address)
     start, end = topics.bounds(DIRECTORY_TOPIC, DIRECTORY_PARTITION)
     found: dict[PlacementRecord, int] = {}
     for record in chain.from_iterable(read_range(address, DIRECTORY_TOPIC, DIRECTORY_PARTITION, start, end)):
@@ -318,7 +323,10 @@ def refuse_other_ingress(head: DirectoryHead, ingress_topic_id: bytes) -> None:
 
 def _read(address: KafkaAddress, known: DirectoryContents | None = None) -> DirectoryContents | None:
     topics = TopicAdmin(address)
-    topic_id = topics.topic_id(DIRECTORY_TOPIC)
+    try:
+        topic_id = topics.topic_id(DIRECTORY_TOPIC)
+    except Refused as refused:  # waited for: a right may be given, and a copy of the topic restored
+        raise Refused(f"{refused}. If the topic is lost: docs/recovery.md, A lost directory") from refused
     start, end = topics.bounds(DIRECTORY_TOPIC, DIRECTORY_PARTITION)
     if known is not None:
         if topic_id != known.topic_id or end < known.end_offset:
@@ -424,21 +432,6 @@ def _entry_of(record: Record) -> DirectoryRecord:
         raise Misconfigured(
             f"record {record.offset} of {DIRECTORY_TOPIC} is none of this release's: {fault}"
         ) from fault
-
-
-def place(directory: Directory, entry: PlacementRecord) -> None:
-    """Take a placement's record into the directory in memory.
-
-    Raises:
-        Misconfigured: There is another placement of its generation (R8).
-    """
-    directory.add(
-        placement_key=entry.unit,
-        generation=entry.generation,
-        shard=entry.shard,
-        ingress_partition=entry.ingress_partition,
-        since=entry.since,
-    )
 
 
 def _vouch(keys: dict[str, DirectoryKey], entry: SigningKeyRecord, counts_from_ms: int) -> None:

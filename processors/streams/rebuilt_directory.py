@@ -7,6 +7,7 @@ wrote; and no router goes on before the commits name the new directory.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain
 
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
@@ -15,7 +16,6 @@ from confluent_kafka.admin import AdminClient
 from processors.faults import Misconfigured, Unavailable
 from processors.routing.directory import Directory
 from processors.streams.connection import KafkaAddress, Login, answer_of
-from processors.streams.directory import place
 from processors.streams.directory_records import DIRECTORY_PARTITION, write_records
 from processors.streams.group_look import committed_positions
 from processors.streams.reader import read_range
@@ -26,6 +26,7 @@ from processors.wire.directory import (
     PlacementRecord,
     PositionRecord,
     decode_directory,
+    place,
 )
 from processors.wire.routed import RoutedBy
 
@@ -33,28 +34,58 @@ DEADLINE_S = 30.0  # as for any other change of a group
 RECORDS_TOGETHER = 10_000  # written and acknowledged within a second; between them it is told how far it is
 
 
-def missing_records(address: KafkaAddress, wanted: Sequence[DirectoryRecord]) -> list[DirectoryRecord]:
-    """Return what of some records the topic does not have yet; all of them where there is no such topic.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remains:
+    """What the topic has of a directory that is to be written: ``head`` None where it has none.
+
+    ``missing`` are the wanted records that are not there; ``strange`` those that are there and say something else:
+    what is left of the lost directory.
+    """
+
+    head: DirectoryHead | None
+    missing: list[DirectoryRecord]
+    strange: Sequence[DirectoryRecord]
+
+
+def remains_of(address: KafkaAddress, wanted: Sequence[DirectoryRecord]) -> Remains:
+    """Compare what the directory's topic has with the records that it is to have, without its head.
 
     Raises:
-        Misconfigured: It has others: what is left of the lost directory.
+        Misconfigured: It has a record that is none of a directory's.
         Fault: Kafka cannot be reached.
     """
     topics = TopicAdmin(address)
     if not topics.exists(DIRECTORY_TOPIC):
-        return list(wanted)
+        return Remains(head=None, missing=list(wanted), strange=[])
     start, end = topics.bounds(DIRECTORY_TOPIC, DIRECTORY_PARTITION)
     found = chain.from_iterable(read_range(address, DIRECTORY_TOPIC, DIRECTORY_PARTITION, start, end))
     known = {decode_directory(record.value or b"") for record in found}
+    heads = [each for each in known if isinstance(each, DirectoryHead)]
     # What was noted under another epoch counts for nothing.
-    strange = [each for each in known - set(wanted) if not isinstance(each, PositionRecord)]
-    if strange:
-        raise Misconfigured(
-            f"{address.topic_prefix}{DIRECTORY_TOPIC} has no head, and {len(strange)} records that the shards say "
-            f"otherwise, such as {strange[0]}: it is what was left of the lost one; delete the topic, and run this "
-            "again. Nothing was written"
+    strange = [each for each in known - set(wanted) if not isinstance(each, PositionRecord | DirectoryHead)]
+    return Remains(
+        head=heads[0] if heads else None,
+        missing=[record for record in wanted if record not in known],
+        strange=strange,
+    )
+
+
+def why_in_the_way(address: KafkaAddress, remains: Remains) -> str:
+    """Say why nothing can be written into a topic with such remains, and what to do; nothing where it can."""
+    topic = f"{address.topic_prefix}{DIRECTORY_TOPIC}"
+    delete = f"delete the topic (kafka-topics.sh --bootstrap-server ... --delete --topic {topic})"
+    if remains.head is not None:
+        return (
+            f"there is directory {remains.head.directory_id.hex()} in {topic}: nothing is to be made again. If it has "
+            f"lost placements, as a router says then, and a look shows what it was, {delete}, and run this again"
         )
-    return [record for record in wanted if record not in known]
+    if remains.strange:
+        return (
+            f"{topic} has no head, and {len(remains.strange)} records that the shards say otherwise, such as "
+            f"{remains.strange[0]}: it is what was left of the lost one. If a look shows what it was, {delete}, and "
+            "run this again"
+        )
+    return ""
 
 
 def write_rebuilt(
@@ -69,16 +100,20 @@ def write_rebuilt(
     Args:
         address: The brokers.
         records: All of it but the head.
-        head: With an id that no other directory has.
+        head: Its id follows from the topic's: whoever else writes this directory at the same time has the same.
         committed: Where the routers' group stands, by ingress partition: it is told that the new directory counts.
         tell: Told how many records are written so far, now and then.
 
     Raises:
-        Misconfigured: As ``missing_records``.
+        Misconfigured: The topic has something else, from before or by now.
         Refused: READ on the routers' group is not given.
         Fault: Kafka cannot be reached, or a router came into the group; run it again.
     """
-    missing = missing_records(address, records)
+    remains = remains_of(address, records)
+    why = why_in_the_way(address, remains) if remains.head != head else ""
+    if why:
+        raise Misconfigured(f"{why}. Nothing was written")
+    missing = remains.missing
     for first in range(0, len(missing), RECORDS_TOGETHER):
         together = missing[first : first + RECORDS_TOGETHER]
         write_records(address, together)
@@ -94,6 +129,12 @@ def write_rebuilt(
     }
     _commit(address, {partition: (offset, notes[partition]) for partition, offset in committed.items()})
     write_records(address, [head])
+    written = remains_of(address, records)
+    if written.head != head or written.missing or written.strange:
+        raise Misconfigured(
+            "somebody else wrote into the directory at the same time: leave the routers stopped, and "
+            f"{why_in_the_way(address, written)}"
+        )
 
 
 def _commit(address: KafkaAddress, wanted: Mapping[int, tuple[int, str]]) -> None:

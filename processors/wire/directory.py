@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 
 from processors.ledger.rules import Rules
+from processors.routing.directory import Directory
 from processors.wire import guard
 from processors.wire.schemas import encode, schema_of
 
@@ -195,3 +196,18 @@ def decode_directory(payload: bytes) -> DirectoryRecord:
     """
     record: DirectoryRecord = guard.decode(payload, _KNOWN, bytes_max=_RECORD_BYTES_MAX)
     return record
+
+
+def place(directory: Directory, entry: PlacementRecord) -> None:
+    """Take a placement's record into the directory in memory.
+
+    Raises:
+        Misconfigured: There is another placement of its generation (R8).
+    """
+    directory.add(
+        placement_key=entry.unit,
+        generation=entry.generation,
+        shard=entry.shard,
+        ingress_partition=entry.ingress_partition,
+        since=entry.since,
+    )

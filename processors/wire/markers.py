@@ -14,7 +14,7 @@ from processors.ledger.commands import CommandType, MovePartner
 from processors.routing.directory import Placement
 from processors.wire.commands import decode_command
 from processors.wire.directory import PlacementRecord, Vouched
-from processors.wire.forwarding import RoutingContext, bucket_of_marker, root_of_key, sent
+from processors.wire.forwarding import RoutingContext, bucket_of_marker, is_marker, root_of_key, sent
 from processors.wire.records import OutRecord, Record
 from processors.wire.route import RouteKind
 from processors.wire.signature import SIGNATURE_HEADER, KeyRing, fingerprint, key_id_of, verify
@@ -51,6 +51,18 @@ class RefusedMarker:
 def marker_id(placement_key: str, generation: int, source: str, target: str) -> bytes:
     """Return the id that a marker must have: the same whoever makes it, so that a repeat is one (R3)."""
     return derived_id(CommandType.MOVE_PARTNER, f"{placement_key}.{generation}.{source}.{target}".encode())
+
+
+def marker_of(record: Record) -> MovePartner | None:
+    """Return the marker that a record is, whoever signed it; None where it is none."""
+    found = _decoded(record.value or b"") if is_marker(record) else ""
+    return None if isinstance(found, str) else found
+
+
+def is_signed(record: Record, keyring: KeyRing) -> bool:
+    """Say whether a marker has one signature, and that by a key of the keys file."""
+    found = _signatures(record)
+    return len(found) == 1 and verify(keyring, record.key, record.value or b"", found[0])
 
 
 def judge(record: Record, context: RoutingContext, keyring: KeyRing) -> AcceptedMarker | RefusedMarker:

@@ -19,14 +19,14 @@ from typing import Protocol
 
 from processors.faults import Fault, Fenced, Misconfigured, Retryable, Unavailable
 from processors.metrics import ROUTED, ROUTER_DEAD_LETTERS, ROUTER_MARKERS, ROUTER_STUBS
-from processors.streams.directory import DirectoryContents, place, refuse_other_ingress
+from processors.streams.directory import DirectoryContents, refuse_other_ingress
 from processors.streams.topics import COMMANDS_TOPIC, DIRECTORY_TOPIC
 from processors.streams.unused_partitions import PartitionWatch
 from processors.telemetry import PULSE, get_logger
 from processors.troubles import TROUBLES
 from processors.wire.causes import Cause
 from processors.wire.commands import PAYLOAD_BYTES_MAX
-from processors.wire.directory import PlacementRecord, PositionRecord, encode_directory
+from processors.wire.directory import PlacementRecord, PositionRecord, encode_directory, place
 from processors.wire.forwarder import Destination, Forwarder, Outgoing
 from processors.wire.forwarding import RoutingContext, dead_letter, forward, is_marker, refusal_of
 from processors.wire.markers import AcceptedMarker, RefusedMarker, judge, move_out, move_refused

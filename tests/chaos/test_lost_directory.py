@@ -11,7 +11,7 @@ from confluent_kafka.admin import AdminClient
 
 from processors.faults import Misconfigured
 from processors.ops.assembly import topic_specs
-from processors.ops.rebuilding import plan_rebuilding
+from processors.ops.directory_rebuilding import carry_out, plan_rebuilding
 from processors.ops.setting_up import initialize
 from processors.routing.buckets import partition_of, placement_key_of
 from processors.streams.directory import DirectoryContents, find_directory, read_directory
@@ -97,18 +97,20 @@ def test_payments_go_on_as_if_the_directory_had_not_been_lost(service: TwoShardS
                 load.await_batches(BATCHES)
             service.flush()
             lost = read_directory(service.address)
-            assert "nothing is to be made again" in balance(service.place, "directory", "rebuild").err
+            await_no_router(service)
+            assert "nothing is to be made again" in rebuild(service).out
+            refused = balance(service.place, "directory", "rebuild", "--yes")
+            assert (refused.status, "nothing is to be made again" in refused.err) == (3, True), refused.out
             lose_directory(service)
             load.await_batches(BATCHES)
             with pytest.raises(Misconfigured, match="the directory was lost"):
                 initialize(service.settings, lambda _said: None)
 
-            await_no_router(service)
-            said = rebuild(service, "--dry-run")
-            assert "nothing was written" in said.out
+            said = rebuild(service)
+            assert "nothing was written: --yes writes it" in said.out
             assert "acme" in said.out
             assert not service.topics.exists(DIRECTORY_TOPIC)
-            rebuild(service)
+            rebuild(service, "--yes")
             assert_whole(service, lost)
 
             running.enter_context(service.processes("router"))
@@ -143,7 +145,7 @@ def test_a_router_that_was_killed_meets_the_markers_behind_its_commit_once_more(
         await_no_router(service)
         commit(service, "acme", before)  # as if it had been killed before it committed
 
-        rebuild(service)
+        rebuild(service, "--yes")
         assert_whole(service, lost)
         since = next(read_directory(service.address).directory.moves_of("acme")).since
         assert since == next(lost.directory.moves_of("acme")).since
@@ -189,7 +191,7 @@ def test_a_rebuilding_that_was_cut_off_is_no_directory_and_is_begun_anew(service
         with pytest.raises(Misconfigured, match=r"shard s2 has a topic .* add a table \[shards.s2\]"):
             plan_rebuilding(without_s2, lambda _said: None)
         planned = plan_rebuilding(service.settings, lambda _said: None)
-        rebuild(service, "--dry-run")
+        rebuild(service)
         make_topic(service)
         for record in planned.records:
             assert find_directory(service.address) is None
@@ -197,8 +199,10 @@ def test_a_rebuilding_that_was_cut_off_is_no_directory_and_is_begun_anew(service
             if "placement/acme" in record.key.decode():
                 break
 
-        rebuild(service)
+        one, other = (plan_rebuilding(service.settings, lambda _said: None) for _ in range(2))
+        made = [carry_out(planned, lambda _said: None, lambda _written: None) for planned in (one, other)]
 
+        assert made == [read_directory(service.address).head.directory_id] * 2
         assert_whole(service, lost)
         with service.processes("router"):
             with Load(service, 5, ROOTS) as load:

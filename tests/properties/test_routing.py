@@ -13,10 +13,10 @@ from random import Random
 import pytest
 
 from processors.ledger.commands import MovePartner
-from processors.streams.directory import DirectoryContents, place
+from processors.streams.directory import DirectoryContents
 from processors.streams.topics import DIRECTORY_TOPIC
 from processors.wire.commands import decode_command
-from processors.wire.directory import PlacementRecord, Vouched, encode_directory
+from processors.wire.directory import PlacementRecord, Vouched, encode_directory, place
 from processors.wire.forwarding import RoutingContext, is_marker
 from processors.wire.markers import AcceptedMarker, RefusedMarker
 from processors.wire.records import OutRecord, Record

@@ -113,8 +113,8 @@ def _refuse_workers(settings: Settings, shard: str) -> None:
     look = look_at_group(addresses.kafka_address(settings), group, shard_topic(shard), lanes)
     if look.members:
         raise Misconfigured(
-            f"group {group} has {look.members} members: stop every worker, expirer and remover of shard {shard}; who "
-            f"ended is a member for {settings.worker.session_timeout_ms / 1_000:.0f} s more"
+            f"group {group} has {look.members} members: stop every worker, expirer, remover and auditor of {shard}; "
+            f"who ended is a member for {settings.worker.session_timeout_ms / 1_000:.0f} s more"
         )
 
 

@@ -338,10 +338,10 @@ _OPERATING: dict[str, Command | Group] = {
         "The directory of shards, keys and moves, which routers go by.",
         {
             "rebuild": _command(
-                "rebuilding:rebuild",
+                "directory_rebuilding:rebuild",
                 "Make a lost directory again, from what the shards and Kafka still know. Safe to run again.",
-                "balance directory rebuild --dry-run",
                 "balance directory rebuild",
+                "balance directory rebuild --yes",
             )
         },
     ),

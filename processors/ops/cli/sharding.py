@@ -139,7 +139,7 @@ def adopt_shard(
 ) -> None:
     """Put a rebuilt database in the place of a shard's own, once it is proven to be what was published.
 
-    Stop the shard's workers, expirer and remover before. What is to be changed in the settings is printed.
+    Stop the shard's workers, expirer, remover and auditor before. What is to be changed in the settings is printed.
     """
     chosen = settings()
     try:
@@ -186,7 +186,7 @@ def _print_adopted(planned: AdoptionPlan, entry: list[str], shard: str, *, done:
         return
     page.print(f"it is live. On every machine shard {shard} is now at:", soft_wrap=True)
     page.print("\n".join(entry), markup=False, soft_wrap=True)
-    page.print(f"then start workers, expirer and remover of {shard} (docs/recovery.md)", soft_wrap=True)
+    page.print(f"then start workers, expirer, remover and auditor of {shard} (docs/recovery.md)", soft_wrap=True)
 
 
 def list_shards(*, as_json: JsonOption = False) -> None:

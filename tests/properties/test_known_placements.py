@@ -11,11 +11,11 @@ from random import Random
 
 import pytest
 
-from processors.ops.directory_rebuilding import Restored, Routed, Seal, lost_moves, restore
+from processors.ops.known_placements import KnownPlacements, Routed, Seal, lost_moves, reconstruct
 from processors.routing.buckets import bucket_named, partition_of, placement_key_of
 from processors.routing.directory import HOME_PLACEMENT_KEY, Directory, Placement
 from processors.stores.rows import PlacementRow, PlacementState
-from processors.streams.directory import place
+from processors.wire.directory import place
 from tests.properties.routing_history import HOME, LANES, NEIGHBOURS, ROOTS
 
 PARTITIONS = 2
@@ -111,10 +111,10 @@ class World:
         return Routed(positions=positions, met_again=met, seals=seals)
 
 
-def made_again(restored: Restored) -> Directory:
+def made_again(known: KnownPlacements) -> Directory:
     made = Directory()
     made.add(placement_key=HOME_PLACEMENT_KEY, generation=0, shard=HOME, ingress_partition=0, since=0)
-    for record in restored.placements:
+    for record in known.placements:
         place(made, record)
     return made
 
@@ -139,17 +139,17 @@ def test_what_is_still_to_be_routed_goes_where_the_lost_directory_had_it() -> No
         committed = {part: world.rng.randint(0, end) for part, end in world.ends.items()}
         positions = committed if world.rng.random() < 0.5 else dict(world.ends)
 
-        restored = restore(world.rows, home=HOME, partitions=PARTITIONS, routed=world.routed(positions))
+        known = reconstruct(world.rows, home=HOME, partitions=PARTITIONS, routed=world.routed(positions))
 
-        told += [(seed, problem) for problem in restored.problems]
+        told += [(seed, problem) for problem in known.problems]
         assert all(
             "no shard's log says any more" in problem or "its bucket has moved since" in problem
-            for problem in restored.problems
-        ), (seed, restored.problems)
+            for problem in known.problems
+        ), (seed, known.problems)
         had = {partition: world.lost.moves_in(partition) for partition in positions}
-        assert lost_moves(restored, had, PARTITIONS, []) == []
-        if not restored.problems:
-            assert list(differing(world, made_again(restored), positions)) == [], seed
+        assert lost_moves(known, had, PARTITIONS, []) == []
+        if not known.problems:
+            assert list(differing(world, made_again(known), positions)) == [], seed
     assert len({seed for seed, _ in told}) < SEEDS / 2, "most of the histories can be told"
 
 
@@ -159,9 +159,9 @@ def test_with_nothing_behind_the_routers_position_every_history_can_be_told() ->
     for seed in range(SEEDS):
         world = World(Random(seed))
         world.run()
-        restored = restore(world.rows, home=HOME, partitions=PARTITIONS, routed=Routed(positions=dict(world.ends)))
-        assert all("its bucket has moved since" in problem for problem in restored.problems), seed
-        told += not restored.problems
-        moves = made_again(restored).newest_moves() if not restored.problems else ()
+        known = reconstruct(world.rows, home=HOME, partitions=PARTITIONS, routed=Routed(positions=dict(world.ends)))
+        assert all("its bucket has moved since" in problem for problem in known.problems), seed
+        told += not known.problems
+        moves = made_again(known).newest_moves() if not known.problems else ()
         assert all(bucket_named(move.placement.placement_key) is None or move.since <= 1 for move in moves)
     assert told > 0.9 * SEEDS

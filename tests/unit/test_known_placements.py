@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from processors.ops.directory_rebuilding import Restored, Routed, Seal, lost_moves, restore
+from processors.ops.known_placements import KnownPlacements, Routed, Seal, lost_moves, reconstruct
 from processors.routing.buckets import placement_key_of
 from processors.stores.rows import PlacementRow, PlacementState
 from processors.wire.directory import PlacementRecord
@@ -26,16 +26,16 @@ def row(state: PlacementState, generation: int, other: str, key: str = "acme", *
     return PlacementRow(placement_key=key, generation=generation, state=state, other_shard=other, parked=parked)
 
 
-def restored(routed: Routed = ROUTED, **shards: PlacementRow | list[PlacementRow] | None) -> Restored:
+def known(routed: Routed = ROUTED, **shards: PlacementRow | list[PlacementRow] | None) -> KnownPlacements:
     """Return what comes of the rows that shards have; of s1, the home shard, s2 and s3."""
     rows: dict[str, dict[str, PlacementRow]] = {"s1": {}, "s2": {}, "s3": {}}
     for shard, found in shards.items():
         for each in found if isinstance(found, list) else [found] if found else []:
             rows[shard][each.placement_key] = each
-    return restore(rows, home="s1", partitions=1, routed=routed)
+    return reconstruct(rows, home="s1", partitions=1, routed=routed)
 
 
-def placements(found: Restored) -> list[tuple[str, int, str, int]]:
+def placements(found: KnownPlacements) -> list[tuple[str, int, str, int]]:
     assert found.problems == []
     return [(each.unit, each.generation, each.shard, each.since) for each in found.placements]
 
@@ -57,12 +57,12 @@ def placements(found: Restored) -> list[tuple[str, int, str, int]]:
 def test_a_key_belongs_where_its_highest_generation_is_or_goes(
     source: PlacementRow | None, target: PlacementRow | None
 ) -> None:
-    assert placements(restored(s1=source, s2=target)) == [("acme", 1, "s2", 1)]
+    assert placements(known(s1=source, s2=target)) == [("acme", 1, "s2", 1)]
 
 
 @pytest.mark.rule("R8")
 def test_the_shard_before_is_kept_too_so_that_a_move_can_be_sent_again_or_turned_back() -> None:
-    found = restored(s2=row(SEALED, 3, "s3"), s1=row(AWAY, 2, "s2"))
+    found = known(s2=row(SEALED, 3, "s3"), s1=row(AWAY, 2, "s2"))
 
     assert placements(found) == [("acme", 2, "s2", 1), ("acme", 3, "s3", 2)]
 
@@ -70,7 +70,7 @@ def test_the_shard_before_is_kept_too_so_that_a_move_can_be_sent_again_or_turned
 @pytest.mark.rule("R8")
 def test_a_root_leaves_the_shard_that_had_its_bucket_when_he_left() -> None:
     bucket_at_s3 = [row(OWNED, 2, "s2", BUCKET)]
-    found = restored(s3=[*bucket_at_s3, row(SEALED, 1, "s1")], s2=row(AWAY, 2, "s3", BUCKET), s1=row(ARRIVING, 1, "s3"))
+    found = known(s3=[*bucket_at_s3, row(SEALED, 1, "s1")], s2=row(AWAY, 2, "s3", BUCKET), s1=row(ARRIVING, 1, "s3"))
 
     assert placements(found) == [(BUCKET, 1, "s2", 0), (BUCKET, 2, "s3", 1), ("acme", 1, "s1", 2)]
 
@@ -83,7 +83,7 @@ def test_a_marker_behind_the_routers_position_keeps_its_offset() -> None:
         seals={("acme", 2): Seal(ingress_offset=POSITION + 5, source="s2")},
     )
 
-    found = restored(routed, s2=row(SEALED, 2, "s1"), s1=row(AWAY, 1, "s2"))
+    found = known(routed, s2=row(SEALED, 2, "s1"), s1=row(AWAY, 1, "s2"))
 
     assert placements(found) == [("acme", 2, "s1", POSITION + 5), ("acme", 1, "s2", 1)]
 
@@ -94,7 +94,7 @@ def test_a_second_copy_of_a_marker_behind_the_position_moves_nobody_again() -> N
         positions={0: POSITION}, met_again={("acme", 1)}, seals={("acme", 1): Seal(ingress_offset=3, source="s1")}
     )
 
-    assert placements(restored(routed, s1=row(LEFT, 1, "s2"), s2=row(OWNED, 1, "s1"))) == [("acme", 1, "s2", 1)]
+    assert placements(known(routed, s1=row(LEFT, 1, "s2"), s2=row(OWNED, 1, "s1"))) == [("acme", 1, "s2", 1)]
 
 
 @pytest.mark.rule("R8")
@@ -142,12 +142,12 @@ def test_a_second_copy_of_a_marker_behind_the_position_moves_nobody_again() -> N
 def test_what_shards_say_that_cannot_be_is_named_with_the_key_and_both_shards(
     shards: dict[str, PlacementRow | list[PlacementRow]], problem: str
 ) -> None:
-    assert restored(ROUTED, **shards).problems == [problem]
+    assert known(ROUTED, **shards).problems == [problem]
 
 
 @pytest.mark.rule("R8")
 def test_a_marker_of_which_no_log_says_whether_it_counted_is_named() -> None:
-    (problem,) = restored(
+    (problem,) = known(
         Routed(positions={0: POSITION}, met_again={("acme", 1)}), s1=row(LEFT, 1, "s2"), s2=row(OWNED, 1, "s1")
     ).problems
 
@@ -156,14 +156,14 @@ def test_a_marker_of_which_no_log_says_whether_it_counted_is_named() -> None:
 
 @pytest.mark.rule("R8")
 def test_more_moves_than_the_routers_position_has_room_for_are_named() -> None:
-    (problem,) = restored(Routed(positions={0: 0}), s1=row(LEFT, 1, "s2"), s2=row(OWNED, 1, "s1")).problems
+    (problem,) = known(Routed(positions={0: 0}), s1=row(LEFT, 1, "s2"), s2=row(OWNED, 1, "s1")).problems
 
     assert problem.startswith("acme: it moved 1 times before the routers' position 0 in ingress partition 0")
 
 
 @pytest.mark.rule("R8")
 def test_fewer_moves_than_a_router_had_when_it_committed_are_named() -> None:
-    found = restored(s1=row(LEFT, 3, "s2"), s2=row(OWNED, 3, "s1"))
+    found = known(s1=row(LEFT, 3, "s2"), s2=row(OWNED, 3, "s1"))
 
     assert lost_moves(found, {0: 3}, 1, []) == []
     assert lost_moves(found, {0: 4}, 1, [0]) == []  # its placement was written, and nothing came of it
@@ -176,7 +176,7 @@ def test_a_placement_says_in_which_ingress_partition_it_counts() -> None:
     rows = {"s1": {BUCKET: row(LEFT, 1, "s2", BUCKET)}, "s2": {BUCKET: row(OWNED, 1, "s1", BUCKET)}}
     number = int(BUCKET.removeprefix("bucket:"))
 
-    found = restore(rows, home="s1", partitions=4, routed=Routed(positions={number % 4: POSITION}))
+    found = reconstruct(rows, home="s1", partitions=4, routed=Routed(positions={number % 4: POSITION}))
 
     assert found.placements == [
         PlacementRecord(unit=BUCKET, generation=1, shard="s2", ingress_partition=number % 4, since=1)
