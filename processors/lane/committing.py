@@ -188,7 +188,7 @@ class Committer:
             published = self._at_seals_shown(alone, published)
         missing = Keys() if coming is None else self._decider.book.missing(coming.needs)
         nothing_precedes = self._read is None and self._decided is None
-        if alone and nothing_precedes and self._mover.goes_ahead(alone[0]):
+        if alone and nothing_precedes and self._mover.reads_nothing(alone[0]):
             taken = self._decide_parts(alone, published, check)
         elif alone and nothing_precedes:
             taken = self._decide_alone(self._before_unpublished(alone, published), published, check)

@@ -120,7 +120,7 @@ class Mover:
             return False
         return placements.turn_of(route, admission.root) is Turn.LATER
 
-    def goes_ahead(self, admission: Admission) -> bool:
+    def reads_nothing(self, admission: Admission) -> bool:
         """Say whether nothing is read for a record: the next part of a hand-off that has begun, or what is parked."""
         command = admission.command
         if not isinstance(command, Part):
@@ -140,7 +140,7 @@ class Mover:
     # ------------------------------------------------------------------ reading
 
     def prepare(self, admission: Admission) -> Alone:
-        """Read what a record needs that is decided alone; nothing is on its way before it, unless it goes ahead.
+        """Read what a record needs that is decided alone; nothing is on its way before it, unless it reads nothing.
 
         Raises:
             Fault: The store's.
@@ -148,7 +148,7 @@ class Mover:
         placements, command = self._decider.placements, admission.command
         unparked: list[tuple[ParkedRow, Admission]] = []
         summed: MovePartner | HandOff | None = None
-        if isinstance(command, Part) and not self.goes_ahead(admission):
+        if isinstance(command, Part) and not self.reads_nothing(admission):
             self._forget(command.placement_key)
         if isinstance(command, HandOff):
             if self._parts.disagrees(command):
@@ -229,7 +229,7 @@ class Mover:
             behind: Those that come next.
             published: As ``Decider.decide`` takes it.
             clear: Deletes what is left of frozen rows before a record that brings a key back. None where the record
-                went ahead: then only such are decided with it.
+                reads nothing: then only such are decided with it.
 
         Raises:
             UndecidedError: As ``Decider.decide``.
@@ -241,7 +241,7 @@ class Mover:
         buckets, parts = {bucket_of_record(alone.admission.command)}, int(is_plain_part(alone.admission.command))
         for admission in behind:
             parts += is_plain_part(admission.command)
-            if parts > PARTS_TOGETHER or not self._joins(admission, buckets, ahead=clear is None):
+            if parts > PARTS_TOGETHER or not self._joins(admission, buckets, reads_nothing=clear is None):
                 break
             with told_of(admission.record, but=Fault):  # L11: those before it can be decided
                 if clear is not None:
@@ -252,14 +252,14 @@ class Mover:
             taken += 1
         return self._decided(alone, batch, taken, published)
 
-    def _joins(self, admission: Admission, buckets: Collection[int | None], *, ahead: bool) -> bool:
+    def _joins(self, admission: Admission, buckets: Collection[int | None], *, reads_nothing: bool) -> bool:
         """Say whether a record can be decided in one batch with those before it, which are of some buckets.
 
         What it reads is what was stored before all of them: it must be none of what they write. Theirs are the rows of
         their buckets.
         """
-        if ahead or self.waits(admission):
-            return self.goes_ahead(admission)
+        if reads_nothing or self.waits(admission):
+            return self.reads_nothing(admission)
         command = admission.command
         if bucket_of_record(command) is None or not self.is_alone(admission):
             return False

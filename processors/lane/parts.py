@@ -141,7 +141,7 @@ def begun_ahead(command: MoveAhead, row: PlacementRow | None) -> PlacementRow:
     """
     known = row or PlacementRow(placement_key=command.placement_key, generation=command.generation - 1, state=AWAY)
     if known.only_waits and command.generation > 1:
-        known = replace(known, other_shard=command.source)
+        known = replace(known, generation=command.generation - 1, other_shard=command.source)
     return replace(known.without_ahead(), state=AWAY, ahead_generation=command.generation)
 
 

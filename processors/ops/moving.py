@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import chain, takewhile
 
 from processors.client import Client
 from processors.faults import Misconfigured
@@ -21,6 +21,7 @@ from processors.ledger.commands import MovePartner, SendAgain
 from processors.ledger.rules import newest_of
 from processors.ledger.tables import ACCOUNTS, HOLDS, MOVED_IDS
 from processors.ops import addresses, counts
+from processors.ops.keys import keyring
 from processors.ops.probing import refuse_unready_lanes
 from processors.ops.stages import MoveSeen, Stage
 from processors.routing.buckets import bucket_named, partition_of
@@ -30,7 +31,11 @@ from processors.stores.frozen_rows import FrozenRowsReader
 from processors.stores.rows import PlacementRow, PlacementState
 from processors.stores.shard_reader import ShardReader, open_reader
 from processors.streams.directory import DirectoryContents, read_directory, refuse_unknown_shard
-from processors.wire.markers import marker_id
+from processors.streams.group_look import committed_positions
+from processors.streams.reader import read_range
+from processors.streams.topics import COMMANDS_TOPIC, ROUTER_GROUP, TopicAdmin
+from processors.wire.admission import AHEAD_SINCE
+from processors.wire.markers import is_signed, marker_id, marker_of
 from processors.wire.packed_ids import framed_ids
 from processors.wire.packed_rows import unpack_row
 
@@ -41,7 +46,7 @@ _FAR = (1 << 63) - 1  # an offset above every one
 PAUSE_MS = 150
 PART_MS = 6
 # As many bytes of ids go along with the rest, some 4,000 of them: more go ahead (``going_ahead``).
-LEFT_BYTES = 1024 * 1024
+LEFT_BYTES_MAX = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +153,31 @@ def plan_move(settings: Settings, placement_key: str, target: str) -> PlannedMov
     return PlannedMove(
         settings=settings, placement_key=placement_key, generation=begins, source=owner.shard, target=target
     )
+
+
+def is_asked(planned: PlannedMove) -> bool:
+    """Say whether a move that the directory did not have was asked for already: no router has met it, or one has since.
+
+    Who began to send ids ahead once more would throw away what that marker counts on (M6).
+
+    Raises:
+        Fault: A server's.
+    """
+    settings, key = planned.settings, planned.placement_key
+    address, partition = addresses.kafka_address(settings), _ingress_partition(settings, planned.placement_key)
+    committed = committed_positions(address, ROUTER_GROUP, COMMANDS_TOPIC, [partition])
+    # Read behind the commits: what routers were past by then they have placed, or refused.
+    last = last_move(settings, read_directory(address), key)
+    if last is not None and last.generation >= planned.generation:
+        return True
+    start, end = TopicAdmin(address).bounds(COMMANDS_TOPIC, partition)
+    first = max(start, committed[partition][0]) if partition in committed else start
+    ring, wanted = keyring(settings), planned.marker.command_id
+    for record in chain.from_iterable(read_range(address, COMMANDS_TOPIC, partition, first, end)):
+        marker = marker_of(record)
+        if marker is not None and marker.command_id == wanted and is_signed(record, ring):
+            return True
+    return False
 
 
 def plan_return(settings: Settings, placement_key: str) -> PlannedMove | AlreadyThere:
@@ -352,6 +382,7 @@ def luggage(planned: PlannedMove) -> Luggage:
     lane = lane_of(planned.settings, planned.source, planned.placement_key)
     with closing(reader_of(planned, planned.source)) as reader:
         as_if = as_if_sealed(planned, reader)
+        release = newest_of(reader.rules()[lane].values()).release
     found: Counter[str] = Counter()
     size = of_ids = 0
     with closing(FrozenRowsReader(addresses.mysql_address(planned.settings, planned.source), lane)) as rows:
@@ -366,7 +397,6 @@ def luggage(planned: PlannedMove) -> Luggage:
 
         packed = (counted(row) for row in rows.read(as_if) if row is not None)
         parts = sum(1 for _ in cut(packed))
-    waits_for = parts - parts * max(0, of_ids - LEFT_BYTES) // max(1, size)
     known = (ACCOUNTS.name, HOLDS.name, MOVED_IDS.name)
     return Luggage(
         accounts=found[ACCOUNTS.name],
@@ -375,8 +405,24 @@ def luggage(planned: PlannedMove) -> Luggage:
         other_rows=found.total() - sum(found[name] for name in known),
         bytes=size,
         parts=parts,
-        pause_ms=PAUSE_MS + PART_MS * waits_for,
+        pause_ms=pause_ms(parts, size=size, of_ids=of_ids, release=release),
     )
+
+
+def pause_ms(parts: int, *, size: int, of_ids: int, release: int) -> int:
+    """Return about how long a partner's commands wait for what moves.
+
+    Args:
+        parts: In which it is sent.
+        size: Its bytes.
+        of_ids: How many of them are ids, of which most go ahead where the rules know that (M6).
+        release: Of the rules.
+
+    >>> [pause_ms(100, size=5_000_000, of_ids=4_000_000, release=release) for release in (3, 4)]
+    [750, 396]
+    """
+    ahead = parts * max(0, of_ids - LEFT_BYTES_MAX) // max(1, size) if release >= AHEAD_SINCE else 0
+    return PAUSE_MS + PART_MS * (parts - ahead)
 
 
 def as_if_sealed(planned: PlannedMove, reader: ShardReader, *, ahead_offset: int = 0) -> PlacementRow:

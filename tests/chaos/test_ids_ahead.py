@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from processors.client import Client, ClientConfig
+from processors.faults import Misconfigured
 from processors.ledger.commands import Command, HandOff, OpenAccount, Pay, TopUp
 from processors.ledger.outcomes import Status
 from processors.ops import keys
@@ -19,6 +20,7 @@ from processors.wire.commands import decode_command
 from tests.chaos.lanes import new_id
 from tests.chaos.load import Load
 from tests.chaos.two_shards import SHARDS, TwoShardService
+from tests.end_to_end.conftest import balance
 from tests.servers import Place
 
 ROOT = "acme"
@@ -137,6 +139,44 @@ def test_ids_go_ahead_although_a_worker_is_killed_meanwhile(
         service.assert_nothing_in_between()
     assert move.ahead.parts > PARTS_BEFORE_TROUBLE
     assert len(parts_of(service, move)) < move.ahead.parts
+
+
+@pytest.mark.rule("M6")
+def test_a_move_whose_marker_no_router_has_met_is_given_again_and_nothing_that_went_ahead_is_lost(
+    service: TwoShardService,
+) -> None:
+    to_s2 = ("partner", "move", ROOT, "--to", "s2")
+    with service.processes():
+        pay_often(service)
+        move = planned(service, "s2")
+        service.of["router"].kill()
+
+        first = balance(service.place, *to_s2, "--within", "20")
+        assert (first.status, "the marker was sent and has no answer yet" in first.err) == (3, True), first.err
+        again = balance(service.place, *to_s2, "--within", "2")
+        assert (again.status, "was asked for before" in again.err) == (3, True), again.err
+        assert "It waits for the router" in again.err
+        service.of["router"].start()
+        there = balance(service.place, *to_s2)
+
+        assert (there.status, there.out) == (0, f"{ROOT} is on s2 (generation 1)\n"), there.err
+    assert min(part.number for part in parts_of(service, move)) > PARTS_BEFORE_TROUBLE
+
+
+@pytest.mark.rule("M6")
+def test_where_many_ids_are_left_after_the_last_round_the_partner_moves_only_if_that_is_wished(
+    service: TwoShardService, client: Client
+) -> None:
+    with service.processes():
+        pay_often(service)
+        move = planned(service, "s2")
+
+        with pytest.raises(Misconfigured, match="after 0 rounds s1 still decides more ids of acme than 1,024 KiB"):
+            go_ahead(move, client, tell=nothing, rounds_max=0)
+        left = go_ahead(move, client, tell=nothing, rounds_max=0, any_pause=True)
+
+        assert left.ahead.parts == 0
+        finish(service, client, left)
 
 
 class ToolEndedError(Exception):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from typing import Annotated, NoReturn
 
 import typer
@@ -15,9 +15,11 @@ from processors.ops.cli.terminal import JsonOption, notes, open_client, page, pr
 from processors.ops.exits import EXIT_FAULT, EXIT_REJECTED
 from processors.ops.going_ahead import go_ahead
 from processors.ops.moving import (
+    LOOK_S,
     AlreadyThere,
     Luggage,
     PlannedMove,
+    is_asked,
     luggage,
     plan_move,
     plan_placing,
@@ -40,6 +42,9 @@ WithinOption = Annotated[
 ]
 WatchOption = Annotated[bool, typer.Option("--watch", help="Tell each stage that is seen.")]
 NoWaitOption = Annotated[bool, typer.Option("--no-wait", help="Do not wait until it is there, only for the answer.")]
+AnyPauseOption = Annotated[
+    bool, typer.Option("--any-pause", help="Move also where he is paid so often that he will wait for his latest ids.")
+]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would move, and change nothing.")]
 
 
@@ -55,6 +60,7 @@ def move(
     dry_run: DryRunOption = False,
     watch_it: WatchOption = False,
     no_wait: NoWaitOption = False,
+    any_pause: AnyPauseOption = False,
     within_s: WithinOption = WITHIN_S,
     as_json: JsonOption = False,
 ) -> None:
@@ -78,7 +84,8 @@ def move(
     elif dry_run:
         _show(planned, luggage(planned), as_json=as_json)
     else:
-        _carry_out(planned, tell=watch_it, wait=not no_wait, within_s=within_s, as_json=as_json)
+        wishes = _Wishes(tell=watch_it, wait=not no_wait, any_pause=any_pause, within_s=within_s, as_json=as_json)
+        _carry_out(planned, wishes)
 
 
 def place(
@@ -97,7 +104,7 @@ def place(
     if isinstance(planned, AlreadyThere):
         _show_there(planned, as_json=as_json)
     else:
-        _carry_out(planned, tell=False, wait=True, within_s=within_s, as_json=as_json)
+        _carry_out(planned, _Wishes(tell=False, wait=True, any_pause=False, within_s=within_s, as_json=as_json))
 
 
 def _refuse_contradictions(*, dry_run: bool, watch_it: bool, no_wait: bool) -> None:
@@ -118,20 +125,39 @@ def _sent_again(chosen: Settings, key: str, *, within_s: int) -> PlannedMove:
     return planned
 
 
-def _carry_out(planned: PlannedMove, *, tell: bool, wait: bool, within_s: int, as_json: bool) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wishes:
+    """How a move is to be made, as the options of the same names say."""
+
+    tell: bool
+    wait: bool
+    any_pause: bool
+    within_s: int
+    as_json: bool
+
+
+def _carry_out(planned: PlannedMove, wishes: _Wishes) -> None:
     """Send the marker, unless it is there, and wait until the move is over."""
+    within_s, as_json = wishes.within_s, wishes.as_json
     ends_s = time.monotonic() + within_s
+    if not planned.under_way and is_asked(planned):
+        met = _met_by_routers(planned, ends_s)
+        if isinstance(met, AlreadyThere):
+            _show_there(met, as_json=as_json)
+            return
+        planned = met
     if not planned.under_way:
         refuse_unready(planned)
-        planned = _gone_ahead(planned, within_s=within_s)
+        planned = _gone_ahead(planned, wishes)
         ends_s = time.monotonic() + within_s
         _send(planned, within_s=within_s, as_json=as_json)
-    elif wait:
+    elif wishes.wait:
         say(f"{planned.placement_key} is on its way from {planned.source} to {planned.target} already")
-    if not wait:
+    if not wishes.wait:
         _show_begun(planned, as_json=as_json)
         return
-    seen = watch(planned, ends_s=ends_s, tell=(lambda each: _tell(planned, each)) if tell else lambda _seen: None)
+    tell = (lambda each: _tell(planned, each)) if wishes.tell else lambda _seen: None
+    seen = watch(planned, ends_s=ends_s, tell=tell)
     if as_json:
         print_json(_as_json(planned) | {"stage": seen.stage, "parked": seen.parked})
     elif seen.stage is Stage.SETTLED:
@@ -140,7 +166,25 @@ def _carry_out(planned: PlannedMove, *, tell: bool, wait: bool, within_s: int, a
         _tell_late(planned, seen, within_s)
 
 
-def _gone_ahead(planned: PlannedMove, *, within_s: int) -> PlannedMove:
+def _met_by_routers(planned: PlannedMove, ends_s: float) -> PlannedMove | AlreadyThere:
+    """Wait until routers are past a marker that was sent before; return what is to be done then.
+
+    It counted, and the move is under way; or it was refused, and the move is asked for anew. Where no router comes to
+    it in time, the move is taken as under way, and waits for a router.
+    """
+    say(f"the move of {planned.placement_key} was asked for before: waiting until a router has met that")
+    while is_asked(planned):
+        found = plan_move(planned.settings, planned.placement_key, planned.target)
+        if isinstance(found, AlreadyThere) or found.under_way:
+            return found
+        if time.monotonic() > ends_s:
+            return replace(found, under_way=True)
+        planned = found
+        time.sleep(LOOK_S)
+    return planned
+
+
+def _gone_ahead(planned: PlannedMove, wishes: _Wishes) -> PlannedMove:
     """Send ids ahead where there are many, and tell how far that is, now and then."""
     told_s = time.monotonic()
 
@@ -151,13 +195,14 @@ def _gone_ahead(planned: PlannedMove, *, within_s: int) -> PlannedMove:
             told_s = time.monotonic()
 
     try:
-        with open_client(within_s=within_s) as client:
-            return go_ahead(planned, client, tell=tell)
+        with open_client(within_s=wishes.within_s) as client:
+            return go_ahead(planned, client, tell=tell, any_pause=wishes.any_pause)
     except NoAnswer:
         key, target = planned.placement_key, planned.target
         say(
             f"the ids of {key} did not all go to {target}, so {key} does not move: look whether its worker runs "
-            f"(`balance shard show {target}`), then run this again; what has gone is thrown away then"
+            f"(`balance shard show {target}`), and whether somebody else moves {key} at the same time, whose ids it "
+            "takes then; run this again: what has gone is thrown away then"
         )
         raise
 
