@@ -167,11 +167,14 @@ def is_asked(planned: PlannedMove) -> bool:
     address, partition = addresses.kafka_address(settings), _ingress_partition(settings, planned.placement_key)
     committed = committed_positions(address, ROUTER_GROUP, COMMANDS_TOPIC, [partition])
     # Read behind the commits: what routers were past by then they have placed, or refused.
-    last = last_move(settings, read_directory(address), key)
+    contents = read_directory(address)
+    last = last_move(settings, contents, key)
     if last is not None and last.generation >= planned.generation:
         return True
     start, end = TopicAdmin(address).bounds(COMMANDS_TOPIC, partition)
-    first = max(start, committed[partition][0]) if partition in committed else start
+    # Where the group's offset is gone, routers go on from their own note (R6).
+    reached = committed[partition][0] if partition in committed else contents.positions.get(partition, start)
+    first = max(start, reached)
     ring, wanted = keyring(settings), planned.marker.command_id
     for record in chain.from_iterable(read_range(address, COMMANDS_TOPIC, partition, first, end)):
         marker = marker_of(record)

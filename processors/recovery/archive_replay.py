@@ -20,8 +20,11 @@ from processors.wire.results import ROOT_HEADER, decode_result
 
 _Lane = tuple[str, bytes, int]
 """A shard, the incarnation under which its rows are archived, and a lane."""
-_Rows = dict[_Lane, dict[tuple[int, int], JournalRow]]
-"""The rows of some results, by offset and index: a lane that answered again has some of them twice."""
+_Rows = dict[_Lane, dict[tuple[int, int, bytes], JournalRow]]
+"""The rows of some results, by offset, index and bytes: a lane that answered again has some of them twice.
+
+Where two of one place have other bytes, both are compared, and one of them differs from what the archive has.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,5 +114,5 @@ def _add(record: Record, rows: _Rows) -> int:
         return 0
     place = (result.lane_offset, result.lane_index)
     row = JournalRow(slice_of_result(result), result.lane, *place, result.command_id, result.root, payload)
-    rows.setdefault((result.shard, result.incarnation, result.lane), {})[place] = row
+    rows.setdefault((result.shard, result.incarnation, result.lane), {})[*place, payload] = row
     return 1
