@@ -100,11 +100,11 @@ def transfer_credit(book: Book, command: TransferCredit, root: str, now_ms: int)
     Returns:
         ACCEPTED, with a posting per level; or REJECTED with the first that applies of TRANSFER_TOO_OLD (it cannot be
         known any more whether it was decided; no row), UNKNOWN_ACCOUNT, ACCOUNT_CLOSED, ACCOUNT_FROZEN and
-        BALANCE_OVERFLOW. None where it was decided before (I7).
+        BALANCE_OVERFLOW. None where it was decided before, or is not the service's own about this receiver (I7).
 
     Source: rules T2, T5.
     """
-    if not _is_a_credit(command):
+    if not _is_a_credit(command, root):
         return None
     too_old = too_old_credit(book, command, root, now_ms)
     if too_old is not None or book.decisions[root, command.command_id] is not None:
@@ -122,7 +122,7 @@ def transfer_credit(book: Book, command: TransferCredit, root: str, now_ms: int)
 def too_old_credit(book: Book, command: TransferCredit, root: str, now_ms: int) -> Outcome | None:
     """Return the answer to a credit that is older than the window, which leaves no row; None of any other (T2)."""
     time_ms = id_time_ms(command.command_id)
-    if not _is_a_credit(command) or time_ms is None or time_ms >= book.window_start_ms(root, now_ms):
+    if not _is_a_credit(command, root) or time_ms is None or time_ms >= book.window_start_ms(root, now_ms):
         return None
     outcome = _refused(command, Reason.TRANSFER_TOO_OLD, None)
     outcome.journalled = False
@@ -162,9 +162,10 @@ def transfer_return(book: Book, command: TransferReturn, root: str, _now_ms: int
     return Outcome(Status.RETURNED, reason, command.transfer_id, row.amount_minor, postings, row.levels)
 
 
-def _is_a_credit(command: TransferCredit) -> bool:
-    """Say whether it is the service's own about just this transfer (T5)."""
-    return command.command_id == credit_id(root_of(command.from_address), command.transfer_id)
+def _is_a_credit(command: TransferCredit, root: str) -> bool:
+    """Say whether it is the service's own about just this transfer, under its receiver's key (T5)."""
+    is_own = command.command_id == credit_id(root_of(command.from_address), command.transfer_id)
+    return is_own and root_of(command.address) == root
 
 
 def _refused(command: TransferCredit, reason: Reason, cause: RefusedBy | None) -> Outcome:

@@ -66,7 +66,7 @@ def answer(
 
 def _credit(ledger: Reference, command: TransferCredit, root: str, now_ms: int) -> Outcome | None:
     sender, transfer_id, amount = command.from_address.split(":")[0], command.transfer_id, command.amount_minor
-    if command.command_id != derived("TRANSFER_CREDIT", sender, transfer_id):
+    if command.command_id != derived("TRANSFER_CREDIT", sender, transfer_id) or root != command.address.split(":")[0]:
         return None
     if now_ms - int.from_bytes(transfer_id[:6], "big") > ledger.rules.window_ms:
         return _no(command, Reason.TRANSFER_TOO_OLD, None, journalled=False)

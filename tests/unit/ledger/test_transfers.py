@@ -61,6 +61,16 @@ def test_a_leg_with_another_id_than_its_transfers_is_silence() -> None:
     assert answer(lane, build.completed(sent)) is not None
 
 
+@pytest.mark.rule("T5")
+def test_a_credit_under_another_key_than_its_receivers_is_silence_and_needs_no_row_of_his() -> None:
+    lane = build.lane_with("acme", "beta")
+    sent = build.transfer(to_address="beta")
+    lane.send(sent)
+
+    assert lane.send(build.credit(sent), root="acme") is None
+    assert answer(lane, build.credit(sent)) is not None
+
+
 @pytest.mark.rule("R3")
 def test_a_marker_that_the_router_did_not_find_good_is_refused_without_a_row() -> None:
     found = answer(build.lane_with(), REFUSED_MARKER)
