@@ -27,6 +27,7 @@ GOALS = (
 )
 P99_AT_1000_MS_MAX = 150.0
 WALLETS_RATIO_MIN = 0.6
+REPLAY_RATIO_MIN = 3.0
 
 console = Console()
 
@@ -114,6 +115,10 @@ def _goals(found: dict[str, Any]) -> Table:
         ratio = many / max(few, 1)
         wanted = f">= {WALLETS_RATIO_MIN}"
         table.add_row("all wallets / 1,000", wanted, f"{ratio:.2f}", _verdict(met=ratio >= WALLETS_RATIO_MIN))
+    for after, live in found.get("live_commands_per_s", {}).items():
+        ratio = found["replay_commands_per_s"][after] / max(live, 1)
+        wanted = f">= {REPLAY_RATIO_MIN}"
+        table.add_row(f"replay / live, {after}", wanted, f"{ratio:.2f}", _verdict(met=ratio >= REPLAY_RATIO_MIN))
     p99 = found.get("latency_ms", {}).get("1000", {}).get("p99")
     if p99 is not None:
         table.add_row(

@@ -29,8 +29,17 @@ def _cpu_s(stat: Path) -> tuple[str, float]:
 
 def memory_mb(pid: int) -> int:
     """Return a process's resident memory in MB."""
+    return _status_mb(pid, "VmRSS:")
+
+
+def peak_memory_mb(pid: int) -> int:
+    """Return the most resident memory that a process had so far, in MB."""
+    return _status_mb(pid, "VmHWM:")
+
+
+def _status_mb(pid: int, field: str) -> int:
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
+        if line.startswith(field):
             return int(line.split()[1]) // 1024
     return 0
 

@@ -20,6 +20,7 @@ from tests.bench.archive_runs import archived, wide_sink
 from tests.bench.latency_runs import WARM_UP_S, default_installation, one_lane
 from tests.bench.measure import CpuClock, cpu_s, with_sum
 from tests.bench.move_runs import many_ids, pauses
+from tests.bench.recovery_runs import recovery
 from tests.bench.service import RESULTS_PARTITIONS, Service, server_pids, service
 from tests.bench.shard_runs import placed_partners, router, shards_2, transfers, wallets
 from tests.bench.sizes import DEADLINE_S, FULL, PARTNERS, Fields, Size, await_results, drain, per_s
@@ -273,9 +274,18 @@ RUNS: dict[Callable[[Servers, Size], Fields], tuple[str, ...]] = {
     wide_sink: ("sink_wide_rows_per_s", "cpu_us_per_command", "archive_bytes_per_command"),
     archived: ("disk_bytes_per_command", "archive_bytes_per_command", "proof_us_per_row", "archive_read_ms"),
     whole_path: ("whole_path_commands_per_s", "cpu_us_per_command", "memory_mb", "archive_bytes_per_command"),
+    recovery: (
+        "replay_commands_per_s",
+        "live_commands_per_s",
+        "snapshot_accounts_per_s",
+        "snapshot_rows_per_s",
+        "verify_rows_per_s",
+        "remover_rows_per_s",
+        "recovery_memory_mb",
+    ),
 }
 """Each run, and the fields it gives; two runs may each give a part of a field."""
-OF_THE_ARCHIVE = {hot_partner, partners_1000, wide_sink, archived, whole_path}
+OF_THE_ARCHIVE = {hot_partner, partners_1000, wide_sink, archived, whole_path, recovery}
 """The runs in which Cassandra takes part."""
 
 

@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +41,22 @@ _ADMIN_TIMEOUT_S = 60.0
 _LOOK_S = 0.05
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ran:
+    """A command that ended well: its output, how long it took, and the peak memory of its largest process."""
+
+    stdout: bytes
+    took_s: float
+    peak_mb: int
+
+
 class Service:
     """Topics, database, keyspace and processes under names of this run alone."""
 
     def __init__(self, servers: Servers, folder: Path, lanes: int, shards: int) -> None:
         """Make everything that the first command needs."""
         self._servers = servers
-        self._folder = folder
+        self.folder = folder
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._health_ports: dict[str, int] = {}
         mark = secrets.token_hex(4)
@@ -90,7 +100,7 @@ class Service:
             kind, _, shard = name.partition("@")
             of_shard = ["--shard", shard or SHARD] if kind.partition("-")[0] in OF_A_SHARD else []
             self._health_ports[name] = _free_port()
-            with (self._folder / f"{self.prefix}{name}.log").open("wb") as log:
+            with (self.folder / f"{self.prefix}{name}.log").open("wb") as log:
                 self._processes[name] = subprocess.Popen(
                     [sys.executable, "-m", "processors.ops.cli", kind.partition("-")[0], "run", *of_shard],
                     env={**os.environ, **self.environment, **self._of_one(name)},
@@ -110,7 +120,7 @@ class Service:
         """Raise where a process has ended by itself; its log is in the error."""
         for name, process in self._processes.items():
             if process.poll() is not None:
-                log = (self._folder / f"{self.prefix}{name}.log").read_text()
+                log = (self.folder / f"{self.prefix}{name}.log").read_text()
                 raise RuntimeError(f"{name} ended with {process.returncode}:\n{log[-4_000:]}")
 
     def pids(self) -> dict[str, int]:
@@ -132,6 +142,38 @@ class Service:
                 process.kill()
                 process.wait()
         self._processes.clear()
+
+    # ------------------------------------------------------------------ commands
+
+    def run(self, *words: str) -> Ran:
+        """Run a command of ``balance``, and raise where it does not end with 0; what it says is in the error."""
+        began_s = time.monotonic()
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "processors.ops.cli", *words],
+                env={**os.environ, **self.environment},
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=errors,
+            )
+            _, status, used = os.wait4(process.pid, 0)  # the largest of the process and of those it had started
+            process.returncode = os.waitstatus_to_exitcode(status)
+            took_s = time.monotonic() - began_s
+            out.seek(0)
+            errors.seek(0)
+            stdout = out.read()
+            if process.returncode != 0:
+                told = f"{stdout[-2_000:].decode()}{errors.read()[-2_000:].decode()}"
+                raise RuntimeError(f"balance {' '.join(words)} ended with {process.returncode}:\n{told}")
+        return Ran(stdout=stdout, took_s=took_s, peak_mb=used.ru_maxrss // 1024)
+
+    def empty_database(self) -> str:
+        """Make a database beside the shard's, and return its name; it goes with the service."""
+        self._databases.append(f"{self.database}_{len(self._databases)}")
+        connection = self._connect()
+        connection.query(f"CREATE DATABASE {self._databases[-1]}")
+        connection.close()
+        return self._databases[-1]
 
     # ------------------------------------------------------------------ moves
 

@@ -26,12 +26,29 @@ class Size:
     wallets: int
     moves: int
     ids: int  # of a partner who moves
+    recovered: tuple[int, ...]  # commands after which recovery is measured
 
 
 FULL = Size(
-    backlog=200_000, whole_path=1_000_000, latency_s=20, row_lock_s=8.0, wallets=1_000_000, moves=20, ids=1_000_000
+    backlog=200_000,
+    whole_path=1_000_000,
+    latency_s=20,
+    row_lock_s=8.0,
+    wallets=1_000_000,
+    moves=20,
+    ids=1_000_000,
+    recovered=(1_000_000, 5_000_000),
 )
-QUICK = Size(backlog=50_000, whole_path=100_000, latency_s=5, row_lock_s=4.0, wallets=50_000, moves=6, ids=50_000)
+QUICK = Size(
+    backlog=50_000,
+    whole_path=100_000,
+    latency_s=5,
+    row_lock_s=4.0,
+    wallets=50_000,
+    moves=6,
+    ids=50_000,
+    recovered=(50_000, 250_000),
+)
 
 
 def drain(
