@@ -37,7 +37,7 @@ FULL = Size(
     wallets=1_000_000,
     moves=20,
     ids=1_000_000,
-    recovered=(1_000_000, 5_000_000),
+    recovered=(200_000, 1_000_000),
 )
 QUICK = Size(
     backlog=50_000,
