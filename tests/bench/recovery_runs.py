@@ -33,16 +33,16 @@ def recovery(servers: Servers, size: Size) -> Fields:
     memory_mb: dict[str, dict[str, int]] = defaultdict(dict)
     for count in size.recovered:
         with service(servers, lanes=LANES) as made:
-            found = _of_one_size(made, count)
-        for field, (rate, peak_mb) in found.items():
+            found, peaks_mb = _of_one_size(made, count)
+        for field, rate in found.items():
             rates[field][f"after_{count}"] = rate
-            if peak_mb:
-                memory_mb[field.removesuffix("_per_s").rpartition("_")[0]][f"after_{count}"] = peak_mb
+        for command, peak_mb in peaks_mb.items():
+            memory_mb[command][f"after_{count}"] = peak_mb
     return {**rates, "recovery_memory_mb": dict(memory_mb)}
 
 
-def _of_one_size(made: Service, count: int) -> dict[str, tuple[int, int]]:
-    """Return rate and peak memory in MB by field; 0 where no command's memory is meant."""
+def _of_one_size(made: Service, count: int) -> tuple[dict[str, int], dict[str, int]]:
+    """Return rates by field, and peak memory in MB by command."""
     results = load.Results(made.kafka, "balance.results", RESULTS_PARTITIONS)
     decided = load.ShardBacklog(made.kafka, made.shard_topic, LANES).write(_commands(count))
     live, _, _ = drain(made, results, decided, {"worker 1": "shard", "worker 2": "shard-2"})
@@ -58,14 +58,15 @@ def _of_one_size(made: Service, count: int) -> dict[str, tuple[int, int]]:
     checks, verify_s, verify_mb = _asked(made, "verify", "--shard", SHARD, "--all")
     assert all(check["passed"] for check in checks), checks
     removed_s, remover_mb = _removed(made)
-    return {
-        "live_commands_per_s": (live, 0),
-        "snapshot_accounts_per_s": (per_s(PARTNERS + count // RESTING, took_s), snapshot_mb),
-        "snapshot_rows_per_s": (per_s(snapshot["rows"], took_s), 0),
-        "replay_commands_per_s": (per_s(decided, replay_s), replay_mb),
-        "verify_rows_per_s": (per_s(decided, verify_s), verify_mb),
-        "remover_rows_per_s": (per_s(decided, removed_s), remover_mb),
+    rates = {
+        "live_commands_per_s": live,
+        "snapshot_accounts_per_s": per_s(PARTNERS + count // RESTING, took_s),
+        "snapshot_rows_per_s": per_s(snapshot["rows"], took_s),
+        "replay_commands_per_s": per_s(decided, replay_s),
+        "verify_rows_per_s": per_s(decided, verify_s),
+        "remover_rows_per_s": per_s(decided, removed_s),
     }
+    return rates, {"snapshot": snapshot_mb, "replay": replay_mb, "verify": verify_mb, "remover": remover_mb}
 
 
 def _commands(count: int) -> Iterator[Command]:

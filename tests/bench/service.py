@@ -156,7 +156,12 @@ class Service:
                 stdout=out,
                 stderr=errors,
             )
-            _, status, used = os.wait4(process.pid, 0)  # the largest of the process and of those it had started
+            try:
+                _, status, used = os.wait4(process.pid, 0)  # the largest of the process and of those it had started
+            except BaseException:  # such as Ctrl-C: nothing goes on without us
+                process.kill()
+                process.wait()
+                raise
             process.returncode = os.waitstatus_to_exitcode(status)
             took_s = time.monotonic() - began_s
             out.seek(0)
