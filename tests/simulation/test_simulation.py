@@ -1,4 +1,4 @@
-"""A thousand seeded runs of the real lanes, router and expirer, with everything going wrong that can.
+"""Some thousands of seeded runs of the real lanes, router and expirer, with everything going wrong that can.
 
 More of them: ``SIMULATION_SEEDS=100000 SIMULATION_FIRST_SEED=7000 pytest tests/simulation/test_simulation.py``, or
 ``python -m tests.simulation --seeds 100000``.
@@ -12,7 +12,7 @@ import pytest
 
 from tests.simulation.seeds import quiet, replay_command, trace_of, violation_of
 
-SEEDS = int(os.environ.get("SIMULATION_SEEDS", "1000"))
+SEEDS = int(os.environ.get("SIMULATION_SEEDS", "2000"))
 FIRST_SEED = int(os.environ.get("SIMULATION_FIRST_SEED", "0"))
 
 
